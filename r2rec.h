@@ -336,19 +336,43 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item);
 /* ============================================================================= [S5] prompt ==== */
 /* ============================================================================== [S6] token ==== */
 
+/* A growing list of token ids. Like r2_text: check `failed` once at the end. */
+typedef struct r2_tokens {
+    int32_t *id;
+    int64_t n, cap;
+    bool failed;
+} r2_tokens;
+
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id);
+void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory */
+void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens);
+
 /* A closed vocabulary: one id per word; text is words separated by single spaces. Serves the
-   compact prompts of the small model. Words get ids in the order they are added. */
+   compact prompts of the small model. Words get ids 0, 1, 2 ... in the order they are added. */
 typedef struct r2_vocab {
-    char **word; /* (n_words) */
+    char **word;     /* (n_words) NUL-terminated */
     int32_t n_words;
-    r2_arena text;
-    struct r2__vocab_entry *map; /* stb_ds string map word -> id */
+    int32_t n_slots; /* a power of two, at least twice n_words */
+    int32_t *slot;   /* (n_slots) hash table: id + 1, 0 is a free slot */
+    r2_arena text;   /* holds the words */
 } r2_vocab;
 
-/* Adds `word` (no spaces) unless it is there; its id goes to *id when id is given. */
+/* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and holds
+   no space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
-/* Id of `word`, or -1. Safe to call from several threads at once. */
+/* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
+/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown word. */
+r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
+                          r2_tokens *out);
+/* Adds the words of `id` (n) to `out`, single spaces between them; an id out of range is R2_ARGUMENT
+   and adds nothing. */
+r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
+                          r2_text *out);
+/* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
+   that comes twice or one that r2_vocab_add refuses is R2_FORMAT with its line. */
+r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
+r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
 /* ================================================================================ [S7] ops ==== */
@@ -865,6 +889,172 @@ double r2_seconds(void) {
 /* ============================================================================= [S4] chains ==== */
 /* ============================================================================= [S5] prompt ==== */
 /* ============================================================================== [S6] token ==== */
+
+/* Room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
+static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
+    int64_t more = *cap ? *cap * 2 : 64;
+    if (n < *cap) return block;
+    block = r2_resize(ctx, block, (uint64_t)more, size);
+    if (block) *cap = more;
+    return block;
+}
+
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    int32_t *grown;
+    if (tokens->failed) return;
+    grown = (int32_t *)r2__grow(ctx, tokens->id, tokens->n, &tokens->cap, sizeof *grown);
+    if (!grown) {
+        tokens->failed = true;
+        return;
+    }
+    tokens->id = grown;
+    tokens->id[tokens->n++] = id;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) {
+    tokens->n = 0;
+    tokens->failed = false;
+}
+
+void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
+    r2_release(ctx, tokens->id);
+    memset(tokens, 0, sizeof *tokens);
+}
+
+/* ---- closed vocabulary ---- */
+
+/* FNV-1a, folded once because the low bits choose the slot. */
+static uint32_t r2__hash_bytes(const char *bytes, size_t len) {
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < len; ++i) h = (h ^ (unsigned char)bytes[i]) * 16777619u;
+    return h ^ h >> 15;
+}
+
+/* The slot of a word, or the free one where it belongs. At least half of all slots are free, so the
+   walk ends. */
+static int32_t r2__vocab_slot(const r2_vocab *vocab, const char *word, size_t len) {
+    int32_t mask = vocab->n_slots - 1;
+    int32_t s = (int32_t)(r2__hash_bytes(word, len) & (uint32_t)mask);
+    for (; vocab->slot[s]; s = (s + 1) & mask) {
+        const char *other = vocab->word[vocab->slot[s] - 1];
+        if (strncmp(other, word, len) == 0 && other[len] == '\0') break;
+    }
+    return s;
+}
+
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len) {
+    if (!vocab->n_slots || memchr(word, '\0', len)) return -1;
+    return vocab->slot[r2__vocab_slot(vocab, word, len)] - 1;
+}
+
+/* Doubles the table and the list of words. On failure the old ones stand. */
+static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
+    int32_t n_slots = vocab->n_slots ? vocab->n_slots * 2 : 64;
+    int32_t *slot, *old = vocab->slot;
+    char **word;
+    if (n_slots > 1 << 29) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    word = (char **)r2_resize(ctx, vocab->word, (uint64_t)n_slots / 2, sizeof *word);
+    if (!word) return ctx->status;
+    vocab->word = word;
+    slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
+    if (!slot) return ctx->status;
+    vocab->slot = slot;
+    vocab->n_slots = n_slots;
+    for (int32_t i = 0; i < vocab->n_words; ++i)
+        slot[r2__vocab_slot(vocab, word[i], strlen(word[i]))] = i + 1;
+    r2_release(ctx, old);
+    return R2_OK;
+}
+
+r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
+    size_t len = strlen(word);
+    int32_t found = r2_vocab_find(vocab, word, len);
+    bool good = len > 0;
+    for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
+    if (!good)
+        return r2_fail(ctx, R2_ARGUMENT, "vocabulary: '%s' is empty or holds a space or control "
+                       "character", word);
+    if (found < 0) {
+        char *copy;
+        if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab)) return ctx->status;
+        copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
+        if (!copy) return ctx->status;
+        memcpy(copy, word, len);
+        found = vocab->n_words++;
+        vocab->word[found] = copy;
+        vocab->slot[r2__vocab_slot(vocab, word, len)] = found + 1;
+    }
+    if (id) *id = found;
+    return R2_OK;
+}
+
+r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
+                          r2_tokens *out) {
+    for (size_t at = 0; len > 0 && at <= len;) { /* a space at the end starts an empty word */
+        const char *space = (const char *)memchr(text + at, ' ', len - at);
+        size_t word_len = space ? (size_t)(space - text) - at : len - at;
+        int32_t id = r2_vocab_find(vocab, text + at, word_len);
+        if (id < 0)
+            return r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.*s'",
+                           (int)(word_len < 80 ? word_len : 80), text + at);
+        r2_tokens_add(ctx, out, id);
+        at += word_len + 1;
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
+                          r2_text *out) {
+    for (int64_t i = 0; i < n; ++i)
+        if (id[i] < 0 || id[i] >= vocab->n_words)
+            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
+                           (int)vocab->n_words);
+    for (int64_t i = 0; i < n; ++i) {
+        if (i) r2_text_add(ctx, out, " ", 1);
+        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, &text, "%s\n", vocab->word[i]);
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    size_t at = 0;
+    for (int32_t line = 1; !status && at < text.len; ++line) {
+        size_t len = strcspn(text.data + at, "\n");
+        bool whole = at + len == text.len || text.data[at + len] == '\n'; /* no NUL inside */
+        text.data[at + len] = '\0';
+        if (!whole || r2_vocab_find(vocab, text.data + at, len) >= 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", path,
+                             (int)line, text.data + at);
+        else
+            status = r2_vocab_add(ctx, vocab, text.data + at, NULL);
+        if (status == R2_ARGUMENT)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
+                             path, (int)line, text.data + at);
+        at += len + 1;
+    }
+    r2_text_free(ctx, &text);
+    if (status) r2_vocab_free(ctx, vocab);
+    return status;
+}
+
+void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
+    r2_release(ctx, vocab->word);
+    r2_release(ctx, vocab->slot);
+    r2_arena_free(ctx, &vocab->text);
+    memset(vocab, 0, sizeof *vocab);
+}
+
 /* ================================================================================ [S7] ops ==== */
 /* ============================================================================== [S8] model ==== */
 /* ============================================================================== [S9] optim ==== */
