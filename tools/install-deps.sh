@@ -1,0 +1,152 @@
+#!/bin/sh
+# Installs what is missing, and only that.
+#
+#     tools/install-deps.sh [GROUP...]
+#
+# Without a group: what r2rec.h needs, stb_ds.h and cJSON. Groups, on request only:
+#     fetch     curl and unzip, to download real data
+#     checks    a second compiler and NumPy, for the widest set of tests
+#     bench     PyTorch, NumPy and OpenBLAS, to measure against
+#     pictures  Graphviz and gnuplot
+#     teacher   libcurl, to ask a language model for traces
+#
+# Every need is tried first: a probe is compiled, a command is looked for. When all is there, nothing
+# else happens. Knows apt-get, dnf, apk, pacman and brew; uses sudo only when it must.
+set -u
+
+# need | probe | apt-get | dnf | apk | pacman | brew     (- : no package there)
+needs_of() {
+    case $1 in
+    base) cat <<'END' ;;
+stb_ds.h|have_header stb/stb_ds.h stb_ds.h|libstb-dev|stb-devel|stb|stb|-
+cJSON|have_library cjson cjson/cJSON.h cJSON.h|libcjson-dev|cjson-devel|cjson-dev|cjson|cjson
+END
+    fetch) cat <<'END' ;;
+curl|have_command curl wget|curl|curl|curl|curl|curl
+unzip|have_command unzip bsdtar|unzip|unzip|unzip|unzip|unzip
+END
+    checks) cat <<'END' ;;
+clang|have_command clang|clang|clang|clang|clang|llvm
+g++|have_command g++|g++|gcc-c++|g++|gcc|gcc
+NumPy|have_python numpy|python3-numpy|python3-numpy|py3-numpy|python-numpy|numpy
+END
+    bench) cat <<'END' ;;
+PyTorch|have_python torch|python3-torch|python3-torch|py3-pytorch|python-pytorch|pytorch
+NumPy|have_python numpy|python3-numpy|python3-numpy|py3-numpy|python-numpy|numpy
+OpenBLAS|have_library openblas cblas.h openblas/cblas.h|libopenblas-dev|openblas-devel|openblas-dev|openblas|openblas
+END
+    pictures) cat <<'END' ;;
+Graphviz|have_command dot|graphviz|graphviz|graphviz|graphviz|graphviz
+gnuplot|have_command gnuplot|gnuplot-nox|gnuplot|gnuplot|gnuplot|gnuplot
+END
+    teacher) cat <<'END' ;;
+libcurl|have_library curl curl/curl.h|libcurl4-openssl-dev|libcurl-devel|curl-dev|curl|curl
+END
+    *) echo "install-deps: no group '$1'; there are fetch, checks, bench, pictures, teacher" >&2
+       exit 2 ;;
+    esac
+}
+
+# --- probes -----------------------------------------------------------------------------------------
+
+have_header() { # NAME...: one of them can be included
+    for name; do
+        printf '#include <stddef.h>\n#include <%s>\n' "$name" |
+            ${CC:-cc} ${CPPFLAGS:-} -fsyntax-only -x c - 2>/dev/null && return
+    done
+    return 1
+}
+
+have_library() { # LIBRARY HEADER...: it links, and one of the headers can be included
+    flags=$(pkg-config --cflags --libs "lib$1" 2>/dev/null || echo "-l$1")
+    shift
+    for name; do
+        printf '#include <%s>\nint main(void) { return 0; }\n' "$name" |
+            ${CC:-cc} ${CPPFLAGS:-} -x c - -o /dev/null ${LDFLAGS:-} $flags 2>/dev/null && return
+    done
+    return 1
+}
+
+have_command() { # NAME...: one of them can be run
+    for name; do
+        command -v "$name" >/dev/null && return
+    done
+    return 1
+}
+
+have_python() { # MODULE: the first Python of the path, or the system's, can import it
+    python3 -c "import $1" 2>/dev/null || /usr/bin/python3 -c "import $1" 2>/dev/null
+}
+
+# --- what is missing --------------------------------------------------------------------------------
+
+# missing COLUMN GROUP...: column COLUMN of every need whose probe fails
+missing() {
+    column=$1
+    shift
+    for group; do needs_of "$group" || exit; done | while IFS='|' read -r need probe packages; do
+        $probe </dev/null || echo "$need|$probe|$packages" | cut -d'|' -f"$column"
+    done
+}
+
+say() { echo "install-deps: $*" >&2; }
+
+have_command "${CC:-cc}" || { say "there is no C compiler '${CC:-cc}'; install gcc or clang first"; exit 1; }
+[ $# -gt 0 ] || set -- base
+for group; do needs_of "$group" >/dev/null; done
+lacking=$(missing 1 "$@" | tr '\n' ' ')
+[ -n "$lacking" ] || exit 0
+
+# --- install ----------------------------------------------------------------------------------------
+
+by_hand() { # the last word: what a person has to do
+    say "still missing: $lacking"
+    case $lacking in *stb_ds.h*)
+        say "stb_ds.h is one file: put https://github.com/nothings/stb/raw/master/stb_ds.h"
+        say "    into /usr/local/include/stb/, or anywhere and say make CPPFLAGS=-Ithat/folder" ;;
+    esac
+    case $lacking in *cJSON*)
+        say "cJSON: a package named like libcjson-dev, or https://github.com/DaveGamble/cJSON" ;;
+    esac
+    exit 1
+}
+
+if have_command apt-get; then column=3
+elif have_command dnf; then column=4
+elif have_command apk; then column=5
+elif have_command pacman; then column=6
+elif have_command brew; then column=7
+else
+    say "found none of apt-get, dnf, apk, pacman, brew"
+    by_hand
+fi
+packages=$(missing $column "$@" | grep -vx -e - | sort -u | tr '\n' ' ')
+[ -n "$packages" ] || by_hand
+
+root=
+if [ "$(id -u)" -ne 0 ] && [ $column -ne 7 ]; then
+    have_command sudo || { say "installing $packages needs root, and there is no sudo"; by_hand; }
+    if [ -t 0 ]; then root=sudo; else root='sudo -n'; fi # no terminal, no password: fail, do not wait
+fi
+
+apt() { $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=2 "$@"; }
+
+install() {
+    case $column in
+    3) apt install -y --no-install-recommends $packages || # lists are missing or old: fetch them
+        { apt update && apt install -y --no-install-recommends $packages; } ;;
+    4) $root dnf install -y $packages ;;
+    5) $root apk add --no-progress $packages ;;
+    6) $root pacman -Sy --needed --noconfirm $packages ;;
+    7) brew install $packages ;;
+    esac
+}
+
+say "missing: $lacking- installing $packages"
+log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1
+install >"$log" 2>&1 </dev/null || {
+    tail -n 8 "$log" | sed 's/^/    /' >&2
+    say "that did not work (no network? no permission?)"
+}
+lacking=$(missing 1 "$@" | tr '\n' ' ')
+[ -z "$lacking" ] || by_hand
