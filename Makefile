@@ -3,7 +3,6 @@
 
 CC       ?= cc
 PORTABLE ?= 0# 1: a binary for any machine of this architecture; 0: for this one
-SANITIZE ?= 1# 0: `make test` leaves the sanitizer run out
 PREFIX   ?= /usr/local
 DATA     ?= data/mini
 OUT      ?= out
@@ -13,29 +12,36 @@ ARGS     ?=# handed to the demo as they are, for example ARGS=--full
 
 # --- compiler and libraries -------------------------------------------------------------------------
 
-# OPENMP=0 or 1; left out, it is 1 when a program that uses OpenMP compiles and links.
-OPENMP_PROBE = printf '\#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }' \
-               | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo 1 || echo 0
+# 1 when a program that includes header $(2) compiles and links with the options $(1), else 0.
+hash  := \#
+builds = $(shell printf '$(hash)include <$(2)>\nint main(void) { return 0; }' | \
+                 $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo 1 || echo 0)
+
+# Threads, and a second run of the tests under sanitizers: 0 or 1; left out, 1 where it is possible.
+SANITIZERS = -fsanitize=address -fsanitize=undefined
 ifndef OPENMP
-OPENMP := $(shell $(OPENMP_PROBE))
+OPENMP := $(call builds,-fopenmp,omp.h)
+endif
+ifneq ($(filter test sanitize,$(MAKECMDGOALS)),)
+SANITIZE ?= $(call builds,$(SANITIZERS),stdlib.h)
 endif
 
 # Homebrew on Apple silicon installs where compilers do not look.
-CPPFLAGS += -I. $(addprefix -I,$(wildcard /opt/homebrew/include))
-LDFLAGS  += $(addprefix -L,$(wildcard /opt/homebrew/lib))
+INCLUDES  = -I. $(addprefix -I,$(wildcard /opt/homebrew/include)) $(CPPFLAGS)
+LINKING   = $(addprefix -L,$(wildcard /opt/homebrew/lib)) $(LDFLAGS)
 
 WARNINGS  = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 OPTIMISE  = -O3 $(if $(filter 1,$(PORTABLE)),,-march=native -ffp-contract=fast)
 CFLAGS   ?= $(OPTIMISE)
 THREADING = $(if $(filter 1,$(OPENMP)),-fopenmp)
-CHECKED   = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+CHECKED   = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $(SANITIZERS)
 
 # cJSON is asked for when it is needed, since a target may have just installed it.
 CJSON_CFLAGS = $(shell pkg-config --cflags libcjson 2>/dev/null)
 CJSON_LIBS   = $(shell pkg-config --libs libcjson 2>/dev/null || echo -lcjson)
 
-COMPILE = $(CC) -std=c11 $(WARNINGS) $(CPPFLAGS) $(CJSON_CFLAGS) $(THREADING) -MMD -MP
-LIBS    = $(LDFLAGS) $(CJSON_LIBS) -lm
+COMPILE = $(CC) -std=c11 $(WARNINGS) $(INCLUDES) $(CJSON_CFLAGS) $(THREADING) -MMD -MP
+LIBS    = $(LINKING) $(CJSON_LIBS) -lm
 
 # --- what there is to build -------------------------------------------------------------------------
 
@@ -44,7 +50,9 @@ EXAMPLES := $(patsubst %.c,build/%,$(wildcard examples/*.c))
 BENCHES  := $(patsubst %.c,build/%,$(wildcard tests/bench/*.c))
 TESTS    := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
 SCRIPTS  := $(wildcard tests/test_*.sh)
+# The same under sanitizers, and the demo, whose handling of bad input the scripts try.
 CHECKED_TESTS := $(if $(filter 1,$(SANITIZE)),$(TESTS:build/%=build/checked/%))
+CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard examples/*_demo.c)))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -60,7 +68,7 @@ all: $(EXAMPLES) ## build every example into build/examples
 help: ## this list
 	@echo 'make TARGET [NAME=value ...]'
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
-	@echo 'Names: CC, PORTABLE=1 (no -march=native), OPENMP=0|1, CFLAGS, PREFIX, V=1 (show commands)'
+	@echo 'Names: CC, CFLAGS, PORTABLE=1 (no -march=native), OPENMP=0, SANITIZE=0, PREFIX, V=1 (verbose)'
 
 # --- run --------------------------------------------------------------------------------------------
 
@@ -68,7 +76,7 @@ help: ## this list
 export OMP_WAIT_POLICY ?= passive
 
 demo: build/examples/movielens_demo ## train and recommend: [DATA=dir] [OUT=dir] [SEED=n] [THREADS=n] [ARGS=...]
-	@$< --data $(DATA) --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 data: ## fetch MovieLens latest-small (real data) into data/ml-latest-small
 	@tools/install-deps.sh fetch
@@ -79,34 +87,25 @@ mini: build/data/mini/generate ## write data/mini anew (the same bytes, unless t
 
 # --- test -------------------------------------------------------------------------------------------
 
-test: $(TESTS) $(CHECKED_TESTS) $(EXAMPLES) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
-	@CC='$(CC)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
+# What the scripts run must be there as well.
+test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
+	$(if $(filter 1,$(SANITIZE)),,@echo 'no sanitizers here: that part is left out')
+	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
 
 sanitize: $(TESTS:build/%=build/checked/%) ## run the C tests under ASan + UBSan only
 	@tests/run.sh $^
 
 # --- install ----------------------------------------------------------------------------------------
 
-VERSION = $(shell sed -n 's/^\#define R2_VERSION "\(.*\)"/\1/p' r2rec.h)
-
-define PKG_CONFIG_FILE
-prefix=$(PREFIX)
-includedir=$${prefix}/include
-
-Name: r2rec
-Description: Reason-to-Recommend in one C header
-URL: https://arxiv.org/abs/2506.05069
-Version: $(VERSION)
-Requires: libcjson
-Cflags: -I$${includedir}
-Libs: -lm
-endef
-export PKG_CONFIG_FILE
+VERSION = $(shell sed -n 's/^$(hash)define R2_VERSION "\(.*\)"/\1/p' r2rec.h)
 
 install: ## copy r2rec.h and r2rec.pc under PREFIX (and DESTDIR)
 	install -d '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/share/pkgconfig'
 	install -m 644 r2rec.h '$(DESTDIR)$(PREFIX)/include/r2rec.h'
-	printf '%s\n' "$$PKG_CONFIG_FILE" > '$(DESTDIR)$(PREFIX)/share/pkgconfig/r2rec.pc'
+	printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' '' 'Name: r2rec' \
+	  'Description: Reason-to-Recommend in one C header' 'Version: $(VERSION)' \
+	  'URL: https://arxiv.org/abs/2506.05069' 'Requires: libcjson' \
+	  'Cflags: -I$${includedir}' 'Libs: -lm' > '$(DESTDIR)$(PREFIX)/share/pkgconfig/r2rec.pc'
 
 clean: ## remove build/ (out/ and fetched data stay)
 	rm -rf build
@@ -131,6 +130,6 @@ build/flags: FORCE | deps
 	@echo '$(COMPILE) $(CFLAGS) $(LIBS)' | cmp -s - $@ || echo '$(COMPILE) $(CFLAGS) $(LIBS)' > $@
 
 deps: ## install what is missing (stb, cJSON); asks for sudo only when it must
-	@CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' LDFLAGS='$(LDFLAGS)' tools/install-deps.sh
+	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' LDFLAGS='$(LINKING)' tools/install-deps.sh
 
 -include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)

@@ -3,9 +3,9 @@
 #
 #     run.sh PROGRAM...
 #
-# A program ends its output with `# passed failed skipped` and exits non-zero when a test failed. One
-# that ends otherwise has crashed, which counts as one failure. The output of a program is shown only
-# when it failed. No test reads standard input.
+# A program ends its output with `# passed failed skipped` and exits with 1 when a test failed, else
+# with 0. One that ends otherwise has crashed: that counts as one failure, and nothing else it said
+# counts. The output of a program is shown only when it failed. No test reads standard input.
 set -u
 
 passed=0 failed=0 skipped=0
@@ -23,11 +23,11 @@ for program; do
     seconds=$(echo "$start $(now)" | awk '{ printf "%.1f", $2 - $1 }')
 
     counts=$(tail -n 1 "$log" | sed -n 's/^# \([0-9]* [0-9]* [0-9]*\)$/\1/p')
-    set -- ${counts:-0 0 0}
-    p=$1 f=$2 s=$3 note=
-    if [ -z "$counts" ] || { [ $status -ne 0 ] && [ "$f" -eq 0 ]; }; then
-        f=$((f + 1))
-        note=" crashed, exit status $status"
+    set -- $counts # the list that the loop walks is its own
+    if [ $# -eq 3 ] && [ $status -eq $(($2 > 0)) ]; then
+        p=$1 f=$2 s=$3 note=
+    else
+        p=0 f=1 s=0 note=" crashed, exit status $status"
     fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 

@@ -4,7 +4,7 @@ set -u
 cd "$(dirname "$0")/.."
 passed=0 failed=0 skipped=0
 strict='-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Werror'
-flags="$strict -I. $(pkg-config --cflags libcjson 2>/dev/null) ${CPPFLAGS:-}"
+flags="$strict ${CPPFLAGS:--I.} $(pkg-config --cflags libcjson 2>/dev/null)"
 
 # check COMPILER LANGUAGE OPTION...: the interface alone, then interface and implementation
 check() {
