@@ -40,17 +40,17 @@ CHECKED   = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $(SANITIZER
 CJSON_CFLAGS = $(shell pkg-config --cflags libcjson 2>/dev/null)
 CJSON_LIBS   = $(shell pkg-config --libs libcjson 2>/dev/null || echo -lcjson)
 
-COMPILE = $(CC) -std=c11 $(WARNINGS) $(INCLUDES) $(CJSON_CFLAGS) $(THREADING) -MMD -MP
+COMPILE = $(CC) -std=c11 $(WARNINGS) $(INCLUDES) $(CJSON_CFLAGS) $(THREADING)
+DEPEND  = -MMD -MP -MT $@ -MF $@.d# so that a change of an included file is noticed
 LIBS    = $(LINKING) $(CJSON_LIBS) -lm
 
 # --- what there is to build -------------------------------------------------------------------------
 
-# Every C file is one program: examples/x.c becomes build/examples/x.
+# Every C file is one program: examples/x.c becomes build/examples/x, and build/checked/examples/x when
+# built with sanitizers.
 EXAMPLES := $(patsubst %.c,build/%,$(wildcard examples/*.c))
-BENCHES  := $(patsubst %.c,build/%,$(wildcard tests/bench/*.c))
 TESTS    := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
 SCRIPTS  := $(wildcard tests/test_*.sh)
-# The same under sanitizers, and the demo, whose handling of bad input the scripts try.
 CHECKED_TESTS := $(if $(filter 1,$(SANITIZE)),$(TESTS:build/%=build/checked/%))
 CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard examples/*_demo.c)))
 
@@ -87,7 +87,7 @@ mini: build/data/mini/generate ## write data/mini anew (the same bytes, unless t
 
 # --- test -------------------------------------------------------------------------------------------
 
-# What the scripts run must be there as well.
+# The scripts run the examples, the demo under sanitizers too, and the generator.
 test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
 	$(if $(filter 1,$(SANITIZE)),,@echo 'no sanitizers here: that part is left out')
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
@@ -117,12 +117,12 @@ Q = $(if $(V),,@)
 build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $<')
-	$(Q)$(COMPILE) $(CFLAGS) -o $@ $< $(LIBS)
+	$(Q)$(COMPILE) $(CFLAGS) $(DEPEND) -o $@ $< $(LIBS)
 
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $< (sanitizers)')
-	$(Q)$(COMPILE) $(CHECKED) -o $@ $< $(LIBS)
+	$(Q)$(COMPILE) $(CHECKED) $(DEPEND) -o $@ $< $(LIBS)
 
 # Changes only when the commands would, so everything is built anew when, and only when, they do.
 build/flags: FORCE | deps

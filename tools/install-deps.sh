@@ -94,59 +94,56 @@ say() { echo "install-deps: $*" >&2; }
 have_command "${CC:-cc}" || { say "there is no C compiler '${CC:-cc}'; install gcc or clang first"; exit 1; }
 [ $# -gt 0 ] || set -- base
 for group; do needs_of "$group" >/dev/null; done
-lacking=$(missing 1 "$@" | tr '\n' ' ')
+lacking=$(echo $(missing 1 "$@"))
 [ -n "$lacking" ] || exit 0
 
 # --- install ----------------------------------------------------------------------------------------
 
-by_hand() { # the last word: what a person has to do
-    say "still missing: $lacking"
+manager= column= packages=
+for known in apt-get:3 dnf:4 apk:5 pacman:6 brew:7; do
+    have_command "${known%:*}" && manager=${known%:*} column=${known#*:} && break
+done
+[ -z "$manager" ] || packages=$(echo $(missing $column "$@" | grep -vx -e - | sort -u))
+
+by_hand() { # by_hand WHY: the last word is what a person has to do
+    say "$1; still missing: $lacking"
+    [ -z "$packages" ] || say "  with $manager, packages $packages"
     case $lacking in *stb_ds.h*)
-        say "stb_ds.h is one file: put https://github.com/nothings/stb/raw/master/stb_ds.h"
-        say "    into /usr/local/include/stb/, or anywhere and say make CPPFLAGS=-Ithat/folder" ;;
+        say "  stb_ds.h is one file, https://github.com/nothings/stb/raw/master/stb_ds.h: put it into"
+        say "  /usr/local/include/stb/, or anywhere and say make CPPFLAGS=-Ithat/folder" ;;
     esac
-    case $lacking in *cJSON*)
-        say "cJSON: a package named like libcjson-dev, or https://github.com/DaveGamble/cJSON" ;;
-    esac
+    case $lacking in *cJSON*) say "  cJSON comes from https://github.com/DaveGamble/cJSON" ;; esac
     exit 1
 }
 
-if have_command apt-get; then column=3
-elif have_command dnf; then column=4
-elif have_command apk; then column=5
-elif have_command pacman; then column=6
-elif have_command brew; then column=7
-else
-    say "found none of apt-get, dnf, apk, pacman, brew"
-    by_hand
-fi
-packages=$(missing $column "$@" | grep -vx -e - | sort -u | tr '\n' ' ')
-[ -n "$packages" ] || by_hand
+[ -n "$manager" ] || by_hand "found none of apt-get, dnf, apk, pacman, brew"
+[ -n "$packages" ] || by_hand "$manager has no package for it"
 
 root=
-if [ "$(id -u)" -ne 0 ] && [ $column -ne 7 ]; then
-    have_command sudo || { say "installing $packages needs root, and there is no sudo"; by_hand; }
+if [ "$(id -u)" -ne 0 ] && [ $manager != brew ]; then
+    have_command sudo || by_hand "installing needs root, and there is no sudo"
     if [ -t 0 ]; then root=sudo; else root='sudo -n'; fi # no terminal, no password: fail, do not wait
 fi
 
-apt() { $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=2 "$@"; }
+apt() {
+    $root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=2 "$@"
+}
 
 install() {
-    case $column in
-    3) apt install -y --no-install-recommends $packages || # lists are missing or old: fetch them
-        { apt update && apt install -y --no-install-recommends $packages; } ;;
-    4) $root dnf install -y $packages ;;
-    5) $root apk add --no-progress $packages ;;
-    6) $root pacman -Sy --needed --noconfirm $packages ;;
-    7) brew install $packages ;;
+    case $manager in
+    apt-get) # when the lists of packages are missing or old, fetch them and try again
+        apt install -y --no-install-recommends $packages ||
+            { apt update && apt install -y --no-install-recommends $packages; } ;;
+    dnf) $root dnf install -y $packages ;;
+    apk) $root apk add --no-progress $packages ;;
+    pacman) $root pacman -Sy --needed --noconfirm $packages ;;
+    brew) brew install $packages ;;
     esac
 }
 
-say "missing: $lacking- installing $packages"
+say "missing: $lacking; installing $packages"
 log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1
-install >"$log" 2>&1 </dev/null || {
-    tail -n 8 "$log" | sed 's/^/    /' >&2
-    say "that did not work (no network? no permission?)"
-}
-lacking=$(missing 1 "$@" | tr '\n' ' ')
-[ -z "$lacking" ] || by_hand
+install >"$log" 2>&1 </dev/null || tail -n 8 "$log" | sed 's/^/    /' >&2
+lacking=$(echo $(missing 1 "$@"))
+[ -z "$lacking" ] || by_hand "that did not work (no network? no permission?)"
