@@ -158,9 +158,12 @@ int main(int argc, char **argv) {
         test_skipping = NULL;
         test->run();
         if (test_skipping && !test_broken) printf("skipped [%s]: %s\n", test->name, test_skipping);
-        if (test_broken) failed++;
-        else if (test_skipping) skipped++;
-        else passed++;
+        if (test_broken)
+            failed++;
+        else if (test_skipping)
+            skipped++;
+        else
+            passed++;
     }
     printf("# %d %d %d\n", passed, failed, skipped);
     return failed > 0;
