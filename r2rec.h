@@ -390,7 +390,197 @@ r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
+/* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
+   few chains worth showing. Fields stand in the order of the paper's steps: step k describes edge
+   e_k of the chain; step 4 is the edge asked for. Of u0 only the first `history` interactions
+   count; the edge (u0, i*) and its rating are out of every number (D2).
+
+   In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history - 1
+   - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock = global
+   rank of u0's latest interaction, N their number; simrec(v) = sum over shared i0 of 0.5^(age/10) /
+   sqrt((n_i0 + 1)(n_v + 1)), simidf the same without the age. A `link` is
+       sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
+   X(name, step, buckets, formula): 0 or NaN means nothing to count. */
+#define R2_EVIDENCE_FIELDS(X)                                                                      \
+    X(hist, 1, 10, "length of the history")                                                        \
+    X(genre, 1, 10, "cosine of i*'s genres and the history's, weighted 0.5^(age/10)")              \
+    X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10)")               \
+    X(shared, 2, 10, "share of the users of i* who share two items or more with u0")               \
+    X(uknn, 2, 10, "share of the 50 nearest users' simrec^2 who have i*")                          \
+    X(peers, 2, 10, "sum of simidf of the users of i*, halved for 3 % of N away from the clock")   \
+    X(pop, 3, 10, "users of i*")                                                                   \
+    X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
+    X(pred, 3, 10, "simidf-weighted rating of i* relative to each user's mean")                    \
+    X(fresh, 3, 10, "clock minus the first rank of i*, share of N")                                \
+    X(trend, 3, 10, "ratings of i* in the last 1 % of N before the clock")                         \
+    X(link, 3, 10, "link with kernel 0.5^(|d|/30), h = 10")                                        \
+    X(rel, 3, 10, "link with kernel 0.5^(|d|/(0.05 n_u1)), h = 3")                                 \
+    X(near3, 3, 10, "link with kernel 1/|d|, h = 3")                                               \
+    X(near1, 3, 10, "link with kernel 1/|d|, h = 1")                                               \
+    X(next, 3, 10, "link with kernel 1 [1 <= d <= 10], h = 10")                                    \
+    X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")
+
+/* Facts of one shown chain, two for each edge seen. */
+#define R2_CHAIN_FIELDS(X)                                                                         \
+    X(age, 7, "interactions since i0, counted from 1")                                             \
+    X(own, 6, "u0's rating of i0")                                                                 \
+    X(sim, 7, "simrec of u1")                                                                      \
+    X(theirs, 6, "u1's rating of i0")                                                              \
+    X(gap, 9, "d: how long after i0 u1 took i*")                                                   \
+    X(took, 6, "u1's rating of i*")
+
+typedef enum r2_field {
+#define R2__X(name, step, buckets, formula) R2_FIELD_##name,
+    R2_EVIDENCE_FIELDS(R2__X)
+#undef R2__X
+#define R2__X(name, buckets, formula) R2_FIELD_##name,
+    R2_CHAIN_FIELDS(R2__X)
+#undef R2__X
+    R2_N_FIELDS,
+    R2_FIRST_CHAIN_FIELD = R2_FIELD_age
+} r2_field;
+
+#define R2_STEP_CHAIN 4 /* the step of a chain's own fields */
+#define R2_N_CHAIN_FIELDS (R2_N_FIELDS - R2_FIRST_CHAIN_FIELD)
+#define R2_MAX_CHAINS 8 /* shown in one prompt */
+
+const char *r2_field_name(r2_field field);
+const char *r2_field_formula(r2_field field);
+int32_t r2_field_step(r2_field field);    /* 1, 2, 3, or R2_STEP_CHAIN */
+int32_t r2_field_buckets(r2_field field); /* quantile buckets wanted   */
+
+/* What evidence is computed from: a training graph, the order of its edges in time, item facts. */
+typedef struct r2_index {
+    const r2_graph *graph; /* borrowed */
+    uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
+    int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
+    int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
+    float *user_mean;      /* (n_users) mean rating                                            */
+    double rating_sum;
+    float min_positive;
+    uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
+    int16_t *year;         /* (n_items) 0 when unknown                       */
+} r2_index;
+
+/* `seed` is that of the split, so that ties in time are ordered as there. Keeps a pointer to
+   `graph`; copies what it needs of `data`. */
+r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
+                        float min_positive, uint64_t seed);
+void r2_index_free(r2_ctx *ctx, r2_index *index);
+
+/* Answers: 0 = would not interact, 1 .. 5 = the rating on five levels of any scale (D8). */
+#define R2_N_ANSWERS 6
+/* Level 1 .. 5 of a rating: round to nearest on the way from the scale's minimum to its maximum. */
+int32_t r2_answer_level(float rating, float rating_min, float rating_max);
+
+/* What is asked: would `user`, after its first `history` interactions, take `item`? */
+typedef struct r2_question {
+    uint32_t user, item;
+    int32_t history;
+    int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown */
+} r2_question;
+
+/* A question with its evidence. */
+typedef struct r2_query {
+    uint32_t user, item;
+    int32_t history, answer, n_chains;
+    float value[R2_FIRST_CHAIN_FIELD];
+    struct {
+        r2_chain chain; /* r4 is NAN: it is the question */
+        float value[R2_FIELD_took - R2_FIELD_age + 1];
+    } chain[R2_MAX_CHAINS];
+} r2_query;
+
+/* Computes query[q] for question[q]; the best chain of each i0, `n_chains` of them, best first, by
+       (0.25 + 0.5^(age/10)) 0.5^(|d|/30) simrec(u1) / sqrt(n_i0 + 1).
+   Fastest when questions of the same (user, history) stand together. */
+r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
+                     int32_t n_chains, r2_query *query);
+
+/* Draws training questions: n_groups groups of an observed interaction of the training graph with at
+   least `min_history` before it, then n_sampled items that the user has no training edge with (D8).
+   Groups are spread evenly over users, as far as they have interactions. question: (n_groups,
+   1 + n_sampled). *n_drawn <= n_groups is what the data gave. */
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
+                            int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
+                            r2_question *question, int64_t *n_drawn);
+
 /* ============================================================================= [S5] prompt ==== */
+
+#define R2_MAX_BUCKETS 12 /* of one field, the bucket "-" (nothing to count) included */
+
+/* The words for evidence: each field's quantile buckets, and the weight the teacher gives each
+   bucket by counting. Learned from training queries alone. */
+typedef struct r2_codebook {
+    int32_t n_bucket[R2_N_FIELDS];                  /* bucket 0 is written "-": zero or unknown */
+    float edge[R2_N_FIELDS][R2_MAX_BUCKETS];        /* bucket b > 0 ends below edge[b]          */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS];     /* round(scale x log-odds), clipped to +-9  */
+    int32_t n_chains;                               /* shown in a prompt                        */
+} r2_codebook;
+
+/* Largest absolute weight of one fact and of a running total. */
+#define R2_MAX_WEIGHT 9
+#define R2_MAX_TOTAL 24
+
+/* Fits buckets and weights. observed[q] tells whether query q asks for an observed item (else a
+   sampled one). Errors: R2_ARGUMENT (no observed or no sampled query), R2_NO_MEMORY. */
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *query,
+                          const uint8_t *observed, int64_t n, int32_t n_chains);
+int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value);
+/* All words that compact prompts and traces can hold, in a fixed order: word(user, text) is called
+   once for each. */
+void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, const char *text),
+                       void *user);
+
+/* Appends the compact prompt of the query itself (step 4 of progressive masking: e1, e2, e3 shown,
+   e4 asked for), one word a fact:
+       <q> field:bucket ... c1 field:bucket ... c2 ...
+   A pure function of its arguments; never looks at query->answer. */
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
+                       r2_text *text);
+
+/* How the rule-based teacher chooses what to cite. */
+typedef struct r2_teacher_config {
+    int32_t n_cited; /* facts per trace, one at least of each of the steps 1, 2, 3              */
+    float gumbel;    /* noise in the choice: RL needs traces that differ (0: deterministic)     */
+    uint64_t seed;
+} r2_teacher_config;
+
+r2_teacher_config r2_teacher_config_default(void);
+/* Appends the trace of the rule-based teacher for a compact prompt, from <think> to </think>: the
+   strongest facts in the order of the prompt, the weight of each and the running total,
+       <think> cos:9 +6 =+6 seq:7 +9 =+15 c2 -3 =+12 </think>
+   `index` keys the noise. Reads the prompt only, so the answer cannot leak into it (unguided). */
+r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
+                             const r2_teacher_config *config, const char *prompt, uint64_t index,
+                             r2_text *text);
+
+/* What the strict checker says of an output (D6, D7). The first thing that is wrong counts. */
+typedef enum r2_verdict {
+    R2_TRACE_OK = 0,
+    R2_TRACE_MALFORMED,    /* not <think> ... </think> <answer> k </answer> and nothing else     */
+    R2_TRACE_NO_ANSWER,    /* ends before an answer                                              */
+    R2_TRACE_TWO_ANSWERS,  /* more than one answer                                               */
+    R2_TRACE_ANSWER_FIRST, /* an answer before the reasoning has ended                           */
+    R2_TRACE_UNKNOWN_FACT, /* cites what does not stand in the prompt                            */
+    R2_TRACE_WRONG_WEIGHT, /* a fact that stands there, with a weight that is not its own        */
+    R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
+    R2_TRACE_MISSING_STEP, /* out of order, repeated, or without a fact of step 1, 2 or 3        */
+    R2_N_VERDICTS
+} r2_verdict;
+
+typedef struct r2_trace {
+    r2_verdict verdict;
+    int32_t answer;                   /* 0 .. 5, or -1 when there is not exactly one            */
+    int32_t n_cited, n_found, n_right; /* facts cited; standing in the prompt; with right weight */
+    int32_t total;                    /* as written last                                        */
+    bool well_formed;                 /* the shape is right, whatever the facts                 */
+} r2_trace;
+
+const char *r2_verdict_name(r2_verdict verdict);
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
+r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output);
+
 /* ============================================================================== [S6] token ==== */
 
 /* A growing list of token ids. Like r2_text: check `failed` once at the end. */
@@ -540,8 +730,208 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
 
 /* =============================================================================== [S10] sft ==== */
+
+/* Where the marks and the answers of a trace stand in a vocabulary. */
+typedef struct r2_markup {
+    int32_t think, think_end, answer, answer_end;
+    int32_t level[R2_N_ANSWERS]; /* token of answer k */
+} r2_markup;
+
+/* Adds all words of a codebook to an empty vocabulary and finds the marks. */
+r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
+                         const r2_codebook *codebook);
+
+/* Tokenised triples (Q, R, A): prompts, traces and answers. They come in groups of `group`: an
+   observed item, then items sampled from what its user has not rated (answer 0; D8). */
+typedef struct r2_examples {
+    int64_t n;
+    int32_t group;
+    int64_t *prompt_begin, *trace_begin; /* (n + 1) */
+    int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
+    int8_t *answer;                      /* (n) 0 .. 5 */
+    r2_markup markup;
+    int32_t longest; /* tokens of the longest Q + R + A */
+} r2_examples;
+
+/* Writes the prompt of each query and its trace by the rule-based teacher (none when teacher is
+   NULL: for scoring), and encodes both. n must be a multiple of `group`. */
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
+                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
+                           int64_t n, int32_t group, const r2_teacher_config *teacher);
+void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
+
+/* One step's losses, in nats. */
+typedef struct r2_sft_report {
+    int64_t step, n_steps;
+    float answer_loss, trace_loss, pair_loss, grad_norm, lr;
+} r2_sft_report;
+
+/* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
+   (Q, R, A), the others direct (Q, A): one model learns both. The loss of a batch is
+       mean over sequences of -log p(A)
+     + trace_weight x mean over tokens of R of -log p
+     + pair_weight x mean over pairs of softplus(s(sampled) - s(observed)), s = logit of (1 - p(0)) */
+typedef struct r2_sft_config {
+    int64_t n_steps, warmup;
+    int32_t groups;
+    float reasoned_share, trace_weight, pair_weight;
+    float lr, lr_floor; /* peak; floor as a share of it */
+    r2_adamw_config adamw;
+    uint64_t seed;
+    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: not wanted */
+    void *user;
+} r2_sft_config;
+
+r2_sft_config r2_sft_config_default(void);
+/* Trains `model` (with gradients) on `examples`. */
+r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                 const r2_sft_config *config);
+
 /* ================================================================================ [S11] rl ==== */
+
+/* Named variants of group-relative policy optimisation (D9).
+   GRPO: 2402.03300; DR_GRPO: 2503.20783 (no division by std, constant length normaliser);
+   DAPO: 2503.14476 (token-level normaliser, eps_high > eps_low, groups without variance dropped,
+   no KL). */
+typedef enum r2_rl_variant { R2_GRPO = 0, R2_DR_GRPO, R2_DAPO } r2_rl_variant;
+
+/* advantage[i] of output i in a group of n from their rewards: (r - mean) / (std + 1e-6) with the
+   sample standard deviation; DR_GRPO: r - mean. A group without variance gets zeros. */
+void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage);
+
+/* The per-token objective and its derivative by logp (D9):
+       -min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A) + beta KL,
+       ratio = exp(logp - logp_old), KL = exp(ref - logp) - (ref - logp) - 1 (k3). */
+typedef struct r2_policy_term {
+    double loss, dlogp, ratio, kl;
+    bool clipped;
+} r2_policy_term;
+r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
+                              double eps_low, double eps_high, double beta);
+
+/* Reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking + w_faith x
+   faithfulness, each in [0, 1]. */
+typedef struct r2_reward_config {
+    float w_format, w_accuracy, w_rank, w_faith;
+    bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
+} r2_reward_config;
+
+/* Reward of one output. `rank_share` in [0, 1] is the ranking term. */
+double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
+                 double rank_share);
+
+/* One step's log. Shares are of groups, tokens or outputs, as named. */
+typedef struct r2_grpo_report {
+    int64_t step, n_steps;
+    double reward_mean, reward_std, zero_variance_groups, kl, entropy, clipped_tokens, grad_norm,
+        output_length, well_formed_outputs, faithful_outputs, majority_answer;
+} r2_grpo_report;
+
+typedef struct r2_grpo_config {
+    r2_rl_variant variant;
+    int64_t n_steps;
+    int32_t groups;     /* groups of examples (1 observed + sampled) per step            */
+    int32_t n_samples;  /* outputs per prompt, G                                         */
+    int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
+    int32_t max_new;    /* tokens of an output                                           */
+    float temperature, lr, eps_low, eps_high, beta;
+    float sft_weight; /* adds this x the answer's cross-entropy under the sampled reasoning      */
+    r2_reward_config reward;
+    r2_adamw_config adamw;
+    uint64_t seed;
+    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: not wanted */
+    void *user;
+} r2_grpo_config;
+
+r2_grpo_config r2_grpo_config_default(void);
+/* Improves `model` on `examples` from the reward of its own sampled reasoning; the KL reference is
+   the model as it comes in. `codebook` and `vocab` are those of the examples. */
+r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                  const r2_codebook *codebook, const r2_vocab *vocab, const r2_grpo_config *config);
+
 /* ============================================================================== [S12] eval ==== */
+
+/* Ranking metrics of one positive among candidates (D13). Ties are part of the result, not of the
+   order of the list: `better` candidates score above the positive, `tied` others equal it. */
+typedef struct r2_rank {
+    int64_t better, tied;
+} r2_rank;
+
+/* What to make of ties (D11). A constant scorer must not get HR@1 = 1. */
+typedef enum r2_tie_rule {
+    R2_TIES_EXPECTED = 0, /* exact mean over all orders of the tied  */
+    R2_TIES_PESSIMISTIC,  /* the positive comes last among them      */
+    R2_TIES_OPTIMISTIC    /* the positive comes first among them     */
+} r2_tie_rule;
+
+/* Place of the positive score[0] among score[0 .. n-1]. NaN scores below everything. */
+r2_rank r2_rank_of(const float *score, int64_t n);
+/* mean of 1[rank <= k], 1[rank <= k] / log2(rank + 1), 1 / rank over the ranks the rule allows. */
+double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule);
+double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule);
+double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule);
+
+/* Means over cases, and the 95 % percentile bootstrap interval of HR@1 over cases (users). */
+typedef struct r2_metrics {
+    int64_t n_cases;
+    double hr1, hr1_lo, hr1_hi, hr5, hr10, ndcg5, ndcg10, mrr, auc;
+    double tie_rate; /* share of cases in which the positive ties with somebody */
+} r2_metrics;
+
+typedef struct r2_eval_config {
+    r2_tie_rule ties;
+    int32_t n_bootstrap; /* resamples */
+    uint64_t seed;       /* of the bootstrap */
+} r2_eval_config;
+
+r2_eval_config r2_eval_config_default(void);
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases; NULL: not wanted)
+   gets each case's HR@1, for paired tests. */
+r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
+                      const r2_eval_config *config, r2_metrics *out, double *hit1);
+
+/* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison give the
+   differences case by case. Errors: R2_ARGUMENT (n < 1), R2_NO_MEMORY. */
+r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
+                            uint64_t seed, double *lo, double *hi);
+/* Exact two-sided McNemar test: `only_a` cases that a alone got right, `only_b` that b alone did.
+   Returns the probability of a split at least this uneven when both are equally good. */
+double r2_mcnemar(int64_t only_a, int64_t only_b);
+
+/* How the model is asked. */
+typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
+/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer. */
+typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_EXPECTED } r2_score_kind;
+
+typedef struct r2_score_config {
+    r2_mode mode;
+    r2_score_kind kind;
+    int32_t n_samples, max_new; /* reasoned: traces averaged (1: greedy), tokens of a trace */
+    float temperature;          /* of samples when n_samples > 1                            */
+    uint64_t seed;
+} r2_score_config;
+
+/* Of the reasoning behind the scores; zeros for R2_DIRECT. */
+typedef struct r2_trace_metrics {
+    int64_t n, verdict[R2_N_VERDICTS];
+    double well_formed, faithful;      /* shares of outputs                                     */
+    double facts_found, facts_right;   /* shares of cited facts: in the prompt; right weight too */
+} r2_trace_metrics;
+
+r2_score_config r2_score_config_default(void);
+/* score[e] of every example by the answer distribution after the model's own reasoning (or at once).
+   trace (NULL: not wanted) gets the verdicts on what it wrote. */
+r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                   const r2_codebook *codebook, const r2_vocab *vocab,
+                   const r2_score_config *config, float *score, r2_trace_metrics *trace);
+/* Score from the log-probabilities of the six answers. */
+float r2_answer_score(const float *level_logp, r2_score_kind kind);
+/* The reasoning and answer that the model writes for one example, greedily: appends its words from
+   <think> on, and returns the check of it in *trace. */
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
+                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
+                   r2_trace *trace);
+
 /* =============================================================================== [S13] run ==== */
 
 #ifdef __cplusplus
@@ -2250,7 +2640,1004 @@ r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
     return r2__chains_find(ctx, graph, u0, R2__NO_ITEM, config, chains, n_chains);
 }
 
+/* ---- evidence: fields ---- */
+
+typedef struct r2__field_info {
+    const char *name, *formula;
+    int32_t step, buckets;
+} r2__field_info;
+
+static const r2__field_info *r2__field(r2_field field) {
+    static const r2__field_info info[] = {
+#define R2__X(name, step, buckets, formula) {#name, formula, step, buckets},
+        R2_EVIDENCE_FIELDS(R2__X)
+#undef R2__X
+#define R2__X(name, buckets, formula) {#name, formula, R2_STEP_CHAIN, buckets},
+        R2_CHAIN_FIELDS(R2__X)
+#undef R2__X
+    };
+    return &info[field];
+}
+
+const char *r2_field_name(r2_field field) { return r2__field(field)->name; }
+const char *r2_field_formula(r2_field field) { return r2__field(field)->formula; }
+int32_t r2_field_step(r2_field field) { return r2__field(field)->step; }
+int32_t r2_field_buckets(r2_field field) { return r2__field(field)->buckets; }
+
+/* ---- evidence: the index ---- */
+
+/* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
+static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data,
+                                 uint64_t seed) {
+    const r2_graph *g = index->graph;
+    r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
+    uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
+    uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
+    r2_status status = R2_NO_MEMORY;
+    if (moment && owner && seen) {
+        for (int64_t u = 0; u < g->n_users; ++u) {
+            uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
+            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
+                const char *item = data->item_key[g->user_item[e]];
+                owner[e] = (uint32_t)u;
+                moment[e].time = g->user_time[e];
+                moment[e].tie = r2_hash(seed, user, r2__fnv(item, strlen(item)));
+                moment[e].row = e;
+            }
+        }
+        qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
+        for (int64_t k = 0; k < g->n_edges; ++k) {
+            int64_t e = moment[k].row;
+            uint32_t place = seen[owner[e]]++;
+            index->rank[e] = k;
+            index->position[e] = place;
+            index->by_time[g->user_begin[owner[e]] + place] = e;
+        }
+        status = R2_OK;
+    }
+    r2_release(ctx, moment);
+    r2_release(ctx, owner);
+    r2_release(ctx, seen);
+    return status;
+}
+
+/* Genres get bits in the order they are met; from the 65th on they are not counted. */
+static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t known_len[64],
+                               int *n_known) {
+    uint64_t bits = 0;
+    while (*genres) {
+        size_t len = strcspn(genres, "|");
+        int k = 0;
+        while (k < *n_known && (known_len[k] != len || memcmp(known[k], genres, len) != 0)) ++k;
+        if (k == *n_known && k < 64 && len > 0) {
+            known[k] = genres;
+            known_len[k] = len;
+            ++*n_known;
+        }
+        if (k < *n_known) bits |= (uint64_t)1 << k;
+        genres += len + (genres[len] == '|');
+    }
+    return bits;
+}
+
+static void r2__index_items(r2_index *index, const r2_data *data) {
+    const char *known[64];
+    size_t known_len[64];
+    int n_known = 0;
+    for (int64_t i = 0; i < index->graph->n_items; ++i) {
+        index->year[i] = data->year[i];
+        index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
+    }
+}
+
+r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
+                        float min_positive, uint64_t seed) {
+    uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
+    r2_status status = R2_NO_MEMORY;
+    memset(index, 0, sizeof *index);
+    index->graph = graph;
+    index->min_positive = min_positive;
+    index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
+    index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
+    index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
+    index->user_mean = (float *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(float));
+    index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
+    index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
+    if (index->position && index->by_time && index->rank && index->user_mean && index->genres &&
+        index->year)
+        status = r2__index_order(ctx, index, data, seed);
+    if (status != R2_OK) {
+        r2_index_free(ctx, index);
+        return status;
+    }
+    for (int64_t u = 0; u < graph->n_users; ++u) {
+        double sum = 0.0;
+        int64_t begin = graph->user_begin[u], end = graph->user_begin[u + 1];
+        for (int64_t e = begin; e < end; ++e) sum += (double)graph->user_rating[e];
+        index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
+        index->rating_sum += sum;
+    }
+    r2__index_items(index, data);
+    return R2_OK;
+}
+
+void r2_index_free(r2_ctx *ctx, r2_index *index) {
+    r2_release(ctx, index->position);
+    r2_release(ctx, index->by_time);
+    r2_release(ctx, index->rank);
+    r2_release(ctx, index->user_mean);
+    r2_release(ctx, index->genres);
+    r2_release(ctx, index->year);
+    memset(index, 0, sizeof *index);
+}
+
+/* ---- evidence: the lens, what u0 shares with everybody else ---- */
+
+/* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0). */
+typedef struct r2__path {
+    int32_t place;
+    int64_t edge;
+} r2__path;
+
+/* Per target, summed over u1 for each place of u0's history. */
+typedef struct r2__link_sum {
+    float link, rel, near, next, liked;
+} r2__link_sum;
+
+typedef struct r2__lens {
+    const r2_index *index;
+    uint32_t user;
+    int32_t history;
+    int64_t clock;
+    int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
+    r2__path *path;        /* sorted by u1, then place                                            */
+    float *simrec, *simidf; /* (n_users)                                                          */
+    float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
+    double near50_sum;
+    float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
+    r2__link_sum *sum;     /* (history) scratch of one target                                     */
+    float *best;           /* (history) scratch: score of the best chain through a place          */
+    int64_t *best_path;    /* (history)                                                           */
+    int64_t *best_target;  /* (history) edge (u1, i*) of that chain                               */
+    float genre[64];
+    float genre_norm, mean_year;
+    r2_arena memory;
+} r2__lens;
+
+static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t place) {
+    return index->by_time[index->graph->user_begin[user] + place];
+}
+
+static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
+    uint64_t n_users = (uint64_t)lens->index->graph->n_users, h = (uint64_t)lens->history;
+    r2_arena *m = &lens->memory;
+    lens->path = (r2__path *)r2_arena_alloc(ctx, m, (uint64_t)n_paths, sizeof *lens->path);
+    lens->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
+    lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
+    lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
+    lens->best = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
+    lens->best_path = (int64_t *)r2_arena_alloc(ctx, m, h, sizeof(int64_t));
+    lens->best_target = (int64_t *)r2_arena_alloc(ctx, m, h, sizeof(int64_t));
+    return lens->path && lens->simrec && lens->simidf && lens->near50 && lens->fade &&
+           lens->inv_degree && lens->sum && lens->best && lens->best_path && lens->best_target;
+}
+
+/* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
+   while placing, which leaves it at the end of u: the beginning of u + 1. */
+static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
+    const r2_index *index = lens->index;
+    const r2_graph *g = index->graph;
+    uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &lens->memory, n_users + 2, sizeof *begin);
+    int64_t n = 0;
+    if (!begin) return false;
+    lens->path_begin = begin;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < lens->history; ++p) {
+            uint32_t i0 = g->user_item[r2__history_edge(index, lens->user, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                uint32_t u1 = g->item_user[k];
+                if (u1 == lens->user) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                    n++;
+                } else {
+                    r2__path *path = &lens->path[begin[u1 + 1]++];
+                    path->place = p;
+                    path->edge = (int64_t)g->item_edge[k];
+                }
+            }
+        }
+        if (pass == 0) {
+            for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+            if (!r2__lens_alloc(ctx, lens, n)) return false;
+        }
+    }
+    return true;
+}
+
+static void r2__lens_similarity(r2__lens *lens) {
+    const r2_graph *g = lens->index->graph;
+    for (int32_t p = 0; p < lens->history; ++p) {
+        uint32_t i0 = g->user_item[r2__history_edge(lens->index, lens->user, p)];
+        float n_i0 = (float)(r2_graph_item_degree(g, i0) - 1); /* without u0 */
+        lens->fade[p] = exp2f((float)(p - lens->history + 1) / 10.0f);
+        lens->inv_degree[p] = 1.0f / sqrtf(n_i0 + 1.0f);
+    }
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f);
+        float rec = 0.0f, idf = 0.0f;
+        for (int64_t k = lens->path_begin[v]; k < lens->path_begin[v + 1]; ++k) {
+            int32_t p = lens->path[k].place;
+            rec += lens->fade[p] * lens->inv_degree[p];
+            idf += lens->inv_degree[p];
+        }
+        lens->simrec[v] = rec * scale;
+        lens->simidf[v] = idf * scale;
+    }
+}
+
+/* Marks the 50 users with the largest simrec (ties: the smaller id). */
+static void r2__lens_nearest(r2__lens *lens) {
+    uint32_t nearest[50];
+    int n = 0;
+    const float *sim = lens->simrec;
+    for (int64_t v = 0; v < lens->index->graph->n_users; ++v) {
+        int k = n;
+        if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
+        if (n < 50) ++n;
+        else k = 49;
+        for (; k > 0 && sim[nearest[k - 1]] < sim[v]; --k) nearest[k] = nearest[k - 1];
+        nearest[k] = (uint32_t)v;
+    }
+    for (int k = 0; k < n; ++k) {
+        float square = sim[nearest[k]] * sim[nearest[k]];
+        lens->near50[nearest[k]] = square;
+        lens->near50_sum += (double)square;
+    }
+}
+
+/* What u0 has been watching: fading genre counts and mean year. */
+static void r2__lens_taste(r2__lens *lens) {
+    const r2_index *index = lens->index;
+    double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
+    for (int32_t p = 0; p < lens->history; ++p) {
+        uint32_t i0 = index->graph->user_item[r2__history_edge(index, lens->user, p)];
+        for (int b = 0; b < 64; ++b)
+            if (index->genres[i0] >> b & 1) lens->genre[b] += lens->fade[p];
+        if (index->year[i0] == 0) continue;
+        year_sum += (double)lens->fade[p] * index->year[i0];
+        year_weight += (double)lens->fade[p];
+    }
+    for (int b = 0; b < 64; ++b) norm += (double)lens->genre[b] * (double)lens->genre[b];
+    lens->genre_norm = (float)sqrt(norm);
+    lens->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
+}
+
+static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index, uint32_t user,
+                               int32_t history) {
+    memset(lens, 0, sizeof *lens);
+    lens->index = index;
+    lens->user = user;
+    lens->history = history;
+    if (!r2__lens_paths(ctx, lens)) {
+        r2_arena_free(ctx, &lens->memory);
+        return R2_NO_MEMORY;
+    }
+    if (history > 0) lens->clock = index->rank[r2__history_edge(index, user, history - 1)];
+    r2__lens_similarity(lens);
+    r2__lens_nearest(lens);
+    r2__lens_taste(lens);
+    return R2_OK;
+}
+
+/* ---- evidence: one target seen through the lens ---- */
+
+/* Sums over the users of a target, before they become fields. */
+typedef struct r2__target_sums {
+    int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
+    double n, rating, n_shared, near50, peers, pred, sim, trend, first;
+    double n_edges, rating_all;
+} r2__target_sums;
+
+/* Rank of an edge and the clock as if the closing edge did not exist. */
+static double r2__rank_without(const r2_index *index, int64_t rank, int64_t closing) {
+    return (double)(rank - (closing >= 0 && rank > index->rank[closing]));
+}
+
+static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, int64_t edge) {
+    const r2_index *index = lens->index;
+    double rating = (double)index->graph->user_rating[edge];
+    double rank = r2__rank_without(index, index->rank[edge], s->closing);
+    double away = r2__rank_without(index, lens->clock, s->closing) - rank;
+    double idf = (double)lens->simidf[u1];
+    s->n += 1.0;
+    s->rating += rating;
+    s->n_shared += lens->path_begin[u1 + 1] - lens->path_begin[u1] >= 2;
+    s->near50 += (double)lens->near50[u1];
+    s->peers += idf * exp2(-fabs(away) / (0.03 * s->n_edges));
+    s->pred += idf * (rating - (double)index->user_mean[u1]);
+    s->sim += idf;
+    s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
+    if (s->n == 1.0 || rank < s->first) s->first = rank;
+}
+
+/* Adds the chains u0 -> i0 -> u1 -> i* of one u1 to the sums of their i0. */
+static void r2__add_chains(r2__lens *lens, uint32_t u1, int64_t edge) {
+    const r2_index *index = lens->index;
+    float half_life = 0.05f * (float)r2_graph_user_degree(index->graph, u1);
+    float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    for (int64_t k = lens->path_begin[u1]; k < lens->path_begin[u1 + 1]; ++k) {
+        int32_t p = lens->path[k].place;
+        r2__link_sum *sum = &lens->sum[p];
+        int64_t d = (int64_t)index->position[edge] - (int64_t)index->position[lens->path[k].edge];
+        float far = (float)(d < 0 ? -d : d), close = exp2f(-far / 30.0f);
+        float score = (0.25f + lens->fade[p]) * close * lens->simrec[u1] * lens->inv_degree[p];
+        sum->link += close;
+        sum->rel += exp2f(-far / half_life);
+        sum->near += 1.0f / far;
+        sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
+        sum->liked += liked;
+        if (score > lens->best[p]) {
+            lens->best[p] = score;
+            lens->best_path[p] = k;
+            lens->best_target[p] = edge;
+        }
+    }
+}
+
+/* Fields that follow from sums over the users of the target. */
+static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_query *q) {
+    double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
+    double clock = r2__rank_without(lens->index, lens->clock, s->closing);
+    q->value[R2_FIELD_hist] = (float)lens->history;
+    q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
+    if (lens->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / lens->near50_sum);
+    q->value[R2_FIELD_peers] = (float)s->peers;
+    q->value[R2_FIELD_pop] = (float)s->n;
+    q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
+    q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
+    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
+    q->value[R2_FIELD_trend] = (float)s->trend;
+}
+
+/* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
+static void r2__link_fields(const r2__lens *lens, double n_target, r2_query *q) {
+    const r2_graph *g = lens->index->graph;
+    double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
+    for (int32_t p = 0; p < lens->history; ++p) {
+        const r2__link_sum *sum = &lens->sum[p];
+        double age = (double)(lens->history - 1 - p), degree, norm, h10, h3, h1;
+        uint32_t i0;
+        if (sum->link == 0.0f) continue;
+        i0 = g->user_item[r2__history_edge(lens->index, lens->user, p)];
+        degree = (double)(r2_graph_item_degree(g, i0) - 1);
+        norm = 1.0 / sqrt(degree * (n_target + 1.0) + 10.0);
+        h10 = (double)lens->fade[p] * norm;
+        h3 = exp2(-age / 3.0) * norm;
+        h1 = exp2(-age) * norm;
+        link += h10 * (double)sum->link;
+        rel += h3 * (double)sum->rel;
+        near3 += h3 * (double)sum->near;
+        near1 += h1 * (double)sum->near;
+        next += h10 * (double)sum->next;
+        liked += h10 * (double)sum->liked;
+    }
+    q->value[R2_FIELD_link] = (float)link;
+    q->value[R2_FIELD_rel] = (float)rel;
+    q->value[R2_FIELD_near3] = (float)near3;
+    q->value[R2_FIELD_near1] = (float)near1;
+    q->value[R2_FIELD_next] = (float)next;
+    q->value[R2_FIELD_liked] = (float)liked;
+}
+
+static void r2__item_fields(const r2__lens *lens, r2_query *q) {
+    uint64_t genres = lens->index->genres[q->item];
+    int16_t year = lens->index->year[q->item];
+    float dot = 0.0f, n_genres = 0.0f;
+    for (int b = 0; b < 64; ++b)
+        if (genres >> b & 1) dot += lens->genre[b], n_genres += 1.0f;
+    if (n_genres > 0.0f && lens->genre_norm > 0.0f)
+        q->value[R2_FIELD_genre] = dot / (sqrtf(n_genres) * lens->genre_norm);
+    /* half a year more, so that "the same year" is not "unknown" */
+    if (year != 0 && lens->mean_year > 0.0f)
+        q->value[R2_FIELD_era] = (float)year - lens->mean_year + 0.5f;
+}
+
+static void r2__show_chain(const r2__lens *lens, int32_t p, r2_query *q) {
+    const r2_index *index = lens->index;
+    const r2_graph *g = index->graph;
+    int64_t own = r2__history_edge(index, lens->user, p), k = lens->best_path[p];
+    int64_t theirs = lens->path[k].edge, took = lens->best_target[p], u1 = 0, n = g->n_users;
+    r2_chain *chain = &q->chain[q->n_chains].chain;
+    float *value = q->chain[q->n_chains].value;
+    while (n > 1) { /* the user whose paths hold k */
+        int64_t half = n / 2;
+        if (lens->path_begin[u1 + half] <= k) u1 += half;
+        n -= half;
+    }
+    chain->u0 = lens->user;
+    chain->i0 = g->user_item[own];
+    chain->u1 = (uint32_t)u1;
+    chain->i1 = q->item;
+    chain->r1 = g->user_rating[own];
+    chain->r2 = g->user_rating[theirs];
+    chain->r3 = g->user_rating[took];
+    chain->r4 = NAN;
+    chain->score = lens->best[p];
+    value[0] = (float)(lens->history - p);
+    value[1] = chain->r1;
+    value[2] = lens->simrec[u1];
+    value[3] = chain->r2;
+    value[4] = (float)((int64_t)index->position[took] - (int64_t)index->position[theirs]);
+    value[5] = chain->r3;
+    q->n_chains++;
+}
+
+/* The n best places, each with its best chain; ties go to the later place. */
+static void r2__show_chains(r2__lens *lens, int32_t n_chains, r2_query *q) {
+    for (int32_t c = 0; c < n_chains; ++c) {
+        int32_t best = -1;
+        for (int32_t p = lens->history - 1; p >= 0; --p)
+            if (lens->best[p] > 0.0f && (best < 0 || lens->best[p] > lens->best[best])) best = p;
+        if (best < 0) return;
+        r2__show_chain(lens, best, q);
+        lens->best[best] = 0.0f;
+    }
+}
+
+static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chains, r2_query *q) {
+    const r2_index *index = lens->index;
+    const r2_graph *g = index->graph;
+    r2__target_sums s;
+    memset(&s, 0, sizeof s);
+    memset(q, 0, sizeof *q);
+    memset(lens->sum, 0, (size_t)lens->history * sizeof *lens->sum);
+    memset(lens->best, 0, (size_t)lens->history * sizeof *lens->best);
+    q->user = question->user;
+    q->item = question->item;
+    q->history = question->history;
+    q->answer = question->answer;
+    s.closing = r2_graph_find(g, question->user, question->item);
+    s.n_edges = (double)(g->n_edges - (s.closing >= 0));
+    s.rating_all = index->rating_sum;
+    if (s.closing >= 0) s.rating_all -= (double)g->user_rating[s.closing];
+    for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
+        uint32_t u1 = g->item_user[k];
+        if (u1 == lens->user) continue;
+        r2__add_user(lens, &s, u1, (int64_t)g->item_edge[k]);
+        r2__add_chains(lens, u1, (int64_t)g->item_edge[k]);
+    }
+    r2__user_fields(lens, &s, q);
+    r2__link_fields(lens, s.n, q);
+    r2__item_fields(lens, q);
+    r2__show_chains(lens, n_chains, q);
+}
+
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q) {
+    if ((int64_t)q->user >= g->n_users || (int64_t)q->item >= g->n_items)
+        return r2_fail(ctx, R2_ARGUMENT, "question: user %u or item %u is not in the graph",
+                       (unsigned)q->user, (unsigned)q->item);
+    if (q->history < 0 || q->history > r2_graph_user_degree(g, q->user))
+        return r2_fail(ctx, R2_ARGUMENT, "question: user %u has %lld interactions, not %d",
+                       (unsigned)q->user, (long long)r2_graph_user_degree(g, q->user),
+                       (int)q->history);
+    return R2_OK;
+}
+
+r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
+                     int32_t n_chains, r2_query *query) {
+    int64_t *run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *run), n_runs = 0, n_failed = 0;
+    r2_status status = run ? R2_OK : R2_NO_MEMORY;
+    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
+        status = r2_fail(ctx, R2_ARGUMENT, "evidence: n_chains must be 0 .. %d", R2_MAX_CHAINS);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        status = r2__check_question(ctx, index->graph, &question[q]);
+        if (q == 0 || question[q].user != question[q - 1].user ||
+            question[q].history != question[q - 1].history)
+            run[n_runs++] = q;
+    }
+    if (status == R2_OK) {
+        run[n_runs] = n;
+        R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), r, n_runs) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            r2__lens lens;
+            const r2_question *first = &question[run[r]];
+            if (r2__lens_init(&own, &lens, index, first->user, first->history) != R2_OK) {
+                query[run[r]].n_chains = -1;
+                continue;
+            }
+            for (int64_t q = run[r]; q < run[r + 1]; ++q)
+                r2__ask(&lens, &question[q], n_chains, &query[q]);
+            r2_arena_free(&own, &lens.memory);
+        }
+        for (int64_t r = 0; r < n_runs; ++r) n_failed += query[run[r]].n_chains < 0;
+        if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+    }
+    r2_release(ctx, run);
+    return status;
+}
+
+/* ---- training questions ---- */
+
+int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
+    double range = (double)rating_max - (double)rating_min;
+    double share = range > 0.0 ? ((double)rating - (double)rating_min) / range : 1.0;
+    if (!(share >= 0.0)) share = 0.0;
+    if (share > 1.0) share = 1.0;
+    return 1 + (int32_t)(4.0 * share + 0.5);
+}
+
+/* Draws `n` distinct places out of [first, end) by a partial shuffle of `place`. */
+static void r2__draw_places(r2_rng *rng, int32_t *place, int32_t first, int32_t end, int32_t n) {
+    for (int32_t p = first; p < end; ++p) place[p - first] = p;
+    for (int32_t k = 0; k < n; ++k) {
+        int32_t j = k + (int32_t)r2_rng_below(rng, (uint64_t)(end - first - k));
+        int32_t swap = place[k];
+        place[k] = place[j];
+        place[j] = swap;
+    }
+}
+
+/* The largest quota such that sum of min(quota, eligible) does not exceed n_groups. */
+static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
+    int64_t low = 0, high = n_groups;
+    while (low < high) {
+        int64_t quota = low + (high - low + 1) / 2, total = 0;
+        for (int64_t u = 0; u < g->n_users; ++u) {
+            int64_t eligible = r2_graph_user_degree(g, (uint32_t)u) - min_history;
+            if (eligible > 0) total += eligible < quota ? eligible : quota;
+        }
+        if (total <= n_groups) low = quota;
+        else high = quota - 1;
+    }
+    return low;
+}
+
+static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
+                           int32_t n_sampled, float rating_min, float rating_max,
+                           r2_question *group) {
+    const r2_graph *g = index->graph;
+    int64_t edge = r2__history_edge(index, user, place);
+    for (int32_t k = 0; k <= n_sampled; ++k) {
+        group[k].user = user;
+        group[k].history = place;
+        group[k].answer = 0;
+        group[k].item = g->user_item[edge];
+        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
+            group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
+    }
+    group[0].answer = r2_answer_level(g->user_rating[edge], rating_min, rating_max);
+}
+
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
+                            int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
+                            r2_question *question, int64_t *n_drawn) {
+    const r2_graph *g = index->graph;
+    int64_t quota = r2__even_quota(g, min_history, n_groups), longest = 0;
+    int32_t *place;
+    *n_drawn = 0;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        int64_t degree = r2_graph_user_degree(g, (uint32_t)u);
+        if (degree > longest) longest = degree;
+    }
+    place = (int32_t *)r2_alloc(ctx, (uint64_t)longest, sizeof *place);
+    if (!place) return ctx->status;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        int64_t degree = r2_graph_user_degree(g, (uint32_t)u), n = degree - min_history;
+        r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+        if (n <= 0 || degree >= g->n_items) continue; /* nothing to ask, or nothing to sample */
+        r2__draw_places(&rng, place, min_history, (int32_t)degree, (int32_t)(n < quota ? n : quota));
+        for (int64_t k = 0; k < n && k < quota; ++k)
+            r2__draw_group(index, &rng, (uint32_t)u, place[k], n_sampled, rating_min, rating_max,
+                           question + (*n_drawn)++ * (n_sampled + 1));
+    }
+    r2_release(ctx, place);
+    if (*n_drawn == 0)
+        return r2_fail(ctx, R2_ARGUMENT, "training questions: no user has more than %d interactions",
+                       (int)min_history);
+    return R2_OK;
+}
+
 /* ============================================================================= [S5] prompt ==== */
+
+/* ---- codebook ---- */
+
+static int r2__compare_float(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
+
+int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
+    int32_t b = 1, last = codebook->n_bucket[field] - 1;
+    if (!r2__counts(value) || last < 1) return 0;
+    while (b < last && value >= codebook->edge[field][b]) ++b;
+    return b;
+}
+
+/* All values of a field in a query: one, or one for each chain shown. */
+static int32_t r2__field_values(const r2_query *query, r2_field field, int32_t n_chains,
+                                float value[R2_MAX_CHAINS]) {
+    int32_t n = n_chains < query->n_chains ? n_chains : query->n_chains;
+    if (r2_field_step(field) != R2_STEP_CHAIN) {
+        value[0] = query->value[field];
+        return 1;
+    }
+    for (int32_t c = 0; c < n; ++c) value[c] = query->chain[c].value[field - R2_FIRST_CHAIN_FIELD];
+    return n;
+}
+
+/* Edges at the quantiles of sorted values; equal edges are merged, so that no bucket is empty. */
+static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted,
+                               int64_t n) {
+    int32_t wanted = r2_field_buckets(field), b = 0;
+    for (int32_t q = 1; q < wanted && n > 0; ++q) {
+        float edge = sorted[n * q / wanted];
+        if (edge > sorted[0] && (b == 0 || edge > codebook->edge[field][b]))
+            codebook->edge[field][++b] = edge;
+    }
+    codebook->n_bucket[field] = n > 0 ? b + 2 : 1;
+}
+
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)), counts started at one half. */
+static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_query *query,
+                              const uint8_t *observed, int64_t n) {
+    double count[2][R2_MAX_BUCKETS], total[2] = {0.0, 0.0};
+    for (int32_t b = 0; b < codebook->n_bucket[field]; ++b) count[0][b] = count[1][b] = 0.5;
+    for (int64_t q = 0; q < n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&query[q], field, codebook->n_chains, value);
+        for (int32_t c = 0; c < n_values; ++c)
+            count[observed[q] != 0][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
+    }
+    for (int32_t b = 0; b < codebook->n_bucket[field]; ++b)
+        total[0] += count[0][b], total[1] += count[1][b];
+    for (int32_t b = 0; b < codebook->n_bucket[field]; ++b) {
+        double w = floor(1.5 * log(count[1][b] / total[1] * total[0] / count[0][b]) + 0.5);
+        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
+        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
+        codebook->weight[field][b] = (int8_t)w;
+    }
+}
+
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *query,
+                          const uint8_t *observed, int64_t n, int32_t n_chains) {
+    int64_t n_observed = 0, every;
+    float *sorted;
+    memset(codebook, 0, sizeof *codebook);
+    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
+    if (n_observed < 1 || n_observed == n)
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: expected observed and sampled queries, found "
+                       "%lld of %lld observed", (long long)n_observed, (long long)n);
+    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains must be 0 .. %d, found %d",
+                       R2_MAX_CHAINS, (int)n_chains);
+    sorted = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *sorted);
+    if (!sorted) return ctx->status;
+    codebook->n_chains = n_chains;
+    every = (n - n_observed + n_observed - 1) / n_observed; /* balance: every k-th sampled query */
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        int64_t m = 0, sampled = 0;
+        for (int64_t q = 0; q < n; ++q) {
+            float value[R2_MAX_CHAINS];
+            int32_t n_values;
+            if (!observed[q] && sampled++ % every != 0) continue;
+            n_values = r2__field_values(&query[q], (r2_field)f, n_chains, value);
+            for (int32_t c = 0; c < n_values; ++c)
+                if (r2__counts(value[c])) sorted[m++] = value[c];
+        }
+        qsort(sorted, (size_t)m, sizeof *sorted, r2__compare_float);
+        r2__quantile_edges(codebook, (r2_field)f, sorted, m);
+        r2__count_weights(codebook, (r2_field)f, query, observed, n);
+    }
+    r2_release(ctx, sorted);
+    return R2_OK;
+}
+
+/* "field:bucket", the bucket "-" for nothing to count. */
+static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
+    if (bucket == 0) return snprintf(word, size, "%s:-", r2_field_name(field));
+    return snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
+}
+
+void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, const char *text),
+                       void *user) {
+    static const char *const fixed[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>"};
+    char text[40];
+    for (size_t k = 0; k < sizeof fixed / sizeof fixed[0]; ++k) word(user, fixed[k]);
+    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+        snprintf(text, sizeof text, "%d", k);
+        word(user, text);
+    }
+    for (int w = -R2_MAX_WEIGHT; w <= R2_MAX_WEIGHT; ++w) {
+        snprintf(text, sizeof text, "%+d", w);
+        word(user, text);
+    }
+    for (int t = -R2_MAX_TOTAL; t <= R2_MAX_TOTAL; ++t) {
+        snprintf(text, sizeof text, "=%+d", t);
+        word(user, text);
+    }
+    for (int32_t c = 1; c <= codebook->n_chains; ++c) {
+        snprintf(text, sizeof text, "c%d", (int)c);
+        word(user, text);
+    }
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
+            r2__fact_word(text, sizeof text, (r2_field)f, b);
+            word(user, text);
+        }
+}
+
+/* ---- prompt ---- */
+
+static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
+                         r2_text *text) {
+    char word[40];
+    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
+    r2_text_add(ctx, text, " ", 1);
+    r2_text_add(ctx, text, word, (size_t)len);
+}
+
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
+                       r2_text *text) {
+    r2_text_add(ctx, text, "<q>", 3);
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+        r2__add_fact(ctx, codebook, (r2_field)f, query->value[f], text);
+    for (int32_t c = 0; c < codebook->n_chains; ++c) {
+        bool there = c < query->n_chains;
+        r2_text_addf(ctx, text, " c%d", (int)c + 1);
+        for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
+            r2__add_fact(ctx, codebook, (r2_field)f,
+                         there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
+    }
+}
+
+/* ---- reading prompts and traces back: one scanner for teacher and checker ---- */
+
+typedef struct r2__word {
+    const char *at;
+    size_t len;
+} r2__word;
+
+/* Next word of a text; false at its end. Any byte up to ' ' separates. */
+static bool r2__next_word(const char **cursor, r2__word *word) {
+    const char *p = *cursor;
+    while (*p && (unsigned char)*p <= ' ') ++p;
+    word->at = p;
+    while ((unsigned char)*p > ' ') ++p;
+    word->len = (size_t)(p - word->at);
+    *cursor = p;
+    return word->len > 0;
+}
+
+static bool r2__is(r2__word word, const char *text) {
+    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
+}
+
+/* A whole number written as printf("%d") or ("%+d") after `prefix`, of at most 3 digits. */
+static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
+    size_t k = strlen(prefix);
+    bool negative = false;
+    if (word.len <= k || memcmp(word.at, prefix, k) != 0) return false;
+    if (with_sign) {
+        if (word.at[k] != '+' && word.at[k] != '-') return false;
+        negative = word.at[k++] == '-';
+    }
+    if (k == word.len || word.len - k > 3) return false;
+    *number = 0;
+    for (; k < word.len; ++k) {
+        if (word.at[k] < '0' || word.at[k] > '9') return false;
+        *number = *number * 10 + (word.at[k] - '0');
+    }
+    if (negative) *number = -*number;
+    return true;
+}
+
+/* A thing that a trace can cite: an aggregate "field:bucket", or a chain "cN" as a whole. */
+typedef struct r2__fact {
+    r2__word word;
+    int32_t step;   /* 1, 2, 3; R2_STEP_CHAIN for a chain */
+    int32_t weight; /* a chain weighs half the sum of its own facts */
+} r2__fact;
+
+#define R2__MAX_FACTS (R2_N_FIELDS + R2_MAX_CHAINS)
+
+static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
+                          int32_t *bucket) {
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        const char *name = r2_field_name((r2_field)f);
+        size_t len = strlen(name);
+        r2__word rest = {word.at + len + 1, word.len - len - 1};
+        if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
+        *field = (r2_field)f;
+        *bucket = 0;
+        if (r2__is(rest, "-")) return true;
+        return r2__word_number(rest, "", false, bucket) && *bucket > 0 &&
+               *bucket < codebook->n_bucket[f];
+    }
+    return false;
+}
+
+static int32_t r2__clip(int32_t value, int32_t limit) {
+    return value > limit ? limit : value < -limit ? -limit : value;
+}
+
+/* Lists what a prompt offers for citation, in its order. */
+static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
+                              r2__fact fact[R2__MAX_FACTS]) {
+    r2__word word;
+    int32_t n = 0, chain_sum = 0, number;
+    r2_field field = (r2_field)0;
+    while (r2__next_word(&prompt, &word)) {
+        int32_t bucket = 0;
+        if (r2__word_number(word, "c", false, &number)) {
+            if (n == R2__MAX_FACTS) break;
+            fact[n].word = word;
+            fact[n].step = R2_STEP_CHAIN;
+            fact[n++].weight = 0;
+            chain_sum = 0;
+        } else if (r2__read_fact(codebook, word, &field, &bucket)) {
+            int32_t weight = codebook->weight[field][bucket];
+            if (r2_field_step(field) == R2_STEP_CHAIN) {
+                chain_sum += weight;
+                if (n > 0) fact[n - 1].weight = r2__clip(chain_sum / 2, R2_MAX_WEIGHT);
+            } else if (n < R2__MAX_FACTS) {
+                fact[n].word = word;
+                fact[n].step = r2_field_step(field);
+                fact[n++].weight = weight;
+            }
+        }
+    }
+    return n;
+}
+
+/* ---- teacher ---- */
+
+r2_teacher_config r2_teacher_config_default(void) {
+    r2_teacher_config config = {5, 0.7f, 0};
+    return config;
+}
+
+/* Index of the best fact not yet taken (of `step`, or of any when step is 0), or -1. */
+static int32_t r2__best_fact(const r2__fact *fact, const float *strength, const bool *taken,
+                             int32_t n, int32_t step) {
+    int32_t best = -1;
+    for (int32_t k = 0; k < n; ++k)
+        if (!taken[k] && (step == 0 || fact[k].step == step) &&
+            (best < 0 || strength[k] > strength[best]))
+            best = k;
+    return best;
+}
+
+r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
+                             const r2_teacher_config *config, const char *prompt, uint64_t index,
+                             r2_text *text) {
+    r2__fact fact[R2__MAX_FACTS];
+    float strength[R2__MAX_FACTS];
+    bool taken[R2__MAX_FACTS] = {false};
+    int32_t n = r2__read_facts(codebook, prompt, fact), total = 0;
+    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, index);
+    for (int32_t k = 0; k < n; ++k)
+        strength[k] = (float)abs(fact[k].weight) + config->gumbel * (float)r2_rng_gumbel(&rng);
+    for (int32_t cited = 0; cited < config->n_cited; ++cited) {
+        int32_t step = cited < 3 ? cited + 1 : 0; /* first one of each step, then the strongest */
+        int32_t best = r2__best_fact(fact, strength, taken, n, step);
+        if (best < 0)
+            return r2_fail(ctx, R2_FORMAT, "teacher: the prompt has no %d facts to cite, or none "
+                           "of some step", (int)config->n_cited);
+        taken[best] = true;
+    }
+    r2_text_addf(ctx, text, "<think>");
+    for (int32_t k = 0; k < n; ++k) {
+        if (!taken[k]) continue;
+        total = r2__clip(total + fact[k].weight, R2_MAX_TOTAL);
+        r2_text_addf(ctx, text, " %.*s %+d =%+d", (int)fact[k].word.len, fact[k].word.at,
+                     (int)fact[k].weight, (int)total);
+    }
+    r2_text_addf(ctx, text, " </think>");
+    return text->failed ? ctx->status : R2_OK;
+}
+
+/* ---- checker ---- */
+
+const char *r2_verdict_name(r2_verdict verdict) {
+    static const char *const name[R2_N_VERDICTS] = {
+        "ok",           "malformed",    "no answer",   "two answers", "answer first",
+        "unknown fact", "wrong weight", "wrong total", "missing step"};
+    return verdict < R2_N_VERDICTS ? name[verdict] : "?";
+}
+
+static void r2__blame(r2_trace *trace, r2_verdict verdict) {
+    if (trace->verdict == R2_TRACE_OK) trace->verdict = verdict;
+}
+
+/* One "fact weight =total" triple: what of it is true. */
+static void r2__check_citation(r2_trace *trace, const r2__fact *fact, int32_t n, r2__word cited,
+                               int32_t weight, int32_t total, int32_t *last, bool *step_seen) {
+    int32_t k = 0;
+    while (k < n && !(fact[k].word.len == cited.len &&
+                      memcmp(fact[k].word.at, cited.at, cited.len) == 0))
+        ++k;
+    trace->n_cited++;
+    if (k == n) {
+        r2__blame(trace, R2_TRACE_UNKNOWN_FACT);
+    } else {
+        trace->n_found++;
+        trace->n_right += weight == fact[k].weight;
+        if (weight != fact[k].weight) r2__blame(trace, R2_TRACE_WRONG_WEIGHT);
+        if (k <= *last) r2__blame(trace, R2_TRACE_MISSING_STEP);
+        *last = k;
+        step_seen[fact[k].step] = true;
+    }
+    if (total != r2__clip(trace->total + weight, R2_MAX_TOTAL))
+        r2__blame(trace, R2_TRACE_WRONG_TOTAL);
+    trace->total = total;
+}
+
+/* The verdict on the outer shape: tags in their order, each once, one answer, nothing else. */
+static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
+    static const char *const tag[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
+    int order = 0, after = 0;
+    bool good = true;
+    r2__word word, previous = {"", 0};
+    while (r2__next_word(&output, &word)) {
+        for (int k = 0; k < 4; ++k)
+            if (r2__is(word, tag[k])) {
+                if (k == 2 && seen[1] == 0) return R2_TRACE_ANSWER_FIRST;
+                seen[k]++;
+                good = good && k == order;
+                order = k + 1;
+            }
+        if (r2__is(previous, tag[2])) {
+            good = good && r2__word_number(word, "", false, &number) && word.len == 1 &&
+                   number < R2_N_ANSWERS;
+            n_answers++;
+        } else if (order == 3 && !r2__is(word, tag[2])) {
+            good = false; /* more than one word between the answer tags */
+        }
+        if (order == 4 && after++) good = false;
+        if (order == 2 && !r2__is(word, tag[1])) good = false;
+        previous = word;
+    }
+    if (n_answers > 1 || seen[2] > 1) return R2_TRACE_TWO_ANSWERS;
+    if (n_answers == 0) return R2_TRACE_NO_ANSWER;
+    if (!good || order != 4) return R2_TRACE_MALFORMED;
+    *answer = number;
+    return R2_TRACE_OK;
+}
+
+r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output) {
+    r2_trace trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
+    r2__fact fact[R2__MAX_FACTS];
+    int32_t n = r2__read_facts(codebook, prompt, fact), last = -1;
+    bool step_seen[R2_STEP_CHAIN + 1] = {false};
+    r2__word word, cited, weight_word;
+    trace.verdict = r2__check_shape(output, &trace.answer);
+    if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) {
+        r2__blame(&trace, R2_TRACE_MALFORMED);
+        return trace;
+    }
+    while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
+        int32_t weight = 0, total = 0;
+        if (!r2__next_word(&output, &weight_word) || !r2__next_word(&output, &word) ||
+            !r2__word_number(weight_word, "", true, &weight) ||
+            !r2__word_number(word, "=", true, &total)) {
+            r2__blame(&trace, R2_TRACE_MALFORMED);
+            return trace;
+        }
+        r2__check_citation(&trace, fact, n, cited, weight, total, &last, step_seen);
+    }
+    trace.well_formed = trace.answer >= 0 && trace.n_cited > 0;
+    if (!step_seen[1] || !step_seen[2] || !step_seen[3]) r2__blame(&trace, R2_TRACE_MISSING_STEP);
+    return trace;
+}
+
 /* ============================================================================== [S6] token ==== */
 
 /* Room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
@@ -2422,8 +3809,1009 @@ void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
 /* ============================================================================== [S8] model ==== */
 /* ============================================================================== [S9] optim ==== */
 /* =============================================================================== [S10] sft ==== */
+
+typedef struct r2__word_sink {
+    r2_ctx *ctx;
+    r2_vocab *vocab;
+    r2_status status;
+} r2__word_sink;
+
+static void r2__sink_word(void *user, const char *text) {
+    r2__word_sink *sink = (r2__word_sink *)user;
+    if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
+}
+
+r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
+                         const r2_codebook *codebook) {
+    r2__word_sink sink = {ctx, vocab, R2_OK};
+    r2_codebook_words(codebook, r2__sink_word, &sink);
+    if (sink.status != R2_OK) return sink.status;
+    markup->think = r2_vocab_find(vocab, "<think>", 7);
+    markup->think_end = r2_vocab_find(vocab, "</think>", 8);
+    markup->answer = r2_vocab_find(vocab, "<answer>", 8);
+    markup->answer_end = r2_vocab_find(vocab, "</answer>", 9);
+    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+        char digit = (char)('0' + k);
+        markup->level[k] = r2_vocab_find(vocab, &digit, 1);
+    }
+    return R2_OK;
+}
+
+/* ---- examples ---- */
+
+/* Encodes the words of `text` into at most `room` tokens; the count, or -1 for an unknown word or too
+   many of them. */
+static int64_t r2__encode_words(const r2_vocab *vocab, const char *text, int32_t *token,
+                                int64_t room) {
+    r2__word word;
+    int64_t n = 0;
+    while (r2__next_word(&text, &word)) {
+        if (n == room) return -1;
+        token[n] = r2_vocab_find(vocab, word.at, word.len);
+        if (token[n++] < 0) return -1;
+    }
+    return n;
+}
+
+/* Writes and encodes example q into its rows; errors go to the caller's own context. */
+static r2_status r2__encode_example(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
+                                    const r2_vocab *vocab, const r2_query *query, int64_t q,
+                                    const r2_teacher_config *teacher) {
+    r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
+    int64_t p = ex->prompt_begin[q], p_len = ex->prompt_begin[q + 1] - p;
+    int64_t t = ex->trace_begin[q], t_len = ex->trace_begin[q + 1] - t;
+    r2_status status = R2_OK;
+    r2_prompt_compact(ctx, codebook, query, &prompt);
+    if (prompt.failed) status = ctx->status;
+    if (status == R2_OK && teacher)
+        status = r2_teacher_compact(ctx, codebook, teacher, prompt.data, (uint64_t)q, &trace);
+    if (status == R2_OK &&
+        (r2__encode_words(vocab, prompt.data, ex->prompt + p, p_len) != p_len ||
+         (teacher && r2__encode_words(vocab, trace.data, ex->trace + t, t_len) != t_len)))
+        status = r2_fail(ctx, R2_ARGUMENT, "example %lld: the vocabulary is not the codebook's",
+                         (long long)q);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &trace);
+    return status;
+}
+
+static r2_status r2__examples_alloc(r2_ctx *ctx, r2_examples *ex, int64_t n, int64_t prompt_len,
+                                    int64_t trace_len) {
+    ex->n = n;
+    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
+    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
+    ex->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n * prompt_len), sizeof *ex->prompt);
+    ex->trace = (int32_t *)r2_alloc(ctx, (uint64_t)(n * trace_len), sizeof *ex->trace);
+    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
+    if (!ex->prompt_begin || !ex->trace_begin || !ex->prompt || !ex->trace || !ex->answer)
+        return ctx->status;
+    for (int64_t q = 0; q <= n; ++q) {
+        ex->prompt_begin[q] = q * prompt_len;
+        ex->trace_begin[q] = q * trace_len;
+    }
+    ex->longest = (int32_t)(prompt_len + trace_len + 3); /* <answer> A </answer> */
+    return R2_OK;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
+                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
+                           int64_t n, int32_t group, const r2_teacher_config *teacher) {
+    int64_t n_aggregates = R2_FIRST_CHAIN_FIELD, n_facts = R2_N_FIELDS - R2_FIRST_CHAIN_FIELD;
+    int64_t prompt_len = 1 + n_aggregates + codebook->n_chains * (1 + n_facts);
+    int64_t trace_len = teacher ? 2 + 3 * (int64_t)teacher->n_cited : 0;
+    uint8_t *failed;
+    r2_status status;
+    memset(examples, 0, sizeof *examples);
+    if (n < 1 || group < 1 || n % group)
+        return r2_fail(ctx, R2_ARGUMENT, "examples: %lld queries are no whole groups of %d",
+                       (long long)n, (int)group);
+    status = r2__examples_alloc(ctx, examples, n, prompt_len, trace_len);
+    failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
+    examples->group = group;
+    examples->markup = *markup;
+    if (status == R2_OK && failed) {
+        R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            examples->answer[q] = (int8_t)query[q].answer;
+            failed[q] = r2__encode_example(&own, examples, codebook, vocab, &query[q], q,
+                                           teacher) != R2_OK;
+        }
+        for (int64_t q = 0; q < n && status == R2_OK; ++q) /* say it again, to the caller */
+            if (failed[q])
+                status = r2__encode_example(ctx, examples, codebook, vocab, &query[q], q, teacher);
+    }
+    if (!failed) status = R2_NO_MEMORY;
+    r2_release(ctx, failed);
+    if (status != R2_OK) r2_examples_free(ctx, examples);
+    return status;
+}
+
+void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
+    r2_release(ctx, examples->prompt_begin);
+    r2_release(ctx, examples->trace_begin);
+    r2_release(ctx, examples->prompt);
+    r2_release(ctx, examples->trace);
+    r2_release(ctx, examples->answer);
+    memset(examples, 0, sizeof *examples);
+}
+
+/* ---- batches ---- */
+
+/* Growable arrays of one batch, allocated once for the largest. */
+typedef struct r2__batcher {
+    int32_t *seq_begin, *token, *pred_row, *pred_token;
+    float *logp, *dlogp;
+    int32_t n_seq, n_row, n_pred, max_seq, max_row, max_pred;
+} r2__batcher;
+
+static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
+    r2_release(ctx, b->seq_begin);
+    r2_release(ctx, b->token);
+    r2_release(ctx, b->pred_row);
+    r2_release(ctx, b->pred_token);
+    r2_release(ctx, b->logp);
+    r2_release(ctx, b->dlogp);
+    memset(b, 0, sizeof *b);
+}
+
+static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
+                                  int64_t max_pred) {
+    memset(b, 0, sizeof *b);
+    if (max_row > INT32_MAX || max_pred > INT32_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "a batch of %lld tokens is too large", (long long)max_row);
+    b->max_seq = (int32_t)max_seq;
+    b->max_row = (int32_t)max_row;
+    b->max_pred = (int32_t)max_pred;
+    b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
+    b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
+    b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
+    b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
+    b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
+    b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
+    if (b->seq_begin && b->token && b->pred_row && b->pred_token && b->logp && b->dlogp)
+        return R2_OK;
+    r2__batcher_free(ctx, b);
+    return ctx->status;
+}
+
+static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
+
+static void r2__batch_token(r2__batcher *b, int32_t token) { b->token[b->n_row++] = token; }
+
+/* Asks for log p(token) after the row written last; returns the number of the prediction. */
+static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
+    b->pred_row[b->n_pred] = b->n_row - 1;
+    b->pred_token[b->n_pred] = token;
+    return b->n_pred++;
+}
+
+static void r2__batch_end_sequence(r2__batcher *b) { b->seq_begin[++b->n_seq] = b->n_row; }
+
+static r2_batch r2__batch_view(const r2__batcher *b) {
+    r2_batch batch;
+    batch.n_seq = b->n_seq;
+    batch.seq_begin = b->seq_begin;
+    batch.token = b->token;
+    batch.n_pred = b->n_pred;
+    batch.pred_row = b->pred_row;
+    batch.pred_token = b->pred_token;
+    return batch;
+}
+
+/* ---- supervised fine-tuning ---- */
+
+r2_sft_config r2_sft_config_default(void) {
+    r2_sft_config config;
+    memset(&config, 0, sizeof config);
+    config.n_steps = 1000;
+    config.warmup = 30;
+    config.groups = 8;
+    config.reasoned_share = 0.5f;
+    config.trace_weight = 0.5f;
+    config.pair_weight = 0.5f;
+    config.lr = 3e-3f;
+    config.lr_floor = 0.02f;
+    config.adamw = r2_adamw_config_default();
+    return config;
+}
+
+/* What the loss must know of one sequence of a batch. */
+typedef struct r2__sft_row {
+    int32_t answer, zero;           /* predictions: the answer, and the answer 0 */
+    int32_t trace_first, trace_end; /* predictions of the trace's tokens         */
+} r2__sft_row;
+
+/* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. </answer> is not
+   trained here: it follows every answer, and the first batches teach it. */
+static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
+                                    bool reasoned) {
+    const r2_markup *mark = &ex->markup;
+    r2__sft_row row = {0, 0, b->n_pred, b->n_pred};
+    for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
+        r2__batch_token(b, ex->prompt[k]);
+    for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
+        /* <think> or <answer> after Q is the caller's choice of mode, not the model's */
+        if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
+        r2__batch_token(b, ex->trace[k]);
+    }
+    if (reasoned) r2__batch_predict(b, mark->answer);
+    row.trace_end = b->n_pred;
+    r2__batch_token(b, mark->answer);
+    row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
+    row.zero = r2__batch_predict(b, mark->level[0]);
+    r2__batch_token(b, mark->level[ex->answer[e]]);
+    if (reasoned) {
+        r2__batch_predict(b, mark->answer_end);
+        r2__batch_token(b, mark->answer_end);
+    }
+    r2__batch_end_sequence(b);
+    return row;
+}
+
+/* The three losses of a batch and their derivatives by the log-probabilities asked for. */
+static void r2__sft_loss(const r2__batcher *b, const r2__sft_row *row, int32_t group,
+                         const r2_sft_config *config, r2_sft_report *report) {
+    int32_t n_trace = 0, n_pairs = b->n_seq / group * (group - 1);
+    double answer = 0.0, trace = 0.0, pair = 0.0;
+    memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
+    for (int32_t s = 0; s < b->n_seq; ++s) n_trace += row[s].trace_end - row[s].trace_first;
+    for (int32_t s = 0; s < b->n_seq; ++s) {
+        answer -= (double)b->logp[row[s].answer];
+        b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
+        for (int32_t k = row[s].trace_first; k < row[s].trace_end; ++k) {
+            trace -= (double)b->logp[k];
+            b->dlogp[k] -= config->trace_weight / (float)n_trace;
+        }
+    }
+    for (int32_t s = 0; s < b->n_seq; ++s) {
+        const r2__sft_row *observed = &row[s - s % group];
+        double p0_observed = exp((double)b->logp[observed->zero]);
+        double p0 = exp((double)b->logp[row[s].zero]), limit = 1.0 - 1e-6, gap, slope;
+        if (s % group == 0) continue;
+        if (p0 > limit) p0 = limit;
+        if (p0_observed > limit) p0_observed = limit;
+        gap = log((1.0 - p0_observed) / p0_observed) - log((1.0 - p0) / p0);
+        pair += gap > 0.0 ? log1p(exp(-gap)) : log1p(exp(gap)) - gap;
+        /* d softplus(-gap) / d gap, and d logit(1 - p0) / d log p0 = -1 / (1 - p0) */
+        slope = (double)config->pair_weight / (double)n_pairs / (1.0 + exp(gap));
+        b->dlogp[observed->zero] += (float)(slope / (1.0 - p0_observed));
+        b->dlogp[row[s].zero] -= (float)(slope / (1.0 - p0));
+    }
+    report->answer_loss = (float)(answer / b->n_seq);
+    report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
+    report->pair_loss = n_pairs ? (float)(pair / n_pairs) : 0.0f;
+}
+
+/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
+static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
+    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
+    for (int64_t k = n - 1; k > 0; --k) {
+        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
+        int32_t swap = order[k];
+        order[k] = order[j];
+        order[j] = swap;
+    }
+}
+
+static void r2__sft_batch(r2__batcher *b, const r2_examples *ex, const r2_sft_config *config,
+                          int64_t step, int32_t *order, r2__sft_row *row) {
+    int64_t n_groups = ex->n / ex->group;
+    int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
+    r2__batcher_clear(b);
+    for (int32_t g = 0; g < config->groups; ++g) {
+        int64_t drawn = step * config->groups + g;
+        if (drawn % n_groups == 0) r2__shuffle(order, n_groups, config->seed, drawn / n_groups);
+        for (int32_t k = 0; k < ex->group; ++k) {
+            int64_t e = (int64_t)order[drawn % n_groups] * ex->group + k;
+            row[b->n_seq] = r2__sft_sequence(b, ex, e, g < n_reasoned);
+        }
+    }
+}
+
+static r2_status r2__sft_step(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
+                              const r2_sft_config *config, r2_adamw *opt, r2__batcher *b,
+                              const r2__sft_row *row, r2_sft_report *report) {
+    r2_batch batch = r2__batch_view(b);
+    r2_status status = r2_forward(ctx, model, &batch, b->logp, NULL);
+    if (status != R2_OK) return status;
+    r2__sft_loss(b, row, ex->group, config, report);
+    r2_zero_grad(ctx, model);
+    status = r2_backward(ctx, model, &batch, b->dlogp);
+    if (status != R2_OK) return status;
+    return r2_adamw_step(ctx, opt, model, report->lr, &report->grad_norm);
+}
+
+r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                 const r2_sft_config *config) {
+    int64_t per_batch = (int64_t)config->groups * examples->group;
+    r2__batcher b;
+    r2_adamw opt;
+    int32_t *order;
+    r2__sft_row *row;
+    r2_status status;
+    if (config->groups < 1 || config->n_steps < 0 || examples->n < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1, n_steps >= 0 and examples");
+    status = r2__batcher_init(ctx, &b, per_batch, per_batch * examples->longest,
+                              per_batch * (examples->longest + 2));
+    if (status != R2_OK) return status;
+    status = r2_adamw_init(ctx, &opt, model, &config->adamw);
+    order = (int32_t *)r2_alloc(ctx, (uint64_t)(examples->n / examples->group), sizeof *order);
+    row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *row);
+    if (status == R2_OK && (!order || !row)) status = R2_NO_MEMORY;
+    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
+        r2_sft_report report;
+        memset(&report, 0, sizeof report);
+        report.step = step;
+        report.n_steps = config->n_steps;
+        report.lr =
+            r2_lr_cosine(step, config->n_steps, config->warmup, config->lr, config->lr_floor);
+        r2__sft_batch(&b, examples, config, step, order, row);
+        status = r2__sft_step(ctx, model, examples, config, &opt, &b, row, &report);
+        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
+        if (status == R2_OK) status = r2_progress(ctx, "sft", step + 1, config->n_steps);
+    }
+    r2_release(ctx, order);
+    r2_release(ctx, row);
+    r2_adamw_free(ctx, &opt);
+    r2__batcher_free(ctx, &b);
+    return status;
+}
+
 /* ================================================================================ [S11] rl ==== */
+
+void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
+    double mean = 0.0, square = 0.0, std;
+    for (int32_t i = 0; i < n; ++i) mean += reward[i] / n;
+    for (int32_t i = 0; i < n; ++i) square += (reward[i] - mean) * (reward[i] - mean);
+    std = n > 1 ? sqrt(square / (n - 1)) : 0.0;
+    for (int32_t i = 0; i < n; ++i) {
+        advantage[i] = reward[i] - mean;
+        if (std < 1e-12) advantage[i] = 0.0; /* what is left of equal rewards is rounding */
+        else if (variant != R2_DR_GRPO) advantage[i] /= std + 1e-6;
+    }
+}
+
+r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
+                              double eps_low, double eps_high, double beta) {
+    const double limit = 20.0; /* keeps exp() finite; far outside of any clip range */
+    double log_ratio = fmax(-limit, fmin(limit, logp - logp_old));
+    double log_ref = fmax(-limit, fmin(limit, logp_ref - logp));
+    r2_policy_term term;
+    term.ratio = exp(log_ratio);
+    term.kl = exp(log_ref) - log_ref - 1.0;
+    term.clipped = (advantage > 0.0 && term.ratio > 1.0 + eps_high) ||
+                   (advantage < 0.0 && term.ratio < 1.0 - eps_low);
+    term.loss = beta * term.kl;
+    term.dlogp = beta * (1.0 - exp(log_ref));
+    if (term.clipped) {
+        term.loss -= (advantage > 0.0 ? 1.0 + eps_high : 1.0 - eps_low) * advantage;
+    } else {
+        term.loss -= term.ratio * advantage;
+        term.dlogp -= term.ratio * advantage;
+    }
+    return term;
+}
+
+double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
+                 double rank_share) {
+    double accuracy = 0.0, faith = 0.0;
+    if (trace->answer >= 0)
+        accuracy = config->exact ? (double)(trace->answer == right_answer)
+                                 : 1.0 - abs(trace->answer - right_answer) / 5.0;
+    if (trace->verdict == R2_TRACE_OK) faith = 1.0;
+    else if (trace->n_cited > 0) faith = 0.5 * trace->n_right / trace->n_cited;
+    return (double)config->w_format * (trace->well_formed ? 1.0 : 0.0) +
+           (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
+           (double)config->w_faith * faith;
+}
+
+r2_grpo_config r2_grpo_config_default(void) {
+    r2_grpo_config config;
+    memset(&config, 0, sizeof config);
+    config.variant = R2_GRPO;
+    config.n_steps = 60;
+    config.groups = 6;
+    config.n_samples = 6;
+    config.n_updates = 1;
+    config.max_new = 32;
+    config.temperature = 1.0f;
+    config.lr = 2e-4f;
+    config.eps_low = config.eps_high = 0.2f;
+    config.beta = 0.05f;
+    config.reward.w_format = 0.5f;
+    config.reward.w_accuracy = 0.0f;
+    config.reward.w_rank = 1.0f;
+    config.reward.w_faith = 1.0f;
+    config.adamw = r2_adamw_config_default();
+    return config;
+}
+
+/* ---- the loop ---- */
+
+/* One output of a rollout. */
+typedef struct r2__output {
+    int64_t example;
+    int32_t first_pred, end_pred; /* predictions of its generated tokens              */
+    int32_t level_pred;           /* first of the predictions of the 6 answers, or -1 */
+    double score, reward, advantage;
+    r2_trace trace;
+} r2__output;
+
+/* Everything one GRPO run holds. */
+typedef struct r2__grpo {
+    r2_model *model, reference;
+    const r2_examples *ex;
+    const r2_codebook *codebook;
+    const r2_vocab *vocab;
+    const r2_grpo_config *config;
+    r2_adamw opt;
+    r2__batcher b;
+    int32_t *order;
+    int64_t *prompt_begin;
+    int32_t *prompt;
+    r2__output *output; /* (groups * group * n_samples), prompt after prompt */
+    float *logp_old, *logp_ref, *entropy;
+    int64_t n_prompt;
+} r2__grpo;
+
+/* Prompts of step's groups, each followed by <think>: reasoning is what RL trains. */
+static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
+    const r2_examples *ex = rl->ex;
+    int64_t n_groups = ex->n / ex->group, p = 0;
+    rl->prompt_begin[0] = 0;
+    for (int32_t g = 0; g < rl->config->groups; ++g) {
+        int64_t drawn = step * rl->config->groups + g;
+        if (drawn % n_groups == 0)
+            r2__shuffle(rl->order, n_groups, rl->config->seed, drawn / n_groups);
+        for (int32_t k = 0; k < ex->group; ++k, ++p) {
+            int64_t e = (int64_t)rl->order[drawn % n_groups] * ex->group + k;
+            int64_t len = ex->prompt_begin[e + 1] - ex->prompt_begin[e];
+            int32_t *to = rl->prompt + rl->prompt_begin[p];
+            memcpy(to, ex->prompt + ex->prompt_begin[e], (size_t)len * sizeof *to);
+            to[len] = ex->markup.think;
+            rl->prompt_begin[p + 1] = rl->prompt_begin[p] + len + 1;
+            for (int32_t s = 0; s < rl->config->n_samples; ++s)
+                rl->output[p * rl->config->n_samples + s].example = e;
+        }
+    }
+}
+
+/* Lays the outputs into a batch: every generated token is predicted, and after the first <answer>
+   each of the six answers too: their probabilities give the score that ranks. */
+static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
+    const r2_markup *mark = &rl->ex->markup;
+    r2__batcher *b = &rl->b;
+    r2__batcher_clear(b);
+    for (int64_t o = 0; o < gen->n_out; ++o) {
+        int64_t p = o / rl->config->n_samples;
+        const int32_t *token = gen->token + o * gen->max_new;
+        r2__output *out = &rl->output[o];
+        for (int64_t k = rl->prompt_begin[p]; k < rl->prompt_begin[p + 1]; ++k)
+            r2__batch_token(b, rl->prompt[k]);
+        out->first_pred = b->n_pred;
+        out->level_pred = -1;
+        for (int32_t k = 0; k < gen->length[o]; ++k) {
+            r2__batch_predict(b, token[k]);
+            if (k > 0 && token[k - 1] == mark->answer && out->level_pred < 0) {
+                out->level_pred = b->n_pred;
+                for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
+            }
+            r2__batch_token(b, token[k]);
+        }
+        out->end_pred = b->n_pred;
+        r2__batch_end_sequence(b);
+    }
+}
+
+/* The next prediction of `out` that is a generated token, from j on. */
+static int32_t r2__token_pred(const r2__output *out, int32_t j) {
+    return j == out->level_pred ? j + R2_N_ANSWERS : j;
+}
+
+static int32_t r2__output_length(const r2__output *out) {
+    return out->end_pred - out->first_pred - (out->level_pred >= 0 ? R2_N_ANSWERS : 0);
+}
+
+static void r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *token, int64_t n,
+                          r2_text *text) {
+    for (int64_t k = 0; k < n; ++k)
+        r2_text_addf(ctx, text, text->len ? " %s" : "%s", vocab->word[token[k]]);
+}
+
+/* Checks one output against its prompt, as text, as anybody would. */
+static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_generation *gen, int64_t o) {
+    int64_t p = o / rl->config->n_samples, begin = rl->prompt_begin[p];
+    int64_t len = rl->prompt_begin[p + 1] - begin - 1; /* without <think> */
+    r2__output *out = &rl->output[o];
+    r2_text prompt = {NULL, 0, 0, false}, text = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    r2__add_words(ctx, rl->vocab, rl->prompt + begin, len, &prompt);
+    r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
+    r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o], &text);
+    if (prompt.failed || text.failed) status = ctx->status;
+    else out->trace = r2_trace_check(rl->codebook, prompt.data, text.data);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &text);
+    out->score = NAN;
+    if (out->level_pred >= 0) {
+        double p_no = exp((double)rl->logp_old[out->level_pred]);
+        out->score = 1.0 - p_no;
+    }
+    return status;
+}
+
+/* Mean score of the outputs of prompt p; an output without an answer counts as 0. */
+static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
+    double sum = 0.0;
+    for (int32_t s = 0; s < rl->config->n_samples; ++s) {
+        double score = rl->output[p * rl->config->n_samples + s].score;
+        if (!isnan(score)) sum += score;
+    }
+    return sum / rl->config->n_samples;
+}
+
+/* The ranking term: an output for the observed item should beat every sampled item's mean score, an
+   output for a sampled item should stay below the observed item's. */
+static double r2__rank_share(const r2__grpo *rl, int64_t o) {
+    int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
+    double score = rl->output[o].score, beaten = 0.0;
+    if (isnan(score)) return 0.0;
+    if (p != first) return score < r2__prompt_score(rl, first) ? 1.0 : 0.0;
+    for (int32_t k = 1; k < rl->ex->group; ++k) beaten += score > r2__prompt_score(rl, first + k);
+    return rl->ex->group > 1 ? beaten / (rl->ex->group - 1) : 1.0;
+}
+
+/* Rewards and advantages of all outputs, prompt by prompt. */
+static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
+    int32_t n = rl->config->n_samples;
+    int64_t n_out = rl->n_prompt * n, answers[R2_N_ANSWERS] = {0}, most = 0;
+    double reward[64], advantage[64], square = 0.0;
+    for (int64_t p = 0; p < rl->n_prompt; ++p) {
+        double spread = 0.0;
+        for (int32_t s = 0; s < n; ++s) {
+            r2__output *out = &rl->output[p * n + s];
+            out->reward = reward[s] = r2_reward(&rl->config->reward, &out->trace,
+                                                rl->ex->answer[out->example],
+                                                r2__rank_share(rl, p * n + s));
+            report->reward_mean += reward[s] / (double)n_out;
+            report->well_formed_outputs += out->trace.well_formed / (double)n_out;
+            report->faithful_outputs += (out->trace.verdict == R2_TRACE_OK) / (double)n_out;
+            if (out->trace.answer >= 0) answers[out->trace.answer]++;
+            spread = fmax(spread, fabs(reward[s] - reward[0]));
+        }
+        r2_advantages(rl->config->variant, reward, n, advantage);
+        for (int32_t s = 0; s < n; ++s) rl->output[p * n + s].advantage = advantage[s];
+        report->zero_variance_groups += (spread < 1e-12) / (double)rl->n_prompt;
+    }
+    for (int64_t o = 0; o < n_out; ++o) {
+        double d = rl->output[o].reward - report->reward_mean;
+        square += d * d;
+    }
+    for (int a = 0; a < R2_N_ANSWERS; ++a) most = answers[a] > most ? answers[a] : most;
+    report->reward_std = sqrt(square / (double)n_out);
+    report->majority_answer = (double)most / (double)n_out;
+}
+
+/* What one token of an output counts in the loss: the variants' normalisers. */
+static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_t n_tokens) {
+    double n_out = (double)(rl->n_prompt * rl->config->n_samples);
+    if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_tokens;
+    if (rl->config->variant == R2_DR_GRPO) return 1.0 / (n_out * rl->config->max_new);
+    return 1.0 / (n_out * r2__output_length(out));
+}
+
+/* Derivatives of the objective for the current log-probabilities. */
+static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
+    const r2_grpo_config *c = rl->config;
+    int64_t n_out = rl->n_prompt * c->n_samples, n_tokens = 0;
+    double beta = c->variant == R2_DAPO ? 0.0 : (double)c->beta;
+    memset(rl->b.dlogp, 0, (size_t)rl->b.n_pred * sizeof(float));
+    report->kl = report->entropy = report->clipped_tokens = 0.0;
+    for (int64_t o = 0; o < n_out; ++o) n_tokens += r2__output_length(&rl->output[o]);
+    for (int64_t o = 0; o < n_out; ++o) {
+        const r2__output *out = &rl->output[o];
+        double weight = r2__token_weight(rl, out, n_tokens);
+        for (int32_t j = out->first_pred; (j = r2__token_pred(out, j)) < out->end_pred; ++j) {
+            r2_policy_term term = r2_policy_loss(
+                (double)rl->b.logp[j], (double)rl->logp_old[j], (double)rl->logp_ref[j],
+                out->advantage, (double)c->eps_low, (double)c->eps_high, beta);
+            rl->b.dlogp[j] = (float)(weight * term.dlogp);
+            report->kl += term.kl / (double)n_tokens;
+            report->entropy += (double)rl->entropy[j] / (double)n_tokens;
+            report->clipped_tokens += term.clipped / (double)n_tokens;
+        }
+        if (out->level_pred >= 0 && c->sft_weight > 0.0f) /* keeps the answers calibrated */
+            rl->b.dlogp[out->level_pred + rl->ex->answer[out->example]] -=
+                c->sft_weight / (float)n_out;
+    }
+    report->output_length = (double)n_tokens / (double)n_out;
+}
+
+static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
+    const r2_grpo_config *c = rl->config;
+    r2_generate_config how = r2_generate_config_default();
+    r2_generation gen;
+    r2_batch batch;
+    r2_status status;
+    r2__grpo_prompts(rl, step);
+    how.n_samples = c->n_samples;
+    how.max_new = c->max_new;
+    how.stop_token = rl->ex->markup.answer_end;
+    how.temperature = c->temperature;
+    how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
+    status = r2_generate(ctx, rl->model, &how, rl->n_prompt, rl->prompt_begin, rl->prompt, &gen);
+    if (status != R2_OK) return status;
+    r2__grpo_batch(rl, &gen);
+    batch = r2__batch_view(&rl->b);
+    status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
+    if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
+    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
+        status = r2__grpo_check(ctx, rl, &gen, o);
+    if (status == R2_OK) r2__grpo_rewards(rl, report);
+    r2_generation_free(ctx, &gen);
+    return status;
+}
+
+/* n_updates optimiser steps on one batch of rollouts. The first has ratio 1 everywhere. */
+static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_report *report) {
+    r2_batch batch = r2__batch_view(&rl->b);
+    r2_status status = R2_OK;
+    for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
+        float norm = 0.0f;
+        if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
+        else status = r2_forward(ctx, rl->model, &batch, rl->b.logp, rl->entropy);
+        if (status != R2_OK) break;
+        r2__grpo_loss(rl, report);
+        r2_zero_grad(ctx, rl->model);
+        status = r2_backward(ctx, rl->model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2_adamw_step(ctx, &rl->opt, rl->model, lr, &norm);
+        report->grad_norm = (double)norm;
+    }
+    return status;
+}
+
+static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    int64_t n_prompt = (int64_t)c->groups * rl->ex->group, n_out = n_prompt * c->n_samples;
+    int64_t longest = rl->ex->longest + c->max_new, n_pred = n_out * (c->max_new + R2_N_ANSWERS);
+    r2_status status;
+    rl->n_prompt = n_prompt;
+    status = r2__batcher_init(ctx, &rl->b, n_out, n_out * longest, n_pred);
+    if (status != R2_OK) return status;
+    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(rl->ex->n / rl->ex->group), sizeof *rl->order);
+    rl->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *rl->prompt_begin);
+    rl->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n_prompt * longest), sizeof *rl->prompt);
+    rl->output = (r2__output *)r2_alloc(ctx, (uint64_t)n_out, sizeof *rl->output);
+    rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
+    rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
+    rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
+    if (!rl->order || !rl->prompt_begin || !rl->prompt || !rl->output || !rl->logp_old ||
+        !rl->logp_ref || !rl->entropy)
+        return ctx->status;
+    status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
+    if (status == R2_OK)
+        status = r2_model_init(ctx, &rl->reference, &rl->model->config, false);
+    if (status == R2_OK) status = r2_model_copy(ctx, &rl->reference, rl->model);
+    return status;
+}
+
+static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
+    r2__batcher_free(ctx, &rl->b);
+    r2_release(ctx, rl->order);
+    r2_release(ctx, rl->prompt_begin);
+    r2_release(ctx, rl->prompt);
+    r2_release(ctx, rl->output);
+    r2_release(ctx, rl->logp_old);
+    r2_release(ctx, rl->logp_ref);
+    r2_release(ctx, rl->entropy);
+    r2_adamw_free(ctx, &rl->opt);
+    r2_model_free(ctx, &rl->reference);
+}
+
+r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                  const r2_codebook *codebook, const r2_vocab *vocab, const r2_grpo_config *config) {
+    r2__grpo rl;
+    r2_status status;
+    if (config->groups < 1 || config->n_samples < 1 || config->n_samples > 64 ||
+        config->n_updates < 1 || config->max_new < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "grpo: expected groups, n_updates, max_new >= 1 and "
+                       "n_samples in 1 .. 64");
+    memset(&rl, 0, sizeof rl);
+    rl.model = model;
+    rl.ex = examples;
+    rl.codebook = codebook;
+    rl.vocab = vocab;
+    rl.config = config;
+    status = r2__grpo_init(ctx, &rl);
+    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
+        float lr = r2_lr_cosine(step, config->n_steps, 3, config->lr, 0.1f);
+        r2_grpo_report report;
+        memset(&report, 0, sizeof report);
+        report.step = step;
+        report.n_steps = config->n_steps;
+        status = r2__grpo_rollout(ctx, &rl, step, &report);
+        if (status == R2_OK) status = r2__grpo_update(ctx, &rl, lr, &report);
+        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
+        if (status == R2_OK) status = r2_progress(ctx, "grpo", step + 1, config->n_steps);
+    }
+    r2__grpo_free(ctx, &rl);
+    return status;
+}
+
 /* ============================================================================== [S12] eval ==== */
+
+r2_rank r2_rank_of(const float *score, int64_t n) {
+    r2_rank rank = {0, 0};
+    float positive = isnan(score[0]) ? -INFINITY : score[0];
+    for (int64_t i = 1; i < n; ++i) {
+        float other = isnan(score[i]) ? -INFINITY : score[i];
+        rank.better += other > positive;
+        rank.tied += other == positive;
+    }
+    return rank;
+}
+
+/* The ranks that a rule allows the positive to take: first .. last, equally likely. */
+static void r2__rank_range(r2_rank rank, r2_tie_rule rule, int64_t *first, int64_t *last) {
+    *first = rank.better + 1;
+    *last = rank.better + 1 + rank.tied;
+    if (rule == R2_TIES_PESSIMISTIC) *first = *last;
+    if (rule == R2_TIES_OPTIMISTIC) *last = *first;
+}
+
+double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule) {
+    int64_t first, last, inside;
+    r2__rank_range(rank, rule, &first, &last);
+    inside = (k < last ? k : last) - first + 1;
+    return inside > 0 ? (double)inside / (double)(last - first + 1) : 0.0;
+}
+
+double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule) {
+    int64_t first, last;
+    double sum = 0.0;
+    r2__rank_range(rank, rule, &first, &last);
+    for (int64_t r = first; r <= last && r <= k; ++r) sum += 1.0 / log2((double)r + 1.0);
+    return sum / (double)(last - first + 1);
+}
+
+double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule) {
+    int64_t first, last;
+    double sum = 0.0;
+    r2__rank_range(rank, rule, &first, &last);
+    for (int64_t r = first; r <= last; ++r) sum += 1.0 / (double)r;
+    return sum / (double)(last - first + 1);
+}
+
+r2_eval_config r2_eval_config_default(void) {
+    r2_eval_config config = {R2_TIES_EXPECTED, 2000, 0};
+    return config;
+}
+
+static void r2__metrics_add(r2_metrics *m, r2_rank rank, int64_t n_per_case, r2_tie_rule ties) {
+    m->hr1 += r2_hit_ratio(rank, 1, ties);
+    m->hr5 += r2_hit_ratio(rank, 5, ties);
+    m->hr10 += r2_hit_ratio(rank, 10, ties);
+    m->ndcg5 += r2_ndcg(rank, 5, ties);
+    m->ndcg10 += r2_ndcg(rank, 10, ties);
+    m->mrr += r2_reciprocal_rank(rank, ties);
+    if (n_per_case > 1)
+        m->auc += 1.0 - ((double)rank.better + 0.5 * (double)rank.tied) / (double)(n_per_case - 1);
+    m->tie_rate += rank.tied > 0;
+}
+
+r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
+                      const r2_eval_config *config, r2_metrics *out, double *hit1) {
+    double *hit, n = (double)n_cases;
+    r2_status status;
+    memset(out, 0, sizeof *out);
+    if (n_cases < 1 || n_per_case < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "evaluation needs at least one case and one candidate");
+    hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
+    if (!hit) return ctx->status;
+    for (int64_t c = 0; c < n_cases; ++c) {
+        r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
+        r2__metrics_add(out, rank, n_per_case, config->ties);
+        hit[c] = r2_hit_ratio(rank, 1, config->ties);
+    }
+    out->n_cases = n_cases;
+    out->hr1 /= n, out->hr5 /= n, out->hr10 /= n, out->ndcg5 /= n, out->ndcg10 /= n;
+    out->mrr /= n, out->auc /= n, out->tie_rate /= n;
+    status = r2_bootstrap_mean(ctx, hit, n_cases, config->n_bootstrap, config->seed, &out->hr1_lo,
+                               &out->hr1_hi);
+    if (!hit1) r2_release(ctx, hit);
+    return status;
+}
+
+static int r2__compare_double(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
+                            uint64_t seed, double *lo, double *hi) {
+    double *mean;
+    if (n < 1 || n_bootstrap < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "a bootstrap needs at least one value and one resample");
+    mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
+    if (!mean) return ctx->status;
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
+        r2_rng rng = r2_rng_make(seed, R2_STREAM_BOOTSTRAP, (uint64_t)b);
+        double sum = 0.0;
+        for (int64_t i = 0; i < n; ++i) sum += value[r2_rng_below(&rng, (uint64_t)n)];
+        mean[b] = sum / (double)n;
+    }
+    qsort(mean, (size_t)n_bootstrap, sizeof *mean, r2__compare_double);
+    *lo = mean[(int64_t)(0.025 * (n_bootstrap - 1) + 0.5)];
+    *hi = mean[(int64_t)(0.975 * (n_bootstrap - 1) + 0.5)];
+    r2_release(ctx, mean);
+    return R2_OK;
+}
+
+double r2_mcnemar(int64_t only_a, int64_t only_b) {
+    int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
+    double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    for (int64_t i = 0; i <= k; ++i)
+        tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
+                    lgamma((double)(n - i) + 1.0) + log_half_n);
+    return tail >= 0.5 ? 1.0 : 2.0 * tail;
+}
+
+/* ---- the model as a scorer ---- */
+
+r2_score_config r2_score_config_default(void) {
+    r2_score_config config = {R2_DIRECT, R2_SCORE_LOG_ODDS, 1, 32, 0.7f, 0};
+    return config;
+}
+
+float r2_answer_score(const float *level_logp, r2_score_kind kind) {
+    double mass = 0.0, expected = 0.0, p_no;
+    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+        mass += exp((double)level_logp[k]);
+        expected += k * exp((double)level_logp[k]);
+    }
+    if (!(mass > 0.0)) return 0.0f;
+    if (kind == R2_SCORE_EXPECTED) return (float)(expected / mass);
+    p_no = exp((double)level_logp[0]) / mass;
+    return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
+}
+
+static void r2__trace_tally(r2_trace_metrics *m, const r2_trace *trace, int64_t *n_cited,
+                            int64_t *n_found, int64_t *n_right) {
+    m->n++;
+    m->verdict[trace->verdict]++;
+    m->well_formed += trace->well_formed;
+    m->faithful += trace->verdict == R2_TRACE_OK;
+    *n_cited += trace->n_cited;
+    *n_found += trace->n_found;
+    *n_right += trace->n_right;
+}
+
+/* Prompts of a slice of examples, each followed by the mark that chooses the mode. */
+static r2_status r2__slice_prompts(r2_ctx *ctx, const r2_examples *ex, int64_t first, int64_t n,
+                                   int32_t mark, int64_t **begin, int32_t **token) {
+    int64_t n_tokens = ex->prompt_begin[first + n] - ex->prompt_begin[first] + n;
+    *begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof **begin);
+    *token = (int32_t *)r2_alloc(ctx, (uint64_t)n_tokens, sizeof **token);
+    if (!*begin || !*token) {
+        r2_release(ctx, *begin);
+        r2_release(ctx, *token);
+        return ctx->status;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        int64_t from = ex->prompt_begin[first + k], len = ex->prompt_begin[first + k + 1] - from;
+        memcpy(*token + (*begin)[k], ex->prompt + from, (size_t)len * sizeof **token);
+        (*token)[(*begin)[k] + len] = mark;
+        (*begin)[k + 1] = (*begin)[k] + len + 1;
+    }
+    return R2_OK;
+}
+
+/* Generates for a slice: up to <answer> (or nothing), watching the six answers that would follow. */
+static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
+                                    const r2_score_config *config, int64_t first, int64_t n,
+                                    r2_generation *gen) {
+    bool direct = config->mode == R2_DIRECT;
+    r2_generate_config how = r2_generate_config_default();
+    int64_t *begin;
+    int32_t *token;
+    r2_status status = r2__slice_prompts(
+        ctx, ex, first, n, direct ? ex->markup.answer : ex->markup.think, &begin, &token);
+    if (status != R2_OK) return status;
+    how.n_samples = direct ? 1 : config->n_samples;
+    how.max_new = direct ? 0 : config->max_new;
+    how.stop_token = ex->markup.answer;
+    how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
+    how.n_watch = R2_N_ANSWERS;
+    how.watch = ex->markup.level;
+    status = r2_generate(ctx, model, &how, n, begin, token, gen);
+    r2_release(ctx, begin);
+    r2_release(ctx, token);
+    return status;
+}
+
+/* The whole output as text: <think>, what was generated, the likeliest answer, </answer>. */
+static void r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vocab *vocab,
+                            const r2_generation *gen, int64_t o, r2_text *text) {
+    const float *level = gen->watch_logp + o * gen->n_watch;
+    int best = 0;
+    r2__add_words(ctx, vocab, &ex->markup.think, 1, text);
+    r2__add_words(ctx, vocab, gen->token + o * gen->max_new, gen->length[o], text);
+    if (gen->length[o] < 1 || gen->token[o * gen->max_new + gen->length[o] - 1] != ex->markup.answer)
+        return;
+    for (int k = 1; k < R2_N_ANSWERS; ++k)
+        if (level[k] > level[best]) best = k;
+    r2__add_words(ctx, vocab, &ex->markup.level[best], 1, text);
+    r2__add_words(ctx, vocab, &ex->markup.answer_end, 1, text);
+}
+
+static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
+                                  const r2_vocab *vocab, const r2_generation *gen, int64_t o,
+                                  int64_t example, r2_text *output, r2_trace *trace) {
+    r2_text prompt = {NULL, 0, 0, false};
+    int64_t from = ex->prompt_begin[example];
+    r2_status status = R2_OK;
+    r2__add_words(ctx, vocab, ex->prompt + from, ex->prompt_begin[example + 1] - from, &prompt);
+    r2__output_text(ctx, ex, vocab, gen, o, output);
+    if (prompt.failed || output->failed) status = ctx->status;
+    else *trace = r2_trace_check(codebook, prompt.data, output->data);
+    r2_text_free(ctx, &prompt);
+    return status;
+}
+
+r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                   const r2_codebook *codebook, const r2_vocab *vocab,
+                   const r2_score_config *config, float *score, r2_trace_metrics *trace) {
+    const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
+    int64_t n_cited = 0, n_found = 0, n_right = 0;
+    r2_trace_metrics m;
+    r2_status status = R2_OK;
+    memset(&m, 0, sizeof m);
+    for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
+        int64_t n = examples->n - first < slice ? examples->n - first : slice;
+        r2_generation gen;
+        status = r2__slice_generate(ctx, model, examples, config, first, n, &gen);
+        if (status != R2_OK) break;
+        for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
+        for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
+            int64_t per = gen.n_out / n, e = first + o / per;
+            score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) / (float)per;
+            if (trace && config->mode == R2_REASONED) {
+                r2_text output = {NULL, 0, 0, false};
+                r2_trace checked;
+                status = r2__check_output(ctx, examples, codebook, vocab, &gen, o, e, &output,
+                                          &checked);
+                if (status == R2_OK) r2__trace_tally(&m, &checked, &n_cited, &n_found, &n_right);
+                r2_text_free(ctx, &output);
+            }
+        }
+        r2_generation_free(ctx, &gen);
+        if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
+    }
+    if (m.n > 0) m.well_formed /= (double)m.n, m.faithful /= (double)m.n;
+    if (n_cited > 0) {
+        m.facts_found = (double)n_found / (double)n_cited;
+        m.facts_right = (double)n_right / (double)n_cited;
+    }
+    if (trace) *trace = m;
+    return status;
+}
+
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
+                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
+                   r2_trace *trace) {
+    r2_score_config config = r2_score_config_default();
+    r2_generation gen;
+    r2_status status;
+    config.mode = R2_REASONED;
+    status = r2__slice_generate(ctx, model, examples, &config, example, 1, &gen);
+    if (status != R2_OK) return status;
+    status = r2__check_output(ctx, examples, codebook, vocab, &gen, 0, example, output, trace);
+    r2_generation_free(ctx, &gen);
+    return status;
+}
+
 /* =============================================================================== [S13] run ==== */
 
 #ifdef __cplusplus
