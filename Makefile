@@ -31,8 +31,11 @@ INCLUDES  = -I. $(addprefix -I,$(wildcard /opt/homebrew/include)) $(CPPFLAGS)
 LINKING   = $(addprefix -L,$(wildcard /opt/homebrew/lib)) $(LDFLAGS)
 
 WARNINGS  = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-OPTIMISE  = -O3 $(if $(filter 1,$(PORTABLE)),,-march=native -ffp-contract=fast)
-CFLAGS   ?= $(OPTIMISE)
+NATIVE    = -march=native -ffp-contract=fast
+ifneq ($(PORTABLE),1)
+PORTABLE := $(if $(filter 1,$(call builds,$(NATIVE),stdlib.h)),0,1)
+endif
+CFLAGS   ?= -O3 $(if $(filter 0,$(PORTABLE)),$(NATIVE))
 THREADING = $(if $(filter 1,$(OPENMP)),-fopenmp)
 CHECKED   = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $(SANITIZERS)
 
@@ -67,7 +70,7 @@ all: $(EXAMPLES) ## build every example into build/examples
 
 help: ## this list
 	@echo 'make TARGET [NAME=value ...]'
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	@echo 'Names: CC, CFLAGS, PORTABLE=1 (no -march=native), OPENMP=0, SANITIZE=0, PREFIX, V=1 (verbose)'
 
 # --- run --------------------------------------------------------------------------------------------
