@@ -1,0 +1,53 @@
+#!/bin/sh
+# data/fetch.sh leaves the whole, verified data set or nothing. Runs on a copy of the script in a folder
+# of its own; nothing is downloaded, the archives are made here.
+set -u
+cd "$(dirname "$0")/.."
+passed=0 failed=0
+have() { command -v "$1" >/dev/null; }
+if ! have curl || ! have unzip || ! have python3; then
+    echo "skipped: needs curl, unzip and python3" && echo "# 0 0 1" && exit 0
+fi
+
+here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
+real=../shared/data/ml-latest-small
+name=ml-latest-small
+cp data/fetch.sh "$here/fetch.sh"
+
+archive() { # archive FILE FOLDER: a zip that holds FOLDER
+    (cd "$(dirname "$2")" && python3 -m zipfile -c "$1" "$(basename "$2")")
+}
+
+# expect STATUS WORDS URL: fetch ends with STATUS, says WORDS, and leaves no trace when it failed
+expect() {
+    said=$(R2_DATA_URL=$3 "$here/fetch.sh" 2>&1)
+    status=$?
+    trace=$(find "$here" -maxdepth 1 -name '.fetch*' -o -maxdepth 1 -name "$name" | wc -l)
+    if [ $status -eq "$1" ] && echo "$said" | grep -q "$2" && [ "$trace" -eq $((1 - $1)) ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $3: status $status, not $1; or '$2' is not said; or $trace folders are left:"
+        echo "$said"
+    fi
+}
+
+mkdir -p "$here/wrong/$name"
+cp data/mini/*.csv "$here/wrong/$name"
+archive "$here/wrong.zip" "$here/wrong/$name"
+head -c 1000 "$here/wrong.zip" >"$here/cut.zip"
+
+expect 1 'download failed' "file://$here/missing.zip"
+expect 1 'archive is broken' "file://$here/cut.zip"
+expect 1 'checksums differ' "file://$here/wrong.zip"
+
+if [ -d $real ]; then
+    archive "$here/right.zip" "$PWD/$real"
+    expect 0 'wrote data/' "file://$here/right.zip"
+    expect 0 'is there and whole' "file://$here/missing.zip"
+    echo "# $passed $failed 0"
+else
+    echo "skipped: a successful fetch, since $real is not there"
+    echo "# $passed $failed 1"
+fi
+[ $failed -eq 0 ]
