@@ -934,6 +934,75 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
 
 /* =============================================================================== [S13] run ==== */
 
+/* A run: the whole journey as one object, for those who want a recommender and not its parts. Every
+   part stays within reach as a member. */
+typedef struct r2_run_config {
+    uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
+    int64_t n_groups;       /* training groups of 1 observed + n_sampled items                  */
+    int32_t n_sampled;      /* D8                                                               */
+    int32_t min_history;    /* interactions that must precede a training target                 */
+    int32_t n_chains;       /* shown in a prompt                                                */
+    int32_t n_negatives;    /* of a candidate set                                               */
+    r2_split_config split;
+    r2_teacher_config teacher;
+    r2_model_config model;  /* n_vocab and n_ctx are filled in by the run */
+    r2_sft_config sft;
+    r2_grpo_config grpo;
+} r2_run_config;
+
+typedef struct r2_run {
+    r2_run_config config;
+    r2_data data;
+    r2_split split;
+    r2_graph graph;   /* of the training interactions */
+    r2_index index;
+    r2_candidates valid, test;
+    r2_question *question; /* (n_train) training questions, in groups */
+    r2_query *query;       /* (n_train) with their evidence           */
+    int64_t n_train;
+    r2_codebook codebook;
+    r2_vocab vocab;
+    r2_markup markup;
+    r2_examples train;
+    r2_model model;
+} r2_run;
+
+/* One recommended item. */
+typedef struct r2_recommendation {
+    uint32_t item;
+    float score;
+} r2_recommendation;
+
+/* The quick run: minutes on two cores. */
+r2_run_config r2_run_config_default(void);
+/* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
+   model. Errors: those of the parts. */
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
+void r2_run_free(r2_ctx *ctx, r2_run *run);
+/* Supervised fine-tuning, then reinforcement learning, as configured. */
+r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
+r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
+
+/* Prompts for (user, item) pairs as they would be asked now, after all of the user's training
+   interactions. user, item (n). */
+r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                     int64_t n, r2_query *query, r2_examples *examples);
+/* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
+r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
+                       const r2_score_config *config, float *score, r2_trace_metrics *trace);
+/* The n items with the highest direct scores that `user` has no training interaction with, best
+   first; *n_found <= n. */
+r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                           r2_recommendation *out, int64_t *n_found);
+
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory. */
+r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
+/* Takes the trained model of r2_run_save instead of training, after r2_run_init with the same data
+   and configuration; anything that does not fit is R2_FORMAT. */
+r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
+
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
+
 #ifdef __cplusplus
 }
 #endif
@@ -3839,18 +3908,18 @@ r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
 
 /* ---- examples ---- */
 
-/* Encodes the words of `text` into at most `room` tokens; the count, or -1 for an unknown word or too
-   many of them. */
-static int64_t r2__encode_words(const r2_vocab *vocab, const char *text, int32_t *token,
-                                int64_t room) {
-    r2__word word;
-    int64_t n = 0;
-    while (r2__next_word(&text, &word)) {
-        if (n == room) return -1;
-        token[n] = r2_vocab_find(vocab, word.at, word.len);
-        if (token[n++] < 0) return -1;
-    }
-    return n;
+/* Encodes `text` into exactly `room` tokens. */
+static r2_status r2__encode_into(r2_ctx *ctx, const r2_vocab *vocab, const r2_text *text,
+                                 int32_t *token, int64_t room) {
+    r2_tokens tokens = {NULL, 0, 0, false};
+    r2_status status = text->failed ? R2_NO_MEMORY : R2_OK;
+    if (status == R2_OK) status = r2_vocab_encode(ctx, vocab, text->data, text->len, &tokens);
+    if (status == R2_OK && tokens.n != room)
+        status = r2_fail(ctx, R2_ARGUMENT, "expected %lld words, found %lld: \"%.40s...\"",
+                         (long long)room, (long long)tokens.n, text->data);
+    if (status == R2_OK) memcpy(token, tokens.id, (size_t)room * sizeof *token);
+    r2_tokens_free(ctx, &tokens);
+    return status;
 }
 
 /* Writes and encodes example q into its rows; errors go to the caller's own context. */
@@ -3860,16 +3929,13 @@ static r2_status r2__encode_example(r2_ctx *ctx, const r2_examples *ex, const r2
     r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
     int64_t p = ex->prompt_begin[q], p_len = ex->prompt_begin[q + 1] - p;
     int64_t t = ex->trace_begin[q], t_len = ex->trace_begin[q + 1] - t;
-    r2_status status = R2_OK;
+    r2_status status;
     r2_prompt_compact(ctx, codebook, query, &prompt);
-    if (prompt.failed) status = ctx->status;
+    status = r2__encode_into(ctx, vocab, &prompt, ex->prompt + p, p_len);
     if (status == R2_OK && teacher)
         status = r2_teacher_compact(ctx, codebook, teacher, prompt.data, (uint64_t)q, &trace);
-    if (status == R2_OK &&
-        (r2__encode_words(vocab, prompt.data, ex->prompt + p, p_len) != p_len ||
-         (teacher && r2__encode_words(vocab, trace.data, ex->trace + t, t_len) != t_len)))
-        status = r2_fail(ctx, R2_ARGUMENT, "example %lld: the vocabulary is not the codebook's",
-                         (long long)q);
+    if (status == R2_OK && teacher)
+        status = r2__encode_into(ctx, vocab, &trace, ex->trace + t, t_len);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &trace);
     return status;
@@ -4313,10 +4379,11 @@ static int32_t r2__output_length(const r2__output *out) {
     return out->end_pred - out->first_pred - (out->level_pred >= 0 ? R2_N_ANSWERS : 0);
 }
 
-static void r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *token, int64_t n,
-                          r2_text *text) {
-    for (int64_t k = 0; k < n; ++k)
-        r2_text_addf(ctx, text, text->len ? " %s" : "%s", vocab->word[token[k]]);
+/* Appends words, a space before them when the text has some already. */
+static r2_status r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *token, int64_t n,
+                               r2_text *text) {
+    if (n > 0 && text->len > 0) r2_text_add(ctx, text, " ", 1);
+    return r2_vocab_decode(ctx, vocab, token, n, text);
 }
 
 /* Checks one output against its prompt, as text, as anybody would. */
@@ -4325,19 +4392,16 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_genera
     int64_t len = rl->prompt_begin[p + 1] - begin - 1; /* without <think> */
     r2__output *out = &rl->output[o];
     r2_text prompt = {NULL, 0, 0, false}, text = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    r2__add_words(ctx, rl->vocab, rl->prompt + begin, len, &prompt);
-    r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
-    r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o], &text);
-    if (prompt.failed || text.failed) status = ctx->status;
-    else out->trace = r2_trace_check(rl->codebook, prompt.data, text.data);
+    r2_status status = r2__add_words(ctx, rl->vocab, rl->prompt + begin, len, &prompt);
+    if (status == R2_OK)
+        status = r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
+    if (status == R2_OK)
+        status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o], &text);
+    if (status == R2_OK) out->trace = r2_trace_check(rl->codebook, prompt.data, text.data);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &text);
     out->score = NAN;
-    if (out->level_pred >= 0) {
-        double p_no = exp((double)rl->logp_old[out->level_pred]);
-        out->score = 1.0 - p_no;
-    }
+    if (out->level_pred >= 0) out->score = 1.0 - exp((double)rl->logp_old[out->level_pred]);
     return status;
 }
 
@@ -4732,30 +4796,29 @@ static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examp
 }
 
 /* The whole output as text: <think>, what was generated, the likeliest answer, </answer>. */
-static void r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vocab *vocab,
-                            const r2_generation *gen, int64_t o, r2_text *text) {
+static r2_status r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vocab *vocab,
+                                 const r2_generation *gen, int64_t o, r2_text *text) {
     const float *level = gen->watch_logp + o * gen->n_watch;
+    const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
     int best = 0;
-    r2__add_words(ctx, vocab, &ex->markup.think, 1, text);
-    r2__add_words(ctx, vocab, gen->token + o * gen->max_new, gen->length[o], text);
-    if (gen->length[o] < 1 || gen->token[o * gen->max_new + gen->length[o] - 1] != ex->markup.answer)
-        return;
+    r2_status status = r2__add_words(ctx, vocab, &ex->markup.think, 1, text);
+    if (status == R2_OK) status = r2__add_words(ctx, vocab, token, n, text);
+    if (status != R2_OK || n < 1 || token[n - 1] != ex->markup.answer) return status;
     for (int k = 1; k < R2_N_ANSWERS; ++k)
         if (level[k] > level[best]) best = k;
-    r2__add_words(ctx, vocab, &ex->markup.level[best], 1, text);
-    r2__add_words(ctx, vocab, &ex->markup.answer_end, 1, text);
+    status = r2__add_words(ctx, vocab, &ex->markup.level[best], 1, text);
+    if (status == R2_OK) status = r2__add_words(ctx, vocab, &ex->markup.answer_end, 1, text);
+    return status;
 }
 
 static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
                                   const r2_vocab *vocab, const r2_generation *gen, int64_t o,
                                   int64_t example, r2_text *output, r2_trace *trace) {
     r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[example];
-    r2_status status = R2_OK;
-    r2__add_words(ctx, vocab, ex->prompt + from, ex->prompt_begin[example + 1] - from, &prompt);
-    r2__output_text(ctx, ex, vocab, gen, o, output);
-    if (prompt.failed || output->failed) status = ctx->status;
-    else *trace = r2_trace_check(codebook, prompt.data, output->data);
+    int64_t from = ex->prompt_begin[example], len = ex->prompt_begin[example + 1] - from;
+    r2_status status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
+    if (status == R2_OK) status = r2__output_text(ctx, ex, vocab, gen, o, output);
+    if (status == R2_OK) *trace = r2_trace_check(codebook, prompt.data, output->data);
     r2_text_free(ctx, &prompt);
     return status;
 }
@@ -4813,6 +4876,304 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
 }
 
 /* =============================================================================== [S13] run ==== */
+
+r2_run_config r2_run_config_default(void) {
+    r2_run_config config;
+    memset(&config, 0, sizeof config);
+    config.seed = 1;
+    config.n_groups = 8192;
+    config.n_sampled = 4;
+    config.min_history = 5;
+    config.n_chains = 4;
+    config.n_negatives = 19;
+    config.split = r2_split_config_default();
+    config.teacher = r2_teacher_config_default();
+    config.model = r2_model_config_default();
+    config.model.n_layer = 2;
+    config.model.n_head = 4;
+    config.model.n_kv_head = 2;
+    config.model.d_model = 64;
+    config.model.d_ff = 176;
+    config.sft = r2_sft_config_default();
+    config.grpo = r2_grpo_config_default();
+    return config;
+}
+
+/* Every draw of the run follows from its one seed. */
+static void r2__run_seeds(r2_run_config *config) {
+    config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
+    const r2_run_config *c = &run->config;
+    r2_split *split = &run->split;
+    r2_status status = r2_data_load(ctx, &run->data, directory);
+    if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
+    if (status == R2_OK && split->n_test < 1)
+        status = r2_fail(ctx, R2_ARGUMENT, "%s: no user has two positives (rating >= %g) after "
+                         "another interaction: nothing to test on", directory,
+                         (double)split->config.min_positive);
+    if (status == R2_OK)
+        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
+                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
+    if (status == R2_OK)
+        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
+                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
+    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
+    if (status == R2_OK)
+        status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
+                               split->config.min_positive, split->config.seed);
+    return status;
+}
+
+static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
+    const r2_run_config *c = &run->config;
+    int64_t group = 1 + (int64_t)c->n_sampled, room = c->n_groups * group, n_groups = 0;
+    uint8_t *observed;
+    r2_status status;
+    if (c->n_groups < 1 || c->n_sampled < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1 and n_sampled >= 1");
+    run->question = (r2_question *)r2_alloc(ctx, (uint64_t)room, sizeof *run->question);
+    if (!run->question) return ctx->status;
+    status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
+                               c->n_groups, c->n_sampled, c->min_history, c->seed, run->question,
+                               &n_groups);
+    if (status != R2_OK) return status;
+    run->n_train = n_groups * group;
+    run->query = (r2_query *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *run->query);
+    observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
+    if (!run->query || !observed) status = R2_NO_MEMORY;
+    if (status == R2_OK)
+        status = r2_queries(ctx, &run->index, run->question, run->n_train, c->n_chains, run->query);
+    for (int64_t q = 0; q < run->n_train && status == R2_OK; ++q) observed[q] = q % group == 0;
+    if (status == R2_OK)
+        status = r2_codebook_fit(ctx, &run->codebook, run->query, observed, run->n_train,
+                                 c->n_chains);
+    r2_release(ctx, observed);
+    return status;
+}
+
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config) {
+    r2_run_config *c = &run->config;
+    r2_status status;
+    memset(run, 0, sizeof *run);
+    *c = *config;
+    r2__run_seeds(c);
+    status = r2__run_data(ctx, run, directory);
+    if (status == R2_OK) status = r2__run_queries(ctx, run);
+    if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
+    if (status == R2_OK)
+        status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
+                                  run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
+    if (status == R2_OK) {
+        c->model.n_vocab = run->vocab.n_words;
+        c->grpo.max_new = 3 * c->teacher.n_cited + 4; /* facts, </think> <answer> A </answer> */
+        c->model.n_ctx = run->train.longest + c->grpo.max_new;
+        status = r2_model_init(ctx, &run->model, &c->model, true);
+    }
+    if (status != R2_OK) r2_run_free(ctx, run);
+    return status;
+}
+
+void r2_run_free(r2_ctx *ctx, r2_run *run) {
+    r2_model_free(ctx, &run->model);
+    r2_examples_free(ctx, &run->train);
+    r2_vocab_free(ctx, &run->vocab);
+    r2_release(ctx, run->query);
+    r2_release(ctx, run->question);
+    r2_index_free(ctx, &run->index);
+    r2_graph_free(ctx, &run->graph);
+    r2_candidates_free(ctx, &run->valid);
+    r2_candidates_free(ctx, &run->test);
+    r2_split_free(ctx, &run->split);
+    r2_data_free(ctx, &run->data);
+    memset(run, 0, sizeof *run);
+}
+
+r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
+    return r2_sft(ctx, &run->model, &run->train, &run->config.sft);
+}
+
+r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
+    return r2_grpo(ctx, &run->model, &run->train, &run->codebook, &run->vocab, &run->config.grpo);
+}
+
+/* ---- asking ---- */
+
+r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                     int64_t n, r2_query *query, r2_examples *examples) {
+    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_status status = question ? R2_OK : R2_NO_MEMORY;
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        question[q].user = user[q];
+        question[q].item = item[q];
+        if ((int64_t)user[q] >= run->graph.n_users)
+            status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
+        else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
+    }
+    if (status == R2_OK)
+        status = r2_queries(ctx, &run->index, question, n, run->config.n_chains, query);
+    r2_release(ctx, question);
+    if (status != R2_OK) return status;
+    return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n, 1,
+                            NULL);
+}
+
+/* Scores (user, item) pairs, query by query. */
+static r2_status r2__run_score_pairs(r2_ctx *ctx, r2_run *run, const uint32_t *user,
+                                     const uint32_t *item, int64_t n,
+                                     const r2_score_config *config, float *score,
+                                     r2_trace_metrics *trace) {
+    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
+    r2_examples examples;
+    r2_status status = query ? R2_OK : R2_NO_MEMORY;
+    memset(&examples, 0, sizeof examples);
+    if (status == R2_OK) status = r2_run_ask(ctx, run, user, item, n, query, &examples);
+    if (status == R2_OK)
+        status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
+                          trace);
+    r2_examples_free(ctx, &examples);
+    r2_release(ctx, query);
+    return status;
+}
+
+r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
+                       const r2_score_config *config, float *score, r2_trace_metrics *trace) {
+    int64_t n = candidates->n_cases * candidates->n_per_case;
+    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
+    r2_status status;
+    if (!user) return ctx->status;
+    for (int64_t k = 0; k < n; ++k) user[k] = candidates->user[k / candidates->n_per_case];
+    status = r2__run_score_pairs(ctx, run, user, candidates->item, n, config, score, trace);
+    r2_release(ctx, user);
+    return status;
+}
+
+/* Highest score first; ties by item. */
+static int r2__compare_recommendation(const void *a, const void *b) {
+    const r2_recommendation *x = (const r2_recommendation *)a, *y = (const r2_recommendation *)b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                           r2_recommendation *out, int64_t *n_found) {
+    uint64_t n_items = (uint64_t)run->graph.n_items;
+    uint32_t *who = (uint32_t *)r2_alloc(ctx, n_items, sizeof *who);
+    uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
+    float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
+    r2_recommendation *all = (r2_recommendation *)r2_alloc(ctx, n_items, sizeof *all);
+    r2_score_config config = r2_score_config_default();
+    r2_status status = who && item && score && all ? R2_OK : R2_NO_MEMORY;
+    int64_t m = 0;
+    for (uint32_t i = 0; i < n_items && status == R2_OK; ++i) {
+        if (r2_graph_find(&run->graph, user, i) >= 0) continue;
+        who[m] = user;
+        item[m++] = i;
+    }
+    if (status == R2_OK && m > 0)
+        status = r2__run_score_pairs(ctx, run, who, item, m, &config, score, NULL);
+    if (status == R2_OK) {
+        for (int64_t k = 0; k < m; ++k) all[k].item = item[k], all[k].score = score[k];
+        qsort(all, (size_t)m, sizeof *all, r2__compare_recommendation);
+        *n_found = n < m ? n : m;
+        memcpy(out, all, (size_t)*n_found * sizeof *out);
+    }
+    r2_release(ctx, who);
+    r2_release(ctx, item);
+    r2_release(ctx, score);
+    r2_release(ctx, all);
+    return status;
+}
+
+/* ---- on disk ---- */
+
+/* "directory/name" in a text that the caller frees. */
+static r2_status r2__path(r2_ctx *ctx, const char *directory, const char *name, r2_text *path) {
+    r2_text_clear(path);
+    r2_text_addf(ctx, path, "%s/%s", directory, name);
+    return path->failed ? ctx->status : R2_OK;
+}
+
+/* One line a field: its name, step, bucket edges and weights. */
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
+    r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
+                     r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
+        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b)
+            r2_text_addf(ctx, json, "%s%.9g", b > 1 ? ", " : "", (double)codebook->edge[f][b]);
+        r2_text_addf(ctx, json, "], \"weights\": [");
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
+            r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
+        r2_text_addf(ctx, json, "]}%s\n", f + 1 < R2_N_FIELDS ? "," : "");
+    }
+    r2_text_addf(ctx, json, "]}\n");
+}
+
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
+    r2_text json = {NULL, 0, 0, false};
+    r2_status status;
+    r2__codebook_json(ctx, codebook, &json);
+    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
+    r2_text_free(ctx, &json);
+    return status;
+}
+
+/* The shape of the model, as Hugging Face's config.json names it. */
+static void r2__config_json(r2_ctx *ctx, const r2_model_config *c, r2_text *json) {
+    r2_text_addf(ctx, json,
+                 "{\"model_type\": \"%s\", \"vocab_size\": %d, \"hidden_size\": %d, "
+                 "\"num_hidden_layers\": %d, \"num_attention_heads\": %d, "
+                 "\"num_key_value_heads\": %d, \"intermediate_size\": %d, "
+                 "\"max_position_embeddings\": %d, \"rope_theta\": %.9g, \"rms_norm_eps\": %.9g, "
+                 "\"tie_word_embeddings\": %s}\n",
+                 c->qkv_bias ? "qwen2" : "llama", (int)c->n_vocab, (int)c->d_model, (int)c->n_layer,
+                 (int)c->n_head, (int)c->n_kv_head, (int)c->d_ff, (int)c->n_ctx,
+                 (double)c->rope_theta, (double)c->norm_eps, c->tied ? "true" : "false");
+}
+
+r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
+    r2_text path = {NULL, 0, 0, false}, json = {NULL, 0, 0, false};
+    r2_status status = r2__path(ctx, directory, "model.safetensors", &path);
+    if (status == R2_OK) status = r2_model_save(ctx, &run->model, path.data);
+    if (status == R2_OK) status = r2__path(ctx, directory, "vocab.txt", &path);
+    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path.data);
+    if (status == R2_OK) status = r2__path(ctx, directory, "codebook.json", &path);
+    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path.data);
+    if (status == R2_OK) status = r2__path(ctx, directory, "config.json", &path);
+    r2__config_json(ctx, &run->model.config, &json);
+    if (status == R2_OK && json.failed) status = ctx->status;
+    if (status == R2_OK) status = r2_write_file(ctx, path.data, json.data, json.len);
+    r2_text_free(ctx, &json);
+    r2_text_free(ctx, &path);
+    return status;
+}
+
+/* A saved file must hold exactly what this run would write: the same words, the same buckets. */
+static r2_status r2__run_same(r2_ctx *ctx, const char *path, const r2_text *expected) {
+    r2_text found = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &found);
+    if (status == R2_OK && (found.len != expected->len ||
+                            (found.len && memcmp(found.data, expected->data, found.len) != 0)))
+        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run with other data, seed or "
+                         "configuration", path);
+    r2_text_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    r2_text path = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
+    r2_status status = r2__path(ctx, directory, "codebook.json", &path);
+    r2__codebook_json(ctx, &run->codebook, &expected);
+    if (status == R2_OK && expected.failed) status = ctx->status;
+    if (status == R2_OK) status = r2__run_same(ctx, path.data, &expected);
+    if (status == R2_OK) status = r2__path(ctx, directory, "model.safetensors", &path);
+    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path.data);
+    r2_text_free(ctx, &expected);
+    r2_text_free(ctx, &path);
+    return status;
+}
 
 #ifdef __cplusplus
 }
