@@ -5089,7 +5089,7 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 /* ---- on disk ---- */
 
 /* "directory/name" in a text that the caller frees. */
-static r2_status r2__path(r2_ctx *ctx, const char *directory, const char *name, r2_text *path) {
+static r2_status r2__join_path(r2_ctx *ctx, const char *directory, const char *name, r2_text *path) {
     r2_text_clear(path);
     r2_text_addf(ctx, path, "%s/%s", directory, name);
     return path->failed ? ctx->status : R2_OK;
@@ -5135,13 +5135,13 @@ static void r2__config_json(r2_ctx *ctx, const r2_model_config *c, r2_text *json
 
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     r2_text path = {NULL, 0, 0, false}, json = {NULL, 0, 0, false};
-    r2_status status = r2__path(ctx, directory, "model.safetensors", &path);
+    r2_status status = r2__join_path(ctx, directory, "model.safetensors", &path);
     if (status == R2_OK) status = r2_model_save(ctx, &run->model, path.data);
-    if (status == R2_OK) status = r2__path(ctx, directory, "vocab.txt", &path);
+    if (status == R2_OK) status = r2__join_path(ctx, directory, "vocab.txt", &path);
     if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path.data);
-    if (status == R2_OK) status = r2__path(ctx, directory, "codebook.json", &path);
+    if (status == R2_OK) status = r2__join_path(ctx, directory, "codebook.json", &path);
     if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path.data);
-    if (status == R2_OK) status = r2__path(ctx, directory, "config.json", &path);
+    if (status == R2_OK) status = r2__join_path(ctx, directory, "config.json", &path);
     r2__config_json(ctx, &run->model.config, &json);
     if (status == R2_OK && json.failed) status = ctx->status;
     if (status == R2_OK) status = r2_write_file(ctx, path.data, json.data, json.len);
@@ -5164,11 +5164,11 @@ static r2_status r2__run_same(r2_ctx *ctx, const char *path, const r2_text *expe
 
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     r2_text path = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
-    r2_status status = r2__path(ctx, directory, "codebook.json", &path);
+    r2_status status = r2__join_path(ctx, directory, "codebook.json", &path);
     r2__codebook_json(ctx, &run->codebook, &expected);
     if (status == R2_OK && expected.failed) status = ctx->status;
     if (status == R2_OK) status = r2__run_same(ctx, path.data, &expected);
-    if (status == R2_OK) status = r2__path(ctx, directory, "model.safetensors", &path);
+    if (status == R2_OK) status = r2__join_path(ctx, directory, "model.safetensors", &path);
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path.data);
     r2_text_free(ctx, &expected);
     r2_text_free(ctx, &path);
