@@ -221,7 +221,7 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
     R2__PRAGMA(omp parallel for schedule(static) num_threads(threads))                             \
     for (int64_t i = 0; i < (n); ++i)
 #else
-#define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = 0; i < (n); ++i)
+#define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 
 /* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
@@ -623,16 +623,133 @@ r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
 /* ================================================================================ [S7] ops ==== */
+
+/* Kernels on raw pointers: row-major float, shapes in comments as name(rows, columns), formulas in
+   one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
+   one sum in one order whatever the number of threads. A _bwd function ADDS to gradients of
+   parameters; what it does to gradients of activations is said. None allocates and none can fail.
+   Each has a twin r2_<op>_naive with the same arguments, which is its specification. */
+
+/* Which operand of a product is transposed: as in forward, gradient of the input, of the weight. */
+typedef enum r2_layout { R2_NT, R2_NN, R2_TN } r2_layout;
+
+/* NT: c(M,N) = a(M,K) b(N,K)^T     NN: c(M,N) = a(M,K) b(K,N)     TN: c(M,N) = a(K,M)^T b(K,N).
+   lda, ldb, ldc are the floats from one row to the next; `add` adds to c instead of setting it. */
+void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
+               int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add);
+
+/* y(R,C) = x(R,C) * rstd(R) * gain(C), rstd = 1 / sqrt(mean(x^2) + eps)       (arXiv 1910.07467) */
+void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
+                    int64_t R, int64_t C, float eps);
+/* dx += rstd (gain dy - xn mean(gain dy xn)), dgain += sum over rows of dy xn, with xn = x rstd.
+   dgain may be NULL (frozen). */
+void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x,
+                    const float *gain, const float *rstd, int64_t R, int64_t C);
+
+/* Rotary positions, halves rotated (arXiv 2104.09864): of each head of x (x_1, x_2 its halves)
+   x_1' = x_1 cos - x_2 sin, x_2' = x_2 cos + x_1 sin, in place, on the first n_head heads of
+   x(R, ld). `table` (n_ctx, d_head) has cos in the first half of a row, sin in the second.
+   direction -1 turns back: the gradient. */
+void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
+             int64_t R, int32_t n_head, int32_t d_head, int direction);
+
+/* Causal attention in sequences laid end to end; n_head is a multiple of n_kv_head (grouped-query
+   attention, arXiv 2305.13245). A row of qkv is | q: n_head d_head | k: n_kv_head d_head | v |. */
+typedef struct r2_attention {
+    int32_t n_seq, n_head, n_kv_head, d_head;
+    const int32_t *seq_begin; /* (n_seq + 1) rows of sequence s */
+} r2_attention;
+
+/* Floats of scratch memory that the two functions below need for these sequences. */
+int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape);
+/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) keeps the logarithm of
+   each row's sum of exponentials, from which the backward pass makes the probabilities again. */
+void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
+                      const float *qkv, float *scratch);
+/* Sets dqkv. With P the probabilities and D = rowsum(dout out):
+   dv = P^T dout,  dS = P (dout v^T - D) / sqrt(d_head),  dq = dS k,  dk = dS^T q. */
+void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
+                      const float *out, const float *lse, const float *qkv, float *scratch);
+
+/* y(R,F) = silu(g) u with g, u the halves of gu(R, 2F); silu(g) = g / (1 + exp(-g))
+   (arXiv 2002.05202). */
+void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
+/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). */
+void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
+                   int64_t F);
+
+/* x(R,C) = table(V,C)[token(R)];   dtable[token] += dx, rows in ascending order. */
+void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t *token, int64_t R,
+                  int64_t C);
+void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
+                  int64_t R, int64_t C);
+
+/* y(R,C) += bias(C);   dbias(C) += sum over rows of dy. */
+void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
+void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
+
+/* lse(R) = log sum exp(logits(R,V)); entropy(R) in nats of the softmax, NULL: not wanted. */
+void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
+                      int64_t V);
+/* Turns logits into dlogits in place, for a loss with derivative dlogp[j] by the log-probability of
+   token[j] in row r, where begin[r] <= j < begin[r + 1]:
+   dlogits_v = sum_j dlogp_j [token_j = v] - (sum_j dlogp_j) exp(logits_v - lse). */
+void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
+                 const int32_t *token, const float *dlogp, int64_t R, int64_t V);
+
 /* ============================================================================== [S8] model ==== */
 
-/* Shape of the decoder. All sizes in elements. */
+/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671): per layer
+   x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
+   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); at the end logits = head rmsnorm(x).
+   All sizes in elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
-    float rope_theta, norm_eps, init_std;
-    bool qkv_bias; /* Qwen2: yes, Llama: no                       */
-    bool tied;     /* the head is the transposed token embedding  */
-    uint64_t seed; /* of the initial weights                      */
+    float rope_theta, norm_eps;
+    float init_std; /* of the initial weights; 0: leave them zero, when they will be loaded */
+    bool qkv_bias;  /* Qwen2: yes, Llama: no                                                */
+    bool tied;      /* the head is the transposed token embedding                           */
+    uint64_t seed;  /* of the initial weights                                               */
 } r2_model_config;
+
+/* The one table of parameters: id, whether each layer has one, rows, columns, initial values, name
+   in Hugging Face's files. `c` is the config, D the size of a head; no rows: absent. Query, key,
+   value and gate, up are neighbours, so that one product makes them all. */
+#define R2_MODEL_TENSORS(X)                                                                        \
+    X(R2_EMBED, false, c->n_vocab, c->d_model, R2_INIT_NORMAL, "model.embed_tokens.weight")        \
+    X(R2_ATTN_NORM, true, 1, c->d_model, R2_INIT_ONE, "input_layernorm.weight")                    \
+    X(R2_WQ, true, c->n_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.q_proj.weight")           \
+    X(R2_WK, true, c->n_kv_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.k_proj.weight")        \
+    X(R2_WV, true, c->n_kv_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.v_proj.weight")        \
+    X(R2_BQ, true, c->qkv_bias, c->n_head * D, R2_INIT_ZERO, "self_attn.q_proj.bias")              \
+    X(R2_BK, true, c->qkv_bias, c->n_kv_head * D, R2_INIT_ZERO, "self_attn.k_proj.bias")           \
+    X(R2_BV, true, c->qkv_bias, c->n_kv_head * D, R2_INIT_ZERO, "self_attn.v_proj.bias")           \
+    X(R2_WO, true, c->d_model, c->n_head * D, R2_INIT_RESIDUAL, "self_attn.o_proj.weight")         \
+    X(R2_FFN_NORM, true, 1, c->d_model, R2_INIT_ONE, "post_attention_layernorm.weight")            \
+    X(R2_WGATE, true, c->d_ff, c->d_model, R2_INIT_NORMAL, "mlp.gate_proj.weight")                 \
+    X(R2_WUP, true, c->d_ff, c->d_model, R2_INIT_NORMAL, "mlp.up_proj.weight")                     \
+    X(R2_WDOWN, true, c->d_model, c->d_ff, R2_INIT_RESIDUAL, "mlp.down_proj.weight")               \
+    X(R2_FINAL_NORM, false, 1, c->d_model, R2_INIT_ONE, "model.norm.weight")                       \
+    X(R2_HEAD, false, c->tied ? 0 : c->n_vocab, c->d_model, R2_INIT_NORMAL, "lm_head.weight")
+
+/* Initial values: N(0, init_std), the same over sqrt(2 n_layer) for what adds to the residual
+   stream, ones, zeros. */
+typedef enum r2_init { R2_INIT_NORMAL, R2_INIT_RESIDUAL, R2_INIT_ONE, R2_INIT_ZERO } r2_init;
+
+typedef enum r2_tensor_id {
+#define R2__ID(id, per_layer, rows, cols, init, name) id,
+    R2_MODEL_TENSORS(R2__ID)
+#undef R2__ID
+    R2_TENSOR_COUNT
+} r2_tensor_id;
+
+typedef struct r2_tensor {
+    int64_t rows, cols; /* rows 1: a vector; rows 0: this model has none */
+    int64_t offset;     /* of layer 0 in r2_model.param                  */
+    bool per_layer;
+    r2_init init;
+    const char *name;   /* in a file; "model.layers.<n>." precedes it when per_layer */
+} r2_tensor;
 
 /* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
    Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
@@ -649,18 +766,27 @@ typedef struct r2_batch {
 typedef struct r2_model {
     r2_model_config config;
     int64_t n_params;
-    float *param, *grad; /* (n_params) in the order of R2_MODEL_TENSORS; grad may be NULL */
-    struct r2_model_tensors *tensors; /* views into param and grad, by name                */
+    float *param, *grad;   /* (n_params) in the order of R2_MODEL_TENSORS; grad may be NULL */
+    r2_tensor tensor[R2_TENSOR_COUNT];
+    int64_t layer_stride;  /* floats from a tensor of one layer to that of the next         */
+    float *rope;           /* (n_ctx, d_head) cosines and sines                             */
+    bool recompute;        /* backward makes each layer's activations anew: a third more    */
+                           /* time, nearly none of their memory; the caller's choice        */
     r2_arena memory;
-    r2_arena activations; /* of the last forward */
+    struct r2__work *work; /* activations of the last forward                               */
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients when with_grad) and draws the initial weights. */
-r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config, bool with_grad);
+/* Allocates parameters (and gradients when with_grad) and draws the initial weights.
+   Errors: R2_ARGUMENT (a shape that cannot be), R2_NO_MEMORY. */
+r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
+                        bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
 /* Copies all parameters of `from`, a model of the same shape. */
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from);
+/* Where tensor `id` of `layer` stands in param or in grad; NULL when the model has none. */
+float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
+float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 
 /* logp[j] = log-probability of prediction j; entropy[j] (nats; NULL: not wanted) of its row.
    Keeps the activations for r2_backward when the model has gradients. */
@@ -668,7 +794,7 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative by logp[j] is dlogp[j]. Any objective
    that is a function of log-probabilities (cross-entropy, GRPO, a pairwise term) goes through here.
-   Must follow r2_forward on the same batch. */
+   Must follow r2_forward on the same batch, once: it uses up the activations. */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
 
@@ -677,9 +803,10 @@ typedef struct r2_generate_config {
     int32_t n_samples;   /* outputs per prompt, sharing its prefix                            */
     int32_t max_new;     /* tokens at most; 0: only the watched log-probabilities             */
     int32_t stop_token;  /* generation of an output ends with this token; -1: none            */
-    float temperature;   /* 0: greedy                                                         */
-    float top_p;         /* 1: off                                                            */
-    uint64_t seed;       /* sample s of prompt p draws from (seed, R2_STREAM_SAMPLE, p * n_samples + s) */
+    int32_t n_token;     /* ids from here on are never generated; 0: all may be               */
+    float temperature;   /* 0: greedy, the lowest id of equals                                */
+    float top_p;         /* the most probable tokens of this mass (1904.09751); 1: off        */
+    uint64_t seed;       /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s) */
     int32_t n_watch;     /* log-probabilities of these tokens after the last one generated ...*/
     const int32_t *watch;/* ... (n_watch): the answer distribution                            */
 } r2_generate_config;
@@ -694,7 +821,9 @@ typedef struct r2_generation {
 } r2_generation;
 
 r2_generate_config r2_generate_config_default(void);
-/* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1]. */
+/* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
+   least one token, with max_new more within n_ctx. Prompts are taken in chunks, so that memory does
+   not grow with their number. On failure `out` is left zeroed. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
@@ -702,7 +831,9 @@ void r2_generation_free(r2_ctx *ctx, r2_generation *out);
 
 /* Weights as safetensors, named as in Hugging Face's Llama / Qwen2. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights into a model of the same shape (r2_model_init first). */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape (r2_model_init first). A file
+   that breaks any rule of the format, or has not exactly the model's tensors, is R2_FORMAT, and the
+   model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* ============================================================================== [S9] optim ==== */
@@ -3875,8 +4006,1980 @@ void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
 }
 
 /* ================================================================================ [S7] ops ==== */
+
+/* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
+   The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
+   only outside ISO mode) and a square root that leaves errno alone. */
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define R2__LANES     16
+#define R2__TILE_ROWS 12 /* x 2 vectors = 24 accumulators of the 32 registers */
+typedef float r2__vec __attribute__((vector_size(64)));
+typedef uint32_t r2__uvec __attribute__((vector_size(64)));
+#define R2__FMA(a, b, c) ((r2__vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define R2__MAX(a, b)    ((r2__vec)_mm512_maskz_max_ps((__mmask16)-1, (__m512)(a), (__m512)(b)))
+#define R2__SQRT(a)      ((r2__vec)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)(a)))
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define R2__LANES        8
+#define R2__TILE_ROWS    6 /* x 2 vectors = 12 accumulators of the 16 registers */
+typedef float r2__vec __attribute__((vector_size(32)));
+typedef uint32_t r2__uvec __attribute__((vector_size(32)));
+#define R2__FMA(a, b, c) ((r2__vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define R2__MAX(a, b)    ((r2__vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define R2__SQRT(a)      ((r2__vec)_mm256_sqrt_ps((__m256)(a)))
+#elif defined(__GNUC__)
+#define R2__LANES        4
+#define R2__TILE_ROWS    6
+typedef float r2__vec __attribute__((vector_size(16)));
+typedef uint32_t r2__uvec __attribute__((vector_size(16)));
+#define R2__FMA(a, b, c) ((a) * (b) + (c))
+#define R2__MAX(a, b)    r2__lanes_max(a, b)
+#define R2__SQRT(a)      r2__lanes_sqrt(a)
+static inline r2__vec r2__lanes_max(r2__vec a, r2__vec b) {
+    for (int l = 0; l < R2__LANES; ++l) a[l] = a[l] > b[l] ? a[l] : b[l];
+    return a;
+}
+static inline r2__vec r2__lanes_sqrt(r2__vec a) {
+    for (int l = 0; l < R2__LANES; ++l) a[l] = sqrtf(a[l]);
+    return a;
+}
+#else
+#define R2__LANES        1
+#define R2__TILE_ROWS    6
+typedef float r2__vec;
+typedef uint32_t r2__uvec;
+#define R2__FMA(a, b, c) ((a) * (b) + (c))
+#define R2__MAX(a, b)    ((a) > (b) ? (a) : (b))
+#define R2__SQRT(a)      sqrtf(a)
+#endif
+
+#if defined(__clang__)
+#define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
+#define R2__INLINE static inline __attribute__((always_inline))
+#elif defined(__GNUC__)
+#define R2__UNROLL R2__PRAGMA(GCC unroll 16)
+#define R2__INLINE static inline __attribute__((always_inline))
+#else
+#define R2__UNROLL
+#define R2__INLINE static inline
+#endif
+
+R2__INLINE r2__vec r2__zero(void) {
+    r2__vec v;
+    memset(&v, 0, sizeof v);
+    return v;
+}
+
+R2__INLINE r2__vec r2__all(float x) { return x - r2__zero(); }
+
+R2__INLINE r2__vec r2__load(const float *p) {
+    r2__vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
+
+/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. */
+R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
+    r2__vec v;
+    if (n >= R2__LANES) return r2__load(p);
+    v = r2__all(rest);
+    memcpy(&v, p, (size_t)n * sizeof *p);
+    return v;
+}
+
+R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
+    if (n >= R2__LANES) r2__store(p, v);
+    else memcpy(p, &v, (size_t)n * sizeof *p);
+}
+
+/* Sum of the lanes, halves upon halves. */
+R2__INLINE float r2__sum(r2__vec v) {
+    float lane[R2__LANES];
+    memcpy(lane, &v, sizeof v);
+    for (int width = R2__LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
+    return lane[0];
+}
+
+R2__INLINE float r2__largest(r2__vec v) {
+    float lane[R2__LANES];
+    memcpy(lane, &v, sizeof v);
+    for (int width = R2__LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; ++l)
+            lane[l] = lane[l] > lane[l + width] ? lane[l] : lane[l + width];
+    return lane[0];
+}
+
+/* exp(x) = 2^n exp(r) with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the
+   sum; exp(r) by the polynomial of Cephes' expf, error below 2 units in the last place. Arguments
+   are held within +-87.3, where the result is a normal number. */
+R2__INLINE r2__vec r2__exp(r2__vec x) {
+    const float magic = 12582912.0f;
+    r2__vec n, r, p, scale;
+    r2__uvec bits;
+    x = R2__MAX(r2__all(-87.3f), x); /* in this order a NaN passes through */
+    x = -R2__MAX(r2__all(-87.3f), -x);
+    n = R2__FMA(x, r2__all(1.44269504f), r2__all(magic));
+    memcpy(&bits, &n, sizeof n);
+    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; what stood above it is shifted out */
+    memcpy(&scale, &bits, sizeof bits);
+    n = n - magic;
+    r = R2__FMA(n, r2__all(-0.693359375f), x);
+    r = R2__FMA(n, r2__all(2.12194440e-4f), r);
+    p = R2__FMA(r, r2__all(1.9875691500e-4f), r2__all(1.3981999507e-3f));
+    p = R2__FMA(p, r, r2__all(8.3334519073e-3f));
+    p = R2__FMA(p, r, r2__all(4.1665795894e-2f));
+    p = R2__FMA(p, r, r2__all(1.6666665459e-1f));
+    p = R2__FMA(p, r, r2__all(5.0000001201e-1f));
+    p = R2__FMA(p, r * r, r + 1.0f);
+    return p * scale;
+}
+
+/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
+typedef struct r2__range {
+    int64_t begin, end;
+} r2__range;
+
+static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
+    int64_t units = (n + unit - 1) / unit;
+    r2__range range;
+    range.begin = units * t / parts * unit;
+    range.end = units * (t + 1) / parts * unit;
+    if (range.end > n) range.end = n;
+    if (range.begin > n) range.begin = n;
+    return range;
+}
+
+/* ---- matrix product ----
+   c is made in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is packed
+   first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k:
+
+       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
+       k |  [ panel | panel | ... ]           padded with zeros to the full width
+
+   a is read in place, since its elements are only broadcast, unless walking along k would jump from
+   page to page or hit one cache set again and again. */
+
+#define R2__WIDE   (2 * R2__LANES)
+#define R2__PANELS 4
+#define R2__DEPTH  192
+
+/* A matrix read as element (i, j) = p[i * rs + j * cs]: transposition is a swap of strides. */
+typedef struct r2__view {
+    const float *p;
+    int64_t rs, cs;
+} r2__view;
+
+/* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes); rows and vectors are constants of the
+   caller, so that the loops over them unroll. */
+R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
+                         const float *panel, float *c, int64_t ldc, int64_t n, bool add) {
+    r2__vec acc[R2__TILE_ROWS][2], b[2];
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
+    for (int64_t k = 0; k < K; ++k) {
+        const float *ak = a.p + k * a.cs;
+        R2__UNROLL
+        for (int v = 0; v < vectors; ++v)
+            b[v] = r2__load(panel + k * vectors * R2__LANES + v * R2__LANES);
+        R2__UNROLL
+        for (int i = 0; i < rows; ++i) {
+            r2__vec ai = r2__all(ak[i * a.rs]);
+            R2__UNROLL
+            for (int v = 0; v < vectors; ++v) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
+        }
+    }
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) {
+        R2__UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            float *to = c + i * ldc + v * R2__LANES;
+            int64_t left = n - v * R2__LANES;
+            r2__vec sum = acc[i][v];
+            if (add) sum = r2__load_n(to, left, 0.0f) + sum;
+            r2__store_n(to, sum, left);
+        }
+    }
+}
+
+/* Chooses the unrolled variant: rows is 1, 2, 4 or R2__TILE_ROWS. */
+static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, float *c, int64_t ldc,
+                         int64_t n, bool add) {
+    const int full = R2__TILE_ROWS;
+    if (n > R2__LANES) {
+        if (rows == full) r2__tile(full, 2, K, a, panel, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 2, K, a, panel, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 2, K, a, panel, c, ldc, n, add);
+        else r2__tile(1, 2, K, a, panel, c, ldc, n, add);
+    } else {
+        if (rows == full) r2__tile(full, 1, K, a, panel, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 1, K, a, panel, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 1, K, a, panel, c, ldc, n, add);
+        else r2__tile(1, 1, K, a, panel, c, ldc, n, add);
+    }
+}
+
+/* panel(K, width) = b(K, n), padded with zeros to a width of one or two vectors. */
+static void r2__pack_panel(float *panel, r2__view b, int64_t K, int64_t n) {
+    int64_t width = n > R2__LANES ? R2__WIDE : R2__LANES;
+    if (b.cs == 1) {
+        for (int64_t k = 0; k < K; ++k, panel += width) {
+            memcpy(panel, b.p + k * b.rs, (size_t)n * sizeof *panel);
+            for (int64_t j = n; j < width; ++j) panel[j] = 0.0f;
+        }
+        return;
+    }
+    for (int64_t j = 0; j < width; ++j)
+        for (int64_t k = 0; k < K; ++k)
+            panel[k * width + j] = j < n ? b.p[k * b.rs + j * b.cs] : 0.0f;
+}
+
+static int r2__tile_rows(int64_t left) {
+    return left >= R2__TILE_ROWS ? R2__TILE_ROWS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one packed block. */
+static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_t ldc, int64_t M,
+                               int64_t n, int64_t K, bool add) {
+    const bool copy = a.cs != 1 || a.rs % 1024 == 0;
+    float rows_of_a[R2__TILE_ROWS * R2__DEPTH];
+    int rows;
+    for (int64_t i = 0; i < M; i += rows) {
+        r2__view part = {a.p + i * a.rs, a.rs, a.cs};
+        rows = r2__tile_rows(M - i);
+        if (copy) {
+            for (int64_t k = 0; k < K; ++k)
+                for (int r = 0; r < rows; ++r)
+                    rows_of_a[k * rows + r] = part.p[r * a.rs + k * a.cs];
+            part.p = rows_of_a;
+            part.rs = 1;
+            part.cs = rows;
+        }
+        for (int64_t j = 0; j < n; j += R2__WIDE)
+            r2__tile_any(rows, K, part, packed + j * K, c + i * ldc + j, ldc, n - j, add);
+    }
+}
+
+/* c(M,N) = or += a(M,K) b(K,N) on one thread. k is cut into blocks by K alone, never by M, N or
+   threads: so the order of each sum is a property of the shape. */
+static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                         int64_t K, bool add) {
+    float packed[R2__PANELS * R2__WIDE * R2__DEPTH];
+    int64_t blocks = K > 0 ? (K + R2__DEPTH - 1) / R2__DEPTH : 1;
+    for (int64_t block = 0; block < blocks; ++block) {
+        int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+        r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
+        for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
+            int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
+            for (int64_t j = 0; j < n; j += R2__WIDE) {
+                r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
+                r2__pack_panel(packed + j * depth, panel, depth,
+                               n - j < R2__WIDE ? n - j : R2__WIDE);
+            }
+            r2__multiply_block(ak, packed, c + j0, ldc, M, n, depth, add || block > 0);
+        }
+    }
+}
+
+void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
+               int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+    r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
+    r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
+    const int threads = r2_threads(ctx, M * N / 16 * K);
+    /* Rows are the better side to divide, unless there are too few for an even division. */
+    const bool by_rows = M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE;
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
+        r2__range j = r2__share(N, R2__WIDE, by_rows ? 0 : t, by_rows ? 1 : threads);
+        r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
+        r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
+        r2__multiply(at, bt, c + i.begin * ldc + j.begin, ldc, i.end - i.begin, j.end - j.begin, K,
+                     add);
+    }
+}
+
+/* ---- rows: norm, positions, gates ---- */
+
+void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
+                    int64_t R, int64_t C, float eps) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2_PARALLEL_FOR(threads, r, R) {
+        const float *xr = x + r * C;
+        float *yr = y + r * C;
+        r2__vec squares = r2__zero(), scale;
+        for (int64_t c = 0; c < C; c += R2__LANES) {
+            r2__vec v = r2__load_n(xr + c, C - c, 0.0f);
+            squares = R2__FMA(v, v, squares);
+        }
+        rstd[r] = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
+        scale = r2__all(rstd[r]);
+        for (int64_t c = 0; c < C; c += R2__LANES)
+            r2__store_n(yr + c,
+                        r2__load_n(xr + c, C - c, 0.0f) * scale * r2__load_n(gain + c, C - c, 0.0f),
+                        C - c);
+    }
+}
+
+static void r2__rmsnorm_bwd_row(float *dx, const float *dy, const float *x, const float *gain,
+                                float rstd, int64_t C) {
+    r2__vec dot = r2__zero(), scale = r2__all(rstd), mean;
+    for (int64_t c = 0; c < C; c += R2__LANES)
+        dot = R2__FMA(r2__load_n(gain + c, C - c, 0.0f) * r2__load_n(dy + c, C - c, 0.0f),
+                      r2__load_n(x + c, C - c, 0.0f), dot);
+    mean = r2__all(r2__sum(dot) * rstd * rstd / (float)C);
+    for (int64_t c = 0; c < C; c += R2__LANES) {
+        r2__vec d = r2__load_n(gain + c, C - c, 0.0f) * r2__load_n(dy + c, C - c, 0.0f);
+        d = (d - mean * r2__load_n(x + c, C - c, 0.0f)) * scale;
+        r2__store_n(dx + c, r2__load_n(dx + c, C - c, 0.0f) + d, C - c);
+    }
+}
+
+void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x,
+                    const float *gain, const float *rstd, int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 2);
+    if (dgain) {
+        R2_PARALLEL_FOR(threads, t, (C + R2__LANES - 1) / R2__LANES) {
+            int64_t c = t * R2__LANES;
+            r2__vec sum = r2__load_n(dgain + c, C - c, 0.0f);
+            for (int64_t r = 0; r < R; ++r)
+                sum = R2__FMA(r2__load_n(dy + r * C + c, C - c, 0.0f) * rstd[r],
+                              r2__load_n(x + r * C + c, C - c, 0.0f), sum);
+            r2__store_n(dgain + c, sum, C - c);
+        }
+    }
+    R2_PARALLEL_FOR(threads, r, R)
+    r2__rmsnorm_bwd_row(dx + r * C, dy + r * C, x + r * C, gain, rstd[r], C);
+}
+
+void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
+             int64_t R, int32_t n_head, int32_t d_head, int direction) {
+    const int threads = r2_threads(ctx, R * n_head * d_head / 4);
+    const int64_t half = d_head / 2;
+    R2_PARALLEL_FOR(threads, r, R) {
+        const float *cosine = table + (int64_t)position[r] * d_head, *sine = cosine + half;
+        for (int32_t h = 0; h < n_head; ++h) {
+            float *x1 = x + r * ld + h * d_head, *x2 = x1 + half;
+            for (int64_t d = 0; d < half; d += R2__LANES) {
+                int64_t left = half - d;
+                r2__vec a = r2__load_n(x1 + d, left, 0.0f), b = r2__load_n(x2 + d, left, 0.0f);
+                r2__vec c = r2__load_n(cosine + d, left, 0.0f);
+                r2__vec s = r2__load_n(sine + d, left, 0.0f) * (float)direction;
+                r2__store_n(x1 + d, a * c - b * s, left);
+                r2__store_n(x2 + d, b * c + a * s, left);
+            }
+        }
+    }
+}
+
+void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
+    const int threads = r2_threads(ctx, R * F);
+    R2_PARALLEL_FOR(threads, r, R) {
+        const float *g = gu + r * 2 * F, *u = g + F;
+        for (int64_t f = 0; f < F; f += R2__LANES) {
+            r2__vec gate = r2__load_n(g + f, F - f, 0.0f);
+            r2__vec value = gate * r2__load_n(u + f, F - f, 0.0f) / (1.0f + r2__exp(-gate));
+            r2__store_n(y + r * F + f, value, F - f);
+        }
+    }
+}
+
+void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
+                   int64_t F) {
+    const int threads = r2_threads(ctx, R * F);
+    R2_PARALLEL_FOR(threads, r, R) {
+        const float *g = gu + r * 2 * F, *u = g + F;
+        float *dg = dgu + r * 2 * F, *du = dg + F;
+        for (int64_t f = 0; f < F; f += R2__LANES) {
+            r2__vec gate = r2__load_n(g + f, F - f, 0.0f), up = r2__load_n(u + f, F - f, 0.0f);
+            r2__vec d = r2__load_n(dy + r * F + f, F - f, 0.0f);
+            r2__vec s = 1.0f / (1.0f + r2__exp(-gate));
+            r2__store_n(du + f, d * gate * s, F - f);
+            r2__store_n(dg + f, d * up * s * (1.0f + gate * (1.0f - s)), F - f);
+        }
+    }
+}
+
+void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t *token, int64_t R,
+                  int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 8);
+    R2_PARALLEL_FOR(threads, r, R)
+    memcpy(x + r * C, table + token[r] * C, (size_t)C * sizeof *x);
+}
+
+void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
+                  int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2_PARALLEL_FOR(threads, t, threads) { /* by columns: a token may occur in any row */
+        r2__range c = r2__share(C, R2__LANES, t, threads);
+        for (int64_t r = 0; r < R; ++r) {
+            float *to = dtable + token[r] * C;
+            for (int64_t j = c.begin; j < c.end; ++j) to[j] += dx[r * C + j];
+        }
+    }
+}
+
+void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2_PARALLEL_FOR(threads, r, R)
+    for (int64_t c = 0; c < C; ++c) y[r * C + c] += bias[c];
+}
+
+void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2__range c = r2__share(C, R2__LANES, t, threads);
+        for (int64_t r = 0; r < R; ++r)
+            for (int64_t j = c.begin; j < c.end; ++j) dbias[j] += dy[r * C + j];
+    }
+}
+
+/* ---- attention ----
+   One job is one key-value head of one sequence, with the query heads that share it, so that dk and
+   dv belong to one job. Scores exist for R2__QUERIES rows at a time, in the job's scratch:
+
+       keys ->  0 ............ q0 .... q1
+       q0       [ x x x x x x x \ 0 0 0 ]     scores of one block of queries; beyond the diagonal
+       q1       [ x x x x x x x x x x \ ]     they are zero, beyond q1 they are never made         */
+
+#define R2__QUERIES 64
+
+static int64_t r2__longest(const int32_t *begin, int64_t n) {
+    int64_t longest = 0;
+    for (int64_t s = 0; s < n; ++s)
+        if (begin[s + 1] - begin[s] > longest) longest = begin[s + 1] - begin[s];
+    return longest;
+}
+
+int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
+    int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
+    return 2 * threads * R2__QUERIES * r2__longest(shape->seq_begin, shape->n_seq);
+}
+
+static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape) {
+    int64_t work = 0;
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        int64_t length = shape->seq_begin[s + 1] - shape->seq_begin[s];
+        work += length * length * shape->n_head * shape->d_head / 16;
+    }
+    return r2_threads(ctx, work);
+}
+
+/* p(keys) = softmax(scale s(keys)), in place; returns the logarithm of the sum. */
+static float r2__softmax(float *s, int64_t keys, float scale) {
+    const float lowest = -FLT_MAX;
+    r2__vec top = r2__all(lowest), sum = r2__zero();
+    float shift, total;
+    for (int64_t j = 0; j < keys; j += R2__LANES)
+        top = R2__MAX(top, r2__load_n(s + j, keys - j, lowest));
+    shift = r2__largest(top);
+    for (int64_t j = 0; j < keys; j += R2__LANES) {
+        r2__vec e = r2__exp((r2__load_n(s + j, keys - j, lowest) - shift) * scale);
+        r2__store_n(s + j, e, keys - j);
+        sum = sum + e; /* the lanes beyond `keys` hold 1e-38 at most */
+    }
+    total = r2__sum(sum);
+    for (int64_t j = 0; j < keys; j += R2__LANES)
+        r2__store_n(s + j, r2__load_n(s + j, keys - j, 0.0f) / total, keys - j);
+    return shift * scale + logf(total);
+}
+
+/* One query head of one sequence: q, k, v, out at the sequence's first row. */
+static void r2__attend(const float *q, const float *k, const float *v, int64_t ld, float *out,
+                       float *lse, int32_t n_head, int64_t length, int64_t d, float *s) {
+    const float scale = 1.0f / sqrtf((float)d);
+    const int64_t ld_out = n_head * d;
+    for (int64_t q0 = 0; q0 < length; q0 += R2__QUERIES) {
+        int64_t q1 = q0 + R2__QUERIES < length ? q0 + R2__QUERIES : length;
+        r2__view queries = {q + q0 * ld, ld, 1}, keys = {k, 1, ld}, values = {v, ld, 1};
+        r2__view probs = {s, q1, 1};
+        r2__multiply(queries, keys, s, q1, q1 - q0, q1, d, false);
+        for (int64_t i = q0; i < q1; ++i) {
+            float *row = s + (i - q0) * q1;
+            lse[i * n_head] = r2__softmax(row, i + 1, scale);
+            for (int64_t j = i + 1; j < q1; ++j) row[j] = 0.0f;
+        }
+        r2__multiply(probs, values, out + q0 * ld_out, ld_out, q1 - q0, d, q1, false);
+    }
+}
+
+void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
+                      const float *qkv, float *scratch) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, jobs = (int64_t)shape->n_seq * H;
+    const int64_t longest = r2__longest(shape->seq_begin, shape->n_seq);
+    const int threads = r2__attention_threads(ctx, shape);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        for (int64_t job = t; job < jobs; job += threads) {
+            int64_t seq = job / H, h = job % H, g = h / (H / G);
+            int64_t row = shape->seq_begin[seq], length = shape->seq_begin[seq + 1] - row;
+            const float *x = qkv + row * ld;
+            r2__attend(x + h * d, x + (H + g) * d, x + (H + G + g) * d, ld, out + (row * H + h) * d,
+                       lse + row * H + h, H, length, d, scratch + t * R2__QUERIES * longest);
+        }
+    }
+}
+
+/* Turns scores into probabilities p and their gradients dp into those of the scores, row by row. */
+static void r2__softmax_bwd(float *p, float *dp, const float *out, const float *dout, float lse,
+                            float scale, int64_t keys, int64_t width, int64_t d) {
+    r2__vec dot = r2__zero();
+    float D;
+    for (int64_t j = 0; j < d; j += R2__LANES)
+        dot = R2__FMA(r2__load_n(out + j, d - j, 0.0f), r2__load_n(dout + j, d - j, 0.0f), dot);
+    D = r2__sum(dot);
+    for (int64_t j = 0; j < keys; j += R2__LANES) {
+        r2__vec e = r2__exp(r2__load_n(p + j, keys - j, 0.0f) * scale - lse);
+        r2__store_n(p + j, e, keys - j);
+        r2__store_n(dp + j, e * (r2__load_n(dp + j, keys - j, 0.0f) - D) * scale, keys - j);
+    }
+    for (int64_t j = keys; j < width; ++j) p[j] = dp[j] = 0.0f;
+}
+
+/* Backward of one query head: sets dq, adds to dk and dv. */
+static void r2__attend_bwd(const float *q, const float *k, const float *v, float *dq, float *dk,
+                           float *dv, int64_t ld, const float *out, const float *dout,
+                           const float *lse, int32_t n_head, int64_t length, int64_t d, float *p,
+                           float *dp) {
+    const float scale = 1.0f / sqrtf((float)d);
+    const int64_t ld_out = n_head * d;
+    for (int64_t q0 = 0; q0 < length; q0 += R2__QUERIES) {
+        int64_t q1 = q0 + R2__QUERIES < length ? q0 + R2__QUERIES : length, n = q1 - q0;
+        r2__view queries = {q + q0 * ld, ld, 1}, keys = {k, ld, 1}, keys_t = {k, 1, ld};
+        r2__view values_t = {v, 1, ld}, douts = {dout + q0 * ld_out, ld_out, 1};
+        r2__view scores = {dp, q1, 1}, probs_t = {p, 1, q1}, scores_t = {dp, 1, q1};
+        r2__multiply(queries, keys_t, p, q1, n, q1, d, false);
+        r2__multiply(douts, values_t, dp, q1, n, q1, d, false);
+        for (int64_t i = q0; i < q1; ++i)
+            r2__softmax_bwd(p + (i - q0) * q1, dp + (i - q0) * q1, out + i * ld_out,
+                            dout + i * ld_out, lse[i * n_head], scale, i + 1, q1, d);
+        r2__multiply(scores, keys, dq + q0 * ld, ld, n, d, q1, false);
+        r2__multiply(scores_t, queries, dk, ld, q1, d, n, true);
+        r2__multiply(probs_t, douts, dv, ld, q1, d, n, true);
+    }
+}
+
+void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
+                      const float *out, const float *lse, const float *qkv, float *scratch) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, jobs = (int64_t)shape->n_seq * G;
+    const int64_t slot = R2__QUERIES * r2__longest(shape->seq_begin, shape->n_seq);
+    const int threads = r2__attention_threads(ctx, shape);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        for (int64_t job = t; job < jobs; job += threads) {
+            int64_t seq = job / G, g = job % G;
+            int64_t row = shape->seq_begin[seq], length = shape->seq_begin[seq + 1] - row;
+            int64_t key = row * ld + (H + g) * d, value = key + G * d;
+            float *p = scratch + 2 * t * slot;
+            for (int64_t r = 0; r < length; ++r) {
+                memset(dqkv + key + r * ld, 0, (size_t)d * sizeof *dqkv);
+                memset(dqkv + value + r * ld, 0, (size_t)d * sizeof *dqkv);
+            }
+            for (int64_t h = g * (H / G); h < (g + 1) * (H / G); ++h)
+                r2__attend_bwd(qkv + row * ld + h * d, qkv + key, qkv + value,
+                               dqkv + row * ld + h * d, dqkv + key, dqkv + value, ld,
+                               out + (row * H + h) * d, dout + (row * H + h) * d, lse + row * H + h,
+                               H, length, d, p, p + slot);
+        }
+    }
+}
+
+/* ---- log-probabilities ---- */
+
+void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
+                      int64_t V) {
+    const int threads = r2_threads(ctx, R * V);
+    R2_PARALLEL_FOR(threads, r, R) {
+        const float *x = logits + r * V;
+        r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
+        float shift, total;
+        for (int64_t v = 0; v < V; v += R2__LANES)
+            top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
+        shift = r2__largest(top);
+        for (int64_t v = 0; v < V; v += R2__LANES) {
+            /* exp(-200) adds nothing: the lanes beyond V need no care */
+            r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift, e = r2__exp(z);
+            sum = sum + e;
+            weighted = R2__FMA(e, z, weighted);
+        }
+        total = r2__sum(sum);
+        lse[r] = shift + logf(total);
+        if (entropy) entropy[r] = logf(total) - r2__sum(weighted) / total;
+    }
+}
+
+void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
+                 const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
+    const int threads = r2_threads(ctx, R * V);
+    R2_PARALLEL_FOR(threads, r, R) {
+        float *x = logits + r * V, total = 0.0f;
+        for (int64_t j = begin[r]; j < begin[r + 1]; ++j) total += dlogp[j];
+        for (int64_t v = 0; v < V; v += R2__LANES) {
+            r2__vec p = r2__exp(r2__load_n(x + v, V - v, 0.0f) - lse[r]);
+            r2__store_n(x + v, p * -total, V - v);
+        }
+        for (int64_t j = begin[r]; j < begin[r + 1]; ++j) x[token[j]] += dlogp[j];
+    }
+}
+
 /* ============================================================================== [S8] model ==== */
+
+r2_model_config r2_model_config_default(void) {
+    r2_model_config c;
+    memset(&c, 0, sizeof c);
+    c.n_vocab = 256;
+    c.n_layer = 2;
+    c.n_head = c.n_kv_head = 2;
+    c.d_model = 64;
+    c.d_ff = 168;
+    c.n_ctx = 512;
+    c.rope_theta = 10000.0f;
+    c.norm_eps = 1e-5f;
+    c.init_std = 0.02f;
+    c.tied = true;
+    c.seed = 1;
+    return c;
+}
+
+/* ---- parameters ---- */
+
+static int64_t r2__tensor_size(const r2_tensor *t) { return t->rows * t->cols; }
+
+/* Fills the table of tensors and the sizes that follow from it. */
+static void r2__lay_out(r2_model *model) {
+    const r2_model_config *c = &model->config;
+    const int32_t D = c->d_model / c->n_head;
+    int64_t offset = 0;
+#define R2__ENTRY(id, layered, n_rows, n_cols, how, in_file)                                       \
+    model->tensor[id].rows = n_rows;                                                               \
+    model->tensor[id].cols = n_cols;                                                               \
+    model->tensor[id].per_layer = layered;                                                         \
+    model->tensor[id].init = how;                                                                  \
+    model->tensor[id].name = in_file;
+    R2_MODEL_TENSORS(R2__ENTRY)
+#undef R2__ENTRY
+    model->layer_stride = 0;
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        if (model->tensor[id].per_layer) model->layer_stride += r2__tensor_size(&model->tensor[id]);
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        r2_tensor *t = &model->tensor[id];
+        t->offset = offset;
+        offset += r2__tensor_size(t);
+        /* the last tensor of a layer: leave room for the layers after the first */
+        if (t->per_layer && !t[1].per_layer) offset += (c->n_layer - 1) * model->layer_stride;
+    }
+    model->n_params = offset;
+}
+
+static float *r2__place(const r2_model *model, float *base, r2_tensor_id id, int64_t layer) {
+    const r2_tensor *t = &model->tensor[id];
+    if (!base || t->rows == 0) return NULL;
+    return base + t->offset + (t->per_layer ? layer * model->layer_stride : 0);
+}
+
+float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer) {
+    return r2__place(model, model->param, id, layer);
+}
+
+float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer) {
+    return r2__place(model, model->grad, id, layer);
+}
+
+static int64_t r2__tensor_layers(const r2_model *model, int id) {
+    return model->tensor[id].rows == 0   ? 0
+           : model->tensor[id].per_layer ? model->config.n_layer
+                                         : 1;
+}
+
+static void r2__draw_tensor(r2_model *model, r2_tensor_id id, int64_t layer) {
+    const r2_tensor *t = &model->tensor[id];
+    float *w = r2_weight(model, id, layer), std = model->config.init_std;
+    r2_rng rng = r2_rng_make(model->config.seed, R2_STREAM_INIT,
+                             (uint64_t)id << 32 | (uint64_t)layer);
+    if (t->init == R2_INIT_RESIDUAL) std /= sqrtf(2.0f * (float)model->config.n_layer);
+    for (int64_t i = 0; i < r2__tensor_size(t); ++i) {
+        if (t->init == R2_INIT_ONE) w[i] = 1.0f;
+        else if (t->init != R2_INIT_ZERO && std > 0.0f) w[i] = std * (float)r2_rng_normal(&rng);
+    }
+}
+
+static void r2__fill_rope(r2_model *model) {
+    const int32_t D = model->config.d_model / model->config.n_head, half = D / 2;
+    for (int64_t pos = 0; pos < model->config.n_ctx; ++pos) {
+        for (int32_t i = 0; i < half; ++i) {
+            double angle = (double)pos * pow((double)model->config.rope_theta, -2.0 * i / D);
+            model->rope[pos * D + i] = (float)cos(angle);
+            model->rope[pos * D + half + i] = (float)sin(angle);
+        }
+    }
+}
+
+static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
+    const int32_t most = 1 << 24;
+    if (c->n_vocab < 1 || c->n_layer < 1 || c->n_head < 1 || c->n_kv_head < 1 || c->d_model < 1 ||
+        c->d_ff < 1 || c->n_ctx < 1 || c->n_vocab > most || c->n_layer > 4096 ||
+        c->d_model > 1 << 20 || c->d_ff > 1 << 20 || c->n_ctx > most)
+        return r2_fail(ctx, R2_ARGUMENT, "model: a size is below 1 or absurdly large");
+    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
+        return r2_fail(ctx, R2_ARGUMENT, "model: d_model %d must be n_head %d times an even number",
+                       c->d_model, c->n_head);
+    if (c->n_head % c->n_kv_head)
+        return r2_fail(ctx, R2_ARGUMENT, "model: n_head %d must be a multiple of n_kv_head %d",
+                       c->n_head, c->n_kv_head);
+    return R2_OK;
+}
+
+r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
+                        bool with_grad) {
+    r2_status status = r2__check_config(ctx, config);
+    memset(model, 0, sizeof *model);
+    if (status != R2_OK) return status;
+    model->config = *config;
+    r2__lay_out(model);
+    model->param = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
+                                           sizeof(float));
+    model->rope = (float *)r2_arena_alloc(
+        ctx, &model->memory, (uint64_t)config->n_ctx * (uint64_t)(config->d_model / config->n_head),
+        sizeof(float));
+    if (with_grad)
+        model->grad = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
+                                              sizeof(float));
+    if (!model->param || !model->rope || (with_grad && !model->grad)) {
+        r2_model_free(ctx, model);
+        return ctx->status;
+    }
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
+            r2__draw_tensor(model, (r2_tensor_id)id, layer);
+    r2__fill_rope(model);
+    return R2_OK;
+}
+
+r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        if (to->tensor[id].rows != from->tensor[id].rows ||
+            to->tensor[id].cols != from->tensor[id].cols ||
+            r2__tensor_layers(to, id) != r2__tensor_layers(from, id))
+            return r2_fail(ctx, R2_ARGUMENT, "model copy: %s has another shape",
+                           from->tensor[id].name);
+    memcpy(to->param, from->param, (size_t)from->n_params * sizeof(float));
+    return R2_OK;
+}
+
+void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
+    (void)ctx;
+    if (model->grad) memset(model->grad, 0, (size_t)model->n_params * sizeof(float));
+}
+
+/* ---- activations ----
+   One layer's; R rows. Without backward every pointer of all layers is the same, and x, mid and the
+   next layer's x are one buffer. */
+
+typedef struct r2__layer_acts {
+    float *x;          /* (R, d_model) the residual stream on entry        */
+    float *n1, *rstd1; /* (R, d_model), (R) its norm                       */
+    float *qkv;        /* (R, (n_head + 2 n_kv_head) D) after rope         */
+    float *att, *lse;  /* (R, d_model), (R, n_head)                        */
+    float *mid;        /* (R, d_model) the stream after attention          */
+    float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
+    float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
+} r2__layer_acts;
+
+struct r2__work {
+    r2_arena memory;
+    int64_t max_rows, max_pred; /* room for so many                            */
+    int64_t max_scratch;        /* floats of attention scratch                 */
+    bool recompute;             /* how the room was laid out                   */
+    bool ready;                 /* a forward has left what backward needs      */
+    r2__layer_acts *layer;      /* (n_layer + 1), of the last only x           */
+    int32_t *position;          /* (max_rows)                                  */
+    float *scratch;
+    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
+    /* the U <= max_pred rows that are predicted from */
+    int64_t n_rows, n_unique;
+    int64_t *begin; /* (U + 1) predictions of unique row i         */
+    int32_t *row;   /* (U)                                         */
+    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed;
+    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)      */
+    int64_t chunk; /* rows of logits made at a time               */
+};
+
+/* Logits are kept for the backward pass up to this many floats; beyond, they are made again. */
+#define R2__KEEP_LOGITS ((int64_t)1 << 24)
+
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
+    float *p = (float *)r2_arena_alloc(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
+    if (!p) *good = false;
+    return p;
+}
+
+/* Everything of one layer but x. */
+static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model_config *c, int64_t R,
+                            bool own_mid, r2__layer_acts *a, bool *good) {
+    const int64_t C = c->d_model, D = C / c->n_head;
+    a->n1 = r2__floats(ctx, arena, R, C, good);
+    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
+    a->qkv = r2__floats(ctx, arena, R, C + 2 * c->n_kv_head * D, good);
+    a->att = r2__floats(ctx, arena, R, C, good);
+    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, R, C, good) : NULL;
+    a->n2 = r2__floats(ctx, arena, R, C, good);
+    a->rstd2 = r2__floats(ctx, arena, R, 1, good);
+    a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
+    a->act = r2__floats(ctx, arena, R, c->d_ff, good);
+}
+
+static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const bool train = model->grad != NULL, shared = !train || model->recompute;
+    w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
+                                                sizeof *w->layer);
+    if (!w->layer) {
+        *good = false;
+        return;
+    }
+    for (int32_t l = 0; l <= c->n_layer; ++l) {
+        float *x = l > 0 && !train ? w->layer[0].x
+                                   : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
+        if (l > 0 && shared) w->layer[l] = w->layer[0];
+        else if (l < c->n_layer)
+            r2__carve_layer(ctx, &w->memory, c, w->max_rows, train, &w->layer[l], good);
+        w->layer[l].x = x;
+        if (!train) w->layer[l].mid = x;
+    }
+}
+
+static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t R = w->max_rows, C = c->d_model, D = C / c->n_head;
+    w->dx = r2__floats(ctx, &w->memory, R, C, good);
+    w->dn = r2__floats(ctx, &w->memory, R, C, good);
+    w->datt = r2__floats(ctx, &w->memory, R, C, good);
+    w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
+    w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
+    w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
+    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
+    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
+}
+
+static void r2__carve_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
+    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
+    const bool keep = model->grad && U * V <= R2__KEEP_LOGITS;
+    w->chunk = keep || U < chunk ? U : chunk;
+    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
+    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
+    w->last = r2__floats(ctx, &w->memory, U, C, good);
+    w->normed = r2__floats(ctx, &w->memory, U, C, good);
+    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
+    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
+    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
+    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
+    if (!w->begin || !w->row) *good = false;
+}
+
+/* Makes room for the batch; keeps what is there when it suffices. */
+static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t preds,
+                             int64_t scratch) {
+    struct r2__work *w = model->work;
+    bool good = true;
+    if (!w) {
+        w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
+        if (!w) return ctx->status;
+    }
+    w->ready = false;
+    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
+        w->recompute == model->recompute)
+        return R2_OK;
+    if (rows > w->max_rows) w->max_rows = rows;
+    if (preds > w->max_pred) w->max_pred = preds;
+    if (scratch > w->max_scratch) w->max_scratch = scratch;
+    w->recompute = model->recompute;
+    r2_arena_free(ctx, &w->memory);
+    w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
+                                            sizeof *w->position);
+    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
+    r2__carve_layers(ctx, model, w, &good);
+    r2__carve_head(ctx, model, w, &good);
+    if (model->grad) r2__carve_gradients(ctx, model, w, &good);
+    if (good && w->position) return R2_OK;
+    r2_arena_free(ctx, &w->memory);
+    w->max_rows = w->max_pred = w->max_scratch = 0;
+    return ctx->status;
+}
+
+void r2_model_free(r2_ctx *ctx, r2_model *model) {
+    if (model->work) r2_arena_free(ctx, &model->work->memory);
+    r2_release(ctx, model->work);
+    r2_arena_free(ctx, &model->memory);
+    memset(model, 0, sizeof *model);
+}
+
+/* ---- forward ---- */
+
+/* y(R, O) = x(R, I) W^T, W of `rows` rows in all: neighbours in the table go in one product. */
+static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
+                        int64_t O, int64_t I, bool add) {
+    r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
+}
+
+static int64_t r2__qkv_cols(const r2_model_config *c) {
+    return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
+}
+
+/* From the residual stream to queries, keys and values with their positions. */
+static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
+                          const int32_t *position, r2__layer_acts *a) {
+    const r2_model_config *c = &model->config;
+    const int64_t C = c->d_model, O = r2__qkv_cols(c);
+    const float *bias = r2_weight(model, R2_BQ, layer);
+    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
+                   c->norm_eps);
+    r2__project(ctx, a->qkv, a->n1, r2_weight(model, R2_WQ, layer), R, O, C, false);
+    if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
+    r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, 1);
+}
+
+/* From the attention's output to the residual stream after the layer. */
+static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
+                           r2__layer_acts *a, float *out) {
+    const r2_model_config *c = &model->config;
+    const int64_t C = c->d_model, F = c->d_ff;
+    const size_t bytes = (size_t)(R * C) * sizeof(float);
+    if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
+    r2__project(ctx, a->mid, a->att, r2_weight(model, R2_WO, layer), R, C, C, true);
+    r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
+                   c->norm_eps);
+    r2__project(ctx, a->gu, a->n2, r2_weight(model, R2_WGATE, layer), R, 2 * F, C, false);
+    r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+    if (out != a->mid) memcpy(out, a->mid, bytes);
+    r2__project(ctx, out, a->act, r2_weight(model, R2_WDOWN, layer), R, C, F, true);
+}
+
+static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin) {
+    r2_attention shape;
+    shape.n_seq = n_seq;
+    shape.seq_begin = begin;
+    shape.n_head = model->config.n_head;
+    shape.n_kv_head = model->config.n_kv_head;
+    shape.d_head = model->config.d_model / model->config.n_head;
+    return shape;
+}
+
+static void r2__layer_fwd(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
+                          const r2_attention *shape, float *out) {
+    struct r2__work *w = model->work;
+    r2__layer_acts *a = &w->layer[layer];
+    r2__layer_qkv(ctx, model, layer, R, w->position, a);
+    r2_attention_fwd(ctx, shape, a->att, a->lse, a->qkv, w->scratch);
+    r2__layer_rest(ctx, model, layer, R, a, out);
+}
+
+static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, int32_t n_seq,
+                                     const int32_t *begin, const int32_t *token) {
+    if (n_seq < 1 || begin[0] != 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "batch: no sequence, or the first does not begin at row 0");
+    for (int32_t s = 0; s < n_seq; ++s) {
+        int64_t length = (int64_t)begin[s + 1] - begin[s];
+        if (length < 1 || length > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: sequence %d has %lld tokens, expected 1 to %d",
+                           s, (long long)length, model->config.n_ctx);
+    }
+    for (int32_t r = 0; r < begin[n_seq]; ++r)
+        if (token[r] < 0 || token[r] >= model->config.n_vocab)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: row %d has token %d of a vocabulary of %d", r,
+                           token[r], model->config.n_vocab);
+    return R2_OK;
+}
+
+static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    int32_t row = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (batch->pred_row[j] < row || batch->pred_row[j] >= batch->seq_begin[batch->n_seq])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: prediction %d is at row %d, out of order or "
+                           "beyond the last",
+                           j, batch->pred_row[j]);
+        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= model->config.n_vocab)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: prediction %d asks for token %d of a vocabulary "
+                           "of %d",
+                           j, batch->pred_token[j], model->config.n_vocab);
+        row = batch->pred_row[j];
+    }
+    return R2_OK;
+}
+
+/* The rows that are predicted from, each once, and which predictions belong to each. */
+static void r2__gather_predictions(struct r2__work *w, const r2_batch *batch) {
+    w->n_unique = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (j == 0 || batch->pred_row[j] != batch->pred_row[j - 1]) {
+            w->begin[w->n_unique] = j;
+            w->row[w->n_unique++] = batch->pred_row[j];
+        }
+    }
+    w->begin[w->n_unique] = batch->n_pred;
+}
+
+static const float *r2__head(const r2_model *model) {
+    return r2_weight(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
+}
+
+/* logits(n, n_vocab) of unique rows first .. first + n - 1. */
+static void r2__logits(const r2_ctx *ctx, const r2_model *model, float *logits, int64_t first,
+                       int64_t n) {
+    const int64_t C = model->config.d_model;
+    r2__project(ctx, logits, model->work->normed + first * C, r2__head(model), n,
+                model->config.n_vocab, C, false);
+}
+
+static void r2__head_fwd(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch,
+                         float *logp, float *entropy) {
+    struct r2__work *w = model->work;
+    const int64_t C = model->config.d_model, V = model->config.n_vocab;
+    const float *x = w->layer[model->config.n_layer].x;
+    for (int64_t i = 0; i < w->n_unique; ++i)
+        memcpy(w->last + i * C, x + w->row[i] * C, (size_t)C * sizeof *x);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(model, R2_FINAL_NORM, 0),
+                   w->n_unique, C, model->config.norm_eps);
+    for (int64_t i = 0; i < w->n_unique; i += w->chunk) {
+        int64_t n = w->n_unique - i < w->chunk ? w->n_unique - i : w->chunk;
+        r2__logits(ctx, model, w->logits, i, n);
+        r2_logsumexp_fwd(ctx, w->lse + i, entropy ? w->entropy + i : NULL, w->logits, n, V);
+        for (int64_t u = i; u < i + n; ++u) {
+            for (int64_t j = w->begin[u]; j < w->begin[u + 1]; ++j) {
+                logp[j] = w->logits[(u - i) * V + batch->pred_token[j]] - w->lse[u];
+                if (entropy) entropy[j] = w->entropy[u];
+            }
+        }
+    }
+}
+
+/* x of layer 0 and the position of each row. */
+static void r2__embed_rows(const r2_ctx *ctx, const r2_model *model, int32_t n_seq,
+                           const int32_t *begin, const int32_t *token) {
+    struct r2__work *w = model->work;
+    for (int32_t s = 0; s < n_seq; ++s)
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) w->position[r] = r - begin[s];
+    r2_embed_fwd(ctx, w->layer[0].x, r2_weight(model, R2_EMBED, 0), token, begin[n_seq],
+                 model->config.d_model);
+}
+
+r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
+                     float *entropy) {
+    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin);
+    r2_status status = r2__check_sequences(ctx, model, batch->n_seq, batch->seq_begin,
+                                           batch->token);
+    int64_t R;
+    if (status == R2_OK) status = r2__check_predictions(ctx, model, batch);
+    if (status != R2_OK) return status;
+    R = batch->seq_begin[batch->n_seq];
+    status = r2__reserve(ctx, model, R, batch->n_pred, r2_attention_scratch(ctx, &shape));
+    if (status != R2_OK) return status;
+    model->work->n_rows = R;
+    r2__gather_predictions(model->work, batch);
+    r2__embed_rows(ctx, model, batch->n_seq, batch->seq_begin, batch->token);
+    for (int32_t l = 0; l < model->config.n_layer; ++l)
+        r2__layer_fwd(ctx, model, l, R, &shape, model->work->layer[l + 1].x);
+    r2__head_fwd(ctx, model, batch, logp, entropy);
+    model->work->ready = model->grad != NULL;
+    return R2_OK;
+}
+
+/* ---- backward ---- */
+
+/* Of y = x W^T: dx(R, I) = dy(R, O) W;  dW += dy^T x. */
+static void r2__project_bwd(const r2_ctx *ctx, float *dx, float *dw, const float *dy,
+                            const float *x, const float *w, int64_t R, int64_t O, int64_t I) {
+    r2_matmul(ctx, R2_NN, R, I, O, dy, O, w, I, dx, I, false);
+    r2_matmul(ctx, R2_TN, O, I, R, dy, O, x, I, dw, I, true);
+}
+
+/* dx of the rows that were predicted from; zero elsewhere. */
+static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *batch,
+                         const float *dlogp) {
+    struct r2__work *w = model->work;
+    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->n_unique;
+    float *dhead = r2_gradient(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
+    for (int64_t i = 0; i < U; i += w->chunk) {
+        int64_t n = U - i < w->chunk ? U - i : w->chunk;
+        if (w->chunk < U) r2__logits(ctx, model, w->logits, i, n);
+        r2_logp_bwd(ctx, w->logits, w->lse + i, w->begin + i, batch->pred_token, dlogp, n, V);
+        r2__project_bwd(ctx, w->dnormed + i * C, dhead, w->logits, w->normed + i * C,
+                        r2__head(model), n, V, C);
+    }
+    memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
+    r2_rmsnorm_bwd(ctx, w->dlast, r2_gradient(model, R2_FINAL_NORM, 0), w->dnormed, w->last,
+                   r2_weight(model, R2_FINAL_NORM, 0), w->rstd, U, C);
+    memset(w->dx, 0, (size_t)(w->n_rows * C) * sizeof(float));
+    for (int64_t i = 0; i < U; ++i)
+        memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
+}
+
+/* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
+static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer) {
+    struct r2__work *w = model->work;
+    const r2__layer_acts *a = &w->layer[layer];
+    const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
+    r2__project_bwd(ctx, w->dact, r2_gradient(model, R2_WDOWN, layer), w->dx, a->act,
+                    r2_weight(model, R2_WDOWN, layer), R, C, F);
+    r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
+    r2__project_bwd(ctx, w->dn, r2_gradient(model, R2_WGATE, layer), w->dgu, a->n2,
+                    r2_weight(model, R2_WGATE, layer), R, 2 * F, C);
+    r2_rmsnorm_bwd(ctx, w->dx, r2_gradient(model, R2_FFN_NORM, layer), w->dn, a->mid,
+                   r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
+}
+
+static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer,
+                                   const r2_attention *shape) {
+    struct r2__work *w = model->work;
+    const r2__layer_acts *a = &w->layer[layer];
+    const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
+    float *dbias = r2_gradient(model, R2_BQ, layer);
+    r2__project_bwd(ctx, w->datt, r2_gradient(model, R2_WO, layer), w->dx, a->att,
+                    r2_weight(model, R2_WO, layer), R, C, C);
+    r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
+    r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
+            shape->d_head, -1);
+    if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
+    r2__project_bwd(ctx, w->dn, r2_gradient(model, R2_WQ, layer), w->dqkv, a->n1,
+                    r2_weight(model, R2_WQ, layer), R, O, C);
+    r2_rmsnorm_bwd(ctx, w->dx, r2_gradient(model, R2_ATTN_NORM, layer), w->dn, a->x,
+                   r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
+}
+
+r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
+    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin);
+    struct r2__work *w = model->work;
+    if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
+        w->begin[w->n_unique] != batch->n_pred)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "backward: no forward of this batch with gradients before");
+    w->ready = false;
+    r2__head_bwd(ctx, model, batch, dlogp);
+    for (int32_t l = model->config.n_layer - 1; l >= 0; --l) {
+        /* what comes out of the layer is not needed again: datt, unused as yet, takes it */
+        if (model->recompute) r2__layer_fwd(ctx, model, l, w->n_rows, &shape, w->datt);
+        r2__ffn_bwd(ctx, model, l);
+        r2__attention_half_bwd(ctx, model, l, &shape);
+    }
+    r2_embed_bwd(ctx, r2_gradient(model, R2_EMBED, 0), w->dx, batch->token, w->n_rows,
+                 model->config.d_model);
+    return R2_OK;
+}
+
+/* ---- generation ----
+   Each prompt of a chunk is run once; its keys and values are shared by the samples that continue
+   it, which keep only their own. Then all outputs that are not finished step together:
+
+       prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
+       suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..                                 */
+
+typedef struct r2__decoder {
+    r2_ctx *ctx;
+    r2_model *model;
+    const r2_generate_config *config;
+    r2_generation *out;
+    r2_arena memory;
+    int64_t kv;    /* floats of keys (or values) in a row                     */
+    int64_t first; /* of the outputs of this chunk, in `out`                  */
+    int64_t n_prompt, n_out, n_active, rows;
+    int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk            */
+    int32_t *active;          /* (n_active) outputs of the chunk still running           */
+    int32_t *position, *next; /* (n_active) of the token to be fed, and that token       */
+    r2_rng *rng;              /* (n_out)                                                 */
+    float *prefix, *suffix;
+    r2__layer_acts acts; /* of one step                                             */
+    float *normed, *rstd, *logits, *lse;
+    float *scratch; /* per thread: scores of one query head, or 2 n_vocab      */
+    int64_t slot;   /* floats of scratch per thread                            */
+} r2__decoder;
+
+r2_generate_config r2_generate_config_default(void) {
+    r2_generate_config c;
+    memset(&c, 0, sizeof c);
+    c.n_samples = 1;
+    c.max_new = 32;
+    c.stop_token = -1;
+    c.temperature = 1.0f;
+    c.top_p = 1.0f;
+    return c;
+}
+
+void r2_generation_free(r2_ctx *ctx, r2_generation *out) {
+    r2_release(ctx, out->token);
+    r2_release(ctx, out->logp);
+    r2_release(ctx, out->length);
+    r2_release(ctx, out->watch_logp);
+    memset(out, 0, sizeof *out);
+}
+
+static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_prompt,
+                                     const r2_generate_config *c) {
+    uint64_t n = (uint64_t)n_prompt * (uint64_t)c->n_samples;
+    uint64_t cells = n * (uint64_t)c->max_new;
+    memset(out, 0, sizeof *out);
+    out->n_out = (int64_t)n;
+    out->max_new = c->max_new;
+    out->n_watch = c->n_watch;
+    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
+    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
+    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
+    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
+    if (!out->token || !out->logp || !out->length || !out->watch_logp) {
+        r2_generation_free(ctx, out);
+        return ctx->status;
+    }
+    for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
+    return R2_OK;
+}
+
+/* The least probability that is kept so that what is kept has mass >= need: a search that halves
+   the candidates around a pivot instead of sorting them. `p` is used up. */
+static float r2__nucleus(float *p, int64_t n, double need) {
+    double above = 0.0;
+    while (n > 0) {
+        const float pivot = p[n / 2];
+        double larger = 0.0, equal = 0.0;
+        int64_t kept = 0;
+        bool upper;
+        for (int64_t i = 0; i < n; ++i) {
+            if (p[i] > pivot) larger += (double)p[i];
+            else if (p[i] == pivot) equal += (double)p[i];
+        }
+        upper = above + larger >= need;
+        if (!upper && above + larger + equal >= need) return pivot;
+        if (!upper) above += larger + equal;
+        for (int64_t i = 0; i < n; ++i)
+            if (upper ? p[i] > pivot : p[i] < pivot) p[kept++] = p[i];
+        n = kept;
+    }
+    return 0.0f;
+}
+
+/* A token from one row of logits; p has room for 2 n floats. */
+static int32_t r2__sample(const float *logits, int64_t n, float temperature, float top_p,
+                          r2_rng *rng, float *p) {
+    int32_t best = 0;
+    float least = 0.0f;
+    double total = 0.0, mass;
+    for (int32_t v = 1; v < n; ++v)
+        if (logits[v] > logits[best]) best = v;
+    if (temperature <= 0.0f) return best;
+    for (int64_t v = 0; v < n; v += R2__LANES) {
+        r2__vec z = r2__load_n(logits + v, n - v, 0.0f) - logits[best];
+        r2__store_n(p + v, r2__exp(z / temperature), n - v);
+    }
+    for (int64_t v = 0; v < n; ++v) total += (double)p[v];
+    if (top_p < 1.0f) {
+        memcpy(p + n, p, (size_t)n * sizeof *p);
+        least = r2__nucleus(p + n, n, (double)top_p * total);
+        total = 0.0;
+        for (int64_t v = 0; v < n; ++v)
+            if (p[v] >= least) total += (double)p[v];
+    }
+    mass = r2_rng_double(rng) * total;
+    for (int32_t v = 0; v < n; ++v) {
+        if (p[v] < least) continue;
+        mass -= (double)p[v];
+        if (mass < 0.0) return v;
+    }
+    return best; /* rounding left a crumb of mass */
+}
+
+/* Takes output `active[i]` one token further from its logits, or closes it and returns false. */
+static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float lse, float *p) {
+    const r2_generate_config *c = d->config;
+    const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
+    const int64_t n = c->n_token > 0 && c->n_token < V ? c->n_token : V;
+    int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
+    bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
+    if (closed) {
+        for (int32_t j = 0; j < c->n_watch; ++j)
+            d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
+        return false;
+    }
+    token[length] = r2__sample(logits, n, c->temperature, c->top_p, &d->rng[d->active[i]], p);
+    d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
+    d->next[i] = token[length];
+    d->out->length[o] = ++length;
+    closed = length == c->max_new || token[length - 1] == c->stop_token;
+    return !closed || c->n_watch > 0; /* the watched ones need the position after the last */
+}
+
+/* From the stream after the last layer to logits and their sums; `n` rows of x. */
+static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
+    const r2_model *m = d->model;
+    const int64_t C = m->config.d_model, V = m->config.n_vocab;
+    r2_rmsnorm_fwd(d->ctx, d->normed, d->rstd, x, r2_weight(m, R2_FINAL_NORM, 0), n, C,
+                   m->config.norm_eps);
+    r2__project(d->ctx, d->logits, d->normed, r2__head(m), n, V, C, false);
+    r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
+}
+
+/* Every active output chooses; those that are done leave. The logits of output i are in row
+   active[i] / per_row. */
+static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
+    const int64_t V = d->model->config.n_vocab, n = d->n_active;
+    const int threads = r2_threads(d->ctx, n * V * 4);
+    int64_t kept = 0;
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2__range part = r2__share(n, 1, t, threads);
+        for (int64_t i = part.begin; i < part.end; ++i) {
+            int64_t row = per_row ? d->active[i] / per_row : i;
+            stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row],
+                                   d->scratch + t * d->slot);
+        }
+    }
+    for (int64_t i = 0; i < n; ++i) {
+        if (!stays[i]) continue;
+        d->active[kept] = d->active[i];
+        d->next[kept++] = d->next[i];
+    }
+    d->n_active = kept;
+}
+
+/* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
+static void r2__prefill(r2__decoder *d, const int32_t *token) {
+    r2_model *m = d->model;
+    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
+    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin);
+    float *x = d->acts.x;
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
+    r2_embed_fwd(d->ctx, x, r2_weight(m, R2_EMBED, 0), token, R, C);
+    for (int32_t l = 0; l < m->config.n_layer; ++l) {
+        float *cache = d->prefix + l * R * 2 * d->kv;
+        r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
+        for (int64_t r = 0; r < R; ++r)
+            memcpy(cache + r * 2 * d->kv, d->acts.qkv + r * O + C,
+                   (size_t)(2 * d->kv) * sizeof *cache);
+        r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
+        r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
+    }
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
+    r2__decoder_head(d, x, d->n_prompt);
+}
+
+/* s(n) = k(n) q for rows of k that are `ld` apart. */
+static void r2__scores(float *s, const float *q, const float *k, int64_t ld, int64_t n, int64_t D) {
+    for (int64_t j = 0; j < n; ++j) {
+        r2__vec dot = r2__zero();
+        for (int64_t e = 0; e < D; e += R2__LANES)
+            dot = R2__FMA(r2__load_n(q + e, D - e, 0.0f), r2__load_n(k + j * ld + e, D - e, 0.0f),
+                          dot);
+        s[j] = r2__sum(dot);
+    }
+}
+
+/* y(D) += p(n) v(n, D). */
+static void r2__mix(float *y, const float *p, const float *v, int64_t ld, int64_t n, int64_t D) {
+    for (int64_t e = 0; e < D; e += R2__LANES) {
+        r2__vec sum = r2__load_n(y + e, D - e, 0.0f);
+        for (int64_t j = 0; j < n; ++j)
+            sum = R2__FMA(r2__all(p[j]), r2__load_n(v + j * ld + e, D - e, 0.0f), sum);
+        r2__store_n(y + e, sum, D - e);
+    }
+}
+
+/* Attention of one new token of output active[i] over its prompt's rows and its own. */
+static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, float *s) {
+    const r2_model_config *c = &d->model->config;
+    const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
+    const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
+    const int64_t own = d->position[i] - shared + 1;
+    const float *prefix = d->prefix + (layer * d->rows + d->begin[p]) * ld;
+    const float *suffix = d->suffix + (layer * d->n_out + o) * d->config->max_new * ld;
+    const float *q = d->acts.qkv + i * (c->d_model + ld);
+    for (int32_t h = 0; h < c->n_head; ++h) {
+        int64_t k = h / (c->n_head / c->n_kv_head) * D, v = d->kv + k;
+        float *y = d->acts.att + i * c->d_model + h * D;
+        r2__scores(s, q + h * D, prefix + k, ld, shared, D);
+        r2__scores(s + shared, q + h * D, suffix + k, ld, own, D);
+        r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
+        memset(y, 0, (size_t)D * sizeof *y);
+        r2__mix(y, s, prefix + v, ld, shared, D);
+        r2__mix(y, s + shared, suffix + v, ld, own, D);
+    }
+}
+
+/* One token of every active output through the model. */
+static void r2__step(r2__decoder *d) {
+    r2_model *m = d->model;
+    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), ld = 2 * d->kv;
+    const int64_t n = d->n_active, deepest = d->config->max_new + d->slot;
+    const int threads = r2_threads(d->ctx, n * C * deepest / 64);
+    for (int64_t i = 0; i < n; ++i) {
+        int64_t p = d->active[i] / d->config->n_samples;
+        d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
+                         1;
+    }
+    r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
+    for (int32_t l = 0; l < m->config.n_layer; ++l) {
+        r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
+        R2_PARALLEL_FOR(threads, t, threads) {
+            r2__range part = r2__share(n, 1, t, threads);
+            for (int64_t i = part.begin; i < part.end; ++i) {
+                int64_t o = d->active[i], at = d->out->length[d->first + o] - 1;
+                memcpy(d->suffix + ((l * d->n_out + o) * d->config->max_new + at) * ld,
+                       d->acts.qkv + i * O + C, (size_t)ld * sizeof(float));
+                r2__attend_cached(d, l, i, d->scratch + t * d->slot);
+            }
+        }
+        r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
+    }
+    r2__decoder_head(d, d->acts.x, n);
+}
+
+/* Memory for a chunk of at most `rows` prompt rows and `n_prompt` prompts. */
+static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
+    const r2_model_config *c = &d->model->config;
+    const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
+    const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
+    const int64_t kv_floats = 2 * d->kv * c->n_layer;
+    bool good = true;
+    r2_arena *arena = &d->memory;
+    d->slot = 2 * R2__QUERIES * (int64_t)c->n_ctx > 2 * (int64_t)c->n_vocab
+                  ? 2 * R2__QUERIES * (int64_t)c->n_ctx
+                  : 2 * (int64_t)c->n_vocab;
+    d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
+    d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
+    d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
+    d->position = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)wide, sizeof(int32_t));
+    d->rng = (r2_rng *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(r2_rng));
+    d->prefix = r2__floats(d->ctx, arena, rows, kv_floats, &good);
+    d->suffix = r2__floats(d->ctx, arena, n_out * d->config->max_new, kv_floats, &good);
+    d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
+    r2__carve_layer(d->ctx, arena, c, wide, false, &d->acts, &good);
+    d->acts.mid = d->acts.x;
+    d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
+    d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
+    d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
+    d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
+    d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
+    return good && d->begin && d->active && d->next && d->position && d->rng;
+}
+
+/* Prompts first .. first + n - 1. */
+static r2_status r2__generate_chunk(r2__decoder *d, int64_t first, int64_t n, const int64_t *begin,
+                                    const int32_t *token) {
+    const int64_t S = d->config->n_samples;
+    bool *stays;
+    r2_arena_reset(d->ctx, &d->memory);
+    d->rows = begin[first + n] - begin[first];
+    if (!r2__decoder_reserve(d, d->rows, n)) return d->ctx->status;
+    stays = (bool *)r2_arena_alloc(d->ctx, &d->memory, (uint64_t)(n * S), sizeof *stays);
+    if (!stays) return d->ctx->status;
+    d->first = first * S;
+    d->n_prompt = n;
+    d->n_out = d->n_active = n * S;
+    for (int64_t p = 0; p <= n; ++p) d->begin[p] = (int32_t)(begin[first + p] - begin[first]);
+    for (int64_t o = 0; o < d->n_out; ++o) {
+        d->active[o] = (int32_t)o;
+        d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
+    }
+    r2__prefill(d, token + begin[first]);
+    r2__choose(d, S, stays);
+    while (d->n_active > 0) {
+        r2__step(d);
+        r2__choose(d, 0, stays);
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
+    const int32_t V = model->config.n_vocab;
+    if (c->n_samples < 1 || c->max_new < 0 || c->n_watch < 0 || (c->n_watch > 0 && !c->watch) ||
+        n_prompt < 0 || !(c->temperature >= 0.0f) || !(c->top_p > 0.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: a setting is out of its range");
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        if (c->watch[j] < 0 || c->watch[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: watched token %d of a vocabulary of %d",
+                           c->watch[j], V);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "generate: prompt %lld of %lld tokens and %d new ones do not fit in %d",
+                           (long long)p, (long long)(begin[p + 1] - begin[p]), c->max_new,
+                           model->config.n_ctx);
+    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
+        if (token[r] < 0 || token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: token %d of a vocabulary of %d", token[r],
+                           V);
+    return R2_OK;
+}
+
+r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
+                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
+                      r2_generation *out) {
+    /* Enough rows to keep the products busy, few enough for the caches and for 64 MB of logits. */
+    const int64_t most_rows = 8192, most_logits = (int64_t)1 << 24;
+    r2_status status = r2__check_generate(ctx, model, config, n_prompt, begin, token);
+    r2__decoder d;
+    memset(out, 0, sizeof *out);
+    if (status == R2_OK) status = r2__generation_init(ctx, out, n_prompt, config);
+    if (status != R2_OK) return status;
+    memset(&d, 0, sizeof d);
+    d.ctx = ctx;
+    d.model = model;
+    d.config = config;
+    d.out = out;
+    d.kv = (int64_t)model->config.n_kv_head * (model->config.d_model / model->config.n_head);
+    for (int64_t p = 0, n; p < n_prompt && status == R2_OK; p += n) {
+        for (n = 1; p + n < n_prompt && begin[p + n + 1] - begin[p] <= most_rows &&
+                    (n + 1) * config->n_samples <= 1024 &&
+                    (n + 1) * config->n_samples * model->config.n_vocab <= most_logits;
+             ++n) {
+        }
+        status = r2__generate_chunk(&d, p, n, begin, token);
+        if (status == R2_OK) status = r2_progress(ctx, "generate", p + n, n_prompt);
+    }
+    r2_arena_free(ctx, &d.memory);
+    if (status != R2_OK) r2_generation_free(ctx, out);
+    return status;
+}
+
+/* ---- weights on disk: safetensors ----
+       | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
+   JSON: name -> { dtype, shape, data_offsets: [begin, end) from the end of the header }          */
+
+typedef struct r2__stored {
+    const char *name;
+    const char *dtype;
+    int64_t shape[8];
+    int rank;
+    uint64_t begin, end, size; /* size: bytes of one element */
+    const unsigned char *data;
+} r2__stored;
+
+/* The name of tensor `id` of `layer` in a file. */
+static void r2__file_name(const r2_model *model, int id, int64_t layer, char *name, size_t size) {
+    const r2_tensor *t = &model->tensor[id];
+    if (t->per_layer) snprintf(name, size, "model.layers.%lld.%s", (long long)layer, t->name);
+    else snprintf(name, size, "%s", t->name);
+}
+
+static bool r2__little_endian(void) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+
+static void r2__append_floats(r2_ctx *ctx, r2_text *text, const float *w, int64_t n) {
+    if (r2__little_endian()) {
+        r2_text_add(ctx, text, (const char *)w, (size_t)n * sizeof *w);
+        return;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+        char byte[4];
+        uint32_t bits;
+        memcpy(&bits, w + i, sizeof bits);
+        for (int b = 0; b < 4; ++b) byte[b] = (char)(unsigned char)(bits >> 8 * b);
+        r2_text_add(ctx, text, byte, sizeof byte);
+    }
+}
+
+static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2_model *model) {
+    uint64_t offset = 0;
+    char name[128];
+    r2_text_addf(ctx, text, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            uint64_t end = offset + (uint64_t)r2__tensor_size(t) * sizeof(float);
+            r2__file_name(model, id, layer, name, sizeof name);
+            r2_text_addf(ctx, text, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", name);
+            if (t->rows > 1) r2_text_addf(ctx, text, "%lld,", (long long)t->rows);
+            r2_text_addf(ctx, text, "%lld],\"data_offsets\":[%llu,%llu]}", (long long)t->cols,
+                         (unsigned long long)offset, (unsigned long long)end);
+            offset = end;
+        }
+    }
+    r2_text_addf(ctx, text, "}");
+    while (text->len % 8) r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
+}
+
+r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
+    r2__append_header(ctx, &text, model);
+    for (int b = 0; b < 8 && !text.failed; ++b)
+        text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
+            r2__append_floats(ctx, &text, r2_weight(model, (r2_tensor_id)id, layer),
+                              r2__tensor_size(&model->tensor[id]));
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* A JSON number that is an integer in [0, 2^53]. */
+static bool r2__json_size(const cJSON *item, uint64_t *value) {
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0.0) ||
+        item->valuedouble > 9007199254740992.0 || item->valuedouble != floor(item->valuedouble))
+        return false;
+    *value = (uint64_t)item->valuedouble;
+    return true;
+}
+
+static uint64_t r2__dtype_size(const char *dtype) {
+    static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
+                                        "I16",  "U16", "F16", "BF16",    "I32",
+                                        "U32",  "F32", "I64", "U64",     "F64"};
+    static const uint64_t sizes[] = {1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i)
+        if (strcmp(dtype, names[i]) == 0) return sizes[i];
+    return 0;
+}
+
+/* One entry of the header; every field is there once, nothing else is, and the bytes are as many as
+   shape and type say. Returns what is wrong, or NULL. */
+static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
+    const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
+    uint64_t bytes, size;
+    if (!cJSON_IsObject(entry)) return "is not an object";
+    for (item = entry->child; item; item = item->next) {
+        const cJSON **field = strcmp(item->string, "dtype") == 0          ? &dtype
+                              : strcmp(item->string, "shape") == 0        ? &shape
+                              : strcmp(item->string, "data_offsets") == 0 ? &offsets
+                                                                          : NULL;
+        if (!field) return "has an unknown field";
+        if (*field) return "has a field twice";
+        *field = item;
+    }
+    if (!cJSON_IsString(dtype) || !cJSON_IsArray(shape) || !cJSON_IsArray(offsets))
+        return "lacks dtype, shape or data_offsets";
+    t->name = entry->string;
+    t->dtype = dtype->valuestring;
+    bytes = t->size = r2__dtype_size(t->dtype);
+    if (bytes == 0) return "has an unknown dtype";
+    for (item = shape->child, t->rank = 0; item; item = item->next) {
+        if (t->rank == 8) return "has more than 8 dimensions";
+        if (!r2__json_size(item, &size)) return "has a dimension that is not a size";
+        if (!r2_mul_u64(bytes, size, &bytes)) return "has a shape that overflows";
+        t->shape[t->rank++] = (int64_t)size;
+    }
+    item = offsets->child;
+    if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
+        !r2__json_size(item->next, &t->end) || t->begin > t->end)
+        return "has data_offsets that are not [begin, end]";
+    return t->end - t->begin == bytes ? NULL : "has as many bytes as its shape does not say";
+}
+
+static int r2__by_begin(const void *a, const void *b) {
+    const r2__stored *x = (const r2__stored *)a, *y = (const r2__stored *)b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static int r2__by_name(const void *a, const void *b) {
+    return strcmp(((const r2__stored *)a)->name, ((const r2__stored *)b)->name);
+}
+
+/* Tensors must tile the data without gap or overlap, and no name may come twice. Leaves them in the
+   order of their names. */
+static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
+                                  uint64_t bytes) {
+    uint64_t at = 0;
+    qsort(t, n, sizeof *t, r2__by_begin);
+    for (size_t i = 0; i < n; ++i) {
+        if (t[i].begin != at)
+            return r2_fail(ctx, R2_FORMAT, "%s: %s begins at byte %llu, expected %llu", path,
+                           t[i].name, (unsigned long long)t[i].begin, (unsigned long long)at);
+        at = t[i].end;
+    }
+    if (at != bytes)
+        return r2_fail(ctx, R2_FORMAT, "%s: tensors end at byte %llu of %llu", path,
+                       (unsigned long long)at, (unsigned long long)bytes);
+    qsort(t, n, sizeof *t, r2__by_name);
+    for (size_t i = 1; i < n; ++i)
+        if (strcmp(t[i - 1].name, t[i].name) == 0)
+            return r2_fail(ctx, R2_FORMAT, "%s: %s is there twice", path, t[i].name);
+    return R2_OK;
+}
+
+static bool r2__is_metadata(const cJSON *item) { return strcmp(item->string, "__metadata__") == 0; }
+
+/* Reads the entries of the header into t, which has room for all. */
+static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *root, r2__stored *t,
+                                  size_t *n) {
+    bool metadata = false;
+    *n = 0;
+    for (const cJSON *item = root->child; item; item = item->next) {
+        const char *wrong;
+        if (r2__is_metadata(item)) {
+            bool strings = cJSON_IsObject(item) && !metadata;
+            for (const cJSON *m = item->child; m && strings; m = m->next)
+                strings = cJSON_IsString(m) != 0;
+            if (!strings)
+                return r2_fail(ctx, R2_FORMAT,
+                               "%s: __metadata__ is there twice or does not map "
+                               "strings to strings",
+                               path);
+            metadata = true;
+            continue;
+        }
+        wrong = r2__read_entry(item, &t[*n]);
+        if (wrong) return r2_fail(ctx, R2_FORMAT, "%s: %s %s", path, item->string, wrong);
+        ++*n;
+    }
+    return R2_OK;
+}
+
+static float r2__half_to_float(uint16_t h) {
+    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31u;
+    const uint32_t fraction = h & 0x3FFu;
+    uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
+    float value;
+    if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
+    if (exponent == 0u) { /* zero and what is below the normal numbers: fraction x 2^-24 */
+        value = (float)fraction * 5.9604644775390625e-8f;
+        return sign ? -value : value;
+    }
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* n elements of a stored tensor as floats. */
+static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
+    const unsigned char *p = t->data;
+    for (int64_t i = 0; i < n; ++i, p += t->size) {
+        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+        if (strcmp(t->dtype, "F16") == 0) {
+            to[i] = r2__half_to_float((uint16_t)bits);
+            continue;
+        }
+        if (t->size == 2) bits <<= 16; /* BF16: the upper half of a float */
+        else bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        memcpy(to + i, &bits, sizeof bits);
+    }
+}
+
+/* Finds tensor `id` of `layer` among the stored ones; its shape and type must be right. */
+static const r2__stored *r2__find_stored(r2_ctx *ctx, const r2_model *model, const char *path,
+                                         int id, int64_t layer, const r2__stored *t, size_t n) {
+    const r2_tensor *want = &model->tensor[id];
+    const r2__stored *found;
+    r2__stored key;
+    char name[128];
+    bool fits;
+    r2__file_name(model, id, layer, name, sizeof name);
+    memset(&key, 0, sizeof key);
+    key.name = name;
+    found = (const r2__stored *)bsearch(&key, t, n, sizeof *t, r2__by_name);
+    if (!found) {
+        r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", path, name);
+        return NULL;
+    }
+    fits = found->rank == 2 ? found->shape[0] == want->rows && found->shape[1] == want->cols
+                            : found->rank == 1 && want->rows == 1 && found->shape[0] == want->cols;
+    if (fits && (strcmp(found->dtype, "F32") == 0 || strcmp(found->dtype, "F16") == 0 ||
+                 strcmp(found->dtype, "BF16") == 0))
+        return found;
+    r2_fail(ctx, R2_FORMAT, "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
+            path, name, found->dtype, (long long)(found->rank > 1 ? found->shape[0] : 1),
+            (long long)(found->rank > 0 ? found->shape[found->rank - 1] : 1), (long long)want->rows,
+            (long long)want->cols);
+    return NULL;
+}
+
+/* Copies all tensors, or (write false) only looks whether it could. */
+static r2_status r2__take_tensors(r2_ctx *ctx, r2_model *model, const char *path,
+                                  const r2__stored *t, size_t n, bool write) {
+    size_t used = 0;
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer, ++used) {
+            const r2__stored *found = r2__find_stored(ctx, model, path, id, layer, t, n);
+            if (!found) return ctx->status;
+            if (write)
+                r2__read_floats(r2_weight(model, (r2_tensor_id)id, layer), found,
+                                r2__tensor_size(&model->tensor[id]));
+        }
+    }
+    if (used != n)
+        return r2_fail(ctx, R2_FORMAT, "%s: %llu tensors, expected %llu", path,
+                       (unsigned long long)n, (unsigned long long)used);
+    return R2_OK;
+}
+
+/* The header's length and its JSON; NULL with the reason recorded when they are not right. */
+static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
+                               uint64_t *length) {
+    const char *end = NULL;
+    cJSON *root;
+    *length = 0;
+    for (int b = 0; b < 8 && file->len >= 8; ++b)
+        *length |= (uint64_t)(unsigned char)file->data[b] << 8 * b;
+    if (file->len < 8 || *length > 100000000u || *length > file->len - 8 || *length < 2 ||
+        file->data[8] != '{') {
+        r2_fail(ctx, R2_FORMAT, "%s: not a safetensors file: %llu bytes, header of %llu", path,
+                (unsigned long long)file->len, (unsigned long long)*length);
+        return NULL;
+    }
+    root = cJSON_ParseWithLengthOpts(file->data + 8, (size_t)*length, &end, 0);
+    while (root && end < file->data + 8 + *length && *end == ' ') ++end;
+    if (cJSON_IsObject(root) && end == file->data + 8 + *length) return root;
+    cJSON_Delete(root);
+    r2_fail(ctx, R2_FORMAT, "%s: the header is not one JSON object", path);
+    return NULL;
+}
+
+r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
+    r2_text file = {NULL, 0, 0, false};
+    r2__stored *t = NULL;
+    cJSON *root = NULL;
+    uint64_t length = 0;
+    size_t n = 0;
+    r2_status status = r2_read_file(ctx, path, &file);
+    if (status == R2_OK) {
+        root = r2__parse_header(ctx, path, &file, &length);
+        if (root) t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(root), sizeof *t);
+        status = t ? r2__read_entries(ctx, path, root, t, &n) : ctx->status;
+    }
+    if (status == R2_OK)
+        status = r2__check_stored(ctx, path, t, n, (uint64_t)file.len - 8 - length);
+    for (size_t i = 0; status == R2_OK && i < n; ++i)
+        t[i].data = (const unsigned char *)file.data + 8 + length + t[i].begin;
+    if (status == R2_OK) status = r2__take_tensors(ctx, model, path, t, n, false);
+    if (status == R2_OK) status = r2__take_tensors(ctx, model, path, t, n, true);
+    cJSON_Delete(root);
+    r2_release(ctx, t);
+    r2_text_free(ctx, &file);
+    return status;
+}
+
 /* ============================================================================== [S9] optim ==== */
+
+r2_adamw_config r2_adamw_config_default(void) {
+    r2_adamw_config c;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.95f;
+    c.eps = 1e-8f;
+    c.weight_decay = 0.0f;
+    c.clip = 1.0f;
+    return c;
+}
+
+r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
+                        const r2_adamw_config *config) {
+    memset(opt, 0, sizeof *opt);
+    opt->config = *config;
+    opt->n_params = model->n_params;
+    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
+    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
+    if (opt->m && opt->v) return R2_OK;
+    r2_adamw_free(ctx, opt);
+    return ctx->status;
+}
+
+void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt) {
+    r2_release(ctx, opt->m);
+    r2_release(ctx, opt->v);
+    memset(opt, 0, sizeof *opt);
+}
+
+#define R2__NORM_PIECE 16384
+
+/* Sum of squares: pieces of one size, summed in lanes and in their order. */
+static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
+    enum { pieces = 64 };
+    const int threads = r2_threads(ctx, n / 8);
+    double piece[pieces], total = 0.0;
+    for (int64_t first = 0; first < n; first += (int64_t)pieces * R2__NORM_PIECE) {
+        R2_PARALLEL_FOR(threads, p, pieces) {
+            int64_t begin = first + p * R2__NORM_PIECE, end = begin + R2__NORM_PIECE;
+            r2__vec sum = r2__zero();
+            if (end > n) end = n;
+            for (int64_t i = begin; i < end; i += R2__LANES) {
+                r2__vec v = r2__load_n(g + i, end - i, 0.0f);
+                sum = R2__FMA(v, v, sum);
+            }
+            piece[p] = (double)r2__sum(sum);
+        }
+        for (int p = 0; p < pieces; ++p) total += piece[p];
+    }
+    return total;
+}
+
+/* What one step multiplies with. */
+typedef struct r2__adamw_step {
+    float beta1, beta2, eps, lr, scale; /* scale: of the gradient, by clipping         */
+    float fix1, fix2;                   /* 1 / (1 - beta^step): the moments start at 0 */
+} r2__adamw_step;
+
+static void r2__adamw_range(const r2__adamw_step *s, float decay, float *w, const float *g,
+                            float *m, float *v, int64_t n) {
+    for (int64_t i = 0; i < n; i += R2__LANES) {
+        const int64_t left = n - i;
+        r2__vec grad = r2__load_n(g + i, left, 0.0f) * s->scale,
+                weight = r2__load_n(w + i, left, 0.0f);
+        r2__vec first = r2__load_n(m + i, left, 0.0f), second = r2__load_n(v + i, left, 0.0f);
+        first = first * s->beta1 + grad * (1.0f - s->beta1);
+        second = second * s->beta2 + grad * grad * (1.0f - s->beta2);
+        weight = weight * (1.0f - s->lr * decay) -
+                 first * (s->fix1 * s->lr) / (R2__SQRT(second * s->fix2) + s->eps);
+        r2__store_n(w + i, weight, left);
+        r2__store_n(m + i, first, left);
+        r2__store_n(v + i, second, left);
+    }
+}
+
+r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
+    const r2_adamw_config *c = &opt->config;
+    double norm;
+    r2__adamw_step s;
+    if (!model->grad || opt->n_params != model->n_params)
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
+    norm = sqrt(r2__sum_squares(ctx, model->grad, model->n_params));
+    if (grad_norm) *grad_norm = (float)norm;
+    if (!(norm <= (double)FLT_MAX))
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the gradient's norm is not finite");
+    opt->step++;
+    s.beta1 = c->beta1;
+    s.beta2 = c->beta2;
+    s.eps = c->eps;
+    s.lr = lr;
+    s.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
+    s.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
+    s.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        const int64_t size = r2__tensor_size(t);
+        const float decay = t->rows > 1 ? c->weight_decay : 0.0f;
+        const int threads = r2_threads(ctx, size / 4);
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            R2_PARALLEL_FOR(threads, part, threads) {
+                r2__range i = r2__share(size, R2__LANES, part, threads);
+                i.begin += at;
+                r2__adamw_range(&s, decay, model->param + i.begin, model->grad + i.begin,
+                                opt->m + i.begin, opt->v + i.begin, i.end + at - i.begin);
+            }
+        }
+    }
+    return R2_OK;
+}
+
+float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
+    double t;
+    if (warmup > 0 && step < warmup) return peak * (float)(step + 1) / (float)warmup;
+    if (step >= total || total <= warmup) return peak * floor_ratio;
+    t = (double)(step - warmup) / (double)(total - warmup);
+    return peak *
+           (floor_ratio + (1.0f - floor_ratio) * 0.5f * (float)(1.0 + cos(3.14159265358979 * t)));
+}
+
 /* =============================================================================== [S10] sft ==== */
 
 typedef struct r2__word_sink {
