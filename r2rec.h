@@ -604,16 +604,16 @@ typedef struct r2_vocab {
     r2_arena text;   /* holds the words */
 } r2_vocab;
 
-/* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and holds
-   no space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
+/* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and has no
+   space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown word. */
+/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT, naming the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n) to `out`, single spaces between them; an id out of range is R2_ARGUMENT
-   and adds nothing. */
+/* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is R2_ARGUMENT,
+   and nothing is added. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -621,6 +621,84 @@ r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id,
 r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
+
+/* Byte-level byte-pair encoding (Sennrich et al., 1508.07909; over bytes as in GPT-2), compatible
+   with Hugging Face's tokenizer.json. Text is cut into pieces by a rule; within a piece, which starts
+   as single bytes, the two neighbours whose merge was learned first are joined, again and again.
+
+       " Matrix" -> " M" "atrix" -> ids. Any bytes, UTF-8 or not, come back from the ids unchanged
+                                    (with nfc: the text in normal form C comes back).
+
+   Control tokens such as <|im_end|> are told apart from the same characters in a text: only who asks
+   for them gets their ids, so a title that holds one stays a title. */
+typedef enum r2_bpe_rule {
+    R2_BPE_GPT2 = 0,    /* contractions | space? letters | space? digits | space? signs | white    */
+    R2_BPE_QWEN2,       /* any sign before letters | digits one by one | signs and line ends        */
+    R2_BPE_GPT2_DIGITS  /* digits one by one first, then R2_BPE_GPT2 on what lies between (SmolLM2) */
+} r2_bpe_rule;
+
+typedef struct r2_bpe_config {
+    r2_bpe_rule rule;           /* default R2_BPE_QWEN2                                           */
+    bool nfc;                   /* Unicode normal form C first; default no                        */
+    int32_t n_tokens;           /* ids wanted, bytes and control tokens included; default 4096    */
+    int64_t min_count;          /* a pair must be seen this often to be merged; default 2         */
+    const char *const *control; /* (n_control) UTF-8; default <|endoftext|> <|im_start|> <|im_end|> */
+    int32_t n_control;
+} r2_bpe_config;
+
+/* Read-only once made: several threads may encode with one tokenizer, each with its own context. */
+typedef struct r2_bpe {
+    r2_bpe_rule rule;
+    bool nfc;
+    int32_t n_tokens, n_merges, n_added;
+    int64_t *begin;          /* (n_tokens + 1) token t is bytes[begin[t]] .. bytes[begin[t + 1] - 1] */
+    char *bytes;
+    uint8_t *added;          /* (n_tokens) 0: a piece, 1: an added token, 2: an added control token */
+    int32_t *added_id;       /* (n_added) ascending                                                 */
+    int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned   */
+    int32_t byte_token[256]; /* token of a byte, or -1                                              */
+    uint8_t *char_class;     /* what the rule asks of a code point                                  */
+    struct r2__bpe_pair *pair; /* (n_pair_slots) hash table (left, right) -> rank, joined           */
+    int32_t n_pair_slots;
+    struct r2__nfc *normal;  /* tables of the normal form, NULL without nfc                         */
+    r2_arena memory;         /* holds all arrays                                                    */
+} r2_bpe;
+
+r2_bpe_config r2_bpe_config_default(void);
+/* Learns a tokenizer from `len` bytes of text: ids 0..255 are the bytes in GPT-2's order, then come the
+   merges by falling count (equal counts: smaller left id, then right id, first), then the control
+   tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
+                       size_t len);
+/* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges as
+   strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids and
+   is not supported (unknown rule, added tokens that strip, dropout ...) is R2_FORMAT. */
+r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
+r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
+void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
+
+/* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each place)
+   become their ids, as Hugging Face does; without it all is data. O(n log n) in the longest piece.
+   Errors: R2_FORMAT (a loaded tokenizer lacks a byte), R2_NO_MEMORY. */
+r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
+                        r2_tokens *out);
+/* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of range
+   is R2_ARGUMENT, and nothing is added. */
+r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64_t n, bool control,
+                        r2_text *out);
+/* Id of the added token with this text, or -1. */
+int32_t r2_bpe_added(const r2_bpe *bpe, const char *text);
+
+/* One turn of a conversation: role "system", "user" or "assistant". Borrowed strings. */
+typedef struct r2_message {
+    const char *role, *content;
+} r2_message;
+
+/* Adds a conversation in ChatML, <|im_start|>role\ncontent<|im_end|>\n per message, and
+   <|im_start|>assistant\n at the end when `answer` is asked for. Control tokens inside a content
+   stay text. Errors: R2_ARGUMENT when the tokenizer has no such control tokens. */
+r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message, int32_t n_messages,
+                      bool answer, r2_tokens *out);
 
 /* ================================================================================ [S7] ops ==== */
 
@@ -1385,6 +1463,51 @@ void r2_text_clear(r2_text *text) {
 void r2_text_free(r2_ctx *ctx, r2_text *text) {
     r2_release(ctx, text->data);
     memset(text, 0, sizeof *text);
+}
+
+/* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
+   sequence is taken alone, as R2__BAD_BYTE + its value. */
+#define R2__BAD_BYTE 0x110000u
+static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
+    const unsigned char *p = (const unsigned char *)text + at;
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
+    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
+    bool good = n > 0 && n <= len - at;
+    for (size_t i = 1; good && i < n; ++i) {
+        good = (p[i] & 0xC0) == 0x80;
+        c = c << 6 | (p[i] & 0x3Fu);
+    }
+    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
+    *cp = good ? c : R2__BAD_BYTE + *p;
+    return good ? n : 1;
+}
+
+/* Adds a code point as UTF-8; R2__BAD_BYTE + b comes out as the byte b. */
+static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
+    char b[4];
+    size_t n = cp < 0x80 || cp >= R2__BAD_BYTE ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    static const unsigned char lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    if (cp >= R2__BAD_BYTE) cp -= R2__BAD_BYTE;
+    for (size_t i = n - 1; i > 0; --i, cp >>= 6) b[i] = (char)(0x80 | (cp & 0x3F));
+    b[0] = (char)(unsigned char)(lead[n] | cp);
+    r2_text_add(ctx, text, b, n);
+}
+
+/* Adds `bytes` as a JSON string: UTF-8 as it is, only what must be escaped is. Bytes that are not
+   UTF-8 become U+FFFD, since JSON cannot hold them. */
+static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
+    uint32_t cp;
+    r2_text_add(ctx, text, "\"", 1);
+    for (size_t at = 0, n; at < len; at += n) {
+        n = r2__utf8(bytes, at, len, &cp);
+        if (cp == '"' || cp == '\\') r2_text_addf(ctx, text, "\\%c", (int)cp);
+        else if (cp == '\n') r2_text_add(ctx, text, "\\n", 2);
+        else if (cp < 0x20) r2_text_addf(ctx, text, "\\u%04x", (unsigned)cp);
+        else if (cp < R2__BAD_BYTE) r2_text_add(ctx, text, bytes + at, n);
+        else r2_text_add(ctx, text, "\xEF\xBF\xBD", 3);
+    }
+    r2_text_add(ctx, text, "\"", 1);
 }
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
@@ -3916,23 +4039,29 @@ static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
     return R2_OK;
 }
 
+/* Appends a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word, size_t len) {
+    char *copy;
+    if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab)) return ctx->status;
+    copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
+    if (!copy) return ctx->status;
+    memcpy(copy, word, len);
+    vocab->slot[r2__vocab_slot(vocab, word, len)] = vocab->n_words + 1;
+    vocab->word[vocab->n_words++] = copy;
+    return R2_OK;
+}
+
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
     size_t len = strlen(word);
     int32_t found = r2_vocab_find(vocab, word, len);
     bool good = len > 0;
     for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
     if (!good)
-        return r2_fail(ctx, R2_ARGUMENT, "vocabulary: '%s' is empty or holds a space or control "
-                       "character", word);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "vocabulary: '%s' is empty or holds a space or control character", word);
     if (found < 0) {
-        char *copy;
-        if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab)) return ctx->status;
-        copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
-        if (!copy) return ctx->status;
-        memcpy(copy, word, len);
-        found = vocab->n_words++;
-        vocab->word[found] = copy;
-        vocab->slot[r2__vocab_slot(vocab, word, len)] = found + 1;
+        if (r2__vocab_append(ctx, vocab, word, len)) return ctx->status;
+        found = vocab->n_words - 1;
     }
     if (id) *id = found;
     return R2_OK;
@@ -4003,6 +4132,1450 @@ void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
     r2_release(ctx, vocab->slot);
     r2_arena_free(ctx, &vocab->text);
     memset(vocab, 0, sizeof *vocab);
+}
+
+/* ---- Unicode: classes and normal form C ---- */
+
+/* The generated tables stand at the end of this section, as varints of five bits a digit. */
+typedef enum r2__unicode_set {
+    R2__LETTERS, R2__NUMBERS, R2__COMBINING, R2__COMPOSING, R2__DECOMPOSING
+} r2__unicode_set;
+static const char *const *r2__unicode_table(r2__unicode_set set);
+
+typedef struct r2__unicode_reader {
+    const char *const *line;
+    const char *p;
+} r2__unicode_reader;
+
+/* The next number; false at the end of the table. */
+static bool r2__unicode_next(r2__unicode_reader *in, uint32_t *n) {
+    uint32_t digit;
+    if (!in->p || !*in->p) in->p = *in->line++;
+    if (!in->p) return false;
+    *n = 0;
+    do {
+        digit = (uint32_t)(*in->p++ - '0');
+        *n = *n << 5 | (digit & 31);
+    } while (digit & 32);
+    return true;
+}
+
+/* Writes `value` (0: the one that stands in the table) for every code point of a run. */
+static void r2__unicode_fill(r2__unicode_set set, uint8_t value, uint8_t *out, uint32_t size) {
+    r2__unicode_reader in = {r2__unicode_table(set), NULL};
+    uint32_t gap, length, own, at = 0;
+    while (r2__unicode_next(&in, &gap) && r2__unicode_next(&in, &length)) {
+        own = value;
+        if (!value) r2__unicode_next(&in, &own);
+        at += gap;
+        for (; length > 0 && at < size; --length) out[at++] = (uint8_t)own;
+    }
+}
+
+enum { R2__SIGN = 0, R2__LETTER, R2__NUMBER, R2__SPACE, R2__END };
+#define R2__CLASSED 0x32400u /* no letter, number or space at or above */
+
+/* White_Space of Unicode, which is what \s means to Hugging Face's tokenizers. */
+static uint8_t *r2__unicode_classes(r2_ctx *ctx, r2_arena *memory) {
+    static const uint32_t space[][2] = {{9, 13}, {32, 32}, {0x85, 0x85}, {0xA0, 0xA0},
+                                        {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
+                                        {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
+    uint8_t *classes = (uint8_t *)r2_arena_alloc(ctx, memory, R2__CLASSED, 1);
+    if (!classes) return NULL;
+    r2__unicode_fill(R2__LETTERS, R2__LETTER, classes, R2__CLASSED);
+    r2__unicode_fill(R2__NUMBERS, R2__NUMBER, classes, R2__CLASSED);
+    for (size_t i = 0; i < sizeof space / sizeof *space; ++i)
+        for (uint32_t cp = space[i][0]; cp <= space[i][1]; ++cp) classes[cp] = R2__SPACE;
+    return classes;
+}
+
+/* Canonical decompositions, compositions and combining classes. */
+typedef struct r2__nfc_pair {
+    uint32_t whole, first, second; /* second 0: a decomposition into one code point */
+} r2__nfc_pair;
+
+struct r2__nfc {
+    r2__nfc_pair *decompose;    /* (n_decompose) ascending whole         */
+    r2__nfc_pair *compose;      /* (n_compose) ascending (first, second) */
+    int32_t n_decompose, n_compose;
+    uint8_t *combining;         /* (R2__COMBINED) combining class        */
+};
+
+#define R2__COMBINED 0x1F000u /* every combining class above is 0 */
+#define R2__NFC_PAIRS 4096    /* at most; the tables hold about 2100 */
+
+static int r2__nfc_by_whole(const void *a, const void *b) {
+    uint32_t x = ((const r2__nfc_pair *)a)->whole, y = ((const r2__nfc_pair *)b)->whole;
+    return (x > y) - (x < y);
+}
+
+static int r2__nfc_by_parts(const void *a, const void *b) {
+    const r2__nfc_pair *x = (const r2__nfc_pair *)a, *y = (const r2__nfc_pair *)b;
+    if (x->first != y->first) return x->first < y->first ? -1 : 1;
+    return (x->second > y->second) - (x->second < y->second);
+}
+
+static int32_t r2__nfc_read(r2__unicode_set set, r2__nfc_pair *out, int32_t n) {
+    r2__unicode_reader in = {r2__unicode_table(set), NULL};
+    uint32_t step, whole = 0;
+    while (n < R2__NFC_PAIRS && r2__unicode_next(&in, &step)) {
+        whole += step;
+        out[n].whole = whole;
+        r2__unicode_next(&in, &out[n].first);
+        r2__unicode_next(&in, &out[n].second);
+        ++n;
+    }
+    return n;
+}
+
+static struct r2__nfc *r2__nfc_make(r2_ctx *ctx, r2_arena *memory) {
+    struct r2__nfc *nfc = (struct r2__nfc *)r2_arena_alloc(ctx, memory, 1, sizeof *nfc);
+    uint64_t size = sizeof(r2__nfc_pair);
+    if (!nfc) return NULL;
+    nfc->compose = (r2__nfc_pair *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
+    nfc->decompose = (r2__nfc_pair *)r2_arena_alloc(ctx, memory, R2__NFC_PAIRS, size);
+    nfc->combining = (uint8_t *)r2_arena_alloc(ctx, memory, R2__COMBINED, 1);
+    if (!nfc->compose || !nfc->decompose || !nfc->combining) return NULL;
+    nfc->n_compose = r2__nfc_read(R2__COMPOSING, nfc->compose, 0);
+    nfc->n_decompose = r2__nfc_read(R2__COMPOSING, nfc->decompose, 0);
+    nfc->n_decompose = r2__nfc_read(R2__DECOMPOSING, nfc->decompose, nfc->n_decompose);
+    qsort(nfc->compose, (size_t)nfc->n_compose, (size_t)size, r2__nfc_by_parts);
+    qsort(nfc->decompose, (size_t)nfc->n_decompose, (size_t)size, r2__nfc_by_whole);
+    r2__unicode_fill(R2__COMBINING, 0, nfc->combining, R2__COMBINED);
+    return nfc;
+}
+
+static uint8_t r2__combining(const struct r2__nfc *nfc, uint32_t cp) {
+    return cp < R2__COMBINED ? nfc->combining[cp] : 0;
+}
+
+/* Hangul syllables are arithmetic: leading, vowel and trailing consonant (Unicode, section 3.12). */
+enum {
+    R2__HANGUL = 0xAC00, R2__HANGUL_L = 0x1100, R2__HANGUL_V = 0x1161, R2__HANGUL_T = 0x11A7,
+    R2__HANGUL_NL = 19, R2__HANGUL_NV = 21, R2__HANGUL_NT = 28,
+    R2__HANGUL_N = R2__HANGUL_NL * R2__HANGUL_NV * R2__HANGUL_NT
+};
+
+/* Adds the full canonical decomposition of a code point. Its second part never decomposes. */
+static void r2__nfc_decompose(r2_ctx *ctx, const struct r2__nfc *nfc, uint32_t cp, r2_tokens *out) {
+    r2__nfc_pair key = {cp, 0, 0};
+    const r2__nfc_pair *pair;
+    if (cp - R2__HANGUL < R2__HANGUL_N) {
+        uint32_t s = cp - R2__HANGUL, t = s % R2__HANGUL_NT;
+        r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_L + s / (R2__HANGUL_NV * R2__HANGUL_NT)));
+        r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_V + s / R2__HANGUL_NT % R2__HANGUL_NV));
+        if (t) r2_tokens_add(ctx, out, (int32_t)(R2__HANGUL_T + t));
+        return;
+    }
+    pair = (const r2__nfc_pair *)bsearch(&key, nfc->decompose, (size_t)nfc->n_decompose, sizeof key,
+                                         r2__nfc_by_whole);
+    if (pair) r2__nfc_decompose(ctx, nfc, pair->first, out);
+    else r2_tokens_add(ctx, out, (int32_t)cp);
+    if (pair && pair->second) r2_tokens_add(ctx, out, (int32_t)pair->second);
+}
+
+/* The code point that a pair composes to, or 0. */
+static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint32_t second) {
+    r2__nfc_pair key = {0, first, second};
+    const r2__nfc_pair *pair;
+    if (first - R2__HANGUL_L < R2__HANGUL_NL && second - R2__HANGUL_V < R2__HANGUL_NV)
+        return R2__HANGUL + ((first - R2__HANGUL_L) * R2__HANGUL_NV + second - R2__HANGUL_V) *
+                                R2__HANGUL_NT;
+    if (first - R2__HANGUL < R2__HANGUL_N && (first - R2__HANGUL) % R2__HANGUL_NT == 0 &&
+        second - R2__HANGUL_T - 1 < R2__HANGUL_NT - 1)
+        return first + second - R2__HANGUL_T;
+    pair = (const r2__nfc_pair *)bsearch(&key, nfc->compose, (size_t)nfc->n_compose, sizeof key,
+                                         r2__nfc_by_parts);
+    return pair ? pair->whole : 0;
+}
+
+/* Sorts each run of combining marks by class, equal classes in their order: linear for any run. */
+static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps) {
+    r2_tokens run = {NULL, 0, 0, false};
+    for (int64_t begin = 0, end; begin < cps->n && !run.failed; begin = end + 1) {
+        for (end = begin; end < cps->n && r2__combining(nfc, (uint32_t)cps->id[end]); ++end) {}
+        if (end - begin < 2) continue;
+        r2_tokens_clear(&run);
+        for (int c = 1; c < 256; ++c)
+            for (int64_t i = begin; i < end; ++i)
+                if (r2__combining(nfc, (uint32_t)cps->id[i]) == c)
+                    r2_tokens_add(ctx, &run, cps->id[i]);
+        if (!run.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
+    }
+    cps->failed = cps->failed || run.failed;
+    r2_tokens_free(ctx, &run);
+}
+
+/* Joins each mark to the last starter unless a mark of the same or a higher class stands between. */
+static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
+    int64_t starter = -1, out = 0;
+    uint8_t last = 0;
+    for (int64_t i = 0; i < cps->n; ++i) {
+        uint32_t cp = (uint32_t)cps->id[i], whole = 0;
+        uint8_t combining = r2__combining(nfc, cp);
+        if (starter >= 0 && (out == starter + 1 || last < combining))
+            whole = r2__nfc_compose(nfc, (uint32_t)cps->id[starter], cp);
+        if (whole) {
+            cps->id[starter] = (int32_t)whole;
+            continue;
+        }
+        if (combining == 0) starter = out;
+        last = combining;
+        cps->id[out++] = (int32_t)cp;
+    }
+    cps->n = out;
+}
+
+/* Adds normal form C of `text` to `out`. Bytes that are not UTF-8 stay as they are. */
+static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char *text, size_t len,
+                              r2_text *out) {
+    r2_tokens cps = {NULL, 0, 0, false};
+    uint32_t cp, highest = 0;
+    for (size_t at = 0; at < len; at += r2__utf8(text, at, len, &cp))
+        if ((unsigned char)text[at] > highest) highest = (unsigned char)text[at];
+    if (highest < 0xCC) { /* nothing from U+0300 on: it is in normal form */
+        r2_text_add(ctx, out, text, len);
+        return out->failed ? ctx->status : R2_OK;
+    }
+    for (size_t at = 0; at < len;) {
+        at += r2__utf8(text, at, len, &cp);
+        r2__nfc_decompose(ctx, nfc, cp, &cps);
+    }
+    r2__nfc_order(ctx, nfc, &cps);
+    r2__nfc_join(nfc, &cps);
+    for (int64_t i = 0; i < cps.n; ++i) r2__utf8_add(ctx, out, (uint32_t)cps.id[i]);
+    out->failed = out->failed || cps.failed;
+    r2_tokens_free(ctx, &cps);
+    return out->failed ? ctx->status : R2_OK;
+}
+
+/* ---- cutting text into pieces ---- */
+
+/* Class of the character at `at`, its bytes in *size; R2__END (0 bytes) at the end of the text. */
+static int r2__class_at(const r2_bpe *bpe, const char *text, size_t at, size_t len, size_t *size) {
+    uint32_t cp;
+    *size = 0;
+    if (at >= len) return R2__END;
+    *size = 1;
+    if ((unsigned char)text[at] < 0x80) return bpe->char_class[(unsigned char)text[at]];
+    *size = r2__utf8(text, at, len, &cp);
+    return cp < R2__CLASSED ? bpe->char_class[cp] : (int)R2__SIGN;
+}
+
+/* End of the run of class `want` that starts at `at`. */
+static size_t r2__run(const r2_bpe *bpe, const char *text, size_t at, size_t len, int want) {
+    size_t size;
+    while (r2__class_at(bpe, text, at, len, &size) == want) at += size;
+    return at;
+}
+
+/* Bytes of 's 't 're 've 'm 'll 'd at `at`, or 0. With `fold`, any case; that includes the long s. */
+static size_t r2__contraction(const char *text, size_t at, size_t len, bool fold) {
+    static const char *const ends[] = {"s", "t", "re", "ve", "m", "ll", "d"};
+    if (text[at] != '\'') return 0;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; ++i) {
+        size_t n = strlen(ends[i]), k = 0;
+        for (; k < n && at + 1 + k < len; ++k) {
+            char c = text[at + 1 + k];
+            if (fold && c >= 'A' && c <= 'Z') c = (char)(c + 32);
+            if (c != ends[i][k]) break;
+        }
+        if (k == n) return n + 1;
+    }
+    return fold && len - at >= 3 && memcmp(text + at + 1, "\xC5\xBF", 2) == 0 ? 3 : 0;
+}
+
+/* \s+(?!\S)|\s+ : white space before a word leaves its last character to the word. */
+static size_t r2__bpe_cut_space(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
+    size_t size, last = at, end = at;
+    while (r2__class_at(bpe, text, end, len, &size) == R2__SPACE) {
+        last = end;
+        end += size;
+    }
+    return end < len && last > at ? last : end;
+}
+
+/* End of the GPT-2 piece that starts at `at`:
+   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
+static size_t r2__bpe_cut_gpt2(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
+    size_t size, n = r2__contraction(text, at, len, false), from = at + (text[at] == ' ');
+    int class_ = r2__class_at(bpe, text, from, len, &size);
+    if (n) return at + n;
+    if (class_ == R2__SPACE || class_ == R2__END) return r2__bpe_cut_space(bpe, text, at, len);
+    return r2__run(bpe, text, from, len, class_);
+}
+
+/* End of the Qwen2 piece that starts at `at`: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|
+   \p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+static size_t r2__bpe_cut_qwen2(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
+    size_t size, next_size, end, n = r2__contraction(text, at, len, true);
+    int here = r2__class_at(bpe, text, at, len, &size);
+    int next = r2__class_at(bpe, text, at + size, len, &next_size);
+    bool line_end = text[at] == '\r' || text[at] == '\n';
+    if (n) return at + n;
+    if (here == R2__LETTER) return r2__run(bpe, text, at, len, R2__LETTER);
+    if (here == R2__NUMBER) return at + size;
+    if (next == R2__LETTER && !line_end) return r2__run(bpe, text, at + size, len, R2__LETTER);
+    if (here == R2__SIGN || (text[at] == ' ' && next == R2__SIGN)) {
+        end = r2__run(bpe, text, at + (here == R2__SPACE), len, R2__SIGN);
+        while (end < len && (text[end] == '\r' || text[end] == '\n')) ++end;
+        return end;
+    }
+    end = r2__run(bpe, text, at, len, R2__SPACE); /* white space up to its last line end, if any */
+    while (end > at && text[end - 1] != '\r' && text[end - 1] != '\n') --end;
+    return end > at ? end : r2__bpe_cut_space(bpe, text, at, len);
+}
+
+/* End of the piece that starts at `at` < len. */
+static size_t r2__bpe_cut(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
+    size_t size, end = at;
+    if (bpe->rule == R2_BPE_QWEN2) return r2__bpe_cut_qwen2(bpe, text, at, len);
+    if (bpe->rule == R2_BPE_GPT2_DIGITS) {
+        int class_ = r2__class_at(bpe, text, at, len, &size);
+        if (class_ == R2__NUMBER) return at + size;
+        while (class_ != R2__NUMBER && class_ != R2__END) {
+            end += size;
+            class_ = r2__class_at(bpe, text, end, len, &size);
+        }
+        len = end;
+    }
+    return r2__bpe_cut_gpt2(bpe, text, at, len);
+}
+
+/* ---- bytes as letters: how tokenizer.json writes any bytes as text ---- */
+
+/* Printable bytes of Latin-1 stand for themselves, the 68 others for U+0100, U+0101 ... in order. */
+static uint32_t r2__byte_letter(unsigned char byte) {
+    if (byte <= 32) return 256u + byte;
+    if (byte >= 127 && byte <= 160) return 289u + byte - 127;
+    return byte == 173 ? 323 : byte;
+}
+
+static void r2__bytes_to_letters(r2_ctx *ctx, const char *bytes, size_t len, r2_text *out) {
+    for (size_t i = 0; i < len; ++i)
+        r2__utf8_add(ctx, out, r2__byte_letter((unsigned char)bytes[i]));
+}
+
+/* The other way; false when a character stands for no byte. */
+static bool r2__letters_to_bytes(r2_ctx *ctx, const char *text, size_t len, r2_text *out) {
+    uint32_t cp;
+    for (size_t at = 0; at < len;) {
+        char byte;
+        at += r2__utf8(text, at, len, &cp);
+        if (cp > 323) return false;
+        byte = (char)(unsigned char)(cp == 323 ? 173 : cp >= 289 ? cp - 289 + 127 :
+                                     cp >= 256 ? cp - 256 : cp);
+        if (r2__byte_letter((unsigned char)byte) != cp) return false;
+        r2_text_add(ctx, out, &byte, 1);
+    }
+    return true;
+}
+
+/* ---- making a tokenizer from its parts ---- */
+
+/* What training and loading collect. */
+typedef struct r2__bpe_parts {
+    r2_vocab word;     /* by id: pieces in letters, added tokens as they are      */
+    r2_tokens added;   /* by id: 0 piece, 1 added, 2 added control                */
+    r2_tokens merge;   /* three ids a merge: left, right, joined                  */
+} r2__bpe_parts;
+
+static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
+    r2_vocab_free(ctx, &parts->word);
+    r2_tokens_free(ctx, &parts->added);
+    r2_tokens_free(ctx, &parts->merge);
+}
+
+struct r2__bpe_pair {
+    uint64_t key; /* left << 32 | right, UINT64_MAX: a free slot */
+    int32_t rank, joined;
+};
+
+static uint64_t r2__pair_key(int32_t left, int32_t right) {
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
+
+static uint64_t r2__pair_hash(uint64_t key) {
+    key *= 0x9E3779B97F4A7C15u;
+    return key ^ key >> 32;
+}
+
+/* The slot of a pair, or the free one where it belongs. At least half of the slots are free. */
+static struct r2__bpe_pair *r2__bpe_find(const r2_bpe *bpe, uint64_t key) {
+    uint64_t mask = (uint64_t)bpe->n_pair_slots - 1, s = r2__pair_hash(key) & mask;
+    while (bpe->pair[s].key != key && bpe->pair[s].key != UINT64_MAX) s = (s + 1) & mask;
+    return &bpe->pair[s];
+}
+
+static r2_status r2__bpe_hash_merges(r2_ctx *ctx, r2_bpe *bpe) {
+    int32_t n = 64;
+    while (n / 2 < bpe->n_merges) n *= 2;
+    bpe->n_pair_slots = n;
+    bpe->pair = (struct r2__bpe_pair *)r2_arena_alloc(ctx, &bpe->memory, (uint64_t)n,
+                                                      sizeof *bpe->pair);
+    if (!bpe->pair) return ctx->status;
+    for (int32_t i = 0; i < n; ++i) bpe->pair[i].key = UINT64_MAX;
+    for (int32_t i = 0; i < bpe->n_merges; ++i) {
+        const int32_t *merge = bpe->merge + 3 * (int64_t)i;
+        uint64_t key = r2__pair_key(merge[0], merge[1]);
+        struct r2__bpe_pair *pair = r2__bpe_find(bpe, key);
+        if (pair->key == key) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
+        pair->key = key;
+        pair->rank = i;
+        pair->joined = merge[2];
+    }
+    return R2_OK;
+}
+
+/* Lays the bytes of all tokens end to end and notes which tokens are single bytes. */
+static r2_status r2__bpe_lay_bytes(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *parts) {
+    r2_text bytes = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    for (int i = 0; i < 256; ++i) bpe->byte_token[i] = -1;
+    for (int32_t t = 0; !status && t < bpe->n_tokens; ++t) {
+        const char *word = parts->word.word[t];
+        bpe->begin[t] = (int64_t)bytes.len;
+        if (bpe->added[t]) r2_text_add(ctx, &bytes, word, strlen(word));
+        else if (!r2__letters_to_bytes(ctx, word, strlen(word), &bytes))
+            status = r2_fail(ctx, R2_FORMAT, "token %d '%.60s' does not stand for bytes", (int)t, word);
+        else if (!bytes.failed && (int64_t)bytes.len == bpe->begin[t] + 1)
+            bpe->byte_token[(unsigned char)bytes.data[bpe->begin[t]]] = t;
+    }
+    if (!status && bytes.failed) status = ctx->status;
+    bpe->begin[bpe->n_tokens] = (int64_t)bytes.len;
+    if (!status) {
+        bpe->bytes = (char *)r2_arena_alloc(ctx, &bpe->memory, bytes.len + 1, 1);
+        if (!bpe->bytes) status = ctx->status;
+        else if (bytes.len) memcpy(bpe->bytes, bytes.data, bytes.len);
+    }
+    r2_text_free(ctx, &bytes);
+    return status;
+}
+
+/* Tables that depend on the rule alone: enough to cut text. */
+static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool nfc) {
+    memset(bpe, 0, sizeof *bpe);
+    bpe->rule = rule;
+    bpe->nfc = nfc;
+    bpe->char_class = r2__unicode_classes(ctx, &bpe->memory);
+    if (nfc && bpe->char_class) bpe->normal = r2__nfc_make(ctx, &bpe->memory);
+    if (!bpe->char_class || (nfc && !bpe->normal)) {
+        r2_bpe_free(ctx, bpe);
+        return ctx->status;
+    }
+    return R2_OK;
+}
+
+/* Fills what r2__bpe_begin began; on failure the caller frees. */
+static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *parts) {
+    uint64_t n = (uint64_t)parts->word.n_words, n_merges = (uint64_t)parts->merge.n / 3;
+    if (parts->merge.failed || parts->added.failed) return ctx->status;
+    if (n_merges > 1 << 28) return r2_fail(ctx, R2_FORMAT, "too many merges");
+    bpe->n_tokens = (int32_t)n;
+    bpe->n_merges = (int32_t)n_merges;
+    bpe->begin = (int64_t *)r2_arena_alloc(ctx, &bpe->memory, n + 1, sizeof *bpe->begin);
+    bpe->added = (uint8_t *)r2_arena_alloc(ctx, &bpe->memory, n, 1);
+    bpe->added_id = (int32_t *)r2_arena_alloc(ctx, &bpe->memory, n, sizeof *bpe->added_id);
+    bpe->merge = (int32_t *)r2_arena_alloc(ctx, &bpe->memory, n_merges, 3 * sizeof *bpe->merge);
+    if (!bpe->begin || !bpe->added || !bpe->added_id || !bpe->merge) return ctx->status;
+    if (n_merges) memcpy(bpe->merge, parts->merge.id, (size_t)parts->merge.n * sizeof *bpe->merge);
+    for (int32_t t = 0; t < bpe->n_tokens; ++t) {
+        bpe->added[t] = (uint8_t)parts->added.id[t];
+        if (bpe->added[t]) bpe->added_id[bpe->n_added++] = t;
+    }
+    if (r2__bpe_lay_bytes(ctx, bpe, parts)) return ctx->status;
+    return r2__bpe_hash_merges(ctx, bpe);
+}
+
+void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe) {
+    r2_arena_free(ctx, &bpe->memory);
+    memset(bpe, 0, sizeof *bpe);
+}
+
+/* ---- a heap, for merging and for training ---- */
+
+typedef struct r2__heap_item {
+    uint64_t first, second; /* the smallest (first, second) comes out */
+} r2__heap_item;
+
+typedef struct r2__heap {
+    r2__heap_item *item;
+    int64_t n, cap;
+} r2__heap;
+
+static bool r2__heap_less(r2__heap_item a, r2__heap_item b) {
+    return a.first != b.first ? a.first < b.first : a.second < b.second;
+}
+
+static bool r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
+    r2__heap_item item = {first, second};
+    r2__heap_item *grown =
+        (r2__heap_item *)r2__grow(ctx, heap->item, heap->n, &heap->cap, sizeof item);
+    int64_t i = heap->n;
+    if (!grown) return false;
+    heap->item = grown;
+    for (heap->n++; i > 0 && r2__heap_less(item, grown[(i - 1) / 2]); i = (i - 1) / 2)
+        grown[i] = grown[(i - 1) / 2];
+    grown[i] = item;
+    return true;
+}
+
+/* Takes out the smallest item of a heap that is not empty. */
+static r2__heap_item r2__heap_pop(r2__heap *heap) {
+    r2__heap_item top = heap->item[0], item = heap->item[--heap->n];
+    int64_t i = 0;
+    for (int64_t child = 1; child < heap->n; child = 2 * i + 1) {
+        if (child + 1 < heap->n && r2__heap_less(heap->item[child + 1], heap->item[child])) ++child;
+        if (!r2__heap_less(heap->item[child], item)) break;
+        heap->item[i] = heap->item[child];
+        i = child;
+    }
+    heap->item[i] = item;
+    return top;
+}
+
+/* ---- encoding ---- */
+
+/* A piece while it is merged: a doubly linked list of tokens laid over its bytes. */
+typedef struct r2__piece {
+    int32_t id, joined; /* joined: what this token and its right neighbour merge to          */
+    int32_t prev, next; /* -1 at the ends                                                    */
+    int32_t rank;       /* of that merge; -1: there is none, or the token is merged away     */
+} r2__piece;
+
+typedef struct r2__merger {
+    r2__piece *piece;
+    int64_t cap;
+    r2__heap heap; /* (rank, position): the leftmost of the earliest learned merges first */
+} r2__merger;
+
+/* Looks up the merge of the token at `i` with its right neighbour. */
+static bool r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+    r2__piece *p = &m->piece[i];
+    const struct r2__bpe_pair *pair;
+    p->rank = -1;
+    if (p->next < 0) return true;
+    pair = r2__bpe_find(bpe, r2__pair_key(p->id, m->piece[p->next].id));
+    if (pair->key == UINT64_MAX) return true;
+    p->rank = pair->rank;
+    p->joined = pair->joined;
+    return r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
+}
+
+/* Joins the token at `i` and its right neighbour. Heap entries of both pairs they were part of are
+   left behind; they are known by a rank that no longer fits. */
+static bool r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+    r2__piece *p = &m->piece[i];
+    m->piece[p->next].rank = -1;
+    p->id = p->joined;
+    p->next = m->piece[p->next].next;
+    if (p->next >= 0) m->piece[p->next].prev = i;
+    return r2__merge_offer(ctx, bpe, m, i) &&
+           (p->prev < 0 || r2__merge_offer(ctx, bpe, m, p->prev));
+}
+
+/* Adds the tokens of one piece of text, 0 < len. */
+static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, const char *text,
+                                 size_t len, r2_tokens *out) {
+    int32_t n = (int32_t)len;
+    if (len > INT32_MAX - 1) return r2_fail(ctx, R2_ARGUMENT, "a piece of text is too long");
+    if (n > m->cap) {
+        r2__piece *grown = (r2__piece *)r2_resize(ctx, m->piece, len * 2, sizeof *grown);
+        if (!grown) return ctx->status;
+        m->piece = grown;
+        m->cap = 2 * (int64_t)n;
+    }
+    for (int32_t i = 0; i < n; ++i) {
+        m->piece[i].id = bpe->byte_token[(unsigned char)text[i]];
+        m->piece[i].prev = i - 1;
+        m->piece[i].next = i + 1 < n ? i + 1 : -1;
+        if (m->piece[i].id < 0)
+            return r2_fail(ctx, R2_FORMAT, "the tokenizer has no token for byte %d",
+                           (unsigned char)text[i]);
+    }
+    m->heap.n = 0;
+    for (int32_t i = 0; i < n; ++i)
+        if (!r2__merge_offer(ctx, bpe, m, i)) return ctx->status;
+    while (m->heap.n > 0) {
+        r2__heap_item top = r2__heap_pop(&m->heap);
+        int32_t i = (int32_t)top.second;
+        if (m->piece[i].rank != (int32_t)top.first) continue;
+        if (!r2__merge_join(ctx, bpe, m, i)) return ctx->status;
+    }
+    for (int32_t i = 0; i >= 0; i = m->piece[i].next) r2_tokens_add(ctx, out, m->piece[i].id);
+    return out->failed ? ctx->status : R2_OK;
+}
+
+/* Adds the tokens of text that holds no added token. */
+static r2_status r2__bpe_encode_plain(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m,
+                                      const char *text, size_t len, r2_tokens *out) {
+    r2_text normal = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    if (bpe->nfc && len > 0) {
+        status = r2__nfc_text(ctx, bpe->normal, text, len, &normal);
+        text = normal.data;
+        len = normal.len;
+    }
+    for (size_t at = 0, end; !status && at < len; at = end) {
+        end = r2__bpe_cut(bpe, text, at, len);
+        status = r2__merge_piece(ctx, bpe, m, text + at, end - at, out);
+    }
+    r2_text_free(ctx, &normal);
+    return status;
+}
+
+/* The longest added token that starts at text[0], or -1. */
+static int32_t r2__bpe_added_at(const r2_bpe *bpe, const char *text, size_t len) {
+    int32_t best = -1;
+    int64_t best_len = 0;
+    for (int32_t i = 0; i < bpe->n_added; ++i) {
+        int32_t t = bpe->added_id[i];
+        int64_t n = bpe->begin[t + 1] - bpe->begin[t];
+        if (n > best_len && n <= (int64_t)len &&
+            memcmp(text, bpe->bytes + bpe->begin[t], (size_t)n) == 0) {
+            best = t;
+            best_len = n;
+        }
+    }
+    return best;
+}
+
+/* First added token from `at` on: its place, or len; its id in *id. */
+static size_t r2__bpe_next_added(const r2_bpe *bpe, const char *text, size_t at, size_t len,
+                                 int32_t *id) {
+    bool starts[256] = {false};
+    for (int32_t i = 0; i < bpe->n_added; ++i)
+        starts[(unsigned char)bpe->bytes[bpe->begin[bpe->added_id[i]]]] = true;
+    *id = -1;
+    for (; at < len; ++at) {
+        if (starts[(unsigned char)text[at]]) *id = r2__bpe_added_at(bpe, text + at, len - at);
+        if (*id >= 0) break;
+    }
+    return at;
+}
+
+r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
+                        r2_tokens *out) {
+    r2__merger m;
+    r2_status status = R2_OK;
+    memset(&m, 0, sizeof m);
+    for (size_t at = 0; !status && at < len;) {
+        int32_t id = -1;
+        size_t end = added ? r2__bpe_next_added(bpe, text, at, len, &id) : len;
+        status = r2__bpe_encode_plain(ctx, bpe, &m, text + at, end - at, out);
+        at = end;
+        if (!status && id >= 0) {
+            r2_tokens_add(ctx, out, id);
+            at += (size_t)(bpe->begin[id + 1] - bpe->begin[id]);
+        }
+    }
+    r2_release(ctx, m.piece);
+    r2_release(ctx, m.heap.item);
+    return status ? status : out->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64_t n, bool control,
+                        r2_text *out) {
+    for (int64_t i = 0; i < n; ++i)
+        if (id[i] < 0 || id[i] >= bpe->n_tokens)
+            return r2_fail(ctx, R2_ARGUMENT, "tokenizer: id %d is not below %d", (int)id[i],
+                           (int)bpe->n_tokens);
+    for (int64_t i = 0; i < n; ++i) {
+        int32_t t = id[i];
+        if (bpe->added[t] == 2 && !control) continue;
+        r2_text_add(ctx, out, bpe->bytes + bpe->begin[t],
+                    (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+int32_t r2_bpe_added(const r2_bpe *bpe, const char *text) {
+    size_t len = strlen(text);
+    int32_t id = r2__bpe_added_at(bpe, text, len);
+    return id >= 0 && bpe->begin[id + 1] - bpe->begin[id] == (int64_t)len ? id : -1;
+}
+
+r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message, int32_t n_messages,
+                      bool answer, r2_tokens *out) {
+    int32_t start = r2_bpe_added(bpe, "<|im_start|>"), end = r2_bpe_added(bpe, "<|im_end|>");
+    const char *assistant = "assistant\n";
+    r2_text turn = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    if (start < 0 || end < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "the tokenizer has no <|im_start|> and <|im_end|>");
+    for (int32_t i = 0; !status && i < n_messages; ++i) {
+        r2_text_clear(&turn);
+        r2_text_addf(ctx, &turn, "%s\n%s", message[i].role, message[i].content);
+        r2_tokens_add(ctx, out, start);
+        status = turn.failed ? ctx->status
+                             : r2_bpe_encode(ctx, bpe, turn.data, turn.len, false, out);
+        r2_tokens_add(ctx, out, end);
+        if (!status) status = r2_bpe_encode(ctx, bpe, "\n", 1, false, out);
+    }
+    if (!status && answer) {
+        r2_tokens_add(ctx, out, start);
+        status = r2_bpe_encode(ctx, bpe, assistant, strlen(assistant), false, out);
+    }
+    r2_text_free(ctx, &turn);
+    return status ? status : out->failed ? ctx->status : R2_OK;
+}
+
+/* ---- training ---- */
+
+/* A pair of neighbours: how often it stands in the text, and which words may hold it. */
+typedef struct r2__pair_stat {
+    uint64_t key;
+    int64_t count, heaped; /* heaped: the count it last went on the heap with          */
+    int32_t places;        /* first of its list in place_word / place_next, -1: no more */
+} r2__pair_stat;
+
+/* The text as distinct pieces with their counts. A merge shortens a word's row in place.
+
+       symbol  | t h e | c a t s |      word w: symbol[word_begin[w]] .. + word_len[w]  */
+typedef struct r2__trainer {
+    r2_vocab piece;               /* the distinct pieces, in letters                   */
+    r2_tokens word_len, symbol;
+    int64_t *count, *word_begin;  /* (n_words)                                         */
+    int64_t count_cap, n_pairs, pair_cap, n_slots;
+    r2__pair_stat *pair;          /* (n_pairs)                                         */
+    int32_t *slot;                /* (n_slots) hash table key -> pair + 1, 0: free     */
+    r2_tokens place_word, place_next, changed;
+    r2__heap heap; /* (-count, key): no live pair is missing, outdated counts are too high */
+} r2__trainer;
+
+static void r2__trainer_free(r2_ctx *ctx, r2__trainer *t) {
+    r2_vocab_free(ctx, &t->piece);
+    r2_tokens_free(ctx, &t->word_len);
+    r2_tokens_free(ctx, &t->symbol);
+    r2_tokens_free(ctx, &t->place_word);
+    r2_tokens_free(ctx, &t->place_next);
+    r2_tokens_free(ctx, &t->changed);
+    r2_release(ctx, t->count);
+    r2_release(ctx, t->word_begin);
+    r2_release(ctx, t->pair);
+    r2_release(ctx, t->slot);
+    r2_release(ctx, t->heap.item);
+}
+
+/* Counts one piece of the text; `letters` is scratch. */
+static r2_status r2__train_piece(r2_ctx *ctx, r2__trainer *t, const char *text, size_t len,
+                                 r2_text *letters) {
+    int32_t known = t->piece.n_words, id = 0;
+    int64_t *grown = (int64_t *)r2__grow(ctx, t->count, known, &t->count_cap, sizeof *grown);
+    if (!grown) return ctx->status;
+    t->count = grown;
+    r2_text_clear(letters);
+    r2__bytes_to_letters(ctx, text, len, letters);
+    if (letters->failed || r2_vocab_add(ctx, &t->piece, letters->data, &id)) return ctx->status;
+    t->count[id] = id == known ? 1 : t->count[id] + 1;
+    return R2_OK;
+}
+
+static r2_status r2__train_count(r2_ctx *ctx, const r2_bpe *bpe, r2__trainer *t, const char *text,
+                                 size_t len) {
+    r2_text letters = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    for (size_t at = 0, end; !status && at < len; at = end) {
+        end = r2__bpe_cut(bpe, text, at, len);
+        status = r2__train_piece(ctx, t, text + at, end - at, &letters);
+        if (!status && at >> 20 != end >> 20)
+            status = r2_progress(ctx, "bytes of text read", (int64_t)end, (int64_t)len);
+    }
+    r2_text_free(ctx, &letters);
+    return status;
+}
+
+static int64_t r2__stat_slot(const r2__trainer *t, uint64_t key) {
+    int64_t mask = t->n_slots - 1, s = (int64_t)(r2__pair_hash(key) & (uint64_t)mask);
+    while (t->slot[s] && t->pair[t->slot[s] - 1].key != key) s = (s + 1) & mask;
+    return s;
+}
+
+/* The statistics of a pair, made when it is new; NULL without memory. */
+static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
+    r2__pair_stat *pair;
+    int64_t s;
+    if (t->n_pairs >= t->n_slots / 2) {
+        int64_t n_slots = t->n_slots ? 2 * t->n_slots : 1 << 16;
+        int32_t *slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
+        if (!slot) return NULL;
+        r2_release(ctx, t->slot);
+        t->slot = slot;
+        t->n_slots = n_slots;
+        for (int64_t i = 0; i < t->n_pairs; ++i)
+            slot[r2__stat_slot(t, t->pair[i].key)] = (int32_t)(i + 1);
+    }
+    s = r2__stat_slot(t, key);
+    if (t->slot[s]) return &t->pair[t->slot[s] - 1];
+    pair = (r2__pair_stat *)r2__grow(ctx, t->pair, t->n_pairs, &t->pair_cap, sizeof *pair);
+    if (!pair) return NULL;
+    t->pair = pair;
+    pair += t->n_pairs++;
+    t->slot[s] = (int32_t)t->n_pairs;
+    pair->key = key;
+    pair->count = pair->heaped = 0;
+    pair->places = -1;
+    return pair;
+}
+
+/* Adds `sign` x the count of word w to every pair of neighbours in it. Words are noted as places of
+   the pairs that hold token `fresh`; the others have them already. fresh -1: of all pairs. */
+static r2_status r2__train_tally(r2_ctx *ctx, r2__trainer *t, int32_t w, int sign, int32_t fresh) {
+    const int32_t *symbol = t->symbol.id + t->word_begin[w];
+    for (int32_t k = 0; k + 1 < t->word_len.id[w]; ++k) {
+        r2__pair_stat *pair = r2__stat(ctx, t, r2__pair_key(symbol[k], symbol[k + 1]));
+        if (!pair) return ctx->status;
+        pair->count += sign * t->count[w];
+        if (sign < 0) continue;
+        r2_tokens_add(ctx, &t->changed, (int32_t)(pair - t->pair));
+        if (fresh >= 0 && symbol[k] != fresh && symbol[k + 1] != fresh) continue;
+        if (t->place_word.n >= INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "text is too long");
+        r2_tokens_add(ctx, &t->place_word, w);
+        r2_tokens_add(ctx, &t->place_next, pair->places);
+        pair->places = (int32_t)t->place_word.n - 1;
+    }
+    return t->place_word.failed || t->place_next.failed || t->changed.failed ? ctx->status : R2_OK;
+}
+
+/* Puts the pairs whose count rose on the heap. */
+static r2_status r2__train_heap(r2_ctx *ctx, r2__trainer *t) {
+    for (int64_t i = 0; i < t->changed.n; ++i) {
+        r2__pair_stat *pair = &t->pair[t->changed.id[i]];
+        if (pair->count <= pair->heaped) continue;
+        pair->heaped = pair->count;
+        if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
+            return ctx->status;
+    }
+    r2_tokens_clear(&t->changed);
+    return R2_OK;
+}
+
+/* Lays the words out as tokens of single bytes and counts all pairs. */
+static r2_status r2__train_begin(r2_ctx *ctx, const int32_t byte_token[256], r2__trainer *t) {
+    r2_text bytes = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    t->word_begin = (int64_t *)r2_alloc(ctx, (uint64_t)t->piece.n_words, sizeof *t->word_begin);
+    if (!t->word_begin) return ctx->status;
+    for (int32_t w = 0; !status && w < t->piece.n_words; ++w) {
+        const char *letters = t->piece.word[w];
+        r2_text_clear(&bytes);
+        r2__letters_to_bytes(ctx, letters, strlen(letters), &bytes);
+        t->word_begin[w] = t->symbol.n;
+        for (size_t k = 0; k < bytes.len; ++k)
+            r2_tokens_add(ctx, &t->symbol, byte_token[(unsigned char)bytes.data[k]]);
+        r2_tokens_add(ctx, &t->word_len, (int32_t)bytes.len);
+        status = bytes.failed || t->symbol.failed || t->word_len.failed
+                     ? ctx->status
+                     : r2__train_tally(ctx, t, w, 1, -1);
+    }
+    r2_text_free(ctx, &bytes);
+    return status ? status : r2__train_heap(ctx, t);
+}
+
+/* Replaces the pair by `joined` in word w, from the left. */
+static r2_status r2__train_word(r2_ctx *ctx, r2__trainer *t, int32_t w, uint64_t key,
+                                int32_t joined) {
+    int32_t *symbol = t->symbol.id + t->word_begin[w], *n = &t->word_len.id[w], out = 0, k = 0;
+    while (k + 1 < *n && r2__pair_key(symbol[k], symbol[k + 1]) != key) ++k;
+    if (k + 1 >= *n) return R2_OK; /* an earlier merge took the pair apart */
+    if (r2__train_tally(ctx, t, w, -1, -1)) return ctx->status;
+    for (k = 0; k < *n; ++k) {
+        bool here = k + 1 < *n && r2__pair_key(symbol[k], symbol[k + 1]) == key;
+        symbol[out++] = here ? joined : symbol[k];
+        k += here;
+    }
+    *n = out;
+    return r2__train_tally(ctx, t, w, 1, joined);
+}
+
+/* Adds one merge to the parts and to all words that hold it. */
+static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *parts, uint64_t key) {
+    int32_t left = (int32_t)(key >> 32), right = (int32_t)(uint32_t)key, joined = 0;
+    r2_text letters = {NULL, 0, 0, false};
+    r2_status status;
+    r2_text_addf(ctx, &letters, "%s%s", parts->word.word[left], parts->word.word[right]);
+    status = letters.failed ? ctx->status
+                            : r2_vocab_add(ctx, &parts->word, letters.data, &joined);
+    r2_text_free(ctx, &letters);
+    if (status) return status;
+    r2_tokens_add(ctx, &parts->merge, left);
+    r2_tokens_add(ctx, &parts->merge, right);
+    r2_tokens_add(ctx, &parts->merge, joined);
+    for (int32_t place = r2__stat(ctx, t, key)->places; !status && place >= 0;
+         place = t->place_next.id[place])
+        status = r2__train_word(ctx, t, t->place_word.id[place], key, joined);
+    return status ? status : r2__train_heap(ctx, t);
+}
+
+/* Merges the most frequent pair until there are `n_tokens` or no pair is frequent enough. */
+static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_config *config,
+                                  int32_t n_tokens, r2__bpe_parts *parts) {
+    r2_status status = R2_OK;
+    while (!status && parts->word.n_words < n_tokens && t->heap.n > 0) {
+        r2__heap_item top = r2__heap_pop(&t->heap);
+        r2__pair_stat *pair = r2__stat(ctx, t, top.second);
+        if (pair->count < config->min_count || pair->count < 1) {
+            pair->heaped = 0;
+        } else if (UINT64_MAX - top.first != (uint64_t)pair->count) {
+            pair->heaped = pair->count; /* an outdated count: back to where it belongs */
+            if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
+                status = ctx->status;
+        } else {
+            status = r2__train_merge(ctx, t, parts, pair->key);
+            if (!status)
+                status = r2_progress(ctx, "tokens learned", parts->word.n_words, n_tokens);
+        }
+    }
+    return status;
+}
+
+/* The 256 bytes, in the order of their letters. */
+static r2_status r2__train_bytes(r2_ctx *ctx, r2__bpe_parts *parts, int32_t byte_token[256]) {
+    r2_text letter = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    for (uint32_t cp = 0; !status && cp < 324; ++cp)
+        for (int byte = 0; byte < 256; ++byte) {
+            if (r2__byte_letter((unsigned char)byte) != cp) continue;
+            r2_text_clear(&letter);
+            r2__utf8_add(ctx, &letter, cp);
+            status = letter.failed
+                         ? ctx->status
+                         : r2_vocab_add(ctx, &parts->word, letter.data, &byte_token[byte]);
+        }
+    r2_text_free(ctx, &letter);
+    return status;
+}
+
+static r2_status r2__train_controls(r2_ctx *ctx, const r2_bpe_config *config,
+                                    r2__bpe_parts *parts) {
+    int32_t n_pieces = parts->word.n_words;
+    for (int32_t i = 0; i < config->n_control; ++i) {
+        const char *word = config->control[i];
+        size_t len = strlen(word);
+        if (len == 0 || r2_vocab_find(&parts->word, word, len) >= 0)
+            return r2_fail(ctx, R2_ARGUMENT, "control token '%s' is empty or a token already", word);
+        if (r2__vocab_append(ctx, &parts->word, word, len)) return ctx->status;
+    }
+    for (int32_t i = 0; i < parts->word.n_words; ++i)
+        r2_tokens_add(ctx, &parts->added, i < n_pieces ? 0 : 2);
+    return parts->added.failed ? ctx->status : R2_OK;
+}
+
+r2_bpe_config r2_bpe_config_default(void) {
+    static const char *const control[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+    r2_bpe_config config;
+    memset(&config, 0, sizeof config);
+    config.rule = R2_BPE_QWEN2;
+    config.n_tokens = 4096;
+    config.min_count = 2;
+    config.control = control;
+    config.n_control = 3;
+    return config;
+}
+
+r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
+                       size_t len) {
+    r2_text normal = {NULL, 0, 0, false};
+    r2__bpe_parts parts;
+    r2__trainer t;
+    int32_t byte_token[256];
+    r2_status status;
+    if (config->n_control < 0 || config->n_tokens < 256 + config->n_control)
+        return r2_fail(ctx, R2_ARGUMENT, "tokenizer: %d ids do not hold 256 bytes and %d controls",
+                       (int)config->n_tokens, (int)config->n_control);
+    if (r2__bpe_begin(ctx, bpe, config->rule, config->nfc)) return ctx->status;
+    memset(&parts, 0, sizeof parts);
+    memset(&t, 0, sizeof t);
+    status = r2__train_bytes(ctx, &parts, byte_token);
+    if (!status && config->nfc) {
+        status = r2__nfc_text(ctx, bpe->normal, text, len, &normal);
+        text = normal.data;
+        len = normal.len;
+    }
+    if (!status) status = r2__train_count(ctx, bpe, &t, text, len);
+    if (!status) status = r2__train_begin(ctx, byte_token, &t);
+    if (!status)
+        status = r2__train_merges(ctx, &t, config, config->n_tokens - config->n_control, &parts);
+    if (!status) status = r2__train_controls(ctx, config, &parts);
+    if (!status) status = r2__bpe_finish(ctx, bpe, &parts);
+    r2_text_free(ctx, &normal);
+    r2__trainer_free(ctx, &t);
+    r2__bpe_parts_free(ctx, &parts);
+    if (status) r2_bpe_free(ctx, bpe);
+    return status;
+}
+
+/* ---- tokenizer.json ---- */
+
+#define R2__QWEN2_REGEX                                                                            \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+"      \
+    "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+static void r2__bpe_save_added(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
+    for (int32_t i = 0; i < bpe->n_added; ++i) {
+        int32_t t = bpe->added_id[i];
+        r2_text_addf(ctx, out, "%s\n    {\"id\": %d, \"content\": ", i ? "," : "", (int)t);
+        r2__text_json(ctx, out, bpe->bytes + bpe->begin[t],
+                      (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
+        r2_text_addf(ctx, out, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+                     "\"normalized\": false, \"special\": %s}",
+                     bpe->added[t] == 2 ? "true" : "false");
+    }
+}
+
+static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
+    const char *bytes = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                        "\"trim_offsets\": false, \"use_regex\": ";
+    if (bpe->rule == R2_BPE_GPT2) {
+        r2_text_addf(ctx, out, "%strue}", bytes);
+        return;
+    }
+    r2_text_addf(ctx, out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    ");
+    if (bpe->rule == R2_BPE_QWEN2) {
+        r2_text_addf(ctx, out, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+        r2__text_json(ctx, out, R2__QWEN2_REGEX, strlen(R2__QWEN2_REGEX));
+        r2_text_addf(ctx, out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    "
+                     "%sfalse}]}", bytes);
+    } else {
+        r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    %strue}]}",
+                     bytes);
+    }
+}
+
+/* Adds a token as a JSON string of letters. */
+static void r2__bpe_save_letters(r2_ctx *ctx, const r2_bpe *bpe, int32_t t, r2_text *letters) {
+    r2__bytes_to_letters(ctx, bpe->bytes + bpe->begin[t],
+                         (size_t)(bpe->begin[t + 1] - bpe->begin[t]), letters);
+}
+
+static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
+    r2_text word = {NULL, 0, 0, false};
+    const char *comma = "";
+    r2_text_addf(ctx, out, "{\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, "
+                 "\"continuing_subword_prefix\": \"\", \"end_of_word_suffix\": \"\", "
+                 "\"fuse_unk\": false, \"byte_fallback\": false, \"ignore_merges\": false,\n"
+                 "    \"vocab\": {");
+    for (int32_t t = 0; t < bpe->n_tokens; ++t) {
+        if (bpe->added[t]) continue;
+        r2_text_clear(&word);
+        r2__bpe_save_letters(ctx, bpe, t, &word);
+        r2_text_addf(ctx, out, "%s\n      ", comma);
+        r2__text_json(ctx, out, word.data, word.len);
+        r2_text_addf(ctx, out, ": %d", (int)t);
+        comma = ",";
+    }
+    r2_text_addf(ctx, out, "},\n    \"merges\": [");
+    for (int32_t i = 0; i < bpe->n_merges; ++i) {
+        r2_text_clear(&word);
+        r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i], &word);
+        r2_text_add(ctx, &word, " ", 1);
+        r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
+        r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
+        r2__text_json(ctx, out, word.data, word.len);
+    }
+    r2_text_addf(ctx, out, "]}");
+    out->failed = out->failed || word.failed;
+    r2_text_free(ctx, &word);
+}
+
+r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
+    r2_text out = {NULL, 0, 0, false};
+    r2_status status;
+    r2_text_addf(ctx, &out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
+                 "  \"padding\": null,\n  \"added_tokens\": [");
+    r2__bpe_save_added(ctx, bpe, &out);
+    r2_text_addf(ctx, &out, "],\n  \"normalizer\": %s,\n  \"pre_tokenizer\": ",
+                 bpe->nfc ? "{\"type\": \"NFC\"}" : "null");
+    r2__bpe_save_rule(ctx, bpe, &out);
+    r2_text_addf(ctx, &out, ",\n  \"post_processor\": null,\n  \"decoder\": {\"type\": "
+                 "\"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": false, "
+                 "\"use_regex\": false},\n  \"model\": ");
+    r2__bpe_save_model(ctx, bpe, &out);
+    r2_text_addf(ctx, &out, "\n}\n");
+    status = out.failed ? ctx->status : r2_write_file(ctx, path, out.data, out.len);
+    r2_text_free(ctx, &out);
+    return status;
+}
+
+static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
+    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    return found && strcmp(found, value) == 0;
+}
+
+static bool r2__json_true(const cJSON *object, const char *key) {
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+}
+
+/* An integer in [0, limit), or -1. */
+static int32_t r2__json_id(const cJSON *value, int64_t limit) {
+    double x = cJSON_IsNumber(value) ? value->valuedouble : -1;
+    return x >= 0 && x < (double)limit && x == floor(x) ? (int32_t)x : -1;
+}
+
+/* Tells which of the rules a pre-tokenizer is; false: none. */
+static bool r2__bpe_load_rule(const cJSON *pre, r2_bpe_rule *rule) {
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(pre, "pretokenizers");
+    const cJSON *first = list ? list->child : NULL, *last = first ? first->next : pre;
+    const cJSON *regex = cJSON_GetObjectItemCaseSensitive(last, "use_regex");
+    bool own_regex = !cJSON_IsFalse(regex);
+    if (!last || (first && last->next) || !r2__json_is(last, "type", "ByteLevel") ||
+        r2__json_true(last, "add_prefix_space"))
+        return false;
+    *rule = R2_BPE_GPT2;
+    if (!first) return own_regex;
+    *rule = R2_BPE_GPT2_DIGITS;
+    if (r2__json_is(first, "type", "Digits"))
+        return own_regex && r2__json_true(first, "individual_digits");
+    *rule = R2_BPE_QWEN2;
+    return !own_regex && r2__json_is(first, "type", "Split") && !r2__json_true(first, "invert") &&
+           r2__json_is(first, "behavior", "Isolated") &&
+           r2__json_is(cJSON_GetObjectItemCaseSensitive(first, "pattern"), "Regex", R2__QWEN2_REGEX);
+}
+
+/* The normaliser: null, NFC, or a sequence that holds only NFC. */
+static bool r2__bpe_load_nfc(const cJSON *normalizer, bool *nfc) {
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(normalizer, "normalizers");
+    if (list && cJSON_GetArraySize(list) == 1) normalizer = list->child;
+    *nfc = r2__json_is(normalizer, "type", "NFC");
+    return *nfc || !normalizer || cJSON_IsNull(normalizer);
+}
+
+/* Strings by id: first the added tokens, then the vocabulary. Every id below *n is taken once. */
+typedef struct r2__bpe_ids {
+    const char **word; /* (cap) */
+    uint8_t *added;    /* (cap) */
+    int64_t cap, n;
+} r2__bpe_ids;
+
+static r2_status r2__bpe_load_added(r2_ctx *ctx, const cJSON *list, r2__bpe_ids *ids) {
+    const cJSON *token = list ? list->child : NULL;
+    for (; token; token = token->next) {
+        int32_t id = r2__json_id(cJSON_GetObjectItemCaseSensitive(token, "id"), ids->cap);
+        const char *text =
+            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(token, "content"));
+        if (id < 0 || !text || !*text || ids->word[id])
+            return r2_fail(ctx, R2_FORMAT, "an added token has no id of its own or no content");
+        if (r2__json_true(token, "lstrip") || r2__json_true(token, "rstrip") ||
+            r2__json_true(token, "single_word"))
+            return r2_fail(ctx, R2_FORMAT, "added token '%.60s' strips or is a single word: not "
+                           "supported", text);
+        ids->word[id] = text;
+        ids->added[id] = r2__json_true(token, "special") ? 2 : 1;
+        if (id >= ids->n) ids->n = id + 1;
+    }
+    return R2_OK;
+}
+
+static r2_status r2__bpe_load_vocab(r2_ctx *ctx, const cJSON *vocab, r2__bpe_ids *ids) {
+    for (const cJSON *token = vocab->child; token; token = token->next) {
+        int32_t id = r2__json_id(token, ids->cap);
+        bool same = id >= 0 && ids->added[id] && strcmp(ids->word[id], token->string) == 0;
+        if (id < 0 || (ids->word[id] && !same) || !token->string[0])
+            return r2_fail(ctx, R2_FORMAT, "token '%.60s' has no id of its own", token->string);
+        ids->word[id] = token->string;
+        if (id >= ids->n) ids->n = id + 1;
+    }
+    for (int64_t i = 0; i < ids->n; ++i)
+        if (!ids->word[i]) return r2_fail(ctx, R2_FORMAT, "no token has id %lld", (long long)i);
+    return R2_OK;
+}
+
+/* Moves the strings, in order of their ids, into the parts. */
+static r2_status r2__bpe_load_words(r2_ctx *ctx, const r2__bpe_ids *ids, r2__bpe_parts *parts) {
+    for (int64_t i = 0; i < ids->n; ++i) {
+        size_t len = strlen(ids->word[i]);
+        if (r2_vocab_find(&parts->word, ids->word[i], len) >= 0)
+            return r2_fail(ctx, R2_FORMAT, "token '%.60s' comes twice", ids->word[i]);
+        if (r2__vocab_append(ctx, &parts->word, ids->word[i], len)) return ctx->status;
+        r2_tokens_add(ctx, &parts->added, ids->added[i]);
+    }
+    return parts->added.failed ? ctx->status : R2_OK;
+}
+
+static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON *vocab,
+                                     r2__bpe_parts *parts) {
+    const cJSON *added = cJSON_GetObjectItemCaseSensitive(root, "added_tokens");
+    r2__bpe_ids ids = {NULL, NULL, 0, 0};
+    r2_status status;
+    ids.cap = (int64_t)cJSON_GetArraySize(vocab) + cJSON_GetArraySize(added);
+    ids.word = (const char **)r2_alloc(ctx, (uint64_t)ids.cap, sizeof *ids.word);
+    ids.added = (uint8_t *)r2_alloc(ctx, (uint64_t)ids.cap, 1);
+    status = ids.word && ids.added ? R2_OK : ctx->status;
+    if (!status) status = r2__bpe_load_added(ctx, added, &ids);
+    if (!status) status = r2__bpe_load_vocab(ctx, vocab, &ids);
+    if (!status) status = r2__bpe_load_words(ctx, &ids, parts);
+    r2_release(ctx, ids.word);
+    r2_release(ctx, ids.added);
+    return status;
+}
+
+/* A merge is "left right" or ["left", "right"]. */
+static r2_status r2__bpe_load_merge(r2_ctx *ctx, const cJSON *merge, r2__bpe_parts *parts) {
+    const cJSON *pair = cJSON_IsArray(merge) ? merge->child : NULL;
+    const char *left = cJSON_GetStringValue(pair ? pair : merge), *right;
+    size_t left_len = left ? pair ? strlen(left) : strcspn(left, " ") : 0;
+    r2_text joined = {NULL, 0, 0, false};
+    int32_t id[3];
+    right = pair ? cJSON_GetStringValue(pair->next) : left ? left + left_len : NULL;
+    if (!pair && right && *right) ++right; /* the space */
+    if (!left || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
+    r2_text_addf(ctx, &joined, "%.*s%s", (int)left_len, left, right);
+    if (joined.failed) return ctx->status;
+    id[0] = r2_vocab_find(&parts->word, left, left_len);
+    id[1] = r2_vocab_find(&parts->word, right, strlen(right));
+    id[2] = r2_vocab_find(&parts->word, joined.data, joined.len);
+    r2_text_free(ctx, &joined);
+    for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
+    if (id[0] < 0 || id[1] < 0 || id[2] < 0)
+        return r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left, right);
+    return parts->merge.failed ? ctx->status : R2_OK;
+}
+
+static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
+                                   r2__bpe_parts *parts) {
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
+    const cJSON *vocab = cJSON_GetObjectItemCaseSensitive(model, "vocab");
+    const cJSON *merges = cJSON_GetObjectItemCaseSensitive(model, "merges");
+    const cJSON *dropout = cJSON_GetObjectItemCaseSensitive(model, "dropout");
+    r2_bpe_rule rule;
+    bool nfc;
+    if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges))
+        return r2_fail(ctx, R2_FORMAT, "expected model.vocab and model.merges of a BPE tokenizer");
+    if ((dropout && !cJSON_IsNull(dropout)) || r2__json_true(model, "byte_fallback") ||
+        r2__json_true(model, "ignore_merges"))
+        return r2_fail(ctx, R2_FORMAT, "dropout, byte_fallback, ignore_merges are not supported");
+    if (!r2__bpe_load_rule(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), &rule))
+        return r2_fail(ctx, R2_FORMAT, "pre_tokenizer is none of GPT-2, Qwen2, digits + GPT-2");
+    if (!r2__bpe_load_nfc(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), &nfc))
+        return r2_fail(ctx, R2_FORMAT, "normalizer is neither null nor NFC");
+    if (r2__bpe_load_tokens(ctx, root, vocab, parts)) return ctx->status;
+    for (const cJSON *merge = merges->child; merge; merge = merge->next)
+        if (r2__bpe_load_merge(ctx, merge, parts)) return ctx->status;
+    if (r2__bpe_begin(ctx, bpe, rule, nfc)) return ctx->status;
+    return r2__bpe_finish(ctx, bpe, parts);
+}
+
+r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2__bpe_parts parts;
+    cJSON *root = NULL;
+    r2_status status = r2_read_file(ctx, path, &text);
+    memset(bpe, 0, sizeof *bpe);
+    memset(&parts, 0, sizeof parts);
+    if (!status) {
+        root = cJSON_ParseWithLength(text.data, text.len);
+        status = root ? r2__bpe_load_json(ctx, bpe, root, &parts)
+                      : r2_fail(ctx, R2_FORMAT, "not JSON");
+    }
+    if (status == R2_FORMAT) {
+        char why[sizeof ctx->message];
+        memcpy(why, ctx->message, sizeof why);
+        r2_fail(ctx, status, "%s: %.400s", path, why);
+    }
+    cJSON_Delete(root);
+    r2_text_free(ctx, &text);
+    r2__bpe_parts_free(ctx, &parts);
+    if (status) r2_bpe_free(ctx, bpe);
+    return status;
+}
+
+/* ---- Unicode tables: tests/reference/unicode_tables.py writes these lines ---- */
+/* Unicode 14.0.0 */
+static const char *const r2__unicode_letters[] = {
+    "R1J6JQ\?1:1415G1O1^:4<>57111T151224116113111D1RC1T;8U61Q6216Q9R7K44Q=Q;Q321S311\?272:321@11N",
+    "MRI;1HQ192415F419131GI7;5H16AQ:QJQF31B17:\?@48222F17113431@1=213>2:186422F17121212O411C3@913",
+    "1F17121531B1\?2G1;8222F17121531N213\?1A116331432111232333<F1QD8131G1@31J32122N148131G1:1531O",
+    "212\?2A9131Q921@15383H65B3H191127QJQ@12<7QJ211151H111:12912511E4Q01QO81Q4K5SCQ;D1@6443132734",
+    "=<1AQ611512Q;1Z=142711142Q9142Q1142711142\?1QI142R3Q5@@RF263c<2A1J5R;687B=C>B>=13\?QDQ3141R3",
+    "RI752Q2115R6:OQAN25;Q<4JQFG9QERB1RMQ\?A8QFN=2:Q<JQ4Q93:Q4297Q;23Q941612315V0R0XF262Q62628111",
+    "1111O2QE1711331734264=5317SD1=1@=S51412:1135611111141;245541QD2RcKW56432<Q611512QH71@G971717",
+    "1717171717R@1^E2Q:5524RF631RJ145Q;1RNAQ0Q@@`0V^0R0ed=R3Q>2X=3@:2DQ\?@O2R6QA92S72R0521115H@13",
+    "141GMQD>QBQN63112;L:GIM7Q\?L1@51::51Q9G318DG313QB1132252111H32;73<6262697171Q;1>6SCMZm4<G4QA",
+    "XX4[>2S:Q67<5511:1=151112121S<Q1[;BR02QFQ8<SD51T7Q4J6J;RI36262623Q3<1J1C121\?2>Q2SK\\5M3QA",
+    "Q\?Q0=D186Q6:N2Q448Q@TNBQ44Q44Q88QD<;1\?17121;1\?1712R3YG9F:8H61Q:19R56211Q<12312G:G9OR1C12:",
+    "F:JR6QH62R01\?4131MQ:M3MQ381LKQF:F:C=BS>R9QGQC=QC=Q4ZLQ:62R>M:18FQ:BQ>EKG<QEQI221=Q=Q0IJQ4M1",
+    "218Q331<Q@>4E111Q3B1IRD711141\?1:7Q\?Q68222F17121531B1<5TNQEB4D3NQ@D211UHQ\?Q94Q4Q@D1QKQ;=1",
+    "R7KQ57UIQ<SDR0O82128121H\?111RN82Q7@111L1:Q871E1;Q>C1BR9X791Q5A1QANS@7121Q6E1I6121Q0>1Z7CUM1",
+    "R\?lJW6V4Rb<S1\?QQ\?SnAb7X]IaI7OAR\?ANBQ@@4OE5Ce@R0T0R;51R2=R0211LUoH8QVFQ:9Xg7417121Y3Q=3A4",
+    "8\\<RX4S;5=397:Uk6RE1R7122122241<11171R11428171L141511371ZD2I1I1O1I1O1I1O1I1O1I18QiDO_1Q=:7@",
+    "1Z1NBQ<QWD714121\?1V5QKR471QUD41K1211211:141111614111111312112111111111121124171414111:1A531",
+    "51ATZ4QYg0Q0TQI7VN2Ud2>WYASPO`NQ_2Tj;",
+    NULL};
+
+static const char *const r2__unicode_numbers[] = {
+    "Q@:SH25123Q]1:T6:V6:\\L:SF:46S<:SF:SF:26S>=SC:87S7:S877CS=:S0:SF:R6DX<:R6:f\?DkA3W\?:6:F:Y<:",
+    "T0;U5:6:UF:RF:T6:6:QPF1366:V6QC25fFQLR>FcFNQ[91h91I9>3ZG4T::N81\?Q0:Q7\?lk0:UL:Z06TJ:Q6:V6:F",
+    ":RF:\\F:dhF:_=Q=<QIA2ZEKQ44M181T65V::m>8I7Q79R;5F6U022@2Q>R09QD2N3R;5S88H8Q97Z:6Q@:Y6OTN:Q:4",
+    "S@7T6NT0:QL:T@:7DWK:ZF:SF:[F:S6:S6<]4CRM:gFMW3:R6:`FEQQ;S\?a_A:RF:T6:17hNGiR9DS<IQREQBRZ0:]6",
+    ":Q^=9T0:hGQK1314R<Q=1\?n2=Rg3:",
+    NULL};
+
+static const char *const r2__unicode_combining[] = {
+    "h0EW601W804VL01W801VH05VL02V:04VL02V:0;VL05104VL08W601W@01W603VL03W602VL13W604VL01W601W802VL",
+    "01W601W902W:01W902W:01W90=W6XC5W6X91VL04W601VL03W601VN01VL06W606VL02W601VL02W601VN01W401W601",
+    ":01;01<01=01>01\?01@01A01B02C01D01E01F11G11H01I11W601VL11BR88W601N01O01Q0Q@1K01L01M01N01O01",
+    "Q001Q101Q202W602VL05W601VL02W601VL@1Q3S57W624W601VL01W622W611VL02W601VLQ31Q4N1W601VL02W601VL",
+    "02W603VL01W602VL01W601VL03W601VL01W601VL01W601VL01W601VL02W6U07W601VL01W691VLH4W619W613W615",
+    "W6Q;3VLQL1W603VL04W6Q:5W605VL0>W611VL02W601VL02W601VL03W603VL01K01L01M03W601VL02W602VL05W6QL",
+    "17@1931W601VL02W6S717@19Q@1W6QM17@19S>17@19S>17@19SO19S>17@1971RD01RKS517@19S=29@19SL19S=2S7",
+    "019=4S;S<2SF019=4SJR<2VLK1VL11VL11VHQG1T101T211T454T221T212W601912W6QN1VLS@17129RB1VLf\?3W6",
+    "mD29N19TM19:1W6V;1W4T\?1VN01W601VLVK1W601VLR719D8W621VLQ@5W606VL02W601VL12VL02W602VL05W601VL",
+    "04W6S517\?19Q61W601VL07W6QF29QJ17;29R317TH3W611105VL02W604VL01W617141VL61W632W6V62W601VL07W6",
+    "01VL02W601W:01VF01VL01V:0Q5W601W802W401VL01VJ01W601W901VL01W601VLf@2W602104W603102W641W63210",
+    "1W601VL01W602104VL01W6RoN3W6T=19S0Q0W6a:1VJ01W401W801VN02W0S928m^D1W64:W6Q02W6R@2W6XD19Q519",
+    "TG19KBW6QI3VLQ519RO17<19W\?1W612W601VL22W652W611W6QD19WF19ci@1Jh17W607VL02W6n=1VLW21VLTE5W6",
+    "QdB1VL11W6Q81W601101VL419U51W601VLaM4W6\\32W6TI2VL03W601VL01W604VLQA1W601VL01W601VLV019Q919>",
+    "19QI19017R53W6Q@29QN17R<19917S:19017UB17019R@27@19H7W635W6V=19317G1W6S319017WK19017SN19SF190",
+    "17SC19X=19017X229417TL19RC19B19RA19]519X217129RA19cZH51QK7W6QUI26cU<11UV62VH03131W205VH88VL2",
+    "5W602VLN4W6TD3W6S]K7W61AW627W612W615W6X57W6[G1W6QM4W6Q_07VLS=6W6017",
+    NULL};
+
+static const char *const r2__unicode_composing[] = {
+    "V0R1h01R1h11R1h21R1h31R1h81R1h:2R3i71R5h01R5h11R5h21R5h81R9h01R9h11R9h21R9h82R>h31R\?h01R\?",
+    "h11R\?h21R\?h31R\?h83REh01REh11REh21REh81RIh13S1h01S1h11S1h21S1h31S1h81S1h:2S3i71S5h01S5h11",
+    "S5h21S5h81S9h01S9h11S9h21S9h82S>h31S\?h01S\?h11S\?h21S\?h31S\?h83SEh01SEh11SEh21SEh81SIh12SI",
+    "h81R1h41S1h41R1h61S1h61R1i81S1i81R3h11S3h11R3h21S3h21R3h71S3h71R3h<1S3h<1R4h<1S4h<3R5h41S5h4",
+    "1R5h61S5h61R5h71S5h71R5i81S5i81R5h<1S5h<1R7h21S7h21R7h61S7h61R7h71S7h71R7i71S7i71R8h21S8h23",
+    "R9h31S9h31R9h41S9h41R9h61S9h61R9i81S9i81R9h74R:h21S:h21R;i71S;i72R<h11S<h11R<i71S<i71R<h<1S<",
+    "h<5R>h11S>h11R>i71S>i71R>h<1S>h<4R\?h41S\?h41R\?h61S\?h61R\?h;1S\?h;3RBh11SBh11RBi71SBi71RB",
+    "h<1SBh<1RCh11SCh11RCh21SCh21RCi71SCi71RCh<1SCh<1RDi71SDi71RDh<1SDh<3REh31SEh31REh41SEh41REh6",
+    "1SEh61REh:1SEh:1REh;1SEh;1REi81SEi81RGh21SGh21RIh21SIh21RIh81RJh11SJh11RJh71SJh71RJh<1SJh<Q2",
+    "R\?hK1S\?hK>REhK1SEhKMR1h<1S1h<1R9h<1S9h<1R\?h<1S\?h<1REh<1SEh<1VLh41WLh41VLh11WLh11VLh<1WL",
+    "h<1VLh01WLh02V4h41W4h41a6h41a7h41V6h41W6h43R7h<1S7h<1R;h<1S;h<1R\?i81S\?i81_:h41_;h41]Gh<1dB",
+    "h<1S:h<4R7h11S7h13R>h01S>h01V5h11W5h11V6h11W6h11VHh11WHh11R1h\?1S1h\?1R1hA1S1hA1R5h\?1S5h\?1",
+    "R5hA1S5hA1R9h\?1S9h\?1R9hA1S9hA1R\?h\?1S\?h\?1R\?hA1S\?hA1RBh\?1SBh\?1RBhA1SBhA1REh\?1SEh\?1",
+    "REhA1SEhA1RCi61SCi61RDi61SDi63R8h<1S8h<7R1h71S1h71R5i71S5i71VFh41WFh41VEh41WEh41R\?h71S\?h71",
+    "a>h41a\?h41RIh41SIh4ZBU8h11lAh12lEh11lGh11lIh12lOh12m5h11m9h11n:h1JlIh81m5h81mAh11mEh11mGh11",
+    "mIh11n;h1JmIh81n5h81mOh11n5h11n9h15nBh11nBh8Q<QPEh01QPEh82QPCh14QP6h85QPJh11QPHh01QQ3h6;QPH",
+    "h6Q0QQHh6GQQEh01QQEh82QQCh14QRFh85QQJh11QQHh01QR3h6HQSDh\?1QSEh\?R:QPFh61QQFh6>QP@h61QQ@h61",
+    "QP@h81QQ@h83QPEh61QQEh63QVHh81QVIh81QPFh81QQFh81QPGh81QQGh83QPHh41QQHh41QPHh81QQHh81QPNh81",
+    "QQNh83QW8h81QW9h81QQ=h81QR=h81QQ3h41QR3h41QQ3h81QR3h81QQ3h;1QR3h;1QQ7h81QR7h83QQ;h81QR;h8Y9",
+    "Qa7QbC1Qa7QbD1Qb8QbD1Qa7QbE1Qb:QbDTJQfEQbD2Qf1QbDAQfBQbDbFRY8RYL8RY@RYL3RYCRYLTGR^7R]N1R^7",
+    "R^G[LRj7RjF3Rj7RiN1Rj7RjGR8RlBRnGQFRn6RmN1Rn7RmN1Rn6RnGSLSR6SRFSHSUOSVE7SV6SVE1SV6SVF2SV6SV2",
+    "1SV:SVESOSZ6SYN1SZ7SYN1SZ6SZGT>S^IS^:2S^IS^\?1S^LS^:1S^IS^Ob8TQ5TQ>Rg0Vh5ViE2Vh7ViE2Vh9ViE2",
+    "Vh;ViE2Vh=ViE4VhAViEQ9ViJViE2ViLViE3ViNViE1ViOViE2Vj2ViEeMR1i51S1i51R2h71S2h71R2i31S2i31R2iA",
+    "1S2iA1V7h11W7h11R4h71S4h71R4i31S4i31R4iA1S4iA1R4i71S4i71R4i=1S4i=1XBh01XCh01XBh11XCh11R5i=1",
+    "S5i=1R5i@1S5i@1a8h61a9h61R6h71S6h71R7h41S7h41R8h71S8h71R8i31S8i31R8h81S8h81R8i71S8i71R8i>1S8",
+    "i>1R9i@1S9i@1V\?h11W\?h11R;h11S;h11R;i31S;i31R;iA1S;iA1R<i31S<i31WaFh41WaGh41R<iA1S<iA1R<i=1",
+    "S<i=1R=h11S=h11R=h71S=h71R=i31S=i31R>h71S>h71R>i31S>i31R>iA1S>iA1R>i=1S>i=1VEh11WEh11VEh81WE",
+    "h81Z<h01Z=h01Z<h11Z=h11R@h11S@h11R@h71S@h71RBh71SBh71RBi31SBi31WbJh41WbKh41RBiA1SBiA1RCh71SC",
+    "h71RCi31SCi31ZJh71ZKh71[0h71[1h71Wc2h71Wc3h71RDh71SDh71RDi31SDi31RDiA1SDiA1RDi=1SDi=1REi41SE",
+    "i41REi@1SEi@1REi=1SEi=1[8h11[9h11[:h81[;h81RFh31SFh31RFi31SFi31RGh01SGh01RGh11SGh11RGh81SGh8",
+    "1RGh71SGh71RGi31SGi31RHh71SHh71RHh81SHh81RIh71SIh71RJh21SJh21RJi31SJi31RJiA1SJiA1S8iA1SDh81",
+    "SGh:1SIh:2[Oh75R1i31S1i31R1h91S1h91V2h11W2h11V2h01W2h01V2h91W2h91V2h31W2h31We0h21We1h21X2h11",
+    "X3h11X2h01X3h01X2h91X3h91X2h31X3h31We0h61We1h61R5i31S5i31R5h91S5h91R5h31S5h31V:h11W:h11V:h01",
+    "W:h01V:h91W:h91V:h31W:h31WeHh21WeIh21R9h91S9h91R9i31S9i31R\?i31S\?i31R\?h91S\?h91VDh11WDh11",
+    "VDh01WDh01VDh91WDh91VDh31WDh31Wf<h21Wf=h21]0h11]1h11]0h01]1h01]0h91]1h91]0h31]1h31]0i31]1i31",
+    "REi31SEi31REh91SEh91]\?h11]@h11]\?h01]@h01]\?h91]@h91]\?h31]@h31]\?i31]@i31RIh01SIh01RIi31SI",
+    "i31RIh91SIh91RIh31SIh37mAhC1mAhD1Wh0h01Wh1h01Wh0h11Wh1h11Wh0j21Wh1j21lAhC1lAhD1Wh8h01Wh9h01",
+    "Wh8h11Wh9h11Wh8j21Wh9j21mEhC1mEhD1Wh@h01WhAh01Wh@h11WhAh13lEhC1lEhD1WhHh01WhIh01WhHh11WhIh13",
+    "mGhC1mGhD1Wi0h01Wi1h01Wi0h11Wi1h11Wi0j21Wi1j21lGhC1lGhD1Wi8h01Wi9h01Wi8h11Wi9h11Wi8j21Wi9j21",
+    "mIhC1mIhD1Wi@h01WiAh01Wi@h11WiAh11Wi@j21WiAj21lIhC1lIhD1WiHh01WiIh01WiHh11WiIh11WiHj21WiIj21",
+    "mOhC1mOhD1Wj0h01Wj1h01Wj0h11Wj1h13lOhC1lOhD1Wj8h01Wj9h01Wj8h11Wj9h13n5hC1n5hD1Wj@h01WjAh01",
+    "Wj@h11WjAh11Wj@j21WjAj22m5hD2WjIh02WjIh12WjIj21n9hC1n9hD1Wk0h01Wk1h01Wk0h11Wk1h11Wk0j21Wk1j2",
+    "1m9hC1m9hD1Wk8h01Wk9h01Wk8h11Wk9h11Wk8j21Wk9j21mAh02mEh02mGh02mIh02mOh02n5h02n9h04Wh0j51Wh1",
+    "j51Wh2j51Wh3j51Wh4j51Wh5j51Wh6j51Wh7j51Wh8j51Wh9j51Wh:j51Wh;j51Wh<j51Wh=j51Wh>j51Wh\?j51Wi0",
+    "j51Wi1j51Wi2j51Wi3j51Wi4j51Wi5j51Wi6j51Wi7j51Wi8j51Wi9j51Wi:j51Wi;j51Wi<j51Wi=j51Wi>j51Wi\?",
+    "j51Wk0j51Wk1j51Wk2j51Wk3j51Wk4j51Wk5j51Wk6j51Wk7j51Wk8j51Wk9j51Wk:j51Wk;j51Wk<j51Wk=j51Wk>j5",
+    "1Wk\?j51mAh61mAh41Wk@j51mAj51m<j52mAj21WmFj51lAh61lAh41lAh02lAj55U8j21WkDj51mGj51m>j52mGj21",
+    "Wn6j51lEh02lGh02lGj51WmOh01WmOh11WmOj21mIh61mIh41n:h04mIj21n:j21lIh61lIh41lIh03WoNh01WoNh11",
+    "WoNj21n5h61n5h41n;h02n1hC1n1hD1n5j21n;j21m5h61m5h41m5h02m1hD1U8h05WkLj51n9j51n>j52n9j21WoFj5",
+    "1lOh02m9h02m9j5\\NX\\@iH1X\\BiHCX\\DiHOX^@iH1X^DiH1X^BiHQEX`3iH5X`8iH3X`;iHHXa3iH2Xa5iHKXaL",
+    "iH3Xb3iH3Xb5iH2Xb8iHGQMiH2Xc1iH;Xb=iH1QLiH1QNiH1Xc4iH1Xc5iH3XcBiH1XcCiH3XcFiH1XcGiH7XcJiH1",
+    "XcKiH3Xd2iH1Xd3iH3Xd6iH1Xd7iHQ3Xe2iH1Xe8iH1Xe9iH1Xe;iHQAXcLiH1XcMiH1XdAiH1XdBiH7XeBiH1XeCiH1",
+    "XeDiH1XeEiHSZO\\R;\\TI2\\R=\\TI2\\R\?\\TI2\\RA\\TI2\\RC\\TI2\\RE\\TI2\\RG\\TI2\\RI\\TI2\\RK",
+    "\\TI2\\RM\\TI2\\RO\\TI2\\S1\\TI3\\S4\\TI2\\S6\\TI2\\S8\\TI7\\S\?\\TI1\\S\?\\TJ2\\SB\\TI1\\SB",
+    "\\TJ2\\SE\\TI1\\SE\\TJ2\\SH\\TI1\\SH\\TJ2\\SK\\TI1\\SK\\TJG\\R6\\TI:\\TM\\TI>\\U;\\TI2\\U=",
+    "\\TI2\\U\?\\TI2\\UA\\TI2\\UC\\TI2\\UE\\TI2\\UG\\TI2\\UI\\TI2\\UK\\TI2\\UM\\TI2\\UO\\TI2\\V1",
+    "\\TI3\\V4\\TI2\\V6\\TI2\\V8\\TI7\\V\?\\TI1\\V\?\\TJ2\\VB\\TI1\\VB\\TJ2\\VE\\TI1\\VE\\TJ2\\VH",
+    "\\TI1\\VH\\TJ2\\VK\\TI1\\VK\\TJG\\U6\\TI3\\W\?\\TI1\\W@\\TI1\\WA\\TI1\\WB\\TI4\\WM\\TIQglL",
+    "RTTIRTUJ2RTTKRTUJ\?RTU5RTUJT3RTYARTY71RTYBRTY7`LRTj7RTiN1RTj7RTjG[\?RUUIRUUJ1RUUIRUU@2RUUI",
+    "RUUMWLRU]HRU]\?1RU]IRU]\?kMRVYERVY@",
+    NULL};
+
+static const char *const r2__unicode_decomposing[] = {
+    "j0h001h102hC01h8h1Q@eI0:QK09UG0Q^ARXERYL1RXFRYL1RXGRYL1RXLRYL1RY1RYL1RY2RYL1RY;RYL1RY\?RYLSM",
+    "R]1R]L1R]2R]L2R]\?R]LRDRaBRaL3RaHRaLQ3R`FRaL1R`GRaL1R`LRaL3Ra;RaLWNRi1RiL1Ri2RiLo6Sj2SmG:Sj<",
+    "SmG5SjASmG5SjFSmG5SjKSmG=Sj0SmE:SkASkB2SkASkD1SmBSl02SmCSl09SkASl0BSlBSmG:SlLSmG5Sm1SmG5Sm6",
+    "SmG5Sm;SmG=Sl@SmESmHm<02m=02m>02m\?02n<02n=02n>0QNl603mI0;l802l908l@08l:08m@08l>03l501S00:l<",
+    "02l\?02UD03XP201XP30Y5m904R;01V50_N\\P801\\P90QmBZfMiHQca4QSR801igD01QSf:01QSV801kfA01caB01",
+    "do501QWlL01QWlL01fZA01QT^A01e\\701fZ801h_F01mc901ol501QQaO01QQmJ01QRWH01QTT\?01j`201kXK01lVI",
+    "01lnN01QQQM01QT[:01QV_A01cd201dkE01jh401l`K01QQa=01QW`N01gZ@01ko;01QQ^=01QR[401hf901QP^H01",
+    "QRPO01gf:01ihG01k[:01lgL01QTV>01cl601d]G01dfN01iV401jfC01l`@01mg701QPP101QQ`601QQbL01QS_\?01",
+    "QUiB01QVk\?01QW_J01nT<01n[O01o]001QPn901QTh401QWcO01QRfF01fVO01gh401oS001QPSN01lc201nV:01",
+    "QSV201QUgG01fVH01gS201j`C01k^J01kh\?01oY\?01oaG01QUb;01dfB01QPT;01d^L01d^<01n`L01o]N01QPoA01",
+    "QUcE01QRl001hf\?01j`201QRgN01caI01fo701hPB01ll701m[@01dhG01nWK01cmO01gm901c`=01kV<01i[H01oY2",
+    "01dn301fRN01mh101QQR901QRe:01jmJ01QSm@01kT801hgN01QPg501hm001m[501ce>01d[901d^901jT101oW701",
+    "QPc\?01QRfB01QT^\?01dgE01eR201f[C01gg<01i^501koN01nY:01QU]=01QVc:01QWdG01QWf>01ddK01if601jkG",
+    "01QSk201gcD01h\\@01h`001iTJ01ki301lZ901mT901n^:01o_D01QPS\?01QSi601QQW>01QTQ301QTj:01d`G01",
+    "de301eUM01lV801QRV201QRe:01gf901goE01hkK01jm>01oQN01lkE01cg401egI01fo701g]J01hPL01lmB01mS901",
+    "olJ01QPR601QTaD01QUgF01QUj801QVPH01cl;01n]>01QT]D01QUeH01hW101cd601dVJ01fo>01gQO01i\\I01j`20",
+    "1l^>01mb201QQWL01QTSL01QWl=01id801QUa>01dd901ikK01ioC01kZ101kdL01mP901mZI01nS;01oX@01QVRN01",
+    "d[=01ha>01QUcH01dQ;01gXI01k_:01QSi:01gl;01hZ401jPG01ll701QUd601da901eP\?01gS501i`C01ij>01jU8",
+    "01kW501mP601m_201okI01QRV\?01QRW101QT^<01QUg201diO01keJ01ePM01l^@01mTH01QQ_J01QUe301QWRG01",
+    "QWdO01ilG01k^;01QP_801nf;01ni001oTB01lf001lTI01QRjH01cf001QPiF01daJ01d`701ge601hfC01oVF01fl5",
+    "01kXN01ieD01QSiK01QRR<01QUb=01QR\\;01gfC01dZ001e^003fRJ02icD03d^N01li:01mf:01nYL01nZN01n[501",
+    "n\\\?01QUjF01oUN01omM02QQ`B02QRgH03QTQH01QTWM04QVW\?01QVWL01QVY801QW]D01QTVN01QUeG01cm>01dW7",
+    "01dZ=01df901dg401djA01e\\M01e`601ec801fR001fU801gS401gS>01hTD01h[801h\\>01h_B01iZ\?01i_201",
+    "idA01jT501k[G01k`J01ki201l[>01la;01mQ201nTA01nYN01nZ901nZ801nZ@01nZF01nZM01n\\=01n\\>01nb001",
+    "nd101nn001o_D01o`901ob101okB01QPP501QP_=01QPcI01QPcI01QQRG01QRX@01QR\\F01QRh101QRiI01QSVC01",
+    "QSX801QSmF01QTQH01QUg301QUoO01QVQK01hSE01T`g>01QP`H03ca601d]E01d[801cl001dZ501d\\001df701dgJ",
+    "01e\\M01eZE01e\\I01e_201fRJ01fUC01fZ401fZD01fc201fi801gfB01gfI01gk901gm=01hVH01hZ>01hX801",
+    "h\\>01h[001h_B01haD01hn401iPL01iRB01iZF01icD01ihG01ihK01ijF01jkI01jmJ01kZ101kfK01kf;01ki201",
+    "lPN01l[>01mm701laE01le\?01li:01mSA01mX601mYK01m`M01m`O01mf:01mfK01mgD01mj:01mj001nV<01neA01",
+    "nn001oSK01oZK01o_D01oiN01QPP501QPjB01QPo\?01QQkI01QRZ101QR\\601QR\\F01QReO01QRgH01QRf;01QRh1",
+    "01QRgN01QRg=01QRiI01QRl:01QSX801QSiH01QTSB01QT\\I01QTcF01QUcL01QUg301QUjF01QUnK01QUoO01QVP;0",
+    "1QVQK01QVhB01QWlL01TZR:01TZR401T\\nE01^lM01`PH01`QI01Tdb901TgV@01TofC01QWj301QWl>0R4Q^IQ]D2",
+    "Q_BQ]G;Q_9Q^11Q_9Q^21Qnj9Q^11Qnj9Q^21Q^@Q]G1Q^@Q]H1Q^@Q]L1Q^AQ]L1Q^BQ]L1Q^CQ]L1Q^DQ]L1Q^EQ]L",
+    "1Q^FQ]L2Q^HQ]L1Q^IQ]L1Q^JQ]L1Q^KQ]L1Q^LQ]L2Q^NQ]L2Q_0Q]L1Q_1Q]L2Q_3Q]L1Q_4Q]L2Q_6Q]L1Q_7Q]L1",
+    "Q_8Q]L1Q_9Q]L1Q_:Q]L1Q^EQ]I1Q^AQ]O1Q^KQ]O1Q_4Q]OQe`@SdZGSd[51SdZHSd[51SdZOSd[>1SdZOSd[\?1",
+    "SdZOSd[@1SdZOSd[A1SdZOSd[BRGSd]ISd[51Sd]JSd[51Sd]KSd[>1Sd]LSd[>1Sd]KSd[\?1Sd]LSd[\?RYb0caM01",
+    "caH01cb101TPY201ck001cm>01cmK01dP201dSJ01dTI01dW701dV\?01]TN01TQaJ01dZ=01dZD01d[401d[G01TQXL",
+    "01]UI01d[701d\\=01TQZ;01d\\G01d]401cf<01d]<01d]E01UT^O01d_E01d`301]VO01daK01db601dcB01dcG01",
+    "]XE01df701df901dg401dgJ01dh501dh601dhG01dj901djA01djJ01dkC01dkM01dkO01dkO01dkO01TRa<01lS@01",
+    "dn:01dnO01TRk301do;01doA01eP601eTN01eQH01eR801eS801eU201eWF01eX@01eZC01e[301e\\401e\\401e\\I",
+    "01e];01e]C01e^201ehF01e`601ehG01ebA01ecD01d`701fW>01en>01eoD01fP=01el;01fQB01fQA01fU<01TUW40",
+    "1fWB01fWG01fX601fXJ01fY201f[201TUe801TUg:01f_<01f`K01fa701f^H01fc601]g>01]gL01fh801fiN01fiN0",
+    "1TV^801fn301fnH01fo701foC01TVhH01foO01gP601gjC01gQ201]l101gS001gS>01gV001gT=01TW_401gZ301",
+    "TW_601g[>01g[;01g[L01g_101g_201^Q\?01g_M01ga801gaM01gc901^S201TX\\301^SL01ge@01geC01geF01gf:",
+    "01UXlB01ggN01TXiA01TXiA01QP`101gi201gi201^V701T\\eH01Th^J01gk201gk;01^W301glJ01gn=01gnG01goI",
+    "01hT101^YJ01^XL01hTD01TYfD01hV701hZ801hZ<01hZ>01hZ<01h[J01h\\>01h]B01h]401h]\?01h^N01h_B01",
+    "h_F01h`@01h`K01hbM01heA01hfD01hj@01TZh<01hiM01hgL01hk801hl301ho401TZoA01iQ201hn501hm901^a>01",
+    "iS901iSN01iTM01iSG01^c<01iZ\?01i[<01T\\P:01i_301igH01ib901^hI01idA01^h801^g401d\\B01d\\E01",
+    "ih001idL01QPU=01`nI01ihG01ihK01ii101ijN01ijC01T\\n301^j901ioJ01il501jRB01jT501T]S=01jT>01jPO",
+    "01jXD01^lM01jZ201j]301j_:01je801T]e301jfK01_PH01ji101T^U701jjD01_R>01jkB01jlO01jmJ01jmK01",
+    "T^d=01TWX;01T^gJ01kR>01T_UL01kUO01kV=01kS701kXF01kYN01k[G01kZ101k[901k[H01k\\501T_XN01kYD01",
+    "ka\?01kc>01_YC01kf;01kf701T_fA01k_I01kk>01T_jN01T_l>01kn601lQI01lPN01lPK01_\\F01lR:01lSM01",
+    "lSG01lU=01TQY501lZ501T`c301l\\L01T`m;01la801laE01lb@01Ta`801ld001ldE01TaiE01TbPD01lkJ01ll;01",
+    "_e<01lm501_eH01_eH01mR701mRL01mSA01mT501mV:01_hK01mY401TcQF01mYN01TcTB01m[@01TX\\O01m`@01",
+    "Tcm101TcmH01TdR401_oL01`P801mgD01TdWC01TdWB01TdXI01TdYC01mhN01mhO01mhO01mj:01`QI01ml;01`R601",
+    "`TF01TePM01nR>01nT<01nV<01`W301Tea601nZF01TedJ01Tef501n\\\?01n_;01`Y\?01nb001nb:01nb\?01Tf[L",
+    "01Tfe701Tfe701ng>01``201Tfm;01nn601nn901`a701TgT001oVB01`e001oW801oW301oX001Tgl601o[301`h101",
+    "o^701o`201ob501`iD01Tha801Thb701`jI01ThfI01okJ01ThiN01olE01ooJ01QPP501TiVJ01TiY301QPS001Ti]8",
+    "01QPS@01T\\jO01`nE01QPUB01QPX301aP;01QPYN01feE01Tim701TimE01T\\lC01T\\lL01QP`101QP`401QSlN01",
+    "aS;01QPdA01QPd;01QPdM01deC01QPeA01QPeC01QPeM01QPg601TjiL01QPg501QPhM01QPk301QPm=01QPi301QPmM",
+    "01QPo701QQRG01QPjC01QPn:01QPn<01QPnL01TkQF01Tk[;01TkVE01aY;01QQWA01QQWC01QQXF01Tln:01QQ[401",
+    "Tki<01aZM01a[101TkmA01TlVB01a[;01QQb@01QQbL01QQc701QQc901QQe901QQd801QQh>01QQg201QQkI01QQi80",
+    "1QQk;01QQl601a^G01QQo101QRP101a_I01QRS001QRS301Tmc701QRVG01QRVN01aaE01QRWJ01]UK01TnU>01Tn[60",
+    "1aeN01af701QRe001QRg=01QRl:01QSRE01ToU801QSU;01QSV101QSXK01QS[G01Toi\?01TRP401QS^;01QS]L01",
+    "QS_@01TRVN01QSfD01QSiH01UQ^B01UQ_=01QTTD01QTWA01QTXA01UQi>01QTXK01QTaH01QTfG01QTfH01QTcL01",
+    "QToI01QUPE01URoJ01QU\\;01b\\E01QU]G01US[G01b_601QUf301g]B01QUi301UTZ501UT`J01bc>01bcF01QUo00",
+    "1UUP:01beB01UUTF01QVP;01QVP;01QVQ901UU]F01QVW201biC01QVY901QV]701QV^201QV_N01bn>01UVi@01QVhB",
+    "01QWR001QWWM01cV>01cW=01QW[701UXV>01cWH01UXX501UX`>01UXdA01QWeK01cZF01QWgI01QWgN01QWh501",
+    "QWh\?01QWhF01QWiK01UY`00",
+    NULL};
+
+/* ---- end of the Unicode tables ---- */
+
+static const char *const *r2__unicode_table(r2__unicode_set set) {
+    switch (set) {
+    case R2__LETTERS: return r2__unicode_letters;
+    case R2__NUMBERS: return r2__unicode_numbers;
+    case R2__COMBINING: return r2__unicode_combining;
+    case R2__COMPOSING: return r2__unicode_composing;
+    case R2__DECOMPOSING: break;
+    }
+    return r2__unicode_decomposing;
 }
 
 /* ================================================================================ [S7] ops ==== */
