@@ -343,6 +343,26 @@ int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item);
 /* Edge of (user, item) on the user side, or -1. O(log degree). */
 int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item);
 
+/* The number of butterflies (2 x 2 bicliques), exactly: walks from the vertex of highest degree of
+   each (vertex priority, Wang et al., VLDB 2019), about sum over edges of the smaller degree steps.
+   Takes 8 bytes an edge while it runs. Errors: R2_NO_MEMORY. */
+r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total);
+
+/* Butterflies by where they lie. A butterfly has two users, two items, four edges, so
+   sum(user) = sum(item) = 2 total, sum(edge) = 4 total. */
+typedef struct r2_butterflies {
+    int64_t total;
+    int64_t *user; /* (n_users)                                     */
+    int64_t *item; /* (n_items)                                     */
+    int64_t *edge; /* (n_edges) by edge of the graph's user side    */
+} r2_butterflies;
+
+/* Counts them all, from the side on which that is cheaper: about the sum of the squared degrees of
+   the other side in steps. user[u] is also the number of closed chains that start at u, a chain and
+   its mirror taken for one. Errors: R2_NO_MEMORY. */
+r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
+void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
+
 /* ============================================================================= [S4] chains ==== */
 
 /* u0 -> i0 -> u1 -> i1 -> u0: a closed walk over four edges, a butterfly of the graph seen from u0.
@@ -376,19 +396,42 @@ typedef struct r2_chain_config {
 
 r2_chain_config r2_chain_config_default(void);
 
+#define R2_NO_ITEM UINT32_MAX /* in place of an item: no target, the chain closes over an edge */
+
 /* Target chains (D2): up to config->k chains that ask for the rating of `item` by u0, that is with
    i1 = item: i0 in I(u0), u1 in U(i0) and U(item), u1 != u0, i0 != item. The closing edge (u0, item)
    is invisible: whether the graph has it, and with which rating, changes nothing. `chains` has room
-   for k; *n_chains says how many there are, 0 when no chain exists.
+   for k; *n_chains says how many there are, 0 when no chain exists. Without replacement and with
+   k >= all chains, both uniform laws list every chain once.
    Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
+
+/* The same for n pairs (u0, item), in parallel: chains (n, k), n_chains (n). Every pair gets what
+   r2_chains_target would give it, whatever the number of threads. */
+r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_target *pairs,
+                                int64_t n, const r2_chain_config *config, r2_chain *chains,
+                                int64_t *n_chains);
 
 /* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1. A chain and its
    mirror (i0 and i1 exchanged) are the same; which of the two is i1 is a fair coin, or the later of
    the two in u0's history when coherent. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
+
+/* How many target chains (u0, item) has, or closed chains u0 has when item is R2_NO_ITEM. */
+r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+                          int64_t *count);
+
+/* Longer chains (D4): u0 -> i0 -> u1 -> ... -> un -> in -> u0 over n_between = n other users (1 to 8),
+   all users and all items different; `item` is `in`, or R2_NO_ITEM for any that u0 has. Draws k with
+   replacement, every chain equally likely: counts the walks home from every vertex (one pass over
+   the edges for each step), draws walks by these counts and drops those that meet a vertex again.
+   path (k, 2 n + 2) takes u0, i0, u1, i1, ..., in. *n_chains < k when k * 1000 draws were not enough:
+   then (nearly) all walks repeat themselves. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
+                         int64_t *n_chains);
 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
    few chains worth showing. Fields stand in the order of the paper's steps: step k describes edge
@@ -2637,6 +2680,217 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
     return at < end && graph->user_item[at] == item ? at : -1;
 }
 
+/* ---- butterflies ---- */
+
+/* Users and items in one row of vertices, numbered by rising degree (ties: users first, then by
+   number): vertex r has neighbours near[begin[r]] .. near[begin[r + 1] - 1], ascending. */
+typedef struct r2__ranked {
+    int64_t n;
+    int64_t *begin; /* (n + 1)       */
+    uint32_t *near; /* (2 n_edges)   */
+    uint32_t *rank; /* (n) by vertex */
+} r2__ranked;
+
+static void r2__ranked_free(r2_ctx *ctx, r2__ranked *ranked) {
+    r2_release(ctx, ranked->begin);
+    r2_release(ctx, ranked->near);
+    r2_release(ctx, ranked->rank);
+    memset(ranked, 0, sizeof *ranked);
+}
+
+static int64_t r2__vertex_degree(const r2_graph *g, int64_t vertex) {
+    return vertex < g->n_users ? r2_graph_user_degree(g, (uint32_t)vertex)
+                               : r2_graph_item_degree(g, (uint32_t)(vertex - g->n_users));
+}
+
+/* Counting sort of the vertices by degree: vertex[r] and ranked->rank. */
+static r2_status r2__rank_vertices(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked,
+                                   uint32_t *vertex) {
+    const int64_t most = g->n_users > g->n_items ? g->n_users : g->n_items;
+    int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)most + 2, sizeof *at);
+    if (!at) return ctx->status;
+    for (int64_t v = 0; v < ranked->n; ++v) at[r2__vertex_degree(g, v)]++;
+    r2__prefix(at, most + 1);
+    for (int64_t v = 0; v < ranked->n; ++v) {
+        int64_t r = at[r2__vertex_degree(g, v)]++;
+        vertex[r] = (uint32_t)v;
+        ranked->rank[v] = (uint32_t)r;
+    }
+    r2_release(ctx, at);
+    return R2_OK;
+}
+
+/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out sorted. */
+static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_t *vertex) {
+    int64_t *end = ranked->begin + 1; /* end[r] walks from the begin of r to the begin of r + 1 */
+    for (int64_t r = 0; r + 1 < ranked->n; ++r) end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
+    for (int64_t r = 0; r < ranked->n; ++r) {
+        bool is_user = vertex[r] < g->n_users;
+        int64_t v = is_user ? vertex[r] : vertex[r] - g->n_users;
+        int64_t k = is_user ? g->user_begin[v] : g->item_begin[v];
+        int64_t stop = is_user ? g->user_begin[v + 1] : g->item_begin[v + 1];
+        const uint32_t *to = ranked->rank + (is_user ? g->n_users : 0);
+        for (; k < stop; ++k)
+            ranked->near[end[to[is_user ? g->user_item[k] : g->item_user[k]]]++] = (uint32_t)r;
+    }
+}
+
+static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked) {
+    uint32_t *vertex;
+    r2_status status = R2_OK;
+    memset(ranked, 0, sizeof *ranked);
+    ranked->n = g->n_users + g->n_items;
+    if (ranked->n > UINT32_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 users and items");
+    vertex = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *vertex);
+    ranked->rank = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *ranked->rank);
+    ranked->begin = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n + 2, sizeof *ranked->begin);
+    ranked->near = (uint32_t *)r2_resize(ctx, NULL, 2 * (uint64_t)g->n_edges, sizeof(uint32_t));
+    if (!vertex || !ranked->rank || !ranked->begin || !ranked->near) status = ctx->status;
+    if (!status) status = r2__rank_vertices(ctx, g, ranked, vertex);
+    if (!status) r2__ranked_fill(g, ranked, vertex);
+    r2_release(ctx, vertex);
+    if (status) r2__ranked_free(ctx, ranked);
+    return status;
+}
+
+/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the same w
+   make C(paths, 2) of them: the n-th path to w closes n - 1. `paths` is all 0 before and after. */
+static int64_t r2__butterflies_below(const r2__ranked *ranked, int64_t r, uint32_t *paths) {
+    int64_t sum = 0, walked = 0;
+    for (int64_t j = ranked->begin[r]; j < ranked->begin[r + 1] && ranked->near[j] < r; ++j) {
+        int64_t k = ranked->begin[ranked->near[j]], end = ranked->begin[ranked->near[j] + 1];
+        walked += end - k;
+        for (; k < end && ranked->near[k] < r; ++k) sum += paths[ranked->near[k]]++;
+    }
+    if (walked > r / 16) {
+        memset(paths, 0, (size_t)r * sizeof *paths);
+        return sum;
+    }
+    for (int64_t j = ranked->begin[r]; j < ranked->begin[r + 1] && ranked->near[j] < r; ++j) {
+        int64_t k = ranked->begin[ranked->near[j]], end = ranked->begin[ranked->near[j] + 1];
+        for (; k < end && ranked->near[k] < r; ++k) paths[ranked->near[k]] = 0;
+    }
+    return sum;
+}
+
+r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total) {
+    const int n_lanes = r2_threads(ctx, graph->n_edges);
+    r2__ranked ranked;
+    r2_status status = r2__ranked_init(ctx, graph, &ranked);
+    int64_t *sum = (int64_t *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *sum);
+    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)ranked.n,
+                                           sizeof *paths);
+    *total = 0;
+    if (!status && (!sum || !paths)) status = ctx->status;
+    if (!status) {
+        /* Ranks are dealt to the lanes like cards: neighbours in rank cost about the same. */
+        R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
+            int64_t here = 0;
+            for (int64_t r = lane; r < ranked.n; r += n_lanes)
+                here += r2__butterflies_below(&ranked, r, paths + lane * ranked.n);
+            sum[lane] = here;
+        }
+        for (int lane = 0; lane < n_lanes; ++lane) *total += sum[lane];
+    }
+    r2_release(ctx, paths);
+    r2_release(ctx, sum);
+    r2__ranked_free(ctx, &ranked);
+    return status;
+}
+
+/* One way through the graph: from the vertices of one side to those of the other. */
+typedef struct r2__side {
+    int64_t n;
+    const int64_t *begin;
+    const uint32_t *near;
+    const uint32_t *edge; /* NULL: positions are edges of the user side already */
+} r2__side;
+
+/* Steps of counting from every vertex of the other side of `via`: the sum of its squared degrees. */
+static double r2__side_work(const r2__side *via) {
+    double work = 0.0;
+    for (int64_t v = 0; v < via->n; ++v) {
+        double degree = (double)(via->begin[v + 1] - via->begin[v]);
+        work += degree * degree;
+    }
+    return work;
+}
+
+/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge to v
+   closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
+static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int64_t start,
+                                 uint32_t *paths, int64_t *out) {
+    const int64_t begin = from->begin[start], end = from->begin[start + 1];
+    for (int64_t j = begin; j < end; ++j) {
+        uint32_t v = from->near[j];
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]]++;
+    }
+    paths[start] = 1; /* so that going back closes nothing */
+    for (int64_t j = begin; j < end; ++j) {
+        uint32_t v = from->near[j];
+        int64_t sum = 0;
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]] - 1;
+        out[from->edge ? from->edge[j] : j] = sum;
+    }
+    for (int64_t j = begin; j < end; ++j) {
+        uint32_t v = from->near[j];
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]] = 0;
+    }
+    paths[start] = 0; /* it may have no edge that would do it */
+}
+
+/* Fills b->edge; every edge belongs to one start, so the threads share nothing they write. */
+static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_butterflies *b) {
+    const r2__side users = {g->n_users, g->user_begin, g->user_item, NULL};
+    const r2__side items = {g->n_items, g->item_begin, g->item_user, g->item_edge};
+    const bool from_users = r2__side_work(&items) <= r2__side_work(&users);
+    const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
+    const int n_lanes = r2_threads(ctx, g->n_edges);
+    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
+                                           sizeof *paths);
+    if (!paths) return ctx->status;
+    R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
+        for (int64_t start = lane; start < from->n; start += n_lanes)
+            r2__edge_butterflies(from, via, start, paths + lane * from->n, b->edge);
+    }
+    r2_release(ctx, paths);
+    return R2_OK;
+}
+
+r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph) {
+    r2_status status = R2_OK;
+    memset(b, 0, sizeof *b);
+    b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
+    b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
+    b->item = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_items, sizeof *b->item);
+    if (!b->edge || !b->user || !b->item) status = ctx->status;
+    if (!status) status = r2__all_edge_butterflies(ctx, graph, b);
+    if (status) {
+        r2_butterflies_free(ctx, b);
+        return status;
+    }
+    for (int64_t u = 0; u < graph->n_users; ++u) {
+        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e) {
+            b->user[u] += b->edge[e];
+            b->item[graph->user_item[e]] += b->edge[e];
+        }
+        b->user[u] /= 2; /* two edges of each butterfly meet at u */
+        b->total += b->user[u];
+    }
+    for (int64_t i = 0; i < graph->n_items; ++i) b->item[i] /= 2;
+    b->total /= 2; /* and two of its corners are users */
+    return R2_OK;
+}
+
+void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
+    if (!b) return;
+    r2_release(ctx, b->edge);
+    r2_release(ctx, b->user);
+    r2_release(ctx, b->item);
+    memset(b, 0, sizeof *b);
+}
+
 /* ============================================================================= [S4] chains ==== */
 
 r2_chain_config r2_chain_config_default(void) {
@@ -2650,136 +2904,139 @@ r2_chain_config r2_chain_config_default(void) {
     return config;
 }
 
-#define R2__NO_ITEM UINT32_MAX /* never the number of an item */
-
-/* Walks over the items that two users share, ascending, passing over `except`. */
-typedef struct r2__common {
-    const uint32_t *item;
-    int64_t a, a_end, b, b_end; /* edges of u0 and of u1 */
-    uint32_t except;
-} r2__common;
-
-static r2__common r2__common_make(const r2_graph *g, uint32_t u0, uint32_t u1, uint32_t except) {
-    r2__common common;
-    common.item = g->user_item;
-    common.a = g->user_begin[u0];
-    common.a_end = g->user_begin[u0 + 1];
-    common.b = g->user_begin[u1];
-    common.b_end = g->user_begin[u1 + 1];
-    common.except = except;
-    return common;
-}
-
-/* The next shared item as the edges e0 of u0 and e1 of u1; false when there is none left. */
-static bool r2__common_next(r2__common *c, int64_t *e0, int64_t *e1) {
-    while (c->a < c->a_end && c->b < c->b_end) {
-        uint32_t x = c->item[c->a], y = c->item[c->b];
-        *e0 = c->a;
-        *e1 = c->b;
-        c->a += x <= y;
-        c->b += y <= x;
-        if (x == y && x != c->except) return true;
-    }
-    return false;
-}
-
-/* c(u0,u1) without `except`. */
-static int64_t r2__common_count(const r2_graph *g, uint32_t u0, uint32_t u1, uint32_t except) {
-    r2__common common = r2__common_make(g, u0, u1, except);
-    int64_t n = 0, e0, e1;
-    while (r2__common_next(&common, &e0, &e1)) ++n;
-    return n;
-}
+/* ---- who can stand between ---- */
 
 /* A u1, and how many chains lead over it. */
 typedef struct r2__partner {
     uint32_t user;
-    int32_t newest;  /* when u0 met the latest of the shared items       */
-    float agreement; /* in (-1, 1)                                       */
-    int64_t before;  /* chains over the partners before this one         */
+    int32_t newest;  /* when u0 met the latest of the shared items */
+    float agreement; /* in (-1, 1)                                 */
+    int64_t before;  /* chains over the partners before this one   */
 } r2__partner;
 
-/* All partners of a query. Target chains have one shared item (i0) each, closed chains two. */
-typedef struct r2__partners {
+/* One question at work. A target chain takes one of the items that u0 and u1 share (i0), a closed
+   chain two. */
+typedef struct r2__search {
+    const r2_graph *g;
+    const r2_chain_config *config;
+    uint32_t u0, target; /* target: R2_NO_ITEM for closed chains                       */
+    uint32_t *mine;      /* (n_items) 1 + position in u0's row, 0 for others and target */
+    uint32_t *shared;    /* (n_users) zeros, for closed chains                         */
+    uint64_t *seen;      /* (n_seen) for draws that must differ                        */
+    uint64_t n_seen;
     r2__partner *at; /* (n + 1); at[n].before is the number of all chains */
-    int64_t n;
-    uint32_t u0, target; /* target: R2__NO_ITEM for closed chains */
-} r2__partners;
+    int64_t n;       /* partners */
+} r2__search;
 
-static void r2__partners_add(r2__partners *partners, uint32_t user, int64_t n_shared) {
-    r2__partner *partner = &partners->at[partners->n];
-    bool closed = partners->target == R2__NO_ITEM;
-    int64_t n_chains = closed ? n_shared * (n_shared - 1) / 2 : n_shared;
-    if (n_chains == 0) return;
-    partner->user = user;
-    partner[1].before = partner->before + n_chains;
-    partners->n++;
+static void r2__search_free(r2_ctx *ctx, r2__search *q) {
+    r2_release(ctx, q->at);
+    r2_release(ctx, q->mine);
+    r2_release(ctx, q->shared);
+    r2_release(ctx, q->seen);
 }
 
-/* U(target) without u0, and without those who share nothing else. */
-static r2_status r2__partners_target(r2_ctx *ctx, const r2_graph *g, r2__partners *partners) {
-    int64_t begin = g->item_begin[partners->target], end = g->item_begin[partners->target + 1];
-    partners->at = (r2__partner *)r2_alloc(ctx, (uint64_t)(end - begin) + 1, sizeof(r2__partner));
-    if (!partners->at) return ctx->status;
-    for (int64_t k = begin; k < end; ++k) {
-        uint32_t u1 = g->item_user[k];
-        if (u1 == partners->u0) continue;
-        r2__partners_add(partners, u1,
-                         r2__common_count(g, partners->u0, u1, partners->target));
+/* The memory of a query, to be used for many, one after the other. */
+static r2_status r2__search_init(r2_ctx *ctx, r2__search *q, const r2_graph *g, bool closed,
+                                const r2_chain_config *config) {
+    memset(q, 0, sizeof *q);
+    if (config->k < 0 || config->k > INT64_MAX / 4)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld", (long long)config->k);
+    q->g = g;
+    q->config = config;
+    q->n_seen = 2;
+    while (!config->replacement && q->n_seen < 2 * (uint64_t)config->k) q->n_seen *= 2;
+    q->at = (r2__partner *)r2_resize(ctx, NULL, (uint64_t)g->n_users + 1, sizeof *q->at);
+    q->mine = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *q->mine);
+    q->shared = (uint32_t *)r2_alloc(ctx, closed ? (uint64_t)g->n_users : 0, sizeof *q->shared);
+    q->seen = (uint64_t *)r2_resize(ctx, NULL, q->n_seen, sizeof *q->seen);
+    if (q->at && q->mine && q->shared && q->seen) return R2_OK;
+    r2__search_free(ctx, q);
+    return ctx->status;
+}
+
+/* The next edge of u1 from *e1 on whose item u0 has too, and u0's edge to it; false: no more. The
+   items come in ascending order; the target is never among them. */
+static bool r2__shared_next(const r2__search *q, uint32_t u1, int64_t *e1, int64_t *e0) {
+    const int64_t end = q->g->user_begin[u1 + 1];
+    for (; *e1 < end; ++*e1) {
+        uint32_t position = q->mine[q->g->user_item[*e1]];
+        if (!position) continue;
+        *e0 = q->g->user_begin[q->u0] + position - 1;
+        return true;
     }
-    return R2_OK;
+    return false;
 }
 
-/* U_cand(u0): who shares at least two items, found by counting the ends of all paths of two edges. */
-static r2_status r2__partners_closed(r2_ctx *ctx, const r2_graph *g, r2__partners *partners) {
-    uint32_t *shared = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *shared);
-    int64_t begin = g->user_begin[partners->u0], end = g->user_begin[partners->u0 + 1], n = 0;
-    if (!shared) return ctx->status;
-    for (int64_t e = begin; e < end; ++e)
-        for (int64_t k = g->item_begin[g->user_item[e]]; k < g->item_begin[g->user_item[e] + 1]; ++k)
-            n += ++shared[g->item_user[k]] == 2;
-    shared[partners->u0] = 0;
-    partners->at = (r2__partner *)r2_alloc(ctx, (uint64_t)n + 1, sizeof(r2__partner));
-    for (int64_t v = 0; v < g->n_users && partners->at; ++v)
-        r2__partners_add(partners, (uint32_t)v, shared[v]);
-    r2_release(ctx, shared);
-    return partners->at ? R2_OK : ctx->status;
+/* Enters a user: how many items it shares with u0, when u0 met the last of them, how much the two
+   agree. Each shared item agrees by 1 - 2 |difference| / scale, in [-1, 1]; the sum is divided by the
+   number of items plus `shrink`, so that few items count for little. A user without a chain is
+   forgotten again. */
+static void r2__partner_add(r2__search *q, uint32_t user) {
+    const r2_graph *g = q->g;
+    const double scale = (double)g->rating_max - (double)g->rating_min;
+    r2__partner *partner = &q->at[q->n];
+    double apart = 0.0;
+    int64_t n = 0, e0, e1 = g->user_begin[user];
+    partner->user = user;
+    partner->newest = -1;
+    for (; r2__shared_next(q, user, &e1, &e0); ++e1, ++n) {
+        apart += fabs((double)g->user_rating[e0] - (double)g->user_rating[e1]);
+        if (g->user_time[e0] > partner->newest) partner->newest = g->user_time[e0];
+    }
+    if (scale > 0.0) apart *= 2.0 / scale;
+    partner->agreement = (float)(((double)n - apart) / ((double)n + (double)q->config->shrink));
+    if (q->target == R2_NO_ITEM) n = n * (n - 1) / 2;
+    partner[1].before = partner->before + n;
+    q->n += n > 0;
+}
+
+/* The partners of closed chains are U_cand(u0): who shares at least two items, found by counting the
+   ends of all paths of two edges. Those of target chains are U(target) without u0. */
+static void r2__partners_find(r2__search *q) {
+    const r2_graph *g = q->g;
+    if (q->target != R2_NO_ITEM) {
+        for (int64_t k = g->item_begin[q->target]; k < g->item_begin[q->target + 1]; ++k)
+            if (g->item_user[k] != q->u0) r2__partner_add(q, g->item_user[k]);
+        return;
+    }
+    for (int64_t e = g->user_begin[q->u0]; e < g->user_begin[q->u0 + 1]; ++e) {
+        int64_t k = g->item_begin[g->user_item[e]], end = g->item_begin[g->user_item[e] + 1];
+        for (; k < end; ++k) q->shared[g->item_user[k]]++;
+    }
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        if (q->shared[v] >= 2 && v != q->u0) r2__partner_add(q, (uint32_t)v);
+        q->shared[v] = 0;
+    }
+}
+
+/* The last partner with before <= x: the one that chain number x leads over. */
+static const r2__partner *r2__partner_of(const r2__search *q, int64_t x) {
+    int64_t low = 0, high = q->n - 1;
+    while (low < high) {
+        int64_t middle = high - (high - low) / 2;
+        if (q->at[middle].before <= x) low = middle;
+        else high = middle - 1;
+    }
+    return &q->at[low];
 }
 
 /* The chain over edges e1 .. e4 of the user side; e4 = -1: it is asked for. */
-static r2_chain r2__chain_make(const r2_graph *g, const r2__partners *partners, uint32_t u1,
-                               int64_t e1, int64_t e2, int64_t e3, int64_t e4) {
+static r2_chain r2__chain_make(const r2__search *q, uint32_t u1, int64_t e1, int64_t e2, int64_t e3,
+                               int64_t e4) {
     r2_chain chain;
-    chain.u0 = partners->u0;
-    chain.i0 = g->user_item[e1];
+    chain.u0 = q->u0;
+    chain.i0 = q->g->user_item[e1];
     chain.u1 = u1;
-    chain.i1 = g->user_item[e3];
-    chain.r1 = g->user_rating[e1];
-    chain.r2 = g->user_rating[e2];
-    chain.r3 = g->user_rating[e3];
-    chain.r4 = e4 < 0 ? NAN : g->user_rating[e4];
+    chain.i1 = q->g->user_item[e3];
+    chain.r1 = q->g->user_rating[e1];
+    chain.r2 = q->g->user_rating[e2];
+    chain.r3 = q->g->user_rating[e3];
+    chain.r4 = e4 < 0 ? NAN : q->g->user_rating[e4];
     chain.score = 0.0f;
     return chain;
 }
 
 /* ---- coherent chains ---- */
-
-/* Fills in agreement and recency. Each shared item agrees by 1 - 2 |difference| / scale, in [-1, 1];
-   the sum is divided by the number of items plus `shrink`, so that few items count for little. */
-static void r2__partner_judge(const r2_graph *g, const r2__partners *partners, r2__partner *partner,
-                              float shrink) {
-    r2__common common = r2__common_make(g, partners->u0, partner->user, partners->target);
-    const double scale = (double)g->rating_max - (double)g->rating_min;
-    double sum = 0.0;
-    int64_t n = 0, e0, e1;
-    partner->newest = -1;
-    for (; r2__common_next(&common, &e0, &e1); ++n) {
-        double apart = fabs((double)g->user_rating[e0] - (double)g->user_rating[e1]);
-        sum += scale > 0.0 ? 1.0 - 2.0 * apart / scale : 1.0;
-        if (g->user_time[e0] > partner->newest) partner->newest = g->user_time[e0];
-    }
-    partner->agreement = (float)(sum / ((double)n + (double)shrink));
-}
 
 static int r2__partner_order(const void *left, const void *right) {
     const r2__partner *a = (const r2__partner *)left, *b = (const r2__partner *)right;
@@ -2794,17 +3051,16 @@ static bool r2__chain_has(const r2_chain *chains, int64_t n, uint32_t item) {
     return false;
 }
 
-/* The edges of the latest (by u0's time, then the smaller id) shared item that none of `chains` has
+/* The edges of the latest (by u0's time, then the smaller number) shared item that none of `used` has
    and that is not `except` either; false when there is none. */
-static bool r2__latest_shared(const r2_graph *g, const r2__partners *partners, uint32_t u1,
-                              const r2_chain *chains, int64_t n, uint32_t except, int64_t *best0,
-                              int64_t *best1) {
-    r2__common common = r2__common_make(g, partners->u0, u1, partners->target);
-    int64_t e0, e1;
+static bool r2__latest_shared(const r2__search *q, uint32_t u1, const r2_chain *used, int64_t n_used,
+                              uint32_t except, int64_t *best0, int64_t *best1) {
+    const r2_graph *g = q->g;
+    int64_t e0, e1 = g->user_begin[u1];
     *best0 = -1;
-    while (r2__common_next(&common, &e0, &e1)) {
+    for (; r2__shared_next(q, u1, &e1, &e0); ++e1) {
         if (*best0 >= 0 && g->user_time[e0] <= g->user_time[*best0]) continue;
-        if (g->user_item[e0] == except || r2__chain_has(chains, n, g->user_item[e0])) continue;
+        if (g->user_item[e0] == except || r2__chain_has(used, n_used, g->user_item[e0])) continue;
         *best0 = e0;
         *best1 = e1;
     }
@@ -2812,85 +3068,44 @@ static bool r2__latest_shared(const r2_graph *g, const r2__partners *partners, u
 }
 
 /* The latest chain over u1 that repeats no i0 (closed: neither item) of `used`. */
-static bool r2__latest_chain(const r2_graph *g, const r2__partners *partners, uint32_t u1,
-                             const r2_chain *used, int64_t n_used, r2_chain *chain) {
+static bool r2__latest_chain(const r2__search *q, uint32_t u1, const r2_chain *used, int64_t n_used,
+                             r2_chain *chain) {
     int64_t e1, e2, e3, e4 = -1;
-    if (partners->target != R2__NO_ITEM) {
-        e3 = r2_graph_find(g, u1, partners->target);
-        /* r2__common never shows the target, so i1 of `used` excludes nothing here */
-        if (!r2__latest_shared(g, partners, u1, used, n_used, R2__NO_ITEM, &e1, &e2)) return false;
+    uint32_t i1 = q->target;
+    if (i1 != R2_NO_ITEM) {
+        e3 = r2_graph_find(q->g, u1, i1);
     } else {
-        if (!r2__latest_shared(g, partners, u1, used, n_used, R2__NO_ITEM, &e4, &e3)) return false;
-        if (!r2__latest_shared(g, partners, u1, used, n_used, g->user_item[e4], &e1, &e2))
-            return false;
+        if (!r2__latest_shared(q, u1, used, n_used, i1, &e4, &e3)) return false;
+        i1 = q->g->user_item[e4];
     }
-    *chain = r2__chain_make(g, partners, u1, e1, e2, e3, e4);
+    if (!r2__latest_shared(q, u1, used, n_used, i1, &e1, &e2)) return false;
+    *chain = r2__chain_make(q, u1, e1, e2, e3, e4);
     return true;
 }
 
-static int64_t r2__chains_coherent(const r2_graph *g, r2__partners *partners,
-                                   const r2_chain_config *config, r2_chain *chains) {
+static int64_t r2__chains_coherent(r2__search *q, r2_chain *chains) {
+    const bool distinct = q->config->distinct;
     int64_t n = 0;
-    for (int64_t p = 0; p < partners->n; ++p)
-        r2__partner_judge(g, partners, &partners->at[p], config->shrink);
-    qsort(partners->at, (size_t)partners->n, sizeof *partners->at, r2__partner_order);
-    for (int64_t p = 0; p < partners->n && n < config->k; ++p) {
-        const int64_t first = config->distinct ? 0 : n; /* chains that may not be repeated */
-        do {
-            if (!r2__latest_chain(g, partners, partners->at[p].user, chains + first, n - first,
-                                  &chains[n]))
-                break;
-            chains[n++].score = partners->at[p].agreement;
-        } while (!config->distinct && n < config->k);
+    qsort(q->at, (size_t)q->n, sizeof *q->at, r2__partner_order);
+    for (int64_t p = 0; p < q->n && n < q->config->k; ++p) {
+        const int64_t first = distinct ? 0 : n; /* from here on, nothing may be repeated */
+        while (n < q->config->k &&
+               r2__latest_chain(q, q->at[p].user, chains + first, n - first, &chains[n])) {
+            chains[n++].score = q->at[p].agreement;
+            if (distinct) break;
+        }
     }
     return n;
 }
 
 /* ---- drawn chains ---- */
 
-/* Chain number x of all: which partner, and which of its chains. */
-static r2_chain r2__chain_number(const r2_graph *g, const r2__partners *partners, int64_t x,
-                                 r2_rng *rng) {
-    int64_t low = 0, high = partners->n - 1, first, second, e1 = -1, e2 = -1, e3 = -1, e4 = -1, a, b;
-    bool closed = partners->target == R2__NO_ITEM;
-    uint32_t u1;
-    r2__common common;
-    while (low < high) { /* the last partner with before <= x */
-        int64_t middle = high - (high - low) / 2;
-        if (partners->at[middle].before <= x) low = middle;
-        else high = middle - 1;
-    }
-    u1 = partners->at[low].user;
-    first = x - partners->at[low].before;
-    second = -1;
-    if (closed) { /* pairs in the order 01 02 12 03 13 23 ...: row `second` starts at its triangle */
-        second = (int64_t)((1.0 + sqrt(1.0 + 8.0 * (double)first)) / 2.0);
-        while (second * (second - 1) / 2 > first) --second;
-        while (second * (second + 1) / 2 <= first) ++second;
-        first -= second * (second - 1) / 2;
-    } else {
-        e3 = r2_graph_find(g, u1, partners->target);
-    }
-    common = r2__common_make(g, partners->u0, u1, partners->target);
-    for (int64_t k = 0; r2__common_next(&common, &a, &b); ++k) {
-        if (k == first) e1 = a, e2 = b;
-        if (k == second) e4 = a, e3 = b;
-        if (k >= first && k >= second) break;
-    }
-    if (closed && r2_rng_below(rng, 2)) { /* a fair coin says which item is i1 */
-        int64_t swap = e1;
-        e1 = e4, e4 = swap;
-        swap = e2, e2 = e3, e3 = swap;
-    }
-    return r2__chain_make(g, partners, u1, e1, e2, e3, e4);
-}
-
-/* Remembers numbers: true when x was not there yet. `slot` has n_slots (a power of two) zeros, at
-   least twice as many as there will be numbers. */
-static bool r2__first_time(uint64_t *slot, uint64_t n_slots, int64_t x) {
+/* Remembers numbers: true when x was not there yet. There are at least twice as many slots as there
+   will be numbers. */
+static bool r2__first_time(const r2__search *q, int64_t x) {
     uint64_t at = (uint64_t)x * 0x9E3779B97F4A7C15u;
     for (at ^= at >> 32;; ++at) {
-        uint64_t *here = &slot[at & (n_slots - 1)];
+        uint64_t *here = &q->seen[at & (q->n_seen - 1)];
         if (*here == (uint64_t)x + 1) return false;
         if (*here) continue;
         *here = (uint64_t)x + 1;
@@ -2898,69 +3113,303 @@ static bool r2__first_time(uint64_t *slot, uint64_t n_slots, int64_t x) {
     }
 }
 
-static int64_t r2__draw_number(const r2__partners *partners, r2_chain_law law, r2_rng *rng) {
+/* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
+static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
+    int64_t s = (int64_t)((1.0 + sqrt(1.0 + 8.0 * (double)j)) / 2.0);
+    while (s * (s - 1) / 2 > j) --s; /* the square root may be off by a little */
+    while (s * (s + 1) / 2 <= j) ++s;
+    *first = j - s * (s - 1) / 2;
+    *second = s;
+}
+
+/* Chain number x of all. */
+static r2_chain r2__chain_number(const r2__search *q, int64_t x, r2_rng *rng) {
+    const r2__partner *partner = r2__partner_of(q, x);
+    const uint32_t u1 = partner->user;
+    const bool closed = q->target == R2_NO_ITEM;
+    int64_t first = x - partner->before, second = -1;
+    int64_t a, b = q->g->user_begin[u1], e1 = -1, e2 = -1, e3 = -1, e4 = -1;
+    if (closed) r2__pair_number(first, &first, &second);
+    else e3 = r2_graph_find(q->g, u1, q->target);
+    for (int64_t k = 0; (k <= first || k <= second) && r2__shared_next(q, u1, &b, &a); ++k, ++b) {
+        if (k == first) e1 = a, e2 = b;
+        if (k == second) e4 = a, e3 = b;
+    }
+    if (closed && r2_rng_below(rng, 2)) /* a fair coin says which item is i1 */
+        return r2__chain_make(q, u1, e4, e3, e2, e1);
+    return r2__chain_make(q, u1, e1, e2, e3, e4);
+}
+
+static int64_t r2__draw_number(const r2__search *q, r2_rng *rng) {
     const r2__partner *partner;
-    if (law == R2_CHAINS_UNIFORM)
-        return (int64_t)r2_rng_below(rng, (uint64_t)partners->at[partners->n].before);
-    partner = &partners->at[r2_rng_below(rng, (uint64_t)partners->n)];
-    return partner->before + (int64_t)r2_rng_below(rng, (uint64_t)(partner[1].before -
-                                                                  partner->before));
+    if (q->config->law == R2_CHAINS_UNIFORM)
+        return (int64_t)r2_rng_below(rng, (uint64_t)q->at[q->n].before);
+    partner = &q->at[r2_rng_below(rng, (uint64_t)q->n)];
+    return partner->before +
+           (int64_t)r2_rng_below(rng, (uint64_t)(partner[1].before - partner->before));
 }
 
-static r2_status r2__chains_draw(r2_ctx *ctx, const r2_graph *g, const r2__partners *partners,
-                                 const r2_chain_config *config, r2_chain *chains, int64_t *n) {
-    const int64_t total = partners->at[partners->n].before;
-    const bool all = !config->replacement && config->k >= total;
-    int64_t k = total == 0 ? 0 : all ? total : config->k;
-    uint64_t *seen = NULL, n_slots = 2;
-    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_CHAINS,
-                             (uint64_t)partners->u0 << 32 | partners->target);
-    while (n_slots < 2 * (uint64_t)k) n_slots *= 2;
-    if (!config->replacement && !all) {
-        seen = (uint64_t *)r2_alloc(ctx, n_slots, sizeof *seen);
-        if (!seen) return ctx->status;
+/* Draws numbers of chains and looks the chains up. */
+static int64_t r2__chains_draw(r2__search *q, r2_rng *rng, r2_chain *chains) {
+    const int64_t total = q->at[q->n].before;
+    const bool again = q->config->replacement, all = !again && q->config->k >= total;
+    const int64_t k = total == 0 || all ? total : q->config->k;
+    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
+    for (int64_t n = 0; n < k; ++n) {
+        int64_t x = all ? n : r2__draw_number(q, rng);
+        while (!all && !again && !r2__first_time(q, x)) x = r2__draw_number(q, rng);
+        chains[n] = r2__chain_number(q, x, rng);
     }
-    for (*n = 0; *n < k; ++*n) {
-        int64_t x = all ? *n : r2__draw_number(partners, config->law, &rng);
-        while (seen && !r2__first_time(seen, n_slots, x))
-            x = r2__draw_number(partners, config->law, &rng);
-        chains[*n] = r2__chain_number(g, partners, x, &rng);
-    }
-    r2_release(ctx, seen);
-    return R2_OK;
+    return k;
 }
 
-static r2_status r2__chains_find(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t target,
-                                 const r2_chain_config *config, r2_chain *chains, int64_t *n) {
-    r2__partners partners;
-    r2_status status;
-    memset(&partners, 0, sizeof partners);
+/* A random number below n that is not `hole`; -1 leaves no hole. The numbers of the list without the
+   hole are drawn, so that it does not matter whether there is one. */
+static int64_t r2__draw_around(r2_rng *rng, int64_t n, int64_t hole) {
+    int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(hole < 0 ? n : n - 1));
+    return hole < 0 || x < hole ? x : x + 1;
+}
+
+/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and an
+   item i0 of u0; it is a chain when u1 has i0. Every chain is proposed equally often, and which one is
+   accepted does not depend on how long it took, so a limit on the number of proposals leaves the law
+   exact. False: the limit was reached, nothing is decided. */
+static bool r2__chains_propose(r2__search *q, r2_rng *rng, r2_chain *chains) {
+    const r2_graph *g = q->g;
+    const uint32_t *users = g->item_user + g->item_begin[q->target];
+    const int64_t n_users = r2_graph_item_degree(g, q->target), begin = g->user_begin[q->u0];
+    const int64_t n_items = r2_graph_user_degree(g, q->u0);
+    const int64_t edge = r2_graph_find(g, q->u0, q->target); /* must not be seen: around it */
+    const int64_t hole1 = edge < 0 ? -1 : edge - begin;
+    const int64_t hole0 = edge < 0 ? -1 : r2__lower_bound(users, 0, n_users, q->u0);
+    const int64_t others = n_users - (edge >= 0), items = n_items - (edge >= 0);
+    const int64_t elsewhere = (g->n_edges - (edge >= 0)) / g->n_users;
+    int64_t limit = others * (items + elsewhere) / 64, n = 0; /* half the cost of listing them all */
+    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
+    while (n < q->config->k && items > 0 && limit-- > 0) {
+        int64_t j = r2__draw_around(rng, n_users, hole0), a = r2__draw_around(rng, n_items, hole1);
+        int64_t e1 = begin + a, e2 = r2_graph_find(g, users[j], g->user_item[e1]);
+        if (e2 < 0) continue;
+        if (!q->config->replacement && !r2__first_time(q, j * n_items + a)) continue;
+        chains[n++] = r2__chain_make(q, users[j], e1, e2, r2_graph_find(g, users[j], q->target), -1);
+    }
+    return n == q->config->k;
+}
+
+/* Marks u0's items, all but the target, or takes the marks away. */
+static void r2__search_mark(r2__search *q, bool on) {
+    const int64_t begin = q->g->user_begin[q->u0], end = q->g->user_begin[q->u0 + 1];
+    for (int64_t e = begin; e < end; ++e)
+        if (q->g->user_item[e] != q->target)
+            q->mine[q->g->user_item[e]] = on ? (uint32_t)(e - begin) + 1 : 0;
+}
+
+static void r2__search_start(r2__search *q, uint32_t u0, uint32_t target) {
+    q->u0 = u0;
+    q->target = target;
+    q->n = 0;
+    q->at[0].before = 0;
+}
+
+static int64_t r2__chains_find(r2__search *q, uint32_t u0, uint32_t target, r2_chain *chains) {
+    const r2_chain_law law = q->config->law;
+    r2_rng rng = r2_rng_make(q->config->seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | target);
+    int64_t n;
+    r2__search_start(q, u0, target);
+    if (law == R2_CHAINS_UNIFORM && target != R2_NO_ITEM && r2__chains_propose(q, &rng, chains))
+        return q->config->k;
+    r2__search_mark(q, true);
+    r2__partners_find(q);
+    n = law == R2_CHAINS_COHERENT ? r2__chains_coherent(q, chains)
+                                  : r2__chains_draw(q, &rng, chains);
+    r2__search_mark(q, false);
+    return n;
+}
+
+static r2_status r2__chains_check(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item) {
+    if (u0 < g->n_users && (item < g->n_items || item == R2_NO_ITEM)) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "chains: user %u of %lld, item %u of %lld", u0,
+                   (long long)g->n_users, item, (long long)g->n_items);
+}
+
+static r2_status r2__chains_one(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item,
+                                const r2_chain_config *config, r2_chain *chains, int64_t *n) {
+    r2__search q;
+    r2_status status = r2__chains_check(ctx, g, u0, item);
     *n = 0;
-    if (u0 >= g->n_users || config->k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: no user %u, or k = %lld", u0,
-                       (long long)config->k);
-    partners.u0 = u0;
-    partners.target = target;
-    status = target == R2__NO_ITEM ? r2__partners_closed(ctx, g, &partners)
-                                   : r2__partners_target(ctx, g, &partners);
-    if (!status && config->law == R2_CHAINS_COHERENT)
-        *n = r2__chains_coherent(g, &partners, config, chains);
-    else if (!status)
-        status = r2__chains_draw(ctx, g, &partners, config, chains, n);
-    r2_release(ctx, partners.at);
-    return status;
+    if (!status) status = r2__search_init(ctx, &q, g, item == R2_NO_ITEM, config);
+    if (status) return status;
+    *n = r2__chains_find(&q, u0, item, chains);
+    r2__search_free(ctx, &q);
+    return R2_OK;
 }
 
 r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
     *n_chains = 0;
-    if (item >= graph->n_items) return r2_fail(ctx, R2_ARGUMENT, "chains: no item %u", item);
-    return r2__chains_find(ctx, graph, u0, item, config, chains, n_chains);
+    if (item == R2_NO_ITEM) return r2_fail(ctx, R2_ARGUMENT, "chains: a target is needed");
+    return r2__chains_one(ctx, graph, u0, item, config, chains, n_chains);
 }
 
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
-    return r2__chains_find(ctx, graph, u0, R2__NO_ITEM, config, chains, n_chains);
+    return r2__chains_one(ctx, graph, u0, R2_NO_ITEM, config, chains, n_chains);
+}
+
+r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_target *pairs,
+                                int64_t n, const r2_chain_config *config, r2_chain *chains,
+                                int64_t *n_chains) {
+    const int n_lanes = n < 2 ? 1 : r2_threads(ctx, n * 1000);
+    r2__search *query;
+    r2_status status = R2_OK;
+    int ready = 0;
+    for (int64_t k = 0; k < n && !status; ++k) {
+        if (pairs[k].item == R2_NO_ITEM)
+            status = r2_fail(ctx, R2_ARGUMENT, "chains: pair %lld has no item", (long long)k);
+        else status = r2__chains_check(ctx, graph, pairs[k].user, pairs[k].item);
+    }
+    if (status) return status;
+    query = (r2__search *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *query);
+    if (!query) return ctx->status;
+    while (!status && ready < n_lanes) {
+        status = r2__search_init(ctx, &query[ready], graph, false, config);
+        if (!status) ++ready;
+    }
+    if (!status) {
+        R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
+            for (int64_t k = lane; k < n; k += n_lanes)
+                n_chains[k] = r2__chains_find(&query[lane], pairs[k].user, pairs[k].item,
+                                              chains + k * config->k);
+        }
+    }
+    while (ready > 0) r2__search_free(ctx, &query[--ready]);
+    r2_release(ctx, query);
+    return status;
+}
+
+r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+                          int64_t *count) {
+    const r2_chain_config config = r2_chain_config_default();
+    r2__search q;
+    r2_status status = r2__chains_check(ctx, graph, u0, item);
+    *count = 0;
+    if (!status) status = r2__search_init(ctx, &q, graph, item == R2_NO_ITEM, &config);
+    if (status) return status;
+    r2__search_start(&q, u0, item);
+    r2__search_mark(&q, true);
+    r2__partners_find(&q);
+    *count = q.at[q.n].before;
+    r2__search_free(ctx, &q);
+    return R2_OK;
+}
+
+/* ---- longer chains ---- */
+
+#define R2__BETWEEN_MAX 8
+
+/* How many walks lead home: from user u as u_step (1 .. n), and from item i as i_step (0 .. n). */
+typedef struct r2__home {
+    const r2_graph *g;
+    uint32_t u0, target;
+    int n;
+    double *user; /* (n + 1, n_users), row 0 unused */
+    double *item; /* (n + 1, n_items)               */
+} r2__home;
+
+/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier item
+   in as many ways as all its users but u0 together, a user as its items together. u0's own edges
+   serve only to leave and, without a target, to come home. */
+static void r2__home_count(r2__home *home) {
+    const r2_graph *g = home->g;
+    for (int step = home->n; step >= 0; --step) {
+        double *item = home->item + step * g->n_items, *user = home->user + step * g->n_users;
+        for (int64_t i = 0; i < g->n_items; ++i) {
+            item[i] = 0.0;
+            if (step == home->n) {
+                bool last = home->target == R2_NO_ITEM
+                                ? r2_graph_find(g, home->u0, (uint32_t)i) >= 0
+                                : home->target == i;
+                item[i] = last ? 1.0 : 0.0;
+            } else if (i != home->target) {
+                const double *next = user + g->n_users;
+                for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
+                    if (g->item_user[k] != home->u0) item[i] += next[g->item_user[k]];
+            }
+        }
+        for (int64_t u = 0; u < g->n_users; ++u) {
+            user[u] = 0.0;
+            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
+                user[u] += item[g->user_item[e]];
+        }
+    }
+}
+
+/* One of near[begin .. end), not `except`, in proportion to its ways; -1: none leads home. */
+static int64_t r2__home_step(const uint32_t *near, int64_t begin, int64_t end, const double *ways,
+                             uint32_t except, r2_rng *rng) {
+    double sum = 0.0, at;
+    int64_t last = -1;
+    for (int64_t k = begin; k < end; ++k)
+        if (near[k] != except) sum += ways[near[k]];
+    at = r2_rng_double(rng) * sum;
+    for (int64_t k = begin; k < end; ++k) {
+        if (near[k] == except || !(ways[near[k]] > 0.0)) continue;
+        last = near[k];
+        at -= ways[near[k]];
+        if (at < 0.0) break;
+    }
+    return last;
+}
+
+/* A walk home -> path; false when there is none or it meets a vertex again. */
+static bool r2__home_walk(const r2__home *home, uint32_t *path, r2_rng *rng) {
+    const r2_graph *g = home->g;
+    uint32_t user = home->u0;
+    for (int step = 0; step <= home->n; ++step) {
+        int64_t next = r2__home_step(g->user_item, g->user_begin[user], g->user_begin[user + 1],
+                                     home->item + step * g->n_items, R2_NO_ITEM, rng);
+        if (next < 0) return false;
+        path[2 * step] = user;
+        path[2 * step + 1] = (uint32_t)next;
+        for (int earlier = 0; earlier < step; ++earlier)
+            if (path[2 * earlier] == user || path[2 * earlier + 1] == (uint32_t)next) return false;
+        if (step == home->n) break;
+        next = r2__home_step(g->item_user, g->item_begin[next], g->item_begin[next + 1],
+                             home->user + (step + 1) * g->n_users, home->u0, rng);
+        if (next < 0) return false;
+        user = (uint32_t)next;
+    }
+    return true;
+}
+
+r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
+                         int64_t *n_chains) {
+    const uint64_t rows = (uint64_t)n_between + 1;
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | item);
+    r2__home home;
+    r2_status status = r2__chains_check(ctx, graph, u0, item);
+    *n_chains = 0;
+    if (status) return status;
+    if (n_between < 1 || n_between > R2__BETWEEN_MAX || k < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: %d users between, k = %lld", n_between,
+                       (long long)k);
+    home.g = graph;
+    home.u0 = u0;
+    home.target = item;
+    home.n = n_between;
+    home.user = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_users, sizeof *home.user);
+    home.item = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_items, sizeof *home.item);
+    if (!home.user || !home.item) {
+        status = ctx->status;
+    } else {
+        r2__home_count(&home);
+        for (int64_t tries = 0; *n_chains < k && tries / 1000 < k; ++tries)
+            *n_chains += r2__home_walk(&home, path + *n_chains * 2 * (int64_t)rows, &rng);
+    }
+    r2_release(ctx, home.user);
+    r2_release(ctx, home.item);
+    return status;
 }
 
 /* ---- evidence: fields ---- */
