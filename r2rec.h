@@ -247,15 +247,53 @@ typedef struct r2_data {
     char **genres;       /* (n_items) separated by '|', "" when unknown                           */
     int16_t *year;       /* (n_items) of release, 0 when unknown                                  */
     float rating_min, rating_max; /* of the scale seen                                            */
-    int64_t n_duplicates;         /* (user, item) pairs met again; the latest was kept            */
+    bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
+    int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
+    int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings                                            */
 } r2_data;
 
-/* Loads a MovieLens directory, whichever layout its files show: latest / 20M+ (ratings.csv,
-   movies.csv), 1M / 10M (ratings.dat, movies.dat), 100K (u.data, u.item).
-   Errors: R2_IO (nothing that looks like MovieLens), R2_FORMAT (file, line, expected, found). */
-r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *directory);
+/* Loads ratings, with titles where they are found. `path` is
+   - a MovieLens directory: latest / 20M+ (ratings.csv, movies.csv), 1M / 10M (ratings.dat,
+     movies.dat), 100K (u.data, u.item);
+   - a RecBole directory NAME (NAME.inter, NAME.item) or a .inter file;
+   - any file of one interaction a line, "-" for standard input: a table with or without a line of
+     column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line, see
+     r2_format.
+   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark and a missing last
+   newline are accepted, anything else wrong is an error: R2_IO, R2_FORMAT (file, line, what was
+   expected, what was found), R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
+r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
+
+/* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
+typedef struct r2_format {
+    const char *separator; /* NULL: "::", else tab, else the most frequent of , ; |, else a blank     */
+    const char *user, *item, *rating, *time; /* columns or JSON keys: a name, or a number from "1".
+                              NULL: the usual names ("userId", "user_id:token", "reviewerID", ...), and
+                              without such names the columns 1 2 3 4. A rating column that is missing
+                              makes every rating 1, a missing time column every time 0               */
+    const char *items;     /* file with id, title, genres, year, by the same rules; NULL: none        */
+    double time_unit;      /* in seconds; 0: times of 10^11 and more are milliseconds, others seconds */
+} r2_format;
+
+/* Loads the interactions of several files as one; `format` NULL: a zeroed one. */
+r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
+                             const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
+
+/* What to leave out; a zeroed field leaves nothing out. */
+typedef struct r2_filter {
+    float min_rating;
+    int64_t time_from, time_until; /* Unix seconds: from <= time < until                     */
+    int64_t user_core, item_core;  /* every user and item has at least so many interactions */
+} r2_filter;
+
+/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in their
+   old order. No graph or split of the old rows may be alive. On an error nothing has changed. */
+r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
+/* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
+r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
+
 /* Row of (user, item) in the arrays above, or -1. O(log degree). */
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
 /* Index of a user or item by the file's own id, or -1. A search from the first to the last. */
@@ -284,7 +322,7 @@ typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
     int64_t *by_time;        /* (n_ratings) rows, each user's in order of time and the tie rule */
-    r2_target *test, *valid; /* (n_test), (n_valid) ascending user; the same users in both      */
+    r2_target *test, *valid; /* (n_test), (n_valid) ascending user; leave-one-out: same users   */
     int64_t n_test, n_valid, n_train;
     int64_t n_time_ties; /* users with more than one interaction at their last second */
 } r2_split;
@@ -296,6 +334,17 @@ r2_split_config r2_split_config_default(void);
    training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
+/* One cut in time for all: the last test_share of the interactions, and the valid_share before them;
+   interactions of the same second stay together. Targets, here and below: the positives held out, of
+   users who have training interactions. Errors: R2_ARGUMENT (shares), R2_NO_MEMORY. */
+r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                        const r2_split_config *config, double valid_share, double test_share);
+/* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
+   interactions in valid_path and test_path (NULL: none) are held out.
+   Errors: R2_FORMAT also for an interaction that `data` does not have. */
+r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                         const r2_split_config *config, const char *valid_path,
+                         const char *test_path, const r2_format *format);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
 /* Frozen candidate sets: column 0 is the positive, then n_negatives distinct items that the user
@@ -311,6 +360,20 @@ typedef struct r2_candidates {
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                              uint64_t seed);
+/* The same with negatives as popular as what people take: drawn in proportion to their number of
+   interactions, without repetition. */
+r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
+                                uint64_t seed);
+/* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
+   user never interacted with, ascending. Returns how many. */
+int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
+/* A case a line, the files' own ids between tabs: user, positive, negatives. So a set outlives the
+   numbering and can be shared between programs. Errors of loading: R2_IO, R2_FORMAT (also for ids
+   that `data` does not have), R2_NO_MEMORY. */
+r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
+                             const char *path);
+r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [S3] graph ==== */
@@ -1723,7 +1786,7 @@ typedef struct r2__lines {
     int64_t number; /* of the current line, from 1 */
     char *buffer;
     size_t cap, next, end;
-    bool eof;
+    bool eof, has_nul; /* has_nul: somewhere in what was read last */
 } r2__lines;
 
 static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
@@ -1770,6 +1833,7 @@ static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
     got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
     lines->end += got;
     lines->eof = got == 0;
+    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
     if (ferror(lines->file))
         return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
     return R2_OK;
@@ -1799,7 +1863,7 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
         line->len -= 3;
     }
     if (line->len && line->at[line->len - 1] == '\r') line->len--;
-    if (memchr(line->at, '\0', line->len))
+    if (lines->has_nul && memchr(line->at, '\0', line->len))
         return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
     return R2_OK;
 }
@@ -1846,8 +1910,7 @@ static int r2__cut(r2__table *table, r2__slice line) {
             if (!at || (at < end && *at != first)) return -1;
         } else {
             field->at = at;
-            while (at < end && !(*at == first && (!second || (at + 1 < end && at[1] == second))))
-                ++at;
+            while (at < end && (*at != first || (second && (at + 1 == end || at[1] != second)))) ++at;
             field->len = (size_t)(at - field->at);
         }
         if (at == end) return n + 1;
@@ -1856,18 +1919,10 @@ static int r2__cut(r2__table *table, r2__slice line) {
     return -1;
 }
 
-/* Reads the next record into table->field; *more is false at the end. Empty lines are skipped. */
-static r2_status r2__table_next(r2_ctx *ctx, r2__table *table, bool *more) {
-    r2__slice line;
+/* Cuts a line into table->field; every line must have as many fields as the first. */
+static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     char expected[64];
-    int n;
-    do {
-        r2_status status = r2__lines_next(ctx, &table->lines, &line);
-        if (status) return status;
-        *more = line.at != NULL;
-        if (!*more) return R2_OK;
-    } while (line.len == 0);
-    n = r2__cut(table, line);
+    int n = r2__cut(table, line);
     if (n < 0) return r2__bad_line(ctx, &table->lines, "closed quotes and <= 64 fields", line);
     if (table->n_fields == 0) table->n_fields = n;
     if (n == table->n_fields) return R2_OK;
@@ -1875,23 +1930,34 @@ static r2_status r2__table_next(r2_ctx *ctx, r2__table *table, bool *more) {
     return r2__bad_line(ctx, &table->lines, expected, line);
 }
 
+/* 10^n; exact up to 22. pow would be a tenth of the time that reading takes. */
+static double r2__ten_to(int n) {
+    static const double power[8] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7};
+    return n < 8 ? power[n] : pow(10.0, n);
+}
+
 /* A decimal number: sign, digits, fraction, exponent; nothing but blanks around it (copies of
-   MovieLens with a stray blank circulate). Exact to the last bit for up to 15 digits, whatever the
-   locale. */
+   MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the locale. */
 static bool r2__number(r2__slice text, double *value) {
     const char *at = text.at, *end = text.at + text.len;
-    bool negative, any = false;
-    double mantissa = 0.0;
+    bool negative, any = false, fraction = false;
+    uint64_t digits = 0;
     int scale = 0, exponent = 0;
     while (at < end && *at == ' ') ++at;
     while (at < end && end[-1] == ' ') --end;
     negative = at < end && *at == '-';
     if (at < end && (*at == '-' || *at == '+')) ++at;
-    for (; at < end && *at >= '0' && *at <= '9'; ++at, any = true)
-        mantissa = mantissa * 10.0 + (*at - '0');
-    if (at < end && *at == '.')
-        for (++at; at < end && *at >= '0' && *at <= '9'; ++at, any = true, --scale)
-            mantissa = mantissa * 10.0 + (*at - '0');
+    for (; at < end; ++at) {
+        unsigned digit = (unsigned)(unsigned char)*at - '0';
+        if (digit > 9) {
+            if (*at != '.' || fraction) break;
+            fraction = true;
+            continue;
+        }
+        any = true;
+        if (digits < 100000000000000000u) digits = digits * 10 + digit, scale -= fraction;
+        else scale += !fraction; /* 18 digits are enough */
+    }
     if (any && at < end && (*at == 'e' || *at == 'E')) {
         bool down = at + 1 < end && at[1] == '-';
         at += at + 1 < end && (at[1] == '-' || at[1] == '+') ? 2 : 1;
@@ -1899,9 +1965,237 @@ static bool r2__number(r2__slice text, double *value) {
             exponent = exponent < 1000 ? exponent * 10 + (*at - '0') : exponent;
         scale += down ? -exponent : exponent;
     }
-    *value = scale < 0 ? mantissa / pow(10.0, -scale) : mantissa * pow(10.0, scale);
+    *value = (double)digits;
+    if (scale < 0) *value /= r2__ten_to(-scale);
+    if (scale > 0) *value *= r2__ten_to(scale);
     if (negative) *value = -*value;
     return any && at == end && isfinite(*value);
+}
+
+/* ---- records: up to four wanted fields of a line, whatever the format ---- */
+
+#define R2__WANTED 4
+
+/* The usual names of what is wanted, in small letters without _ - and blanks, the preferred first. */
+static const char *const r2__rating_names[R2__WANTED] = {
+    "userid user uid reviewerid customerid",
+    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid",
+    "rating overall stars score bookrating", "timestamp time unixreviewtime unixtime ts"};
+static const char *const r2__item_names[R2__WANTED] = {
+    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid",
+    "title movietitle itemname booktitle name", "genres genre class categories category",
+    "releaseyear year yearofpublication"};
+
+typedef struct r2__source {
+    r2__table table;
+    const char *const *names;
+    bool json, pending;                /* pending: the first record was read while looking     */
+    int column[R2__WANTED];            /* where the wanted fields stand; -1: there are none    */
+    char key[R2__WANTED][64];          /* JSON: their keys                                     */
+    r2__slice field[R2__WANTED];       /* of the current record                                */
+    r2_text text[R2__WANTED];          /* JSON: their text                                     */
+} r2__source;
+
+/* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
+static int r2__name_place(const char *list, r2__slice name) {
+    for (int place = 0; *list; ++place) {
+        size_t k = 0;
+        bool same = true;
+        for (; k < name.len && name.at[k] != ':'; ++k) {
+            char c = name.at[k];
+            if (c == '_' || c == '-' || c == ' ') continue;
+            if (c >= 'A' && c <= 'Z') c = (char)(c - 'A' + 'a');
+            if (same && *list == c) ++list;
+            else same = false;
+        }
+        if (same && k && (*list == ' ' || !*list)) return place;
+        while (*list && *list != ' ') ++list;
+        while (*list == ' ') ++list;
+    }
+    return -1;
+}
+
+/* A wish is a name or the number of a column, from 1; 0: it is no number. */
+static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
+    int number = 0;
+    for (const char *at = wish && wish[w] ? wish[w] : ""; *at; ++at) {
+        if (*at < '0' || *at > '9' || number > R2__FIELDS_MAX) return 0;
+        number = number * 10 + (*at - '0');
+    }
+    return number;
+}
+
+/* Takes one column or key into account; `number` counts from 0. */
+static void r2__source_column(r2__source *source, const char *const wish[R2__WANTED],
+                              int best[R2__WANTED], r2__slice name, int number) {
+    for (int w = 0; w < R2__WANTED; ++w) {
+        int place = r2__name_place(source->names[w], name);
+        if (wish && wish[w] && !r2__wished_number(wish, w)) {
+            bool same = strlen(wish[w]) == name.len && !memcmp(wish[w], name.at, name.len);
+            place = same ? 0 : -1;
+        }
+        if (place < 0 || (best[w] >= 0 && best[w] <= place)) continue;
+        best[w] = place;
+        source->column[w] = number;
+        snprintf(source->key[w], sizeof source->key[w], "%.*s",
+                 name.len < 63 ? (int)name.len : 63, name.at);
+    }
+}
+
+/* The separator of a line: "::", else a tab, else the most frequent of , ; and |, else a blank. */
+static const char *r2__find_separator(r2__slice line) {
+    static const char *const one[3] = {",", ";", "|"};
+    int count[3] = {0, 0, 0}, most = 0;
+    for (size_t k = 0; k < line.len; ++k) {
+        if (line.at[k] == ':' && k + 1 < line.len && line.at[k + 1] == ':') return "::";
+        for (int c = 0; c < 3; ++c) count[c] += line.at[k] == one[c][0];
+    }
+    if (memchr(line.at, '\t', line.len)) return "\t";
+    for (int c = 1; c < 3; ++c) most = count[c] > count[most] ? c : most;
+    return count[most] ? one[most] : " ";
+}
+
+/* The text of a JSON value; numbers that name someone must be exact, lists become a|b|c. */
+static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJSON *value) {
+    const bool id = w == 0 || (w == 1 && source->names == r2__rating_names);
+    const double number = value->valuedouble;
+    r2_text *text = &source->text[w];
+    r2_text_clear(text);
+    r2_text_add(ctx, text, "", 0);
+    if (cJSON_IsString(value)) {
+        r2_text_add(ctx, text, value->valuestring, strlen(value->valuestring));
+    } else if (cJSON_IsNumber(value)) {
+        if (id && (floor(number) != number || fabs(number) >= 0x1p53))
+            return r2__bad_line(ctx, &source->table.lines, "an id as text or below 2^53",
+                                r2__slice_of("a number", 8));
+        r2_text_addf(ctx, text, floor(number) == number ? "%.0f" : "%.17g", number);
+    } else if (cJSON_IsArray(value) && !id) {
+        for (const cJSON *part = value->child; part; part = part->next)
+            if (cJSON_IsString(part))
+                r2_text_addf(ctx, text, "%s%s", text->len ? "|" : "", part->valuestring);
+    } else if (id || source->names == r2__rating_names) {
+        return r2__bad_line(ctx, &source->table.lines, "text or a number",
+                            r2__slice_of(source->key[w], strlen(source->key[w])));
+    }
+    source->field[w] = r2__slice_of(text->data, text->len);
+    return text->failed ? ctx->status : R2_OK;
+}
+
+/* One JSON object -> the wanted fields. The first one settles which keys are meant. */
+static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
+                                 const char *const wish[R2__WANTED], bool first) {
+    const r2__lines *lines = &source->table.lines;
+    int best[R2__WANTED] = {-1, -1, -1, -1}, n_found[R2__WANTED] = {0, 0, 0, 0}, number = 0;
+    cJSON *object = cJSON_ParseWithLength(line.at, line.len);
+    r2_status status = R2_OK;
+    if (!cJSON_IsObject(object)) status = r2__bad_line(ctx, lines, "a JSON object", line);
+    for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
+        r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
+    for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
+        for (int w = 0; w < R2__WANTED && !status; ++w) {
+            if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
+            if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", line);
+            else status = r2__json_text(ctx, source, w, c);
+        }
+    for (int w = 0; w < R2__WANTED && !status; ++w) {
+        if (n_found[w]) continue;
+        source->field[w] = r2__slice_of("", 0);
+        if (source->column[w] >= 0 && source->names == r2__rating_names)
+            status = r2__bad_line(ctx, lines, source->key[w], line);
+    }
+    cJSON_Delete(object);
+    return status;
+}
+
+static void r2__table_fields(r2__source *source) {
+    for (int w = 0; w < R2__WANTED; ++w)
+        source->field[w] = source->column[w] < 0 ? r2__slice_of("", 0)
+                                                 : source->table.field[source->column[w]];
+}
+
+/* Finds the columns of a table from its first line: by name if that line names the first two, else
+   the first four in their order, and the line is a record. */
+static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
+                                   const char *const wish[R2__WANTED]) {
+    r2__table *table = &source->table;
+    int best[R2__WANTED] = {-1, -1, -1, -1};
+    double number;
+    for (int k = 0; k < table->n_fields; ++k)
+        r2__source_column(source, wish, best, table->field[k], k);
+    source->pending = best[0] < 0 || best[1] < 0;
+    for (int w = 0; w < R2__WANTED; ++w) {
+        int wished = r2__wished_number(wish, w);
+        if (wished) source->column[w] = wished - 1;
+        else if (source->pending && !(wish && wish[w])) source->column[w] = w;
+        if (source->column[w] >= table->n_fields) source->column[w] = -1;
+        if (wish && wish[w] && source->column[w] < 0)
+            return r2__bad_line(ctx, &table->lines, wish[w], line);
+    }
+    if (source->column[0] < 0 || source->column[1] < 0)
+        return r2__bad_line(ctx, &table->lines, "at least two columns", line);
+    if (source->names == r2__rating_names && source->pending && source->column[2] >= 0 &&
+        !r2__number(table->field[source->column[2]], &number))
+        return r2__bad_line(ctx, &table->lines,
+                            "names of the user and item columns, or user item rating time", line);
+    return R2_OK;
+}
+
+/* Opens a file and looks at its first line. `wish` may be NULL. */
+static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
+                                 const char *const *names, const char *separator,
+                                 const char *const wish[R2__WANTED]) {
+    r2__table *table = &source->table;
+    r2__slice line;
+    r2_status status;
+    memset(source, 0, sizeof *source);
+    source->names = names;
+    for (int w = 0; w < R2__WANTED; ++w) source->column[w] = -1;
+    status = r2__lines_open(ctx, &table->lines, path);
+    do {
+        if (!status) status = r2__lines_next(ctx, &table->lines, &line);
+    } while (!status && line.at && !line.len);
+    if (status) return status;
+    if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
+    source->json = line.at[0] == '{';
+    if (source->json) {
+        source->pending = true;
+        status = r2__json_record(ctx, source, line, wish, true);
+        if (!status && (source->column[0] < 0 || source->column[1] < 0))
+            status = r2__bad_line(ctx, &table->lines, "keys that name user and item", line);
+        return status;
+    }
+    table->separator = separator ? separator : r2__find_separator(line);
+    table->quoted = table->separator[0] == ',' || table->separator[0] == ';';
+    status = r2__table_cut(ctx, table, line);
+    if (!status) status = r2__table_columns(ctx, source, line, wish);
+    return status;
+}
+
+static void r2__source_close(r2_ctx *ctx, r2__source *source) {
+    for (int w = 0; w < R2__WANTED; ++w) r2_text_free(ctx, &source->text[w]);
+    r2__lines_close(ctx, &source->table.lines);
+}
+
+/* The next record -> source->field; *more is false at the end. Empty lines are passed over. */
+static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
+    r2__slice line;
+    r2_status status;
+    *more = true;
+    if (source->pending) {
+        source->pending = false;
+        if (!source->json) r2__table_fields(source);
+        return R2_OK;
+    }
+    do {
+        status = r2__lines_next(ctx, &source->table.lines, &line);
+        if (status) return status;
+        *more = line.at != NULL;
+    } while (*more && line.len == 0);
+    if (!*more) return R2_OK;
+    if (source->json) return r2__json_record(ctx, source, line, NULL, false);
+    status = r2__table_cut(ctx, &source->table, line);
+    if (!status) r2__table_fields(source);
+    return status;
 }
 
 /* ---- names: text -> number in order of appearance ---- */
@@ -1911,6 +2205,7 @@ typedef struct r2__names {
     char **key; /* (n) */
     uint32_t *slot;
     uint64_t n, cap, n_slots;
+    uint64_t last;   /* the one asked for last: files often stay with a user for a while */
     r2_arena *arena; /* of the keys */
     char *pool;      /* rest of the piece of arena that is being filled */
     size_t pool_left;
@@ -1963,15 +2258,18 @@ static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
     return copy;
 }
 
+static bool r2__same_key(const char *key, r2__slice text) {
+    size_t k = 0;
+    while (k < text.len && key[k] == text.at[k]) ++k; /* a NUL in `key` is not in the text */
+    return k == text.len && !key[k];
+}
+
 /* The slot where `key` is or would be. */
 static uint64_t r2__names_slot(const r2__names *names, r2__slice key) {
     uint64_t hash = r2__fnv(key.at, key.len), mask = names->n_slots - 1;
     for (hash ^= hash >> 32;; ++hash) {
         uint32_t index = names->slot[hash & mask];
-        if (!index) return hash & mask;
-        if (strncmp(names->key[index - 1], key.at, key.len) == 0 &&
-            !names->key[index - 1][key.len])
-            return hash & mask;
+        if (!index || r2__same_key(names->key[index - 1], key)) return hash & mask;
     }
 }
 
@@ -1998,6 +2296,10 @@ static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
 /* The index of `key`, new or known. */
 static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, uint32_t *index) {
     uint64_t slot;
+    if (names->last < names->n && r2__same_key(names->key[names->last], key)) {
+        *index = (uint32_t)names->last;
+        return R2_OK;
+    }
     if (names->n == names->cap) {
         r2_status status = r2__names_grow(ctx, names);
         if (status) return status;
@@ -2009,6 +2311,7 @@ static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, 
         names->slot[slot] = (uint32_t)++names->n;
     }
     *index = names->slot[slot] - 1;
+    names->last = *index;
     return R2_OK;
 }
 
@@ -2039,6 +2342,7 @@ typedef struct r2__loader {
     r2__names users, items;
     r2__row **block; /* a list of blocks, so that growing copies nothing */
     int64_t n_rows, n_blocks;
+    double time_unit; /* seconds; 0: by the size of the number */
 } r2__loader;
 
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
@@ -2064,19 +2368,22 @@ static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
 }
 
-/* Adds the record user, item, rating, time. */
-static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__lines *lines,
-                                const r2__slice field[4]) {
+/* Adds the record user, item, rating, time. A field without text stands for a missing column. */
+static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__source *source) {
+    const r2__lines *lines = &source->table.lines;
+    const r2__slice *field = source->field;
     r2_data *data = loader->data;
-    double rating, time;
+    double rating = 1.0, time = 0.0;
     r2__row *row = r2__loader_row(ctx, loader);
     if (!row) return ctx->status;
     if (!field[0].len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!field[1].len) return r2__bad_line(ctx, lines, "an item", field[1]);
-    if (!r2__number(field[2], &rating) || fabs(rating) > 1e6)
+    if (source->column[2] >= 0 && (!r2__number(field[2], &rating) || fabs(rating) > 1e6))
         return r2__bad_line(ctx, lines, "a rating", field[2]);
-    if (!r2__number(field[3], &time) || fabs(time) > 1e15)
+    if (source->column[3] >= 0 && (!r2__number(field[3], &time) || fabs(time) > 1e15))
         return r2__bad_line(ctx, lines, "a Unix time", field[3]);
+    if (loader->time_unit > 0.0) time *= loader->time_unit;
+    else if (fabs(time) >= 1e11) time /= 1000.0; /* in seconds it would be after the year 5000 */
     if (loader->n_rows == 1) {
         data->time_zero = (int64_t)floor(time);
         data->rating_min = data->rating_max = (float)rating;
@@ -2235,84 +2542,70 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
     return genres->failed ? ctx->status : R2_OK;
 }
 
-/* One record of an item file: id, title, genres. Items that nobody rated are passed over. */
+/* One record of an item file: id, title, genres, year. Items that nobody rated are passed over. */
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
     int64_t item = r2__names_find(&loader->items, field[0]);
+    double year;
     if (item < 0) return R2_OK;
     if (genres.len && genres.at[0] == '(') genres.len = 0; /* "(no genres listed)" */
     data->title[item] = r2__keep_text(ctx, &loader->items, field[1]);
     data->genres[item] = r2__keep_text(ctx, &loader->items, genres);
     if (!data->title[item] || !data->genres[item]) return ctx->status;
     data->year[item] = r2__title_year(data->title[item]);
+    if (field[3].len && r2__number(field[3], &year) && year >= 0.0 && year <= 9999.0)
+        data->year[item] = (int16_t)year;
     return R2_OK;
 }
 
-/* ---- MovieLens directories ---- */
-
-typedef struct r2__layout {
-    const char *ratings, *items;
-    const char *rating_separator, *item_separator;
-    int n_item_fields; /* 24: the layout with genre flags */
-    bool header;       /* and quotes */
-} r2__layout;
+/* ---- files and directories ---- */
 
 static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *path,
-                                  const r2__layout *layout) {
-    r2__table table;
+                                  const r2_format *format) {
+    const char *wish[R2__WANTED] = {format->user, format->item, format->rating, format->time};
+    const int64_t before = loader->n_rows;
+    r2__source source;
     bool more = true;
-    r2_status status;
-    memset(&table, 0, sizeof table);
-    table.separator = layout->rating_separator;
-    table.quoted = layout->header;
-    table.n_fields = 4;
-    status = r2__lines_open(ctx, &table.lines, path);
-    if (!status && layout->header) status = r2__table_next(ctx, &table, &more);
+    r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, format->separator,
+                                       wish);
+    if (!status) {
+        loader->data->has_rating |= source.column[2] >= 0;
+        loader->data->has_time |= source.column[3] >= 0;
+    }
     while (!status && more) {
-        status = r2__table_next(ctx, &table, &more);
-        if (!status && more) status = r2__loader_add(ctx, loader, &table.lines, table.field);
+        status = r2__source_next(ctx, &source, &more);
+        if (!status && more) status = r2__loader_add(ctx, loader, &source);
         if (!status && loader->n_rows % (1 << 20) == 0)
             status = r2_progress(ctx, "reading ratings", loader->n_rows, 0);
     }
-    r2__lines_close(ctx, &table.lines);
-    if (!status && loader->n_rows == 0)
+    r2__source_close(ctx, &source);
+    if (!status && loader->n_rows == before)
         status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found none", path);
     return status;
 }
 
-static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path,
-                                const r2__layout *layout) {
-    r2__table table;
+static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
+    r2__source source;
     r2_text flags = {NULL, 0, 0, false};
     bool more = true;
-    r2_status status;
-    memset(&table, 0, sizeof table);
-    table.separator = layout->item_separator;
-    table.quoted = layout->header;
-    table.n_fields = layout->n_item_fields;
-    status = r2__lines_open(ctx, &table.lines, path);
-    if (!status && layout->header) status = r2__table_next(ctx, &table, &more);
+    r2_status status = r2__source_open(ctx, &source, path, r2__item_names, NULL, NULL);
+    const bool movielens_100k = !source.json && source.table.n_fields == 24 && source.pending;
+    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is no year */
     while (!status && more) {
         r2__slice genres;
-        status = r2__table_next(ctx, &table, &more);
+        status = r2__source_next(ctx, &source, &more);
         if (status || !more) break;
-        genres = table.field[2];
-        if (layout->n_item_fields == 24) {
-            status = r2__flag_genres(ctx, table.field + 5, &flags);
+        genres = source.field[2];
+        if (movielens_100k) {
+            status = r2__flag_genres(ctx, source.table.field + 5, &flags);
             genres = r2__slice_of(flags.data, flags.len);
         }
-        if (!status) status = r2__loader_title(ctx, loader, table.field, genres);
+        if (!status) status = r2__loader_title(ctx, loader, source.field, genres);
     }
     r2_text_free(ctx, &flags);
-    r2__lines_close(ctx, &table.lines);
+    r2__source_close(ctx, &source);
     return status;
-}
-
-static bool r2__file_exists(const char *path) {
-    FILE *file = fopen(path, "rb");
-    if (file) fclose(file);
-    return file != NULL;
 }
 
 /* The loader's arrays become those of the data. */
@@ -2325,46 +2618,89 @@ static r2_status r2__loader_finish(r2_ctx *ctx, r2__loader *loader) {
     return status;
 }
 
-static r2_status r2__load_layout(r2_ctx *ctx, r2_data *data, const char *ratings,
-                                 const char *items, const r2__layout *layout) {
+r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
+                             const r2_format *format) {
+    r2_format plain;
     r2__loader loader;
-    r2_status status;
+    r2_status status = R2_OK;
+    memset(data, 0, sizeof *data);
+    memset(&plain, 0, sizeof plain);
     memset(&loader, 0, sizeof loader);
+    if (!format) format = &plain;
+    if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
     loader.data = data;
+    loader.time_unit = format->time_unit;
     loader.users.arena = loader.items.arena = &data->text;
-    status = r2__load_ratings(ctx, &loader, ratings, layout);
+    for (int64_t k = 0; k < n_paths && !status; ++k)
+        status = r2__load_ratings(ctx, &loader, paths[k], format);
     if (!status) status = r2__loader_items(ctx, &loader);
-    if (!status) status = r2__load_items(ctx, &loader, items, layout);
+    if (!status && format->items) status = r2__load_items(ctx, &loader, format->items);
     if (!status) status = r2__loader_finish(ctx, &loader);
     r2__loader_free(ctx, &loader);
+    if (status) r2_data_free(ctx, data);
     return status;
 }
 
-r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *directory) {
-    static const r2__layout layouts[3] = {
-        {"ratings.csv", "movies.csv", ",", ",", 3, true},
-        {"ratings.dat", "movies.dat", "::", "::", 3, false},
-        {"u.data", "u.item", "\t", "|", 24, false},
-    };
-    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    bool found = false;
-    memset(data, 0, sizeof *data);
-    for (int k = 0; k < 3 && !found && !status; ++k) {
-        r2_text_clear(&ratings);
-        r2_text_clear(&items);
-        r2_text_addf(ctx, &ratings, "%s/%s", directory, layouts[k].ratings);
-        r2_text_addf(ctx, &items, "%s/%s", directory, layouts[k].items);
-        if (ratings.failed || items.failed) status = ctx->status;
-        else found = r2__file_exists(ratings.data);
-        if (found) status = r2__load_layout(ctx, data, ratings.data, items.data, &layouts[k]);
+static bool r2__file_exists(const char *path) {
+    FILE *file = strcmp(path, "-") ? fopen(path, "rb") : NULL;
+    if (file) fclose(file);
+    return file != NULL;
+}
+
+/* The name of a directory's RecBole files: its own. */
+static const char *r2__last_part(const char *path, int *len) {
+    const char *end = path + strlen(path), *begin;
+    while (end > path && end[-1] == '/') --end;
+    for (begin = end; begin > path && begin[-1] != '/'; --begin) {}
+    *len = (int)(end - begin);
+    return begin;
+}
+
+/* Looks for the layout of `path`; both texts are empty when it is none of the known directories. */
+static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings, r2_text *items) {
+    static const char *const layouts[3][2] = {
+        {"ratings.csv", "movies.csv"}, {"ratings.dat", "movies.dat"}, {"u.data", "u.item"}};
+    size_t length = strlen(path);
+    int len;
+    const char *name = r2__last_part(path, &len);
+    for (int k = 0; k < 3; ++k) {
+        r2_text_clear(ratings);
+        r2_text_clear(items);
+        r2_text_addf(ctx, ratings, "%s/%s", path, layouts[k][0]);
+        r2_text_addf(ctx, items, "%s/%s", path, layouts[k][1]);
+        if (ratings->failed || items->failed) return ctx->status;
+        if (r2__file_exists(ratings->data)) return R2_OK;
     }
-    if (!found && !status)
-        status = r2_fail(ctx, R2_IO, "%s: expected ratings.csv, ratings.dat or u.data in it",
-                         directory);
+    r2_text_clear(ratings);
+    r2_text_clear(items);
+    r2_text_addf(ctx, ratings, "%s/%.*s.inter", path, len, name);
+    r2_text_addf(ctx, items, "%s/%.*s.item", path, len, name);
+    if (ratings->failed || items->failed) return ctx->status;
+    if (r2__file_exists(ratings->data)) return R2_OK;
+    r2_text_clear(ratings);
+    r2_text_clear(items);
+    r2_text_addf(ctx, ratings, "%s", path);
+    if (length > 6 && strcmp(path + length - 6, ".inter") == 0)
+        r2_text_addf(ctx, items, "%.*s.item", (int)(length - 6), path);
+    return ratings->failed || items->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
+    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
+    r2_format format;
+    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
+    memset(data, 0, sizeof *data);
+    memset(&format, 0, sizeof format);
+    if (!status) {
+        const char *file = ratings.data;
+        format.items = items.len && r2__file_exists(items.data) ? items.data : NULL;
+        status = r2_data_load_files(ctx, data, &file, 1, &format);
+        if (status == R2_IO && strcmp(file, path) == 0)
+            r2_fail(ctx, R2_IO, "%s: expected a ratings file, or a directory with ratings.csv, "
+                    "ratings.dat, u.data or NAME.inter in it", path);
+    }
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
-    if (status) r2_data_free(ctx, data);
     return status;
 }
 
@@ -2411,6 +2747,162 @@ int64_t r2_data_user(const r2_data *data, const char *key) {
 
 int64_t r2_data_item(const r2_data *data, const char *key) {
     return r2__find_key(data->item_key, data->n_items, key);
+}
+
+/* ---- filters and the report ---- */
+
+typedef struct r2__keep {
+    uint8_t *row;              /* (n_ratings) 1: stays      */
+    int64_t *users, *items;    /* rows left of each         */
+} r2__keep;
+
+static void r2__keep_free(r2_ctx *ctx, r2__keep *keep) {
+    r2_release(ctx, keep->row);
+    r2_release(ctx, keep->users);
+    r2_release(ctx, keep->items);
+}
+
+/* Takes rows of users and items with too few away, until none is left that has too few. */
+static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter) {
+    int64_t dropped = -1;
+    while (dropped != data->n_dropped_core) {
+        dropped = data->n_dropped_core;
+        for (int64_t u = 0; u < data->n_users; ++u)
+            for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
+                if (!keep->row[k] || (keep->users[u] >= filter->user_core &&
+                                      keep->items[data->item[k]] >= filter->item_core))
+                    continue;
+                keep->row[k] = 0;
+                keep->users[u]--;
+                keep->items[data->item[k]]--;
+                data->n_dropped_core++;
+            }
+    }
+}
+
+/* Closes the gaps in rows, users and items; counts in `keep` become new numbers. */
+static void r2__keep_close(r2_data *data, r2__keep *keep) {
+    int64_t to = 0, n_users = 0, n_items = 0;
+    for (int64_t i = 0; i < data->n_items; ++i) {
+        if (!keep->items[i]) continue;
+        data->item_key[n_items] = data->item_key[i];
+        data->title[n_items] = data->title[i];
+        data->genres[n_items] = data->genres[i];
+        data->year[n_items] = data->year[i];
+        keep->items[i] = n_items++;
+    }
+    for (int64_t u = 0, k = 0; u < data->n_users; ++u) {
+        int64_t end = data->user_begin[u + 1], begin = to;
+        for (; k < end; ++k) {
+            if (!keep->row[k]) continue;
+            data->item[to] = (uint32_t)keep->items[data->item[k]];
+            data->rating[to] = data->rating[k];
+            data->time[to++] = data->time[k];
+        }
+        if (begin == to) continue;
+        data->user_key[n_users] = data->user_key[u];
+        data->user_begin[n_users++] = begin;
+    }
+    data->user_begin[n_users] = to;
+    data->n_users = n_users;
+    data->n_items = n_items;
+    data->n_ratings = to;
+}
+
+r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
+    r2__keep keep;
+    keep.row = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_ratings, 1);
+    keep.users = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users, sizeof *keep.users);
+    keep.items = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *keep.items);
+    if (!keep.row || !keep.users || !keep.items) {
+        r2__keep_free(ctx, &keep);
+        return ctx->status;
+    }
+    for (int64_t u = 0; u < data->n_users; ++u)
+        for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
+            int64_t time = data->time_zero + data->time[k];
+            bool low = data->rating[k] < filter->min_rating;
+            bool out = (filter->time_from && time < filter->time_from) ||
+                       (filter->time_until && time >= filter->time_until);
+            data->n_dropped_rating += low;
+            data->n_dropped_time += out && !low;
+            if (low || out) continue;
+            keep.row[k] = 1;
+            keep.users[u]++;
+            keep.items[data->item[k]]++;
+        }
+    r2__keep_core(data, &keep, filter);
+    r2__keep_close(data, &keep);
+    r2__keep_free(ctx, &keep);
+    return R2_OK;
+}
+
+/* Days since 1970 -> year, month, day of the Gregorian calendar. The year starts in March, so that
+   the leap day is its last one; an era is 400 years. */
+static void r2__add_date(r2_ctx *ctx, r2_text *text, int64_t seconds) {
+    int64_t days = seconds / 86400 - (seconds % 86400 < 0), era, day, year, month;
+    days += 719468; /* from 1 March of the year 0 */
+    era = (days >= 0 ? days : days - 146096) / 146097;
+    day = days - era * 146097;
+    year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    day -= 365 * year + year / 4 - year / 100;
+    month = (5 * day + 2) / 153;
+    day -= (153 * month + 2) / 5;
+    month += month < 10 ? 3 : -9;
+    year += era * 400 + (month <= 2);
+    r2_text_addf(ctx, text, "%04lld-%02lld-%02lld", (long long)year, (long long)month,
+                 (long long)day + 1);
+}
+
+#define R2__HISTOGRAM_MAX 24
+
+/* The share of each rating, if there are few different ones, ascending. */
+static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
+    float value[R2__HISTOGRAM_MAX];
+    int64_t count[R2__HISTOGRAM_MAX];
+    int n = 0;
+    for (int64_t k = 0; k < data->n_ratings; ++k) {
+        int at = n;
+        while (at > 0 && value[at - 1] > data->rating[k]) --at;
+        if (at > 0 && value[at - 1] == data->rating[k]) {
+            count[at - 1]++;
+            continue;
+        }
+        if (n == R2__HISTOGRAM_MAX) return;
+        memmove(value + at + 1, value + at, (size_t)(n - at) * sizeof *value);
+        memmove(count + at + 1, count + at, (size_t)(n - at) * sizeof *count);
+        value[at] = data->rating[k];
+        count[at] = 1;
+        ++n;
+    }
+    for (int k = 0; k < n; ++k)
+        r2_text_addf(ctx, text, "  rating %-4g %10lld %5.1f %%\n", (double)value[k],
+                     (long long)count[k], 100.0 * (double)count[k] / (double)data->n_ratings);
+}
+
+r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
+    int64_t last = 0;
+    double cells = (double)data->n_users * (double)data->n_items;
+    for (int64_t k = 0; k < data->n_ratings; ++k) last = data->time[k] > last ? data->time[k] : last;
+    r2_text_addf(ctx, text, "users %lld\nitems %lld\ninteractions %lld\ndensity %.4g %%\n",
+                 (long long)data->n_users, (long long)data->n_items, (long long)data->n_ratings,
+                 cells > 0.0 ? 100.0 * (double)data->n_ratings / cells : 0.0);
+    if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
+    else r2__add_histogram(ctx, text, data);
+    if (!data->has_time) {
+        r2_text_addf(ctx, text, "no time column: every time is 0\n");
+    } else {
+        r2_text_addf(ctx, text, "from ");
+        r2__add_date(ctx, text, data->time_zero);
+        r2_text_addf(ctx, text, " to ");
+        r2__add_date(ctx, text, data->time_zero + last);
+        r2_text_addf(ctx, text, "\n");
+    }
+    r2_text_addf(ctx, text, "dropped: duplicates %lld, low ratings %lld, outside the time window "
+                 "%lld, not in the core %lld\n", (long long)data->n_duplicates,
+                 (long long)data->n_dropped_rating, (long long)data->n_dropped_time,
+                 (long long)data->n_dropped_core);
+    return text->failed ? ctx->status : R2_OK;
 }
 
 /* ---- splits ---- */
@@ -2491,24 +2983,143 @@ static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) 
     split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
 }
 
-r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config) {
-    const uint64_t n = (uint64_t)data->n_ratings, n_users = (uint64_t)data->n_users;
-    r2_status status = R2_OK;
+/* Everything in training, in the order of time. */
+static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                                 const r2_split_config *config, int64_t n_targets) {
+    const uint64_t n = (uint64_t)data->n_ratings;
     memset(split, 0, sizeof *split);
     split->config = config ? *config : r2_split_config_default();
     if (split->config.min_positive == 0.0f) split->config.min_positive = 0.8f * data->rating_max;
     split->role = (uint8_t *)r2_alloc(ctx, n, sizeof *split->role);
     split->by_time = (int64_t *)r2_alloc(ctx, n, sizeof *split->by_time);
-    split->test = (r2_target *)r2_alloc(ctx, n_users, sizeof *split->test);
-    split->valid = (r2_target *)r2_alloc(ctx, n_users, sizeof *split->valid);
-    if (!split->role || !split->by_time || !split->test || !split->valid) status = ctx->status;
-    if (!status) status = r2__split_order(ctx, split, data);
-    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
+    split->test = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->test);
+    split->valid = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->valid);
+    if (!split->role || !split->by_time || !split->test || !split->valid) return ctx->status;
+    return r2__split_order(ctx, split, data);
+}
+
+static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                               r2_status status) {
     for (int64_t k = 0; k < data->n_ratings && !status; ++k)
         split->n_train += split->role[k] == R2_TRAIN;
     if (status) r2_split_free(ctx, split);
     return status;
+}
+
+r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                        const r2_split_config *config) {
+    r2_status status = r2__split_start(ctx, split, data, config, data->n_users);
+    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
+    return r2__split_end(ctx, split, data, status);
+}
+
+/* Targets are the positives among the rows held out, of users who are in training too. */
+static void r2__split_targets(r2_split *split, const r2_data *data) {
+    for (int64_t u = 0; u < data->n_users; ++u) {
+        int64_t begin = data->user_begin[u], end = data->user_begin[u + 1];
+        bool known = false;
+        for (int64_t k = begin; k < end; ++k) known = known || split->role[k] == R2_TRAIN;
+        for (int64_t k = begin; k < end && known; ++k) {
+            r2_target target = r2__target_make(data, (uint32_t)u, k);
+            if (data->rating[k] < split->config.min_positive) continue;
+            if (split->role[k] == R2_VALID) split->valid[split->n_valid++] = target;
+            if (split->role[k] == R2_TEST) split->test[split->n_test++] = target;
+        }
+    }
+}
+
+static int r2__time_order(const void *left, const void *right) {
+    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
+    return (a > b) - (a < b);
+}
+
+r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                        const r2_split_config *config, double valid_share, double test_share) {
+    const size_t n = (size_t)data->n_ratings;
+    size_t at;
+    int32_t *sorted, valid_from, test_from;
+    r2_status status;
+    memset(split, 0, sizeof *split);
+    if (!(valid_share >= 0.0) || !(test_share > 0.0) || !(valid_share + test_share < 1.0) || !n)
+        return r2_fail(ctx, R2_ARGUMENT, "split: shares %g and %g, %lld interactions", valid_share,
+                       test_share, (long long)data->n_ratings);
+    sorted = (int32_t *)r2_alloc(ctx, n, sizeof *sorted);
+    if (!sorted) return ctx->status;
+    memcpy(sorted, data->time, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, r2__time_order);
+    at = (size_t)((1.0 - test_share) * (double)n);
+    test_from = sorted[at < n ? at : n - 1];
+    at = (size_t)((1.0 - valid_share - test_share) * (double)n);
+    valid_from = sorted[at < n ? at : n - 1];
+    r2_release(ctx, sorted);
+    status = r2__split_start(ctx, split, data, config, data->n_ratings);
+    for (size_t k = 0; k < n && !status; ++k) {
+        if (data->time[k] >= test_from) split->role[k] = R2_TEST;
+        else if (data->time[k] >= valid_from) split->role[k] = R2_VALID;
+    }
+    if (!status) r2__split_targets(split, data);
+    return r2__split_end(ctx, split, data, status);
+}
+
+/* A look-up table of names that are known already; its keys are borrowed. */
+static r2_status r2__names_of(r2_ctx *ctx, r2__names *names, char *const *keys, int64_t n) {
+    memset(names, 0, sizeof *names);
+    while (names->cap <= (uint64_t)n) {
+        r2_status status = r2__names_grow(ctx, names);
+        if (status) return status;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        r2__slice key = r2__slice_of(keys[k], strlen(keys[k]));
+        names->key[k] = keys[k];
+        names->slot[r2__names_slot(names, key)] = (uint32_t)++names->n;
+    }
+    return R2_OK;
+}
+
+/* Gives the rows of one file their role. */
+static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
+                                const r2_format *format, r2_role role, const r2__names names[2]) {
+    const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
+    r2__source source;
+    bool more = true;
+    r2_status status;
+    if (format) {
+        wish[0] = format->user;
+        wish[1] = format->item;
+    }
+    status = r2__source_open(ctx, &source, path, r2__rating_names,
+                             format ? format->separator : NULL, wish);
+    while (!status && more) {
+        int64_t user, item, row;
+        status = r2__source_next(ctx, &source, &more);
+        if (status || !more) break;
+        user = r2__names_find(&names[0], source.field[0]);
+        item = r2__names_find(&names[1], source.field[1]);
+        row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
+        if (row >= 0) split->role[row] = (uint8_t)role;
+        else status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
+                                   source.field[1]);
+    }
+    r2__source_close(ctx, &source);
+    return status;
+}
+
+r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                         const r2_split_config *config, const char *valid_path,
+                         const char *test_path, const r2_format *format) {
+    r2__names names[2];
+    r2_status status = r2__split_start(ctx, split, data, config, data->n_ratings);
+    memset(names, 0, sizeof names);
+    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
+    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
+    if (!status && valid_path)
+        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID, names);
+    if (!status && test_path)
+        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST, names);
+    if (!status) r2__split_targets(split, data);
+    r2__names_free(ctx, &names[0]);
+    r2__names_free(ctx, &names[1]);
+    return r2__split_end(ctx, split, data, status);
 }
 
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
@@ -2534,45 +3145,163 @@ static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     return (uint32_t)(rank + begin);
 }
 
+/* A negative: any unseen item alike, or as often as it was rated. */
+static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular) {
+    const uint32_t *seen = data->item + data->user_begin[user];
+    int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
+    uint32_t item;
+    if (!popular)
+        return r2__unseen_item(seen, n_seen,
+                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
+    do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
+    while (r2_data_find(data, user, item) >= 0);
+    return item;
+}
+
 /* The row of candidates of one case. */
 static r2_status r2__draw_candidates(r2_ctx *ctx, uint32_t *row, const r2_data *data,
-                                     r2_target target, int64_t n_negatives, uint64_t seed) {
-    const uint32_t *seen = data->item + data->user_begin[target.user];
+                                     r2_target target, int64_t n_negatives, bool popular,
+                                     uint64_t seed) {
     int64_t n_seen = data->user_begin[target.user + 1] - data->user_begin[target.user];
-    int64_t n_unseen = data->n_items - n_seen;
     r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
-    if (n_unseen < n_negatives)
+    if (data->n_items - n_seen < n_negatives)
         return r2_fail(ctx, R2_ARGUMENT, "user %s has %lld unseen items, expected at least %lld",
-                       data->user_key[target.user], (long long)n_unseen, (long long)n_negatives);
+                       data->user_key[target.user], (long long)(data->n_items - n_seen),
+                       (long long)n_negatives);
     row[0] = target.item;
-    for (int64_t k = 1; k <= n_negatives;) {
-        int64_t rank = (int64_t)r2_rng_below(&rng, (uint64_t)n_unseen), j = 1;
-        row[k] = r2__unseen_item(seen, n_seen, rank);
-        while (row[j] != row[k]) ++j;
-        k += j == k; /* else it was drawn before: draw again */
+    for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
+        row[k] = r2__draw_negative(&rng, data, target.user, popular);
+        for (j = 1; row[j] != row[k];) ++j;
     }
     return R2_OK;
+}
+
+static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
+                                      int64_t n_per_case) {
+    uint64_t cells;
+    memset(c, 0, sizeof *c);
+    if (!r2_mul_u64((uint64_t)n_cases, (uint64_t)n_per_case, &cells)) cells = UINT64_MAX;
+    c->user = (uint32_t *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *c->user);
+    c->item = (uint32_t *)r2_alloc(ctx, cells, sizeof *c->item);
+    if (!c->user || !c->item) {
+        r2_candidates_free(ctx, c);
+        return ctx->status;
+    }
+    c->n_cases = n_cases;
+    c->n_per_case = n_per_case;
+    return R2_OK;
+}
+
+static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                                     const r2_target *targets, int64_t n_targets,
+                                     int64_t n_negatives, bool popular, uint64_t seed) {
+    r2_status status;
+    memset(c, 0, sizeof *c);
+    if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
+                       (long long)n_targets, (long long)n_negatives);
+    status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
+    for (int64_t k = 0; k < n_targets && !status; ++k) {
+        c->user[k] = targets[k].user;
+        status = r2__draw_candidates(ctx, c->item + k * c->n_per_case, data, targets[k],
+                                     n_negatives, popular, seed);
+    }
+    if (status) r2_candidates_free(ctx, c);
+    return status;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                              uint64_t seed) {
-    r2_status status = R2_OK;
-    uint64_t cells;
-    memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n_negatives < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: negative count");
-    c->n_cases = n_targets;
-    c->n_per_case = n_negatives + 1;
-    if (!r2_mul_u64((uint64_t)n_targets, (uint64_t)c->n_per_case, &cells)) cells = UINT64_MAX;
-    c->user = (uint32_t *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *c->user);
-    c->item = (uint32_t *)r2_alloc(ctx, cells, sizeof *c->item);
-    if (!c->user || !c->item) status = ctx->status;
-    for (int64_t k = 0; k < n_targets && !status; ++k) {
-        c->user[k] = targets[k].user;
-        status = r2__draw_candidates(ctx, c->item + k * c->n_per_case, data, targets[k],
-                                     n_negatives, seed);
+    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, false, seed);
+}
+
+r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
+                                uint64_t seed) {
+    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, true, seed);
+}
+
+int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item) {
+    const uint32_t *seen = data->item + data->user_begin[target.user];
+    int64_t n = data->n_items - (data->user_begin[target.user + 1] - data->user_begin[target.user]);
+    item[0] = target.item;
+    for (int64_t k = 0; k < n; ++k)
+        item[k + 1] = r2__unseen_item(seen, data->n_items - n, k);
+    return n + 1;
+}
+
+r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
+                             const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    for (int64_t k = 0; k < c->n_cases; ++k) {
+        r2_text_addf(ctx, &text, "%s", data->user_key[c->user[k]]);
+        for (int64_t j = 0; j < c->n_per_case; ++j)
+            r2_text_addf(ctx, &text, "\t%s", data->item_key[c->item[k * c->n_per_case + j]]);
+        r2_text_add(ctx, &text, "\n", 1);
     }
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data ? text.data : "", text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* One line: a user and items, between tabs. */
+static r2_status r2__candidates_line(r2_ctx *ctx, r2_candidates *c, int64_t row,
+                                     const r2__lines *lines, r2__slice line,
+                                     const r2__names names[2]) {
+    const char *at = line.at, *end = line.at + line.len;
+    for (int64_t k = -1; k < c->n_per_case; ++k) {
+        const char *tab = at <= end ? (const char *)memchr(at, '\t', (size_t)(end - at)) : NULL;
+        r2__slice key = r2__slice_of(at, at > end ? 0 : (size_t)((tab ? tab : end) - at));
+        int64_t index = r2__names_find(&names[k < 0 ? 0 : 1], key);
+        if (index < 0) return r2__bad_line(ctx, lines, k < 0 ? "a user" : "an item", key);
+        if (k < 0) c->user[row] = (uint32_t)index;
+        else c->item[row * c->n_per_case + k] = (uint32_t)index;
+        at = (tab ? tab : end) + 1;
+    }
+    if (at <= end) return r2__bad_line(ctx, lines, "as many items as before", line);
+    return R2_OK;
+}
+
+/* How many lines, and items on the first. */
+static r2_status r2__candidates_shape(r2_ctx *ctx, const char *path, int64_t *n_lines,
+                                      int64_t *n_items) {
+    r2__lines lines;
+    r2__slice line = {NULL, 0};
+    r2_status status = r2__lines_open(ctx, &lines, path);
+    *n_lines = *n_items = 0;
+    while (!status) {
+        status = r2__lines_next(ctx, &lines, &line);
+        if (status || !line.at) break;
+        for (size_t k = 0; k < line.len && *n_lines == 0; ++k) *n_items += line.at[k] == '\t';
+        ++*n_lines;
+    }
+    r2__lines_close(ctx, &lines);
+    return status;
+}
+
+r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path) {
+    r2__names names[2];
+    r2__lines lines;
+    r2__slice line;
+    int64_t n_lines, n_items;
+    r2_status status = r2__candidates_shape(ctx, path, &n_lines, &n_items);
+    memset(c, 0, sizeof *c);
+    memset(names, 0, sizeof names);
+    memset(&lines, 0, sizeof lines);
+    if (!status) status = r2__candidates_alloc(ctx, c, n_lines, n_items);
+    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
+    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
+    if (!status) status = r2__lines_open(ctx, &lines, path);
+    for (int64_t k = 0; k < n_lines && !status; ++k) {
+        status = r2__lines_next(ctx, &lines, &line);
+        if (!status && !line.at) status = r2_fail(ctx, R2_IO, "%s: changed while read", path);
+        if (!status) status = r2__candidates_line(ctx, c, k, &lines, line, names);
+    }
+    r2__lines_close(ctx, &lines);
+    r2__names_free(ctx, &names[0]);
+    r2__names_free(ctx, &names[1]);
     if (status) r2_candidates_free(ctx, c);
     return status;
 }
