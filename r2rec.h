@@ -841,7 +841,8 @@ void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, c
    attention, arXiv 2305.13245). A row of qkv is | q: n_head d_head | k: n_kv_head d_head | v |. */
 typedef struct r2_attention {
     int32_t n_seq, n_head, n_kv_head, d_head;
-    const int32_t *seq_begin; /* (n_seq + 1) rows of sequence s */
+    const int32_t *seq_begin; /* (n_seq + 1) rows of sequence s                             */
+    const bool *branch;       /* (n_seq) as in r2_batch; NULL: each sequence stands alone   */
 } r2_attention;
 
 /* Floats of scratch memory that the two functions below need for these sequences. */
@@ -872,6 +873,15 @@ void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
+/* A low-rank addition to y = x W^T (arXiv 2106.09685): t(R,r) = scale x(R,I) a(r,I)^T,
+   y(R,O) += t b(O,r)^T; ldy floats from one row of y to the next. */
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
+                 const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
+/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a. Sets dt(R,r). */
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
+                 int64_t ldy, const float *t, const float *x, const float *a, const float *b,
+                 float scale, int64_t R, int64_t O, int64_t I, int64_t r);
+
 /* lse(R) = log sum exp(logits(R,V)); entropy(R) in nats of the softmax, NULL: not wanted. */
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V);
@@ -880,6 +890,43 @@ void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float
    dlogits_v = sum_j dlogp_j [token_j = v] - (sum_j dlogp_j) exp(logits_v - lse). */
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
+
+/* The twins: plain loops, sums in double, one thread. R2_NAIVE puts them in the place of the kernels
+   above in all of the library. */
+void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
+                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                     int64_t ldc, bool add);
+void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
+                          const float *gain, int64_t R, int64_t C, float eps);
+void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
+                          const float *x, const float *gain, const float *rstd, int64_t R,
+                          int64_t C);
+void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
+                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction);
+void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
+                            const float *qkv, float *scratch);
+void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
+                            const float *dout, const float *out, const float *lse, const float *qkv,
+                            float *scratch);
+void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
+void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
+                         int64_t F);
+void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
+                        int64_t R, int64_t C);
+void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
+                        int64_t R, int64_t C);
+void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
+void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
+void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x,
+                       const float *a, const float *b, float scale, int64_t R, int64_t O, int64_t I,
+                       int64_t r);
+void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt,
+                       const float *dy, int64_t ldy, const float *t, const float *x, const float *a,
+                       const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
+void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
+                            int64_t R, int64_t V);
+void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
+                       const int32_t *token, const float *dlogp, int64_t R, int64_t V);
 
 /* ============================================================================== [S8] model ==== */
 
@@ -937,7 +984,8 @@ typedef struct r2_tensor {
 
 /* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
    Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
-   pred_row ascends; several predictions may share a row. */
+   pred_row ascends; several predictions may share a row. A branch continues the sequence before it
+   that is none, as if that stood in front of it: what several sequences begin with is run once. */
 typedef struct r2_batch {
     int32_t n_seq;
     const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
@@ -945,6 +993,7 @@ typedef struct r2_batch {
     int32_t n_pred;
     const int32_t *pred_row;   /* (n_pred)                                        */
     const int32_t *pred_token; /* (n_pred)                                        */
+    const bool *branch;        /* (n_seq) which sequences are branches; NULL: none */
 } r2_batch;
 
 typedef struct r2_model {
@@ -954,6 +1003,7 @@ typedef struct r2_model {
     r2_tensor tensor[R2_TENSOR_COUNT];
     int64_t layer_stride;  /* floats from a tensor of one layer to that of the next         */
     float *rope;           /* (n_ctx, d_head) cosines and sines                             */
+    struct r2_lora *lora;  /* adapters; NULL: none                                          */
     bool recompute;        /* backward makes each layer's activations anew: a third more    */
                            /* time, nearly none of their memory; the caller's choice        */
     r2_arena memory;
@@ -981,6 +1031,46 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
    Must follow r2_forward on the same batch, once: it uses up the activations. */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
+
+/* Low-rank adapters (arXiv 2106.09685) on chosen projections: W acts as W + alpha / rank B A. */
+typedef struct r2_lora_config {
+    int32_t rank;
+    float alpha;
+    uint32_t targets; /* bits 1u << id, of R2_WQ, R2_WK, R2_WV, R2_WO, R2_WGATE, R2_WUP, R2_WDOWN */
+    uint64_t seed;    /* of the initial A; B begins as zero, so that the model begins unchanged */
+} r2_lora_config;
+
+/* The adapters of a model. For each target of a layer stand A(rank, I), then B(O, rank). */
+typedef struct r2_lora {
+    r2_lora_config config;
+    int64_t n_params;
+    float *param, *grad;             /* (n_params) layer by layer                        */
+    int64_t offset[R2_TENSOR_COUNT]; /* of target id in layer 0, or -1                   */
+    int64_t layer_stride;
+    bool merged;                     /* the weights contain the adapters: these rest     */
+    r2_arena memory;
+} r2_lora;
+
+r2_lora_config r2_lora_config_default(void); /* rank 8, alpha 16, every projection */
+/* Gives the model adapters. From here on its own weights are frozen: backward and AdamW work on the
+   adapters alone, so the model needs no gradients of its own. */
+r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config);
+/* Takes the adapters away; what was not merged is lost. */
+void r2_lora_detach(r2_ctx *ctx, r2_model *model);
+/* Adds the adapters to the weights, for speed and for r2_model_save, and takes them out again (to
+   rounding). Neither does anything the second time. A merged model cannot be trained. */
+r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model);
+r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
+
+/* Log-probabilities of given continuations of prompts. Prompt p is prompt[prompt_begin[p]] ..
+   prompt[prompt_begin[p + 1] - 1]; continuation k, of prompt owner[k] (ascending), is
+   next[next_begin[k]] .. next[next_begin[k + 1] - 1]; logp(next_begin[n_next]) gets one value for
+   each of their tokens. Each prompt is run once, whatever the number of its continuations, and one
+   of a single token costs no row at all. Errors as of r2_forward. */
+r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
+                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
+                                 const int64_t *owner, const int64_t *next_begin,
+                                 const int32_t *next, float *logp);
 
 /* Sampling. */
 typedef struct r2_generate_config {
@@ -7189,34 +7279,38 @@ void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, in
 }
 
 /* ---- attention ----
-   One job is one key-value head of one sequence, with the query heads that share it, so that dk and
-   dv belong to one job. Scores exist for R2__QUERIES rows at a time, in the job's scratch:
+   One job is one sequence with its branches and one key-value head with the query heads that share
+   it: so dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
 
-       keys ->  0 ............ q0 .... q1
-       q0       [ x x x x x x x \ 0 0 0 ]     scores of one block of queries; beyond the diagonal
-       q1       [ x x x x x x x x x x \ ]     they are zero, beyond q1 they are never made         */
+              shared rows | own rows ->  0 ...... q0 .... q1
+       q0   [ x x x x x x   x x x x x x x x \ 0 0 0 ]   beyond the diagonal they are zero,
+       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are never made
+
+   Shared rows are those of the sequence that a branch continues. */
 
 #define R2__QUERIES 64
 
-static int64_t r2__longest(const int32_t *begin, int64_t n) {
-    int64_t longest = 0;
-    for (int64_t s = 0; s < n; ++s)
-        if (begin[s + 1] - begin[s] > longest) longest = begin[s + 1] - begin[s];
-    return longest;
+/* The largest number of keys that a row of these sequences looks at. */
+static int64_t r2__most_keys(const r2_attention *shape) {
+    int64_t most = 0, shared = 0;
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        const bool branch = shape->branch && shape->branch[s];
+        int64_t own = shape->seq_begin[s + 1] - shape->seq_begin[s];
+        int64_t keys = own + (branch ? shared : 0);
+        if (!branch) shared = own;
+        if (keys > most) most = keys;
+    }
+    return most;
 }
 
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
     int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
-    return 2 * threads * R2__QUERIES * r2__longest(shape->seq_begin, shape->n_seq);
+    return 2 * threads * R2__QUERIES * r2__most_keys(shape);
 }
 
-static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape) {
-    int64_t work = 0;
-    for (int32_t s = 0; s < shape->n_seq; ++s) {
-        int64_t length = shape->seq_begin[s + 1] - shape->seq_begin[s];
-        work += length * length * shape->n_head * shape->d_head / 16;
-    }
-    return r2_threads(ctx, work);
+static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, int64_t keys) {
+    const int64_t rows = shape->seq_begin[shape->n_seq];
+    return r2_threads(ctx, rows * keys * shape->n_head * shape->d_head / 16);
 }
 
 /* p(keys) = softmax(scale s(keys)), in place; returns the logarithm of the sum. */
@@ -7238,104 +7332,198 @@ static float r2__softmax(float *s, int64_t keys, float scale) {
     return shift * scale + logf(total);
 }
 
-/* One query head of one sequence: q, k, v, out at the sequence's first row. */
-static void r2__attend(const float *q, const float *k, const float *v, int64_t ld, float *out,
-                       float *lse, int32_t n_head, int64_t length, int64_t d, float *s) {
-    const float scale = 1.0f / sqrtf((float)d);
-    const int64_t ld_out = n_head * d;
-    for (int64_t q0 = 0; q0 < length; q0 += R2__QUERIES) {
-        int64_t q1 = q0 + R2__QUERIES < length ? q0 + R2__QUERIES : length;
-        r2__view queries = {q + q0 * ld, ld, 1}, keys = {k, 1, ld}, values = {v, ld, 1};
-        r2__view probs = {s, q1, 1};
-        r2__multiply(queries, keys, s, q1, q1 - q0, q1, d, false);
+/* One query head of one sequence, pointers at its first row; k0, v0 at the shared rows. */
+typedef struct r2__head_view {
+    int64_t length, shared; /* own rows, shared rows (0: no branch) */
+    int64_t ld, ld_out, n_head, d;
+    const float *q, *k, *v, *k0, *v0, *out, *dout, *lse;
+    float *dq, *dk, *dv, *dk0, *dv0;
+} r2__head_view;
+
+static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s) {
+    const float scale = 1.0f / sqrtf((float)x->d);
+    const int64_t ld = x->ld, d = x->d, m = x->shared;
+    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+        int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
+        int64_t width = m + q1;
+        float *y = out + q0 * x->ld_out;
+        r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
+        r2__view values = {x->v, ld, 1}, values0 = {x->v0, ld, 1};
+        r2__view probs = {s + m, width, 1}, probs0 = {s, width, 1};
+        if (m > 0) r2__multiply(queries, keys0, s, width, n, m, d, false);
+        r2__multiply(queries, keys, s + m, width, n, q1, d, false);
         for (int64_t i = q0; i < q1; ++i) {
-            float *row = s + (i - q0) * q1;
-            lse[i * n_head] = r2__softmax(row, i + 1, scale);
-            for (int64_t j = i + 1; j < q1; ++j) row[j] = 0.0f;
+            float *row = s + (i - q0) * width;
+            lse[i * x->n_head] = r2__softmax(row, m + i + 1, scale);
+            memset(row + m + i + 1, 0, (size_t)(q1 - i - 1) * sizeof *row);
         }
-        r2__multiply(probs, values, out + q0 * ld_out, ld_out, q1 - q0, d, q1, false);
+        if (m > 0) r2__multiply(probs0, values0, y, x->ld_out, n, d, m, false);
+        r2__multiply(probs, values, y, x->ld_out, n, d, q1, m > 0);
     }
 }
 
-void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
-                      const float *qkv, float *scratch) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, jobs = (int64_t)shape->n_seq * H;
-    const int64_t longest = r2__longest(shape->seq_begin, shape->n_seq);
-    const int threads = r2__attention_threads(ctx, shape);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        for (int64_t job = t; job < jobs; job += threads) {
-            int64_t seq = job / H, h = job % H, g = h / (H / G);
-            int64_t row = shape->seq_begin[seq], length = shape->seq_begin[seq + 1] - row;
-            const float *x = qkv + row * ld;
-            r2__attend(x + h * d, x + (H + g) * d, x + (H + G + g) * d, ld, out + (row * H + h) * d,
-                       lse + row * H + h, H, length, d, scratch + t * R2__QUERIES * longest);
-        }
-    }
-}
-
-/* Turns scores into probabilities p and their gradients dp into those of the scores, row by row. */
-static void r2__softmax_bwd(float *p, float *dp, const float *out, const float *dout, float lse,
-                            float scale, int64_t keys, int64_t width, int64_t d) {
-    r2__vec dot = r2__zero();
-    float D;
-    for (int64_t j = 0; j < d; j += R2__LANES)
-        dot = R2__FMA(r2__load_n(out + j, d - j, 0.0f), r2__load_n(dout + j, d - j, 0.0f), dot);
-    D = r2__sum(dot);
+/* Turns scores into probabilities p and their gradients dp into those of the scores, of one row:
+   `keys` that it sees of `width`; D is the product of out and dout. */
+static void r2__softmax_bwd(float *p, float *dp, float D, float lse, float scale, int64_t keys,
+                            int64_t width) {
     for (int64_t j = 0; j < keys; j += R2__LANES) {
         r2__vec e = r2__exp(r2__load_n(p + j, keys - j, 0.0f) * scale - lse);
         r2__store_n(p + j, e, keys - j);
         r2__store_n(dp + j, e * (r2__load_n(dp + j, keys - j, 0.0f) - D) * scale, keys - j);
     }
-    for (int64_t j = keys; j < width; ++j) p[j] = dp[j] = 0.0f;
+    memset(p + keys, 0, (size_t)(width - keys) * sizeof *p);
+    memset(dp + keys, 0, (size_t)(width - keys) * sizeof *dp);
 }
 
-/* Backward of one query head: sets dq, adds to dk and dv. */
-static void r2__attend_bwd(const float *q, const float *k, const float *v, float *dq, float *dk,
-                           float *dv, int64_t ld, const float *out, const float *dout,
-                           const float *lse, int32_t n_head, int64_t length, int64_t d, float *p,
-                           float *dp) {
-    const float scale = 1.0f / sqrtf((float)d);
-    const int64_t ld_out = n_head * d;
-    for (int64_t q0 = 0; q0 < length; q0 += R2__QUERIES) {
-        int64_t q1 = q0 + R2__QUERIES < length ? q0 + R2__QUERIES : length, n = q1 - q0;
-        r2__view queries = {q + q0 * ld, ld, 1}, keys = {k, ld, 1}, keys_t = {k, 1, ld};
-        r2__view values_t = {v, 1, ld}, douts = {dout + q0 * ld_out, ld_out, 1};
-        r2__view scores = {dp, q1, 1}, probs_t = {p, 1, q1}, scores_t = {dp, 1, q1};
-        r2__multiply(queries, keys_t, p, q1, n, q1, d, false);
-        r2__multiply(douts, values_t, dp, q1, n, q1, d, false);
-        for (int64_t i = q0; i < q1; ++i)
-            r2__softmax_bwd(p + (i - q0) * q1, dp + (i - q0) * q1, out + i * ld_out,
-                            dout + i * ld_out, lse[i * n_head], scale, i + 1, q1, d);
-        r2__multiply(scores, keys, dq + q0 * ld, ld, n, d, q1, false);
-        r2__multiply(scores_t, queries, dk, ld, q1, d, n, true);
-        r2__multiply(probs_t, douts, dv, ld, q1, d, n, true);
+static float r2__dot(const float *a, const float *b, int64_t n) {
+    r2__vec sum = r2__zero();
+    for (int64_t j = 0; j < n; j += R2__LANES)
+        sum = R2__FMA(r2__load_n(a + j, n - j, 0.0f), r2__load_n(b + j, n - j, 0.0f), sum);
+    return r2__sum(sum);
+}
+
+/* Of the n queries of one block and n_keys keys that begin at column `column` of p and dp: adds to
+   (or sets) dq, adds to dk and dv. */
+static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, const float *k,
+                                float *dk, float *dv, int64_t n_keys, const float *p,
+                                const float *dp, int64_t width, bool add) {
+    const int64_t ld = x->ld, d = x->d;
+    r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {k, ld, 1};
+    r2__view douts = {x->dout + q0 * x->ld_out, x->ld_out, 1};
+    r2__view scores = {dp, width, 1}, scores_t = {dp, 1, width}, probs_t = {p, 1, width};
+    r2__multiply(scores, keys, x->dq + q0 * ld, ld, n, d, n_keys, add);
+    r2__multiply(scores_t, queries, dk, ld, n_keys, d, n, true);
+    r2__multiply(probs_t, douts, dv, ld, n_keys, d, n, true);
+}
+
+/* Backward of one query head: sets dq, adds to dk and dv, own and shared. */
+static void r2__attend_bwd(const r2__head_view *x, float *p, float *dp) {
+    const float scale = 1.0f / sqrtf((float)x->d);
+    const int64_t ld = x->ld, d = x->d, m = x->shared;
+    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+        int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
+        int64_t width = m + q1;
+        r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
+        r2__view douts = {x->dout + q0 * x->ld_out, x->ld_out, 1};
+        r2__view values = {x->v, 1, ld}, values0 = {x->v0, 1, ld};
+        if (m > 0) r2__multiply(queries, keys0, p, width, n, m, d, false);
+        if (m > 0) r2__multiply(douts, values0, dp, width, n, m, d, false);
+        r2__multiply(queries, keys, p + m, width, n, q1, d, false);
+        r2__multiply(douts, values, dp + m, width, n, q1, d, false);
+        for (int64_t i = q0; i < q1; ++i) {
+            float D = r2__dot(x->out + i * x->ld_out, x->dout + i * x->ld_out, d);
+            r2__softmax_bwd(p + (i - q0) * width, dp + (i - q0) * width, D, x->lse[i * x->n_head],
+                            scale, m + i + 1, width);
+        }
+        if (m > 0) r2__attend_keys_bwd(x, q0, n, x->k0, x->dk0, x->dv0, m, p, dp, width, false);
+        r2__attend_keys_bwd(x, q0, n, x->k, x->dk, x->dv, q1, p + m, dp + m, width, m > 0);
+    }
+}
+
+/* The view of query head h of sequence s, which continues sequence `root` (itself: no branch). */
+static r2__head_view r2__view_head(const r2_attention *shape, int32_t s, int32_t root, int32_t h,
+                                   const float *qkv, float *dqkv) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head, *begin = shape->seq_begin;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, key = (H + h / (H / G)) * d;
+    r2__head_view x;
+    memset(&x, 0, sizeof x);
+    x.length = begin[s + 1] - begin[s];
+    x.shared = s == root ? 0 : begin[root + 1] - begin[root];
+    x.ld = ld;
+    x.ld_out = H * d;
+    x.n_head = H;
+    x.d = d;
+    x.q = qkv + begin[s] * ld + h * d;
+    x.k = qkv + begin[s] * ld + key;
+    x.v = x.k + G * d;
+    x.k0 = qkv + begin[root] * ld + key;
+    x.v0 = x.k0 + G * d;
+    if (!dqkv) return x;
+    x.dq = dqkv + begin[s] * ld + h * d;
+    x.dk = dqkv + begin[s] * ld + key;
+    x.dv = x.dk + G * d;
+    x.dk0 = dqkv + begin[root] * ld + key;
+    x.dv0 = x.dk0 + G * d;
+    return x;
+}
+
+void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
+                      const float *qkv, float *scratch) {
+    const int32_t H = shape->n_head;
+    const int64_t keys = r2__most_keys(shape);
+    const int threads = r2__attention_threads(ctx, shape, keys);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        int32_t root = 0;
+        for (int32_t s = 0; s < shape->n_seq; ++s) {
+            if (!shape->branch || !shape->branch[s]) root = s;
+            for (int32_t h = 0; h < H; ++h) {
+                r2__head_view x = r2__view_head(shape, s, root, h, qkv, NULL);
+                int64_t row = shape->seq_begin[s];
+                if (((int64_t)s * H + h) % threads != t) continue;
+                r2__attend(&x, out + row * x.ld_out + h * x.d, lse + row * H + h,
+                           scratch + t * R2__QUERIES * keys);
+            }
+        }
+    }
+}
+
+/* Sequence s and key-value head g: all of its query heads. */
+static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t root, int32_t g,
+                                 float *dqkv, const float *dout, const float *out, const float *lse,
+                                 const float *qkv, float *p, float *dp) {
+    const int32_t H = shape->n_head, per_group = H / shape->n_kv_head;
+    const int64_t row = shape->seq_begin[s];
+    for (int32_t h = g * per_group; h < (g + 1) * per_group; ++h) {
+        r2__head_view x = r2__view_head(shape, s, root, h, qkv, dqkv);
+        x.out = out + row * x.ld_out + h * x.d;
+        x.dout = dout + row * x.ld_out + h * x.d;
+        x.lse = lse + row * H + h;
+        for (int64_t r = 0; r < x.length && h == g * per_group; ++r) {
+            memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
+            memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
+        }
+        r2__attend_bwd(&x, p, dp);
     }
 }
 
 void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
                       const float *out, const float *lse, const float *qkv, float *scratch) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, jobs = (int64_t)shape->n_seq * G;
-    const int64_t slot = R2__QUERIES * r2__longest(shape->seq_begin, shape->n_seq);
-    const int threads = r2__attention_threads(ctx, shape);
+    const int32_t G = shape->n_kv_head;
+    const int64_t keys = r2__most_keys(shape), slot = R2__QUERIES * keys;
+    const int threads = r2__attention_threads(ctx, shape, 2 * keys);
     R2_PARALLEL_FOR(threads, t, threads) {
-        for (int64_t job = t; job < jobs; job += threads) {
-            int64_t seq = job / G, g = job % G;
-            int64_t row = shape->seq_begin[seq], length = shape->seq_begin[seq + 1] - row;
-            int64_t key = row * ld + (H + g) * d, value = key + G * d;
-            float *p = scratch + 2 * t * slot;
-            for (int64_t r = 0; r < length; ++r) {
-                memset(dqkv + key + r * ld, 0, (size_t)d * sizeof *dqkv);
-                memset(dqkv + value + r * ld, 0, (size_t)d * sizeof *dqkv);
-            }
-            for (int64_t h = g * (H / G); h < (g + 1) * (H / G); ++h)
-                r2__attend_bwd(qkv + row * ld + h * d, qkv + key, qkv + value,
-                               dqkv + row * ld + h * d, dqkv + key, dqkv + value, ld,
-                               out + (row * H + h) * d, dout + (row * H + h) * d, lse + row * H + h,
-                               H, length, d, p, p + slot);
+        int32_t root = 0;
+        for (int32_t s = 0; s < shape->n_seq; ++s) {
+            if (!shape->branch || !shape->branch[s]) root = s;
+            for (int32_t g = 0; g < G; ++g) /* branches go where their root went */
+                if (((int64_t)root * G + g) % threads == t)
+                    r2__attend_group_bwd(shape, s, root, g, dqkv, dout, out, lse, qkv,
+                                         scratch + 2 * t * slot, scratch + (2 * t + 1) * slot);
         }
     }
+}
+
+/* ---- low-rank additions ---- */
+
+static void r2__scale(float *t, float scale, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) t[i] *= scale;
+}
+
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
+                 const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
+    r2_matmul(ctx, R2_NT, R, r, I, x, I, a, I, t, r, false);
+    r2__scale(t, scale, R * r);
+    r2_matmul(ctx, R2_NT, R, O, r, t, r, b, r, y, ldy, true);
+}
+
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
+                 int64_t ldy, const float *t, const float *x, const float *a, const float *b,
+                 float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
+    r2_matmul(ctx, R2_TN, O, r, R, dy, ldy, t, r, db, r, true);
+    r2_matmul(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
+    r2__scale(dt, scale, R * r);
+    r2_matmul(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
+    r2_matmul(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
 }
 
 /* ---- log-probabilities ---- */
@@ -7375,6 +7563,273 @@ void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64
         for (int64_t j = begin[r]; j < begin[r + 1]; ++j) x[token[j]] += dlogp[j];
     }
 }
+
+/* ---- the naive twins ---- */
+
+void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
+                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                     int64_t ldc, bool add) {
+    (void)ctx;
+    for (int64_t i = 0; i < M; ++i) {
+        for (int64_t j = 0; j < N; ++j) {
+            double sum = add ? (double)c[i * ldc + j] : 0.0;
+            for (int64_t k = 0; k < K; ++k) {
+                double left = (double)(layout == R2_TN ? a[k * lda + i] : a[i * lda + k]);
+                double right = (double)(layout == R2_NT ? b[j * ldb + k] : b[k * ldb + j]);
+                sum += left * right;
+            }
+            c[i * ldc + j] = (float)sum;
+        }
+    }
+}
+
+void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
+                          const float *gain, int64_t R, int64_t C, float eps) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        double squares = 0.0;
+        for (int64_t c = 0; c < C; ++c) squares += (double)x[r * C + c] * (double)x[r * C + c];
+        rstd[r] = (float)(1.0 / sqrt(squares / (double)C + (double)eps));
+        for (int64_t c = 0; c < C; ++c) y[r * C + c] = x[r * C + c] * rstd[r] * gain[c];
+    }
+}
+
+void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
+                          const float *x, const float *gain, const float *rstd, int64_t R,
+                          int64_t C) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        double mean = 0.0, inverse = (double)rstd[r];
+        for (int64_t c = 0; c < C; ++c) {
+            double xn = (double)x[r * C + c] * inverse;
+            mean += (double)gain[c] * (double)dy[r * C + c] * xn / (double)C;
+        }
+        for (int64_t c = 0; c < C; ++c) {
+            double xn = (double)x[r * C + c] * inverse, d = (double)dy[r * C + c];
+            dx[r * C + c] += (float)(inverse * ((double)gain[c] * d - xn * mean));
+            if (dgain) dgain[c] += (float)(d * xn);
+        }
+    }
+}
+
+void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
+                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction) {
+    const int64_t half = d_head / 2;
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        for (int64_t i = 0; i < n_head * half; ++i) {
+            float *x1 = x + r * ld + i / half * d_head + i % half, *x2 = x1 + half;
+            float cosine = table[position[r] * d_head + i % half];
+            float sine = table[position[r] * d_head + half + i % half] * (float)direction;
+            float first = *x1, second = *x2;
+            *x1 = first * cosine - second * sine;
+            *x2 = second * cosine + first * sine;
+        }
+    }
+}
+
+/* How many keys row i of sequence s sees: the rows of the sequence it continues, then its own up to
+   i. *row is that of key j. */
+static int64_t r2__keys_naive(const r2_attention *shape, int32_t s, int64_t i, int64_t j,
+                              int64_t *row) {
+    int32_t root = s;
+    int64_t shared = 0, begin;
+    while (shape->branch && shape->branch[root]) --root;
+    if (root != s) shared = shape->seq_begin[root + 1] - shape->seq_begin[root];
+    begin = j < shared ? shape->seq_begin[root] : shape->seq_begin[s] - shared;
+    if (row) *row = begin + j;
+    return shared + i + 1;
+}
+
+/* q k / sqrt(d) of query head h of row i of sequence s and its key j, which stands in row *key. */
+static double r2__score_naive(const r2_attention *shape, const float *qkv, int32_t s, int64_t i,
+                              int32_t h, int64_t j, int64_t *key) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
+    const float *q = qkv + (shape->seq_begin[s] + i) * ld + h * d, *k;
+    double sum = 0.0;
+    r2__keys_naive(shape, s, i, j, key);
+    k = qkv + *key * ld + (H + h / (H / G)) * d;
+    for (int64_t e = 0; e < d; ++e) sum += (double)q[e] * (double)k[e];
+    return sum / sqrt((double)d);
+}
+
+void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
+                            const float *qkv, float *scratch) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
+    (void)ctx;
+    (void)scratch;
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i) {
+            for (int32_t h = 0; h < H; ++h) {
+                const int64_t row = shape->seq_begin[s] + i;
+                const int64_t keys = r2__keys_naive(shape, s, i, 0, NULL);
+                float *y = out + (row * H + h) * d;
+                double top = -DBL_MAX, sum = 0.0;
+                int64_t key;
+                for (int64_t j = 0; j < keys; ++j)
+                    top = fmax(top, r2__score_naive(shape, qkv, s, i, h, j, &key));
+                for (int64_t j = 0; j < keys; ++j)
+                    sum += exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top);
+                lse[row * H + h] = (float)(top + log(sum));
+                for (int64_t e = 0; e < d; ++e) y[e] = 0.0f;
+                for (int64_t j = 0; j < keys; ++j) {
+                    double p = exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top) / sum;
+                    const float *v = qkv + key * ld + (H + G + h / (H / G)) * d;
+                    for (int64_t e = 0; e < d; ++e) y[e] += (float)p * v[e];
+                }
+            }
+        }
+    }
+}
+
+/* Backward of query head h of row i of sequence s. */
+static void r2__attend_row_bwd_naive(const r2_attention *shape, float *dqkv, const float *dout,
+                                     const float *out, const float *lse, const float *qkv,
+                                     int32_t s, int64_t i, int32_t h) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, row = shape->seq_begin[s] + i;
+    const int64_t query = row * ld + h * d, at = (H + h / (H / G)) * d;
+    const float *dy = dout + (row * H + h) * d, *y = out + (row * H + h) * d;
+    double D = 0.0;
+    for (int64_t e = 0; e < d; ++e) D += (double)dy[e] * (double)y[e];
+    for (int64_t j = 0; j < r2__keys_naive(shape, s, i, 0, NULL); ++j) {
+        int64_t row_k, key, value;
+        double score = r2__score_naive(shape, qkv, s, i, h, j, &row_k), ds = 0.0;
+        double p = exp(score - (double)lse[row * H + h]);
+        key = row_k * ld + at;
+        value = key + G * d;
+        for (int64_t e = 0; e < d; ++e) ds += (double)dy[e] * (double)qkv[value + e];
+        ds = p * (ds - D) / sqrt((double)d);
+        for (int64_t e = 0; e < d; ++e) {
+            dqkv[value + e] += (float)p * dy[e];
+            dqkv[query + e] += (float)ds * qkv[key + e];
+            dqkv[key + e] += (float)ds * qkv[query + e];
+        }
+    }
+}
+
+void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
+                            const float *dout, const float *out, const float *lse, const float *qkv,
+                            float *scratch) {
+    const int64_t ld = (int64_t)(shape->n_head + 2 * shape->n_kv_head) * shape->d_head;
+    (void)ctx;
+    (void)scratch;
+    memset(dqkv, 0, (size_t)(shape->seq_begin[shape->n_seq] * ld) * sizeof *dqkv);
+    for (int32_t s = 0; s < shape->n_seq; ++s)
+        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i)
+            for (int32_t h = 0; h < shape->n_head; ++h)
+                r2__attend_row_bwd_naive(shape, dqkv, dout, out, lse, qkv, s, i, h);
+}
+
+void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * F; ++i) {
+        double g = (double)gu[i / F * 2 * F + i % F], u = (double)gu[i / F * 2 * F + F + i % F];
+        y[i] = (float)(g / (1.0 + exp(-g)) * u);
+    }
+}
+
+void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
+                         int64_t F) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * F; ++i) {
+        const int64_t at = i / F * 2 * F + i % F;
+        double g = (double)gu[at], u = (double)gu[at + F], s = 1.0 / (1.0 + exp(-g));
+        dgu[at] = (float)((double)dy[i] * u * s * (1.0 + g * (1.0 - s)));
+        dgu[at + F] = (float)((double)dy[i] * g * s);
+    }
+}
+
+void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
+                        int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) x[i] = table[token[i / C] * C + i % C];
+}
+
+void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
+                        int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dtable[token[i / C] * C + i % C] += dx[i];
+}
+
+void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) y[i] += bias[i % C];
+}
+
+void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
+}
+
+void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x,
+                       const float *a, const float *b, float scale, int64_t R, int64_t O, int64_t I,
+                       int64_t r) {
+    r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, a, I, t, r, false);
+    for (int64_t i = 0; i < R * r; ++i) t[i] *= scale;
+    r2_matmul_naive(ctx, R2_NT, R, O, r, t, r, b, r, y, ldy, true);
+}
+
+void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt,
+                       const float *dy, int64_t ldy, const float *t, const float *x, const float *a,
+                       const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
+    r2_matmul_naive(ctx, R2_TN, O, r, R, dy, ldy, t, r, db, r, true);
+    r2_matmul_naive(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
+    for (int64_t i = 0; i < R * r; ++i) dt[i] *= scale;
+    r2_matmul_naive(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
+    r2_matmul_naive(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+}
+
+void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
+                            int64_t R, int64_t V) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        const float *x = logits + r * V;
+        double top = -DBL_MAX, sum = 0.0, all;
+        for (int64_t v = 0; v < V; ++v) top = fmax(top, (double)x[v]);
+        for (int64_t v = 0; v < V; ++v) sum += exp((double)x[v] - top);
+        all = top + log(sum);
+        lse[r] = (float)all;
+        if (!entropy) continue;
+        sum = 0.0;
+        for (int64_t v = 0; v < V; ++v) sum += exp((double)x[v] - all) * (all - (double)x[v]);
+        entropy[r] = (float)sum;
+    }
+}
+
+void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
+                       const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        for (int64_t v = 0; v < V; ++v) {
+            double p = exp((double)logits[r * V + v] - (double)lse[r]), d = 0.0;
+            for (int64_t j = begin[r]; j < begin[r + 1]; ++j)
+                d += (double)dlogp[j] * ((token[j] == v ? 1.0 : 0.0) - p);
+            logits[r * V + v] = (float)d;
+        }
+    }
+}
+
+#if defined(R2_NAIVE)
+#define r2_matmul        r2_matmul_naive
+#define r2_rmsnorm_fwd   r2_rmsnorm_fwd_naive
+#define r2_rmsnorm_bwd   r2_rmsnorm_bwd_naive
+#define r2_rope          r2_rope_naive
+#define r2_attention_fwd r2_attention_fwd_naive
+#define r2_attention_bwd r2_attention_bwd_naive
+#define r2_swiglu_fwd    r2_swiglu_fwd_naive
+#define r2_swiglu_bwd    r2_swiglu_bwd_naive
+#define r2_embed_fwd     r2_embed_fwd_naive
+#define r2_embed_bwd     r2_embed_bwd_naive
+#define r2_bias_fwd      r2_bias_fwd_naive
+#define r2_bias_bwd      r2_bias_bwd_naive
+#define r2_lora_fwd      r2_lora_fwd_naive
+#define r2_lora_bwd      r2_lora_bwd_naive
+#define r2_logsumexp_fwd r2_logsumexp_fwd_naive
+#define r2_logp_bwd      r2_logp_bwd_naive
+#endif
 
 /* ============================================================================== [S8] model ==== */
 
@@ -7509,6 +7964,136 @@ r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *con
     return R2_OK;
 }
 
+/* ---- adapters ---- */
+
+r2_lora_config r2_lora_config_default(void) {
+    r2_lora_config c;
+    c.rank = 8;
+    c.alpha = 16.0f;
+    c.targets = 1u << R2_WQ | 1u << R2_WK | 1u << R2_WV | 1u << R2_WO | 1u << R2_WGATE |
+                1u << R2_WUP | 1u << R2_WDOWN;
+    c.seed = 1;
+    return c;
+}
+
+/* Whether a forward is to keep what a backward needs. */
+static bool r2__trains(const r2_model *model) {
+    return model->lora ? !model->lora->merged : model->grad != NULL;
+}
+
+/* The gradient of a weight that is being trained: NULL for all of a model with adapters. */
+static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer) {
+    return model->lora ? NULL : r2_gradient(model, id, layer);
+}
+
+/* Columns of the activations between A and B, all targets of a layer together. */
+static int64_t r2__lora_cols(const r2_model *model) {
+    int64_t n = 0;
+    for (int id = 0; model->lora && id < R2_TENSOR_COUNT; ++id)
+        if (model->lora->offset[id] >= 0) n += model->lora->config.rank;
+    return n;
+}
+
+/* Gives each target its place; returns the number of parameters. */
+static int64_t r2__lora_lay_out(const r2_model *model, r2_lora *lora) {
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        lora->offset[id] = -1;
+        if (!(lora->config.targets >> id & 1u)) continue;
+        lora->offset[id] = lora->layer_stride;
+        lora->layer_stride += lora->config.rank * (t->cols + t->rows);
+    }
+    return lora->layer_stride * model->config.n_layer;
+}
+
+/* A as PyTorch's linear layers begin: uniform within 1 / sqrt(I). */
+static void r2__lora_draw(const r2_model *model, r2_lora *lora) {
+    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            const int64_t I = model->tensor[id].cols;
+            r2_rng rng = r2_rng_make(lora->config.seed, R2_STREAM_INIT,
+                                     (uint64_t)(R2_TENSOR_COUNT + id) << 32 | (uint64_t)layer);
+            float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
+            if (lora->offset[id] < 0) continue;
+            for (int64_t i = 0; i < lora->config.rank * I; ++i)
+                a[i] = (float)((2.0 * r2_rng_double(&rng) - 1.0) / sqrt((double)I));
+        }
+    }
+}
+
+r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config) {
+    const uint32_t allowed = r2_lora_config_default().targets;
+    r2_lora *lora;
+    if (model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has adapters already");
+    if (config->rank < 1 || config->rank > 4096 || !config->targets || config->targets & ~allowed)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "lora: expected a rank in 1 .. 4096 and projections as "
+                       "targets");
+    lora = (r2_lora *)r2_alloc(ctx, 1, sizeof *lora);
+    if (!lora) return ctx->status;
+    lora->config = *config;
+    lora->n_params = r2__lora_lay_out(model, lora);
+    lora->param = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
+                                          sizeof(float));
+    lora->grad = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
+                                         sizeof(float));
+    model->lora = lora;
+    if (!lora->param || !lora->grad) {
+        r2_lora_detach(ctx, model);
+        return ctx->status;
+    }
+    r2__lora_draw(model, lora);
+    return R2_OK;
+}
+
+static void r2__work_free(r2_ctx *ctx, r2_model *model);
+
+void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
+    if (!model->lora) return;
+    r2_arena_free(ctx, &model->lora->memory);
+    r2_release(ctx, model->lora);
+    model->lora = NULL;
+    r2__work_free(ctx, model); /* laid out for these adapters */
+}
+
+/* W += factor B A for every target. */
+static void r2__lora_add(r2_ctx *ctx, r2_model *model, float factor) {
+    r2_lora *lora = model->lora;
+    const int64_t r = lora->config.rank;
+    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            const r2_tensor *t = &model->tensor[id];
+            const float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
+            const float *b = a + r * t->cols;
+            float *w = r2_weight(model, (r2_tensor_id)id, layer);
+            const int threads = r2_threads(ctx, t->rows * t->cols);
+            if (lora->offset[id] < 0) continue;
+            R2_PARALLEL_FOR(threads, o, t->rows)
+            for (int64_t k = 0; k < r; ++k)
+                for (int64_t i = 0; i < t->cols; ++i)
+                    w[o * t->cols + i] += factor * b[o * r + k] * a[k * t->cols + i];
+        }
+    }
+}
+
+static float r2__lora_scale(const r2_lora *lora) {
+    return lora->config.alpha / (float)lora->config.rank;
+}
+
+r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) {
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    if (!model->lora->merged) r2__lora_add(ctx, model, r2__lora_scale(model->lora));
+    model->lora->merged = true;
+    return R2_OK;
+}
+
+r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    if (model->lora->merged) r2__lora_add(ctx, model, -r2__lora_scale(model->lora));
+    model->lora->merged = false;
+    return R2_OK;
+}
+
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
     for (int id = 0; id < R2_TENSOR_COUNT; ++id)
         if (to->tensor[id].rows != from->tensor[id].rows ||
@@ -7523,6 +8108,7 @@ r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
 void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
     (void)ctx;
     if (model->grad) memset(model->grad, 0, (size_t)model->n_params * sizeof(float));
+    if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
 }
 
 /* ---- activations ----
@@ -7537,18 +8123,21 @@ typedef struct r2__layer_acts {
     float *mid;        /* (R, d_model) the stream after attention          */
     float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
     float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
+    float *low;        /* per target of the adapters, in order: (R, rank)  */
 } r2__layer_acts;
 
 struct r2__work {
     r2_arena memory;
     int64_t max_rows, max_pred; /* room for so many                            */
     int64_t max_scratch;        /* floats of attention scratch                 */
-    bool recompute;             /* how the room was laid out                   */
-    bool ready;                 /* a forward has left what backward needs      */
-    r2__layer_acts *layer;      /* (n_layer + 1), of the last only x           */
-    int32_t *position;          /* (max_rows)                                  */
+    bool recompute;             /* how the room was laid out, and for what     */
+    const r2_lora *lora;
+    bool ready;            /* a forward has left what backward needs      */
+    r2__layer_acts *layer; /* (n_layer + 1), of the last only x           */
+    int32_t *position;     /* (max_rows)                                  */
     float *scratch;
     float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
+    float *dlow;                               /* (R, rank)                                   */
     /* the U <= max_pred rows that are predicted from */
     int64_t n_rows, n_unique;
     int64_t *begin; /* (U + 1) predictions of unique row i         */
@@ -7568,8 +8157,9 @@ static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t col
 }
 
 /* Everything of one layer but x. */
-static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model_config *c, int64_t R,
+static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
                             bool own_mid, r2__layer_acts *a, bool *good) {
+    const r2_model_config *c = &model->config;
     const int64_t C = c->d_model, D = C / c->n_head;
     a->n1 = r2__floats(ctx, arena, R, C, good);
     a->rstd1 = r2__floats(ctx, arena, R, 1, good);
@@ -7581,11 +8171,12 @@ static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model_config 
     a->rstd2 = r2__floats(ctx, arena, R, 1, good);
     a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
     a->act = r2__floats(ctx, arena, R, c->d_ff, good);
+    a->low = r2__floats(ctx, arena, R, r2__lora_cols(model), good);
 }
 
 static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
-    const bool train = model->grad != NULL, shared = !train || model->recompute;
+    const bool train = r2__trains(model), shared = !train || model->recompute;
     w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                                 sizeof *w->layer);
     if (!w->layer) {
@@ -7597,7 +8188,7 @@ static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, b
                                    : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
         if (l > 0 && shared) w->layer[l] = w->layer[0];
         else if (l < c->n_layer)
-            r2__carve_layer(ctx, &w->memory, c, w->max_rows, train, &w->layer[l], good);
+            r2__carve_layer(ctx, &w->memory, model, w->max_rows, train, &w->layer[l], good);
         w->layer[l].x = x;
         if (!train) w->layer[l].mid = x;
     }
@@ -7612,6 +8203,7 @@ static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w
     w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
     w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
     w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
+    w->dlow = r2__floats(ctx, &w->memory, R, model->lora ? model->lora->config.rank : 0, good);
     w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
     w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
 }
@@ -7619,7 +8211,7 @@ static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w
 static void r2__carve_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
     const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
-    const bool keep = model->grad && U * V <= R2__KEEP_LOGITS;
+    const bool keep = r2__trains(model) && U * V <= R2__KEEP_LOGITS;
     w->chunk = keep || U < chunk ? U : chunk;
     w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
     w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
@@ -7643,38 +8235,67 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
     }
     w->ready = false;
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
-        w->recompute == model->recompute)
+        w->recompute == model->recompute && w->lora == model->lora)
         return R2_OK;
     if (rows > w->max_rows) w->max_rows = rows;
     if (preds > w->max_pred) w->max_pred = preds;
     if (scratch > w->max_scratch) w->max_scratch = scratch;
     w->recompute = model->recompute;
+    w->lora = model->lora;
     r2_arena_free(ctx, &w->memory);
     w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
                                             sizeof *w->position);
     w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
     r2__carve_layers(ctx, model, w, &good);
     r2__carve_head(ctx, model, w, &good);
-    if (model->grad) r2__carve_gradients(ctx, model, w, &good);
+    if (r2__trains(model)) r2__carve_gradients(ctx, model, w, &good);
     if (good && w->position) return R2_OK;
     r2_arena_free(ctx, &w->memory);
     w->max_rows = w->max_pred = w->max_scratch = 0;
     return ctx->status;
 }
 
-void r2_model_free(r2_ctx *ctx, r2_model *model) {
+static void r2__work_free(r2_ctx *ctx, r2_model *model) {
     if (model->work) r2_arena_free(ctx, &model->work->memory);
     r2_release(ctx, model->work);
+    model->work = NULL;
+}
+
+void r2_model_free(r2_ctx *ctx, r2_model *model) {
+    r2_lora_detach(ctx, model);
+    r2__work_free(ctx, model);
     r2_arena_free(ctx, &model->memory);
     memset(model, 0, sizeof *model);
 }
 
 /* ---- forward ---- */
 
+/* Where `acts` keep what stands between A and B of target `id`. */
+static float *r2__low(const r2_model *model, r2_tensor_id id, const r2__layer_acts *acts,
+                      int64_t R) {
+    float *low = acts->low;
+    for (int before = 0; before < (int)id; ++before)
+        if (model->lora->offset[before] >= 0) low += R * model->lora->config.rank;
+    return low;
+}
+
 /* y(R, O) = x(R, I) W^T, W of `rows` rows in all: neighbours in the table go in one product. */
 static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
                         int64_t O, int64_t I, bool add) {
     r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
+}
+
+/* What the adapters of projection `id` add to its output y. */
+static void r2__adapt(const r2_ctx *ctx, const r2_model *model, r2_tensor_id id, int64_t layer,
+                      const r2__layer_acts *acts, float *y, int64_t ldy, const float *x,
+                      int64_t R) {
+    const r2_tensor *t = &model->tensor[id];
+    const r2_lora *lora = model->lora;
+    const float *a;
+    if (!lora || lora->merged || lora->offset[id] < 0) return;
+    a = lora->param + layer * lora->layer_stride + lora->offset[id];
+    r2_lora_fwd(ctx, y, ldy, r2__low(model, id, acts, R), x, a, a + lora->config.rank * t->cols,
+                r2__lora_scale(lora), R, t->rows, t->cols, lora->config.rank);
 }
 
 static int64_t r2__qkv_cols(const r2_model_config *c) {
@@ -7690,6 +8311,9 @@ static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t laye
     r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
                    c->norm_eps);
     r2__project(ctx, a->qkv, a->n1, r2_weight(model, R2_WQ, layer), R, O, C, false);
+    r2__adapt(ctx, model, R2_WQ, layer, a, a->qkv, O, a->n1, R);
+    r2__adapt(ctx, model, R2_WK, layer, a, a->qkv + C, O, a->n1, R);
+    r2__adapt(ctx, model, R2_WV, layer, a, a->qkv + (C + O) / 2, O, a->n1, R);
     if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
     r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
             c->d_model / c->n_head, 1);
@@ -7703,16 +8327,22 @@ static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t lay
     const size_t bytes = (size_t)(R * C) * sizeof(float);
     if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
     r2__project(ctx, a->mid, a->att, r2_weight(model, R2_WO, layer), R, C, C, true);
+    r2__adapt(ctx, model, R2_WO, layer, a, a->mid, C, a->att, R);
     r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
                    c->norm_eps);
     r2__project(ctx, a->gu, a->n2, r2_weight(model, R2_WGATE, layer), R, 2 * F, C, false);
+    r2__adapt(ctx, model, R2_WGATE, layer, a, a->gu, 2 * F, a->n2, R);
+    r2__adapt(ctx, model, R2_WUP, layer, a, a->gu + F, 2 * F, a->n2, R);
     r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
     if (out != a->mid) memcpy(out, a->mid, bytes);
     r2__project(ctx, out, a->act, r2_weight(model, R2_WDOWN, layer), R, C, F, true);
+    r2__adapt(ctx, model, R2_WDOWN, layer, a, out, C, a->act, R);
 }
 
-static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin) {
+static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
+                                     const bool *branch) {
     r2_attention shape;
+    shape.branch = branch;
     shape.n_seq = n_seq;
     shape.seq_begin = begin;
     shape.n_head = model->config.n_head;
@@ -7730,21 +8360,25 @@ static void r2__layer_fwd(const r2_ctx *ctx, const r2_model *model, int64_t laye
     r2__layer_rest(ctx, model, layer, R, a, out);
 }
 
-static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, int32_t n_seq,
-                                     const int32_t *begin, const int32_t *token) {
-    if (n_seq < 1 || begin[0] != 0)
+static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
+    int64_t shared = 0;
+    if (n_seq < 1 || begin[0] != 0 || (batch->branch && batch->branch[0]))
         return r2_fail(ctx, R2_ARGUMENT,
-                       "batch: no sequence, or the first does not begin at row 0");
+                       "batch: no sequence, or the first does not begin at row 0 "
+                       "or is a branch");
     for (int32_t s = 0; s < n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
         int64_t length = (int64_t)begin[s + 1] - begin[s];
-        if (length < 1 || length > model->config.n_ctx)
+        if (length < 1 || length + (branch ? shared : 0) > model->config.n_ctx)
             return r2_fail(ctx, R2_ARGUMENT, "batch: sequence %d has %lld tokens, expected 1 to %d",
                            s, (long long)length, model->config.n_ctx);
+        if (!branch) shared = length;
     }
     for (int32_t r = 0; r < begin[n_seq]; ++r)
-        if (token[r] < 0 || token[r] >= model->config.n_vocab)
+        if (batch->token[r] < 0 || batch->token[r] >= V)
             return r2_fail(ctx, R2_ARGUMENT, "batch: row %d has token %d of a vocabulary of %d", r,
-                           token[r], model->config.n_vocab);
+                           batch->token[r], V);
     return R2_OK;
 }
 
@@ -7813,20 +8447,25 @@ static void r2__head_fwd(const r2_ctx *ctx, const r2_model *model, const r2_batc
 }
 
 /* x of layer 0 and the position of each row. */
-static void r2__embed_rows(const r2_ctx *ctx, const r2_model *model, int32_t n_seq,
-                           const int32_t *begin, const int32_t *token) {
+static void r2__embed_rows(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
     struct r2__work *w = model->work;
-    for (int32_t s = 0; s < n_seq; ++s)
-        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) w->position[r] = r - begin[s];
-    r2_embed_fwd(ctx, w->layer[0].x, r2_weight(model, R2_EMBED, 0), token, begin[n_seq],
+    const int32_t *begin = batch->seq_begin;
+    int32_t shared = 0;
+    for (int32_t s = 0; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r)
+            w->position[r] = r - begin[s] + (branch ? shared : 0);
+        if (!branch) shared = begin[s + 1] - begin[s];
+    }
+    r2_embed_fwd(ctx, w->layer[0].x, r2_weight(model, R2_EMBED, 0), batch->token, w->n_rows,
                  model->config.d_model);
 }
 
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy) {
-    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin);
-    r2_status status = r2__check_sequences(ctx, model, batch->n_seq, batch->seq_begin,
-                                           batch->token);
+    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
+                                                batch->branch);
+    r2_status status = r2__check_sequences(ctx, model, batch);
     int64_t R;
     if (status == R2_OK) status = r2__check_predictions(ctx, model, batch);
     if (status != R2_OK) return status;
@@ -7835,21 +8474,21 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
     if (status != R2_OK) return status;
     model->work->n_rows = R;
     r2__gather_predictions(model->work, batch);
-    r2__embed_rows(ctx, model, batch->n_seq, batch->seq_begin, batch->token);
+    r2__embed_rows(ctx, model, batch);
     for (int32_t l = 0; l < model->config.n_layer; ++l)
         r2__layer_fwd(ctx, model, l, R, &shape, model->work->layer[l + 1].x);
     r2__head_fwd(ctx, model, batch, logp, entropy);
-    model->work->ready = model->grad != NULL;
+    model->work->ready = r2__trains(model);
     return R2_OK;
 }
 
 /* ---- backward ---- */
 
-/* Of y = x W^T: dx(R, I) = dy(R, O) W;  dW += dy^T x. */
+/* Of y = x W^T: dx(R, I) = dy(R, O) W;  dW += dy^T x unless W is frozen (dw NULL). */
 static void r2__project_bwd(const r2_ctx *ctx, float *dx, float *dw, const float *dy,
                             const float *x, const float *w, int64_t R, int64_t O, int64_t I) {
     r2_matmul(ctx, R2_NN, R, I, O, dy, O, w, I, dx, I, false);
-    r2_matmul(ctx, R2_TN, O, I, R, dy, O, x, I, dw, I, true);
+    if (dw) r2_matmul(ctx, R2_TN, O, I, R, dy, O, x, I, dw, I, true);
 }
 
 /* dx of the rows that were predicted from; zero elsewhere. */
@@ -7857,7 +8496,7 @@ static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *bat
                          const float *dlogp) {
     struct r2__work *w = model->work;
     const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->n_unique;
-    float *dhead = r2_gradient(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
+    float *dhead = r2__trained(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
     for (int64_t i = 0; i < U; i += w->chunk) {
         int64_t n = U - i < w->chunk ? U - i : w->chunk;
         if (w->chunk < U) r2__logits(ctx, model, w->logits, i, n);
@@ -7866,11 +8505,26 @@ static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *bat
                         r2__head(model), n, V, C);
     }
     memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, w->dlast, r2_gradient(model, R2_FINAL_NORM, 0), w->dnormed, w->last,
+    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(model, R2_FINAL_NORM, 0), w->dnormed, w->last,
                    r2_weight(model, R2_FINAL_NORM, 0), w->rstd, U, C);
     memset(w->dx, 0, (size_t)(w->n_rows * C) * sizeof(float));
     for (int64_t i = 0; i < U; ++i)
         memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
+}
+
+/* Gradients of the adapters of projection `id`, and what they add to dx. */
+static void r2__adapt_bwd(const r2_ctx *ctx, const r2_model *model, r2_tensor_id id, int64_t layer,
+                          float *dx, const float *dy, int64_t ldy, const float *x) {
+    const r2_tensor *t = &model->tensor[id];
+    const r2_lora *lora = model->lora;
+    const int64_t R = model->work->n_rows;
+    int64_t a, b;
+    if (!lora || lora->offset[id] < 0) return;
+    a = layer * lora->layer_stride + lora->offset[id];
+    b = a + lora->config.rank * t->cols;
+    r2_lora_bwd(ctx, dx, lora->grad + a, lora->grad + b, model->work->dlow, dy, ldy,
+                r2__low(model, id, &model->work->layer[layer], R), x, lora->param + a,
+                lora->param + b, r2__lora_scale(lora), R, t->rows, t->cols, lora->config.rank);
 }
 
 /* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
@@ -7878,12 +8532,15 @@ static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer)
     struct r2__work *w = model->work;
     const r2__layer_acts *a = &w->layer[layer];
     const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
-    r2__project_bwd(ctx, w->dact, r2_gradient(model, R2_WDOWN, layer), w->dx, a->act,
+    r2__project_bwd(ctx, w->dact, r2__trained(model, R2_WDOWN, layer), w->dx, a->act,
                     r2_weight(model, R2_WDOWN, layer), R, C, F);
+    r2__adapt_bwd(ctx, model, R2_WDOWN, layer, w->dact, w->dx, C, a->act);
     r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-    r2__project_bwd(ctx, w->dn, r2_gradient(model, R2_WGATE, layer), w->dgu, a->n2,
+    r2__project_bwd(ctx, w->dn, r2__trained(model, R2_WGATE, layer), w->dgu, a->n2,
                     r2_weight(model, R2_WGATE, layer), R, 2 * F, C);
-    r2_rmsnorm_bwd(ctx, w->dx, r2_gradient(model, R2_FFN_NORM, layer), w->dn, a->mid,
+    r2__adapt_bwd(ctx, model, R2_WGATE, layer, w->dn, w->dgu, 2 * F, a->n2);
+    r2__adapt_bwd(ctx, model, R2_WUP, layer, w->dn, w->dgu + F, 2 * F, a->n2);
+    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_FFN_NORM, layer), w->dn, a->mid,
                    r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
 }
 
@@ -7892,21 +8549,26 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
     struct r2__work *w = model->work;
     const r2__layer_acts *a = &w->layer[layer];
     const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
-    float *dbias = r2_gradient(model, R2_BQ, layer);
-    r2__project_bwd(ctx, w->datt, r2_gradient(model, R2_WO, layer), w->dx, a->att,
+    float *dbias = r2__trained(model, R2_BQ, layer);
+    r2__project_bwd(ctx, w->datt, r2__trained(model, R2_WO, layer), w->dx, a->att,
                     r2_weight(model, R2_WO, layer), R, C, C);
+    r2__adapt_bwd(ctx, model, R2_WO, layer, w->datt, w->dx, C, a->att);
     r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
     r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
             shape->d_head, -1);
     if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    r2__project_bwd(ctx, w->dn, r2_gradient(model, R2_WQ, layer), w->dqkv, a->n1,
+    r2__project_bwd(ctx, w->dn, r2__trained(model, R2_WQ, layer), w->dqkv, a->n1,
                     r2_weight(model, R2_WQ, layer), R, O, C);
-    r2_rmsnorm_bwd(ctx, w->dx, r2_gradient(model, R2_ATTN_NORM, layer), w->dn, a->x,
+    r2__adapt_bwd(ctx, model, R2_WQ, layer, w->dn, w->dqkv, O, a->n1);
+    r2__adapt_bwd(ctx, model, R2_WK, layer, w->dn, w->dqkv + C, O, a->n1);
+    r2__adapt_bwd(ctx, model, R2_WV, layer, w->dn, w->dqkv + (C + O) / 2, O, a->n1);
+    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), w->dn, a->x,
                    r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
 }
 
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
-    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin);
+    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
+                                                batch->branch);
     struct r2__work *w = model->work;
     if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
         w->begin[w->n_unique] != batch->n_pred)
@@ -7920,9 +8582,119 @@ r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const
         r2__ffn_bwd(ctx, model, l);
         r2__attention_half_bwd(ctx, model, l, &shape);
     }
-    r2_embed_bwd(ctx, r2_gradient(model, R2_EMBED, 0), w->dx, batch->token, w->n_rows,
-                 model->config.d_model);
+    if (r2__trained(model, R2_EMBED, 0))
+        r2_embed_bwd(ctx, r2__trained(model, R2_EMBED, 0), w->dx, batch->token, w->n_rows,
+                     model->config.d_model);
     return R2_OK;
+}
+
+/* ---- log-probabilities of given continuations ---- */
+
+/* A batch under construction; `place` says where the value of a prediction goes. */
+typedef struct r2__scoring {
+    r2_batch batch;
+    int32_t *begin, *token, *row, *wanted;
+    bool *branch;
+    int64_t *place;
+    float *value;
+    int32_t n_row;
+} r2__scoring;
+
+static void r2__scoring_rows(r2__scoring *s, const int32_t *token, int64_t n, bool branch) {
+    if (n == 0) return;
+    memcpy(s->token + s->n_row, token, (size_t)n * sizeof *token);
+    s->branch[s->batch.n_seq++] = branch;
+    s->n_row += (int32_t)n;
+    s->begin[s->batch.n_seq] = s->n_row;
+}
+
+static void r2__scoring_want(r2__scoring *s, int32_t row, int32_t token, int64_t place) {
+    s->row[s->batch.n_pred] = row;
+    s->wanted[s->batch.n_pred] = token;
+    s->place[s->batch.n_pred++] = place;
+}
+
+/* Adds a prompt and its continuations first .. end - 1. The first token of each is predicted from
+   the prompt's last row, the others from the rows of a branch, which lacks the last token. */
+static void r2__scoring_family(r2__scoring *s, const int32_t *prompt, int64_t length, int64_t first,
+                               int64_t end, const int64_t *begin, const int32_t *next) {
+    r2__scoring_rows(s, prompt, length, false);
+    for (int64_t k = first; k < end; ++k)
+        if (begin[k + 1] > begin[k]) r2__scoring_want(s, s->n_row - 1, next[begin[k]], begin[k]);
+    for (int64_t k = first; k < end; ++k) {
+        const int32_t row = s->n_row;
+        if (begin[k + 1] - begin[k] < 2) continue;
+        r2__scoring_rows(s, next + begin[k], begin[k + 1] - begin[k] - 1, true);
+        for (int64_t j = begin[k] + 1; j < begin[k + 1]; ++j)
+            r2__scoring_want(s, row + (int32_t)(j - begin[k]) - 1, next[j], j);
+    }
+}
+
+/* Room for a batch of so many rows, sequences and predictions. */
+static bool r2__scoring_init(r2_ctx *ctx, r2_arena *arena, r2__scoring *s, int64_t rows,
+                             int64_t seqs, int64_t preds) {
+    memset(s, 0, sizeof *s);
+    s->begin = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)seqs + 1, sizeof *s->begin);
+    s->token = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)rows, sizeof *s->token);
+    s->branch = (bool *)r2_arena_alloc(ctx, arena, (uint64_t)seqs, sizeof *s->branch);
+    s->row = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->row);
+    s->wanted = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->wanted);
+    s->place = (int64_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->place);
+    s->value = (float *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->value);
+    s->batch.seq_begin = s->begin;
+    s->batch.token = s->token;
+    s->batch.branch = s->branch;
+    s->batch.pred_row = s->row;
+    s->batch.pred_token = s->wanted;
+    return s->begin && s->token && s->branch && s->row && s->wanted && s->place && s->value;
+}
+
+static r2_status r2__scoring_run(r2_ctx *ctx, r2_model *model, r2__scoring *s, float *logp) {
+    r2_status status = r2_forward(ctx, model, &s->batch, s->value, NULL);
+    for (int32_t j = 0; j < s->batch.n_pred && status == R2_OK; ++j)
+        logp[s->place[j]] = s->value[j];
+    return status;
+}
+
+r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
+                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
+                                 const int64_t *owner, const int64_t *next_begin,
+                                 const int32_t *next, float *logp) {
+    const int64_t enough = 4096; /* rows that keep the products busy */
+    r2_arena arena = {NULL, 0, 0};
+    r2_status status = R2_OK;
+    for (int64_t k = 0; k < n_next; ++k)
+        if (owner[k] < (k > 0 ? owner[k - 1] : 0) || owner[k] >= n_prompt)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "score: continuation %lld is of prompt %lld, out of "
+                           "order or beyond the last",
+                           (long long)k, (long long)owner[k]);
+    for (int64_t first = 0, k0 = 0; first < n_prompt && status == R2_OK;) {
+        int64_t end = first, k1 = k0, rows = 0;
+        r2__scoring s;
+        while (end < n_prompt && (end == first || rows < enough)) { /* prompts for one batch */
+            rows += prompt_begin[end + 1] - prompt_begin[end];
+            for (; k1 < n_next && owner[k1] == end; ++k1)
+                rows += next_begin[k1 + 1] - next_begin[k1];
+            ++end;
+        }
+        r2_arena_reset(ctx, &arena);
+        if (!r2__scoring_init(ctx, &arena, &s, rows, end - first + k1 - k0, rows)) {
+            status = ctx->status;
+            break;
+        }
+        for (; first < end; ++first) {
+            int64_t k = k0;
+            while (k < k1 && owner[k] == first) ++k;
+            r2__scoring_family(&s, prompt + prompt_begin[first],
+                               prompt_begin[first + 1] - prompt_begin[first], k0, k, next_begin,
+                               next);
+            k0 = k;
+        }
+        status = r2__scoring_run(ctx, model, &s, logp);
+    }
+    r2_arena_free(ctx, &arena);
+    return status;
 }
 
 /* ---- generation ----
@@ -8100,7 +8872,7 @@ static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
 static void r2__prefill(r2__decoder *d, const int32_t *token) {
     r2_model *m = d->model;
     const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
-    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin);
+    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
     float *x = d->acts.x;
     for (int64_t p = 0; p < d->n_prompt; ++p)
         for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
@@ -8208,7 +8980,7 @@ static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) 
     d->prefix = r2__floats(d->ctx, arena, rows, kv_floats, &good);
     d->suffix = r2__floats(d->ctx, arena, n_out * d->config->max_new, kv_floats, &good);
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__carve_layer(d->ctx, arena, c, wide, false, &d->acts, &good);
+    r2__carve_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
     d->acts.mid = d->acts.x;
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
@@ -8626,7 +9398,7 @@ r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config) {
     memset(opt, 0, sizeof *opt);
     opt->config = *config;
-    opt->n_params = model->n_params;
+    opt->n_params = model->lora ? model->lora->n_params : model->n_params;
     opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
     opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
     if (opt->m && opt->v) return R2_OK;
@@ -8686,13 +9458,27 @@ static void r2__adamw_range(const r2__adamw_step *s, float decay, float *w, cons
     }
 }
 
+/* One update of `size` parameters that begin at `at`. */
+static void r2__adamw_tensor(const r2_ctx *ctx, const r2__adamw_step *s, float decay, r2_adamw *opt,
+                             float *param, const float *grad, int64_t at, int64_t size) {
+    const int threads = r2_threads(ctx, size / 4);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2__range i = r2__share(size, R2__LANES, t, threads);
+        i.begin += at;
+        r2__adamw_range(s, decay, param + i.begin, grad + i.begin, opt->m + i.begin,
+                        opt->v + i.begin, i.end + at - i.begin);
+    }
+}
+
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
     const r2_adamw_config *c = &opt->config;
+    float *param = model->lora ? model->lora->param : model->param;
+    const float *grad = model->lora ? model->lora->grad : model->grad;
     double norm;
     r2__adamw_step s;
-    if (!model->grad || opt->n_params != model->n_params)
+    if (!grad || opt->n_params != (model->lora ? model->lora->n_params : model->n_params))
         return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
-    norm = sqrt(r2__sum_squares(ctx, model->grad, model->n_params));
+    norm = sqrt(r2__sum_squares(ctx, grad, opt->n_params));
     if (grad_norm) *grad_norm = (float)norm;
     if (!(norm <= (double)FLT_MAX))
         return r2_fail(ctx, R2_ARGUMENT, "adamw: the gradient's norm is not finite");
@@ -8704,20 +9490,15 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     s.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
     s.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
     s.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
+    if (model->lora) {
+        r2__adamw_tensor(ctx, &s, c->weight_decay, opt, param, grad, 0, opt->n_params);
+        return R2_OK;
+    }
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
         const r2_tensor *t = &model->tensor[id];
-        const int64_t size = r2__tensor_size(t);
-        const float decay = t->rows > 1 ? c->weight_decay : 0.0f;
-        const int threads = r2_threads(ctx, size / 4);
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
-            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
-            R2_PARALLEL_FOR(threads, part, threads) {
-                r2__range i = r2__share(size, R2__LANES, part, threads);
-                i.begin += at;
-                r2__adamw_range(&s, decay, model->param + i.begin, model->grad + i.begin,
-                                opt->m + i.begin, opt->v + i.begin, i.end + at - i.begin);
-            }
-        }
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
+            r2__adamw_tensor(ctx, &s, t->rows > 1 ? c->weight_decay : 0.0f, opt, param, grad,
+                             r2_weight(model, (r2_tensor_id)id, layer) - param, r2__tensor_size(t));
     }
     return R2_OK;
 }
@@ -8915,6 +9696,7 @@ static r2_batch r2__batch_view(const r2__batcher *b) {
     batch.n_pred = b->n_pred;
     batch.pred_row = b->pred_row;
     batch.pred_token = b->pred_token;
+    batch.branch = NULL;
     return batch;
 }
 
