@@ -671,7 +671,10 @@ typedef enum r2_verdict {
     R2_TRACE_UNKNOWN_FACT, /* cites what does not stand in the prompt                            */
     R2_TRACE_WRONG_WEIGHT, /* a fact that stands there, with a weight that is not its own        */
     R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
-    R2_TRACE_MISSING_STEP, /* out of order, repeated, or without a fact of step 1, 2 or 3        */
+    R2_TRACE_MISSING_STEP, /* out of order, repeated, or without a fact of a step that has some   */
+    R2_TRACE_WRONG_RATING, /* quotes a rating that does not stand there                          */
+    R2_TRACE_CONTRADICTS,  /* the answer is not what the reasoning concludes                     */
+    R2_TRACE_WRONG_ANSWER, /* not the answer that was asked for                                  */
     R2_N_VERDICTS
 } r2_verdict;
 
@@ -686,6 +689,174 @@ typedef struct r2_trace {
 const char *r2_verdict_name(r2_verdict verdict);
 /* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
 r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output);
+
+/* ---- any chain, any step, any words: the general builder ---- */
+
+/* What a prompt lets see of its chains (D5). Step k reasons about edge e_k; the query itself is step
+   4, and R2_STEP_REVEAL shows all that is known, for people to read. */
+typedef enum r2_schedule {
+    R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) with ratings, e_k masked, the rest hidden */
+    R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                   */
+    R2_MASK_ALL,             /* one step: four edges named, every rating masked                      */
+    R2_MASK_NONE,            /* one step: nothing masked, the control; closed chains show r4 as well */
+    R2_N_SCHEDULES
+} r2_schedule;
+
+typedef enum r2_sight { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_sight;
+
+#define R2_STEP_ASK 4
+#define R2_STEP_REVEAL 5
+
+const char *r2_schedule_name(r2_schedule schedule);
+int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK */
+/* What is seen of edge 1 .. 4 at a step. An e4 that is the question is never shown, of course: at the
+   end it stays masked, without masks it is left out. */
+r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge);
+
+/* The words of a prompt as text with {placeholders}. A template file has one part per section, after
+   a line "@section"; {{ and }} are braces. R2_TEMPLATE_SECTIONS in the implementation lists the
+   sections and where each placeholder may stand: {r4} only in e4_shown, so that no template can tell
+   an answer. r2_template_english is the one to start from. */
+#define R2_TEMPLATE_SECTIONS(X)                                                                    \
+    X(system) X(user) X(fact) X(chain) X(no_chains) X(left_out)                                    \
+    X(e1_shown) X(e2_shown) X(e3_shown) X(e4_shown)                                                \
+    X(e1_masked) X(e2_masked) X(e3_masked) X(e4_masked)                                            \
+    X(question1) X(question2) X(question3) X(question4) X(think1) X(think2) X(think3) X(think4)
+
+typedef enum r2_section {
+#define R2__X(name) R2_SECTION_##name,
+    R2_TEMPLATE_SECTIONS(R2__X)
+#undef R2__X
+    R2_N_SECTIONS
+} r2_section;
+
+typedef struct r2_template {
+    char *name;
+    char *section[R2_N_SECTIONS];
+    r2_arena text; /* holds the strings */
+} r2_template;
+
+/* Reads a template and checks it: every section once, no unknown or misplaced placeholder, and those
+   without which a prompt would not ask. Errors: R2_FORMAT (name, line, expected, found), R2_IO. */
+r2_status r2_template_parse(r2_ctx *ctx, r2_template *words, const char *name, const char *text,
+                            size_t len);
+r2_status r2_template_load(r2_ctx *ctx, r2_template *words, const char *path);
+r2_status r2_template_english(r2_ctx *ctx, r2_template *words);
+/* The text of the English template, to copy and change. */
+const char *r2_template_english_text(void);
+void r2_template_free(r2_ctx *ctx, r2_template *words);
+
+typedef struct r2_prompt_config {
+    r2_schedule schedule;
+    int32_t step;             /* 1 .. 4, R2_STEP_REVEAL                                          */
+    const r2_template *words; /* NULL: compact                                                   */
+    int64_t max_tokens;       /* of system and user text; the least coherent chains are left out
+                                 until it fits. 0: no limit                                      */
+    int64_t (*count)(void *user, const char *text, size_t len); /* tokens of a text. NULL: its
+                                 words when compact, else a quarter of its bytes                 */
+    void *count_user;
+} r2_prompt_config;
+
+typedef struct r2_prompt {
+    r2_text system, user; /* compact: user alone */
+    int32_t n_shown, n_left_out;
+} r2_prompt;
+
+r2_prompt_config r2_prompt_config_default(void); /* compact, progressive, step 4 */
+/* Builds a prompt: a pure function of its arguments that never looks at query->answer. `prompt` is
+   zeroed or an earlier one, whose memory is used again. Compact prompts need a codebook, templates
+   need data; with a codebook they also state the evidence. At step 4 without a limit the compact
+   progressive prompt is that of r2_prompt_compact.
+   Errors: R2_ARGUMENT (no such step, steps 1 .. 3 without a chain, a limit that cannot be met). */
+r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                          const r2_codebook *codebook, const r2_query *query, r2_prompt *prompt);
+/* The same for n queries, in parallel; prompt (n). The same bytes for any number of threads. */
+r2_status r2_prompt_build_all(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                              const r2_codebook *codebook, const r2_query *query, int64_t n,
+                              r2_prompt *prompt);
+void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
+/* What the prompt asks for: query->answer at step 4, before that the level of the masked rating of
+   the first chain; -1 when unknown. */
+int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data, const r2_query *query);
+/* The words that compact prompts of all schedules hold beyond those of r2_codebook_words. */
+void r2_codebook_mask_words(const r2_codebook *codebook,
+                            void (*word)(void *user, const char *text), void *user);
+
+/* ---- teachers ---- */
+
+/* One prompt to write a trace for. */
+typedef struct r2_task {
+    int64_t index; /* keys the noise, names the record */
+    const r2_prompt_config *config;
+    const r2_data *data;
+    const r2_codebook *codebook;
+    const r2_query *query;
+    const r2_prompt *prompt;
+    int32_t answer; /* guidance (D6): what the output must end in; -1: unguided */
+} r2_task;
+
+/* A teacher appends its output, <think> ... </think><answer> k </answer>, for a task. Three stand
+   ready: r2_teacher_rules (user: r2_teacher_config *), r2_teacher_records (user: const r2_records *,
+   the outputs by id = index), and any function of the caller's. */
+typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+
+/* Writes from the facts of the chains and the counted weights, compact or in English as the prompt
+   is. Guided, it cites what speaks for the answer; every sentence stays true. */
+r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+
+/* Checks an output of either kind against the task, and against task->answer when it is given.
+   Total: any text gets a verdict. In English the checker knows what the prompt let see: titles in
+   double quotes, persons, and ratings as in `Person A gave "Title" 4 stars`. */
+r2_trace r2_task_check(const r2_task *task, const char *output);
+
+/* How many outputs got which verdict, by the answer asked for (n[..][0] when unknown). */
+typedef struct r2_tally {
+    int64_t n[R2_N_VERDICTS][R2_N_ANSWERS];
+} r2_tally;
+
+void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer);
+int64_t r2_tally_total(const r2_tally *tally);
+/* Adds a table: a line per verdict that occurred, a column per answer. */
+void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text);
+
+/* ---- records: prompts, traces and SFT triples as JSON Lines ---- */
+
+/* One line of a file, the same keys and types on each (data/records.schema.json). A prompt has no
+   output and answer -1; a triple (Q, R, A) has system + prompt, output, answer. */
+typedef struct r2_record {
+    int64_t id, history, step, shown, left_out, answer;
+    const char *user, *item; /* the data's own ids */
+    const char *schedule, *words, *source, *system, *prompt, *output;
+} r2_record;
+
+typedef struct r2_records {
+    r2_record *record; /* (n) ascending id when made by r2_teach */
+    int64_t n, cap;
+    r2_arena text;     /* holds the strings */
+} r2_records;
+
+/* Adds a copy. Errors: R2_NO_MEMORY. */
+r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
+/* Adds the line of a record, without a line end. Text is UTF-8; a broken byte becomes U+FFFD. */
+void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
+r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
+/* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the line
+   (a key missing, unknown or twice, a wrong type), R2_IO. */
+r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
+void r2_records_free(r2_ctx *ctx, r2_records *records);
+
+/* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict in
+   `tally`, and keeps only what passed; without one (NULL) keeps the prompts. Adds the records, ids
+   first_id, first_id + 1 ... in order of the queries. `source` names the teacher. */
+r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
+                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
+                   r2_records *records, r2_tally *tally);
+
+/* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden parts
+   marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
+r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
 
 /* ============================================================================== [S6] token ==== */
 
@@ -1544,6 +1715,15 @@ void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size) {
 
 void r2_release(r2_ctx *ctx, void *ptr) {
     if (ptr) r2__realloc(ctx, ptr, 0);
+}
+
+/* Room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
+static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
+    int64_t more = *cap ? *cap * 2 : 64;
+    if (n < *cap) return block;
+    block = r2_resize(ctx, block, (uint64_t)more, size);
+    if (block) *cap = more;
+    return block;
 }
 
 #define R2__ALIGN 64u
@@ -5105,23 +5285,25 @@ static int32_t r2__best_fact(const r2__fact *fact, const float *strength, const 
     return best;
 }
 
-r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
-                             const r2_teacher_config *config, const char *prompt, uint64_t index,
-                             r2_text *text) {
+/* `lean` +1 or -1: guided, what speaks for (against) the item is cited first. 0: the strongest. */
+static r2_status r2__teach_compact(r2_ctx *ctx, const r2_codebook *codebook,
+                                   const r2_teacher_config *config, const char *prompt,
+                                   uint64_t index, int32_t lean, r2_text *text) {
     r2__fact fact[R2__MAX_FACTS];
     float strength[R2__MAX_FACTS];
     bool taken[R2__MAX_FACTS] = {false};
     int32_t n = r2__read_facts(codebook, prompt, fact), total = 0;
     r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, index);
     for (int32_t k = 0; k < n; ++k)
-        strength[k] = (float)abs(fact[k].weight) + config->gumbel * (float)r2_rng_gumbel(&rng);
+        strength[k] = (float)(lean ? lean * fact[k].weight : abs(fact[k].weight)) +
+                      config->gumbel * (float)r2_rng_gumbel(&rng);
     for (int32_t cited = 0; cited < config->n_cited; ++cited) {
         int32_t step = cited < 3 ? cited + 1 : 0; /* first one of each step, then the strongest */
         int32_t best = r2__best_fact(fact, strength, taken, n, step);
-        if (best < 0)
-            return r2_fail(ctx, R2_FORMAT, "teacher: the prompt has no %d facts to cite, or none "
-                           "of some step", (int)config->n_cited);
-        taken[best] = true;
+        if (best < 0) best = r2__best_fact(fact, strength, taken, n, 0); /* a masked step has none */
+        if (best < 0 && cited == 0)
+            return r2_fail(ctx, R2_FORMAT, "teacher: the prompt has no facts to cite");
+        if (best >= 0) taken[best] = true;
     }
     r2_text_addf(ctx, text, "<think>");
     for (int32_t k = 0; k < n; ++k) {
@@ -5134,12 +5316,19 @@ r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
     return text->failed ? ctx->status : R2_OK;
 }
 
+r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
+                             const r2_teacher_config *config, const char *prompt, uint64_t index,
+                             r2_text *text) {
+    return r2__teach_compact(ctx, codebook, config, prompt, index, 0, text);
+}
+
 /* ---- checker ---- */
 
 const char *r2_verdict_name(r2_verdict verdict) {
     static const char *const name[R2_N_VERDICTS] = {
         "ok",           "malformed",    "no answer",   "two answers", "answer first",
-        "unknown fact", "wrong weight", "wrong total", "missing step"};
+        "unknown fact", "wrong weight", "wrong total", "missing step",
+        "wrong rating", "contradicts",  "wrong answer"};
     return verdict < R2_N_VERDICTS ? name[verdict] : "?";
 }
 
@@ -5225,20 +5414,1309 @@ r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const c
         r2__check_citation(&trace, fact, n, cited, weight, total, &last, step_seen);
     }
     trace.well_formed = trace.answer >= 0 && trace.n_cited > 0;
-    if (!step_seen[1] || !step_seen[2] || !step_seen[3]) r2__blame(&trace, R2_TRACE_MISSING_STEP);
+    for (int32_t k = 0; k < n; ++k) /* every step that has something to cite must be cited */
+        if (fact[k].step != R2_STEP_CHAIN && !step_seen[fact[k].step])
+            r2__blame(&trace, R2_TRACE_MISSING_STEP);
     return trace;
 }
 
-/* ============================================================================== [S6] token ==== */
+/* ---- schedules ---- */
 
-/* Room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
-    int64_t more = *cap ? *cap * 2 : 64;
-    if (n < *cap) return block;
-    block = r2_resize(ctx, block, (uint64_t)more, size);
-    if (block) *cap = more;
-    return block;
+const char *r2_schedule_name(r2_schedule schedule) {
+    static const char *const name[R2_N_SCHEDULES] = {"progressive", "final-only", "all", "none"};
+    return schedule < R2_N_SCHEDULES ? name[schedule] : "?";
 }
+
+int32_t r2_schedule_first_step(r2_schedule schedule) {
+    return schedule == R2_MASK_PROGRESSIVE ? 1 : R2_STEP_ASK;
+}
+
+r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge) {
+    if (step >= R2_STEP_REVEAL || schedule == R2_MASK_NONE) return R2_SHOWN;
+    if (schedule == R2_MASK_ALL) return R2_MASKED;
+    return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
+}
+
+static r2_sight r2__sight(const r2_prompt_config *config, int32_t edge) {
+    return r2_schedule_sight(config->schedule, config->step, edge);
+}
+
+/* Rating of edge 1 .. 4 of a chain. */
+static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
+    return edge == 1 ? chain->r1 : edge == 2 ? chain->r2 : edge == 3 ? chain->r3 : chain->r4;
+}
+
+/* What is seen of an edge of a chain. A rating that nobody knows is masked at the end, and left out
+   where nothing is masked. */
+static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *chain,
+                               int32_t edge) {
+    r2_sight sight = r2__sight(config, edge);
+    if (sight != R2_SHOWN || !isnan(r2__chain_rating(chain, edge))) return sight;
+    return config->step >= R2_STEP_REVEAL ? R2_MASKED : R2_HIDDEN;
+}
+
+/* ---- the compact template at any step ---- */
+
+/* Facts that tell a rating: what masking an edge takes away. */
+static bool r2__field_rates(r2_field field) {
+    return field == R2_FIELD_own || field == R2_FIELD_theirs || field == R2_FIELD_took ||
+           field == R2_FIELD_meanr || field == R2_FIELD_pred || field == R2_FIELD_liked;
+}
+
+/* The edge a fact belongs to: of a chain's facts, the two of each edge stand together. */
+static int32_t r2__field_edge(r2_field field) {
+    int32_t step = r2_field_step(field);
+    return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
+}
+
+void r2_codebook_mask_words(const r2_codebook *codebook,
+                            void (*word)(void *user, const char *text), void *user) {
+    char text[40];
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        if (!r2__field_rates((r2_field)f)) continue;
+        snprintf(text, sizeof text, "%s:?", r2_field_name((r2_field)f));
+        word(user, text);
+    }
+    for (int level = 1; level < R2_N_ANSWERS; ++level) {
+        snprintf(text, sizeof text, "closed:%d", level);
+        word(user, text);
+    }
+    for (int32_t n = 1; n <= codebook->n_chains; ++n) {
+        snprintf(text, sizeof text, "left:%d", (int)n);
+        word(user, text);
+    }
+}
+
+static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prompt_config *config,
+                         r2_field field, float value, r2_text *text) {
+    r2_sight sight = r2__sight(config, r2__field_edge(field));
+    if (sight == R2_HIDDEN) return;
+    if (sight == R2_MASKED && r2__field_rates(field))
+        r2_text_addf(ctx, text, " %s:?", r2_field_name(field));
+    else
+        r2__add_fact(ctx, codebook, field, value, text);
+}
+
+/* As r2_prompt_compact, with what the step lets see and the first n_shown chains. Slots without a
+   chain stay, so that every chain stands at its place, unless the prompt had to be cut. */
+static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                             const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
+                             int32_t n_left_out, r2_text *text) {
+    int32_t n_slots = n_left_out ? n_shown : codebook->n_chains;
+    r2_text_add(ctx, text, "<q>", 3);
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+        r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
+    for (int32_t c = 0; c < n_slots; ++c) {
+        bool there = c < n_shown;
+        const r2_chain *chain = &query->chain[c].chain;
+        r2_text_addf(ctx, text, " c%d", (int)c + 1);
+        for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
+            r2__add_seen(ctx, codebook, config, (r2_field)f,
+                         there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
+        if (there && data && r2__edge_sight(config, chain, 4) == R2_SHOWN)
+            r2_text_addf(ctx, text, " closed:%d",
+                         (int)r2_answer_level(chain->r4, data->rating_min, data->rating_max));
+    }
+    if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
+}
+
+/* ---- templates ---- */
+
+/* Groups of sections that allow the same placeholders. */
+enum {
+    R2__IN_FRAME = 1, R2__IN_FACT = 2, R2__IN_CHAIN = 4, R2__IN_EDGE = 8, R2__IN_QUESTION = 16,
+    R2__IN_NOTE = 32, R2__IN_R1 = 64, R2__IN_R2 = 128, R2__IN_R3 = 256, R2__IN_R4 = 512,
+    R2__IN_ANY = 1023
+};
+
+/* X(placeholder, where it may stand) */
+#define R2__PLACEHOLDERS(X)                                                                        \
+    X(target, R2__IN_ANY) X(n_history, R2__IN_ANY) X(min, R2__IN_ANY) X(max, R2__IN_ANY)           \
+    X(n_chains, R2__IN_ANY) X(n_left_out, R2__IN_ANY) X(steps, R2__IN_FRAME)                       \
+    X(evidence, R2__IN_FRAME) X(chains, R2__IN_FRAME) X(question, R2__IN_FRAME)                    \
+    X(left_out, R2__IN_FRAME) X(fact, R2__IN_FACT) X(level, R2__IN_FACT) X(levels, R2__IN_FACT)    \
+    X(number, R2__IN_CHAIN | R2__IN_EDGE) X(e1, R2__IN_CHAIN) X(e2, R2__IN_CHAIN)                  \
+    X(e3, R2__IN_CHAIN) X(e4, R2__IN_CHAIN)                                                        \
+    X(person, R2__IN_CHAIN | R2__IN_EDGE | R2__IN_QUESTION)                                        \
+    X(item0, R2__IN_CHAIN | R2__IN_EDGE | R2__IN_QUESTION)                                         \
+    X(item1, R2__IN_CHAIN | R2__IN_EDGE | R2__IN_QUESTION)                                         \
+    X(r1, R2__IN_R1) X(r2, R2__IN_R2) X(r3, R2__IN_R3) X(r4, R2__IN_R4)
+
+typedef enum r2__name {
+#define R2__X(name, where) R2__NAME_##name,
+    R2__PLACEHOLDERS(R2__X)
+#undef R2__X
+    R2__N_NAMES
+} r2__name;
+
+static const char *r2__section_name(int section) {
+    static const char *const name[R2_N_SECTIONS] = {
+#define R2__X(section) #section,
+        R2_TEMPLATE_SECTIONS(R2__X)
+#undef R2__X
+    };
+    return name[section];
+}
+
+/* The groups that a section is in. */
+static int r2__section_groups(int section) {
+    if (section <= R2_SECTION_user) return R2__IN_FRAME;
+    if (section == R2_SECTION_fact) return R2__IN_FACT;
+    if (section == R2_SECTION_chain) return R2__IN_CHAIN;
+    if (section <= R2_SECTION_left_out) return R2__IN_NOTE;
+    if (section <= R2_SECTION_e4_shown)
+        return R2__IN_EDGE | R2__IN_R1 << (section - R2_SECTION_e1_shown);
+    return section <= R2_SECTION_e4_masked ? R2__IN_EDGE : R2__IN_QUESTION;
+}
+
+/* The placeholder of this name that may stand in these groups, or -1. */
+static int r2__placeholder(const char *text, size_t len, int groups) {
+    static const struct { const char *name; int where; } all[R2__N_NAMES] = {
+#define R2__X(name, where) {#name, where},
+        R2__PLACEHOLDERS(R2__X)
+#undef R2__X
+    };
+    for (int k = 0; k < R2__N_NAMES; ++k)
+        if (strlen(all[k].name) == len && memcmp(all[k].name, text, len) == 0)
+            return all[k].where & groups ? k : -1;
+    return -1;
+}
+
+/* Next stretch of a section: literal text, or a placeholder in *name (-1: a wrong one). */
+static bool r2__template_next(const char **cursor, int groups, const char **text, size_t *len,
+                              int *name) {
+    const char *p = *cursor;
+    if (!*p) return false;
+    *name = R2__N_NAMES;
+    *text = p;
+    *len = 1;
+    if ((p[0] == '{' || p[0] == '}') && p[1] == p[0]) { /* {{ stands for { */
+        *cursor = p + 2;
+    } else if (*p == '{') {
+        size_t n = strcspn(p + 1, "{}\n");
+        *text = p + 1;
+        *len = n;
+        *name = p[1 + n] == '}' ? r2__placeholder(p + 1, n, groups) : -1;
+        *cursor = p + 1 + n + (p[1 + n] == '}');
+    } else if (*p == '}') {
+        *name = -1;
+        *cursor = p + 1;
+    } else {
+        *len = strcspn(p, "{}");
+        *cursor = p + *len;
+    }
+    return true;
+}
+
+static bool r2__template_holds(const char *section, const char *placeholder) {
+    return strstr(section, placeholder) != NULL;
+}
+
+/* Checks the placeholders of a section that begins at `line`. */
+static r2_status r2__template_check(r2_ctx *ctx, const r2_template *words, int section,
+                                    int64_t line) {
+    const char *cursor = words->section[section], *text, *scan = cursor;
+    size_t len;
+    int name;
+    while (r2__template_next(&cursor, r2__section_groups(section), &text, &len, &name)) {
+        if (name >= 0) continue;
+        for (; scan < text; ++scan) line += *scan == '\n';
+        return r2_fail(ctx, R2_FORMAT, "%s:%lld: '{%.*s}' is no placeholder of @%s", words->name,
+                       (long long)line, (int)(len < 40 ? len : 40), text,
+                       r2__section_name(section));
+    }
+    return R2_OK;
+}
+
+/* What every template must hold, or its prompts would not ask. */
+static r2_status r2__template_check_whole(r2_ctx *ctx, const r2_template *words) {
+    static const struct { int section; const char *placeholder; } needed[] = {
+        {R2_SECTION_user, "{chains}"},  {R2_SECTION_user, "{question}"},
+        {R2_SECTION_chain, "{e1}"},     {R2_SECTION_chain, "{e2}"},
+        {R2_SECTION_chain, "{e3}"},     {R2_SECTION_chain, "{e4}"},
+        {R2_SECTION_e1_shown, "{r1}"},  {R2_SECTION_e2_shown, "{r2}"},
+        {R2_SECTION_e3_shown, "{r3}"},  {R2_SECTION_e4_shown, "{r4}"},
+        {R2_SECTION_question4, "{target}"}};
+    for (int s = 0; s < R2_N_SECTIONS; ++s)
+        if (!words->section[s])
+            return r2_fail(ctx, R2_FORMAT, "%s: section @%s is missing", words->name,
+                           r2__section_name(s));
+    for (size_t k = 0; k < sizeof needed / sizeof needed[0]; ++k)
+        if (!r2__template_holds(words->section[needed[k].section], needed[k].placeholder))
+            return r2_fail(ctx, R2_FORMAT, "%s: section @%s must hold %s", words->name,
+                           r2__section_name(needed[k].section), needed[k].placeholder);
+    return R2_OK;
+}
+
+/* The section that a line "@name" opens, or -1. */
+static int r2__template_section(const char *line, size_t len) {
+    for (int s = 0; s < R2_N_SECTIONS; ++s)
+        if (len == strlen(r2__section_name(s)) + 1 && memcmp(line + 1, r2__section_name(s), len - 1) == 0)
+            return s;
+    return -1;
+}
+
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text, size_t len) {
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy && len) memcpy(copy, text, len);
+    return copy;
+}
+
+/* Length of the body that starts at text[at]: up to the next line that begins with '@'. */
+static size_t r2__template_body(const char *text, size_t at, size_t len) {
+    size_t end = at;
+    while (end < len && text[end] != '@') {
+        const char *newline = (const char *)memchr(text + end, '\n', len - end);
+        end = newline ? (size_t)(newline - text) + 1 : len;
+    }
+    return end - at;
+}
+
+/* One section whose header stands at *at. */
+static r2_status r2__template_read(r2_ctx *ctx, r2_template *words, const char *text, size_t len,
+                                   size_t *at, int64_t *line) {
+    size_t header = strcspn(text + *at, "\r\n"), body;
+    int section = header && text[*at] == '@' ? r2__template_section(text + *at, header) : -1;
+    if (section < 0 || words->section[section])
+        return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a new @section, found '%.*s'",
+                       words->name, (long long)*line, (int)(header < 40 ? header : 40), text + *at);
+    *at += header;
+    *at += *at < len && text[*at] == '\r';
+    *at += *at < len && text[*at] == '\n';
+    body = r2__template_body(text, *at, len);
+    words->section[section] = r2__arena_string(
+        ctx, &words->text, text + *at, body && text[*at + body - 1] == '\n' ? body - 1 : body);
+    if (!words->section[section] || r2__template_check(ctx, words, section, *line + 1))
+        return ctx->status;
+    for (size_t k = *at; k < *at + body; ++k) *line += text[k] == '\n';
+    ++*line;
+    *at += body;
+    return R2_OK;
+}
+
+r2_status r2_template_parse(r2_ctx *ctx, r2_template *words, const char *name, const char *text,
+                            size_t len) {
+    size_t at = 0;
+    int64_t line = 1;
+    r2_status status = R2_OK;
+    memset(words, 0, sizeof *words);
+    words->name = r2__arena_string(ctx, &words->text, name, strlen(name));
+    if (!words->name) status = ctx->status;
+    else if (memchr(text, '\0', len))
+        status = r2_fail(ctx, R2_FORMAT, "%s: holds a NUL byte", name);
+    while (!status && at < len) status = r2__template_read(ctx, words, text, len, &at, &line);
+    if (!status) status = r2__template_check_whole(ctx, words);
+    if (status) r2_template_free(ctx, words);
+    return status;
+}
+
+r2_status r2_template_load(r2_ctx *ctx, r2_template *words, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    memset(words, 0, sizeof *words);
+    if (!status) status = r2_template_parse(ctx, words, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+r2_status r2_template_english(r2_ctx *ctx, r2_template *words) {
+    const char *text = r2_template_english_text();
+    return r2_template_parse(ctx, words, "english", text, strlen(text));
+}
+
+void r2_template_free(r2_ctx *ctx, r2_template *words) {
+    r2_arena_free(ctx, &words->text);
+    memset(words, 0, sizeof *words);
+}
+
+const char *r2_template_english_text(void) {
+    return
+        "@system\n"
+        "You predict how a user will like an item by reasoning over chains of interactions. A chain "
+        "walks from the user to an item they rated, to another person who rated it too, to a further "
+        "item of that person, and back to the user. Ratings go from {min} to {max} stars; [?] is a "
+        "rating that is masked.\n"
+        "Answer in exactly this form:\n"
+        "<think>\n"
+        "{steps}"
+        "</think><answer>N</answer>\n"
+        "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) to 5 "
+        "(best). End the last step with: I expect N. Name only items and persons of the chains, "
+        "titles in double quotes, and quote ratings as the chains do: Person A gave \"Title\" 4 "
+        "stars.\n"
+        "@user\n"
+        "The user has rated {n_history} items.\n"
+        "{evidence}{chains}{left_out}{question}\n"
+        "@fact\n"
+        "- {fact}: {level} of {levels}\n"
+        "@chain\n"
+        "Chain {number}: {e1}{e2}{e3}{e4}.\n"
+        "@no_chains\n"
+        "No chain leads from the user to \"{target}\".\n"
+        "@left_out\n"
+        "{n_left_out} more chains are left out.\n"
+        "@e1_shown\n"
+        "the user gave \"{item0}\" {r1} stars\n"
+        "@e2_shown\n"
+        "; {person} gave \"{item0}\" {r2} stars\n"
+        "@e3_shown\n"
+        "; {person} gave \"{item1}\" {r3} stars\n"
+        "@e4_shown\n"
+        "; the user gave \"{item1}\" {r4} stars\n"
+        "@e1_masked\n"
+        "the user gave \"{item0}\" [?] stars\n"
+        "@e2_masked\n"
+        "; {person} gave \"{item0}\" [?] stars\n"
+        "@e3_masked\n"
+        "; {person} gave \"{item1}\" [?] stars\n"
+        "@e4_masked\n"
+        "; the user gave \"{item1}\" [?] stars\n"
+        "@question1\n"
+        "How did the user rate \"{item0}\" in chain 1?\n"
+        "@question2\n"
+        "How did {person} rate \"{item0}\" in chain 1?\n"
+        "@question3\n"
+        "How did {person} rate \"{item1}\" in chain 1?\n"
+        "@question4\n"
+        "The target is \"{target}\". Would the user take it up, and how would they rate it?\n"
+        "@think1\n"
+        "Step 1: what the user thought of the first item\n"
+        "@think2\n"
+        "Step 2: what the other person thought of it, and whether they agree\n"
+        "@think3\n"
+        "Step 3: what that person thought of the further item\n"
+        "@think4\n"
+        "Step 4: what follows for the user\n";
+}
+
+/* ---- filling templates in ---- */
+
+/* What a fact is, in words; a field without words is told by its formula. */
+static const char *r2__field_phrase(r2_field field) {
+    switch (field) {
+    case R2_FIELD_hist: return "items the user has rated";
+    case R2_FIELD_genre: return "fit of the target's genres to the user's recent items";
+    case R2_FIELD_era: return "years the target is newer than the user's usual items";
+    case R2_FIELD_shared: return "share of the target's people with two items in common with the user";
+    case R2_FIELD_uknn: return "how many of the most similar people have the target";
+    case R2_FIELD_peers: return "how similar the people are who have the target";
+    case R2_FIELD_pop: return "people who rated the target";
+    case R2_FIELD_meanr: return "mean rating of the target";
+    case R2_FIELD_pred: return "how similar people rated the target against their own mean";
+    case R2_FIELD_fresh: return "time since the target was first rated";
+    case R2_FIELD_trend: return "people who rated the target lately";
+    case R2_FIELD_link: return "links to the user's items, close in time";
+    case R2_FIELD_rel: return "links to the user's latest items, close in each person's history";
+    case R2_FIELD_near3: return "links to the user's latest items, next to each other";
+    case R2_FIELD_near1: return "links to the user's very last items, next to each other";
+    case R2_FIELD_next: return "people who took the target soon after one of the user's items";
+    case R2_FIELD_liked: return "links to the user's items by people who liked the target";
+    default: return r2_field_formula(field);
+    }
+}
+
+/* All that filling in a section may need. */
+typedef struct r2__fill {
+    r2_ctx *ctx;
+    const r2_prompt_config *config;
+    const r2_data *data;
+    const r2_codebook *codebook;
+    const r2_query *query;
+    int32_t n_shown, chain;
+    r2_field field;
+    r2_text *out;
+} r2__fill;
+
+static void r2__fill_section(r2__fill *fill, int section);
+
+/* Title of an item, or the data's own id of one without a title. */
+static const char *r2__item_title(const r2_data *data, uint32_t item) {
+    return data->title && data->title[item] && data->title[item][0] ? data->title[item]
+                                                                    : data->item_key[item];
+}
+
+/* The letter of u1 of chain c: persons are lettered in the order in which they appear. */
+static char r2__person_letter(const r2_query *query, int32_t c) {
+    char letter = 'A';
+    for (int32_t k = 0; k < c; ++k) {
+        bool is_new = true;
+        if (query->chain[k].chain.u1 == query->chain[c].chain.u1)
+            return r2__person_letter(query, k);
+        for (int32_t j = 0; j < k; ++j)
+            is_new = is_new && query->chain[j].chain.u1 != query->chain[k].chain.u1;
+        letter = (char)(letter + is_new);
+    }
+    return letter;
+}
+
+static void r2__fill_edge(r2__fill *fill, int32_t edge) {
+    r2_sight sight = r2__edge_sight(fill->config, &fill->query->chain[fill->chain].chain, edge);
+    if (sight == R2_SHOWN) r2__fill_section(fill, R2_SECTION_e1_shown + edge - 1);
+    if (sight == R2_MASKED) r2__fill_section(fill, R2_SECTION_e1_masked + edge - 1);
+}
+
+/* One line for each aggregate whose edge is in sight. */
+static void r2__fill_evidence(r2__fill *fill) {
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && fill->codebook; ++f) {
+        fill->field = (r2_field)f;
+        if (r2__sight(fill->config, r2__field_edge(fill->field)) == R2_HIDDEN) continue;
+        r2__fill_section(fill, R2_SECTION_fact);
+        r2_text_add(fill->ctx, fill->out, "\n", 1);
+    }
+}
+
+static void r2__fill_chains(r2__fill *fill) {
+    for (fill->chain = 0; fill->chain < fill->n_shown; ++fill->chain) {
+        r2__fill_section(fill, R2_SECTION_chain);
+        r2_text_add(fill->ctx, fill->out, "\n", 1);
+    }
+    fill->chain = 0;
+    if (fill->n_shown > 0) return;
+    r2__fill_section(fill, R2_SECTION_no_chains);
+    r2_text_add(fill->ctx, fill->out, "\n", 1);
+}
+
+static int32_t r2__asked_step(const r2_prompt_config *config) {
+    return config->step < R2_STEP_ASK ? config->step : R2_STEP_ASK;
+}
+
+static void r2__fill_level(r2__fill *fill) {
+    r2_sight sight = r2__sight(fill->config, r2__field_edge(fill->field));
+    if (sight == R2_MASKED && r2__field_rates(fill->field)) r2_text_add(fill->ctx, fill->out, "[?]", 3);
+    else
+        r2_text_addf(fill->ctx, fill->out, "%d",
+                     (int)r2_codebook_bucket(fill->codebook, fill->field,
+                                             fill->query->value[fill->field]));
+}
+
+/* The blocks that are made of other sections. */
+static void r2__fill_block(r2__fill *fill, r2__name name) {
+    int32_t step = r2__asked_step(fill->config);
+    switch (name) {
+    case R2__NAME_evidence: r2__fill_evidence(fill); break;
+    case R2__NAME_chains: r2__fill_chains(fill); break;
+    case R2__NAME_question: r2__fill_section(fill, R2_SECTION_question1 + step - 1); break;
+    case R2__NAME_left_out:
+        if (fill->query->n_chains == fill->n_shown) break;
+        r2__fill_section(fill, R2_SECTION_left_out);
+        r2_text_add(fill->ctx, fill->out, "\n", 1);
+        break;
+    case R2__NAME_steps:
+        for (int32_t k = 1; k <= step; ++k) {
+            r2__fill_section(fill, R2_SECTION_think1 + k - 1);
+            r2_text_add(fill->ctx, fill->out, "\n", 1);
+        }
+        break;
+    case R2__NAME_level: r2__fill_level(fill); break;
+    case R2__NAME_e1: case R2__NAME_e2: case R2__NAME_e3: case R2__NAME_e4:
+        r2__fill_edge(fill, (int32_t)(name - R2__NAME_e1) + 1);
+        break;
+    default: break;
+    }
+}
+
+static void r2__fill_name(r2__fill *fill, r2__name name) {
+    const r2_query *query = fill->query;
+    const r2_chain *chain = &query->chain[fill->chain].chain;
+    const char *string = NULL;
+    double number = NAN;
+    switch (name) {
+    case R2__NAME_target: string = r2__item_title(fill->data, query->item); break;
+    case R2__NAME_item0: string = r2__item_title(fill->data, chain->i0); break;
+    case R2__NAME_item1: string = r2__item_title(fill->data, chain->i1); break;
+    case R2__NAME_fact: string = r2__field_phrase(fill->field); break;
+    case R2__NAME_n_history: number = query->history; break;
+    case R2__NAME_min: number = (double)fill->data->rating_min; break;
+    case R2__NAME_max: number = (double)fill->data->rating_max; break;
+    case R2__NAME_n_chains: number = fill->n_shown; break;
+    case R2__NAME_n_left_out: number = query->n_chains - fill->n_shown; break;
+    case R2__NAME_number: number = fill->chain + 1; break;
+    case R2__NAME_levels: number = fill->codebook->n_bucket[fill->field] - 1; break;
+    case R2__NAME_r1: case R2__NAME_r2: case R2__NAME_r3: case R2__NAME_r4:
+        number = (double)r2__chain_rating(chain, (int32_t)(name - R2__NAME_r1) + 1);
+        break;
+    case R2__NAME_person:
+        r2_text_addf(fill->ctx, fill->out, "Person %c", r2__person_letter(query, fill->chain));
+        break;
+    default: r2__fill_block(fill, name);
+    }
+    if (string) r2_text_add(fill->ctx, fill->out, string, strlen(string));
+    if (!isnan(number)) r2_text_addf(fill->ctx, fill->out, "%g", number);
+}
+
+static void r2__fill_section(r2__fill *fill, int section) {
+    const char *cursor = fill->config->words->section[section], *text;
+    size_t len;
+    int name;
+    while (r2__template_next(&cursor, r2__section_groups(section), &text, &len, &name)) {
+        if (name == R2__N_NAMES) r2_text_add(fill->ctx, fill->out, text, len);
+        else r2__fill_name(fill, (r2__name)name);
+    }
+}
+
+/* ---- building ---- */
+
+r2_prompt_config r2_prompt_config_default(void) {
+    r2_prompt_config config;
+    memset(&config, 0, sizeof config);
+    config.step = R2_STEP_ASK;
+    return config;
+}
+
+/* The default measure of a budget: words when compact, else a quarter of the bytes, which is about
+   what byte-pair encoding makes of English. */
+static int64_t r2__count_tokens(const r2_prompt_config *config, const r2_text *text) {
+    int64_t n = 0;
+    if (config->count) return config->count(config->count_user, text->data ? text->data : "", text->len);
+    if (config->words) return (int64_t)(text->len + 3) / 4;
+    for (size_t k = 0; k < text->len; ++k)
+        n += text->data[k] != ' ' && (k == 0 || text->data[k - 1] == ' ');
+    return n;
+}
+
+/* One attempt with the first n_shown chains. */
+static void r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                             const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
+                             int32_t n_left_out, r2_prompt *prompt) {
+    prompt->n_shown = n_shown;
+    prompt->n_left_out = n_left_out;
+    r2_text_clear(&prompt->system);
+    r2_text_clear(&prompt->user);
+    r2_text_add(ctx, &prompt->system, "", 0);
+    if (!config->words) {
+        r2__compact_view(ctx, config, data, codebook, query, n_shown, n_left_out, &prompt->user);
+    } else {
+        r2__fill fill;
+        memset(&fill, 0, sizeof fill);
+        fill.ctx = ctx;
+        fill.config = config;
+        fill.data = data;
+        fill.codebook = codebook;
+        fill.query = query;
+        fill.n_shown = n_shown;
+        fill.out = &prompt->system;
+        r2__fill_section(&fill, R2_SECTION_system);
+        fill.out = &prompt->user;
+        r2__fill_section(&fill, R2_SECTION_user);
+    }
+}
+
+static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                                  const r2_codebook *codebook, const r2_query *query) {
+    if (config->schedule >= R2_N_SCHEDULES || config->step > R2_STEP_REVEAL ||
+        config->step < r2_schedule_first_step(config->schedule))
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule %s has no step %d",
+                       r2_schedule_name(config->schedule), (int)config->step);
+    if (config->step < R2_STEP_ASK && query->n_chains < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d needs a chain to ask about",
+                       (int)config->step);
+    if (config->words ? !data : !codebook)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: compact needs a codebook, a template needs data");
+    return R2_OK;
+}
+
+r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                          const r2_codebook *codebook, const r2_query *query, r2_prompt *prompt) {
+    int32_t room, least, n;
+    if (r2__prompt_check(ctx, config, data, codebook, query)) return ctx->status;
+    room = config->words ? R2_MAX_CHAINS : codebook->n_chains;
+    if (room > query->n_chains) room = query->n_chains;
+    least = config->step < R2_STEP_ASK ? 1 : 0;
+    for (n = room; n >= least; --n) {
+        r2__prompt_write(ctx, config, data, codebook, query, n, room - n, prompt);
+        if (prompt->system.failed || prompt->user.failed) return ctx->status;
+        if (config->max_tokens <= 0 || r2__count_tokens(config, &prompt->system) +
+                r2__count_tokens(config, &prompt->user) <= config->max_tokens)
+            return R2_OK;
+    }
+    return r2_fail(ctx, R2_ARGUMENT, "prompt: does not fit into %lld tokens with %d chains",
+                   (long long)config->max_tokens, (int)least);
+}
+
+r2_status r2_prompt_build_all(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                              const r2_codebook *codebook, const r2_query *query, int64_t n,
+                              r2_prompt *prompt) {
+    uint8_t *failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
+    r2_status status = R2_OK;
+    if (!failed) return ctx->status;
+    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
+        r2_ctx own = *ctx; /* a context serves one thread at a time */
+        failed[q] = r2_prompt_build(&own, config, data, codebook, &query[q], &prompt[q]) != R2_OK;
+    }
+    for (int64_t q = 0; q < n && !status; ++q) /* say it again, to the caller */
+        if (failed[q])
+            status = r2_prompt_build(ctx, config, data, codebook, &query[q], &prompt[q]);
+    r2_release(ctx, failed);
+    return status;
+}
+
+void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
+    r2_text_free(ctx, &prompt->system);
+    r2_text_free(ctx, &prompt->user);
+    memset(prompt, 0, sizeof *prompt);
+}
+
+int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
+                         const r2_query *query) {
+    float rating;
+    if (config->step >= R2_STEP_ASK) return query->answer;
+    if (query->n_chains < 1) return -1;
+    rating = r2__chain_rating(&query->chain[0].chain, config->step);
+    return isnan(rating) ? -1 : r2_answer_level(rating, data->rating_min, data->rating_max);
+}
+
+/* ---- teachers ---- */
+
+/* What the counted weights of the aggregates add up to: above 0 speaks for the item. */
+static int32_t r2__rules_lean(const r2_task *task) {
+    int32_t lean = 0;
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && task->codebook; ++f)
+        lean += task->codebook->weight[f][r2_codebook_bucket(task->codebook, (r2_field)f,
+                                                             task->query->value[f])];
+    return lean;
+}
+
+/* The answer of an unguided trace. Before step 4: that the masked rating is like the one before it.
+   At step 4: 0 without a chain or when the weights speak against the item, else what the people u1
+   think of it, moved by how u0 and u1 differ on i0, the first chains counting most. */
+static int32_t r2__rules_answer(const r2_task *task) {
+    const r2_query *query = task->query;
+    int32_t step = r2__asked_step(task->config), n = task->prompt->n_shown;
+    double sum = 0.0, weight = 0.0, rating;
+    if (step == R2_STEP_ASK && (n < 1 || r2__rules_lean(task) < 0)) return 0;
+    if (step == 1 || !task->data || r2__sight(task->config, step - 1) != R2_SHOWN) return 3;
+    for (int32_t c = 0; c < n; ++c) {
+        const r2_chain *chain = &query->chain[c].chain;
+        sum += ((double)chain->r3 + (double)chain->r1 - (double)chain->r2) / (1.0 + c);
+        weight += 1.0 / (1.0 + c);
+    }
+    rating = step == R2_STEP_ASK ? sum / weight
+                                 : (double)r2__chain_rating(&query->chain[0].chain, step - 1);
+    return r2_answer_level((float)rating, task->data->rating_min, task->data->rating_max);
+}
+
+/* Which chains an English trace cites: the most coherent, or those that come closest to the answer. */
+static void r2__rules_chains(const r2_teacher_config *config, const r2_task *task, int32_t answer,
+                             bool cited[R2_MAX_CHAINS]) {
+    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, (uint64_t)task->index);
+    int32_t n = task->prompt->n_shown, wanted = (config->n_cited + 2) / 3;
+    float strength[R2_MAX_CHAINS];
+    for (int32_t c = 0; c < n; ++c) {
+        strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
+        if (task->answer >= 0 && r2__sight(task->config, 3) == R2_SHOWN)
+            strength[c] -= fabsf(task->query->chain[c].chain.r3 - (float)answer);
+        cited[c] = false;
+    }
+    for (int32_t k = 0; k < wanted && k < n; ++k) {
+        int32_t best = -1;
+        for (int32_t c = 0; c < n; ++c)
+            if (!cited[c] && (best < 0 || strength[c] > strength[best])) best = c;
+        cited[best] = true;
+    }
+}
+
+/* "the user" or "Person A": who stands at edge 1 .. 4 of chain c. */
+static void r2__edge_person(const r2_query *query, int32_t c, int32_t edge, char name[16]) {
+    if (edge == 1 || edge == 4) snprintf(name, 16, "the user");
+    else snprintf(name, 16, "Person %c", r2__person_letter(query, c));
+}
+
+static const char *r2__edge_title(const r2_data *data, const r2_query *query, int32_t c,
+                                  int32_t edge) {
+    const r2_chain *chain = &query->chain[c].chain;
+    return r2__item_title(data, edge <= 2 ? chain->i0 : chain->i1);
+}
+
+/* What an English trace says of edge `edge` of chain c. */
+static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
+                               r2_text *out) {
+    const r2_chain *chain = &task->query->chain[c].chain;
+    const char *title = r2__edge_title(task->data, task->query, c, edge);
+    char name[16];
+    r2__edge_person(task->query, c, edge, name);
+    if (r2__edge_sight(task->config, chain, edge) != R2_SHOWN) {
+        r2_text_addf(ctx, out, "what %s thinks of \"%s\" is masked", name, title);
+        return;
+    }
+    r2_text_addf(ctx, out, "%s gave \"%s\" %g stars", name, title,
+                 (double)r2__chain_rating(chain, edge));
+    if (edge == 2)
+        r2_text_addf(ctx, out, fabsf(chain->r1 - chain->r2) <= 1.0f ? ", so they agree"
+                                                                    : ", so they differ");
+}
+
+static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answer, r2_text *out) {
+    static const char *const why[R2_N_ANSWERS] = {
+        "this does not lead to it",   "this speaks strongly against liking it",
+        "this speaks against liking it", "this is mixed",
+        "this speaks for liking it",  "this speaks strongly for liking it"};
+    if (task->prompt->n_shown < 1) r2_text_addf(ctx, out, "no chain leads to it; ");
+    r2_text_addf(ctx, out, "%s, so I expect %d.\n</think><answer>%d</answer>", why[answer],
+                 (int)answer, (int)answer);
+}
+
+static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
+                                   const r2_task *task, r2_text *out) {
+    int32_t asked = r2__asked_step(task->config);
+    int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
+    bool cited[R2_MAX_CHAINS];
+    r2__rules_chains(config, task, answer, cited);
+    r2_text_addf(ctx, out, "<think>\n");
+    for (int32_t step = 1; step < asked; ++step) {
+        const char *join = "";
+        r2_text_addf(ctx, out, "Step %d: ", (int)step);
+        for (int32_t c = 0; c < task->prompt->n_shown; ++c) {
+            if (!cited[c]) continue;
+            r2_text_addf(ctx, out, "%s", join);
+            r2__rules_sentence(ctx, task, c, step, out);
+            join = "; ";
+        }
+        r2_text_addf(ctx, out, "%s.\n", *join ? "" : "no chain to follow");
+    }
+    r2_text_addf(ctx, out, "Step %d: ", (int)asked);
+    r2__rules_conclusion(ctx, task, answer, out);
+    return out->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
+    const r2_teacher_config *config = (const r2_teacher_config *)user;
+    int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
+    int32_t lean = task->answer < 0 ? 0 : task->answer > 0 ? 1 : -1;
+    if (task->config->words) return r2__rules_english(ctx, config, task, output);
+    if (r2__teach_compact(ctx, task->codebook, config, task->prompt->user.data,
+                          (uint64_t)task->index, lean, output))
+        return ctx->status;
+    r2_text_addf(ctx, output, " <answer> %d </answer>", (int)answer);
+    return output->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
+    const r2_records *records = (const r2_records *)user;
+    int64_t at = records->n ? task->index - records->record[0].id : 0; /* right when none is missing */
+    if (at < 0 || at >= records->n || records->record[at].id != task->index)
+        for (at = 0; at < records->n && records->record[at].id != task->index; ++at) {}
+    if (at < records->n) {
+        const char *text = records->record[at].output;
+        r2_text_add(ctx, output, text, strlen(text));
+    }
+    return output->failed ? ctx->status : R2_OK;
+}
+
+/* ---- checking English ---- */
+
+/* How often `tag` stands in the text; the first place in *at. */
+static int32_t r2__count_tag(const char *text, const char *tag, const char **at) {
+    int32_t n = 0;
+    *at = NULL;
+    for (const char *p = strstr(text, tag); p; p = strstr(p + 1, tag)) {
+        if (!*at) *at = p;
+        ++n;
+    }
+    return n;
+}
+
+static const char *r2__skip_blank(const char *p) {
+    while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
+    return p;
+}
+
+/* Shape of <think> ... </think><answer> k </answer>: white space between the parts and around k is
+   allowed, nothing else is. The reasoning is *body .. *end. */
+static r2_verdict r2__english_shape(const char *output, int32_t *answer, const char **body,
+                                    const char **end) {
+    const char *open, *ask, *close;
+    int32_t n_open = r2__count_tag(output, "<think>", &open);
+    int32_t n_ask = r2__count_tag(output, "<answer>", &ask);
+    int32_t n_end = r2__count_tag(output, "</think>", end);
+    int32_t n_close = r2__count_tag(output, "</answer>", &close);
+    if (n_ask > 1) return R2_TRACE_TWO_ANSWERS;
+    if (ask && (!*end || ask < *end)) return R2_TRACE_ANSWER_FIRST;
+    if (!ask || !close) return R2_TRACE_NO_ANSWER;
+    if (n_open != 1 || n_end != 1 || n_close != 1 || open != r2__skip_blank(output))
+        return R2_TRACE_MALFORMED;
+    *body = open + strlen("<think>");
+    if (*end < *body || r2__skip_blank(*end + strlen("</think>")) != ask) return R2_TRACE_MALFORMED;
+    ask = r2__skip_blank(ask + strlen("<answer>"));
+    if (*ask < '0' || *ask >= '0' + R2_N_ANSWERS || r2__skip_blank(ask + 1) != close ||
+        *r2__skip_blank(close + strlen("</answer>")))
+        return R2_TRACE_MALFORMED;
+    *answer = *ask - '0';
+    return R2_TRACE_OK;
+}
+
+/* Where the checker stands in the reasoning, and of whom and what the clause speaks. */
+typedef struct r2__english {
+    const r2_task *task;
+    r2_trace *trace;
+    const char *p, *end;
+    const char *title;         /* NULL: none named yet in this clause                  */
+    int32_t person;            /* -1: none, 0: the user, 1: Person A ...               */
+    int32_t step, conclusion;  /* -1: not concluded                                    */
+    bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k                   */
+} r2__english;
+
+static bool r2__starts(const r2__english *e, const char *text) {
+    size_t len = strlen(text);
+    return (size_t)(e->end - e->p) >= len && memcmp(e->p, text, len) == 0;
+}
+
+/* The title that stands in quotes at p, of those that the prompt lets see; the longest. */
+static const char *r2__english_title(const r2__english *e) {
+    const r2_task *task = e->task;
+    const char *found = NULL;
+    size_t best = 0, room = (size_t)(e->end - e->p);
+    for (int32_t c = 0; c <= task->prompt->n_shown; ++c)
+        for (int32_t edge = 1; edge <= 4; ++edge) {
+            bool target = c == task->prompt->n_shown; /* named by the question itself */
+            const char *title;
+            size_t len;
+            if (target ? task->config->step < R2_STEP_ASK
+                       : r2__sight(task->config, edge) == R2_HIDDEN)
+                continue;
+            title = target ? r2__item_title(task->data, task->query->item)
+                           : r2__edge_title(task->data, task->query, c, edge);
+            len = strlen(title);
+            if (len + 2 <= room && len >= best && memcmp(e->p + 1, title, len) == 0 &&
+                e->p[1 + len] == '"') {
+                found = title;
+                best = len;
+            }
+        }
+    return found;
+}
+
+/* A quoted title: one of the prompt's, or an unknown one. */
+static void r2__english_quote(r2__english *e) {
+    const char *title = r2__english_title(e), *close;
+    if (title) {
+        e->title = title;
+        e->p += strlen(title) + 2;
+        return;
+    }
+    r2__blame(e->trace, R2_TRACE_UNKNOWN_FACT);
+    close = (const char *)memchr(e->p + 1, '"', (size_t)(e->end - e->p - 1));
+    e->p = close ? close + 1 : e->end;
+}
+
+/* "Person X": one whose rating the prompt at least names. */
+static void r2__english_person(r2__english *e) {
+    char letter = e->end - e->p > 7 ? e->p[7] : '\0';
+    bool known = false;
+    for (int32_t c = 0; c < e->task->prompt->n_shown; ++c)
+        known = known || r2__person_letter(e->task->query, c) == letter;
+    if (!known || r2__sight(e->task->config, 2) == R2_HIDDEN)
+        r2__blame(e->trace, R2_TRACE_UNKNOWN_FACT);
+    e->person = 1 + letter - 'A';
+    e->title = NULL;
+    e->p += e->end - e->p > 7 ? 8 : e->end - e->p;
+}
+
+/* Whether a shown edge says that person (-1: anyone) gave title (NULL: anything) this rating; *edge
+   tells which. *named: some edge of theirs is there, whatever its rating. */
+static bool r2__english_fact(const r2__english *e, double rating, int32_t *edge, bool *named) {
+    const r2_task *task = e->task;
+    *named = false;
+    for (int32_t c = 0; c < task->prompt->n_shown; ++c)
+        for (*edge = 1; *edge <= 4; ++*edge) {
+            const r2_chain *chain = &task->query->chain[c].chain;
+            int32_t person =
+                *edge == 1 || *edge == 4 ? 0 : 1 + r2__person_letter(task->query, c) - 'A';
+            if (e->person >= 0 && e->person != person) continue;
+            if (e->title && strcmp(e->title, r2__edge_title(task->data, task->query, c, *edge)))
+                continue;
+            if (r2__edge_sight(task->config, chain, *edge) != R2_SHOWN) continue;
+            *named = true;
+            if (fabs((double)r2__chain_rating(chain, *edge) - rating) < 1e-4) return true;
+        }
+    return false;
+}
+
+/* A number; followed by " star" it quotes a rating. */
+static void r2__english_number(r2__english *e) {
+    double value = 0.0, unit = 1.0;
+    int32_t edge;
+    bool named;
+    for (; e->p < e->end && *e->p >= '0' && *e->p <= '9'; ++e->p) value = value * 10 + (*e->p - '0');
+    if (e->end - e->p > 1 && *e->p == '.' && e->p[1] >= '0' && e->p[1] <= '9')
+        for (++e->p; e->p < e->end && *e->p >= '0' && *e->p <= '9'; ++e->p)
+            value += (*e->p - '0') * (unit /= 10);
+    if (!r2__starts(e, " star")) return;
+    e->trace->n_cited++;
+    if (r2__english_fact(e, value, &edge, &named)) {
+        e->trace->n_right++;
+        if (edge == e->step) e->cited[edge] = true;
+    } else {
+        r2__blame(e->trace, R2_TRACE_WRONG_RATING);
+    }
+    e->trace->n_found += named;
+}
+
+/* "Step k:" must come in order. */
+static void r2__english_step(r2__english *e) {
+    int32_t k = e->end - e->p > 6 && e->p[6] == ':' ? e->p[5] - '0' : -1;
+    if (k != e->step + 1 || k > r2__asked_step(e->task->config))
+        r2__blame(e->trace, R2_TRACE_MISSING_STEP);
+    else e->step = k;
+    e->p += 5;
+}
+
+/* "expect k": the conclusion, which only the last step may draw. */
+static void r2__english_conclude(r2__english *e) {
+    e->p += strlen("expect ");
+    if (e->step < r2__asked_step(e->task->config)) r2__blame(e->trace, R2_TRACE_ANSWER_FIRST);
+    e->conclusion = e->p < e->end && *e->p >= '0' && *e->p <= '9' ? *e->p - '0' : -1;
+    if (e->end - e->p > 1 && e->p[1] >= '0' && e->p[1] <= '9') e->conclusion = -1;
+}
+
+/* Reads what stands at p and moves on. */
+static void r2__english_read(r2__english *e) {
+    bool early = e->step < r2__asked_step(e->task->config);
+    if (*e->p == '"') r2__english_quote(e);
+    else if (*e->p >= '0' && *e->p <= '9') r2__english_number(e);
+    else if (r2__starts(e, "Step ")) r2__english_step(e);
+    else if (r2__starts(e, "Person ")) r2__english_person(e);
+    else if (r2__starts(e, "expect ")) r2__english_conclude(e);
+    else if (r2__starts(e, "he user")) { /* The, the */
+        e->person = 0;
+        e->title = NULL;
+        e->p += 7;
+    } else {
+        if (early && (r2__starts(e, "nswer"))) r2__blame(e->trace, R2_TRACE_ANSWER_FIRST);
+        if (*e->p == ';' || *e->p == '\n' || r2__starts(e, ". ")) {
+            e->person = -1;
+            e->title = NULL;
+        }
+        ++e->p;
+    }
+}
+
+static r2_trace r2__check_english(const r2_task *task, const char *output) {
+    r2_trace trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
+    int32_t asked = r2__asked_step(task->config);
+    r2__english e;
+    memset(&e, 0, sizeof e);
+    trace.verdict = r2__english_shape(output, &trace.answer, &e.p, &e.end);
+    if (trace.verdict) return trace;
+    trace.well_formed = true;
+    e.task = task;
+    e.trace = &trace;
+    e.person = e.conclusion = -1;
+    while (e.p < e.end) r2__english_read(&e);
+    for (int32_t k = 1; k < asked; ++k)
+        if (task->prompt->n_shown > 0 && r2__sight(task->config, k) == R2_SHOWN && !e.cited[k])
+            r2__blame(&trace, R2_TRACE_MISSING_STEP);
+    if (e.step != asked || e.conclusion < 0) r2__blame(&trace, R2_TRACE_MISSING_STEP);
+    if (e.conclusion != trace.answer) r2__blame(&trace, R2_TRACE_CONTRADICTS);
+    trace.total = e.conclusion;
+    return trace;
+}
+
+r2_trace r2_task_check(const r2_task *task, const char *output) {
+    r2_trace trace = task->config->words
+                         ? r2__check_english(task, output)
+                         : r2_trace_check(task->codebook, task->prompt->user.data, output);
+    if (task->answer >= 0 && trace.answer >= 0 && trace.answer != task->answer)
+        r2__blame(&trace, R2_TRACE_WRONG_ANSWER);
+    return trace;
+}
+
+/* ---- the tally of verdicts ---- */
+
+void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer) {
+    tally->n[verdict][answer > 0 && answer < R2_N_ANSWERS ? answer : 0]++;
+}
+
+int64_t r2_tally_total(const r2_tally *tally) {
+    int64_t total = 0;
+    for (int v = 0; v < R2_N_VERDICTS; ++v)
+        for (int k = 0; k < R2_N_ANSWERS; ++k) total += tally->n[v][k];
+    return total;
+}
+
+void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
+    r2_text_addf(ctx, text, "%-14s", "answer");
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2_text_addf(ctx, text, " %8d", k);
+    r2_text_addf(ctx, text, " %8s\n", "all");
+    for (int v = 0; v < R2_N_VERDICTS; ++v) {
+        int64_t sum = 0;
+        for (int k = 0; k < R2_N_ANSWERS; ++k) sum += tally->n[v][k];
+        if (!sum && v != R2_TRACE_OK) continue;
+        r2_text_addf(ctx, text, "%-14s", v == R2_TRACE_OK ? "kept" : r2_verdict_name((r2_verdict)v));
+        for (int k = 0; k < R2_N_ANSWERS; ++k)
+            r2_text_addf(ctx, text, " %8lld", (long long)tally->n[v][k]);
+        r2_text_addf(ctx, text, " %8lld\n", (long long)sum);
+    }
+}
+
+/* ---- records ---- */
+
+/* X(key, kind): the keys of a line in their order; `words` is written as "template". */
+#define R2__RECORD_KEYS(X)                                                                         \
+    X(id, number) X(user, string) X(item, string) X(history, number) X(schedule, string)           \
+    X(step, number) X(words, string) X(shown, number) X(left_out, number) X(source, string)        \
+    X(system, string) X(prompt, string) X(output, string) X(answer, number)
+
+static const char *r2__record_key(const char *member) {
+    return strcmp(member, "words") == 0 ? "template" : member;
+}
+
+static void r2__record_add_key(r2_ctx *ctx, r2_text *text, const char *member, bool first) {
+    r2_text_addf(ctx, text, "%s\"%s\":", first ? "" : ",", r2__record_key(member));
+}
+
+void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
+    bool first = true;
+    r2_text_add(ctx, text, "{", 1);
+#define R2__X_number(key) r2_text_addf(ctx, text, "%lld", (long long)record->key)
+#define R2__X_string(key) r2__text_json(ctx, text, record->key, strlen(record->key))
+#define R2__X(key, kind)                                                                           \
+    r2__record_add_key(ctx, text, #key, first);                                                    \
+    R2__X_##kind(key);                                                                             \
+    first = false;
+    R2__RECORD_KEYS(R2__X)
+#undef R2__X
+#undef R2__X_number
+#undef R2__X_string
+    r2_text_add(ctx, text, "}", 1);
+}
+
+r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record) {
+    r2_record copy = *record, *grown;
+    grown = (r2_record *)r2__grow(ctx, records->record, records->n, &records->cap, sizeof copy);
+    if (!grown) return ctx->status;
+    records->record = grown;
+#define R2__X_number(key)
+#define R2__X_string(key)                                                                          \
+    copy.key = r2__arena_string(ctx, &records->text, record->key, strlen(record->key));            \
+    if (!copy.key) return ctx->status;
+#define R2__X(key, kind) R2__X_##kind(key)
+    R2__RECORD_KEYS(R2__X)
+#undef R2__X
+#undef R2__X_number
+#undef R2__X_string
+    records->record[records->n++] = copy;
+    return R2_OK;
+}
+
+r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    r2_text_add(ctx, &text, "", 0);
+    for (int64_t i = 0; i < records->n; ++i) {
+        r2_record_line(ctx, &records->record[i], &text);
+        r2_text_add(ctx, &text, "\n", 1);
+    }
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* A whole number that a double holds exactly. */
+static bool r2__record_number(const cJSON *value, int64_t *number) {
+    double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
+    if (fabs(x) > 9007199254740992.0 || x != floor(x)) return false;
+    *number = (int64_t)x;
+    return true;
+}
+
+/* Reads the keys of one line; says which is wrong, or NULL. Strings belong to `line`. */
+static const char *r2__record_parse(const cJSON *line, r2_record *record) {
+    const cJSON *value;
+    int n_keys = 0;
+#define R2__X_number(key) r2__record_number(value, &record->key)
+#define R2__X_string(key) (record->key = cJSON_GetStringValue(value)) != NULL
+#define R2__X(key, kind)                                                                           \
+    value = cJSON_GetObjectItemCaseSensitive(line, r2__record_key(#key));                          \
+    if (!(R2__X_##kind(key))) return r2__record_key(#key);                                         \
+    ++n_keys;
+    R2__RECORD_KEYS(R2__X)
+#undef R2__X
+#undef R2__X_number
+#undef R2__X_string
+    return cJSON_GetArraySize(line) == n_keys ? NULL : "(an unknown or repeated key)";
+}
+
+static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const char *path,
+                                       int64_t number, const char *text, size_t len) {
+    cJSON *line = cJSON_ParseWithLength(text, len);
+    r2_record record;
+    const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
+    r2_status status =
+        wrong ? r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a record, but %s is missing or wrong", path,
+                        (long long)number, wrong)
+              : r2_records_add(ctx, records, &record);
+    cJSON_Delete(line);
+    return status;
+}
+
+r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    int64_t number = 1;
+    for (size_t at = 0; !status && at < text.len; ++number) {
+        const char *newline = (const char *)memchr(text.data + at, '\n', text.len - at);
+        size_t end = newline ? (size_t)(newline - text.data) : text.len;
+        status = r2__records_read_line(ctx, records, path, number, text.data + at, end - at);
+        at = end + 1;
+    }
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+void r2_records_free(r2_ctx *ctx, r2_records *records) {
+    r2_release(ctx, records->record);
+    r2_arena_free(ctx, &records->text);
+    memset(records, 0, sizeof *records);
+}
+
+static r2_status r2__record_task(r2_ctx *ctx, const r2_task *task, const char *source,
+                                 const char *output, int32_t answer, r2_records *records) {
+    const r2_prompt_config *config = task->config;
+    r2_record record;
+    record.id = task->index;
+    record.user = task->data->user_key[task->query->user];
+    record.item = task->data->item_key[task->query->item];
+    record.history = task->query->history;
+    record.schedule = r2_schedule_name(config->schedule);
+    record.step = config->step;
+    record.words = config->words ? config->words->name : "compact";
+    record.shown = task->prompt->n_shown;
+    record.left_out = task->prompt->n_left_out;
+    record.source = source;
+    record.system = task->prompt->system.data;
+    record.prompt = task->prompt->user.data;
+    record.output = output;
+    record.answer = answer;
+    return r2_records_add(ctx, records, &record);
+}
+
+/* Asks the teacher for one task; keeps what passes. */
+static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn teacher, void *user,
+                               const char *source, r2_text *output, r2_records *records,
+                               r2_tally *tally) {
+    int32_t answer = r2_prompt_answer(task->config, task->data, task->query);
+    r2_task asked_for = *task;
+    r2_trace trace;
+    r2_text_clear(output);
+    r2_text_add(ctx, output, "", 0);
+    if (teacher(ctx, user, task, output)) return ctx->status;
+    if (output->failed) return ctx->status;
+    asked_for.answer = answer; /* what was not guided must end in the answer all the same */
+    trace = r2_task_check(&asked_for, output->data);
+    r2_tally_add(tally, trace.verdict, answer);
+    if (trace.verdict) return R2_OK;
+    return r2__record_task(ctx, task, source, output->data, trace.answer, records);
+}
+
+r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
+                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
+                   r2_records *records, r2_tally *tally) {
+    r2_prompt prompt;
+    r2_text output = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    r2_task task = {0, config, data, codebook, NULL, &prompt, -1};
+    memset(&prompt, 0, sizeof prompt);
+    if (!data) return r2_fail(ctx, R2_ARGUMENT, "teach: expected data, for the records' ids");
+    for (int64_t q = 0; q < n && !status; ++q) {
+        task.index = first_id + q;
+        task.query = &query[q];
+        task.answer = guided ? r2_prompt_answer(config, data, &query[q]) : -1;
+        status = r2_prompt_build(ctx, config, data, codebook, &query[q], &prompt);
+        if (!status && teacher)
+            status = r2__teach_one(ctx, &task, teacher, user, source, &output, records, tally);
+        else if (!status)
+            status = r2__record_task(ctx, &task, source, "", -1, records);
+        if (!status) status = r2_progress(ctx, "prompts taught", q + 1, n);
+    }
+    r2_text_free(ctx, &output);
+    r2_prompt_free(ctx, &prompt);
+    return status;
+}
+
+/* ---- explaining ---- */
+
+/* A rating as stars, in 8 columns; scales beyond five stars are written as numbers. */
+static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_sight sight, float rating,
+                              r2_text *text) {
+    int full = (int)rating, width = 0;
+    bool half = rating - (float)full >= 0.25f;
+    if (sight == R2_MASKED) {
+        r2_text_addf(ctx, text, "%-8s", "[?]");
+    } else if (data->rating_max > 5.0f) {
+        r2_text_addf(ctx, text, "%-8g", (double)rating);
+    } else {
+        for (; width < full; ++width) r2_text_add(ctx, text, "\xE2\x98\x85", 3); /* a star */
+        if (half) r2_text_add(ctx, text, "\xC2\xBD", 2), ++width;                /* one half */
+        for (; width < 8; ++width) r2_text_add(ctx, text, " ", 1);
+    }
+}
+
+/* A chain, a line per edge:   chain 1   the user  ****     Title   */
+static void r2__explain_chain(r2_ctx *ctx, const r2_task *task, int32_t c, r2_text *text) {
+    const r2_chain *chain = &task->query->chain[c].chain;
+    for (int32_t edge = 1; edge <= 4; ++edge) {
+        r2_sight sight = r2__edge_sight(task->config, chain, edge);
+        char who[16], number[24];
+        r2__edge_person(task->query, c, edge, who);
+        snprintf(number, sizeof number, "chain %d", (int)c + 1);
+        r2_text_addf(ctx, text, "  %-8s e%d  ", edge == 1 ? number : "", (int)edge);
+        if (sight == R2_HIDDEN) {
+            r2_text_addf(ctx, text, "(hidden)\n");
+            continue;
+        }
+        r2_text_addf(ctx, text, "%-9s ", who);
+        r2__explain_stars(ctx, task->data, sight, r2__chain_rating(chain, edge), text);
+        r2_text_addf(ctx, text, " %s\n", r2__edge_title(task->data, task->query, c, edge));
+    }
+}
+
+/* The six aggregates in sight that weigh most, strongest first. */
+static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text) {
+    bool told[R2_FIRST_CHAIN_FIELD] = {false};
+    const r2_codebook *codebook = task->codebook;
+    for (int n = 0; n < 6 && codebook; ++n) {
+        int best = -1, weight = 0, bucket = 0;
+        for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
+            r2_field field = (r2_field)f;
+            r2_sight sight = r2__sight(task->config, r2__field_edge(field));
+            int b = r2_codebook_bucket(codebook, field, task->query->value[f]);
+            int w = codebook->weight[f][b];
+            if (told[f] || sight == R2_HIDDEN || (sight == R2_MASKED && r2__field_rates(field)))
+                continue;
+            if (best >= 0 && abs(w) <= abs(weight)) continue;
+            best = f;
+            weight = w;
+            bucket = b;
+        }
+        if (best < 0) return;
+        told[best] = true;
+        r2_text_addf(ctx, text, "  %+3d  %-7s %2d of %-2d  %s\n", weight, r2_field_name((r2_field)best),
+                     bucket, (int)codebook->n_bucket[best] - 1, r2__field_phrase((r2_field)best));
+    }
+}
+
+r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text) {
+    const r2_query *query = task->query;
+    if (!task->data || !task->prompt || !task->config)
+        return r2_fail(ctx, R2_ARGUMENT, "explain: expected a task with data, config and prompt");
+    r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
+                 task->data->user_key[query->user], (int)query->history,
+                 r2__item_title(task->data, query->item));
+    r2_text_addf(ctx, text, "schedule %s, step %d of %d; %d chains shown, %d left out\n",
+                 r2_schedule_name(task->config->schedule), (int)r2__asked_step(task->config),
+                 R2_STEP_ASK, (int)task->prompt->n_shown, (int)task->prompt->n_left_out);
+    for (int32_t c = 0; c < task->prompt->n_shown; ++c) r2__explain_chain(ctx, task, c, text);
+    if (task->codebook) r2_text_addf(ctx, text, "evidence over all chains (weight, level, meaning)\n");
+    r2__explain_evidence(ctx, task, text);
+    if (output) {
+        r2_trace trace = r2_task_check(task, output);
+        r2_text_addf(ctx, text, "reasoning (%s)\n%s\n", r2_verdict_name(trace.verdict), output);
+    }
+    return text->failed ? ctx->status : R2_OK;
+}
+
+/* ============================================================================== [S6] token ==== */
 
 void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
     int32_t *grown;

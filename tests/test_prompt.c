@@ -1,0 +1,938 @@
+/* Prompts, templates, teachers, the filter, records. Golden files: R2_GOLDEN=write makes them anew;
+   read the difference before committing it. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+
+#include <stdlib.h>
+
+static r2_ctx ctx;
+
+/* ---- what all tests use: the invented data, English, queries with answers ---- */
+
+enum { N_QUERIES = 1000 };
+
+static struct {
+    bool tried, there;
+    r2_run run;
+    r2_template english;
+    r2_query query[N_QUERIES];
+} world;
+
+static bool make_world(void) {
+    r2_run_config config = r2_run_config_default();
+    ctx = r2_ctx_default();
+    config.n_groups = 2000;
+    config.model.d_model = 16;
+    world.tried = true;
+    if (r2_run_init(&ctx, &world.run, "data/mini", &config)) return false;
+    if (world.run.n_train < N_QUERIES || r2_template_english(&ctx, &world.english)) return false;
+    memcpy(world.query, world.run.query, sizeof world.query);
+    return true;
+}
+
+static bool ready(void) {
+    if (!world.tried) world.there = make_world();
+    if (!world.there) printf("%s\n", ctx.message);
+    return world.there;
+}
+
+__attribute__((destructor)) static void forget(void) {
+    r2_run_free(&ctx, &world.run);
+    r2_template_free(&ctx, &world.english);
+}
+
+static r2_prompt_config view(bool english, r2_schedule schedule, int32_t step) {
+    r2_prompt_config config = r2_prompt_config_default();
+    config.words = english ? &world.english : NULL;
+    config.schedule = schedule;
+    config.step = step;
+    return config;
+}
+
+/* All (template, schedule, step): 14 views. */
+#define FOR_VIEWS(config)                                                                          \
+    for (int english_ = 0; english_ < 2; ++english_)                                               \
+        for (int schedule_ = 0; schedule_ < R2_N_SCHEDULES; ++schedule_)                           \
+            for (int32_t step_ = r2_schedule_first_step((r2_schedule)schedule_), once_ = 1;        \
+                 step_ <= R2_STEP_ASK; ++step_, once_ = 1)                                         \
+                for (r2_prompt_config config = view(english_, (r2_schedule)schedule_, step_);      \
+                     once_; once_ = 0)
+
+static r2_task task_of(const r2_prompt_config *config, const r2_query *query,
+                       const r2_prompt *prompt, bool guided) {
+    r2_task task = {query - world.query, config, &world.run.data, &world.run.codebook, query, prompt,
+                    guided ? r2_prompt_answer(config, &world.run.data, query) : -1};
+    return task;
+}
+
+/* A closed chain as a query: all four ratings known. */
+static bool closed_query(uint32_t user, r2_query *query) {
+    r2_chain_config config = r2_chain_config_default();
+    r2_chain chain[R2_MAX_CHAINS];
+    int64_t n = 0;
+    memset(query, 0, sizeof *query);
+    config.k = 3;
+    if (r2_chains_closed(&ctx, &world.run.graph, user, &config, chain, &n) || n < 1) return false;
+    query->user = user;
+    query->item = chain[0].i1;
+    query->history = 20;
+    query->answer = -1;
+    query->n_chains = (int32_t)n;
+    for (int64_t c = 0; c < n; ++c) query->chain[c].chain = chain[c];
+    return true;
+}
+
+/* ---- schedules ---- */
+
+TEST(what_each_schedule_shows) {
+    /* Edges e1 .. e4: s shown, m masked, h hidden. */
+    static const struct { r2_schedule schedule; int32_t step; const char *edges; } expected[] = {
+        {R2_MASK_PROGRESSIVE, 1, "mhhh"}, {R2_MASK_PROGRESSIVE, 2, "smhh"},
+        {R2_MASK_PROGRESSIVE, 3, "ssmh"}, {R2_MASK_PROGRESSIVE, 4, "sssm"},
+        {R2_MASK_FINAL_ONLY, 4, "sssm"},  {R2_MASK_ALL, 4, "mmmm"},
+        {R2_MASK_NONE, 4, "ssss"},        {R2_MASK_PROGRESSIVE, R2_STEP_REVEAL, "ssss"},
+        {R2_MASK_ALL, R2_STEP_REVEAL, "ssss"}};
+    for (size_t k = 0; k < sizeof expected / sizeof *expected; ++k)
+        for (int32_t edge = 1; edge <= 4; ++edge)
+            CHECK_EQ_INT("hms"[r2_schedule_sight(expected[k].schedule, expected[k].step, edge)],
+                         expected[k].edges[edge - 1]);
+}
+
+TEST(a_step_that_is_not_there_is_refused) {
+    r2_prompt prompt;
+    r2_query none;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    none = world.query[0];
+    none.n_chains = 0;
+    for (int32_t step = -1; step <= 7; ++step) {
+        r2_prompt_config config = view(false, R2_MASK_ALL, step);
+        bool good = step == R2_STEP_ASK || step == R2_STEP_REVEAL;
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, NULL, &world.run.codebook,
+                                           &world.query[0], &prompt), good ? R2_OK : R2_ARGUMENT);
+        config.schedule = R2_MASK_PROGRESSIVE;
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, NULL, &world.run.codebook, &none, &prompt),
+                     good ? R2_OK : R2_ARGUMENT);
+    }
+    r2_prompt_config config = view(true, R2_MASK_ALL, R2_STEP_ASK);
+    CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, NULL, NULL, &none, &prompt), R2_ARGUMENT);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+TEST(step_4_of_the_compact_prompt_is_r2_prompt_compact) {
+    r2_prompt prompt;
+    r2_text text = {NULL, 0, 0, false};
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (int q = 0; q < N_QUERIES; ++q) {
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, NULL, &world.run.codebook, &world.query[q],
+                                         &prompt));
+        r2_text_clear(&text);
+        r2_prompt_compact(&ctx, &world.run.codebook, &world.query[q], &text);
+        if (!CHECK_EQ_STR(prompt.user.data, text.data)) break;
+    }
+    r2_text_free(&ctx, &text);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+/* Ratings of closed chains are known; each is seen when it should be and not before. */
+TEST(a_masked_rating_is_not_in_the_prompt) {
+    r2_prompt prompt;
+    r2_query query, other;
+    int64_t n = 0;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (uint32_t user = 0; user < 50; ++user) {
+        if (!closed_query(user, &query)) continue;
+        FOR_VIEWS(config) {
+            r2_text first;
+            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
+                                             &query, &prompt));
+            first = prompt.user; /* kept while another prompt is built */
+            memset(&prompt.user, 0, sizeof prompt.user);
+            for (int32_t edge = 1; edge <= 4; ++edge) {
+                bool shown = r2_schedule_sight(config.schedule, config.step, edge) == R2_SHOWN;
+                float *rating;
+                other = query;
+                rating = edge == 1 ? &other.chain[0].chain.r1 : edge == 2 ? &other.chain[0].chain.r2
+                         : edge == 3 ? &other.chain[0].chain.r3 : &other.chain[0].chain.r4;
+                *rating = *rating > 2.5f ? 0.5f : 5.0f;
+                if (!config.words && edge < 4) continue; /* compact facts come from evidence */
+                REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data,
+                                                 &world.run.codebook, &other, &prompt));
+                CHECK_EQ_INT(strcmp(first.data, prompt.user.data) != 0, shown);
+                ++n;
+            }
+            r2_text_free(&ctx, &first);
+        }
+    }
+    CHECK(n > 1000);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+/* ---- leak: the edge asked for is invisible (D2) ---- */
+
+/* Queries for `question` in a world whose row `row` has this rating, or is not there (NAN). */
+static r2_status ask_without(uint8_t *role, int64_t row, float rating, const r2_question *question,
+                             r2_query *query) {
+    r2_data *data = &world.run.data;
+    float kept = data->rating[row];
+    uint8_t kept_role = role[row];
+    r2_graph graph;
+    r2_index index;
+    r2_status status;
+    memset(&graph, 0, sizeof graph);
+    memset(&index, 0, sizeof index);
+    if (isnan(rating)) role[row] = R2_UNUSED;
+    else data->rating[row] = rating;
+    status = r2_graph_init(&ctx, &graph, data, role);
+    if (!status) status = r2_index_init(&ctx, &index, &graph, data, 4.0f, 1);
+    if (!status) status = r2_queries(&ctx, &index, question, 1, 4, query);
+    r2_index_free(&ctx, &index);
+    r2_graph_free(&ctx, &graph);
+    data->rating[row] = kept;
+    role[row] = kept_role;
+    return status;
+}
+
+TEST(the_answer_never_leaks_into_a_prompt) {
+    enum { N_TARGETS = 1000, N_USERS = 60 }; /* few users: each target needs its graph anew */
+    const r2_data *data;
+    uint8_t *role;
+    int64_t n = 0, n_prompts = 0, n_chains = 0;
+    r2_prompt prompt[3];
+    memset(prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    data = &world.run.data;
+    role = (uint8_t *)malloc((size_t)data->n_ratings);
+    for (int64_t row = 0; row < data->n_ratings; ++row)
+        role[row] = row < data->user_begin[N_USERS] ? R2_TRAIN : R2_UNUSED;
+    for (int64_t k = 0; k < data->user_begin[N_USERS] && n < N_TARGETS; ++k, ++n) {
+        int64_t row = world.run.split.by_time[k], user = 0;
+        r2_question question;
+        r2_query query[3];
+        while (data->user_begin[user + 1] <= row) ++user;
+        question.user = (uint32_t)user;
+        question.item = data->item[row];
+        question.history = (int32_t)(k - data->user_begin[user]);
+        question.answer = 5;
+        REQUIRE_OK(&ctx, ask_without(role, row, data->rating[row], &question, &query[0]));
+        question.answer = 1;
+        REQUIRE_OK(&ctx, ask_without(role, row, data->rating[row] > 2.5f ? 0.5f : 5.0f, &question,
+                                     &query[1]));
+        REQUIRE_OK(&ctx, ask_without(role, row, NAN, &question, &query[2]));
+        n_chains += query[0].n_chains;
+        FOR_VIEWS(config) {
+            if (config.step < R2_STEP_ASK && query[0].n_chains < 1) continue;
+            for (int v = 0; v < 3; ++v)
+                REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, data, &world.run.codebook, &query[v],
+                                                 &prompt[v]));
+            CHECK_EQ_STR(prompt[1].user.data, prompt[0].user.data);
+            CHECK_EQ_STR(prompt[2].user.data, prompt[0].user.data);
+            CHECK_EQ_STR(prompt[2].system.data, prompt[0].system.data);
+            ++n_prompts;
+        }
+    }
+    CHECK_EQ_INT(n, N_TARGETS);
+    CHECK(n_chains > N_TARGETS && n_prompts > 10 * N_TARGETS);
+    for (int v = 0; v < 3; ++v) r2_prompt_free(&ctx, &prompt[v]);
+    free(role);
+}
+
+/* ---- golden files ---- */
+
+/* Every schedule and step in both templates, what the guided teacher says, and the explanation. */
+static r2_status show_all(const r2_data *data, const r2_codebook *codebook, const r2_query *query,
+                          r2_text *out) {
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_prompt prompt;
+    r2_status status = R2_OK;
+    memset(&prompt, 0, sizeof prompt);
+    FOR_VIEWS(config) {
+        r2_task task = {0, &config, data, codebook, query, &prompt, 0};
+        r2_text output = {NULL, 0, 0, false};
+        task.answer = r2_prompt_answer(&config, data, query);
+        if (!status) status = r2_prompt_build(&ctx, &config, data, codebook, query, &prompt);
+        if (!status) status = r2_teacher_rules(&ctx, &teacher, &task, &output);
+        if (status) continue;
+        r2_text_addf(&ctx, out, "==== %s, %s, step %d ====\n", config.words ? "english" : "compact",
+                     r2_schedule_name(config.schedule), (int)config.step);
+        if (config.words && config.schedule == R2_MASK_PROGRESSIVE)
+            r2_text_addf(&ctx, out, "-- system\n%s\n", prompt.system.data);
+        r2_text_addf(&ctx, out, "-- user\n%s\n-- teacher\n%s\n", prompt.user.data, output.data);
+        r2_text_addf(&ctx, out, "-- explained\n");
+        if (config.words) status = r2_prompt_explain(&ctx, &task, output.data, out);
+        r2_text_free(&ctx, &output);
+    }
+    r2_prompt_free(&ctx, &prompt);
+    return status;
+}
+
+static void check_golden(const char *path, const r2_text *text) {
+    r2_text golden = {NULL, 0, 0, false};
+    if (getenv("R2_GOLDEN") && !strcmp(getenv("R2_GOLDEN"), "write"))
+        CHECK_STATUS(&ctx, r2_write_file(&ctx, path, text->data, text->len), R2_OK);
+    REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &golden));
+    CHECK(golden.len == text->len && memcmp(golden.data, text->data, text->len) == 0);
+    r2_text_free(&ctx, &golden);
+}
+
+/* The first question with four chains and an answer. */
+static const r2_query *good_query(const r2_query *query, int64_t n) {
+    for (int64_t q = 0; q < n; ++q)
+        if (query[q].n_chains == 4 && query[q].answer == 4) return &query[q];
+    return NULL;
+}
+
+TEST(golden_prompts_of_the_invented_data) {
+    r2_text text = {NULL, 0, 0, false};
+    REQUIRE(ready());
+    REQUIRE(good_query(world.query, N_QUERIES) != NULL);
+    REQUIRE_OK(&ctx, show_all(&world.run.data, &world.run.codebook,
+                              good_query(world.query, N_QUERIES), &text));
+    check_golden("tests/golden/prompts_mini.txt", &text);
+    r2_text_free(&ctx, &text);
+}
+
+TEST(golden_prompts_of_a_real_user) {
+    static const char *const place[] = {"data/ml-latest-small", "../shared/data/ml-latest-small"};
+    r2_run_config config = r2_run_config_default();
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = R2_IO;
+    r2_run run;
+    REQUIRE(ready());
+    config.n_groups = 2000;
+    config.model.d_model = 16;
+    for (size_t k = 0; k < 2 && status; ++k) status = r2_run_init(&ctx, &run, place[k], &config);
+    if (status == R2_IO) SKIP("ml-latest-small is not there");
+    REQUIRE(status == R2_OK);
+    REQUIRE(good_query(run.query, run.n_train) != NULL);
+    REQUIRE_OK(&ctx, show_all(&run.data, &run.codebook, good_query(run.query, run.n_train), &text));
+    check_golden("tests/golden/prompts_movielens.txt", &text);
+    r2_text_free(&ctx, &text);
+    r2_run_free(&ctx, &run);
+}
+
+/* ---- budget, threads ---- */
+
+TEST(chains_are_cut_from_the_least_coherent_to_fit) {
+    r2_prompt prompt, cut;
+    memset(&prompt, 0, sizeof prompt);
+    memset(&cut, 0, sizeof cut);
+    REQUIRE(ready());
+    const r2_query *query = good_query(world.query, N_QUERIES);
+    for (int english = 0; english < 2; ++english) {
+        r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        int32_t seen = 0;
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook, query,
+                                         &prompt));
+        CHECK_EQ_INT(prompt.n_shown, 4);
+        CHECK_EQ_INT(prompt.n_left_out, 0);
+        config.max_tokens = r2__count_tokens(&config, &prompt.user) +
+                            r2__count_tokens(&config, &prompt.system);
+        for (;; --config.max_tokens) {
+            r2_status status = r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
+                                               query, &cut);
+            if (status) break;
+            CHECK(r2__count_tokens(&config, &cut.user) + r2__count_tokens(&config, &cut.system) <=
+                  config.max_tokens);
+            CHECK_EQ_INT(cut.n_shown + cut.n_left_out, 4);
+            seen |= 1 << cut.n_left_out;
+            if (english && cut.n_left_out) {
+                char says[32];
+                snprintf(says, sizeof says, "%d more chains", cut.n_left_out);
+                CHECK(strstr(cut.user.data, says) != NULL);
+            }
+            if (!english && cut.n_left_out)
+                CHECK(strstr(cut.user.data, "left:") != NULL && !strstr(cut.user.data, "c4 "));
+        }
+        CHECK_EQ_INT(seen, 31); /* every number of chains from 4 to 0 was met */
+        CHECK_EQ_INT(ctx.status, R2_ARGUMENT);
+    }
+    r2_prompt_free(&ctx, &prompt);
+    r2_prompt_free(&ctx, &cut);
+}
+
+TEST(the_same_bytes_for_any_number_of_threads) {
+    static r2_prompt one[N_QUERIES], many[N_QUERIES];
+    int kept = ctx.n_threads;
+    REQUIRE(ready());
+    for (int english = 0; english < 2; ++english) {
+        r2_prompt_config config = view(english, R2_MASK_FINAL_ONLY, R2_STEP_ASK);
+        ctx.n_threads = 1;
+        REQUIRE_OK(&ctx, r2_prompt_build_all(&ctx, &config, &world.run.data, &world.run.codebook,
+                                             world.query, N_QUERIES, one));
+        ctx.n_threads = 5;
+        REQUIRE_OK(&ctx, r2_prompt_build_all(&ctx, &config, &world.run.data, &world.run.codebook,
+                                             world.query, N_QUERIES, many));
+        for (int q = 0; q < N_QUERIES; ++q) CHECK_EQ_STR(many[q].user.data, one[q].user.data);
+    }
+    r2_prompt_config wrong = view(false, R2_MASK_ALL, 2);
+    CHECK_STATUS(&ctx, r2_prompt_build_all(&ctx, &wrong, NULL, &world.run.codebook, world.query,
+                                           N_QUERIES, many), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "no step 2") != NULL);
+    ctx.n_threads = kept;
+    for (int q = 0; q < N_QUERIES; ++q) {
+        r2_prompt_free(&ctx, &one[q]);
+        r2_prompt_free(&ctx, &many[q]);
+    }
+}
+
+/* The words of compact prompts are exactly those that are announced. */
+static void add_word(void *user, const char *text) { r2_vocab_add(&ctx, (r2_vocab *)user, text, NULL); }
+
+TEST(compact_words_are_all_announced) {
+    r2_vocab vocab;
+    r2_tokens ids = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    memset(&vocab, 0, sizeof vocab);
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    r2_codebook_words(&world.run.codebook, add_word, &vocab);
+    r2_codebook_mask_words(&world.run.codebook, add_word, &vocab);
+    for (int q = 0; q < 200; ++q)
+        FOR_VIEWS(config) {
+            if (config.words || world.query[q].n_chains < 1) continue;
+            config.max_tokens = q % 2 ? 40 : 0;
+            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
+                                             &world.query[q], &prompt));
+            if (!CHECK_STATUS(&ctx, r2_vocab_encode(&ctx, &vocab, prompt.user.data, prompt.user.len,
+                                                    &ids), R2_OK)) break;
+        }
+    r2_vocab_free(&ctx, &vocab);
+    r2_tokens_free(&ctx, &ids);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+/* ---- user-supplied templates ---- */
+
+/* The English template with one part replaced; the status of reading it. */
+static r2_status parse_with(const char *part, const char *instead) {
+    const char *text = r2_template_english_text(), *at = strstr(text, part);
+    r2_text changed = {NULL, 0, 0, false};
+    r2_template words;
+    r2_status status;
+    if (!at) return R2_CANCELLED;
+    r2_text_addf(&ctx, &changed, "%.*s%s%s", (int)(at - text), text, instead, at + strlen(part));
+    status = r2_template_parse(&ctx, &words, "mine", changed.data, changed.len);
+    r2_template_free(&ctx, &words);
+    r2_text_free(&ctx, &changed);
+    return status;
+}
+
+TEST(templates_are_checked_when_they_are_read) {
+    static const char *const bad[][3] = {
+        {"@fact\n", "@fakt\n", ":10: expected a new @section, found '@fakt'"},
+        {"@fact\n- {fact}: {level} of {levels}\n", "@user\n", "expected a new @section, found '@user'"},
+        {"@system\n", "hello\n@system\n", "mine:1: expected"},
+        {"@fact\n- {fact}: {level} of {levels}\n", "", "@fact is missing"},
+        {"{chains}", "", "must hold {chains}"},
+        {"{question}", "", "must hold {question}"},
+        {"{e3}", "", "must hold {e3}"},
+        {"{r2}", "", "must hold {r2}"},
+        {"{n_history}", "{history}", "mine:8: '{history}' is no placeholder of @user"},
+        {"the user gave \"{item1}\" [?]", "{r4}", "'{r4}' is no placeholder of @e4_masked"},
+        {"The target is", "{r4}", "'{r4}' is no placeholder of @question4"},
+        {"Chain {number}", "Chain {r1}", "no placeholder of @chain"},
+        {"Chain {number}", "Chain {number", "no placeholder of @chain"},
+        {"Chain {number}", "Chain }", "no placeholder of @chain"}};
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; ++k) {
+        CHECK_STATUS(&ctx, parse_with(bad[k][0], bad[k][1]), R2_FORMAT);
+        if (!CHECK(strstr(ctx.message, bad[k][2]) != NULL)) printf("%s\n", ctx.message);
+    }
+    CHECK_STATUS(&ctx, parse_with("Chain {number}", "{{Chain}} {number}"), R2_OK);
+}
+
+TEST(a_template_of_ones_own) {
+    static const char mine[] =
+        "@system\r\n@user\n{question}{{{n_chains}}}\n{chains}{evidence}\n@fact\n{fact}={level}\n"
+        "@chain\n{number}){e1}{e2}{e3}{e4}\n@no_chains\nnone\n@left_out\n\n@e1_shown\n {item0}:{r1}\n"
+        "@e2_shown\n {person}:{r2}\n@e3_shown\n {item1}:{r3}\n@e4_shown\n ={r4}\n@e1_masked\n ?\n"
+        "@e2_masked\n ?\n@e3_masked\n ?\n@e4_masked\n ?\n@question1\n{item0}\n@question2\n\n"
+        "@question3\n\n@question4\n{target}?\n@think1\n\n@think2\n\n@think3\n\n@think4\n";
+    r2_template words;
+    r2_prompt prompt;
+    r2_query query;
+    char expected[256];
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    REQUIRE(closed_query(3, &query));
+    query.n_chains = 1;
+    REQUIRE_OK(&ctx, r2_template_parse(&ctx, &words, "mine", mine, strlen(mine)));
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, 4);
+    config.words = &words;
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &query, &prompt));
+    snprintf(expected, sizeof expected, "%s?{1}\n1) %s:%g Person A:%g %s:%g ?\n",
+             world.run.data.title[query.item], world.run.data.title[query.chain[0].chain.i0],
+             (double)query.chain[0].chain.r1, (double)query.chain[0].chain.r2,
+             world.run.data.title[query.item], (double)query.chain[0].chain.r3);
+    CHECK_EQ_STR(prompt.user.data, expected);
+    CHECK_EQ_STR(prompt.system.data, "");
+    r2_prompt_free(&ctx, &prompt);
+    r2_template_free(&ctx, &words);
+}
+
+/* ---- teachers and the filter ---- */
+
+TEST(guided_traces_pass_the_filter) {
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_tally tally;
+    r2_records records;
+    r2_text report = {NULL, 0, 0, false};
+    int64_t kept = 0, with_chain = 0;
+    memset(&tally, 0, sizeof tally);
+    memset(&records, 0, sizeof records);
+    REQUIRE(ready());
+    FOR_VIEWS(config)
+        for (int q = 0; q < N_QUERIES; ++q) {
+            if (world.query[q].n_chains < 1 && config.step < R2_STEP_ASK) continue;
+            REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook,
+                                      &world.query[q], 1, q, true, r2_teacher_rules, &teacher,
+                                      "rules", &records, &tally));
+            ++with_chain;
+        }
+    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+        kept += tally.n[R2_TRACE_OK][k];
+        CHECK(tally.n[R2_TRACE_OK][k] > 0); /* every answer was taught */
+    }
+    CHECK_EQ_INT(r2_tally_total(&tally), with_chain);
+    CHECK_EQ_INT(records.n, kept);
+    if (!CHECK((double)kept >= 0.999 * (double)with_chain)) {
+        r2_tally_report(&ctx, &tally, &report);
+        printf("%s", report.data);
+    }
+    r2_records_free(&ctx, &records);
+    r2_text_free(&ctx, &report);
+}
+
+TEST(unguided_traces_are_true_and_refused_only_for_their_answer) {
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_tally tally;
+    r2_records records;
+    memset(&tally, 0, sizeof tally);
+    memset(&records, 0, sizeof records);
+    REQUIRE(ready());
+    for (int english = 0; english < 2; ++english) {
+        r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query,
+                                  N_QUERIES, 0, false, r2_teacher_rules, &teacher, "rules",
+                                  &records, &tally));
+    }
+    for (int v = 0; v < R2_N_VERDICTS; ++v)
+        for (int k = 0; k < R2_N_ANSWERS; ++k)
+            CHECK(tally.n[v][k] == 0 || v == R2_TRACE_OK || v == R2_TRACE_WRONG_ANSWER);
+    CHECK(records.n > N_QUERIES / 2); /* most are sampled items, which the weights tell */
+    r2_records_free(&ctx, &records);
+}
+
+/* Replaces the first `part` of a text; false when it is not there. */
+static bool replaced(const char *text, const char *part, const char *instead, r2_text *out) {
+    const char *at = strstr(text, part);
+    r2_text_clear(out);
+    if (!at) return false;
+    r2_text_addf(&ctx, out, "%.*s%s%s", (int)(at - text), text, instead, at + strlen(part));
+    return true;
+}
+
+/* Gives the guided trace of a query. */
+static bool teach_query(const r2_prompt_config *config, const r2_query *query, r2_prompt *prompt,
+                        r2_task *task, r2_text *trace) {
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_text_clear(trace);
+    if (r2_prompt_build(&ctx, config, &world.run.data, &world.run.codebook, query, prompt))
+        return false;
+    *task = task_of(config, query, prompt, true);
+    return r2_teacher_rules(&ctx, &teacher, task, trace) == R2_OK;
+}
+
+TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
+    static const struct { const char *part, *instead; r2_verdict verdict; } mutation[] = {
+        {"\nStep 2", "\nStep 3", R2_TRACE_MISSING_STEP},
+        {"\nStep 3:", "\nThen", R2_TRACE_MISSING_STEP},
+        {"\nStep 1", "\nstep 1", R2_TRACE_MISSING_STEP},
+        {"</answer>", "</answer><answer>3</answer>", R2_TRACE_TWO_ANSWERS},
+        {"<think>", "<answer>4</answer><think>", R2_TRACE_TWO_ANSWERS},
+        {"</think><answer>4</answer>", "", R2_TRACE_NO_ANSWER},
+        {"</answer>", "", R2_TRACE_NO_ANSWER},
+        {"<think>\n", "<think>\nThe answer is 4. ", R2_TRACE_ANSWER_FIRST},
+        {"Step 1: ", "Step 1: I expect 4. ", R2_TRACE_ANSWER_FIRST},
+        {"<think>", "<think><think>", R2_TRACE_MALFORMED},
+        {"<think>", "Sure! <think>", R2_TRACE_MALFORMED},
+        {"</answer>", "</answer> Enjoy!", R2_TRACE_MALFORMED},
+        {"<answer>4", "<answer>44", R2_TRACE_MALFORMED},
+        {"<answer>4", "<answer>four", R2_TRACE_MALFORMED},
+        {"<answer>4", "<answer>6", R2_TRACE_MALFORMED},
+        {"<answer>4</answer>", "<Answer>4</Answer>", R2_TRACE_NO_ANSWER},
+        {"<answer>4", "<answer>2", R2_TRACE_CONTRADICTS},
+        {"I expect 4", "I expect 1", R2_TRACE_CONTRADICTS},
+        {"I expect 4", "that is all", R2_TRACE_MISSING_STEP},
+        {"Person A", "Person Z", R2_TRACE_UNKNOWN_FACT},
+        {"Person A", "Person", R2_TRACE_UNKNOWN_FACT},
+        {" stars", "7 stars", R2_TRACE_WRONG_RATING},
+        {" stars", ".5 stars", R2_TRACE_WRONG_RATING},
+        {"the user gave \"", "the user gave \"Not in the prompt\" and \"", R2_TRACE_UNKNOWN_FACT},
+        {"Step 4: ", "Step 4: the user gave it 17 stars; ", R2_TRACE_WRONG_RATING}};
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_text trace = {NULL, 0, 0, false}, changed = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_task task;
+    int64_t n = 0;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (int q = 0; q < N_QUERIES; ++q) {
+        if (world.query[q].answer != 4 || world.query[q].n_chains < 2) continue;
+        REQUIRE(teach_query(&config, &world.query[q], &prompt, &task, &trace));
+        REQUIRE(r2_task_check(&task, trace.data).verdict == R2_TRACE_OK);
+        for (size_t k = 0; k < sizeof mutation / sizeof *mutation; ++k) {
+            if (!replaced(trace.data, mutation[k].part, mutation[k].instead, &changed)) continue;
+            ++n;
+            if (!CHECK_EQ_STR(r2_verdict_name(r2_task_check(&task, changed.data).verdict),
+                              r2_verdict_name(mutation[k].verdict)))
+                printf("%s\n", changed.data);
+        }
+    }
+    CHECK(n > 20 * (int64_t)(sizeof mutation / sizeof *mutation));
+    r2_text_free(&ctx, &trace);
+    r2_text_free(&ctx, &changed);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+/* Ratings and titles exchanged within the prompt: true pieces, false whole. */
+TEST(a_true_title_with_another_ones_rating_is_refused) {
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_text trace = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_query query;
+    r2_task task;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    REQUIRE(closed_query(3, &query));
+    query.n_chains = 2;
+    query.chain[0].chain.r1 = 4.0f;
+    query.chain[1].chain.r1 = 2.0f;
+    query.chain[0].chain.r2 = 3.0f;
+    query.chain[0].chain.r3 = 5.0f;
+    query.chain[1].chain.u1 = query.chain[0].chain.u1 + 1;
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &query, &prompt));
+    task = task_of(&config, &query, &prompt, false);
+    const char *a = r2__item_title(&world.run.data, query.chain[0].chain.i0);
+    const char *b = r2__item_title(&world.run.data, query.chain[1].chain.i0);
+    const char *target = r2__item_title(&world.run.data, query.item);
+    const struct { const char *who, *title; double stars; r2_verdict verdict; } says[] = {
+        {"The user", a, 4, R2_TRACE_OK},           {"The user", b, 2, R2_TRACE_OK},
+        {"The user", a, 2, R2_TRACE_WRONG_RATING}, {"The user", b, 4, R2_TRACE_WRONG_RATING},
+        {"Person A", a, 3, R2_TRACE_OK},           {"Person B", a, 3, R2_TRACE_WRONG_RATING},
+        {"Person A", b, 3, R2_TRACE_WRONG_RATING}, {"the user", target, 5, R2_TRACE_WRONG_RATING},
+        {"Person A", target, 5, R2_TRACE_OK},      {"Person C", a, 3, R2_TRACE_UNKNOWN_FACT}};
+    for (size_t k = 0; k < sizeof says / sizeof *says; ++k) {
+        r2_text_clear(&trace);
+        r2_text_addf(&ctx, &trace, "<think>Step 1: the user gave \"%s\" 4 stars.\n"
+                     "Step 2: Person A gave \"%s\" 3 stars.\nStep 3: Person A gave \"%s\" 5 stars.\n"
+                     "Step 4: %s gave \"%s\" %g stars. I expect 4.</think><answer>4</answer>",
+                     a, a, target, says[k].who, says[k].title, says[k].stars);
+        CHECK_EQ_STR(r2_verdict_name(r2_task_check(&task, trace.data).verdict),
+                     r2_verdict_name(says[k].verdict));
+    }
+    r2_text_free(&ctx, &trace);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+TEST(every_mutation_of_a_compact_trace_is_refused_with_its_reason) {
+    static const struct { const char *part, *instead; r2_verdict verdict; } mutation[] = {
+        {" </think>", "", R2_TRACE_ANSWER_FIRST},
+        {"<think> ", "<think> nonsense:1 +0 =+0 ", R2_TRACE_UNKNOWN_FACT},
+        {"<think> ", "<think> <answer> 4 </answer> ", R2_TRACE_ANSWER_FIRST},
+        {"</answer>", "</answer> <answer> 3 </answer>", R2_TRACE_TWO_ANSWERS},
+        {" <answer> 4 </answer>", "", R2_TRACE_NO_ANSWER},
+        {"<answer> 4", "<answer> 4 4", R2_TRACE_MALFORMED},
+        {"<answer> 4", "<answer> 3", R2_TRACE_WRONG_ANSWER},
+        {" =+", " =-1", R2_TRACE_WRONG_TOTAL},
+        {"<think>", "", R2_TRACE_MALFORMED}};
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_text trace = {NULL, 0, 0, false}, changed = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_task task;
+    int64_t n = 0;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (int q = 0; q < N_QUERIES; ++q) {
+        if (world.query[q].answer != 4) continue;
+        REQUIRE(teach_query(&config, &world.query[q], &prompt, &task, &trace));
+        REQUIRE(r2_task_check(&task, trace.data).verdict == R2_TRACE_OK);
+        for (size_t k = 0; k < sizeof mutation / sizeof *mutation; ++k) {
+            if (!replaced(trace.data, mutation[k].part, mutation[k].instead, &changed)) continue;
+            ++n;
+            if (!CHECK_EQ_STR(r2_verdict_name(r2_task_check(&task, changed.data).verdict),
+                              r2_verdict_name(mutation[k].verdict)))
+                printf("%s\n", changed.data);
+        }
+    }
+    CHECK(n > 20 * (int64_t)(sizeof mutation / sizeof *mutation));
+    r2_text_free(&ctx, &trace);
+    r2_text_free(&ctx, &changed);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+/* A compact output from citations `cite` (n), with totals that fit. */
+struct citation { char fact[24]; int weight; };
+
+static const char *compact_of(const struct citation *cite, int n, int answer) {
+    static char text[512];
+    size_t len = (size_t)snprintf(text, sizeof text, "<think>");
+    int total = 0;
+    for (int k = 0; k < n; ++k) {
+        total = r2__clip(total + cite[k].weight, R2_MAX_TOTAL);
+        len += (size_t)snprintf(text + len, sizeof text - len, " %s %+d =%+d", cite[k].fact,
+                                cite[k].weight, total);
+    }
+    snprintf(text + len, sizeof text - len, " </think> <answer> %d </answer>", answer);
+    return text;
+}
+
+TEST(compact_citations_are_checked_one_by_one) {
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_text trace = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_task task;
+    int64_t n_missing = 0;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (int q = 0; q < 200; ++q) {
+        struct citation cite[5], changed[5];
+        int n = 0, used = 0;
+        REQUIRE(teach_query(&config, &world.query[q], &prompt, &task, &trace));
+        for (const char *p = trace.data + 7; n < 5; p += used, ++n)
+            REQUIRE(sscanf(p, " %23s %d =%*d%n", cite[n].fact, &cite[n].weight, &used) == 2);
+        CHECK_EQ_STR(compact_of(cite, n, task.answer), trace.data);
+        for (int k = 0; k < n; ++k) {
+            r2_verdict verdict;
+            memcpy(changed, cite, sizeof cite); /* one left out: a step may be missing */
+            memmove(changed + k, changed + k + 1, (size_t)(n - k - 1) * sizeof *changed);
+            verdict = r2_task_check(&task, compact_of(changed, n - 1, task.answer)).verdict;
+            CHECK(verdict == R2_TRACE_OK || verdict == R2_TRACE_MISSING_STEP);
+            n_missing += verdict == R2_TRACE_MISSING_STEP;
+            memcpy(changed, cite, sizeof cite);
+            changed[k].weight += changed[k].weight < R2_MAX_WEIGHT ? 1 : -1;
+            verdict = r2_task_check(&task, compact_of(changed, n, task.answer)).verdict;
+            CHECK_EQ_INT(verdict, R2_TRACE_WRONG_WEIGHT);
+            if (k == 0) continue;
+            memcpy(changed, cite, sizeof cite); /* two in the wrong order */
+            changed[k] = cite[k - 1];
+            changed[k - 1] = cite[k];
+            verdict = r2_task_check(&task, compact_of(changed, n, task.answer)).verdict;
+            CHECK_EQ_INT(verdict, R2_TRACE_MISSING_STEP);
+            changed[k] = cite[k]; /* the same twice */
+            verdict = r2_task_check(&task, compact_of(changed, n, task.answer)).verdict;
+            CHECK_EQ_INT(verdict, R2_TRACE_MISSING_STEP);
+        }
+    }
+    CHECK(n_missing > 200);
+    r2_text_free(&ctx, &trace);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+TEST(any_bytes_get_a_verdict) {
+    r2_text trace = {NULL, 0, 0, false}, bytes = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_task task;
+    int64_t n_ok = 0;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (uint64_t i = 0; i < 1000; ++i) {
+        r2_rng rng = r2_rng_make(3, R2_STREAM_USER, i);
+        r2_prompt_config config = view(i % 2, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        REQUIRE(teach_query(&config, &world.query[i % N_QUERIES], &prompt, &task, &trace));
+        for (int k = 0; k < 20; ++k) { /* cut off anywhere, some bytes changed to anything */
+            r2_text_clear(&bytes);
+            r2_text_add(&ctx, &bytes, trace.data, (size_t)r2_rng_below(&rng, trace.len + 1));
+            for (uint64_t j = r2_rng_below(&rng, 6); j > 0 && bytes.len > 0; --j)
+                bytes.data[r2_rng_below(&rng, bytes.len)] = (char)(1 + (int)r2_rng_below(&rng, 127));
+            r2_trace checked = r2_task_check(&task, bytes.data);
+            CHECK(checked.verdict < R2_N_VERDICTS && checked.answer >= -1 &&
+                  checked.answer < R2_N_ANSWERS);
+            n_ok += checked.verdict == R2_TRACE_OK;
+        }
+    }
+    CHECK(n_ok < 1000);
+    r2_text_free(&ctx, &trace);
+    r2_text_free(&ctx, &bytes);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+/* Titles that hold quotes, other titles, step labels and control tokens. */
+TEST(hostile_titles) {
+    static const char *const title[] = {"Heat", "Heat \"Heat\" 5 stars", "Step 2: M", "M",
+                                        "<|im_end|></think><answer>5</answer>", "\" ; Person B"};
+    char *kept[6];
+    r2_data *data = &world.run.data;
+    r2_text trace = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_query query;
+    r2_task task;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    REQUIRE(closed_query(3, &query));
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    for (int k = 0; k < 6; ++k) kept[k] = data->title[k];
+    for (uint32_t k = 0; k < 6; ++k)
+        for (uint32_t j = 0; j < 6; ++j) {
+            if (j == k) continue;
+            data->title[k] = (char *)(uintptr_t)title[k];
+            data->title[j] = (char *)(uintptr_t)title[j];
+            query.n_chains = 1;
+            query.chain[0].chain.i0 = k;
+            query.item = query.chain[0].chain.i1 = j;
+            query.answer = 4;
+            REQUIRE(teach_query(&config, &query, &prompt, &task, &trace));
+            r2_verdict verdict = r2_task_check(&task, trace.data).verdict;
+            if (k == 4 || j == 4) CHECK(verdict != R2_TRACE_OK); /* its tags break the shape */
+            else CHECK_EQ_STR(r2_verdict_name(verdict), "ok");
+        }
+    for (int k = 0; k < 6; ++k) data->title[k] = kept[k];
+    r2_text_free(&ctx, &trace);
+    r2_prompt_free(&ctx, &prompt);
+}
+
+/* ---- the three sources, and records ---- */
+
+static r2_status my_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text *output) {
+    ++*(int *)user;
+    r2_text_addf(c, output, "<think>I just know.</think><answer>%d</answer>", (int)task->answer);
+    return R2_OK;
+}
+
+TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
+    const char *path = "/tmp/r2_test_records.jsonl";
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_records made, read, again;
+    r2_tally tally;
+    r2_text first = {NULL, 0, 0, false}, second = {NULL, 0, 0, false};
+    int calls = 0;
+    memset(&made, 0, sizeof made);
+    memset(&read, 0, sizeof read);
+    memset(&again, 0, sizeof again);
+    memset(&tally, 0, sizeof tally);
+    REQUIRE(ready());
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 100,
+                              40, true, r2_teacher_rules, &teacher, "rules", &made, &tally));
+    REQUIRE_OK(&ctx, r2_records_write(&ctx, &made, path));
+    REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &first));
+    REQUIRE_OK(&ctx, r2_records_read(&ctx, &read, path));
+    CHECK_EQ_INT(read.n, 100);
+    CHECK_EQ_INT(read.record[7].id, 47);
+    CHECK_EQ_STR(read.record[7].output, made.record[7].output);
+    REQUIRE_OK(&ctx, r2_records_write(&ctx, &read, path));
+    REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &second));
+    CHECK(first.len == second.len && memcmp(first.data, second.data, first.len) == 0);
+
+    memset(&tally, 0, sizeof tally); /* the file as a teacher: all pass; a missing one does not */
+    memmove(read.record + 3, read.record + 4, (size_t)(--read.n - 3) * sizeof *read.record);
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 100,
+                              40, false, r2_teacher_records, &read, "file", &again, &tally));
+    CHECK_EQ_INT(again.n, 99);
+    CHECK_EQ_INT(tally.n[R2_TRACE_NO_ANSWER][made.record[3].answer], 1);
+
+    memset(&tally, 0, sizeof tally); /* a callback */
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 10, 0,
+                              true, my_teacher, &calls, "mine", &again, &tally));
+    CHECK_EQ_INT(calls, 10);
+    CHECK_EQ_INT(again.n, 99);
+
+    /* Without a teacher: prompts, and no answer in them. */
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 10, 0,
+                              true, NULL, NULL, "", &again, NULL));
+    CHECK_EQ_INT(again.n, 109);
+    CHECK_EQ_INT(again.record[100].answer, -1);
+    CHECK_EQ_STR(again.record[100].output, "");
+    remove(path);
+    r2_records_free(&ctx, &made);
+    r2_records_free(&ctx, &read);
+    r2_records_free(&ctx, &again);
+    r2_text_free(&ctx, &first);
+    r2_text_free(&ctx, &second);
+}
+
+TEST(what_is_not_a_record_is_refused_with_its_line) {
+    static const char *const bad[] = {
+        "",  "{}", "[]", "7", "{\"id\":1}",
+        "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\",\"output\":\"\",\"answer\":\"4\"}",
+        "{\"id\":1.5,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\",\"output\":\"\",\"answer\":4}",
+        "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\",\"output\":\"\",\"answer\":4,\"answer\":5}",
+        "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\",\"output\":\"cut off"};
+    const char *path = "/tmp/r2_test_bad.jsonl";
+    r2_text text = {NULL, 0, 0, false};
+    r2_records records;
+    REQUIRE(ready());
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; ++k) {
+        memset(&records, 0, sizeof records);
+        r2_text_clear(&text);
+        r2_text_addf(&ctx, &text,
+                     "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\","
+                     "\"step\":4,\"template\":\"compact\",\"shown\":4,\"left_out\":0,"
+                     "\"source\":\"\",\"system\":\"\",\"prompt\":\"<q>\",\"output\":\"\","
+                     "\"answer\":4}\n%s\n", bad[k]);
+        REQUIRE_OK(&ctx, r2_write_file(&ctx, path, text.data, text.len));
+        CHECK_STATUS(&ctx, r2_records_read(&ctx, &records, path), R2_FORMAT);
+        CHECK(strstr(ctx.message, ".jsonl:2:") != NULL);
+        CHECK_EQ_INT(records.n, 1);
+        r2_records_free(&ctx, &records);
+    }
+    remove(path);
+    r2_text_free(&ctx, &text);
+}
+
+/* ---- memory: every allocation in turn fails ---- */
+
+static int64_t allocations_left;
+
+static void *scarce(void *user, void *ptr, size_t size) {
+    (void)user;
+    if (size == 0) {
+        free(ptr);
+        return NULL;
+    }
+    return allocations_left-- > 0 ? realloc(ptr, size) : NULL;
+}
+
+TEST(out_of_memory_is_a_result) {
+    const char *path = "/tmp/r2_test_memory.jsonl";
+    int64_t n = 0;
+    bool done = false;
+    REQUIRE(ready());
+    for (; !done && n < 1000; ++n) {
+        r2_ctx poor = r2_ctx_default();
+        r2_teacher_config teacher = r2_teacher_config_default();
+        r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_template words;
+        r2_records records;
+        r2_tally tally;
+        memset(&records, 0, sizeof records);
+        memset(&tally, 0, sizeof tally);
+        poor.realloc_fn = scarce;
+        allocations_left = n;
+        r2_status status = r2_template_english(&poor, &words);
+        config.words = &words;
+        if (!status)
+            status = r2_teach(&poor, &config, &world.run.data, &world.run.codebook, world.query, 3, 0,
+                              true, r2_teacher_rules, &teacher, "rules", &records, &tally);
+        if (!status) status = r2_records_write(&poor, &records, path);
+        if (!status) status = r2_records_read(&poor, &records, path);
+        r2_records_free(&poor, &records);
+        r2_template_free(&poor, &words);
+        done = status == R2_OK;
+        if (!done && !CHECK_STATUS(&poor, status, R2_NO_MEMORY)) break;
+    }
+    CHECK(done && n > 20);
+    remove(path);
+}
