@@ -1345,7 +1345,7 @@ typedef struct r2_sft_report {
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
    (Q, R, A), the others direct (Q, A): one model learns both. The loss of a batch is
        mean over sequences of -log p(A)
-     + trace_weight x mean over tokens of R of -log p
+     + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
      + pair_weight x mean over pairs of softplus(s(sampled) - s(observed)), s = logit of (1 - p(0)) */
 typedef struct r2_sft_config {
     int64_t n_steps, warmup;
@@ -11199,14 +11199,15 @@ r2_sft_config r2_sft_config_default(void) {
 typedef struct r2__sft_row {
     int32_t answer, zero;           /* predictions: the answer, and the answer 0 */
     int32_t trace_first, trace_end; /* predictions of the trace's tokens         */
+    int32_t close;                  /* of </answer>, -1 when direct              */
 } r2__sft_row;
 
-/* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. </answer> is not
-   trained here: it follows every answer, and the first batches teach it. */
+/* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. A reasoned output
+   must learn to close its answer: RL takes it as it comes, and judges it by its shape. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
     const r2_markup *mark = &ex->markup;
-    r2__sft_row row = {0, 0, b->n_pred, b->n_pred};
+    r2__sft_row row = {0, 0, b->n_pred, b->n_pred, -1};
     for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
         r2__batch_token(b, ex->prompt[k]);
     for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
@@ -11221,7 +11222,7 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     row.zero = r2__batch_predict(b, mark->level[0]);
     r2__batch_token(b, mark->level[ex->answer[e]]);
     if (reasoned) {
-        r2__batch_predict(b, mark->answer_end);
+        row.close = r2__batch_predict(b, mark->answer_end);
         r2__batch_token(b, mark->answer_end);
     }
     r2__batch_end_sequence(b);
@@ -11234,7 +11235,8 @@ static void r2__sft_loss(const r2__batcher *b, const r2__sft_row *row, int32_t g
     int32_t n_trace = 0, n_pairs = b->n_seq / group * (group - 1);
     double answer = 0.0, trace = 0.0, pair = 0.0;
     memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
-    for (int32_t s = 0; s < b->n_seq; ++s) n_trace += row[s].trace_end - row[s].trace_first;
+    for (int32_t s = 0; s < b->n_seq; ++s)
+        n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
     for (int32_t s = 0; s < b->n_seq; ++s) {
         answer -= (double)b->logp[row[s].answer];
         b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
@@ -11242,6 +11244,9 @@ static void r2__sft_loss(const r2__batcher *b, const r2__sft_row *row, int32_t g
             trace -= (double)b->logp[k];
             b->dlogp[k] -= config->trace_weight / (float)n_trace;
         }
+        if (row[s].close < 0) continue;
+        trace -= (double)b->logp[row[s].close];
+        b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
     }
     for (int32_t s = 0; s < b->n_seq; ++s) {
         const r2__sft_row *observed = &row[s - s % group];
