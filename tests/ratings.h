@@ -13,6 +13,10 @@ static inline int ratings_write(const char *path, const char *bytes, size_t len)
     return good;
 }
 
+static inline int ratings_write_text(const char *path, const char *text) {
+    return ratings_write(path, text, strlen(text));
+}
+
 /* Loads what `len` bytes of text say. */
 static inline r2_status ratings_load_bytes(r2_ctx *ctx, r2_data *data, const char *bytes,
                                            size_t len) {

@@ -1,0 +1,646 @@
+/* [S2] data: every format says the same, everything wrong is refused, splits keep their rules. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+#include "ratings.h"
+
+/* ---- formats ---- */
+
+static void check_rating(const r2_data *data, const char *user, const char *item, double rating,
+                         int64_t time) {
+    int64_t u = r2_data_user(data, user), i = r2_data_item(data, item), row;
+    if (!CHECK(u >= 0 && i >= 0)) return;
+    row = r2_data_find(data, (uint32_t)u, (uint32_t)i);
+    if (!CHECK(row >= 0)) return;
+    CHECK_NEAR(data->rating[row], rating, 0);
+    CHECK_EQ_INT(data->time_zero + data->time[row], time);
+}
+
+/* Four interactions, as everybody writes them. */
+static const char *const formats[] = {
+    "userId,movieId,rating,timestamp\n1,10,4.5,1000000000\n1,20,3,1000000001\n2,10,0.5,1000000002\n"
+    "7,30,5,1100000000\n",
+    "1\t10\t4.5\t1000000000\n1\t20\t3\t1000000001\n2\t10\t0.5\t1000000002\n7\t30\t5\t1100000000\n",
+    "1::10::4.5::1000000000\n1::20::3::1000000001\n2::10::0.5::1000000002\n7::30::5::1100000000",
+    "1 10 4.5 1000000000\n1 20 3 1000000001\n2 10 0.5 1000000002\n7 30 5 1100000000\n",
+    "\xEF\xBB\xBFtime;Rating;item_id;User-ID\r\n1000000000;4.5;10;1\r\n\r\n1000000001;3;20;1\r\n"
+    "1000000002;\"0.5\";10;\"2\"\r\n1100000000;5;30;7",
+    "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t10\t4.5\t1000000000\n"
+    "1\t20\t3.0\t1.000000001e9\n2\t10\t.5\t1000000002.0\n7\t30\t5e0\t1100000000\n",
+    "{\"overall\": 4.5, \"reviewText\": \"a, \\\"b\\\"\", \"reviewerID\": \"1\", \"asin\": \"10\", "
+    "\"unixReviewTime\": 1000000000}\n"
+    "{\"reviewerID\": \"1\", \"asin\": \"20\", \"overall\": 3.0, \"unixReviewTime\": 1000000001}\n"
+    "{\"reviewerID\": \"2\", \"asin\": \"10\", \"overall\": 0.5, \"unixReviewTime\": 1000000002}\n"
+    "{\"reviewerID\": \"7\", \"asin\": \"30\", \"overall\": 5, \"unixReviewTime\": 1100000000}\n",
+    "{\"rating\": 4.5, \"asin\": \"B1\", \"parent_asin\": \"10\", \"user_id\": \"1\", "
+    "\"timestamp\": 1000000000123}\n"
+    "{\"rating\": 3, \"asin\": \"B2\", \"parent_asin\": 20, \"user_id\": 1, "
+    "\"timestamp\": 1000000001999}\n"
+    "{\"rating\": 0.5, \"asin\": \"B3\", \"parent_asin\": \"10\", \"user_id\": \"2\", "
+    "\"timestamp\": 1000000002000}\n"
+    "{\"rating\": 5, \"asin\": \"B4\", \"parent_asin\": \"30\", \"user_id\": \"7\", "
+    "\"timestamp\": 1100000000000}",
+};
+
+static void check_four(const r2_data *data) {
+    CHECK_EQ_INT(data->n_users, 3);
+    CHECK_EQ_INT(data->n_items, 3);
+    CHECK_EQ_INT(data->n_ratings, 4);
+    CHECK_EQ_INT(data->time_zero, 1000000000);
+    CHECK_NEAR(data->rating_min, 0.5, 0);
+    CHECK_NEAR(data->rating_max, 5, 0);
+    CHECK(data->has_rating && data->has_time);
+    check_rating(data, "1", "10", 4.5, 1000000000);
+    check_rating(data, "1", "20", 3, 1000000001);
+    check_rating(data, "2", "10", 0.5, 1000000002);
+    check_rating(data, "7", "30", 5, 1100000000);
+}
+
+TEST(formats_say_the_same) {
+    r2_ctx ctx = r2_ctx_default();
+    for (size_t k = 0; k < sizeof formats / sizeof *formats; ++k) {
+        r2_data data;
+        if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, formats[k]), R2_OK)) continue;
+        check_four(&data);
+        r2_data_free(&ctx, &data);
+    }
+}
+
+TEST(columns_by_name_and_by_number) {
+    static const char *const text = "10,1,1000000000000,4.5\n20,1,1000000001000,3\n"
+                                    "10,2,1000000002000,0.5\n30,7,1100000000000,5\n";
+    static const char *const named = "what,who,when,how\n10,1,1000000000000,4.5\n"
+                                     "20,1,1000000001000,3\n10,2,1000000002000,0.5\n"
+                                     "30,7,1100000000000,5\n";
+    static const char *const path = "build/test_data_columns.tmp";
+    for (int turn = 0; turn < 2; ++turn) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_format format;
+        r2_data data;
+        memset(&format, 0, sizeof format);
+        format.user = turn ? "who" : "2";
+        format.item = turn ? "what" : "1";
+        format.rating = turn ? "how" : "4";
+        format.time = turn ? "when" : "3";
+        format.time_unit = 0.001;
+        REQUIRE(ratings_write_text(path, turn ? named : text));
+        REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format));
+        check_four(&data);
+        r2_data_free(&ctx, &data);
+        format.user = "nobody";
+        CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format), R2_FORMAT);
+        CHECK(strstr(ctx.message, "nobody") != NULL);
+    }
+    remove(path);
+}
+
+TEST(standard_input_reads_like_a_file) {
+    static const char *const path = "build/test_data_stdin.tmp";
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE(ratings_write_text(path, formats[0]));
+    REQUIRE(freopen(path, "rb", stdin) != NULL);
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, "-"));
+    check_four(&data);
+    r2_data_free(&ctx, &data);
+    remove(path);
+}
+
+TEST(columns_that_are_missing_are_said_to_be) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "user,item\na,x\na,y\nb,x\n"));
+    CHECK(!data.has_rating && !data.has_time);
+    check_rating(&data, "a", "y", 1, 0);
+    r2_data_free(&ctx, &data);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "user\titem\ttimestamp\na\tx\t5\nb\ty\t6\n"));
+    CHECK(!data.has_rating && data.has_time);
+    check_rating(&data, "b", "y", 1, 6);
+    r2_data_free(&ctx, &data);
+}
+
+/* 100K: tabs without names, latin-1 titles, flags for genres. */
+TEST(movielens_100k_layout) {
+    static const char *const path = "build/test_data_100k";
+    char items[1024], data_path[64], item_path[64], command[128];
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    int64_t i;
+    snprintf(command, sizeof command, "mkdir -p %s", path);
+    REQUIRE(system(command) == 0);
+    snprintf(data_path, sizeof data_path, "%s/u.data", path);
+    snprintf(item_path, sizeof item_path, "%s/u.item", path);
+    snprintf(items, sizeof items,
+             "1|Toy Story (1995)|01-Jan-1995||http://x/|0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n"
+             "2|Mis\xE9rables, Les (1995)|01-Jan-1995||http://x/|0|0|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0"
+             "|0\n3|unknown||||1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0\n");
+    REQUIRE(ratings_write_text(item_path, items));
+    REQUIRE(ratings_write_text(data_path, "196\t2\t3\t881250949\n186\t1\t4\t891717742\n"));
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, path));
+    CHECK_EQ_INT(data.n_items, 2);
+    i = r2_data_item(&data, "2");
+    REQUIRE(i == 0);
+    CHECK_EQ_STR(data.title[0], "Mis\xC3\xA9rables, Les (1995)");
+    CHECK_EQ_STR(data.genres[0], "Drama");
+    CHECK_EQ_INT(data.year[0], 1995);
+    CHECK_EQ_STR(data.title[1], "Toy Story (1995)");
+    CHECK_EQ_STR(data.genres[1], "Animation|Children|Comedy");
+    r2_data_free(&ctx, &data);
+    remove(data_path);
+    remove(item_path);
+    remove(path);
+}
+
+TEST(items_of_a_table_and_of_json) {
+    static const char *const ratings = "build/test_data_titles.tmp", *items = "build/test_items.tmp";
+    static const char *const tables[] = {
+        "movieId,title,genres\n10,\"City of \"\"Lost\"\" Children, The (1995)\",Drama|Sci-Fi\n"
+        "99,Nobody saw it (1999),Drama\n20,Heat,(no genres listed)\n",
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+        "10\tCity of \"Lost\" Children, The (1995)\t1995\tDrama|Sci-Fi\n20\tHeat\t\t\n",
+        "{\"parent_asin\": \"10\", \"title\": \"City of \\\"Lost\\\" Children, The (1995)\", "
+        "\"categories\": [\"Drama\", \"Sci-Fi\"]}\n{\"parent_asin\": \"20\", \"title\": \"Heat\", "
+        "\"categories\": []}\n"};
+    for (int k = 0; k < 3; ++k) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_format format;
+        r2_data data;
+        memset(&format, 0, sizeof format);
+        format.items = items;
+        REQUIRE(ratings_write_text(ratings, formats[0]));
+        REQUIRE(ratings_write_text(items, tables[k]));
+        REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &ratings, 1, &format));
+        CHECK_EQ_STR(data.title[0], "City of \"Lost\" Children, The (1995)");
+        CHECK_EQ_STR(data.genres[0], "Drama|Sci-Fi");
+        CHECK_EQ_INT(data.year[0], 1995);
+        CHECK_EQ_STR(data.title[1], "Heat");
+        CHECK_EQ_STR(data.genres[1], "");
+        CHECK_EQ_INT(data.year[1], 0);
+        CHECK_EQ_STR(data.title[2], "");
+        r2_data_free(&ctx, &data);
+    }
+    remove(ratings);
+    remove(items);
+}
+
+TEST(recbole_directory) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE(system("mkdir -p build/tiny-set") == 0);
+    REQUIRE(ratings_write_text("build/tiny-set/tiny-set.inter", formats[5]));
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, "build/tiny-set/"));
+    check_four(&data);
+    r2_data_free(&ctx, &data);
+    remove("build/tiny-set/tiny-set.inter");
+    remove("build/tiny-set");
+}
+
+TEST(the_latest_duplicate_is_kept_and_counted) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 30\na x 2 50\na x 3 40\na y 1 5\n"
+                                               "b x 1 7\nb x 2 7\n"));
+    CHECK_EQ_INT(data.n_ratings, 3);
+    CHECK_EQ_INT(data.n_duplicates, 3);
+    check_rating(&data, "a", "x", 2, 50);
+    check_rating(&data, "b", "x", 2, 7); /* equal times: the last of the file */
+    r2_data_free(&ctx, &data);
+}
+
+/* ---- what is refused ---- */
+
+TEST(wrong_input_is_an_error_with_its_line) {
+    static const struct {
+        const char *text, *message;
+    } wrong[] = {
+        {"", "found nothing"},
+        {"\n\n\r\n", "found nothing"},
+        {"user,item,rating,time\n", "found none"},
+        {"a\n", ":1: expected at least two columns"},
+        {"a,b,c,d\n1,2,3,4\n", ":1: expected names of the user and item columns"},
+        {"1 2 3 4\n1 2 3\n", ":2: expected 4 fields as before, not 3"},
+        {"1 2 3 4\n1 2 3 4 5\n", ":2: expected 4 fields as before, not 5"},
+        {"1 2 3 4\n5 6 good 4\n", ":2: expected a rating, found \"good\""},
+        {"1,2,3,4\n5,6,,4\n", ":2: expected a rating, found \"\""},
+        {"1,2,3,4\n5,6,nan,4\n", ":2: expected a rating, found \"nan\""},
+        {"1,2,3,4\n5,6,1e999,4\n", ":2: expected a rating"},
+        {"1,2,3,4\n5,6,3,4x\n", ":2: expected a Unix time, found \"4x\""},
+        {"1,2,3,4\n,6,3,4\n", ":2: expected a user"},
+        {"1,2,3,4\n5,,3,4\n", ":2: expected an item"},
+        {"1,2,3,4\n5,\"6,3,4\n", ":2: expected closed quotes"},
+        {"1,2,3,4\n5,\"6\"7,3,4\n", ":2: expected closed quotes"},
+        {"1 2 3 0\n1 3 3 4000000000\n", ":2: expected a time within 68 years"},
+        {"1 2 3 0\n1 3 3 2000000000\n1 4 3 -2000000000\n", "expected times within 68 years"},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n", ":2: expected asin"},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n[1]\n", ":2: expected a JSON object"},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\"\n", ":2: expected a JSON object"},
+        {"{\"user_id\": 9007199254740993, \"asin\": \"2\"}\n", ":1: expected an id as text"},
+        {"{\"user_id\": \"1\", \"user_id\": \"2\", \"asin\": \"2\"}\n", ":1: expected each key once"},
+        {"{\"who\": \"1\", \"asin\": \"2\"}\n", ":1: expected keys that name user and item"},
+        {"{\"user_id\": [1], \"asin\": \"2\"}\n", ":1: expected text or a number"},
+    };
+    r2_ctx ctx = r2_ctx_default();
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; ++k) {
+        r2_data data;
+        if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, wrong[k].text), R2_FORMAT)) continue;
+        if (!CHECK(strstr(ctx.message, wrong[k].message) != NULL))
+            printf("    %s\n", ctx.message);
+        CHECK(data.n_users == 0 && data.item == NULL); /* nothing half-built */
+    }
+}
+
+TEST(a_path_that_is_not_there) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    CHECK_STATUS(&ctx, r2_data_load(&ctx, &data, "build/no/such/file"), R2_IO);
+    CHECK_STATUS(&ctx, r2_data_load(&ctx, &data, "tests"), R2_IO); /* a directory of other things */
+    CHECK(strstr(ctx.message, "ratings.csv") != NULL);
+}
+
+TEST(nul_bytes_and_endless_lines) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    const size_t size = 100u << 20;
+    char *line;
+    CHECK_STATUS(&ctx, ratings_load_bytes(&ctx, &data, "1 2 3 4\n1 \0 3 4\n", 16), R2_FORMAT);
+    CHECK(strstr(ctx.message, ":2: expected text, found \"a NUL byte\"") != NULL);
+    line = (char *)malloc(size);
+    REQUIRE(line != NULL);
+    memset(line, 'x', size);
+    memcpy(line, "1 2 3 4\n", 8);
+    CHECK_STATUS(&ctx, ratings_load_bytes(&ctx, &data, line, size), R2_FORMAT);
+    CHECK(strstr(ctx.message, ":2: expected a line, found more than") != NULL);
+    free(line);
+}
+
+TEST(extreme_ids_and_times) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data,
+                                  "9223372036854775807 -9223372036854775808 3 -5\n"
+                                  "9223372036854775806 18446744073709551616 4 -86400\n"
+                                  "9223372036854775807 9223372036854775807 5 7\n"));
+    CHECK_EQ_INT(data.n_users, 2);
+    CHECK_EQ_INT(data.n_items, 3);
+    check_rating(&data, "9223372036854775807", "-9223372036854775808", 3, -5);
+    check_rating(&data, "9223372036854775806", "18446744073709551616", 4, -86400);
+    r2_data_free(&ctx, &data);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "only one 5 1"));
+    CHECK_EQ_INT(data.n_users, 1);
+    CHECK_EQ_INT(data.n_items, 1);
+    CHECK_EQ_INT(data.user_begin[1], 1);
+    r2_data_free(&ctx, &data);
+}
+
+TEST(numbers_are_what_strtod_reads) {
+    r2_rng rng = r2_rng_make(1, R2_STREAM_USER, 0);
+    for (int k = 0; k < 20000; ++k) {
+        char text[64];
+        double got = -1.0, want;
+        int digits = 1 + (int)r2_rng_below(&rng, 15);
+        double number = (r2_rng_double(&rng) - 0.5) * pow(10.0, (double)r2_rng_below(&rng, 12));
+        snprintf(text, sizeof text, k % 2 ? "%.*g" : "%.*e", digits - 1, number);
+        want = strtod(text, NULL);
+        if (!CHECK(r2__number(r2__slice_of(text, strlen(text)), &got))) return;
+        if (!CHECK_NEAR(got, want, 4e-16)) return;
+    }
+}
+
+TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
+    r2_ctx ctx = r2_ctx_default();
+    ratings_memory memory = {0, 0};
+    const char *path = "build/test_data_memory.tmp";
+    int64_t n_allocations = 0;
+    r2_format format;
+    memset(&format, 0, sizeof format);
+    format.items = path; /* rows whose "title" is an item's id do no harm here */
+    REQUIRE(ratings_write_text(path, formats[0]));
+    ctx.realloc_fn = ratings_realloc;
+    ctx.user = &memory;
+    for (bool done = false; !done; ++n_allocations) {
+        r2_data data;
+        r2_split split;
+        r2_candidates cases;
+        r2_filter filter;
+        r2_status status;
+        memset(&filter, 0, sizeof filter);
+        memset(&split, 0, sizeof split);
+        memset(&cases, 0, sizeof cases);
+        memory.left = n_allocations;
+        status = r2_data_load_files(&ctx, &data, &path, 1, &format);
+        if (!status) status = r2_data_filter(&ctx, &data, &filter);
+        if (!status) status = r2_split_init(&ctx, &split, &data, NULL);
+        if (!status)
+            status = r2_candidates_init(&ctx, &cases, &data, split.test, split.n_test, 1, 1);
+        r2_candidates_free(&ctx, &cases);
+        r2_split_free(&ctx, &split);
+        r2_data_free(&ctx, &data);
+        CHECK(status == R2_OK || status == R2_NO_MEMORY);
+        CHECK_EQ_INT(memory.alive, 0);
+        done = status == R2_OK;
+        REQUIRE(n_allocations < 200);
+    }
+    CHECK(n_allocations > 20);
+    remove(path);
+}
+
+/* ---- filters and report ---- */
+
+TEST(the_core_is_the_largest_that_satisfies_itself) {
+    r2_ctx ctx = r2_ctx_default();
+    for (uint64_t seed = 0; seed < 10; ++seed) {
+        r2_data all, core;
+        r2_filter filter;
+        uint8_t in[60 * 40];
+        int64_t n_in = 0;
+        bool again = true;
+        REQUIRE_OK(&ctx, ratings_random(&ctx, &all, 60, 40, 0.12, seed));
+        REQUIRE_OK(&ctx, ratings_random(&ctx, &core, 60, 40, 0.12, seed));
+        memset(&filter, 0, sizeof filter);
+        filter.user_core = 5;
+        filter.item_core = 4;
+        REQUIRE_OK(&ctx, r2_data_filter(&ctx, &core, &filter));
+        /* from the definition: take away whole users and items until nothing changes */
+        memset(in, 1, sizeof in);
+        while (again) {
+            int users[60] = {0}, items[40] = {0};
+            again = false;
+            for (int64_t u = 0; u < all.n_users; ++u)
+                for (int64_t k = all.user_begin[u]; k < all.user_begin[u + 1]; ++k)
+                    users[u] += in[k], items[all.item[k]] += in[k];
+            for (int64_t u = 0; u < all.n_users; ++u)
+                for (int64_t k = all.user_begin[u]; k < all.user_begin[u + 1]; ++k)
+                    if (in[k] && (users[u] < 5 || items[all.item[k]] < 4)) in[k] = 0, again = true;
+        }
+        for (int64_t u = 0; u < all.n_users; ++u)
+            for (int64_t k = all.user_begin[u]; k < all.user_begin[u + 1]; ++k) {
+                if (!in[k]) continue;
+                ++n_in;
+                check_rating(&core, all.user_key[u], all.item_key[all.item[k]], all.rating[k],
+                             all.time_zero + all.time[k]);
+            }
+        CHECK_EQ_INT(core.n_ratings, n_in);
+        CHECK_EQ_INT(core.n_dropped_core, all.n_ratings - n_in);
+        for (int64_t u = 0; u < core.n_users; ++u)
+            CHECK(core.user_begin[u + 1] - core.user_begin[u] >= 5);
+        r2_data_free(&ctx, &all);
+        r2_data_free(&ctx, &core);
+    }
+}
+
+TEST(filters_by_rating_and_time_and_the_report) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_filter filter;
+    r2_text text = {NULL, 0, 0, false};
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 951782400\nb x 2 951868799\nb y 5 951868800\n"
+                                               "c y 4 951868801\nc z 3 1000000000\nc z 3.5 1\n"));
+    memset(&filter, 0, sizeof filter);
+    filter.min_rating = 2;
+    filter.time_until = 1000000000;
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_EQ_INT(data.n_ratings, 3);
+    CHECK_EQ_INT(data.n_users, 2);
+    CHECK_EQ_INT(data.n_items, 2);
+    check_rating(&data, "b", "x", 2, 951868799);
+    REQUIRE_OK(&ctx, r2_data_report(&ctx, &data, &text));
+    CHECK(strstr(text.data, "users 2\nitems 2\ninteractions 3\ndensity 75 %\n") != NULL);
+    CHECK(strstr(text.data, "rating 5             1  33.3 %") != NULL);
+    CHECK(strstr(text.data, "from 2000-02-29 to 2000-03-01\n") != NULL);
+    CHECK(strstr(text.data, "duplicates 1, low ratings 1, outside the time window 1, not in") != NULL);
+    r2_text_free(&ctx, &text);
+    r2_data_free(&ctx, &data);
+}
+
+/* ---- splits ---- */
+
+TEST(leave_one_out_by_hand) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    /* a: train 1, valid 2, (3 between is unused), test 4, after it unused; b: one positive only;
+       c: two positives, nothing before them */
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data,
+                                  "a i1 5 1\na i2 4 2\na i3 3 3\na i4 5 4\na i5 1 5\n"
+                                  "b i1 5 1\nb i2 1 2\nc i1 4 1\nc i2 4 2\n"));
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
+    CHECK_NEAR(split.config.min_positive, 4, 1e-6);
+    REQUIRE(split.n_test == 1 && split.n_valid == 1);
+    CHECK_EQ_STR(data.item_key[split.test[0].item], "i4");
+    CHECK_EQ_STR(data.item_key[split.valid[0].item], "i2");
+    CHECK_EQ_INT(split.n_train, 1 + 2 + 2);
+    CHECK_EQ_INT(split.role[r2_data_find(&data, 0, 2)], R2_UNUSED);
+    CHECK_EQ_INT(split.role[r2_data_find(&data, 0, 4)], R2_UNUSED);
+    CHECK_EQ_INT(split.role[split.test[0].row], R2_TEST);
+    CHECK_EQ_INT(split.role[split.valid[0].row], R2_VALID);
+    CHECK_EQ_INT(split.n_time_ties, 0);
+    r2_split_free(&ctx, &split);
+    r2_data_free(&ctx, &data);
+}
+
+/* The tie rule knows neither the order of the rows nor the numbers, only ids and the seed. */
+TEST(ties_do_not_depend_on_the_order_of_rows) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_text forward = {NULL, 0, 0, false}, backward = {NULL, 0, 0, false};
+    r2_data a, b;
+    r2_split sa, sb, other;
+    r2_split_config config = r2_split_config_default();
+    int64_t differ = 0;
+    for (int k = 0; k < 400; ++k) {
+        int back = 399 - k;
+        r2_text_addf(&ctx, &forward, "u%d m%d 5 %d\n", k % 20, k / 20, k / 20 < 10 ? 1 : 2);
+        r2_text_addf(&ctx, &backward, "u%d m%d 5 %d\n", back % 20, back / 20, back / 20 < 10 ? 1 : 2);
+    }
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &a, forward.data));
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &b, backward.data));
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &sa, &a, &config));
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &sb, &b, &config));
+    config.seed = 2;
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &other, &a, &config));
+    CHECK_EQ_INT(sa.n_time_ties, 20);
+    REQUIRE(sa.n_test == 20 && sb.n_test == 20 && other.n_test == 20);
+    for (int k = 0; k < 20; ++k) {
+        const char *user = a.user_key[sa.test[k].user];
+        int64_t in_b = r2_data_user(&b, user);
+        for (int j = 0; j < 20; ++j)
+            if (sb.test[j].user == in_b)
+                CHECK_EQ_STR(b.item_key[sb.test[j].item], a.item_key[sa.test[k].item]);
+        differ += sa.test[k].item != other.test[k].item;
+        CHECK(sa.test[k].item >= 10 && sa.valid[k].item >= 10); /* time comes first */
+    }
+    CHECK(differ > 10); /* another seed, another order: 1 of 10 stays by chance */
+    r2_split_free(&ctx, &sa);
+    r2_split_free(&ctx, &sb);
+    r2_split_free(&ctx, &other);
+    r2_data_free(&ctx, &a);
+    r2_data_free(&ctx, &b);
+    r2_text_free(&ctx, &forward);
+    r2_text_free(&ctx, &backward);
+}
+
+TEST(movielens_split_keeps_its_rules) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    const char *path = ratings_real();
+    if (!path) SKIP("MovieLens latest-small is not there (make data)");
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, path));
+    CHECK_EQ_INT(data.n_users, 610);
+    CHECK_EQ_INT(data.n_items, 9724);
+    CHECK_EQ_INT(data.n_ratings, 100836);
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
+    CHECK_EQ_INT(split.n_test, 608);
+    for (int64_t k = 0; k < split.n_test; ++k) {
+        uint32_t user = split.test[k].user;
+        int32_t valid = data.time[split.valid[k].row], test = data.time[split.test[k].row];
+        CHECK(split.valid[k].user == user && valid <= test);
+        for (int64_t row = data.user_begin[user]; row < data.user_begin[user + 1]; ++row) {
+            if (split.role[row] == R2_TRAIN) CHECK(data.time[row] <= valid);
+            else if (data.rating[row] >= 4.0f) CHECK(data.time[row] <= test);
+        }
+    }
+    r2_split_free(&ctx, &split);
+    r2_data_free(&ctx, &data);
+}
+
+TEST(one_cut_in_time_for_all) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    int64_t n[4] = {0, 0, 0, 0};
+    int32_t last_train = 0, first_test = INT32_MAX;
+    REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 30, 30, 0.5, 4));
+    CHECK_STATUS(&ctx, r2_split_time(&ctx, &split, &data, NULL, 0.6, 0.5), R2_ARGUMENT);
+    REQUIRE_OK(&ctx, r2_split_time(&ctx, &split, &data, NULL, 0.1, 0.2));
+    for (int64_t k = 0; k < data.n_ratings; ++k) {
+        n[split.role[k]]++;
+        if (split.role[k] == R2_TRAIN && data.time[k] > last_train) last_train = data.time[k];
+        if (split.role[k] == R2_TEST && data.time[k] < first_test) first_test = data.time[k];
+    }
+    CHECK(last_train < first_test);
+    CHECK_WITHIN((double)n[R2_TEST] / (double)data.n_ratings, 0.2, 0.04);
+    CHECK_WITHIN((double)n[R2_VALID] / (double)data.n_ratings, 0.1, 0.04);
+    CHECK_EQ_INT(n[R2_TRAIN], split.n_train);
+    CHECK(split.n_test > 0 && split.n_test < n[R2_TEST]);
+    for (int64_t k = 0; k < split.n_test; ++k)
+        CHECK(data.rating[split.test[k].row] >= split.config.min_positive);
+    r2_split_free(&ctx, &split);
+    r2_data_free(&ctx, &data);
+}
+
+TEST(splits_from_files) {
+    static const char *const train = "build/split_train.tmp", *valid = "build/split_valid.tmp",
+                            *test = "build/split_test.tmp";
+    const char *paths[3] = {train, valid, test};
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    REQUIRE(ratings_write_text(train, "user,item,rating,time\na,x,5,1\nb,x,5,1\nb,y,2,2\n"));
+    REQUIRE(ratings_write_text(valid, "user,item,rating,time\na,y,5,3\nb,z,1,4\n"));
+    REQUIRE(ratings_write_text(test, "user,item,rating,time\na,z,4,5\nc,x,5,6\n"));
+    REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, paths, 3, NULL));
+    REQUIRE_OK(&ctx, r2_split_given(&ctx, &split, &data, NULL, valid, test, NULL));
+    CHECK_EQ_INT(split.n_train, 3);
+    REQUIRE(split.n_valid == 1 && split.n_test == 1); /* b disliked z; c is not in training */
+    CHECK_EQ_STR(data.item_key[split.valid[0].item], "y");
+    CHECK_EQ_STR(data.item_key[split.test[0].item], "z");
+    r2_split_free(&ctx, &split);
+    REQUIRE(ratings_write_text(test, "user,item,rating,time\na,unknown,4,5\n"));
+    CHECK_STATUS(&ctx, r2_split_given(&ctx, &split, &data, NULL, valid, test, NULL), R2_FORMAT);
+    r2_data_free(&ctx, &data);
+    for (int k = 0; k < 3; ++k) remove(paths[k]);
+}
+
+/* ---- candidates ---- */
+
+static void check_candidates(const r2_candidates *c, const r2_data *data, const r2_split *split) {
+    for (int64_t k = 0; k < c->n_cases; ++k) {
+        const uint32_t *row = c->item + k * c->n_per_case;
+        CHECK_EQ_INT(c->user[k], split->test[k].user);
+        CHECK_EQ_INT(row[0], split->test[k].item);
+        for (int64_t j = 1; j < c->n_per_case; ++j) {
+            CHECK(row[j] < data->n_items && r2_data_find(data, c->user[k], row[j]) < 0);
+            for (int64_t m = 1; m < j; ++m) CHECK(row[m] != row[j]);
+        }
+    }
+}
+
+TEST(candidates_are_distinct_unseen_and_reproducible) {
+    static const char *const path = "build/test_candidates.tmp";
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    r2_candidates a, b, popular;
+    double mean[2] = {0, 0};
+    REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 50, 60, 0.3, 6));
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
+    REQUIRE(split.n_test > 30);
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 19, 7));
+    check_candidates(&a, &data, &split);
+    /* the draw of a case does not depend on the others */
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &b, &data, split.test + 5, 1, 19, 7));
+    CHECK(memcmp(b.item, a.item + 5 * 20, 20 * sizeof *b.item) == 0);
+    r2_candidates_free(&ctx, &b);
+    /* a saved set comes back */
+    REQUIRE_OK(&ctx, r2_candidates_save(&ctx, &a, &data, path));
+    REQUIRE_OK(&ctx, r2_candidates_load(&ctx, &b, &data, path));
+    CHECK_EQ_INT(b.n_cases, a.n_cases);
+    CHECK_EQ_INT(b.n_per_case, a.n_per_case);
+    CHECK(memcmp(b.item, a.item, (size_t)(a.n_cases * 20) * sizeof *b.item) == 0);
+    CHECK(memcmp(b.user, a.user, (size_t)a.n_cases * sizeof *b.user) == 0);
+    r2_candidates_free(&ctx, &b);
+    REQUIRE(ratings_write_text(path, "u1\ti1\ti2\nu2\ti1\n"));
+    CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
+    REQUIRE(ratings_write_text(path, "u1\ti1\ti2\nu2\ti1\ti2\ti3\n"));
+    CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
+    remove(path);
+    /* popular negatives are more popular */
+    REQUIRE_OK(&ctx, r2_candidates_popular(&ctx, &popular, &data, split.test, split.n_test, 9, 7));
+    check_candidates(&popular, &data, &split);
+    r2_candidates_free(&ctx, &a);
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 9, 7));
+    for (int64_t k = 0; k < a.n_cases; ++k)
+        for (int64_t j = 1; j < 10; ++j)
+            for (int64_t row = 0; row < data.n_ratings; ++row) {
+                mean[0] += data.item[row] == a.item[k * 10 + j];
+                mean[1] += data.item[row] == popular.item[k * 10 + j];
+            }
+    CHECK(mean[1] > mean[0]);
+    r2_candidates_free(&ctx, &a);
+    r2_candidates_free(&ctx, &popular);
+    CHECK_STATUS(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 60, 7),
+                 R2_ARGUMENT);
+    r2_split_free(&ctx, &split);
+    r2_data_free(&ctx, &data);
+}
+
+/* Chi-square of 40,000 draws over the unseen items of one user. */
+TEST(uniform_candidates_are_uniform) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_target target;
+    int64_t count[41] = {0}, n_unseen = 0;
+    double chi = 0.0, expected;
+    uint32_t list[41];
+    REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 8, 40, 0.3, 8));
+    target.user = 3;
+    target.row = data.user_begin[3];
+    target.item = data.item[target.row];
+    for (uint64_t seed = 0; seed < 8000; ++seed) {
+        r2_candidates c;
+        REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &c, &data, &target, 1, 5, seed));
+        for (int j = 1; j < 6; ++j) count[c.item[j]]++;
+        r2_candidates_free(&ctx, &c);
+    }
+    n_unseen = r2_candidates_catalogue(&data, target, list) - 1;
+    expected = 40000.0 / (double)n_unseen;
+    CHECK_EQ_INT(list[0], target.item);
+    for (int64_t k = 1; k <= n_unseen; ++k) {
+        CHECK(r2_data_find(&data, 3, list[k]) < 0);
+        chi += pow((double)count[list[k]] - expected, 2.0) / expected;
+        count[list[k]] = 0;
+    }
+    for (int k = 0; k < 41; ++k) CHECK_EQ_INT(count[k], 0);
+    CHECK(n_unseen > 15 && chi < (double)n_unseen + 4.0 * sqrt(2.0 * (double)n_unseen));
+    r2_data_free(&ctx, &data);
+}
