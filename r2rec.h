@@ -76,7 +76,8 @@ typedef enum r2_status {
     R2_CANCELLED  /* the progress callback asked to stop                           */
 } r2_status;
 
-/* Allocator hook: behaves like realloc; size 0 frees and returns NULL. */
+/* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is called
+   from several threads at once. */
 typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
 
 /* Progress hook: `done` of `total` units of `what` are finished. A non-zero return asks to stop. */
@@ -586,7 +587,8 @@ typedef struct r2_question {
     int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown */
 } r2_question;
 
-/* A question with its evidence. */
+/* A question with its evidence. An edge (user, item) within the history is left out of it too, as if
+   it did not exist: then `history` is one less than in the question. */
 typedef struct r2_query {
     uint32_t user, item;
     int32_t history, answer, n_chains;
@@ -606,7 +608,8 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
 /* Draws training questions: n_groups groups of an observed interaction of the training graph with at
    least `min_history` before it, then n_sampled items that the user has no training edge with (D8).
    Groups are spread evenly over users, as far as they have interactions. question: (n_groups,
-   1 + n_sampled). *n_drawn <= n_groups is what the data gave. */
+   1 + n_sampled). *n_drawn < n_groups only when the data have no more.
+   Errors: R2_ARGUMENT (also when the data have none), R2_NO_MEMORY. */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
                             int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
                             r2_question *question, int64_t *n_drawn);
@@ -4558,7 +4561,8 @@ typedef struct r2__link_sum {
 typedef struct r2__lens {
     const r2_index *index;
     uint32_t user;
-    int32_t history;
+    int32_t history; /* interactions looked at                                                    */
+    int64_t hole;    /* place that is skipped, history: none                                      */
     int64_t clock;
     int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
     r2__path *path;        /* sorted by u1, then place                                            */
@@ -4577,6 +4581,11 @@ typedef struct r2__lens {
 
 static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t place) {
     return index->by_time[index->graph->user_begin[user] + place];
+}
+
+/* The edge at a place of the lens's history, in which the hole does not exist. */
+static int64_t r2__lens_edge(const r2__lens *lens, int64_t place) {
+    return r2__history_edge(lens->index, lens->user, place + (place >= lens->hole));
 }
 
 static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
@@ -4608,7 +4617,7 @@ static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
     lens->path_begin = begin;
     for (int pass = 0; pass < 2; ++pass) {
         for (int32_t p = 0; p < lens->history; ++p) {
-            uint32_t i0 = g->user_item[r2__history_edge(index, lens->user, p)];
+            uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
             for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
                 uint32_t u1 = g->item_user[k];
                 if (u1 == lens->user) continue;
@@ -4633,7 +4642,7 @@ static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
 static void r2__lens_similarity(r2__lens *lens) {
     const r2_graph *g = lens->index->graph;
     for (int32_t p = 0; p < lens->history; ++p) {
-        uint32_t i0 = g->user_item[r2__history_edge(lens->index, lens->user, p)];
+        uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
         float n_i0 = (float)(r2_graph_item_degree(g, i0) - 1); /* without u0 */
         lens->fade[p] = exp2f((float)(p - lens->history + 1) / 10.0f);
         lens->inv_degree[p] = 1.0f / sqrtf(n_i0 + 1.0f);
@@ -4676,7 +4685,7 @@ static void r2__lens_taste(r2__lens *lens) {
     const r2_index *index = lens->index;
     double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
     for (int32_t p = 0; p < lens->history; ++p) {
-        uint32_t i0 = index->graph->user_item[r2__history_edge(index, lens->user, p)];
+        uint32_t i0 = index->graph->user_item[r2__lens_edge(lens, p)];
         for (int b = 0; b < 64; ++b)
             if (index->genres[i0] >> b & 1) lens->genre[b] += lens->fade[p];
         if (index->year[i0] == 0) continue;
@@ -4688,17 +4697,25 @@ static void r2__lens_taste(r2__lens *lens) {
     lens->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
-static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index, uint32_t user,
-                               int32_t history) {
+/* The place of the edge asked for when it lies within the history, else `history`. */
+static int64_t r2__hole(const r2_index *index, const r2_question *q) {
+    int64_t edge = r2_graph_find(index->graph, q->user, q->item);
+    return edge >= 0 && (int64_t)index->position[edge] < q->history ? (int64_t)index->position[edge]
+                                                                    : q->history;
+}
+
+static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
+                               const r2_question *question) {
     memset(lens, 0, sizeof *lens);
     lens->index = index;
-    lens->user = user;
-    lens->history = history;
+    lens->user = question->user;
+    lens->hole = r2__hole(index, question);
+    lens->history = question->history - (lens->hole < question->history);
     if (!r2__lens_paths(ctx, lens)) {
         r2_arena_free(ctx, &lens->memory);
         return R2_NO_MEMORY;
     }
-    if (history > 0) lens->clock = index->rank[r2__history_edge(index, user, history - 1)];
+    if (lens->history > 0) lens->clock = index->rank[r2__lens_edge(lens, lens->history - 1)];
     r2__lens_similarity(lens);
     r2__lens_nearest(lens);
     r2__lens_taste(lens);
@@ -4783,8 +4800,8 @@ static void r2__link_fields(const r2__lens *lens, double n_target, r2_query *q) 
         const r2__link_sum *sum = &lens->sum[p];
         double age = (double)(lens->history - 1 - p), degree, norm, h10, h3, h1;
         uint32_t i0;
-        if (sum->link == 0.0f) continue;
-        i0 = g->user_item[r2__history_edge(lens->index, lens->user, p)];
+        if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
+        i0 = g->user_item[r2__lens_edge(lens, p)];
         degree = (double)(r2_graph_item_degree(g, i0) - 1);
         norm = 1.0 / sqrt(degree * (n_target + 1.0) + 10.0);
         h10 = (double)lens->fade[p] * norm;
@@ -4821,7 +4838,7 @@ static void r2__item_fields(const r2__lens *lens, r2_query *q) {
 static void r2__show_chain(const r2__lens *lens, int32_t p, r2_query *q) {
     const r2_index *index = lens->index;
     const r2_graph *g = index->graph;
-    int64_t own = r2__history_edge(index, lens->user, p), k = lens->best_path[p];
+    int64_t own = r2__lens_edge(lens, p), k = lens->best_path[p];
     int64_t theirs = lens->path[k].edge, took = lens->best_target[p], u1 = 0, n = g->n_users;
     r2_chain *chain = &q->chain[q->n_chains].chain;
     float *value = q->chain[q->n_chains].value;
@@ -4870,7 +4887,7 @@ static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chain
     memset(lens->best, 0, (size_t)lens->history * sizeof *lens->best);
     q->user = question->user;
     q->item = question->item;
-    q->history = question->history;
+    q->history = lens->history;
     q->answer = question->answer;
     s.closing = r2_graph_find(g, question->user, question->item);
     s.n_edges = (double)(g->n_edges - (s.closing >= 0));
@@ -4899,6 +4916,11 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
     return R2_OK;
 }
 
+static bool r2__same_lens(const r2_index *index, const r2_question *a, const r2_question *b) {
+    return a->user == b->user && a->history == b->history &&
+           r2__hole(index, a) == r2__hole(index, b);
+}
+
 r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
                      int32_t n_chains, r2_query *query) {
     int64_t *run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *run), n_runs = 0, n_failed = 0;
@@ -4907,8 +4929,7 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
         status = r2_fail(ctx, R2_ARGUMENT, "evidence: n_chains must be 0 .. %d", R2_MAX_CHAINS);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         status = r2__check_question(ctx, index->graph, &question[q]);
-        if (q == 0 || question[q].user != question[q - 1].user ||
-            question[q].history != question[q - 1].history)
+        if (status == R2_OK && (q == 0 || !r2__same_lens(index, &question[q], &question[q - 1])))
             run[n_runs++] = q;
     }
     if (status == R2_OK) {
@@ -4916,8 +4937,7 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
         R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), r, n_runs) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
             r2__lens lens;
-            const r2_question *first = &question[run[r]];
-            if (r2__lens_init(&own, &lens, index, first->user, first->history) != R2_OK) {
+            if (r2__lens_init(&own, &lens, index, &question[run[r]]) != R2_OK) {
                 query[run[r]].n_chains = -1;
                 continue;
             }
@@ -4953,16 +4973,32 @@ static void r2__draw_places(r2_rng *rng, int32_t *place, int32_t first, int32_t 
     }
 }
 
-/* The largest quota such that sum of min(quota, eligible) does not exceed n_groups. */
+/* Interactions of a user that can be asked for: enough before them, something else to sample. */
+static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
+    int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
+    return degree > min_history && degree < g->n_items ? degree - min_history : 0;
+}
+
+/* How many groups there are when no user may have more than `quota`, and in *n_more how many users
+   could have one more. */
+static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t quota,
+                               int64_t *n_more) {
+    int64_t total = 0;
+    *n_more = 0;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        int64_t eligible = r2__eligible(g, u, min_history);
+        total += eligible < quota ? eligible : quota;
+        *n_more += eligible > quota;
+    }
+    return total;
+}
+
+/* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
-    int64_t low = 0, high = n_groups;
+    int64_t low = 0, high = n_groups, n_more;
     while (low < high) {
-        int64_t quota = low + (high - low + 1) / 2, total = 0;
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            int64_t eligible = r2_graph_user_degree(g, (uint32_t)u) - min_history;
-            if (eligible > 0) total += eligible < quota ? eligible : quota;
-        }
-        if (total <= n_groups) low = quota;
+        int64_t quota = low + (high - low + 1) / 2;
+        if (r2__quota_total(g, min_history, quota, &n_more) <= n_groups) low = quota;
         else high = quota - 1;
     }
     return low;
@@ -4988,9 +5024,15 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
                             int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
                             r2_question *question, int64_t *n_drawn) {
     const r2_graph *g = index->graph;
-    int64_t quota = r2__even_quota(g, min_history, n_groups), longest = 0;
+    int64_t quota, n_left, n_more, longest = 0;
+    r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
     int32_t *place;
     *n_drawn = 0;
+    if (n_groups < 1 || n_sampled < 0 || min_history < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "training questions: %lld groups, %d sampled, min_history %d",
+                       (long long)n_groups, (int)n_sampled, (int)min_history);
+    quota = r2__even_quota(g, min_history, n_groups);
+    n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
     for (int64_t u = 0; u < g->n_users; ++u) {
         int64_t degree = r2_graph_user_degree(g, (uint32_t)u);
         if (degree > longest) longest = degree;
@@ -4998,18 +5040,20 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
     place = (int32_t *)r2_alloc(ctx, (uint64_t)longest, sizeof *place);
     if (!place) return ctx->status;
     for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t degree = r2_graph_user_degree(g, (uint32_t)u), n = degree - min_history;
+        int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
         r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
-        if (n <= 0 || degree >= g->n_items) continue; /* nothing to ask, or nothing to sample */
-        r2__draw_places(&rng, place, min_history, (int32_t)degree, (int32_t)(n < quota ? n : quota));
-        for (int64_t k = 0; k < n && k < quota; ++k)
+        /* what the quota leaves over goes to n_left of the n_more users, all choices alike */
+        if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
+            ++n, --n_left;
+        r2__draw_places(&rng, place, min_history, min_history + (int32_t)eligible, (int32_t)n);
+        for (int64_t k = 0; k < n; ++k)
             r2__draw_group(index, &rng, (uint32_t)u, place[k], n_sampled, rating_min, rating_max,
                            question + (*n_drawn)++ * (n_sampled + 1));
     }
     r2_release(ctx, place);
     if (*n_drawn == 0)
-        return r2_fail(ctx, R2_ARGUMENT, "training questions: no user has more than %d interactions",
-                       (int)min_history);
+        return r2_fail(ctx, R2_ARGUMENT, "training questions: no user has more than %d interactions "
+                       "and an item left to sample", (int)min_history);
     return R2_OK;
 }
 
@@ -5031,16 +5075,16 @@ int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float va
     return b;
 }
 
-/* All values of a field in a query: one, or one for each chain shown. */
+/* All values of a field in a prompt: one, or one for each of the chains, NAN where there is none. */
 static int32_t r2__field_values(const r2_query *query, r2_field field, int32_t n_chains,
                                 float value[R2_MAX_CHAINS]) {
-    int32_t n = n_chains < query->n_chains ? n_chains : query->n_chains;
-    if (r2_field_step(field) != R2_STEP_CHAIN) {
+    if (field < R2_FIRST_CHAIN_FIELD) {
         value[0] = query->value[field];
         return 1;
     }
-    for (int32_t c = 0; c < n; ++c) value[c] = query->chain[c].value[field - R2_FIRST_CHAIN_FIELD];
-    return n;
+    for (int32_t c = 0; c < n_chains; ++c)
+        value[c] = c < query->n_chains ? query->chain[c].value[field - R2_FIRST_CHAIN_FIELD] : NAN;
+    return n_chains;
 }
 
 /* Edges at the quantiles of sorted values; equal edges are merged, so that no bucket is empty. */
@@ -5055,21 +5099,22 @@ static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const floa
     codebook->n_bucket[field] = n > 0 ? b + 2 : 1;
 }
 
-/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)), counts started at one half. */
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). To both shares that of half an
+   observed query is added, so that a bucket nobody has weighs nothing. */
 static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_query *query,
                               const uint8_t *observed, int64_t n) {
-    double count[2][R2_MAX_BUCKETS], total[2] = {0.0, 0.0};
-    for (int32_t b = 0; b < codebook->n_bucket[field]; ++b) count[0][b] = count[1][b] = 0.5;
+    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
     for (int64_t q = 0; q < n; ++q) {
         float value[R2_MAX_CHAINS];
         int32_t n_values = r2__field_values(&query[q], field, codebook->n_chains, value);
         for (int32_t c = 0; c < n_values; ++c)
             count[observed[q] != 0][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
+        total[observed[q] != 0] += n_values;
     }
-    for (int32_t b = 0; b < codebook->n_bucket[field]; ++b)
-        total[0] += count[0][b], total[1] += count[1][b];
-    for (int32_t b = 0; b < codebook->n_bucket[field]; ++b) {
-        double w = floor(1.5 * log(count[1][b] / total[1] * total[0] / count[0][b]) + 0.5);
+    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
+        double least = 0.5 / total[1];
+        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
+        double w = floor(1.5 * log(ratio) + 0.5);
         if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
         if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
         codebook->weight[field][b] = (int8_t)w;
