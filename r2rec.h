@@ -1327,7 +1327,7 @@ typedef struct r2_examples {
     int32_t group;
     int64_t *prompt_begin, *trace_begin; /* (n + 1) */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5 */
+    int8_t *answer;                      /* (n) 0 .. 5, -1 unknown */
     r2_markup markup;
     int32_t longest; /* tokens of the longest Q + R + A */
 } r2_examples;
@@ -11159,6 +11159,15 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     memset(examples, 0, sizeof *examples);
 }
 
+/* Training needs to know the answers. */
+static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
+    for (int64_t e = 0; e < ex->n; ++e)
+        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
+            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
+    return R2_OK;
+}
+
 /* ---- batches ---- */
 
 /* Growable arrays of one batch, allocated once for the largest. */
@@ -11360,8 +11369,10 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     int32_t *order;
     r2__sft_row *row;
     r2_status status;
-    if (config->groups < 1 || config->n_steps < 0 || examples->n < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1, n_steps >= 0 and examples");
+    if (config->groups < 1 || config->n_steps < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
+    status = r2__examples_check(ctx, "sft", examples);
+    if (status != R2_OK) return status;
     status = r2__batcher_init(ctx, &b, per_batch, per_batch * examples->longest,
                               per_batch * (examples->longest + 2));
     if (status != R2_OK) return status;
@@ -11465,6 +11476,7 @@ typedef struct r2__output {
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
     int32_t level_pred;           /* first of the predictions of the 6 answers, or -1 */
     double score, reward, advantage;
+    bool kept; /* in the loss: DAPO drops groups with equal rewards    */
     r2_trace trace;
 } r2__output;
 
@@ -11609,7 +11621,10 @@ static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
             spread = fmax(spread, fabs(reward[s] - reward[0]));
         }
         r2_advantages(rl->config->variant, reward, n, advantage);
-        for (int32_t s = 0; s < n; ++s) rl->output[p * n + s].advantage = advantage[s];
+        for (int32_t s = 0; s < n; ++s) {
+            rl->output[p * n + s].advantage = advantage[s];
+            rl->output[p * n + s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
+        }
         report->zero_variance_groups += (spread < 1e-12) / (double)rl->n_prompt;
     }
     for (int64_t o = 0; o < n_out; ++o) {
@@ -11622,9 +11637,10 @@ static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
 }
 
 /* What one token of an output counts in the loss: the variants' normalisers. */
-static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_t n_tokens) {
+static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_t n_kept) {
     double n_out = (double)(rl->n_prompt * rl->config->n_samples);
-    if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_tokens;
+    if (!out->kept) return 0.0;
+    if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
     if (rl->config->variant == R2_DR_GRPO) return 1.0 / (n_out * rl->config->max_new);
     return 1.0 / (n_out * r2__output_length(out));
 }
@@ -11632,14 +11648,17 @@ static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_
 /* Derivatives of the objective for the current log-probabilities. */
 static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
-    int64_t n_out = rl->n_prompt * c->n_samples, n_tokens = 0;
+    int64_t n_out = rl->n_prompt * c->n_samples, n_tokens = 0, n_kept = 0;
     double beta = c->variant == R2_DAPO ? 0.0 : (double)c->beta;
     memset(rl->b.dlogp, 0, (size_t)rl->b.n_pred * sizeof(float));
     report->kl = report->entropy = report->clipped_tokens = 0.0;
-    for (int64_t o = 0; o < n_out; ++o) n_tokens += r2__output_length(&rl->output[o]);
+    for (int64_t o = 0; o < n_out; ++o) {
+        n_tokens += r2__output_length(&rl->output[o]);
+        n_kept += rl->output[o].kept ? r2__output_length(&rl->output[o]) : 0;
+    }
     for (int64_t o = 0; o < n_out; ++o) {
         const r2__output *out = &rl->output[o];
-        double weight = r2__token_weight(rl, out, n_tokens);
+        double weight = r2__token_weight(rl, out, n_kept);
         for (int32_t j = out->first_pred; (j = r2__token_pred(out, j)) < out->end_pred; ++j) {
             r2_policy_term term = r2_policy_loss(
                 (double)rl->b.logp[j], (double)rl->logp_old[j], (double)rl->logp_ref[j],
@@ -11745,6 +11764,8 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         config->n_updates < 1 || config->max_new < 1)
         return r2_fail(ctx, R2_ARGUMENT, "grpo: expected groups, n_updates, max_new >= 1 and "
                        "n_samples in 1 .. 64");
+    status = r2__examples_check(ctx, "grpo", examples);
+    if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
     rl.model = model;
     rl.ex = examples;
@@ -12031,6 +12052,9 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
     r2_status status;
+    if (example < 0 || example >= examples->n)
+        return r2_fail(ctx, R2_ARGUMENT, "think: example %lld of %lld", (long long)example,
+                       (long long)examples->n);
     config.mode = R2_REASONED;
     status = r2__slice_generate(ctx, model, examples, &config, example, 1, &gen);
     if (status != R2_OK) return status;
@@ -12168,9 +12192,11 @@ r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const
                      int64_t n, r2_query *query, r2_examples *examples) {
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
+    memset(examples, 0, sizeof *examples);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         question[q].user = user[q];
         question[q].item = item[q];
+        question[q].answer = -1;
         if ((int64_t)user[q] >= run->graph.n_users)
             status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
         else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
@@ -12230,6 +12256,10 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
     r2_score_config config = r2_score_config_default();
     r2_status status = who && item && score && all ? R2_OK : R2_NO_MEMORY;
     int64_t m = 0;
+    *n_found = 0;
+    if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
+        status = r2_fail(ctx, R2_ARGUMENT, "recommend: user %u of %lld, %lld items wanted",
+                         (unsigned)user, (long long)run->graph.n_users, (long long)n);
     for (uint32_t i = 0; i < n_items && status == R2_OK; ++i) {
         if (r2_graph_find(&run->graph, user, i) >= 0) continue;
         who[m] = user;
@@ -12314,10 +12344,10 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     return status;
 }
 
-/* A saved file must hold exactly what this run would write: the same words, the same buckets. */
+/* A saved file must hold exactly what this run would write: buckets (and so words), shape. */
 static r2_status r2__run_same(r2_ctx *ctx, const char *path, const r2_text *expected) {
     r2_text found = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &found);
+    r2_status status = expected->failed ? R2_NO_MEMORY : r2_read_file(ctx, path, &found);
     if (status == R2_OK && (found.len != expected->len ||
                             (found.len && memcmp(found.data, expected->data, found.len) != 0)))
         status = r2_fail(ctx, R2_FORMAT, "%s: written by a run with other data, seed or "
@@ -12330,7 +12360,10 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     r2_text path = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
     r2_status status = r2__join_path(ctx, directory, "codebook.json", &path);
     r2__codebook_json(ctx, &run->codebook, &expected);
-    if (status == R2_OK && expected.failed) status = ctx->status;
+    if (status == R2_OK) status = r2__run_same(ctx, path.data, &expected);
+    if (status == R2_OK) status = r2__join_path(ctx, directory, "config.json", &path);
+    r2_text_clear(&expected);
+    r2__config_json(ctx, &run->model.config, &expected);
     if (status == R2_OK) status = r2__run_same(ctx, path.data, &expected);
     if (status == R2_OK) status = r2__join_path(ctx, directory, "model.safetensors", &path);
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path.data);
