@@ -498,9 +498,10 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
                          int64_t *n_chains);
 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
-   few chains worth showing. Fields stand in the order of the paper's steps: step k describes edge
-   e_k of the chain; step 4 is the edge asked for. Of u0 only the first `history` interactions
-   count; the edge (u0, i*) and its rating are out of every number (D2).
+   few chains worth showing. Fields stand in the order of the paper's steps, three to a thought: step
+   k describes edge e_k of the chain; step 4 weighs the shown chains, which close on the question. Of
+   u0 only the first `history` interactions count; the edge (u0, i*) and its rating are out of every
+   number (D2).
 
    In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history - 1
    - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock = global
@@ -520,12 +521,16 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
     X(pred, 3, 10, "simidf-weighted rating of i* relative to each user's mean")                    \
     X(fresh, 3, 10, "clock minus the first rank of i*, share of N")                                \
     X(trend, 3, 10, "ratings of i* in the last 1 % of N before the clock")                         \
+    X(vogue, 3, 10, "ratings of i* in the last 10 % of N before the clock")                        \
     X(link, 3, 10, "link with kernel 0.5^(|d|/30), h = 10")                                        \
     X(rel, 3, 10, "link with kernel 0.5^(|d|/(0.05 n_u1)), h = 3")                                 \
+    X(next, 3, 10, "link with kernel 1 [1 <= d <= 10], h = 10")                                    \
     X(near3, 3, 10, "link with kernel 1/|d|, h = 3")                                               \
     X(near1, 3, 10, "link with kernel 1/|d|, h = 1")                                               \
-    X(next, 3, 10, "link with kernel 1 [1 <= d <= 10], h = 10")                                    \
-    X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")
+    X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")                        \
+    X(c1, 4, 10, "score of the first chain shown")                                                 \
+    X(c2, 4, 10, "score of the second chain shown")                                                \
+    X(c3, 4, 10, "score of the third chain shown")
 
 /* Facts of one shown chain, two for each edge seen. */
 #define R2_CHAIN_FIELDS(X)                                                                         \
@@ -547,13 +552,15 @@ typedef enum r2_field {
     R2_FIRST_CHAIN_FIELD = R2_FIELD_age
 } r2_field;
 
-#define R2_STEP_CHAIN 4 /* the step of a chain's own fields */
+#define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
+#define R2_FACTS_PER_THOUGHT 3 /* a thought weighs this many facts and cites the decisive one  */
+#define R2_N_THOUGHTS (R2_FIRST_CHAIN_FIELD / R2_FACTS_PER_THOUGHT)
 #define R2_N_CHAIN_FIELDS (R2_N_FIELDS - R2_FIRST_CHAIN_FIELD)
 #define R2_MAX_CHAINS 8 /* shown in one prompt */
 
 const char *r2_field_name(r2_field field);
 const char *r2_field_formula(r2_field field);
-int32_t r2_field_step(r2_field field);    /* 1, 2, 3, or R2_STEP_CHAIN */
+int32_t r2_field_step(r2_field field);    /* 1 .. 4, or R2_STEP_CHAIN */
 int32_t r2_field_buckets(r2_field field); /* quantile buckets wanted   */
 
 /* What evidence is computed from: a training graph, the order of its edges in time, item facts. */
@@ -642,23 +649,23 @@ void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, con
                        void *user);
 
 /* Appends the compact prompt of the query itself (step 4 of progressive masking: e1, e2, e3 shown,
-   e4 asked for), one word a fact:
-       <q> field:bucket ... c1 field:bucket ... c2 ...
+   e4 asked for), one word a fact: the chains shown, then what all chains say together,
+       <q> c1 field:bucket ... c2 field:bucket ... field:bucket ...
    A pure function of its arguments; never looks at query->answer. */
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
                        r2_text *text);
 
 /* How the rule-based teacher chooses what to cite. */
 typedef struct r2_teacher_config {
-    int32_t n_cited; /* facts per trace, one at least of each of the steps 1, 2, 3              */
-    float gumbel;    /* noise in the choice: RL needs traces that differ (0: deterministic)     */
+    float gumbel; /* noise in the choice: RL needs traces that differ (0: deterministic) */
     uint64_t seed;
 } r2_teacher_config;
 
 r2_teacher_config r2_teacher_config_default(void);
-/* Appends the trace of the rule-based teacher for a compact prompt, from <think> to </think>: the
-   strongest facts in the order of the prompt, the weight of each and the running total,
-       <think> cos:9 +6 =+6 seq:7 +9 =+15 c2 -3 =+12 </think>
+/* Appends the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of
+   every three facts, in the order of the prompt, the strongest, its weight and the running total,
+       <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... c1:7 +3 =+15 </think>
+   A thought has three words and weighs three facts, so each looks back the same distance.
    `index` keys the noise. Reads the prompt only, so the answer cannot leak into it (unguided). */
 r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
@@ -674,7 +681,7 @@ typedef enum r2_verdict {
     R2_TRACE_UNKNOWN_FACT, /* cites what does not stand in the prompt                            */
     R2_TRACE_WRONG_WEIGHT, /* a fact that stands there, with a weight that is not its own        */
     R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
-    R2_TRACE_MISSING_STEP, /* out of order, repeated, or without a fact of a step that has some   */
+    R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
     R2_TRACE_WRONG_RATING, /* quotes a rating that does not stand there                          */
     R2_TRACE_CONTRADICTS,  /* the answer is not what the reasoning concludes                     */
     R2_TRACE_WRONG_ANSWER, /* not the answer that was asked for                                  */
@@ -4727,7 +4734,7 @@ static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *inde
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
-    double n, rating, n_shared, near50, peers, pred, sim, trend, first;
+    double n, rating, n_shared, near50, peers, pred, sim, trend, vogue, first;
     double n_edges, rating_all;
 } r2__target_sums;
 
@@ -4750,6 +4757,7 @@ static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, 
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
     s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
+    s->vogue += away >= 0.0 && away < 0.1 * s->n_edges;
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
@@ -4790,6 +4798,7 @@ static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_q
     q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
     if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
+    q->value[R2_FIELD_vogue] = (float)s->vogue;
 }
 
 /* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
@@ -4873,6 +4882,7 @@ static void r2__show_chains(r2__lens *lens, int32_t n_chains, r2_query *q) {
             if (lens->best[p] > 0.0f && (best < 0 || lens->best[p] > lens->best[best])) best = p;
         if (best < 0) return;
         r2__show_chain(lens, best, q);
+        if (c < 3) q->value[R2_FIELD_c1 + c] = lens->best[best];
         lens->best[best] = 0.0f;
     }
 }
@@ -5202,8 +5212,6 @@ static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field fiel
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
                        r2_text *text) {
     r2_text_add(ctx, text, "<q>", 3);
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_fact(ctx, codebook, (r2_field)f, query->value[f], text);
     for (int32_t c = 0; c < codebook->n_chains; ++c) {
         bool there = c < query->n_chains;
         r2_text_addf(ctx, text, " c%d", (int)c + 1);
@@ -5211,6 +5219,8 @@ void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query 
             r2__add_fact(ctx, codebook, (r2_field)f,
                          there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
     }
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+        r2__add_fact(ctx, codebook, (r2_field)f, query->value[f], text);
 }
 
 /* ---- reading prompts and traces back: one scanner for teacher and checker ---- */
@@ -5254,14 +5264,11 @@ static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, i
     return true;
 }
 
-/* A thing that a trace can cite: an aggregate "field:bucket", or a chain "cN" as a whole. */
+/* A fact that a trace can cite. */
 typedef struct r2__fact {
     r2__word word;
-    int32_t step;   /* 1, 2, 3; R2_STEP_CHAIN for a chain */
-    int32_t weight; /* a chain weighs half the sum of its own facts */
+    int32_t thought, weight;
 } r2__fact;
-
-#define R2__MAX_FACTS (R2_N_FIELDS + R2_MAX_CHAINS)
 
 static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
                           int32_t *bucket) {
@@ -5283,31 +5290,22 @@ static int32_t r2__clip(int32_t value, int32_t limit) {
     return value > limit ? limit : value < -limit ? -limit : value;
 }
 
-/* Lists what a prompt offers for citation, in its order. */
+/* Lists what a prompt offers for citation: the aggregates that are not masked, each once, in the
+   order of the fields. Returns their number. */
 static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
-                              r2__fact fact[R2__MAX_FACTS]) {
+                              r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
     r2__word word;
-    int32_t n = 0, chain_sum = 0, number;
-    r2_field field = (r2_field)0;
-    while (r2__next_word(&prompt, &word)) {
+    int32_t n = 0, next = 0;
+    while (next < R2_FIRST_CHAIN_FIELD && r2__next_word(&prompt, &word)) {
+        r2_field field = (r2_field)0;
         int32_t bucket = 0;
-        if (r2__word_number(word, "c", false, &number)) {
-            if (n == R2__MAX_FACTS) break;
-            fact[n].word = word;
-            fact[n].step = R2_STEP_CHAIN;
-            fact[n++].weight = 0;
-            chain_sum = 0;
-        } else if (r2__read_fact(codebook, word, &field, &bucket)) {
-            int32_t weight = codebook->weight[field][bucket];
-            if (r2_field_step(field) == R2_STEP_CHAIN) {
-                chain_sum += weight;
-                if (n > 0) fact[n - 1].weight = r2__clip(chain_sum / 2, R2_MAX_WEIGHT);
-            } else if (n < R2__MAX_FACTS) {
-                fact[n].word = word;
-                fact[n].step = r2_field_step(field);
-                fact[n++].weight = weight;
-            }
-        }
+        if (!r2__read_fact(codebook, word, &field, &bucket) || (int32_t)field < next ||
+            field >= R2_FIRST_CHAIN_FIELD)
+            continue;
+        fact[n].word = word;
+        fact[n].thought = (int32_t)field / R2_FACTS_PER_THOUGHT;
+        fact[n++].weight = codebook->weight[field][bucket];
+        next = (int32_t)field + 1;
     }
     return n;
 }
@@ -5315,47 +5313,40 @@ static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
 /* ---- teacher ---- */
 
 r2_teacher_config r2_teacher_config_default(void) {
-    r2_teacher_config config = {5, 0.7f, 0};
+    r2_teacher_config config = {0.7f, 0};
     return config;
 }
 
-/* Index of the best fact not yet taken (of `step`, or of any when step is 0), or -1. */
-static int32_t r2__best_fact(const r2__fact *fact, const float *strength, const bool *taken,
-                             int32_t n, int32_t step) {
-    int32_t best = -1;
-    for (int32_t k = 0; k < n; ++k)
-        if (!taken[k] && (step == 0 || fact[k].step == step) &&
-            (best < 0 || strength[k] > strength[best]))
-            best = k;
+/* The strongest fact of a thought, or NULL when none of its facts is visible. */
+static const r2__fact *r2__decisive(const r2__fact *fact, int32_t n, int32_t thought, int32_t lean,
+                                    float gumbel, r2_rng *rng) {
+    const r2__fact *best = NULL;
+    float strongest = 0.0f;
+    for (int32_t k = 0; k < n; ++k) {
+        int32_t weight = fact[k].weight;
+        float strength = (float)(lean ? lean * weight : abs(weight));
+        if (fact[k].thought != thought) continue;
+        strength += gumbel * (float)r2_rng_gumbel(rng);
+        if (!best || strength > strongest) best = &fact[k], strongest = strength;
+    }
     return best;
 }
 
-/* `lean` +1 or -1: guided, what speaks for (against) the item is cited first. 0: the strongest. */
+/* `lean` +1 or -1: guided, what speaks for (against) the item is cited. 0: the strongest. */
 static r2_status r2__teach_compact(r2_ctx *ctx, const r2_codebook *codebook,
                                    const r2_teacher_config *config, const char *prompt,
                                    uint64_t index, int32_t lean, r2_text *text) {
-    r2__fact fact[R2__MAX_FACTS];
-    float strength[R2__MAX_FACTS];
-    bool taken[R2__MAX_FACTS] = {false};
+    r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), total = 0;
     r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, index);
-    for (int32_t k = 0; k < n; ++k)
-        strength[k] = (float)(lean ? lean * fact[k].weight : abs(fact[k].weight)) +
-                      config->gumbel * (float)r2_rng_gumbel(&rng);
-    for (int32_t cited = 0; cited < config->n_cited; ++cited) {
-        int32_t step = cited < 3 ? cited + 1 : 0; /* first one of each step, then the strongest */
-        int32_t best = r2__best_fact(fact, strength, taken, n, step);
-        if (best < 0) best = r2__best_fact(fact, strength, taken, n, 0); /* a masked step has none */
-        if (best < 0 && cited == 0)
-            return r2_fail(ctx, R2_FORMAT, "teacher: the prompt has no facts to cite");
-        if (best >= 0) taken[best] = true;
-    }
+    if (n < 1) return r2_fail(ctx, R2_FORMAT, "teacher: the prompt has no facts to cite");
     r2_text_addf(ctx, text, "<think>");
-    for (int32_t k = 0; k < n; ++k) {
-        if (!taken[k]) continue;
-        total = r2__clip(total + fact[k].weight, R2_MAX_TOTAL);
-        r2_text_addf(ctx, text, " %.*s %+d =%+d", (int)fact[k].word.len, fact[k].word.at,
-                     (int)fact[k].weight, (int)total);
+    for (int32_t thought = 0; thought < R2_N_THOUGHTS; ++thought) {
+        const r2__fact *cited = r2__decisive(fact, n, thought, lean, config->gumbel, &rng);
+        if (!cited) continue; /* masked */
+        total = r2__clip(total + cited->weight, R2_MAX_TOTAL);
+        r2_text_addf(ctx, text, " %.*s %+d =%+d", (int)cited->word.len, cited->word.at,
+                     (int)cited->weight, (int)total);
     }
     r2_text_addf(ctx, text, " </think>");
     return text->failed ? ctx->status : R2_OK;
@@ -5381,9 +5372,9 @@ static void r2__blame(r2_trace *trace, r2_verdict verdict) {
     if (trace->verdict == R2_TRACE_OK) trace->verdict = verdict;
 }
 
-/* One "fact weight =total" triple: what of it is true. */
-static void r2__check_citation(r2_trace *trace, const r2__fact *fact, int32_t n, r2__word cited,
-                               int32_t weight, int32_t total, int32_t *last, bool *step_seen) {
+/* One thought, "fact weight =total": what of it is true. *last is the thought before it. */
+static void r2__check_thought(r2_trace *trace, const r2__fact *fact, int32_t n, r2__word cited,
+                              int32_t weight, int32_t total, int32_t *last) {
     int32_t k = 0;
     while (k < n && !(fact[k].word.len == cited.len &&
                       memcmp(fact[k].word.at, cited.at, cited.len) == 0))
@@ -5394,10 +5385,9 @@ static void r2__check_citation(r2_trace *trace, const r2__fact *fact, int32_t n,
     } else {
         trace->n_found++;
         trace->n_right += weight == fact[k].weight;
+        if (fact[k].thought <= *last) r2__blame(trace, R2_TRACE_MISSING_STEP);
         if (weight != fact[k].weight) r2__blame(trace, R2_TRACE_WRONG_WEIGHT);
-        if (k <= *last) r2__blame(trace, R2_TRACE_MISSING_STEP);
-        *last = k;
-        step_seen[fact[k].step] = true;
+        *last = fact[k].thought;
     }
     if (total != r2__clip(trace->total + weight, R2_MAX_TOTAL))
         r2__blame(trace, R2_TRACE_WRONG_TOTAL);
@@ -5439,9 +5429,8 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
 
 r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output) {
     r2_trace trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
-    r2__fact fact[R2__MAX_FACTS];
-    int32_t n = r2__read_facts(codebook, prompt, fact), last = -1;
-    bool step_seen[R2_STEP_CHAIN + 1] = {false};
+    r2__fact fact[R2_FIRST_CHAIN_FIELD];
+    int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
     r2__word word, cited, weight_word;
     trace.verdict = r2__check_shape(output, &trace.answer);
     if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) {
@@ -5456,12 +5445,11 @@ r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const c
             r2__blame(&trace, R2_TRACE_MALFORMED);
             return trace;
         }
-        r2__check_citation(&trace, fact, n, cited, weight, total, &last, step_seen);
+        r2__check_thought(&trace, fact, n, cited, weight, total, &last);
     }
     trace.well_formed = trace.answer >= 0 && trace.n_cited > 0;
-    for (int32_t k = 0; k < n; ++k) /* every step that has something to cite must be cited */
-        if (fact[k].step != R2_STEP_CHAIN && !step_seen[fact[k].step])
-            r2__blame(&trace, R2_TRACE_MISSING_STEP);
+    for (int32_t k = 0; k < n; ++k) n_thoughts += k == 0 || fact[k].thought != fact[k - 1].thought;
+    if (trace.n_cited != n_thoughts) r2__blame(&trace, R2_TRACE_MISSING_STEP);
     return trace;
 }
 
@@ -5549,8 +5537,6 @@ static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const 
                              int32_t n_left_out, r2_text *text) {
     int32_t n_slots = n_left_out ? n_shown : codebook->n_chains;
     r2_text_add(ctx, text, "<q>", 3);
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
     for (int32_t c = 0; c < n_slots; ++c) {
         bool there = c < n_shown;
         const r2_chain *chain = &query->chain[c].chain;
@@ -5562,6 +5548,8 @@ static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const 
             r2_text_addf(ctx, text, " closed:%d",
                          (int)r2_answer_level(chain->r4, data->rating_min, data->rating_max));
     }
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+        r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
     if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
 }
 
@@ -6144,7 +6132,7 @@ static int32_t r2__rules_answer(const r2_task *task) {
 static void r2__rules_chains(const r2_teacher_config *config, const r2_task *task, int32_t answer,
                              bool cited[R2_MAX_CHAINS]) {
     r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, (uint64_t)task->index);
-    int32_t n = task->prompt->n_shown, wanted = (config->n_cited + 2) / 3;
+    int32_t n = task->prompt->n_shown, wanted = 2;
     float strength[R2_MAX_CHAINS];
     for (int32_t c = 0; c < n; ++c) {
         strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
@@ -11122,7 +11110,7 @@ r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook
                            int64_t n, int32_t group, const r2_teacher_config *teacher) {
     int64_t n_aggregates = R2_FIRST_CHAIN_FIELD, n_facts = R2_N_FIELDS - R2_FIRST_CHAIN_FIELD;
     int64_t prompt_len = 1 + n_aggregates + codebook->n_chains * (1 + n_facts);
-    int64_t trace_len = teacher ? 2 + 3 * (int64_t)teacher->n_cited : 0;
+    int64_t trace_len = teacher ? 2 + 3 * (int64_t)R2_N_THOUGHTS : 0;
     uint8_t *failed;
     r2_status status;
     memset(examples, 0, sizeof *examples);
@@ -12072,13 +12060,13 @@ r2_run_config r2_run_config_default(void) {
     config.n_groups = 8192;
     config.n_sampled = 4;
     config.min_history = 5;
-    config.n_chains = 4;
+    config.n_chains = 3;
     config.n_negatives = 19;
     config.split = r2_split_config_default();
     config.teacher = r2_teacher_config_default();
     config.model = r2_model_config_default();
     config.model.n_layer = 2;
-    config.model.n_head = 4;
+    config.model.n_head = 2;
     config.model.n_kv_head = 2;
     config.model.d_model = 64;
     config.model.d_ff = 176;
@@ -12155,7 +12143,7 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_
                                   run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
-        c->grpo.max_new = 3 * c->teacher.n_cited + 4; /* facts, </think> <answer> A </answer> */
+        c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
         c->model.n_ctx = run->train.longest + c->grpo.max_new;
         status = r2_model_init(ctx, &run->model, &c->model, true);
     }

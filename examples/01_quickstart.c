@@ -1,0 +1,22 @@
+/* Train a small transformer on who-rated-what, then recommend: build with `make`, run from here. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+
+int main(void) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = r2_run_config_default();
+    r2_run run;
+    r2_recommendation best[3];
+    int64_t n = 0;
+    config.sft.n_steps = 200;
+    if (r2_run_init(&ctx, &run, "data/mini", &config) != R2_OK || /* chains, prompts, traces */
+        r2_run_sft(&ctx, &run) != R2_OK ||                        /* supervised fine-tuning */
+        r2_run_recommend(&ctx, &run, 0, 3, best, &n) != R2_OK) {  /* for the first user     */
+        fprintf(stderr, "%s\n", ctx.message);
+        return 1;
+    }
+    for (int64_t k = 0; k < n; ++k)
+        printf("%5.2f  %s\n", (double)best[k].score, run.data.title[best[k].item]);
+    r2_run_free(&ctx, &run);
+    return 0;
+}
