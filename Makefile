@@ -59,7 +59,7 @@ CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo data mini test sanitize install clean FORCE
+.PHONY: all help deps demo data mini test sanitize install clean FORCE bench-graph
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -97,6 +97,11 @@ test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) build/data/mini/gene
 
 sanitize: $(TESTS:build/%=build/checked/%) ## run the C tests under ASan + UBSan only
 	@tests/run.sh $^
+
+# --- measure ----------------------------------------------------------------------------------------
+
+bench-graph: build/tests/bench/bench_graph ## time loading, butterflies and chains: out/bench-graph.json
+	@$< $(ARGS)
 
 # --- install ----------------------------------------------------------------------------------------
 

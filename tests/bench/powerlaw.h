@@ -56,8 +56,7 @@ static int64_t powerlaw_write(const powerlaw *p, FILE *file) {
             half = 1 + (int)r2_rng_below(&rng, 10);
             /* 7919 is prime: the ids are a permutation of the ranks, so they say nothing */
             fprintf(file, "%lld,%lld,%d.%d,%lld\n", (long long)u + 1,
-                    (long long)(mine[k] * 7919 % p->n_items) + 1, half / 2,
-                    half % 2 * 5, time);
+                    (long long)(mine[k] * 7919 % p->n_items) + 1, half / 2, half % 2 * 5, time);
         }
         for (int64_t k = 0; k < degree; ++k) has[mine[k]] = 0;
         written += degree;

@@ -1,0 +1,284 @@
+/* bench_graph.c: are the graph and the chains fast and small enough? `make bench-graph`.
+
+   Invents ratings of the size of ML-100K and ML-20M (powerlaw.h), takes the times of everything
+   between the text file and the chains, and writes out/bench-graph.json, one row a figure:
+   {"name", "ours", "peer", "peer_name", "ratio", "unit"}. The peer is the goal that was set, or another
+   way to do the same; ratio >= 1: ours is at least as good. Options: `--small` leaves ML-20M out,
+   `--keep` keeps its text file (530 MB) in out/. */
+#define _POSIX_C_SOURCE 200809L
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+
+#include "powerlaw.h"
+
+#include <sys/stat.h>
+
+/* ---- rows ---- */
+
+static r2_text rows;
+
+/* `less`: smaller is better. */
+static void row(r2_ctx *ctx, const char *name, double ours, double peer, const char *peer_name,
+                const char *unit, bool less) {
+    double ratio = less ? peer / ours : ours / peer;
+    printf("%-62s %11.4g %-10s %10.4g %-20s x%.2f\n", name, ours, unit, peer, peer_name, ratio);
+    fflush(stdout);
+    r2_text_addf(ctx, &rows,
+                 "%s  {\"name\": \"%s\", \"ours\": %.6g, \"peer\": %.6g, \"peer_name\": \"%s\", "
+                 "\"ratio\": %.4g, \"unit\": \"%s\"}",
+                 rows.len ? ",\n" : "", name, ours, peer, peer_name, ratio, unit);
+}
+
+static void stop_if(r2_ctx *ctx, r2_status status) {
+    if (!status) return;
+    fprintf(stderr, "bench_graph: %s\n", ctx->message);
+    exit(1);
+}
+
+static int order(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int n) {
+    qsort(values, (size_t)n, sizeof *values, order);
+    return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+/* ---- memory: an allocator that adds up what is asked of it ---- */
+
+typedef struct meter {
+    int64_t now, peak;
+    double read_at;    /* when the last million of ratings was reported */
+    int64_t read_rows; /* and how many there were                       */
+} meter;
+
+#define HEAD 64 /* keeps the size before the block, and the block aligned */
+
+static void *metered(void *user, void *ptr, size_t size) {
+    meter *m = (meter *)user;
+    char *base = ptr ? (char *)ptr - HEAD : NULL;
+    int64_t old = base ? *(int64_t *)(void *)base : 0;
+    if (!size) {
+        m->now -= old;
+        free(base);
+        return NULL;
+    }
+    base = (char *)realloc(base, size + HEAD);
+    if (!base) return NULL;
+    *(int64_t *)(void *)base = (int64_t)size;
+    m->now += (int64_t)size - old;
+    if (m->now > m->peak) m->peak = m->now;
+    return base + HEAD;
+}
+
+static int note_progress(void *user, const char *what, int64_t done, int64_t total) {
+    meter *m = (meter *)user;
+    (void)total;
+    if (strcmp(what, "reading ratings")) return 0;
+    m->read_at = r2_seconds();
+    m->read_rows = done;
+    return 0;
+}
+
+/* ---- the size of ML-100K ---- */
+
+/* The textbook: paths of two edges between all pairs of users, by rows of A A^T. */
+static int64_t count_by_rows(const r2_graph *g, uint32_t *paths) {
+    int64_t sum = 0;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        memset(paths, 0, (size_t)g->n_users * sizeof *paths);
+        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
+            int64_t k = g->item_begin[g->user_item[e]], end = g->item_begin[g->user_item[e] + 1];
+            for (; k < end; ++k) paths[g->item_user[k]]++;
+        }
+        for (int64_t v = 0; v < u; ++v) sum += (int64_t)paths[v] * ((int64_t)paths[v] - 1) / 2;
+    }
+    return sum;
+}
+
+static const char *write_ratings(const powerlaw *p, const char *path) {
+    FILE *file = fopen(path, "wb");
+    int64_t written = file ? powerlaw_write(p, file) : -1;
+    if (!file || fclose(file) || written != p->n_ratings) {
+        fprintf(stderr, "bench_graph: %s: cannot write %lld ratings\n", path,
+                (long long)p->n_ratings);
+        exit(1);
+    }
+    return path;
+}
+
+static void bench_small(r2_ctx *ctx) {
+    enum { ROUNDS = 31 };
+    static const powerlaw size = {943, 1682, 100000, 7};
+    static const char *const names[2] = {"butterflies, size of ML-100K, 1 thread",
+                                         "butterflies, size of ML-100K, 2 threads"};
+    double ours[2][ROUNDS], textbook[ROUNDS], one;
+    const char *path = write_ratings(&size, "out/powerlaw-100k.csv");
+    r2_data data;
+    r2_graph graph;
+    uint32_t *paths;
+    stop_if(ctx, r2_data_load(ctx, &data, path));
+    stop_if(ctx, r2_graph_init(ctx, &graph, &data, NULL));
+    paths = (uint32_t *)r2_alloc(ctx, (uint64_t)graph.n_users, sizeof *paths);
+    if (!paths) stop_if(ctx, R2_NO_MEMORY);
+    for (int r = 0; r < ROUNDS; ++r) { /* by turns, so that noise meets all of them */
+        int64_t total[2], want;
+        double begin = r2_seconds();
+        want = count_by_rows(&graph, paths);
+        textbook[r] = 1e3 * (r2_seconds() - begin);
+        for (int t = 0; t < 2; ++t) {
+            ctx->n_threads = t + 1;
+            begin = r2_seconds();
+            stop_if(ctx, r2_butterflies_total(ctx, &graph, &total[t]));
+            ours[t][r] = 1e3 * (r2_seconds() - begin);
+        }
+        if (total[0] != want || total[1] != want) {
+            fprintf(stderr, "bench_graph: counts differ\n");
+            exit(1);
+        }
+    }
+    one = median(ours[0], ROUNDS);
+    row(ctx, names[0], one, 40.0, "goal", "ms", true);
+    row(ctx, names[0], one, median(textbook, ROUNDS), "rows of A A^T", "ms", true);
+    row(ctx, names[1], median(ours[1], ROUNDS), one, "1 thread", "ms", true);
+    r2_release(ctx, paths);
+    r2_graph_free(ctx, &graph);
+    r2_data_free(ctx, &data);
+    remove(path);
+}
+
+/* ---- the size of ML-20M ---- */
+
+/* Text file -> data -> graph: speed and memory. */
+static void bench_load(r2_ctx *ctx, meter *m, const char *path, r2_data *data, r2_graph *graph) {
+    struct stat file;
+    double begin = r2_seconds(), n, bytes, read;
+    if (stat(path, &file)) exit(1);
+    stop_if(ctx, r2_data_load(ctx, data, path));
+    stop_if(ctx, r2_graph_init(ctx, graph, data, NULL));
+    n = (double)data->n_ratings;
+    bytes = (double)file.st_size * (double)m->read_rows / n;
+    read = m->read_at - begin;
+    row(ctx, "reading ratings.csv, 20 million rows", bytes / read * 1e-6, 150.0, "goal", "MB/s",
+        false);
+    row(ctx, "sorting and CSR after reading, 20 million", r2_seconds() - m->read_at, 10.0, "goal",
+        "s", true);
+    row(ctx, "memory while loading, at the peak", (double)m->peak / n, 40.0, "goal", "bytes/row",
+        true);
+    row(ctx, "memory after, data and graph with all names", (double)m->now / n, 24.0, "goal",
+        "bytes/row", true);
+}
+
+static void bench_butterflies(r2_ctx *ctx, const r2_graph *graph) {
+    int64_t total[2];
+    double seconds[2];
+    r2_butterflies b;
+    for (int t = 0; t < 2; ++t) {
+        double begin = r2_seconds();
+        ctx->n_threads = t + 1;
+        stop_if(ctx, r2_butterflies_total(ctx, graph, &total[t]));
+        seconds[t] = r2_seconds() - begin;
+    }
+    printf("butterflies %lld\n", (long long)total[1]);
+    row(ctx, "butterflies exactly, 20 million edges, 1 thread", seconds[0], 900.0, "goal", "s",
+        true);
+    row(ctx, "butterflies exactly, 20 million edges, 2 threads", seconds[1], seconds[0], "1 thread",
+        "s", true);
+    seconds[0] = r2_seconds();
+    stop_if(ctx, r2_butterflies_init(ctx, &b, graph));
+    row(ctx, "butterflies of every user, item and edge, 2 threads", r2_seconds() - seconds[0],
+        900.0, "goal", "s", true);
+    if (b.total != total[0] || total[0] != total[1]) {
+        fprintf(stderr, "bench_graph: counts differ\n");
+        exit(1);
+    }
+    r2_butterflies_free(ctx, &b);
+}
+
+/* Chains a second for n pairs, the median of three rounds. */
+static double chains_per_second(r2_ctx *ctx, const r2_graph *graph, const r2_target *pairs,
+                                int64_t n, r2_chain_law law, int threads) {
+    r2_chain_config config = r2_chain_config_default();
+    r2_chain *chains = (r2_chain *)r2_alloc(ctx, (uint64_t)(n * config.k), sizeof *chains);
+    int64_t *n_chains = (int64_t *)r2_alloc(ctx, (uint64_t)n, sizeof *n_chains);
+    double rate[3];
+    if (!chains || !n_chains) stop_if(ctx, R2_NO_MEMORY);
+    config.law = law;
+    ctx->n_threads = threads;
+    for (int r = 0; r < 3; ++r) {
+        double begin = r2_seconds(), found = 0.0;
+        stop_if(ctx, r2_chains_target_many(ctx, graph, pairs, n, &config, chains, n_chains));
+        for (int64_t k = 0; k < n; ++k) found += (double)n_chains[k];
+        rate[r] = found / (r2_seconds() - begin);
+    }
+    r2_release(ctx, chains);
+    r2_release(ctx, n_chains);
+    return median(rate, 3);
+}
+
+static void bench_chains(r2_ctx *ctx, const r2_graph *g) {
+    enum { PAIRS = 50000, COHERENT = 500 };
+    static r2_target pairs[PAIRS];
+    static const char *const what[2] = {"random user and item",
+                                        "random user, item of a random edge"};
+    for (int popular = 0; popular < 2; ++popular) {
+        char name[128];
+        double rate = 0.0;
+        for (int k = 0; k < PAIRS; ++k) {
+            r2_rng rng = r2_rng_make(11, R2_STREAM_USER, (uint64_t)k);
+            pairs[k].user = (uint32_t)r2_rng_below(&rng, (uint64_t)g->n_users);
+            pairs[k].item = popular ? g->user_item[r2_rng_below(&rng, (uint64_t)g->n_edges)]
+                                    : (uint32_t)r2_rng_below(&rng, (uint64_t)g->n_items);
+        }
+        for (int threads = 1; threads <= 2; ++threads) {
+            snprintf(name, sizeof name, "target chains, uniform, %s, %d thread%s", what[popular],
+                     threads, threads > 1 ? "s" : "");
+            rate = chains_per_second(ctx, g, pairs, PAIRS, R2_CHAINS_UNIFORM, threads);
+            row(ctx, name, rate, 2e5, "goal", "chains/s", false);
+        }
+        snprintf(name, sizeof name, "target chains, coherent, %s, 2 threads", what[popular]);
+        row(ctx, name, chains_per_second(ctx, g, pairs, COHERENT, R2_CHAINS_COHERENT, 2), rate,
+            "uniform, 2 threads", "chains/s", false);
+    }
+}
+
+static void bench_large(r2_ctx *ctx, bool keep) {
+    static const powerlaw size = {138493, 26744, 20000263, 7};
+    const char *path = "out/powerlaw-20m.csv";
+    meter m;
+    r2_data data;
+    r2_graph graph;
+    memset(&m, 0, sizeof m);
+    ctx->realloc_fn = metered;
+    ctx->progress = note_progress;
+    ctx->user = &m;
+    write_ratings(&size, path);
+    bench_load(ctx, &m, path, &data, &graph);
+    if (!keep) remove(path);
+    bench_chains(ctx, &graph);
+    bench_butterflies(ctx, &graph);
+    r2_graph_free(ctx, &graph);
+    r2_data_free(ctx, &data);
+    ctx->realloc_fn = NULL;
+    ctx->progress = NULL;
+}
+
+int main(int argc, char **argv) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_text json = {NULL, 0, 0, false};
+    bool small = false, keep = false;
+    for (int k = 1; k < argc; ++k) {
+        small = small || !strcmp(argv[k], "--small");
+        keep = keep || !strcmp(argv[k], "--keep");
+    }
+    mkdir("out", 0777);
+    bench_small(&ctx);
+    if (!small) bench_large(&ctx, keep);
+    r2_text_addf(&ctx, &json, "[\n%s\n]\n", rows.data);
+    if (json.failed) stop_if(&ctx, R2_NO_MEMORY);
+    stop_if(&ctx, r2_write_file(&ctx, "out/bench-graph.json", json.data, json.len));
+    r2_text_free(&ctx, &json);
+    r2_text_free(&ctx, &rows);
+    return 0;
+}
