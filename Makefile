@@ -52,6 +52,10 @@ LIBS    = $(LINKING) $(CJSON_LIBS) -lm
 # Every C file is one program: examples/x.c becomes build/examples/x, and build/checked/examples/x when
 # built with sanitizers.
 EXAMPLES := $(patsubst %.c,build/%,$(wildcard examples/*.c))
+# The one example that talks to a server is left out where libcurl is not installed.
+ifneq ($(call builds,-lcurl,curl/curl.h),1)
+EXAMPLES := $(filter-out build/examples/llm_teacher,$(EXAMPLES))
+endif
 TESTS    := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
 SCRIPTS  := $(wildcard tests/test_*.sh)
 CHECKED_TESTS := $(if $(filter 1,$(SANITIZE)),$(TESTS:build/%=build/checked/%))
@@ -121,6 +125,8 @@ clean: ## remove build/ (out/ and fetched data stay)
 # --- rules ------------------------------------------------------------------------------------------
 
 Q = $(if $(V),,@)
+
+build/examples/llm_teacher: LIBS += -lcurl
 
 build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)

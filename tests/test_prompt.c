@@ -892,6 +892,31 @@ TEST(what_is_not_a_record_is_refused_with_its_line) {
     r2_text_free(&ctx, &text);
 }
 
+/* The schema names the keys of a line in their order. */
+TEST(the_schema_is_that_of_the_lines) {
+    static const r2_record record = {1, 2, 4, 3, 0, 5, "1", "2", "all", "compact", "", "", "<q>", ""};
+    r2_text line = {NULL, 0, 0, false}, schema = {NULL, 0, 0, false};
+    ctx = r2_ctx_default();
+    r2_record_line(&ctx, &record, &line);
+    REQUIRE_OK(&ctx, r2_read_file(&ctx, "data/records.schema.json", &schema));
+    cJSON *object = cJSON_Parse(line.data), *rules = cJSON_Parse(schema.data);
+    REQUIRE(object && rules);
+    const cJSON *key = object->child;
+    const cJSON *required = cJSON_GetObjectItemCaseSensitive(rules, "required")->child;
+    const cJSON *rule = cJSON_GetObjectItemCaseSensitive(rules, "properties")->child;
+    for (; key && required && rule; key = key->next, required = required->next, rule = rule->next) {
+        const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(rule, "type"));
+        CHECK_EQ_STR(key->string, required->valuestring);
+        CHECK_EQ_STR(key->string, rule->string);
+        CHECK_EQ_INT(cJSON_IsNumber(key), type && !strcmp(type, "integer"));
+    }
+    CHECK(!key && !required && !rule);
+    cJSON_Delete(object);
+    cJSON_Delete(rules);
+    r2_text_free(&ctx, &line);
+    r2_text_free(&ctx, &schema);
+}
+
 /* ---- memory: every allocation in turn fails ---- */
 
 static int64_t allocations_left;
