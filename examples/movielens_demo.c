@@ -137,7 +137,8 @@ typedef struct demo {
 
 static void check(demo *d, r2_status status) {
     if (status == R2_OK) return;
-    fprintf(stderr, "\nmovielens_demo: %s\n", d->ctx.message);
+    if (d->progress.terminal) fprintf(stderr, "\r%70s\r", ""); /* a progress bar may stand there */
+    fprintf(stderr, "movielens_demo: %s\n", d->ctx.message);
     exit(1);
 }
 

@@ -10,7 +10,7 @@ set -u
 
 passed=0 failed=0 skipped=0
 log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1
-limit=$(command -v timeout >/dev/null && echo "timeout ${TEST_LIMIT:-900}")
+limit=$(command -v timeout >/dev/null && echo "timeout ${TEST_LIMIT:-1800}")
 
 now() { date +%s.%N | sed 's/N$/0/'; }
 

@@ -1,0 +1,92 @@
+#!/bin/sh
+# The main job as a user meets it: bad input gives one clear line and no crash; the whole journey, on
+# real data when they are beside the repository, ends where the README says.
+set -u
+cd "$(dirname "$0")/.."
+passed=0 failed=0 skipped=0
+here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
+real=../shared/data/ml-latest-small
+
+ok() { # ok WHAT COMMAND...
+    what=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
+}
+
+# --- bad input --------------------------------------------------------------------------------------
+
+# refuses WORDS OPTION...: one line on standard error that holds WORDS; exit status 1 or 2
+refuses() {
+    words=$1
+    shift
+    "$demo" --out "$here/out" "$@" >"$here/said" 2>"$here/error"
+    status=$?
+    if [ $status -ge 1 ] && [ $status -le 2 ] && [ "$(wc -l <"$here/error")" -eq 1 ] &&
+        grep -q -e "$words" "$here/error"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $demo $*: status $status, '$words' expected in one line, but it said:"
+        head -n 20 "$here/error"
+    fi
+}
+
+broken() { # broken NAME SED_SCRIPT: a copy of data/mini whose ratings went through sed
+    mkdir -p "$here/$1"
+    cp data/mini/movies.csv "$here/$1"
+    sed "$2" data/mini/ratings.csv >"$here/$1/ratings.csv"
+}
+
+broken letters '100s/,[0-9.]*,\([0-9]*\)$/,good,\1/'
+broken columns '200s/,[0-9]*$//'
+broken empty '2,$d'
+mkdir "$here/cut" "$here/nothing" && cp data/mini/movies.csv "$here/cut"
+{ head -n 5000 data/mini/ratings.csv && printf '61,1029,4'; } >"$here/cut/ratings.csv"
+
+for demo in build/examples/movielens_demo build/checked/examples/movielens_demo; do
+    [ -x $demo ] || { echo "skipped: bad input under sanitizers" && skipped=$((skipped + 1)) && continue; }
+    refuses "$here/missing" --data "$here/missing"
+    refuses "$here/nothing" --data "$here/nothing"
+    refuses 'ratings.csv:100: ' --data "$here/letters"
+    refuses 'ratings.csv:200: ' --data "$here/columns"
+    refuses 'ratings.csv' --data "$here/empty"
+    refuses 'ratings.csv:5001: ' --data "$here/cut"
+    refuses 'no user "nobody"' --data data/mini --user nobody
+    refuses '"--nonsense"' --nonsense
+    refuses '--seed' --seed
+    refuses '--seed' --seed ten
+    refuses '--threads' --threads 0
+done
+
+# --- the whole journey ------------------------------------------------------------------------------
+
+hr() { # hr METHOD: its HR@1 in metrics.json
+    awk -v want="\"$1\"," '$1 == "\"method\":" { found = $2 == want }
+        found && $1 == "\"hr@1\":" { print $2 + 0; exit }' "$here/out/metrics.json"
+}
+
+above() { awk "BEGIN { exit !($1 > $2) }"; }
+
+demo=build/examples/movielens_demo
+if [ -d $real ]; then data=$real goal=0.6; else data=data/mini goal=0.5; fi
+[ $data = $real ] || { echo "skipped: the journey on real data, since $real is not there" && skipped=1; }
+
+if $demo --data $data --out "$here/out" >"$here/said" 2>"$here/error"; then
+    passed=$((passed + 1))
+    best=$(printf '%s\n' "$(hr sft)" "$(hr sft+grpo)" | sort -g | tail -n 1)
+    ok "HR@1 (1+19) of the trained model is at least $goal: $best" above "$best" "$goal - 1e-9"
+    for method in random popularity user-knn item-knn untrained; do
+        ok "trained ($best) above $method ($(hr $method))" above "$best" "$(hr $method)"
+    done
+    ok "an untrained model knows nothing: $(hr untrained)" above 0.15 "$(hr untrained)"
+    ok "three users get a recommendation" test "$(grep -c '^User ' "$here/said")" -eq 3
+    for file in metrics.json timings.json candidates.csv traces.jsonl model.safetensors; do
+        ok "$file is written" test -s "$here/out/$file"
+    done
+else
+    failed=$((failed + 1))
+    echo "FAILED: $demo --data $data ends with an error" && tail -n 5 "$here/error"
+fi
+
+echo "# $passed $failed $skipped"
+[ $failed -eq 0 ]
