@@ -1,0 +1,747 @@
+/* Evidence: a second implementation of every formula, written from the formulas alone and as slow as it
+   likes; leave-one-out to the last byte; the shown chains; the questions drawn for training. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+
+#include "ratings.h"
+
+#define SEED     5 /* of the split's tie rule */
+#define POSITIVE 4.0f
+
+/* ---- a data set with its graph and index; the closing edge may be left out ---- */
+
+typedef struct world {
+    r2_data data;
+    uint8_t *role;
+    r2_graph graph;
+    r2_index index;
+} world;
+
+static const char *const genre_of[] = {"A", "A|B", "", "C|B", "D", "A|C|D"};
+
+static int world_index(r2_ctx *ctx, world *w) {
+    return CHECK_STATUS(ctx, r2_graph_init(ctx, &w->graph, &w->data, w->role), R2_OK) &&
+           CHECK_STATUS(ctx, r2_index_init(ctx, &w->index, &w->graph, &w->data, POSITIVE, SEED),
+                        R2_OK);
+}
+
+static void world_unindex(r2_ctx *ctx, world *w) {
+    r2_index_free(ctx, &w->index);
+    r2_graph_free(ctx, &w->graph);
+}
+
+static int world_make(r2_ctx *ctx, world *w, int n_users, int n_items, double p, uint64_t seed) {
+    memset(w, 0, sizeof *w);
+    if (!CHECK_STATUS(ctx, ratings_random(ctx, &w->data, n_users, n_items, p, seed), R2_OK))
+        return 0;
+    w->role = (uint8_t *)r2_alloc(ctx, (uint64_t)w->data.n_ratings, 1);
+    for (int64_t i = 0; i < w->data.n_items; ++i) {
+        w->data.genres[i] = (char *)(uintptr_t)genre_of[i % 6];
+        w->data.year[i] = (int16_t)(i % 5 == 4 ? 0 : 1980 + 7 * i % 40);
+    }
+    return w->role && world_index(ctx, w);
+}
+
+static void world_free(r2_ctx *ctx, world *w) {
+    world_unindex(ctx, w);
+    r2_release(ctx, w->role);
+    r2_data_free(ctx, &w->data);
+}
+
+/* ---- the second implementation ---- */
+
+/* An edge as the formulas see it: `rank` among all edges, `pos` in its user's own history. */
+typedef struct ref_edge {
+    uint32_t user, item;
+    double rating;
+    int32_t time;
+    uint64_t tie;
+    int rank, pos;
+} ref_edge;
+
+typedef struct ref_world {
+    const world *w;
+    ref_edge *edge; /* (n) by rank */
+    int n;
+    uint32_t u0, t;
+    int *history, n_history; /* edges of u0, the earliest first */
+    double *simrec, *simidf;
+} ref_world;
+
+static uint64_t ref_fnv(const char *text) {
+    uint64_t hash = 14695981039346656037u;
+    for (; *text; ++text) hash = (hash ^ (unsigned char)*text) * 1099511628211u;
+    return hash;
+}
+
+static int ref_edge_order(const void *left, const void *right) {
+    const ref_edge *a = (const ref_edge *)left, *b = (const ref_edge *)right;
+    if (a->time != b->time) return a->time < b->time ? -1 : 1;
+    return (a->tie > b->tie) - (a->tie < b->tie);
+}
+
+/* The rank of (user, item), or -1. */
+static int ref_find(const ref_world *r, uint32_t user, uint32_t item) {
+    for (int e = 0; e < r->n; ++e)
+        if (r->edge[e].user == user && r->edge[e].item == item) return e;
+    return -1;
+}
+
+static int ref_user_degree(const ref_world *r, uint32_t user) {
+    int n = 0;
+    for (int e = 0; e < r->n; ++e) n += r->edge[e].user == user;
+    return n;
+}
+
+/* Users of an item, u0 not counted. */
+static int ref_item_degree(const ref_world *r, uint32_t item) {
+    int n = 0;
+    for (int e = 0; e < r->n; ++e) n += r->edge[e].item == item && r->edge[e].user != r->u0;
+    return n;
+}
+
+/* 0.5^(age / half) of place p of the history. */
+static double ref_fade(const ref_world *r, int p, double half) {
+    return pow(0.5, (double)(r->n_history - 1 - p) / half);
+}
+
+static void ref_free(ref_world *r) {
+    free(r->edge), free(r->history), free(r->simrec), free(r->simidf);
+}
+
+/* All edges but the one asked for, in order; u0's history of `question` without it. */
+static void ref_make(ref_world *r, const world *w, const r2_question *question) {
+    const r2_data *d = &w->data;
+    int seen = 0;
+    memset(r, 0, sizeof *r);
+    r->w = w;
+    r->u0 = question->user;
+    r->t = question->item;
+    r->edge = (ref_edge *)calloc((size_t)d->n_ratings + 1, sizeof *r->edge);
+    r->history = (int *)calloc((size_t)d->n_ratings + 1, sizeof *r->history);
+    r->simrec = (double *)calloc((size_t)d->n_users, sizeof *r->simrec);
+    r->simidf = (double *)calloc((size_t)d->n_users, sizeof *r->simidf);
+    for (int64_t u = 0; u < d->n_users; ++u)
+        for (int64_t k = d->user_begin[u]; k < d->user_begin[u + 1]; ++k) {
+            ref_edge *e = &r->edge[r->n++];
+            e->user = (uint32_t)u;
+            e->item = d->item[k];
+            e->rating = (double)d->rating[k];
+            e->time = d->time[k];
+            e->tie = r2_hash(SEED, ref_fnv(d->user_key[u]), ref_fnv(d->item_key[e->item]));
+            if (w->role[k] != R2_TRAIN) r->n--;
+        }
+    qsort(r->edge, (size_t)r->n, sizeof *r->edge, ref_edge_order);
+    for (int e = 0, n = r->n; e < n;
+         ++e) { /* history first, since its length counts the edge too */
+        bool mine = r->edge[e].user == r->u0, asked = mine && r->edge[e].item == r->t;
+        if (e == 0) r->n = 0;
+        if (mine && seen++ < question->history && !asked) r->history[r->n_history++] = r->n;
+        if (!asked) r->edge[r->n++] = r->edge[e];
+    }
+    for (int e = 0; e < r->n; ++e) {
+        r->edge[e].rank = e;
+        for (int k = 0; k < e; ++k) r->edge[e].pos += r->edge[k].user == r->edge[e].user;
+    }
+    for (uint32_t v = 0; v < d->n_users; ++v)
+        for (int p = 0; p < r->n_history && v != r->u0; ++p) {
+            uint32_t i0 = r->edge[r->history[p]].item;
+            double w0;
+            if (ref_find(r, v, i0) < 0) continue;
+            w0 = 1.0 / sqrt(ref_item_degree(r, i0) + 1.0) / sqrt(ref_user_degree(r, v) + 1.0);
+            r->simrec[v] += ref_fade(r, p, 10.0) * w0;
+            r->simidf[v] += w0;
+        }
+}
+
+/* sum over chains of 0.5^(age/h) kernel(d, r(u1, i*)) / sqrt(n_i0 (n_i* + 1) + 10) */
+static double ref_link(const ref_world *r, double h,
+                       double (*kernel)(double d, double n_u1, double r3)) {
+    double sum = 0.0, n_t = ref_item_degree(r, r->t);
+    for (int p = 0; p < r->n_history; ++p) {
+        uint32_t i0 = r->edge[r->history[p]].item;
+        for (int e = 0; e < r->n; ++e) {
+            const ref_edge *took = &r->edge[e];
+            int other = ref_find(r, took->user, i0);
+            if (took->item != r->t || took->user == r->u0 || other < 0) continue;
+            sum += ref_fade(r, p, h) / sqrt(ref_item_degree(r, i0) * (n_t + 1.0) + 10.0) *
+                   kernel(took->pos - r->edge[other].pos, ref_user_degree(r, took->user),
+                          took->rating);
+        }
+    }
+    return sum;
+}
+
+static double kernel_link(double d, double n, double r) {
+    return (void)n, (void)r, pow(0.5, fabs(d) / 30.0);
+}
+static double kernel_rel(double d, double n, double r) {
+    return (void)r, pow(0.5, fabs(d) / (0.05 * n));
+}
+static double kernel_near(double d, double n, double r) { return (void)n, (void)r, 1.0 / fabs(d); }
+static double kernel_next(double d, double n, double r) {
+    return (void)n, (void)r, d >= 1 && d <= 10 ? 1.0 : 0.0;
+}
+static double kernel_liked(double d, double n, double r) {
+    return (void)d, (void)n, r >= (double)POSITIVE ? 1.0 : 0.0;
+}
+
+/* cosine of the 0/1 genres of i* and the fading genre counts of the history */
+static double ref_genre(const ref_world *r) {
+    const char *all = "ABCD";
+    double dot = 0.0, own = 0.0, theirs = 0.0;
+    for (; *all; ++all) {
+        double taste = 0.0;
+        for (int p = 0; p < r->n_history; ++p)
+            if (strchr(r->w->data.genres[r->edge[r->history[p]].item], *all))
+                taste += ref_fade(r, p, 10);
+        own += taste * taste;
+        if (!strchr(r->w->data.genres[r->t], *all)) continue;
+        dot += taste;
+        theirs += 1.0;
+    }
+    return dot > 0.0 ? dot / sqrt(own * theirs) : 0.0;
+}
+
+/* the field holds half a year more than its formula, so that the same year is not "unknown" */
+static double ref_era(const ref_world *r) {
+    double sum = 0.0, weight = 0.0;
+    for (int p = 0; p < r->n_history; ++p) {
+        int16_t year = r->w->data.year[r->edge[r->history[p]].item];
+        if (year == 0) continue;
+        sum += ref_fade(r, p, 10.0) * year;
+        weight += ref_fade(r, p, 10.0);
+    }
+    if (weight == 0.0 || r->w->data.year[r->t] == 0) return 0.0;
+    return r->w->data.year[r->t] - sum / weight + 0.5;
+}
+
+/* How many items of the history v has. */
+static int ref_shared(const ref_world *r, uint32_t v) {
+    int n = 0;
+    for (int p = 0; p < r->n_history; ++p) n += ref_find(r, v, r->edge[r->history[p]].item) >= 0;
+    return n;
+}
+
+static double ref_share_of_users(const ref_world *r) {
+    double n = 0.0, sharing = 0.0;
+    for (int e = 0; e < r->n; ++e) {
+        if (r->edge[e].item != r->t || r->edge[e].user == r->u0) continue;
+        n += 1.0;
+        sharing += ref_shared(r, r->edge[e].user) >= 2;
+    }
+    return n > 0.0 ? sharing / n : 0.0;
+}
+
+/* share of the 50 nearest; NAN when it cannot be told who they are (equal up to rounding) */
+static double ref_uknn(const ref_world *r) {
+    double all = 0.0, have = 0.0;
+    for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
+        int nearer = 0, near = 0;
+        for (uint32_t x = 0; x < r->w->data.n_users; ++x) {
+            nearer += r->simrec[x] > r->simrec[v];
+            near += x != v && fabs(r->simrec[x] - r->simrec[v]) < 1e-6 * r->simrec[v];
+        }
+        if (near > 0 && nearer - near < 50 && nearer + near >= 50) return NAN;
+        if (nearer >= 50) continue;
+        all += r->simrec[v] * r->simrec[v];
+        if (ref_find(r, v, r->t) >= 0) have += r->simrec[v] * r->simrec[v];
+    }
+    return all > 0.0 ? have / all : 0.0;
+}
+
+static double ref_clock(const ref_world *r) {
+    return r->n_history > 0 ? r->history[r->n_history - 1] : 0.0;
+}
+
+static double ref_peers(const ref_world *r) {
+    double sum = 0.0;
+    for (int e = 0; e < r->n; ++e)
+        if (r->edge[e].item == r->t && r->edge[e].user != r->u0)
+            sum += r->simidf[r->edge[e].user] * pow(0.5, fabs(e - ref_clock(r)) / (0.03 * r->n));
+    return sum;
+}
+
+static double ref_mean(const ref_world *r, uint32_t user) {
+    double sum = 0.0;
+    for (int e = 0; e < r->n; ++e)
+        if (r->edge[e].user == user) sum += r->edge[e].rating;
+    return sum / ref_user_degree(r, user);
+}
+
+static double ref_meanr(const ref_world *r) {
+    double all = 0.0, sum = 0.0;
+    for (int e = 0; e < r->n; ++e) {
+        all += r->edge[e].rating;
+        if (r->edge[e].item == r->t && r->edge[e].user != r->u0) sum += r->edge[e].rating;
+    }
+    return (sum + 5.0 * (r->n ? all / r->n : 0.0)) / (ref_item_degree(r, r->t) + 5.0);
+}
+
+static double ref_pred(const ref_world *r) {
+    double sum = 0.0, weight = 0.05;
+    for (int e = 0; e < r->n; ++e) {
+        const ref_edge *took = &r->edge[e];
+        if (took->item != r->t || took->user == r->u0) continue;
+        sum += r->simidf[took->user] * (took->rating - ref_mean(r, took->user));
+        weight += r->simidf[took->user];
+    }
+    return sum / weight;
+}
+
+static double ref_fresh(const ref_world *r) {
+    for (int e = 0; e < r->n; ++e)
+        if (r->edge[e].item == r->t && r->edge[e].user != r->u0) return (ref_clock(r) - e) / r->n;
+    return 0.0;
+}
+
+/* ratings of i* in the last `share` of all before the clock */
+static double ref_trend(const ref_world *r, double share) {
+    double n = 0.0;
+    for (int e = 0; e < r->n; ++e)
+        n += r->edge[e].item == r->t && r->edge[e].user != r->u0 && e <= ref_clock(r) &&
+             ref_clock(r) - e < share * r->n;
+    return n;
+}
+
+/* (0.25 + 0.5^(age/10)) 0.5^(|d|/30) simrec(u1) / sqrt(n_i0 + 1); 0: not a chain */
+static double ref_chain_score(const ref_world *r, int p, uint32_t u1) {
+    uint32_t i0 = r->edge[r->history[p]].item;
+    int shared = ref_find(r, u1, i0), took = ref_find(r, u1, r->t);
+    if (shared < 0 || took < 0 || u1 == r->u0) return 0.0;
+    return (0.25 + ref_fade(r, p, 10.0)) *
+           pow(0.5, abs(r->edge[took].pos - r->edge[shared].pos) / 30.0) * r->simrec[u1] /
+           sqrt(ref_item_degree(r, i0) + 1.0);
+}
+
+/* Score of the (rank)-th best chain, one for each place of the history; 0 when there are fewer. */
+static double ref_best_chain(const ref_world *r, int rank) {
+    double last = INFINITY;
+    int used = 0;
+    for (int k = 0; k <= rank; ++k) {
+        double best = 0.0;
+        int times = 0;
+        for (int p = 0; p < r->n_history; ++p) {
+            double here = 0.0;
+            for (uint32_t v = 0; v < r->w->data.n_users; ++v)
+                here = fmax(here, ref_chain_score(r, p, v));
+            if (here < last && here > best) best = here, times = 0;
+            times += here == best;
+        }
+        if (best == 0.0) return 0.0;
+        last = best;
+        used += times;
+        if (used > rank) return best;
+    }
+    return last;
+}
+
+/* A field by its name; false when nobody has written it a second time. */
+static bool ref_field(const ref_world *r, const char *name, double *value) {
+    if (!strcmp(name, "hist")) *value = r->n_history;
+    else if (!strcmp(name, "genre")) *value = ref_genre(r);
+    else if (!strcmp(name, "era")) *value = ref_era(r);
+    else if (!strcmp(name, "shared")) *value = ref_share_of_users(r);
+    else if (!strcmp(name, "uknn")) *value = ref_uknn(r);
+    else if (!strcmp(name, "peers")) *value = ref_peers(r);
+    else if (!strcmp(name, "pop")) *value = ref_item_degree(r, r->t);
+    else if (!strcmp(name, "meanr")) *value = ref_meanr(r);
+    else if (!strcmp(name, "pred")) *value = ref_pred(r);
+    else if (!strcmp(name, "fresh")) *value = ref_fresh(r);
+    else if (!strcmp(name, "trend")) *value = ref_trend(r, 0.01);
+    else if (!strcmp(name, "vogue")) *value = ref_trend(r, 0.1);
+    else if (!strcmp(name, "link")) *value = ref_link(r, 10.0, kernel_link);
+    else if (!strcmp(name, "rel")) *value = ref_link(r, 3.0, kernel_rel);
+    else if (!strcmp(name, "near3")) *value = ref_link(r, 3.0, kernel_near);
+    else if (!strcmp(name, "near1")) *value = ref_link(r, 1.0, kernel_near);
+    else if (!strcmp(name, "next")) *value = ref_link(r, 10.0, kernel_next);
+    else if (!strcmp(name, "liked")) *value = ref_link(r, 10.0, kernel_liked);
+    else if (name[0] == 'c' && name[1] >= '1' && name[1] <= '8' && !name[2])
+        *value = ref_best_chain(r, name[1] - '1');
+    else return false;
+    return true;
+}
+
+/* ---- the library against it ---- */
+
+static void check_fields(const ref_world *r, const r2_query *q) {
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
+        double want = 0.0, got = (double)q->value[f];
+        const char *name = r2_field_name((r2_field)f);
+        if (!CHECK(ref_field(r, name, &want)) || isnan(want)) continue;
+        /* a difference of means may cancel: it is measured against a hundredth of a star */
+        if (fabs(got - want) <= 1e-5 * fmax(fabs(want), strcmp(name, "pred") ? 1e-30 : 0.01))
+            continue;
+        if (!strcmp(name, "era") && fabs(got - want) < 1e-3)
+            continue; /* years around 2000 in float */
+        printf("field %s of (%u, %u, %d) ", name, q->user, q->item, q->history);
+        CHECK_NEAR(got, want, 1e-5);
+    }
+}
+
+/* Shown chains are in the graph, have the best scores in their order, and say what is so. */
+static void check_chains(const ref_world *r, const r2_query *q, int32_t n_chains) {
+    int32_t expected = 0;
+    while (expected < n_chains && ref_best_chain(r, expected) > 0.0) ++expected;
+    CHECK_EQ_INT(q->n_chains, expected);
+    for (int32_t c = 0; c < q->n_chains; ++c) {
+        const r2_chain *chain = &q->chain[c].chain;
+        const float *value = q->chain[c].value;
+        int e1 = ref_find(r, chain->u0, chain->i0), e2 = ref_find(r, chain->u1, chain->i0);
+        int e3 = ref_find(r, chain->u1, chain->i1), p = 0;
+        if (!CHECK(e1 >= 0 && e2 >= 0 && e3 >= 0)) return;
+        CHECK(chain->u0 == r->u0 && chain->i1 == r->t && chain->u1 != r->u0 && chain->i0 != r->t);
+        while (p < r->n_history && r->history[p] != e1) ++p;
+        if (!CHECK(p < r->n_history)) return;
+        CHECK_NEAR(chain->score, ref_best_chain(r, c), 1e-5);
+        CHECK_NEAR(chain->score, ref_chain_score(r, p, chain->u1), 1e-5);
+        CHECK(chain->r1 == (float)r->edge[e1].rating && chain->r2 == (float)r->edge[e2].rating);
+        CHECK(chain->r3 == (float)r->edge[e3].rating && isnan(chain->r4));
+        CHECK_EQ_INT(value[0], r->n_history - p);
+        CHECK(value[1] == chain->r1 && value[3] == chain->r2 && value[5] == chain->r3);
+        CHECK_NEAR(value[2], r->simrec[chain->u1], 1e-5);
+        CHECK_EQ_INT(value[4], r->edge[e3].pos - r->edge[e2].pos);
+        for (int32_t k = 0; k < c; ++k) CHECK(q->chain[k].chain.i0 != chain->i0);
+    }
+}
+
+static r2_question draw_question(const world *w, r2_rng *rng) {
+    r2_question q = {0, 0, 0, 3};
+    q.user = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_users);
+    q.item = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_items);
+    q.history = (int32_t)r2_rng_below(rng, (uint64_t)r2_graph_user_degree(&w->graph, q.user) + 1);
+    return q;
+}
+
+/* Small graphs, sparse to dense, one of them with more than 50 neighbours; users and items that have
+   nothing, histories of every length, targets inside, after and out of the history. */
+static const struct {
+    int n_users, n_items;
+    double p;
+} shapes[] = {{6, 5, 0.5}, {12, 9, 0.2}, {9, 14, 0.7}, {70, 12, 0.35}, {3, 40, 0.6}};
+
+TEST(every_field_and_chain_against_a_second_implementation) {
+    r2_ctx ctx = r2_ctx_default();
+    for (int s = 0; s < 5; ++s) {
+        world w;
+        r2_rng rng = r2_rng_make(11, R2_STREAM_USER, (uint64_t)s);
+        REQUIRE(world_make(&ctx, &w, shapes[s].n_users, shapes[s].n_items, shapes[s].p,
+                           100 + (uint64_t)s));
+        for (int k = 0; k < (shapes[s].n_users > 50 ? 12 : 60); ++k) {
+            r2_question question = draw_question(&w, &rng);
+            r2_query query;
+            ref_world r;
+            REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question, 1, 4, &query));
+            ref_make(&r, &w, &question);
+            CHECK_EQ_INT(query.history, r.n_history);
+            check_fields(&r, &query);
+            check_chains(&r, &query, 4);
+            ref_free(&r);
+        }
+        world_free(&ctx, &w);
+    }
+}
+
+/* u0: A. u1: A, then B. u2: B. All by hand for u0 and B:
+   N = 4, n_A = 1, n_B = 2, clock 0, d = 1, simrec(u1) = 1 / sqrt(2 * 3), norm = 1 / sqrt(1 * 3 + 10). */
+TEST(a_graph_by_hand) {
+    r2_ctx ctx = r2_ctx_default();
+    world w;
+    r2_question question = {0, 1, 1, -1};
+    r2_query q;
+    const float *v = q.value;
+    memset(&w, 0, sizeof w);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &w.data,
+                                  "user,item,rating,time\nu0,A,4,10\nu1,A,5,20\n"
+                                  "u1,B,3,30\nu2,B,5,40\n"));
+    w.role = (uint8_t *)r2_alloc(&ctx, 4, 1);
+    REQUIRE(w.role && world_index(&ctx, &w));
+    REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question, 1, 2, &q));
+    CHECK(v[R2_FIELD_hist] == 1.0f && v[R2_FIELD_pop] == 2.0f);
+    CHECK(v[R2_FIELD_genre] == 0.0f && v[R2_FIELD_era] == 0.0f && v[R2_FIELD_shared] == 0.0f);
+    CHECK_NEAR(v[R2_FIELD_uknn], 1.0, 1e-6);           /* u1 is all the neighbours there are */
+    CHECK_NEAR(v[R2_FIELD_peers], 3.9242601e-6, 1e-5); /* 0.4082483 * 0.5^(2 / 0.12)          */
+    CHECK_NEAR(v[R2_FIELD_meanr], 29.25 / 7.0, 1e-6);  /* (8 + 5 * 4.25) / 7                  */
+    CHECK_NEAR(v[R2_FIELD_pred], -0.8908895, 1e-5);    /* 0.4082483 * (3 - 4) / 0.4582483     */
+    CHECK_NEAR(v[R2_FIELD_fresh], -0.5, 1e-6);         /* (0 - 2) / 4                         */
+    CHECK(v[R2_FIELD_trend] == 0.0f && v[R2_FIELD_liked] == 0.0f);
+    CHECK_NEAR(v[R2_FIELD_link], 0.2710154, 1e-5);       /* 0.2773501 * 0.5^(1/30)              */
+    CHECK_NEAR(v[R2_FIELD_rel], 0.2773501 / 1024, 1e-5); /* half of it every 0.05 * 2 steps    */
+    CHECK_NEAR(v[R2_FIELD_near3], 0.2773501, 1e-5);
+    CHECK_NEAR(v[R2_FIELD_near1], 0.2773501, 1e-5);
+    CHECK_NEAR(v[R2_FIELD_next], 0.2773501, 1e-5);
+    CHECK_EQ_INT(q.n_chains, 1);
+    CHECK_EQ_INT(q.chain[0].chain.u1, 1);
+    CHECK_NEAR(q.chain[0].chain.score, 0.3526020, 1e-5); /* 1.25 * 0.9771600 * 0.4082483 / sqrt 2 */
+    world_free(&ctx, &w);
+}
+
+/* ---- leave-one-out ---- */
+
+/* The same question when the edge asked for does not exist: a history that held it is shorter. */
+static r2_question without_edge(const world *w, r2_question q) {
+    int64_t edge = r2_graph_find(&w->graph, q.user, q.item);
+    if (edge >= 0 && (int64_t)w->index.position[edge] < q.history) q.history--;
+    return q;
+}
+
+static void check_no_leak(r2_ctx *ctx, world *w, r2_question question) {
+    int64_t row = r2_data_find(&w->data, question.user, question.item);
+    float rating = w->data.rating[row];
+    r2_question after = without_edge(w, question);
+    r2_query with, flipped, without;
+    REQUIRE_OK(ctx, r2_queries(ctx, &w->index, &question, 1, 4, &with));
+    world_unindex(ctx, w);
+    w->data.rating[row] = 5.5f - rating;
+    REQUIRE(world_index(ctx, w));
+    REQUIRE_OK(ctx, r2_queries(ctx, &w->index, &question, 1, 4, &flipped));
+    world_unindex(ctx, w);
+    w->data.rating[row] = rating;
+    w->role[row] = R2_UNUSED;
+    REQUIRE(world_index(ctx, w));
+    REQUIRE_OK(ctx, r2_queries(ctx, &w->index, &after, 1, 4, &without));
+    world_unindex(ctx, w);
+    w->role[row] = R2_TRAIN;
+    REQUIRE(world_index(ctx, w));
+    CHECK(!memcmp(&with, &flipped, sizeof with));
+    CHECK(!memcmp(&with, &without, sizeof with));
+}
+
+TEST(the_edge_asked_for_is_invisible) {
+    r2_ctx ctx = r2_ctx_default();
+    for (int s = 0; s < 5; ++s) {
+        world w;
+        r2_rng rng = r2_rng_make(12, R2_STREAM_USER, (uint64_t)s);
+        REQUIRE(world_make(&ctx, &w, shapes[s].n_users, shapes[s].n_items, shapes[s].p,
+                           200 + (uint64_t)s));
+        for (int k = 0; k < 60; ++k) {
+            r2_question q = draw_question(&w, &rng);
+            if (r2_graph_find(&w.graph, q.user, q.item) >= 0) check_no_leak(&ctx, &w, q);
+        }
+        world_free(&ctx, &w);
+    }
+}
+
+/* 500 training targets of the real data. Flipped in place, with the user's mean made unusable; and for
+   some of them the graph is built anew without the edge. */
+TEST(the_edge_asked_for_is_invisible_in_real_data) {
+    enum { TARGETS = 500, REBUILT = 10 };
+    r2_ctx ctx = r2_ctx_default();
+    const char *real = ratings_real();
+    r2_question *question = (r2_question *)calloc(TARGETS, sizeof *question);
+    r2_query with, flipped;
+    int64_t n = 0;
+    world w;
+    if (!real) SKIP("no real data here");
+    memset(&w, 0, sizeof w);
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &w.data, real));
+    w.role = (uint8_t *)r2_alloc(&ctx, (uint64_t)w.data.n_ratings, 1);
+    REQUIRE(question && w.role && world_index(&ctx, &w));
+    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, TARGETS, 0, 5, 3, question, &n));
+    CHECK_EQ_INT(n, TARGETS);
+    for (int64_t k = 0; k < n; ++k) {
+        int64_t edge = r2_graph_find(&w.graph, question[k].user, question[k].item);
+        float *rating = &w.graph.user_rating[edge], *mean = &w.index.user_mean[question[k].user];
+        float old_rating = *rating, old_mean = *mean;
+        double old_sum = w.index.rating_sum;
+        REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question[k], 1, 4, &with));
+        *rating = 5.5f - *rating;
+        *mean = NAN;
+        w.index.rating_sum += (double)*rating - (double)old_rating;
+        REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question[k], 1, 4, &flipped));
+        CHECK(!memcmp(&with, &flipped, sizeof with));
+        *rating = old_rating, *mean = old_mean, w.index.rating_sum = old_sum;
+        if (k % (TARGETS / REBUILT) == 0) check_no_leak(&ctx, &w, question[k]);
+    }
+    free(question);
+    world_free(&ctx, &w);
+}
+
+/* ---- threads, errors ---- */
+
+TEST(any_number_of_threads_gives_the_same_bytes) {
+    enum { N = 3000 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_rng rng = r2_rng_make(13, R2_STREAM_USER, 0);
+    static const int threads[3] = {1, 2, 8};
+    r2_question *question = (r2_question *)calloc(N, sizeof *question);
+    r2_query *query = (r2_query *)calloc(2 * N, sizeof *query);
+    world w;
+    REQUIRE(question && query && world_make(&ctx, &w, 40, 60, 0.3, 9));
+    for (int k = 0; k < N; ++k) {
+        question[k] = draw_question(&w, &rng);
+        if (k % 3)
+            question[k].user = question[k - 1].user, question[k].history = question[k - 1].history;
+    }
+    for (int t = 0; t < 3; ++t) {
+        ctx.n_threads = threads[t];
+        memset(query + (t > 0) * N, 0xA5, N * sizeof *query);
+        REQUIRE_OK(&ctx,
+                   r2_queries(&ctx, &w.index, question, N, R2_MAX_CHAINS, query + (t > 0) * N));
+        if (t > 0) CHECK(!memcmp(query, query + N, N * sizeof *query));
+    }
+    free(question);
+    free(query);
+    world_free(&ctx, &w);
+}
+
+TEST(questions_that_cannot_be_asked) {
+    r2_ctx ctx = r2_ctx_default();
+    world w;
+    r2_query query;
+    r2_question q = {0, 0, 1, 0};
+    REQUIRE(world_make(&ctx, &w, 6, 5, 0.5, 1));
+    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, R2_MAX_CHAINS + 1, &query), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, -1, &query), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 0, 4, &query), R2_OK);
+    q.user = 6;
+    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    q.user = 0, q.item = 5;
+    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    q.item = 0, q.history = -1;
+    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    q.history = (int32_t)r2_graph_user_degree(&w.graph, 0) + 1;
+    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    world_free(&ctx, &w);
+}
+
+/* ---- training questions ---- */
+
+TEST(levels_of_a_scale) {
+    static const int want[10] = {1, 1, 2, 2, 3, 3, 4, 4, 5, 5}; /* half stars 0.5 .. 5 */
+    for (int k = 0; k < 10; ++k)
+        CHECK_EQ_INT(r2_answer_level(0.5f + 0.5f * (float)k, 0.5f, 5.0f), want[k]);
+    for (int k = 1; k <= 5; ++k) CHECK_EQ_INT(r2_answer_level((float)k, 1.0f, 5.0f), k);
+    CHECK_EQ_INT(r2_answer_level(1.0f, 1.0f, 1.0f),
+                 5); /* a scale of one value: all are full marks */
+    CHECK_EQ_INT(r2_answer_level(-9.0f, 1.0f, 5.0f), 1);
+    CHECK_EQ_INT(r2_answer_level(99.0f, 1.0f, 5.0f), 5);
+    CHECK_EQ_INT(r2_answer_level(NAN, 1.0f, 5.0f), 1);
+}
+
+/* What must hold of any draw. Returns the groups of the user with the most and with the fewest, among
+   those who could have more. */
+static void check_draw(const world *w, const r2_question *q, int64_t n, int32_t n_sampled,
+                       int32_t min_history) {
+    int64_t most = 0, fewest = INT64_MAX, in_all = 0;
+    for (int64_t k = 0; k < n; ++k) {
+        const r2_question *first = &q[k * (n_sampled + 1)];
+        int64_t edge = r2_graph_find(&w->graph, first->user, first->item);
+        if (!CHECK(edge >= 0)) return;
+        CHECK_EQ_INT(w->index.position[edge], first->history);
+        CHECK(first->history >= min_history);
+        CHECK_EQ_INT(first->answer, r2_answer_level(w->graph.user_rating[edge], 0.5f, 5.0f));
+        for (int32_t j = 1; j <= n_sampled; ++j) {
+            CHECK(first[j].user == first->user && first[j].history == first->history);
+            CHECK_EQ_INT(first[j].answer, 0);
+            CHECK_EQ_INT(r2_graph_find(&w->graph, first[j].user, first[j].item), -1);
+        }
+        for (int64_t other = 0; other < k; ++other) /* no edge is asked for twice */
+            CHECK(q[other * (n_sampled + 1)].user != first->user ||
+                  q[other * (n_sampled + 1)].item != first->item);
+    }
+    for (uint32_t u = 0; u < w->graph.n_users; ++u) {
+        int64_t mine = 0, degree = r2_graph_user_degree(&w->graph, u), could = degree - min_history;
+        if (could < 0 || degree >= w->graph.n_items) could = 0;
+        for (int64_t k = 0; k < n; ++k) mine += q[k * (n_sampled + 1)].user == u;
+        CHECK(mine <= could);
+        in_all += could;
+        if (mine > most) most = mine;
+        if (mine < could && mine < fewest) fewest = mine;
+    }
+    CHECK(n == in_all || most <= fewest + 1); /* as even as it can be */
+}
+
+TEST(training_questions) {
+    enum { ROOM = 1200 };
+    static const int64_t wanted[] = {1, 7, 30, 31, 100, 333, ROOM};
+    r2_ctx ctx = r2_ctx_default();
+    r2_question *q = (r2_question *)calloc(2 * 4 * ROOM, sizeof *q), *again = q + 4 * ROOM;
+    int64_t n, n_again;
+    world w;
+    REQUIRE(q && world_make(&ctx, &w, 40, 50, 0.2, 4));
+    for (int k = 0; k < 7; ++k) {
+        int64_t in_all = 0;
+        for (uint32_t u = 0; u < 40; ++u)
+            in_all += r2_graph_user_degree(&w.graph, u) > 5 ? r2_graph_user_degree(&w.graph, u) - 5
+                                                            : 0;
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, wanted[k], 3, 5, 77, q, &n));
+        CHECK_EQ_INT(n, in_all < wanted[k] ? in_all : wanted[k]);
+        check_draw(&w, q, n, 3, 5);
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, wanted[k], 3, 5, 77, again,
+                                           &n_again));
+        CHECK(n == n_again && !memcmp(q, again, (size_t)n * 4 * sizeof *q));
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, wanted[k], 3, 5, 78, again,
+                                           &n_again));
+        CHECK(n == n_again && memcmp(q, again, (size_t)n * 4 * sizeof *q));
+    }
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 0, 3, 5, 1, q, &n),
+                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, -1, 5, 1, q, &n),
+                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, 3, -1, 1, q, &n),
+                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, 3, 50, 1, q, &n),
+                 R2_ARGUMENT);
+    world_free(&ctx, &w);
+    REQUIRE(world_make(&ctx, &w, 4, 6, 1.0, 4)); /* everybody has everything: nothing to sample */
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, 3, 2, 1, q, &n),
+                 R2_ARGUMENT);
+    world_free(&ctx, &w);
+    free(q);
+}
+
+/* Sampled items are uniform over what the user has not rated: chi-square below its 1e-6 quantile. */
+TEST(sampled_items_are_uniform) {
+    r2_ctx ctx = r2_ctx_default();
+    world w;
+    double count[20] = {0}, expected[20] = {0}, chi = 0.0;
+    static r2_question q[1 + 4000];
+    REQUIRE(world_make(&ctx, &w, 30, 20, 0.4, 6));
+    for (uint64_t seed = 0; seed < 10; ++seed) {
+        int64_t n;
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 1, 4000, 1, seed, q, &n));
+        for (uint32_t i = 0; i < 20; ++i)
+            if (r2_graph_find(&w.graph, q[0].user, i) < 0)
+                expected[i] += 4000.0 / (double)(20 - r2_graph_user_degree(&w.graph, q[0].user));
+        for (int k = 1; k <= 4000; ++k) count[q[k].item] += 1.0;
+    }
+    for (int i = 0; i < 20; ++i)
+        if (expected[i] > 0.0)
+            chi += (count[i] - expected[i]) * (count[i] - expected[i]) / expected[i];
+    CHECK(chi < 65.0);
+    world_free(&ctx, &w);
+}
+
+/* ---- memory that runs out ---- */
+
+TEST(evidence_survives_any_failed_allocation) {
+    r2_ctx ctx = r2_ctx_default();
+    ratings_memory memory = {0, 0};
+    world w;
+    r2_rng rng = r2_rng_make(14, R2_STREAM_USER, 0);
+    r2_question question[30], drawn[40];
+    r2_query query[30];
+    int64_t n;
+    r2_status status = R2_NO_MEMORY;
+    REQUIRE(world_make(&ctx, &w, 9, 14, 0.5, 3));
+    for (int k = 0; k < 30; ++k) question[k] = draw_question(&w, &rng);
+    ctx.realloc_fn = ratings_realloc;
+    ctx.user = &memory;
+    ctx.n_threads = 1;
+    for (int64_t room = 0; status != R2_OK && room < 1000; ++room) {
+        r2_index index;
+        memory.left = room;
+        status = r2_index_init(&ctx, &index, &w.graph, &w.data, POSITIVE, SEED);
+        if (status == R2_OK) status = r2_queries(&ctx, &index, question, 30, 4, query);
+        if (status == R2_OK)
+            status = r2_questions_draw(&ctx, &index, 0.5f, 5.0f, 10, 3, 2, 1, drawn, &n);
+        r2_index_free(&ctx, &index);
+        if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
+            break;
+    }
+    CHECK_EQ_INT(status, R2_OK);
+    ctx.realloc_fn = NULL;
+    world_free(&ctx, &w);
+}
