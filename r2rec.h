@@ -702,13 +702,13 @@ r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const c
 
 /* ---- any chain, any step, any words: the general builder ---- */
 
-/* What a prompt lets see of its chains (D5). Step k reasons about edge e_k; the query itself is step
-   4, and R2_STEP_REVEAL shows all that is known, for people to read. */
+/* What a prompt lets see of its chains (D5). Step k reasons about edge e_k; the query itself is
+   step 4, and R2_STEP_REVEAL shows all that is known, for people to read. */
 typedef enum r2_schedule {
-    R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) with ratings, e_k masked, the rest hidden */
-    R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                   */
-    R2_MASK_ALL,             /* one step: four edges named, every rating masked                      */
-    R2_MASK_NONE,            /* one step: nothing masked, the control; closed chains show r4 as well */
+    R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) rated, e_k masked, the rest hidden      */
+    R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                 */
+    R2_MASK_ALL,             /* one step: four edges named, every rating masked                    */
+    R2_MASK_NONE,            /* one step: nothing masked, the control; closed chains show r4, too  */
     R2_N_SCHEDULES
 } r2_schedule;
 
@@ -719,14 +719,14 @@ typedef enum r2_sight { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_sight;
 
 const char *r2_schedule_name(r2_schedule schedule);
 int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK */
-/* What is seen of edge 1 .. 4 at a step. An e4 that is the question is never shown, of course: at the
-   end it stays masked, without masks it is left out. */
+/* What is seen of edge 1 .. 4 at a step. An e4 that is the question is never shown, of course: at
+   the end it stays masked, without masks it is left out. */
 r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge);
 
-/* The words of a prompt as text with {placeholders}. A template file has one part per section, after
-   a line "@section"; {{ and }} are braces. R2_TEMPLATE_SECTIONS in the implementation lists the
-   sections and where each placeholder may stand: {r4} only in e4_shown, so that no template can tell
-   an answer. r2_template_english is the one to start from. */
+/* The words of a prompt as text with {placeholders}. A template file has one part per section,
+   after a line "@section"; {{ and }} are braces. R2_TEMPLATE_SECTIONS in the implementation lists
+   the sections and where each placeholder may stand: {r4} only in e4_shown, so that no template can
+   tell an answer. r2_template_english is the one to start from. */
 #define R2_TEMPLATE_SECTIONS(X)                                                                    \
     X(system) X(user) X(fact) X(chain) X(no_chains) X(left_out)                                    \
     X(e1_shown) X(e2_shown) X(e3_shown) X(e4_shown)                                                \
@@ -746,8 +746,9 @@ typedef struct r2_template {
     r2_arena text; /* holds the strings */
 } r2_template;
 
-/* Reads a template and checks it: every section once, no unknown or misplaced placeholder, and those
-   without which a prompt would not ask. Errors: R2_FORMAT (name, line, expected, found), R2_IO. */
+/* Reads a template and checks it: every section once, no unknown or misplaced placeholder, and
+   those without which a prompt would not ask. Errors: R2_FORMAT (name, line, expected, found),
+   R2_IO. */
 r2_status r2_template_parse(r2_ctx *ctx, r2_template *words, const char *name, const char *text,
                             size_t len);
 r2_status r2_template_load(r2_ctx *ctx, r2_template *words, const char *path);
@@ -787,7 +788,8 @@ r2_status r2_prompt_build_all(r2_ctx *ctx, const r2_prompt_config *config, const
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
 /* What the prompt asks for: query->answer at step 4, before that the level of the masked rating of
    the first chain; -1 when unknown. */
-int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data, const r2_query *query);
+int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
+                         const r2_query *query);
 /* The words that compact prompts of all schedules hold beyond those of r2_codebook_words. */
 void r2_codebook_mask_words(const r2_codebook *codebook,
                             void (*word)(void *user, const char *text), void *user);
@@ -806,8 +808,8 @@ typedef struct r2_task {
 } r2_task;
 
 /* A teacher appends its output, <think> ... </think><answer> k </answer>, for a task. Three stand
-   ready: r2_teacher_rules (user: r2_teacher_config *), r2_teacher_records (user: const r2_records *,
-   the outputs by id = index), and any function of the caller's. */
+   ready: r2_teacher_rules (user points to r2_teacher_config), r2_teacher_records (user points to
+   r2_records, the outputs by id = index), and any function of the caller's. */
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
 
 /* Writes from the facts of the chains and the counted weights, compact or in English as the prompt
@@ -851,21 +853,21 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
 /* Adds the line of a record, without a line end. Text is UTF-8; a broken byte becomes U+FFFD. */
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
-/* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the line
-   (a key missing, unknown or twice, a wrong type), R2_IO. */
+/* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
+   line (a key missing, unknown or twice, a wrong type), R2_IO. */
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
-/* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict in
-   `tally`, and keeps only what passed; without one (NULL) keeps the prompts. Adds the records, ids
-   first_id, first_id + 1 ... in order of the queries. `source` names the teacher. */
+/* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict
+   in `tally`, and keeps only what passed; without one (NULL) keeps the prompts. Adds the records,
+   ids first_id, first_id + 1 ... in order of the queries. `source` names the teacher. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
                    const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
                    bool guided, r2_teacher_fn teacher, void *user, const char *source,
                    r2_records *records, r2_tally *tally);
 
-/* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden parts
-   marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
+/* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
+   parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
 
 /* ============================================================================== [S6] token ==== */
@@ -891,16 +893,16 @@ typedef struct r2_vocab {
     r2_arena text;   /* holds the words */
 } r2_vocab;
 
-/* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and has no
-   space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
+/* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and has
+   no space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT, naming the unknown word. */
+/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is R2_ARGUMENT,
-   and nothing is added. */
+/* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
+   R2_ARGUMENT, and nothing is added. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -910,26 +912,27 @@ r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
 /* Byte-level byte-pair encoding (Sennrich et al., 1508.07909; over bytes as in GPT-2), compatible
-   with Hugging Face's tokenizer.json. Text is cut into pieces by a rule; within a piece, which starts
-   as single bytes, the two neighbours whose merge was learned first are joined, again and again.
+   with Hugging Face's tokenizer.json. Text is cut into pieces by a rule; within a piece, which
+   starts as single bytes, the two neighbours whose merge was learned first are joined, again and
+   again.
 
        " Matrix" -> " M" "atrix" -> ids. Any bytes, UTF-8 or not, come back from the ids unchanged
                                     (with nfc: the text in normal form C comes back).
 
-   Control tokens such as <|im_end|> are told apart from the same characters in a text: only who asks
-   for them gets their ids, so a title that holds one stays a title. */
+   Control tokens such as <|im_end|> are told apart from the same characters in a text: only who
+   asks for them gets their ids, so a title that holds one stays a title. */
 typedef enum r2_bpe_rule {
-    R2_BPE_GPT2 = 0,    /* contractions | space? letters | space? digits | space? signs | white    */
-    R2_BPE_QWEN2,       /* any sign before letters | digits one by one | signs and line ends        */
-    R2_BPE_GPT2_DIGITS  /* digits one by one first, then R2_BPE_GPT2 on what lies between (SmolLM2) */
+    R2_BPE_GPT2 = 0,   /* contractions | space? letters | space? digits | space? signs | white    */
+    R2_BPE_QWEN2,      /* any sign before letters | digits one by one | signs and line ends       */
+    R2_BPE_GPT2_DIGITS /* digits one by one, R2_BPE_GPT2 on what lies between them (SmolLM2)      */
 } r2_bpe_rule;
 
 typedef struct r2_bpe_config {
-    r2_bpe_rule rule;           /* default R2_BPE_QWEN2                                           */
-    bool nfc;                   /* Unicode normal form C first; default no                        */
-    int32_t n_tokens;           /* ids wanted, bytes and control tokens included; default 4096    */
-    int64_t min_count;          /* a pair must be seen this often to be merged; default 2         */
-    const char *const *control; /* (n_control) UTF-8; default <|endoftext|> <|im_start|> <|im_end|> */
+    r2_bpe_rule rule;           /* default R2_BPE_QWEN2                                        */
+    bool nfc;                   /* Unicode normal form C first; default no                     */
+    int32_t n_tokens;           /* ids wanted, bytes and control tokens included; default 4096 */
+    int64_t min_count;          /* a pair must be seen this often to be merged; default 2      */
+    const char *const *control; /* (n_control) default <|endoftext|> <|im_start|> <|im_end|>   */
     int32_t n_control;
 } r2_bpe_config;
 
@@ -938,39 +941,40 @@ typedef struct r2_bpe {
     r2_bpe_rule rule;
     bool nfc;
     int32_t n_tokens, n_merges, n_added;
-    int64_t *begin;          /* (n_tokens + 1) token t is bytes[begin[t]] .. bytes[begin[t + 1] - 1] */
+    int64_t *begin;          /* (n_tokens + 1) token t: bytes[begin[t]] .. bytes[begin[t + 1] - 1] */
     char *bytes;
-    uint8_t *added;          /* (n_tokens) 0: a piece, 1: an added token, 2: an added control token */
-    int32_t *added_id;       /* (n_added) ascending                                                 */
-    int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned   */
-    int32_t byte_token[256]; /* token of a byte, or -1                                              */
-    uint8_t *char_class;     /* what the rule asks of a code point                                  */
-    struct r2__bpe_pair *pair; /* (n_pair_slots) hash table (left, right) -> rank, joined           */
+    uint8_t *added;          /* (n_tokens) 0: a piece, 1: an added token, 2: a control token      */
+    int32_t *added_id;       /* (n_added) ascending                                               */
+    int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned */
+    int32_t byte_token[256]; /* token of a byte, or -1                                            */
+    uint8_t *char_class;     /* what the rule asks of a code point                                */
+    struct r2__bpe_pair *pair; /* (n_pair_slots) hash table (left, right) -> rank, joined         */
     int32_t n_pair_slots;
-    struct r2__nfc *normal;  /* tables of the normal form, NULL without nfc                         */
-    r2_arena memory;         /* holds all arrays                                                    */
+    struct r2__nfc *normal;  /* tables of the normal form, NULL without nfc                       */
+    r2_arena memory;         /* holds all arrays                                                  */
 } r2_bpe;
 
 r2_bpe_config r2_bpe_config_default(void);
-/* Learns a tokenizer from `len` bytes of text: ids 0..255 are the bytes in GPT-2's order, then come the
-   merges by falling count (equal counts: smaller left id, then right id, first), then the control
-   tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Learns a tokenizer from `len` bytes of text: ids 0..255 are the bytes in GPT-2's order, then come
+   the merges by falling count (equal counts: smaller left id, then right id, first), then the
+   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT,
+   R2_NO_MEMORY. */
 r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
                        size_t len);
-/* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges as
-   strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids and
-   is not supported (unknown rule, added tokens that strip, dropout ...) is R2_FORMAT. */
+/* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges
+   as strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids
+   and is not supported (unknown rule, added tokens that strip, dropout ...) is R2_FORMAT. */
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
-/* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each place)
-   become their ids, as Hugging Face does; without it all is data. O(n log n) in the longest piece.
-   Errors: R2_FORMAT (a loaded tokenizer lacks a byte), R2_NO_MEMORY. */
+/* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
+   place) become their ids, as Hugging Face does; without it all is data. O(n log n) in the longest
+   piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte), R2_NO_MEMORY. */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
-/* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of range
-   is R2_ARGUMENT, and nothing is added. */
+/* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of
+   range is R2_ARGUMENT, and nothing is added. */
 r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64_t n, bool control,
                         r2_text *out);
 /* Id of the added token with this text, or -1. */
@@ -5085,7 +5089,7 @@ int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float va
     return b;
 }
 
-/* All values of a field in a prompt: one, or one for each of the chains, NAN where there is none. */
+/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
 static int32_t r2__field_values(const r2_query *query, r2_field field, int32_t n_chains,
                                 float value[R2_MAX_CHAINS]) {
     if (field < R2_FIRST_CHAIN_FIELD) {
@@ -5109,8 +5113,8 @@ static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const floa
     codebook->n_bucket[field] = n > 0 ? b + 2 : 1;
 }
 
-/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). To both shares that of half an
-   observed query is added, so that a bucket nobody has weighs nothing. */
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). To both shares that of half
+   an observed query is added, so that a bucket nobody has weighs nothing. */
 static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_query *query,
                               const uint8_t *observed, int64_t n) {
     double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
@@ -5684,7 +5688,8 @@ static r2_status r2__template_check_whole(r2_ctx *ctx, const r2_template *words)
 /* The section that a line "@name" opens, or -1. */
 static int r2__template_section(const char *line, size_t len) {
     for (int s = 0; s < R2_N_SECTIONS; ++s)
-        if (len == strlen(r2__section_name(s)) + 1 && memcmp(line + 1, r2__section_name(s), len - 1) == 0)
+        if (len == strlen(r2__section_name(s)) + 1 &&
+            memcmp(line + 1, r2__section_name(s), len - 1) == 0)
             return s;
     return -1;
 }
@@ -5765,9 +5770,9 @@ void r2_template_free(r2_ctx *ctx, r2_template *words) {
 const char *r2_template_english_text(void) {
     return
         "@system\n"
-        "You predict how a user will like an item by reasoning over chains of interactions. A chain "
-        "walks from the user to an item they rated, to another person who rated it too, to a further "
-        "item of that person, and back to the user. Ratings go from {min} to {max} stars; [?] is a "
+        "You predict how a user will like an item by reasoning over chains of interactions. A "
+        "chain walks from the user to an item they rated, to another person who rated it too, to a "
+        "further item of that person, and back to the user. Ratings go from {min} to {max} stars; [?] is a "
         "rating that is masked.\n"
         "Answer in exactly this form:\n"
         "<think>\n"
@@ -5830,20 +5835,24 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_hist: return "items the user has rated";
     case R2_FIELD_genre: return "fit of the target's genres to the user's recent items";
     case R2_FIELD_era: return "years the target is newer than the user's usual items";
-    case R2_FIELD_shared: return "share of the target's people with two items in common with the user";
+    case R2_FIELD_shared: return "share of the target's people who share two items with the user";
     case R2_FIELD_uknn: return "how many of the most similar people have the target";
     case R2_FIELD_peers: return "how similar the people are who have the target";
     case R2_FIELD_pop: return "people who rated the target";
     case R2_FIELD_meanr: return "mean rating of the target";
     case R2_FIELD_pred: return "how similar people rated the target against their own mean";
     case R2_FIELD_fresh: return "time since the target was first rated";
-    case R2_FIELD_trend: return "people who rated the target lately";
+    case R2_FIELD_trend: return "ratings of the target just before now";
+    case R2_FIELD_vogue: return "ratings of the target lately";
     case R2_FIELD_link: return "links to the user's items, close in time";
     case R2_FIELD_rel: return "links to the user's latest items, close in each person's history";
     case R2_FIELD_near3: return "links to the user's latest items, next to each other";
     case R2_FIELD_near1: return "links to the user's very last items, next to each other";
     case R2_FIELD_next: return "people who took the target soon after one of the user's items";
     case R2_FIELD_liked: return "links to the user's items by people who liked the target";
+    case R2_FIELD_c1: return "strength of the strongest chain";
+    case R2_FIELD_c2: return "strength of the second chain";
+    case R2_FIELD_c3: return "strength of the third chain";
     default: return r2_field_formula(field);
     }
 }
@@ -5915,7 +5924,8 @@ static int32_t r2__asked_step(const r2_prompt_config *config) {
 
 static void r2__fill_level(r2__fill *fill) {
     r2_sight sight = r2__sight(fill->config, r2__field_edge(fill->field));
-    if (sight == R2_MASKED && r2__field_rates(fill->field)) r2_text_add(fill->ctx, fill->out, "[?]", 3);
+    if (sight == R2_MASKED && r2__field_rates(fill->field))
+        r2_text_add(fill->ctx, fill->out, "[?]", 3);
     else
         r2_text_addf(fill->ctx, fill->out, "%d",
                      (int)r2_codebook_bucket(fill->codebook, fill->field,
@@ -6000,7 +6010,8 @@ r2_prompt_config r2_prompt_config_default(void) {
    what byte-pair encoding makes of English. */
 static int64_t r2__count_tokens(const r2_prompt_config *config, const r2_text *text) {
     int64_t n = 0;
-    if (config->count) return config->count(config->count_user, text->data ? text->data : "", text->len);
+    if (config->count)
+        return config->count(config->count_user, text->data ? text->data : "", text->len);
     if (config->words) return (int64_t)(text->len + 3) / 4;
     for (size_t k = 0; k < text->len; ++k)
         n += text->data[k] != ' ' && (k == 0 || text->data[k - 1] == ' ');
@@ -6128,7 +6139,7 @@ static int32_t r2__rules_answer(const r2_task *task) {
     return r2_answer_level((float)rating, task->data->rating_min, task->data->rating_max);
 }
 
-/* Which chains an English trace cites: the most coherent, or those that come closest to the answer. */
+/* Which chains an English trace cites: the most coherent, or those closest to the answer. */
 static void r2__rules_chains(const r2_teacher_config *config, const r2_task *task, int32_t answer,
                              bool cited[R2_MAX_CHAINS]) {
     r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, (uint64_t)task->index);
@@ -6225,7 +6236,7 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text
 
 r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
     const r2_records *records = (const r2_records *)user;
-    int64_t at = records->n ? task->index - records->record[0].id : 0; /* right when none is missing */
+    int64_t at = records->n ? task->index - records->record[0].id : 0; /* when none is missing */
     if (at < 0 || at >= records->n || records->record[at].id != task->index)
         for (at = 0; at < records->n && records->record[at].id != task->index; ++at) {}
     if (at < records->n) {
@@ -6369,7 +6380,8 @@ static void r2__english_number(r2__english *e) {
     double value = 0.0, unit = 1.0;
     int32_t edge;
     bool named;
-    for (; e->p < e->end && *e->p >= '0' && *e->p <= '9'; ++e->p) value = value * 10 + (*e->p - '0');
+    for (; e->p < e->end && *e->p >= '0' && *e->p <= '9'; ++e->p)
+        value = value * 10 + (*e->p - '0');
     if (e->end - e->p > 1 && *e->p == '.' && e->p[1] >= '0' && e->p[1] <= '9')
         for (++e->p; e->p < e->end && *e->p >= '0' && *e->p <= '9'; ++e->p)
             value += (*e->p - '0') * (unit /= 10);
@@ -6474,7 +6486,8 @@ void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
         int64_t sum = 0;
         for (int k = 0; k < R2_N_ANSWERS; ++k) sum += tally->n[v][k];
         if (!sum && v != R2_TRACE_OK) continue;
-        r2_text_addf(ctx, text, "%-14s", v == R2_TRACE_OK ? "kept" : r2_verdict_name((r2_verdict)v));
+        r2_text_addf(ctx, text, "%-14s",
+                     v == R2_TRACE_OK ? "kept" : r2_verdict_name((r2_verdict)v));
         for (int k = 0; k < R2_N_ANSWERS; ++k)
             r2_text_addf(ctx, text, " %8lld", (long long)tally->n[v][k]);
         r2_text_addf(ctx, text, " %8lld\n", (long long)sum);
@@ -6575,8 +6588,8 @@ static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const c
     r2_record record;
     const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
     r2_status status =
-        wrong ? r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a record, but %s is missing or wrong", path,
-                        (long long)number, wrong)
+        wrong ? r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a record, but %s is missing or wrong",
+                        path, (long long)number, wrong)
               : r2_records_add(ctx, records, &record);
     cJSON_Delete(line);
     return status;
@@ -6724,8 +6737,9 @@ static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text
         }
         if (best < 0) return;
         told[best] = true;
-        r2_text_addf(ctx, text, "  %+3d  %-7s %2d of %-2d  %s\n", weight, r2_field_name((r2_field)best),
-                     bucket, (int)codebook->n_bucket[best] - 1, r2__field_phrase((r2_field)best));
+        r2_text_addf(ctx, text, "  %+3d  %-7s %2d of %-2d  %s\n", weight,
+                     r2_field_name((r2_field)best), bucket, (int)codebook->n_bucket[best] - 1,
+                     r2__field_phrase((r2_field)best));
     }
 }
 
@@ -6740,7 +6754,8 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
                  r2_schedule_name(task->config->schedule), (int)r2__asked_step(task->config),
                  R2_STEP_ASK, (int)task->prompt->n_shown, (int)task->prompt->n_left_out);
     for (int32_t c = 0; c < task->prompt->n_shown; ++c) r2__explain_chain(ctx, task, c, text);
-    if (task->codebook) r2_text_addf(ctx, text, "evidence over all chains (weight, level, meaning)\n");
+    if (task->codebook)
+        r2_text_addf(ctx, text, "evidence over all chains (weight, level, meaning)\n");
     r2__explain_evidence(ctx, task, text);
     if (output) {
         r2_trace trace = r2_task_check(task, output);
@@ -7028,7 +7043,7 @@ static uint8_t r2__combining(const struct r2__nfc *nfc, uint32_t cp) {
     return cp < R2__COMBINED ? nfc->combining[cp] : 0;
 }
 
-/* Hangul syllables are arithmetic: leading, vowel and trailing consonant (Unicode, section 3.12). */
+/* Hangul syllables are arithmetic: leading, vowel, trailing consonant (Unicode, section 3.12). */
 enum {
     R2__HANGUL = 0xAC00, R2__HANGUL_L = 0x1100, R2__HANGUL_V = 0x1161, R2__HANGUL_T = 0x11A7,
     R2__HANGUL_NL = 19, R2__HANGUL_NV = 21, R2__HANGUL_NT = 28,
@@ -7085,7 +7100,7 @@ static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps
     r2_tokens_free(ctx, &run);
 }
 
-/* Joins each mark to the last starter unless a mark of the same or a higher class stands between. */
+/* Joins each mark to the last starter unless one of the same or a higher class stands between. */
 static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
     int64_t starter = -1, out = 0;
     uint8_t last = 0;
@@ -7148,7 +7163,7 @@ static size_t r2__run(const r2_bpe *bpe, const char *text, size_t at, size_t len
     return at;
 }
 
-/* Bytes of 's 't 're 've 'm 'll 'd at `at`, or 0. With `fold`, any case; that includes the long s. */
+/* Bytes of 's 't 're 've 'm 'll 'd at `at`, or 0. With `fold`, any case, even the long s. */
 static size_t r2__contraction(const char *text, size_t at, size_t len, bool fold) {
     static const char *const ends[] = {"s", "t", "re", "ve", "m", "ll", "d"};
     if (text[at] != '\'') return 0;
@@ -7184,8 +7199,11 @@ static size_t r2__bpe_cut_gpt2(const r2_bpe *bpe, const char *text, size_t at, s
     return r2__run(bpe, text, from, len, class_);
 }
 
-/* End of the Qwen2 piece that starts at `at`: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|
-   \p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+#define R2__QWEN2_REGEX                                                                            \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+"      \
+    "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+/* End of the Qwen2 piece that starts at `at`: R2__QWEN2_REGEX, alternative by alternative. */
 static size_t r2__bpe_cut_qwen2(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
     size_t size, next_size, end, n = r2__contraction(text, at, len, true);
     int here = r2__class_at(bpe, text, at, len, &size);
@@ -7223,7 +7241,7 @@ static size_t r2__bpe_cut(const r2_bpe *bpe, const char *text, size_t at, size_t
 
 /* ---- bytes as letters: how tokenizer.json writes any bytes as text ---- */
 
-/* Printable bytes of Latin-1 stand for themselves, the 68 others for U+0100, U+0101 ... in order. */
+/* Printable bytes of Latin-1 stand for themselves, the 68 others for U+0100 and up, in order. */
 static uint32_t r2__byte_letter(unsigned char byte) {
     if (byte <= 32) return 256u + byte;
     if (byte >= 127 && byte <= 160) return 289u + byte - 127;
@@ -7316,7 +7334,8 @@ static r2_status r2__bpe_lay_bytes(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts
         bpe->begin[t] = (int64_t)bytes.len;
         if (bpe->added[t]) r2_text_add(ctx, &bytes, word, strlen(word));
         else if (!r2__letters_to_bytes(ctx, word, strlen(word), &bytes))
-            status = r2_fail(ctx, R2_FORMAT, "token %d '%.60s' does not stand for bytes", (int)t, word);
+            status = r2_fail(ctx, R2_FORMAT, "token %d '%.60s' does not stand for bytes", (int)t,
+                             word);
         else if (!bytes.failed && (int64_t)bytes.len == bpe->begin[t] + 1)
             bpe->byte_token[(unsigned char)bytes.data[bpe->begin[t]]] = t;
     }
@@ -7832,7 +7851,7 @@ static r2_status r2__train_controls(r2_ctx *ctx, const r2_bpe_config *config,
         const char *word = config->control[i];
         size_t len = strlen(word);
         if (len == 0 || r2_vocab_find(&parts->word, word, len) >= 0)
-            return r2_fail(ctx, R2_ARGUMENT, "control token '%s' is empty or a token already", word);
+            return r2_fail(ctx, R2_ARGUMENT, "control token '%s' is empty or there already", word);
         if (r2__vocab_append(ctx, &parts->word, word, len)) return ctx->status;
     }
     for (int32_t i = 0; i < parts->word.n_words; ++i)
@@ -7886,10 +7905,6 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
 
 /* ---- tokenizer.json ---- */
 
-#define R2__QWEN2_REGEX                                                                            \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+"      \
-    "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
 static void r2__bpe_save_added(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     for (int32_t i = 0; i < bpe->n_added; ++i) {
         int32_t t = bpe->added_id[i];
@@ -7916,8 +7931,8 @@ static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    "
                      "%sfalse}]}", bytes);
     } else {
-        r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    %strue}]}",
-                     bytes);
+        r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    "
+                     "%strue}]}", bytes);
     }
 }
 
@@ -8008,7 +8023,8 @@ static bool r2__bpe_load_rule(const cJSON *pre, r2_bpe_rule *rule) {
     *rule = R2_BPE_QWEN2;
     return !own_regex && r2__json_is(first, "type", "Split") && !r2__json_true(first, "invert") &&
            r2__json_is(first, "behavior", "Isolated") &&
-           r2__json_is(cJSON_GetObjectItemCaseSensitive(first, "pattern"), "Regex", R2__QWEN2_REGEX);
+           r2__json_is(cJSON_GetObjectItemCaseSensitive(first, "pattern"), "Regex",
+                       R2__QWEN2_REGEX);
 }
 
 /* The normaliser: null, NFC, or a sequence that holds only NFC. */

@@ -4,9 +4,10 @@
        export R2_LLM_URL=http://127.0.0.1:8000/v1 R2_LLM_MODEL=qwen2.5 R2_LLM_KEY=...
        llm_teacher --data data/mini --n 100 --out out/traces.jsonl
 
-   Each prompt goes out with its correct answer as guidance (D6); replies are kept in OUT.raw as they
-   come, so that an interrupted run goes on where it stopped, and those that pass the strict filter
-   become SFT triples in OUT. R2_LLM_PRICE_IN and R2_LLM_PRICE_OUT (per million tokens) give the cost.
+   Each prompt goes out with its correct answer as guidance (D6). Replies are kept in OUT.raw as they
+   come, so that an interrupted run goes on where it stopped; those that pass the strict filter
+   become SFT triples in OUT. R2_LLM_PRICE_IN and R2_LLM_PRICE_OUT, per million tokens, give the
+   cost.
    Exit status: 0 every prompt was answered, 2 some were not, 1 an error. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
@@ -29,11 +30,11 @@ typedef struct server {
 /* One prompt on its way. */
 typedef struct job {
     int64_t id;
-    char *body;        /* the request, JSON */
+    char *body; /* the request, JSON */
     int attempts;
     double not_before; /* wall clock: backing off until then */
     bool done, answered;
-    CURL *easy;        /* NULL: not running */
+    CURL *easy; /* NULL: not running */
     struct curl_slist *headers;
     r2_text reply;
     char error[CURL_ERROR_SIZE];
@@ -60,11 +61,12 @@ typedef struct teacher {
 /* ---- what is asked for ---- */
 
 static int bad_usage(const char *option) {
-    fprintf(stderr,
-            "llm_teacher: %s?\n"
-            "usage: llm_teacher [--data DIR] [--out FILE] [--n PROMPTS] [--parallel N] [--retries N]\n"
-            "                   [--timeout MILLISECONDS] [--backoff MILLISECONDS] [--template FILE]\n",
-            option);
+    fprintf(
+        stderr,
+        "llm_teacher: %s?\n"
+        "usage: llm_teacher [--data DIR] [--out FILE] [--n PROMPTS] [--parallel N] [--retries N]\n"
+        "                   [--timeout MILLISECONDS] [--backoff MILLISECONDS] [--template FILE]\n",
+        option);
     return 1;
 }
 
@@ -108,7 +110,8 @@ static int read_server(server *s) {
         return 1;
     }
     snprintf(s->url, sizeof s->url, "%s/chat/completions", url);
-    snprintf(s->authorization, sizeof s->authorization, "Authorization: Bearer %s", key ? key : "none");
+    snprintf(s->authorization, sizeof s->authorization, "Authorization: Bearer %s",
+             key ? key : "none");
     s->price_in = price("R2_LLM_PRICE_IN");
     s->price_out = price("R2_LLM_PRICE_OUT");
     return 0;
@@ -119,7 +122,8 @@ static int read_server(server *s) {
 static r2_status make_prompts(teacher *t) {
     r2_run_config config = r2_run_config_default();
     r2_status status;
-    config.n_groups = 2048 + t->opt.n / (1 + config.n_sampled); /* some more, to count weights from */
+    config.n_groups = 2048 +
+                      t->opt.n / (1 + config.n_sampled); /* some more, to count weights from */
     status = r2_run_init(&t->ctx, &t->run, t->opt.data, &config);
     if (!status)
         status = t->opt.words ? r2_template_load(&t->ctx, &t->words, t->opt.words)
@@ -128,8 +132,8 @@ static r2_status make_prompts(teacher *t) {
     t->n = t->opt.n < t->run.n_train ? t->opt.n : t->run.n_train;
     t->prompt = r2_prompt_config_default();
     t->prompt.words = &t->words;
-    return r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, t->run.query, t->n, 0, false,
-                    NULL, NULL, "", &t->asked, NULL);
+    return r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, t->run.query, t->n, 0,
+                    false, NULL, NULL, "", &t->asked, NULL);
 }
 
 static void add_message(cJSON *messages, const char *role, const char *content) {
@@ -139,7 +143,7 @@ static void add_message(cJSON *messages, const char *role, const char *content) 
     cJSON_AddItemToArray(messages, message);
 }
 
-/* The request for one prompt. Only the teacher sees the guidance; the record keeps the prompt bare. */
+/* The request for one prompt. Only the teacher sees the guidance; the record's prompt is bare. */
 static char *make_body(const teacher *t, int64_t i) {
     const r2_record *record = &t->asked.record[i];
     int answer = (int)r2_prompt_answer(&t->prompt, &t->run.data, &t->run.query[i]);
@@ -147,8 +151,10 @@ static char *make_body(const teacher *t, int64_t i) {
     size_t room = strlen(record->prompt) + 200;
     char *user = (char *)malloc(room), *text = NULL;
     if (user) {
-        snprintf(user, room, "%s\nThe correct answer is %d. Write the steps that lead to it, as if you "
-                 "did not know it yet.", record->prompt, answer);
+        snprintf(user, room,
+                 "%s\nThe correct answer is %d. Write the steps that lead to it, as if you "
+                 "did not know it yet.",
+                 record->prompt, answer);
         cJSON_AddStringToObject(body, "model", t->server.model);
         add_message(messages, "system", record->system);
         add_message(messages, "user", user);
@@ -228,9 +234,10 @@ static int64_t json_count(const cJSON *object, const char *key) {
 static bool take_reply(teacher *t, job *j) {
     cJSON *root = cJSON_ParseWithLength(j->reply.data ? j->reply.data : "", j->reply.len);
     const cJSON *choice = cJSON_GetObjectItemCaseSensitive(root, "choices");
-    const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice ? choice->child : NULL, "message");
-    const char *content =
-        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "content"));
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(choice ? choice->child : NULL,
+                                                            "message");
+    const char *content = cJSON_GetStringValue(
+        cJSON_GetObjectItemCaseSensitive(message, "content"));
     const cJSON *tokens = cJSON_GetObjectItemCaseSensitive(root, "usage");
     r2_text line = {NULL, 0, 0, false};
     bool good = content != NULL;
@@ -250,8 +257,8 @@ static bool take_reply(teacher *t, job *j) {
     return good;
 }
 
-/* What to say of a request that failed, and when to try again: 2^attempts times the backoff, as long
-   again at random so that parallel requests spread, or what the server asks for. */
+/* What to say of a request that failed, and when to try again: after 2^attempts times the backoff,
+   and as long again at random so that parallel requests spread; or when the server says. */
 static bool retry_later(teacher *t, job *j, CURLcode code, long http) {
     r2_rng rng = r2_rng_make((uint64_t)j->id, R2_STREAM_USER, (uint64_t)j->attempts);
     double wait = 0.001 * (double)t->opt.backoff_ms * ldexp(1.0, j->attempts - 1);
@@ -344,8 +351,9 @@ static r2_status keep_and_report(teacher *t) {
     if (t->raw.n) qsort(t->raw.record, (size_t)t->raw.n, sizeof *t->raw.record, by_id);
     for (int64_t i = 0; i < t->n && !status; ++i)
         if (t->job[i].answered)
-            status = r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, &t->run.query[i], 1,
-                              i, false, r2_teacher_records, &t->raw, t->server.model, &t->kept, &tally);
+            status = r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, &t->run.query[i],
+                              1, i, false, r2_teacher_records, &t->raw, t->server.model, &t->kept,
+                              &tally);
     if (!status) status = r2_records_write(&t->ctx, &t->kept, t->opt.out);
     r2_tally_report(&t->ctx, &tally, &report);
     if (report.data) printf("%s", report.data);

@@ -25,8 +25,8 @@ int main(int argc, char **argv) {
             ctx.n_threads = threads[t];
             for (int round = 0; round < 4; ++round) { /* the first round also gets the memory */
                 double start = r2_seconds();
-                if (r2_prompt_build_all(&ctx, &view, &run.data, &run.codebook, run.query, run.n_train,
-                                        prompt))
+                if (r2_prompt_build_all(&ctx, &view, &run.data, &run.codebook, run.query,
+                                        run.n_train, prompt))
                     return fail(&ctx);
                 if (r2_seconds() - start < seconds) seconds = r2_seconds() - start;
             }

@@ -8,10 +8,11 @@ enum { TEXT_BYTES = 10 << 20, N_WORDS = 50000 };
 
 /* Words of 1-5 syllables drawn by Zipf's law, with signs, digits and line ends between. */
 static void make_text(r2_ctx *ctx, r2_text *text) {
-    static const char *const syllable[] = {"ka", "re", "sto", "n", "li", "mu", "ther", "ing", "o",
-                                           "b\xC3\xA9", "qua", "fi", "dor", "en", "s", "ty"};
-    static const char *const between[] = {" ", " ", " ", " ", " ", " ", ", ", ". ", "\n", " (", ") ",
-                                          " 19", ": ", " - ", "'s ", "\n\n"};
+    static const char *const syllable[] = {"ka",   "re",  "sto", "n",         "li",  "mu",
+                                           "ther", "ing", "o",   "b\xC3\xA9", "qua", "fi",
+                                           "dor",  "en",  "s",   "ty"};
+    static const char *const between[] = {" ",  " ",  " ",  " ",   " ",  " ",   ", ",  ". ",
+                                          "\n", " (", ") ", " 19", ": ", " - ", "'s ", "\n\n"};
     r2_rng rng = r2_rng_make(1, R2_STREAM_USER, 0);
     while (text->len < TEXT_BYTES) {
         double rank = pow((double)N_WORDS, r2_rng_double(&rng));

@@ -1,6 +1,6 @@
 /* The strings that the tokenizer is compared on, made alike by test_token.c and token_vectors.c.
-   Left out on purpose: U+0085 and U+FEFF (JavaScript's \s disagrees with Unicode about them) and the
-   long s (a contraction 's only for regular expressions that fold beyond ASCII). */
+   Left out on purpose: U+0085 and U+FEFF, about which JavaScript's \s disagrees with Unicode, and the
+   long s, which makes a contraction 's only where case folding goes beyond ASCII. */
 #ifndef R2_TOKEN_STRINGS_H
 #define R2_TOKEN_STRINGS_H
 
