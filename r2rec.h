@@ -3767,47 +3767,78 @@ static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ran
     return status;
 }
 
+/* What one thread keeps while it counts. */
+typedef struct r2__lane {
+    int64_t sum;
+    uint32_t *paths; /* (n) by vertex, all 0 between two starts                         */
+    int64_t *stop;   /* (n) end of the neighbours below the current start; only moves up */
+} r2__lane;
+
 /* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the same w
-   make C(paths, 2) of them: the n-th path to w closes n - 1. `paths` is all 0 before and after. */
-static int64_t r2__butterflies_below(const r2__ranked *ranked, int64_t r, uint32_t *paths) {
-    int64_t sum = 0, walked = 0;
-    for (int64_t j = ranked->begin[r]; j < ranked->begin[r + 1] && ranked->near[j] < r; ++j) {
-        int64_t k = ranked->begin[ranked->near[j]], end = ranked->begin[ranked->near[j] + 1];
-        walked += end - k;
-        for (; k < end && ranked->near[k] < r; ++k) sum += paths[ranked->near[k]]++;
+   make C(paths, 2) of them: the n-th path to w closes n - 1. */
+static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane *lane) {
+    const uint32_t *near = ranked->near;
+    uint32_t *paths = lane->paths;
+    int64_t sum = 0, walked = 0, j;
+    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j) {
+        uint32_t v = near[j];
+        int64_t stop = lane->stop[v], end = ranked->begin[v + 1];
+        while (stop < end && near[stop] < r) ++stop;
+        lane->stop[v] = stop;
+        for (int64_t k = ranked->begin[v]; k < stop; ++k) sum += paths[near[k]]++;
+        walked += stop - ranked->begin[v];
     }
-    if (walked > r / 16) {
+    lane->sum += sum;
+    if (walked > r / 16) { /* then clearing all is cheaper than walking again */
         memset(paths, 0, (size_t)r * sizeof *paths);
-        return sum;
+        return;
     }
-    for (int64_t j = ranked->begin[r]; j < ranked->begin[r + 1] && ranked->near[j] < r; ++j) {
-        int64_t k = ranked->begin[ranked->near[j]], end = ranked->begin[ranked->near[j] + 1];
-        for (; k < end && ranked->near[k] < r; ++k) paths[ranked->near[k]] = 0;
+    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j)
+        for (int64_t k = ranked->begin[near[j]]; k < lane->stop[near[j]]; ++k) paths[near[k]] = 0;
+}
+
+static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
+    for (int k = 0; lane && k < n_lanes; ++k) {
+        r2_release(ctx, lane[k].paths);
+        r2_release(ctx, lane[k].stop);
     }
-    return sum;
+    r2_release(ctx, lane);
+}
+
+static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lanes) {
+    r2__lane *lane = (r2__lane *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *lane);
+    for (int k = 0; lane && k < n_lanes; ++k) {
+        lane[k].paths = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->paths);
+        lane[k].stop = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->stop);
+        if (!lane[k].paths || !lane[k].stop) {
+            r2__lanes_free(ctx, lane, n_lanes);
+            return NULL;
+        }
+        if (ranked->n)
+            memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
+    }
+    return lane;
 }
 
 r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total) {
     const int n_lanes = r2_threads(ctx, graph->n_edges);
     r2__ranked ranked;
+    r2__lane *lanes = NULL;
     r2_status status = r2__ranked_init(ctx, graph, &ranked);
-    int64_t *sum = (int64_t *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *sum);
-    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)ranked.n,
-                                           sizeof *paths);
     *total = 0;
-    if (!status && (!sum || !paths)) status = ctx->status;
+    if (!status) {
+        lanes = r2__lanes_make(ctx, &ranked, n_lanes);
+        if (!lanes) status = ctx->status;
+    }
     if (!status) {
         /* Ranks are dealt to the lanes like cards: neighbours in rank cost about the same. */
-        R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
-            int64_t here = 0;
-            for (int64_t r = lane; r < ranked.n; r += n_lanes)
-                here += r2__butterflies_below(&ranked, r, paths + lane * ranked.n);
-            sum[lane] = here;
+        R2_PARALLEL_FOR(n_lanes, k, n_lanes) {
+            for (int64_t r = k; r < ranked.n; r += n_lanes)
+                r2__butterflies_below(&ranked, r, &lanes[k]);
         }
-        for (int lane = 0; lane < n_lanes; ++lane) *total += sum[lane];
+        for (int k = 0; k < n_lanes; ++k) *total += lanes[k].sum;
     }
-    r2_release(ctx, paths);
-    r2_release(ctx, sum);
+    r2__lanes_free(ctx, lanes, n_lanes);
     r2__ranked_free(ctx, &ranked);
     return status;
 }
