@@ -11272,7 +11272,7 @@ static r2_batch r2__batch_view(const r2__batcher *b) {
 r2_sft_config r2_sft_config_default(void) {
     r2_sft_config config;
     memset(&config, 0, sizeof config);
-    config.n_steps = 1000;
+    config.n_steps = 1500;
     config.warmup = 30;
     config.groups = 8;
     config.reasoned_share = 0.5f;

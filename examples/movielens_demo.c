@@ -128,7 +128,6 @@ typedef struct demo {
     float *score; /* (n_cases, n_per_case) of the test candidates */
     result_row row[MAX_ROWS];
     int n_rows;
-    r2_score_config how;                 /* chosen on validation */
     r2_trace_metrics sft_trace, rl_trace; /* of the test candidates */
     const char *phase[MAX_PHASES];
     double phase_seconds[MAX_PHASES], phase_began;
@@ -218,32 +217,10 @@ static void evaluate_untrained(demo *d) {
                                &row->m.hr1_lo, &row->m.hr1_hi));
 }
 
-static double validation_hr1(demo *d, const r2_score_config *how) {
-    const r2_candidates *valid = &d->run.valid;
-    r2_eval_config eval = r2_eval_config_default();
-    r2_metrics m;
-    eval.n_bootstrap = 1;
-    check(d, r2_run_score(&d->ctx, &d->run, valid, how, d->score, NULL));
-    check(d, r2_evaluate(&d->ctx, d->score, valid->n_cases, valid->n_per_case, &eval, &m, NULL));
-    return m.hr1;
-}
-
-/* Log-odds or expected answer? The validation positives decide; the test set is read once. */
-static void choose_score(demo *d) {
-    double best = -1.0;
-    d->how = r2_score_config_default();
-    for (int kind = 0; kind < 2; ++kind) {
-        r2_score_config how = r2_score_config_default();
-        double hr1;
-        how.mode = R2_REASONED;
-        how.kind = (r2_score_kind)kind;
-        hr1 = validation_hr1(d, &how);
-        if (hr1 > best) best = hr1, d->how = how;
-    }
-}
-
-static void evaluate_model(demo *d, const char *method, r2_trace_metrics *trace) {
-    check(d, r2_run_score(&d->ctx, &d->run, &d->run.test, &d->how, d->score, trace));
+static void evaluate_model(demo *d, const char *method, r2_mode mode, r2_trace_metrics *trace) {
+    r2_score_config how = r2_score_config_default();
+    how.mode = mode;
+    check(d, r2_run_score(&d->ctx, &d->run, &d->run.test, &how, d->score, trace));
     add_row(d, method);
 }
 
@@ -429,7 +406,6 @@ static void write_metrics(demo *d) {
     cJSON_AddNumberToObject(config, "parameters", (double)d->run.model.n_params);
     cJSON_AddNumberToObject(config, "sft_steps", (double)c->sft.n_steps);
     cJSON_AddNumberToObject(config, "grpo_steps", (double)c->grpo.n_steps);
-    cJSON_AddStringToObject(config, "score", d->how.kind ? "expected answer" : "log-odds");
     cJSON_AddItemToObject(json, "traces_sft", json_traces(&d->sft_trace));
     cJSON_AddItemToObject(json, "traces_sft+grpo", json_traces(&d->rl_trace));
     write_json(d, "metrics.json", json);
@@ -559,12 +535,12 @@ int main(int argc, char **argv) {
     phase_ends(&d, "untrained model");
     check(&d, r2_run_sft(&d.ctx, &d.run));
     phase_ends(&d, "supervised fine-tuning");
-    choose_score(&d);
-    evaluate_model(&d, "sft", &d.sft_trace);
+    evaluate_model(&d, "sft", R2_REASONED, &d.sft_trace);
     phase_ends(&d, "evaluation after SFT");
     check(&d, r2_run_grpo(&d.ctx, &d.run));
     phase_ends(&d, "GRPO");
-    evaluate_model(&d, "sft+grpo", &d.rl_trace);
+    evaluate_model(&d, "direct", R2_DIRECT, NULL); /* the same model, asked to answer at once */
+    evaluate_model(&d, "sft+grpo", R2_REASONED, &d.rl_trace);
     phase_ends(&d, "evaluation after GRPO");
     print_table(&d);
     recommend(&d, user);
