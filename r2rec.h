@@ -521,13 +521,13 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
     X(pred, 3, 10, "simidf-weighted rating of i* relative to each user's mean")                    \
     X(fresh, 3, 10, "clock minus the first rank of i*, share of N")                                \
     X(trend, 3, 10, "ratings of i* in the last 1 % of N before the clock")                         \
-    X(vogue, 3, 10, "ratings of i* in the last 10 % of N before the clock")                        \
+    X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")                        \
     X(link, 3, 10, "link with kernel 0.5^(|d|/30), h = 10")                                        \
     X(rel, 3, 10, "link with kernel 0.5^(|d|/(0.05 n_u1)), h = 3")                                 \
     X(next, 3, 10, "link with kernel 1 [1 <= d <= 10], h = 10")                                    \
     X(near3, 3, 10, "link with kernel 1/|d|, h = 3")                                               \
     X(near1, 3, 10, "link with kernel 1/|d|, h = 1")                                               \
-    X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")                        \
+    X(path, 3, 10, "largest over u1 of the sum over i0 with d > 0 of 0.5^(age/5) 0.5^(d/5)")       \
     X(c1, 4, 10, "score of the first chain shown")                                                 \
     X(c2, 4, 10, "score of the second chain shown")                                                \
     X(c3, 4, 10, "score of the third chain shown")
@@ -606,8 +606,8 @@ typedef struct r2_query {
     } chain[R2_MAX_CHAINS];
 } r2_query;
 
-/* Computes query[q] for question[q]; the best chain of each i0, `n_chains` of them, best first, by
-       (0.25 + 0.5^(age/10)) 0.5^(|d|/30) simrec(u1) / sqrt(n_i0 + 1).
+/* Computes query[q] for question[q]; the best chain of each u1, `n_chains` of them, best first, by
+       0.5^(age/10) 0.5^(|d|/10) simrec(u1),    ties: the smaller u1, then the earlier i0.
    Fastest when questions of the same (user, history) stand together. */
 r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
                      int32_t n_chains, r2_query *query);
@@ -4600,6 +4600,13 @@ typedef struct r2__link_sum {
     float link, rel, near, next, liked;
 } r2__link_sum;
 
+/* A chain worth showing: its u1, its path u0 -> i0 -> u1, and the edge (u1, i*). */
+typedef struct r2__shown {
+    float score;
+    uint32_t u1;
+    int64_t path, edge;
+} r2__shown;
+
 typedef struct r2__lens {
     const r2_index *index;
     uint32_t user;
@@ -4613,9 +4620,8 @@ typedef struct r2__lens {
     double near50_sum;
     float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
     r2__link_sum *sum;     /* (history) scratch of one target                                     */
-    float *best;           /* (history) scratch: score of the best chain through a place          */
-    int64_t *best_path;    /* (history)                                                           */
-    int64_t *best_target;  /* (history) edge (u1, i*) of that chain                               */
+    r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
+    int32_t n_shown;
     float genre[64];
     float genre_norm, mean_year;
     r2_arena memory;
@@ -4640,11 +4646,8 @@ static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
     lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
-    lens->best = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
-    lens->best_path = (int64_t *)r2_arena_alloc(ctx, m, h, sizeof(int64_t));
-    lens->best_target = (int64_t *)r2_arena_alloc(ctx, m, h, sizeof(int64_t));
     return lens->path && lens->simrec && lens->simidf && lens->near50 && lens->fade &&
-           lens->inv_degree && lens->sum && lens->best && lens->best_path && lens->best_target;
+           lens->inv_degree && lens->sum;
 }
 
 /* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
@@ -4769,7 +4772,7 @@ static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *inde
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
-    double n, rating, n_shared, near50, peers, pred, sim, trend, vogue, first;
+    double n, rating, n_shared, near50, peers, pred, sim, trend, first, path;
     double n_edges, rating_all;
 } r2__target_sums;
 
@@ -4792,32 +4795,49 @@ static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, 
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
     s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
-    s->vogue += away >= 0.0 && away < 0.1 * s->n_edges;
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
-/* Adds the chains u0 -> i0 -> u1 -> i* of one u1 to the sums of their i0. */
-static void r2__add_chains(r2__lens *lens, uint32_t u1, int64_t edge) {
+/* Keeps the best chains, best first; of equal ones the earlier found, that is the smaller u1. */
+static void r2__keep_chain(r2__lens *lens, int32_t n_chains, float score, uint32_t u1, int64_t path,
+                           int64_t edge) {
+    int32_t k = lens->n_shown;
+    if (!(score > 0.0f) || n_chains < 1) return;
+    if (k == n_chains && score <= lens->shown[k - 1].score) return;
+    if (k < n_chains) lens->n_shown++;
+    else --k;
+    for (; k > 0 && lens->shown[k - 1].score < score; --k) lens->shown[k] = lens->shown[k - 1];
+    lens->shown[k].score = score;
+    lens->shown[k].u1 = u1;
+    lens->shown[k].path = path;
+    lens->shown[k].edge = edge;
+}
+
+/* Adds the chains u0 -> i0 -> u1 -> i* of one u1 to the sums of their i0, and keeps the best. */
+static void r2__add_chains(r2__lens *lens, r2__target_sums *s, int32_t n_chains, uint32_t u1,
+                           int64_t edge) {
     const r2_index *index = lens->index;
     float half_life = 0.05f * (float)r2_graph_user_degree(index->graph, u1);
     float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    float best = 0.0f;
+    double route = 0.0;
+    int64_t best_path = 0;
     for (int64_t k = lens->path_begin[u1]; k < lens->path_begin[u1 + 1]; ++k) {
         int32_t p = lens->path[k].place;
         r2__link_sum *sum = &lens->sum[p];
         int64_t d = (int64_t)index->position[edge] - (int64_t)index->position[lens->path[k].edge];
-        float far = (float)(d < 0 ? -d : d), close = exp2f(-far / 30.0f);
-        float score = (0.25f + lens->fade[p]) * close * lens->simrec[u1] * lens->inv_degree[p];
-        sum->link += close;
+        float far = (float)(d < 0 ? -d : d);
+        float score = lens->fade[p] * exp2f(-far / 10.0f) * lens->simrec[u1];
+        sum->link += exp2f(-far / 30.0f);
         sum->rel += exp2f(-far / half_life);
         sum->near += 1.0f / far;
         sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
         sum->liked += liked;
-        if (score > lens->best[p]) {
-            lens->best[p] = score;
-            lens->best_path[p] = k;
-            lens->best_target[p] = edge;
-        }
+        if (d > 0) route += (double)(lens->fade[p] * lens->fade[p] * exp2f(-far / 5.0f));
+        if (score > best) best = score, best_path = k;
     }
+    if (route > s->path) s->path = route;
+    r2__keep_chain(lens, n_chains, best, u1, best_path, edge);
 }
 
 /* Fields that follow from sums over the users of the target. */
@@ -4833,7 +4853,7 @@ static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_q
     q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
     if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
-    q->value[R2_FIELD_vogue] = (float)s->vogue;
+    q->value[R2_FIELD_path] = (float)s->path;
 }
 
 /* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
@@ -4879,47 +4899,30 @@ static void r2__item_fields(const r2__lens *lens, r2_query *q) {
         q->value[R2_FIELD_era] = (float)year - lens->mean_year + 0.5f;
 }
 
-static void r2__show_chain(const r2__lens *lens, int32_t p, r2_query *q) {
+static void r2__show_chain(const r2__lens *lens, const r2__shown *shown, r2_query *q) {
     const r2_index *index = lens->index;
     const r2_graph *g = index->graph;
-    int64_t own = r2__lens_edge(lens, p), k = lens->best_path[p];
-    int64_t theirs = lens->path[k].edge, took = lens->best_target[p], u1 = 0, n = g->n_users;
+    int32_t p = lens->path[shown->path].place;
+    int64_t own = r2__lens_edge(lens, p), theirs = lens->path[shown->path].edge;
     r2_chain *chain = &q->chain[q->n_chains].chain;
     float *value = q->chain[q->n_chains].value;
-    while (n > 1) { /* the user whose paths hold k */
-        int64_t half = n / 2;
-        if (lens->path_begin[u1 + half] <= k) u1 += half;
-        n -= half;
-    }
     chain->u0 = lens->user;
     chain->i0 = g->user_item[own];
-    chain->u1 = (uint32_t)u1;
+    chain->u1 = shown->u1;
     chain->i1 = q->item;
     chain->r1 = g->user_rating[own];
     chain->r2 = g->user_rating[theirs];
-    chain->r3 = g->user_rating[took];
+    chain->r3 = g->user_rating[shown->edge];
     chain->r4 = NAN;
-    chain->score = lens->best[p];
+    chain->score = shown->score;
     value[0] = (float)(lens->history - p);
     value[1] = chain->r1;
-    value[2] = lens->simrec[u1];
+    value[2] = lens->simrec[shown->u1];
     value[3] = chain->r2;
-    value[4] = (float)((int64_t)index->position[took] - (int64_t)index->position[theirs]);
+    value[4] = (float)((int64_t)index->position[shown->edge] - (int64_t)index->position[theirs]);
     value[5] = chain->r3;
+    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = shown->score;
     q->n_chains++;
-}
-
-/* The n best places, each with its best chain; ties go to the later place. */
-static void r2__show_chains(r2__lens *lens, int32_t n_chains, r2_query *q) {
-    for (int32_t c = 0; c < n_chains; ++c) {
-        int32_t best = -1;
-        for (int32_t p = lens->history - 1; p >= 0; --p)
-            if (lens->best[p] > 0.0f && (best < 0 || lens->best[p] > lens->best[best])) best = p;
-        if (best < 0) return;
-        r2__show_chain(lens, best, q);
-        if (c < 3) q->value[R2_FIELD_c1 + c] = lens->best[best];
-        lens->best[best] = 0.0f;
-    }
 }
 
 static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chains, r2_query *q) {
@@ -4929,7 +4932,7 @@ static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chain
     memset(&s, 0, sizeof s);
     memset(q, 0, sizeof *q);
     memset(lens->sum, 0, (size_t)lens->history * sizeof *lens->sum);
-    memset(lens->best, 0, (size_t)lens->history * sizeof *lens->best);
+    lens->n_shown = 0;
     q->user = question->user;
     q->item = question->item;
     q->history = lens->history;
@@ -4942,12 +4945,12 @@ static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chain
         uint32_t u1 = g->item_user[k];
         if (u1 == lens->user) continue;
         r2__add_user(lens, &s, u1, (int64_t)g->item_edge[k]);
-        r2__add_chains(lens, u1, (int64_t)g->item_edge[k]);
+        r2__add_chains(lens, &s, n_chains, u1, (int64_t)g->item_edge[k]);
     }
     r2__user_fields(lens, &s, q);
     r2__link_fields(lens, s.n, q);
     r2__item_fields(lens, q);
-    r2__show_chains(lens, n_chains, q);
+    for (int32_t c = 0; c < lens->n_shown; ++c) r2__show_chain(lens, &lens->shown[c], q);
 }
 
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q) {
@@ -5874,13 +5877,13 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_pred: return "how similar people rated the target against their own mean";
     case R2_FIELD_fresh: return "time since the target was first rated";
     case R2_FIELD_trend: return "ratings of the target just before now";
-    case R2_FIELD_vogue: return "ratings of the target lately";
     case R2_FIELD_link: return "links to the user's items, close in time";
     case R2_FIELD_rel: return "links to the user's latest items, close in each person's history";
     case R2_FIELD_near3: return "links to the user's latest items, next to each other";
     case R2_FIELD_near1: return "links to the user's very last items, next to each other";
     case R2_FIELD_next: return "people who took the target soon after one of the user's items";
     case R2_FIELD_liked: return "links to the user's items by people who liked the target";
+    case R2_FIELD_path: return "the one person whose recent route is most like the user's";
     case R2_FIELD_c1: return "strength of the strongest chain";
     case R2_FIELD_c2: return "strength of the second chain";
     case R2_FIELD_c3: return "strength of the third chain";

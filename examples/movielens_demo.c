@@ -180,7 +180,7 @@ static void evaluate_baselines(demo *d) {
 /* An untrained model ranks by accident: HR@1 of single ones varies widely, so the row is the mean of
    several initialisations. */
 static void evaluate_untrained(demo *d) {
-    enum { N_INIT = 5 };
+    enum { N_INIT = 3 };
     r2_score_config how = r2_score_config_default();
     result_row *row = NULL;
     r2_eval_config eval = r2_eval_config_default();
@@ -250,39 +250,23 @@ static const char *title(const demo *d, uint32_t item) {
     return data->title[item][0] ? data->title[item] : data->item_key[item];
 }
 
-/* Half a star is worth showing: ****' for 4.5 of 5. Other scales are shown as numbers. */
-static void stars(const demo *d, float rating, char *text, size_t size) {
-    if (d->run.data.rating_max != 5.0f) snprintf(text, size, "%g", (double)rating);
-    else snprintf(text, size, "%.*s%s", (int)rating, "*****", rating > (float)(int)rating ? "'" : "");
+/* The chains with titles and stars, the strongest evidence, and what the model thought. */
+static void print_reasons(demo *d, const r2_query *query, const char *output) {
+    r2_prompt_config config = r2_prompt_config_default();
+    r2_prompt prompt;
+    r2_text text = {NULL, 0, 0, false};
+    r2_task task = {0, &config, &d->run.data, &d->run.codebook, query, &prompt, -1};
+    memset(&prompt, 0, sizeof prompt);
+    check(d, r2_prompt_build(&d->ctx, &config, &d->run.data, &d->run.codebook, query, &prompt));
+    check(d, r2_prompt_explain(&d->ctx, &task, output, &text));
+    fputs(text.data, stdout);
+    r2_text_free(&d->ctx, &text);
+    r2_prompt_free(&d->ctx, &prompt);
 }
 
-/* u0 -> i0 -> u1 -> i1 -> u0?, with titles and stars. */
-static void print_chain(const demo *d, int number, const r2_chain *chain) {
-    char own[16], theirs[16], took[16];
-    stars(d, chain->r1, own, sizeof own);
-    stars(d, chain->r2, theirs, sizeof theirs);
-    stars(d, chain->r3, took, sizeof took);
-    printf("    c%d  you -(%s)- %s -(%s)- user %s -(%s)- this -(?)- you\n", number, own,
-           title(d, chain->i0), theirs, d->run.data.user_key[chain->u1], took);
-}
-
-/* The model's thoughts, one a line: the fact, what it means, its weight, the total so far. */
-static void print_thoughts(const r2_query *query, const char *output) {
-    char fact[40], weight[16], total[16];
-    int used = 0;
-    output += strcspn(output, " ");
-    while (sscanf(output, "%39s %15s %15s%n", fact, weight, total, &used) == 3 && total[0] == '=') {
-        const char *meaning = "this chain as a whole";
-        for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
-            size_t len = strlen(r2_field_name((r2_field)f));
-            if (strncmp(fact, r2_field_name((r2_field)f), len) == 0 && fact[len] == ':')
-                meaning = r2_field_formula((r2_field)f);
-        }
-        printf("    %-10s %3s -> %4s   %s\n", fact, weight, total + 1, meaning);
-        output += used;
-    }
-    (void)query;
-    printf("    %s\n", output + strspn(output, " "));
+static uint32_t last_item(const demo *d, uint32_t user) {
+    const r2_graph *g = &d->run.graph;
+    return g->user_item[d->run.index.by_time[g->user_begin[user + 1] - 1]];
 }
 
 /* The best recommendation for a user whose reasoning passes the strict check. */
@@ -290,14 +274,8 @@ static void recommend_to(demo *d, uint32_t user) {
     enum { N_BEST = 10 };
     r2_recommendation best[N_BEST];
     int64_t n_found = 0;
-    printf("\nUser %s, who has rated %lld films, most recently:\n", d->run.data.user_key[user],
-           (long long)r2_graph_user_degree(&d->run.graph, user));
-    for (int64_t k = 0, n = r2_graph_user_degree(&d->run.graph, user); k < 3 && k < n; ++k) {
-        int64_t e = d->run.index.by_time[d->run.graph.user_begin[user] + n - 1 - k];
-        char text[16];
-        stars(d, d->run.graph.user_rating[e], text, sizeof text);
-        printf("    %-6s %s\n", text, title(d, d->run.graph.user_item[e]));
-    }
+    printf("\nUser %s, who has rated %lld films, the latest %s\n", d->run.data.user_key[user],
+           (long long)r2_graph_user_degree(&d->run.graph, user), title(d, last_item(d, user)));
     check(d, r2_run_recommend(&d->ctx, &d->run, user, N_BEST, best, &n_found));
     for (int64_t k = 0; k < n_found; ++k) {
         r2_query query;
@@ -312,8 +290,7 @@ static void recommend_to(demo *d, uint32_t user) {
         if (good) {
             printf("  Watch %s (place %lld of %lld)\n", title(d, best[k].item), (long long)k + 1,
                    (long long)(d->run.graph.n_items - r2_graph_user_degree(&d->run.graph, user)));
-            for (int c = 0; c < query.n_chains; ++c) print_chain(d, c + 1, &query.chain[c].chain);
-            print_thoughts(&query, output.data);
+            print_reasons(d, &query, output.data);
         }
         r2_examples_free(&d->ctx, &asked);
         r2_text_free(&d->ctx, &output);

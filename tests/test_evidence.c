@@ -305,26 +305,41 @@ static double ref_trend(const ref_world *r, double share) {
     return n;
 }
 
-/* (0.25 + 0.5^(age/10)) 0.5^(|d|/30) simrec(u1) / sqrt(n_i0 + 1); 0: not a chain */
+/* 0.5^(age/10) 0.5^(|d|/10) simrec(u1); 0: not a chain */
 static double ref_chain_score(const ref_world *r, int p, uint32_t u1) {
     uint32_t i0 = r->edge[r->history[p]].item;
     int shared = ref_find(r, u1, i0), took = ref_find(r, u1, r->t);
     if (shared < 0 || took < 0 || u1 == r->u0) return 0.0;
-    return (0.25 + ref_fade(r, p, 10.0)) *
-           pow(0.5, abs(r->edge[took].pos - r->edge[shared].pos) / 30.0) * r->simrec[u1] /
-           sqrt(ref_item_degree(r, i0) + 1.0);
+    return ref_fade(r, p, 10.0) * pow(0.5, abs(r->edge[took].pos - r->edge[shared].pos) / 10.0) *
+           r->simrec[u1];
 }
 
-/* Score of the (rank)-th best chain, one for each place of the history; 0 when there are fewer. */
+/* The person whose way from the history's items to i* counts most, each step halved by 5. */
+static double ref_path(const ref_world *r) {
+    double best = 0.0;
+    for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
+        double sum = 0.0;
+        for (int p = 0; p < r->n_history; ++p) {
+            int shared = ref_find(r, v, r->edge[r->history[p]].item), took = ref_find(r, v, r->t);
+            if (v == r->u0 || shared < 0 || took < 0) continue;
+            int d = r->edge[took].pos - r->edge[shared].pos;
+            if (d > 0) sum += ref_fade(r, p, 5.0) * pow(0.5, d / 5.0);
+        }
+        best = fmax(best, sum);
+    }
+    return best;
+}
+
+/* Score of the (rank)-th best chain, one for each u1; 0 when there are fewer. */
 static double ref_best_chain(const ref_world *r, int rank) {
     double last = INFINITY;
     int used = 0;
     for (int k = 0; k <= rank; ++k) {
         double best = 0.0;
         int times = 0;
-        for (int p = 0; p < r->n_history; ++p) {
+        for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
             double here = 0.0;
-            for (uint32_t v = 0; v < r->w->data.n_users; ++v)
+            for (int p = 0; p < r->n_history; ++p)
                 here = fmax(here, ref_chain_score(r, p, v));
             if (here < last && here > best) best = here, times = 0;
             times += here == best;
@@ -350,7 +365,7 @@ static bool ref_field(const ref_world *r, const char *name, double *value) {
     else if (!strcmp(name, "pred")) *value = ref_pred(r);
     else if (!strcmp(name, "fresh")) *value = ref_fresh(r);
     else if (!strcmp(name, "trend")) *value = ref_trend(r, 0.01);
-    else if (!strcmp(name, "vogue")) *value = ref_trend(r, 0.1);
+    else if (!strcmp(name, "path")) *value = ref_path(r);
     else if (!strcmp(name, "link")) *value = ref_link(r, 10.0, kernel_link);
     else if (!strcmp(name, "rel")) *value = ref_link(r, 3.0, kernel_rel);
     else if (!strcmp(name, "near3")) *value = ref_link(r, 3.0, kernel_near);
@@ -402,7 +417,7 @@ static void check_chains(const ref_world *r, const r2_query *q, int32_t n_chains
         CHECK(value[1] == chain->r1 && value[3] == chain->r2 && value[5] == chain->r3);
         CHECK_NEAR(value[2], r->simrec[chain->u1], 1e-5);
         CHECK_EQ_INT(value[4], r->edge[e3].pos - r->edge[e2].pos);
-        for (int32_t k = 0; k < c; ++k) CHECK(q->chain[k].chain.i0 != chain->i0);
+        for (int32_t k = 0; k < c; ++k) CHECK(q->chain[k].chain.u1 != chain->u1);
     }
 }
 
@@ -473,7 +488,8 @@ TEST(a_graph_by_hand) {
     CHECK_NEAR(v[R2_FIELD_next], 0.2773501, 1e-5);
     CHECK_EQ_INT(q.n_chains, 1);
     CHECK_EQ_INT(q.chain[0].chain.u1, 1);
-    CHECK_NEAR(q.chain[0].chain.score, 0.3526020, 1e-5); /* 1.25 * 0.9771600 * 0.4082483 / sqrt 2 */
+    CHECK_NEAR(q.chain[0].chain.score, 0.3809091, 1e-5); /* 0.5^(1/10) * 0.4082483 */
+    CHECK_NEAR(v[R2_FIELD_path], 0.8705506, 1e-5);       /* 0.5^(1/5)               */
     world_free(&ctx, &w);
 }
 
