@@ -1,0 +1,366 @@
+/* Evaluation: ranks and metrics by hand and against all orders of the tied, intervals and tests
+   against exact sums, and the model as a scorer against its own log-probabilities. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+
+#include "ratings.h"
+#include "tiny.h"
+
+/* ---- ranks and metrics ---- */
+
+TEST(ranks_by_hand) {
+    const float score[6] = {3, 5, 3, 1, 3, 4};
+    const float holes[5] = {1, NAN, 2, NAN, 1}, lost[4] = {NAN, 0, NAN, -INFINITY};
+    r2_rank rank = r2_rank_of(score, 6);
+    CHECK(rank.better == 2 && rank.tied == 2);
+    rank = r2_rank_of(score, 1);
+    CHECK(rank.better == 0 && rank.tied == 0);
+    rank = r2_rank_of(holes, 5); /* NaN is below everything */
+    CHECK(rank.better == 1 && rank.tied == 1);
+    rank = r2_rank_of(lost, 4);
+    CHECK(rank.better == 1 && rank.tied == 2);
+}
+
+/* Two above, two tied: the positive is 3rd, 4th or 5th. */
+TEST(metrics_by_hand) {
+    const r2_rank rank = {2, 2}, first = {0, 0}, second = {1, 0};
+    CHECK_NEAR(r2_hit_ratio(rank, 3, R2_TIES_EXPECTED), 1.0 / 3, 1e-12);
+    CHECK_NEAR(r2_hit_ratio(rank, 4, R2_TIES_EXPECTED), 2.0 / 3, 1e-12);
+    CHECK(r2_hit_ratio(rank, 2, R2_TIES_EXPECTED) == 0.0 &&
+          r2_hit_ratio(rank, 5, R2_TIES_EXPECTED) == 1.0);
+    CHECK(r2_hit_ratio(rank, 3, R2_TIES_OPTIMISTIC) == 1.0 &&
+          r2_hit_ratio(rank, 2, R2_TIES_OPTIMISTIC) == 0.0);
+    CHECK(r2_hit_ratio(rank, 4, R2_TIES_PESSIMISTIC) == 0.0 &&
+          r2_hit_ratio(rank, 5, R2_TIES_PESSIMISTIC) == 1.0);
+    CHECK_NEAR(r2_ndcg(rank, 4, R2_TIES_EXPECTED), (1 / log2(4) + 1 / log2(5)) / 3, 1e-12);
+    CHECK_NEAR(r2_ndcg(rank, 9, R2_TIES_OPTIMISTIC), 0.5, 1e-12);
+    CHECK_NEAR(r2_ndcg(rank, 9, R2_TIES_PESSIMISTIC), 1 / log2(6), 1e-12);
+    CHECK_NEAR(r2_reciprocal_rank(rank, R2_TIES_EXPECTED), (1.0 / 3 + 1.0 / 4 + 1.0 / 5) / 3,
+               1e-12);
+    CHECK_NEAR(r2_reciprocal_rank(rank, R2_TIES_OPTIMISTIC), 1.0 / 3, 1e-12);
+    CHECK_NEAR(r2_reciprocal_rank(rank, R2_TIES_PESSIMISTIC), 1.0 / 5, 1e-12);
+    CHECK(r2_ndcg(first, 1, R2_TIES_EXPECTED) == 1.0 &&
+          r2_reciprocal_rank(first, R2_TIES_EXPECTED) == 1.0);
+    CHECK_NEAR(r2_ndcg(second, 5, R2_TIES_EXPECTED), 0.63092975357, 1e-9);
+    CHECK(r2_ndcg(second, 1, R2_TIES_EXPECTED) == 0.0);
+    CHECK(r2_hit_ratio(second, 0, R2_TIES_EXPECTED) == 0.0 &&
+          r2_ndcg(first, 0, R2_TIES_EXPECTED) == 0.0);
+    CHECK(r2_hit_ratio(rank, 1000, R2_TIES_EXPECTED) == 1.0); /* k > n */
+}
+
+/* What sorting gives, averaged over all orders in which the candidates may stand: the meaning of
+   "expected"; the best and the worst of them are the other two rules. */
+typedef struct orders {
+    double hit, ndcg, reciprocal, best, worst, n;
+} orders;
+
+static void orders_count(const float *score, int n, int k, int *order, int placed, orders *sum) {
+    if (placed < n) {
+        for (int i = placed; i < n; ++i) {
+            int swap = order[placed];
+            order[placed] = order[i], order[i] = swap;
+            orders_count(score, n, k, order, placed + 1, sum);
+            order[i] = order[placed], order[placed] = swap;
+        }
+        return;
+    }
+    double rank = 1.0;
+    for (int i = 0, before = 1; i < n; ++i) {
+        if (order[i] == 0) before = 0;
+        else rank += score[order[i]] > score[0] || (score[order[i]] == score[0] && before);
+    }
+    sum->hit += rank <= k;
+    sum->ndcg += rank <= k ? 1.0 / log2(rank + 1.0) : 0.0;
+    sum->reciprocal += 1.0 / rank;
+    sum->best = fmax(sum->best, 1.0 / rank);
+    sum->worst = fmin(sum->worst, 1.0 / rank);
+    sum->n += 1.0;
+}
+
+TEST(ties_against_all_orders) {
+    r2_rng rng = r2_rng_make(5, R2_STREAM_USER, 0);
+    for (int trial = 0; trial < 60; ++trial) {
+        int n = 1 + (int)r2_rng_below(&rng, 6), k = 1 + (int)r2_rng_below(&rng, 7), order[6];
+        float score[6];
+        orders sum = {0, 0, 0, 0, 1, 0};
+        r2_rank rank;
+        for (int i = 0; i < n; ++i) score[i] = (float)r2_rng_below(&rng, 3), order[i] = i;
+        orders_count(score, n, k, order, 0, &sum);
+        rank = r2_rank_of(score, n);
+        CHECK_WITHIN(r2_hit_ratio(rank, k, R2_TIES_EXPECTED), sum.hit / sum.n, 1e-12);
+        CHECK_WITHIN(r2_ndcg(rank, k, R2_TIES_EXPECTED), sum.ndcg / sum.n, 1e-12);
+        CHECK_WITHIN(r2_reciprocal_rank(rank, R2_TIES_EXPECTED), sum.reciprocal / sum.n, 1e-12);
+        CHECK_WITHIN(r2_reciprocal_rank(rank, R2_TIES_OPTIMISTIC), sum.best, 1e-12);
+        CHECK_WITHIN(r2_reciprocal_rank(rank, R2_TIES_PESSIMISTIC), sum.worst, 1e-12);
+    }
+}
+
+TEST(a_constant_scorer_is_chance) {
+    static float score[7 * 20];
+    r2_ctx ctx = r2_ctx_default();
+    r2_eval_config config = r2_eval_config_default();
+    r2_metrics m;
+    for (int nan = 0; nan < 2; ++nan) {
+        for (int k = 0; k < 7 * 20; ++k) score[k] = nan ? NAN : 0.25f;
+        REQUIRE_OK(&ctx, r2_evaluate(&ctx, score, 7, 20, &config, &m, NULL));
+        CHECK_NEAR(m.hr1, 0.05, 1e-12);
+        CHECK_NEAR(m.hr5, 0.25, 1e-12);
+        CHECK_NEAR(m.hr10, 0.5, 1e-12);
+        CHECK_NEAR(m.auc, 0.5, 1e-12);
+        CHECK(m.tie_rate == 1.0);
+    }
+    config.ties = R2_TIES_PESSIMISTIC;
+    REQUIRE_OK(&ctx, r2_evaluate(&ctx, score, 7, 20, &config, &m, NULL));
+    CHECK(m.hr1 == 0.0 && m.hr10 == 0.0);
+    CHECK_NEAR(m.mrr, 0.05, 1e-12);
+}
+
+/* Ranks 1, 3 (no tie) and 1 or 2 (tie) among 4. */
+TEST(an_evaluation_by_hand) {
+    const float score[12] = {9, 1, 2, 3, 5, 6, 7, 1, 4, 4, 0, 0};
+    r2_ctx ctx = r2_ctx_default();
+    r2_eval_config config = r2_eval_config_default();
+    r2_metrics m;
+    double hit[3];
+    REQUIRE_OK(&ctx, r2_evaluate(&ctx, score, 3, 4, &config, &m, hit));
+    CHECK_EQ_INT(m.n_cases, 3);
+    CHECK(hit[0] == 1.0 && hit[1] == 0.0 && hit[2] == 0.5);
+    CHECK_NEAR(m.hr1, 0.5, 1e-12);
+    CHECK_NEAR(m.hr5, 1.0, 1e-12);
+    CHECK_NEAR(m.ndcg5, (1.0 + 0.5 + (1.0 + 1.0 / log2(3)) / 2) / 3, 1e-12);
+    CHECK_NEAR(m.ndcg10, m.ndcg5, 1e-12);
+    CHECK_NEAR(m.mrr, (1.0 + 1.0 / 3 + 0.75) / 3, 1e-12);
+    CHECK_NEAR(m.auc, (1.0 + 1.0 / 3 + (1.0 - 0.5 / 3)) / 3, 1e-12);
+    CHECK_NEAR(m.tie_rate, 1.0 / 3, 1e-12);
+    CHECK(m.hr1_lo <= m.hr1 && m.hr1 <= m.hr1_hi);
+    REQUIRE_OK(&ctx, r2_evaluate(&ctx, score, 12, 1, &config, &m, NULL)); /* nobody to beat */
+    CHECK(m.hr1 == 1.0 && m.mrr == 1.0 && m.tie_rate == 0.0);
+    CHECK_STATUS(&ctx, r2_evaluate(&ctx, score, 0, 4, &config, &m, NULL), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_evaluate(&ctx, score, 3, 0, &config, &m, NULL), R2_ARGUMENT);
+    config.n_bootstrap = 0;
+    CHECK_STATUS(&ctx, r2_evaluate(&ctx, score, 3, 4, &config, &m, NULL), R2_ARGUMENT);
+}
+
+/* ---- intervals and tests ---- */
+
+TEST(bootstrap_of_tiny_cases) {
+    const double one[1] = {0.7}, equal[5] = {2, 2, 2, 2, 2}, two[2] = {0, 1};
+    r2_ctx ctx = r2_ctx_default();
+    double lo, hi;
+    REQUIRE_OK(&ctx, r2_bootstrap_mean(&ctx, one, 1, 100, 1, &lo, &hi));
+    CHECK(lo == 0.7 && hi == 0.7);
+    REQUIRE_OK(&ctx, r2_bootstrap_mean(&ctx, equal, 5, 100, 1, &lo, &hi));
+    CHECK(lo == 2.0 && hi == 2.0);
+    REQUIRE_OK(&ctx,
+               r2_bootstrap_mean(&ctx, two, 2, 1000, 1, &lo, &hi)); /* 0, 1/2, 1: 1/4, 1/2, 1/4 */
+    CHECK(lo == 0.0 && hi == 1.0);
+    REQUIRE_OK(&ctx, r2_bootstrap_mean(&ctx, two, 2, 1, 1, &lo, &hi));
+    CHECK(lo == hi);
+    CHECK_STATUS(&ctx, r2_bootstrap_mean(&ctx, two, 0, 10, 1, &lo, &hi), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_bootstrap_mean(&ctx, two, 2, 0, 1, &lo, &hi), R2_ARGUMENT);
+}
+
+/* 300 of 1000: the interval is near mean +- 1.96 sqrt(p (1 - p) / n) = 0.3 +- 0.0284. */
+TEST(bootstrap_of_many) {
+    static double value[1000];
+    r2_ctx ctx = r2_ctx_default();
+    double lo[5], hi[5];
+    static const int threads[5] = {1, 2, 8, 1, 1};
+    for (int k = 0; k < 1000; ++k) value[k] = k % 10 < 3;
+    for (int t = 0; t < 5; ++t) {
+        ctx.n_threads = threads[t];
+        REQUIRE_OK(&ctx, r2_bootstrap_mean(&ctx, value, 1000, 2000, t < 4 ? 6 : 7, &lo[t], &hi[t]));
+        CHECK_WITHIN(lo[t], 0.3 - 0.0284, 0.004);
+        CHECK_WITHIN(hi[t], 0.3 + 0.0284, 0.004);
+        if (t < 4) CHECK(lo[t] == lo[0] && hi[t] == hi[0]);
+    }
+    CHECK(lo[4] != lo[0] || hi[4] != hi[0]);
+}
+
+TEST(mcnemar_against_binomial_sums) {
+    CHECK_NEAR(r2_mcnemar(5, 0), 0.0625, 1e-9);        /* 2 / 32              */
+    CHECK_NEAR(r2_mcnemar(10, 2), 158.0 / 4096, 1e-9); /* 2 (1 + 12 + 66) / 2^12 */
+    CHECK(r2_mcnemar(0, 0) == 1.0 && r2_mcnemar(1, 0) == 1.0 && r2_mcnemar(4, 4) == 1.0);
+    for (int64_t n = 1; n <= 50; ++n)
+        for (int64_t a = 0; a <= n; ++a) {
+            double binomial = 1.0, tail = 0.0, k = (double)(a < n - a ? a : n - a);
+            for (int64_t i = 0; (double)i <= k; ++i) {
+                tail += binomial;
+                binomial *= (double)(n - i) / (double)(i + 1);
+            }
+            CHECK_NEAR(r2_mcnemar(a, n - a), fmin(1.0, 2.0 * tail / pow(2.0, (double)n)), 1e-9);
+        }
+    /* many: the normal approximation with continuity correction, z = 99 / sqrt(1100) */
+    CHECK_NEAR(r2_mcnemar(600, 500), erfc(99.0 / sqrt(1100.0) / sqrt(2.0)), 0.01);
+    CHECK(r2_mcnemar(600, 500) == r2_mcnemar(500, 600));
+}
+
+/* ---- the model as a scorer ---- */
+
+TEST(scores_of_answers_by_hand) {
+    const double p[6] = {0.5, 0.1, 0.1, 0.1, 0.1, 0.1};
+    float logp[6], half[6];
+    for (int k = 0; k < 6; ++k) logp[k] = (float)log(p[k]), half[k] = (float)log(p[k] / 2);
+    CHECK_WITHIN(r2_answer_score(logp, R2_SCORE_LOG_ODDS), 0.0, 1e-6);
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_EXPECTED), 1.5, 1e-6);
+    CHECK_NEAR(r2_answer_score(half, R2_SCORE_EXPECTED), 1.5, 1e-6); /* other words do not count */
+    logp[0] = (float)log(0.125);
+    for (int k = 1; k < 6; ++k) logp[k] = (float)log(0.175);
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_LOG_ODDS), log(7.0), 1e-5);
+    for (int k = 0; k < 6; ++k) logp[k] = -INFINITY;
+    CHECK(r2_answer_score(logp, R2_SCORE_LOG_ODDS) == 0.0f);
+    logp[0] = 0.0f; /* sure of either: large, but finite */
+    CHECK(r2_answer_score(logp, R2_SCORE_LOG_ODDS) < -20.0f &&
+          isfinite(r2_answer_score(logp, R2_SCORE_LOG_ODDS)));
+    logp[0] = -INFINITY, logp[5] = 0.0f;
+    CHECK(r2_answer_score(logp, R2_SCORE_LOG_ODDS) > 20.0f &&
+          isfinite(r2_answer_score(logp, R2_SCORE_LOG_ODDS)));
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_EXPECTED), 5.0, 1e-6);
+}
+
+/* log p of the six answers after `n` tokens and <answer>, by one plain forward pass. */
+static r2_status level_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32_t n, float *logp) {
+    int32_t row[512], seq[2], at[R2_N_ANSWERS];
+    r2_batch batch;
+    memcpy(row, token, (size_t)n * sizeof *row);
+    row[n] = t->markup.answer;
+    seq[0] = 0, seq[1] = n + 1;
+    for (int k = 0; k < R2_N_ANSWERS; ++k) at[k] = n;
+    memset(&batch, 0, sizeof batch);
+    batch.n_seq = 1, batch.seq_begin = seq, batch.token = row;
+    batch.n_pred = R2_N_ANSWERS, batch.pred_row = at, batch.pred_token = t->markup.level;
+    return r2_forward(ctx, &t->model, &batch, logp, NULL);
+}
+
+TEST(direct_scores_are_those_of_a_forward_pass) {
+    r2_ctx ctx = r2_ctx_default();
+    tiny t;
+    float *score, logp[R2_N_ANSWERS];
+    REQUIRE(tiny_make(&ctx, &t, 20));
+    score = (float *)r2_alloc(&ctx, (uint64_t)t.ex.n, sizeof *score);
+    for (int kind = 0; kind < 2; ++kind) {
+        r2_score_config how = r2_score_config_default();
+        r2_trace_metrics trace;
+        how.kind = (r2_score_kind)kind;
+        REQUIRE_OK(&ctx,
+                   r2_score(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &how, score, &trace));
+        CHECK(trace.n == 0 && trace.well_formed == 0.0 && trace.verdict[R2_TRACE_OK] == 0);
+        for (int64_t e = 0; e < t.ex.n; ++e) {
+            int64_t from = t.ex.prompt_begin[e];
+            REQUIRE_OK(&ctx, level_logp(&ctx, &t, t.ex.prompt + from,
+                                        (int32_t)(t.ex.prompt_begin[e + 1] - from), logp));
+            CHECK_WITHIN(score[e], r2_answer_score(logp, how.kind), 1e-3);
+        }
+    }
+    r2_release(&ctx, score);
+    tiny_free(&ctx, &t);
+}
+
+static r2_status train_well(r2_ctx *ctx, tiny *t) {
+    r2_sft_config sft = r2_sft_config_default();
+    sft.n_steps = 120;
+    sft.groups = 3;
+    sft.lr = 1e-2f;
+    sft.reasoned_share = 1.0f;
+    sft.trace_weight = 2.0f;
+    return r2_sft(ctx, &t->model, &t->ex, &sft);
+}
+
+/* After training: the score belongs to the answer after the model's own trace, the counts of
+   verdicts are those of the texts it writes, and neither depends on the number of threads. */
+TEST(reasoned_scores_belong_to_what_was_written) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_score_config how = r2_score_config_default();
+    r2_trace_metrics trace[2];
+    float score[2][3 * TINY_GROUP];
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 3));
+    REQUIRE_OK(&ctx, train_well(&ctx, &t));
+    how.mode = R2_REASONED;
+    for (int k = 0; k < 2; ++k) {
+        ctx.n_threads = 1 + k;
+        REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &how, score[k],
+                                  &trace[k]));
+    }
+    CHECK(!memcmp(score[0], score[1], sizeof score[0]) &&
+          !memcmp(&trace[0], &trace[1], sizeof trace[0]));
+    CHECK_EQ_INT(trace[0].n, t.ex.n);
+    int64_t verdict[R2_N_VERDICTS] = {0}, well_formed = 0;
+    for (int64_t e = 0; e < t.ex.n; ++e) {
+        r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+        r2_tokens tokens = {NULL, 0, 0, false};
+        r2_trace one, again;
+        float logp[R2_N_ANSWERS];
+        int best = 0;
+        REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, &t.codebook, &t.vocab, &output, &one));
+        r2_prompt_compact(&ctx, &t.codebook, &t.query[e], &prompt);
+        again = r2_trace_check(&t.codebook, prompt.data, output.data);
+        CHECK(one.verdict == again.verdict && one.answer == again.answer);
+        verdict[one.verdict]++;
+        well_formed += one.well_formed;
+        REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, prompt.data, prompt.len, &tokens));
+        REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, output.data, output.len, &tokens));
+        if (one.answer >= 0) { /* without <answer> A </answer> */
+            REQUIRE_OK(&ctx, level_logp(&ctx, &t, tokens.id, (int32_t)tokens.n - 3, logp));
+            CHECK_WITHIN(score[0][e], r2_answer_score(logp, how.kind), 1e-2);
+            for (int k = 1; k < R2_N_ANSWERS; ++k) best = logp[k] > logp[best] ? k : best;
+            CHECK_EQ_INT(one.answer, best);
+        }
+        r2_tokens_free(&ctx, &tokens);
+        r2_text_free(&ctx, &prompt);
+        r2_text_free(&ctx, &output);
+    }
+    CHECK(!memcmp(verdict, trace[0].verdict, sizeof verdict));
+    CHECK_WITHIN(trace[0].well_formed, (double)well_formed / (double)t.ex.n, 1e-12);
+    CHECK_WITHIN(trace[0].faithful, (double)verdict[R2_TRACE_OK] / (double)t.ex.n, 1e-12);
+    CHECK(trace[0].well_formed > 0.5); /* otherwise the rest showed little */
+    tiny_free(&ctx, &t);
+}
+
+TEST(an_example_that_is_not_there) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_text output = {NULL, 0, 0, false};
+    r2_trace trace;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 3));
+    CHECK_STATUS(&ctx,
+                 r2_think(&ctx, &t.model, &t.ex, t.ex.n, &t.codebook, &t.vocab, &output, &trace),
+                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, -1, &t.codebook, &t.vocab, &output, &trace),
+                 R2_ARGUMENT);
+    tiny_free(&ctx, &t);
+}
+
+TEST(scoring_survives_any_failed_allocation) {
+    r2_ctx ctx = r2_ctx_default();
+    ratings_memory memory = {0, 0};
+    r2_status status = R2_NO_MEMORY;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 2));
+    for (int64_t room = 0; status != R2_OK && room < 5000; ++room) {
+        r2_score_config how = r2_score_config_default();
+        r2_eval_config config = r2_eval_config_default();
+        r2_trace_metrics trace;
+        r2_metrics m;
+        r2_ctx poor = ctx;
+        r2_model model;
+        float score[2 * TINY_GROUP];
+        poor.realloc_fn = ratings_realloc;
+        poor.user = &memory;
+        poor.n_threads = 1;
+        how.mode = R2_REASONED;
+        how.max_new = 6;
+        memory.left = room;
+        config.n_bootstrap = 10;
+        status = r2_model_init(&poor, &model, &t.model.config, false);
+        if (status == R2_OK)
+            status = r2_score(&poor, &model, &t.ex, &t.codebook, &t.vocab, &how, score, &trace);
+        if (status == R2_OK) status = r2_evaluate(&poor, score, 2, TINY_GROUP, &config, &m, NULL);
+        r2_model_free(&poor, &model);
+        if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
+            break;
+    }
+    CHECK_EQ_INT(status, R2_OK);
+    tiny_free(&ctx, &t);
+}
