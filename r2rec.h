@@ -262,7 +262,7 @@ typedef struct r2_data {
      column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line, see
      r2_format.
    UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark and a missing last
-   newline are accepted, anything else wrong is an error: R2_IO, R2_FORMAT (file, line, what was
+   newline are accepted; a quoted field must end on its line; what is wrong is an error: R2_IO, R2_FORMAT (file, line, what was
    expected, what was found), R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
@@ -2079,7 +2079,7 @@ static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path)
     lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
     lines->cap = 1u << 20;
-    lines->buffer = (char *)r2_alloc(ctx, lines->cap, 1);
+    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
     return lines->buffer ? R2_OK : ctx->status;
 }
 
@@ -2365,6 +2365,16 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
+/* A NUL written as an escape would end a text too early. */
+static bool r2__json_has_nul(r2__slice line) {
+    for (size_t k = 0; k + 5 < line.len; ++k) {
+        if (line.at[k] != '\\') continue;
+        if (memcmp(line.at + k + 1, "u0000", 5) == 0) return true;
+        ++k; /* what is escaped is no backslash of its own */
+    }
+    return false;
+}
+
 /* One JSON object -> the wanted fields. The first one settles which keys are meant. */
 static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
                                  const char *const wish[R2__WANTED], bool first) {
@@ -2373,6 +2383,7 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
     cJSON *object = cJSON_ParseWithLength(line.at, line.len);
     r2_status status = R2_OK;
     if (!cJSON_IsObject(object)) status = r2__bad_line(ctx, lines, "a JSON object", line);
+    else if (r2__json_has_nul(line)) status = r2__bad_line(ctx, lines, "text without NUL", line);
     for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
     for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
@@ -2502,11 +2513,16 @@ static uint64_t r2__fnv(const char *text, size_t len) {
     return hash;
 }
 
+/* No truncated or overlong sequence, no surrogate, nothing above U+10FFFF. */
 static bool r2__utf8_valid(const char *text, size_t len) {
     for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i];
-        size_t more = c < 0x80 ? 0 : c >= 0xC2 && c < 0xE0 ? 1 : c >= 0xE0 && c < 0xF0 ? 2 : 3;
+        unsigned char c = (unsigned char)text[i], second;
+        size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
         if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || i + more >= len) return false;
+        second = more ? (unsigned char)text[i + 1] : 0;
+        if ((c == 0xE0 && second < 0xA0) || (c == 0xED && second > 0x9F) ||
+            (c == 0xF0 && second < 0x90) || (c == 0xF4 && second > 0x8F))
+            return false;
         for (size_t k = 1; k <= more; ++k)
             if (((unsigned char)text[i + k] & 0xC0) != 0x80) return false;
         i += more + 1;

@@ -237,6 +237,7 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"{\"user_id\": 9007199254740993, \"asin\": \"2\"}\n", ":1: expected an id as text"},
         {"{\"user_id\": \"1\", \"user_id\": \"2\", \"asin\": \"2\"}\n", ":1: expected each key once"},
         {"{\"who\": \"1\", \"asin\": \"2\"}\n", ":1: expected keys that name user and item"},
+        {"{\"user_id\": \"1\", \"asin\": \"2\\u00003\"}\n", ":1: expected text without NUL"},
         {"{\"user_id\": [1], \"asin\": \"2\"}\n", ":1: expected text or a number"},
     };
     r2_ctx ctx = r2_ctx_default();
@@ -271,6 +272,55 @@ TEST(nul_bytes_and_endless_lines) {
     CHECK_STATUS(&ctx, ratings_load_bytes(&ctx, &data, line, size), R2_FORMAT);
     CHECK(strstr(ctx.message, ":2: expected a line, found more than") != NULL);
     free(line);
+}
+
+/* Bytes changed, taken out, put in at random: an error or data that hang together, never a crash. */
+TEST(damaged_files_are_refused_or_read) {
+    static const char junk[] = "\n\r,;|\t:\"{}[]\\-.e09 \xFF\xC3";
+    r2_ctx ctx = r2_ctx_default();
+    for (int round = 0; round < 1500; ++round) {
+        r2_rng rng = r2_rng_make(2, R2_STREAM_USER, (uint64_t)round);
+        char text[1024];
+        size_t len = strlen(formats[round % 8]);
+        r2_data data;
+        r2_status status;
+        memcpy(text, formats[round % 8], len);
+        for (int n = 1 + (int)r2_rng_below(&rng, 4); n > 0; --n) {
+            size_t at = r2_rng_below(&rng, len);
+            char byte = junk[r2_rng_below(&rng, sizeof junk)];
+            switch (r2_rng_below(&rng, 3)) {
+            case 0: text[at] = byte; break;
+            case 1: memmove(text + at, text + at + 1, --len - at); break;
+            default: memmove(text + at + 1, text + at, len++ - at); text[at] = byte;
+            }
+        }
+        status = ratings_load_bytes(&ctx, &data, text, len);
+        if (!CHECK(status == R2_OK || status == R2_FORMAT)) break;
+        if (status) continue;
+        CHECK_EQ_INT(data.user_begin[data.n_users], data.n_ratings);
+        for (int64_t k = 0; k < data.n_ratings; ++k) CHECK(data.item[k] < data.n_items);
+        r2_data_free(&ctx, &data);
+    }
+}
+
+TEST(text_is_utf8_or_latin1) {
+    static const char *const texts[][2] = {
+        {"caf\xC3\xA9", "caf\xC3\xA9"},         /* UTF-8 stays                    */
+        {"caf\xE9", "caf\xC3\xA9"},             /* latin-1                        */
+        {"\xF0\x9F\x8E\xAC", "\xF0\x9F\x8E\xAC"}, /* four bytes                     */
+        {"\xC0\xAF", "\xC3\x80\xC2\xAF"},      /* overlong, so not UTF-8         */
+        {"\xED\xA0\x80", "\xC3\xAD\xC2\xA0\xC2\x80"}, /* a surrogate             */
+        {"a\xC3", "a\xC3\x83"},                /* cut off                        */
+    };
+    r2_ctx ctx = r2_ctx_default();
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; ++k) {
+        char line[64];
+        r2_data data;
+        snprintf(line, sizeof line, "%s,x,1,0\n", texts[k][0]);
+        REQUIRE_OK(&ctx, ratings_load(&ctx, &data, line));
+        CHECK_EQ_STR(data.user_key[0], texts[k][1]);
+        r2_data_free(&ctx, &data);
+    }
 }
 
 TEST(extreme_ids_and_times) {
