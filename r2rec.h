@@ -251,30 +251,34 @@ typedef struct r2_data {
     bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
     int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
-    r2_arena text;                /* holds the strings                                            */
+    r2_arena text;                /* holds the strings */
 } r2_data;
 
 /* Loads ratings, with titles where they are found. `path` is
    - a MovieLens directory: latest / 20M+ (ratings.csv, movies.csv), 1M / 10M (ratings.dat,
      movies.dat), 100K (u.data, u.item);
    - a RecBole directory NAME (NAME.inter, NAME.item) or a .inter file;
-   - any file of one interaction a line, "-" for standard input: a table with or without a line of
-     column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line, see
-     r2_format.
-   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark and a missing last
-   newline are accepted; a quoted field must end on its line; what is wrong is an error: R2_IO, R2_FORMAT (file, line, what was
-   expected, what was found), R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
+   - any file of one interaction a line, "-" for standard input: a table with or without a line
+     of column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line,
+     see r2_format.
+   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark and a missing
+   last newline are accepted; a quoted field must end on its line; what is wrong is an error:
+   R2_IO, R2_FORMAT (file, line, what was expected, what was found), R2_NO_MEMORY. While loading
+   it takes about 32 bytes an interaction. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
 typedef struct r2_format {
-    const char *separator; /* NULL: "::", else tab, else the most frequent of , ; |, else a blank     */
-    const char *user, *item, *rating, *time; /* columns or JSON keys: a name, or a number from "1".
-                              NULL: the usual names ("userId", "user_id:token", "reviewerID", ...), and
-                              without such names the columns 1 2 3 4. A rating column that is missing
-                              makes every rating 1, a missing time column every time 0               */
-    const char *items;     /* file with id, title, genres, year, by the same rules; NULL: none        */
-    double time_unit;      /* in seconds; 0: times of 10^11 and more are milliseconds, others seconds */
+    /* NULL: "::", else a tab, else the most frequent of , ; and |, else a blank */
+    const char *separator;
+    /* Columns or JSON keys: a name, or a number from "1". NULL: the usual names ("userId",
+       "user_id:token", "reviewerID", ...), and without such names the columns 1 2 3 4. A rating
+       column that is missing makes every rating 1, a missing time column every time 0. */
+    const char *user, *item, *rating, *time;
+    /* File with id, title, genres, year, by the same rules; NULL: none. */
+    const char *items;
+    /* In seconds; 0: times of 10^11 and more are milliseconds, others seconds. */
+    double time_unit;
 } r2_format;
 
 /* Loads the interactions of several files as one; `format` NULL: a zeroed one. */
@@ -289,8 +293,9 @@ typedef struct r2_filter {
     int64_t user_core, item_core;  /* every user and item has at least so many interactions */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in their
-   old order. No graph or split of the old rows may be alive. On an error nothing has changed. */
+/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
+   their old order. No graph or split of the old rows may be alive. On an error nothing has
+   changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
@@ -329,15 +334,15 @@ typedef struct r2_split {
 } r2_split;
 
 r2_split_config r2_split_config_default(void);
-/* Per user: the last interaction with rating >= min_positive is the test positive, the one before it
-   the validation positive; everything of that user at or after the validation positive, in the order
-   by_time, is out of training. Users without two positives and one training interaction stay in
-   training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+/* Per user: the last interaction with rating >= min_positive is the test positive, the one
+   before it the validation positive; everything of that user at or after the validation
+   positive, in the order by_time, is out of training. Users without two positives and one
+   training interaction stay in training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
-/* One cut in time for all: the last test_share of the interactions, and the valid_share before them;
-   interactions of the same second stay together. Targets, here and below: the positives held out, of
-   users who have training interactions. Errors: R2_ARGUMENT (shares), R2_NO_MEMORY. */
+/* One cut in time for all: the last test_share of the interactions, and the valid_share before
+   them; interactions of the same second stay together. Targets, here and below: the positives
+   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares), R2_NO_MEMORY. */
 r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config, double valid_share, double test_share);
 /* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
@@ -386,13 +391,13 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
        item_begin  i ->  | k0 k1 |         item_user[k], item_edge[k] = e of (item_user[k], i)  */
 typedef struct r2_graph {
     int64_t n_users, n_items, n_edges;
-    int64_t *user_begin;  /* (n_users + 1)                                  */
-    uint32_t *user_item;  /* (n_edges) ascending within a user              */
-    float *user_rating;   /* (n_edges)                                      */
-    int32_t *user_time;   /* (n_edges) seconds after the data's time_zero   */
-    int64_t *item_begin;  /* (n_items + 1)                                  */
-    uint32_t *item_user;  /* (n_edges) ascending within an item             */
-    uint32_t *item_edge;  /* (n_edges) index into the user side             */
+    int64_t *user_begin;          /* (n_users + 1)                                  */
+    uint32_t *user_item;          /* (n_edges) ascending within a user              */
+    float *user_rating;           /* (n_edges)                                      */
+    int32_t *user_time;           /* (n_edges) seconds after the data's time_zero   */
+    int64_t *item_begin;          /* (n_items + 1)                                  */
+    uint32_t *item_user;          /* (n_edges) ascending within an item             */
+    uint32_t *item_edge;          /* (n_edges) index into the user side             */
     float rating_min, rating_max; /* of the data's scale, whatever the edges are     */
     bool borrows_user_side;       /* role was NULL: the user side belongs to r2_data */
 } r2_graph;
@@ -444,9 +449,9 @@ typedef struct r2_chain {
 
 /* Which chains, when there are more than wanted (D1, D3). */
 typedef enum r2_chain_law {
-    R2_CHAINS_COHERENT = 0, /* the best by agreement of u0 and u1, then recency; nothing is random */
-    R2_CHAINS_UNIFORM,      /* every chain equally likely                                          */
-    R2_CHAINS_UNIFORM_USERS /* u1 uniform among the users that have a chain, then a uniform chain  */
+    R2_CHAINS_COHERENT = 0, /* by agreement of u0 and u1, then recency; nothing is random         */
+    R2_CHAINS_UNIFORM,      /* every chain equally likely                                         */
+    R2_CHAINS_UNIFORM_USERS /* u1 uniform among the users that have a chain, then a uniform chain */
 } r2_chain_law;
 
 typedef struct r2_chain_config {
@@ -462,12 +467,12 @@ r2_chain_config r2_chain_config_default(void);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: no target, the chain closes over an edge */
 
-/* Target chains (D2): up to config->k chains that ask for the rating of `item` by u0, that is with
-   i1 = item: i0 in I(u0), u1 in U(i0) and U(item), u1 != u0, i0 != item. The closing edge (u0, item)
-   is invisible: whether the graph has it, and with which rating, changes nothing. `chains` has room
-   for k; *n_chains says how many there are, 0 when no chain exists. Without replacement and with
-   k >= all chains, both uniform laws list every chain once.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Target chains (D2): up to config->k chains that ask for the rating of `item` by u0, that is
+   with i1 = item: i0 in I(u0), u1 in U(i0) and U(item), u1 != u0, i0 != item. The closing edge
+   (u0, item) is invisible: whether the graph has it, and with which rating, changes nothing.
+   `chains` has room for k; *n_chains says how many there are, 0 when no chain exists. Without
+   replacement and with k >= all chains, both uniform laws list every chain once. Errors:
+   R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
@@ -487,12 +492,13 @@ r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
 r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                           int64_t *count);
 
-/* Longer chains (D4): u0 -> i0 -> u1 -> ... -> un -> in -> u0 over n_between = n other users (1 to 8),
-   all users and all items different; `item` is `in`, or R2_NO_ITEM for any that u0 has. Draws k with
-   replacement, every chain equally likely: counts the walks home from every vertex (one pass over
-   the edges for each step), draws walks by these counts and drops those that meet a vertex again.
-   path (k, 2 n + 2) takes u0, i0, u1, i1, ..., in. *n_chains < k when k * 1000 draws were not enough:
-   then (nearly) all walks repeat themselves. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Longer chains (D4): u0 -> i0 -> u1 -> ... -> un -> in -> u0 over n_between = n other users (1
+   to 8), all users and all items different; `item` is `in`, or R2_NO_ITEM for any that u0 has.
+   Draws k with replacement, every chain equally likely: counts the walks home from every vertex
+   (one pass over the edges for each step), draws walks by these counts and drops those that meet
+   a vertex again. path (k, 2 n + 2) takes u0, i0, u1, i1, ..., in. *n_chains < k when k * 1000
+   draws were not enough: then (nearly) all walks repeat themselves. Errors: R2_ARGUMENT,
+   R2_NO_MEMORY. */
 r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                          int n_between, int64_t k, uint64_t seed, uint32_t *path,
                          int64_t *n_chains);
@@ -2194,7 +2200,8 @@ static int r2__cut(r2__table *table, r2__slice line) {
             if (!at || (at < end && *at != first)) return -1;
         } else {
             field->at = at;
-            while (at < end && (*at != first || (second && (at + 1 == end || at[1] != second)))) ++at;
+            while (at < end && (*at != first || (second && (at + 1 == end || at[1] != second))))
+                ++at;
             field->len = (size_t)(at - field->at);
         }
         if (at == end) return n + 1;
@@ -2221,7 +2228,8 @@ static double r2__ten_to(int n) {
 }
 
 /* A decimal number: sign, digits, fraction, exponent; nothing but blanks around it (copies of
-   MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the locale. */
+   MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the
+   locale. */
 static bool r2__number(r2__slice text, double *value) {
     const char *at = text.at, *end = text.at + text.len;
     bool negative, any = false, fraction = false;
@@ -2260,7 +2268,8 @@ static bool r2__number(r2__slice text, double *value) {
 
 #define R2__WANTED 4
 
-/* The usual names of what is wanted, in small letters without _ - and blanks, the preferred first. */
+/* The usual names of what is wanted, in small letters without _ - and blanks, the preferred
+   first. */
 static const char *const r2__rating_names[R2__WANTED] = {
     "userid user uid reviewerid customerid",
     "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid",
@@ -2273,11 +2282,11 @@ static const char *const r2__item_names[R2__WANTED] = {
 typedef struct r2__source {
     r2__table table;
     const char *const *names;
-    bool json, pending;                /* pending: the first record was read while looking     */
-    int column[R2__WANTED];            /* where the wanted fields stand; -1: there are none    */
-    char key[R2__WANTED][64];          /* JSON: their keys                                     */
-    r2__slice field[R2__WANTED];       /* of the current record                                */
-    r2_text text[R2__WANTED];          /* JSON: their text                                     */
+    bool json, pending;          /* pending: the first record was read while looking     */
+    int column[R2__WANTED];      /* where the wanted fields stand; -1: there are none    */
+    char key[R2__WANTED][64];    /* JSON: their keys                                     */
+    r2__slice field[R2__WANTED]; /* of the current record                                */
+    r2_text text[R2__WANTED];    /* JSON: their text                                     */
 } r2__source;
 
 /* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
@@ -2321,8 +2330,8 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
         if (place < 0 || (best[w] >= 0 && best[w] <= place)) continue;
         best[w] = place;
         source->column[w] = number;
-        snprintf(source->key[w], sizeof source->key[w], "%.*s",
-                 name.len < 63 ? (int)name.len : 63, name.at);
+        snprintf(source->key[w], sizeof source->key[w], "%.*s", name.len < 63 ? (int)name.len : 63,
+                 name.at);
     }
 }
 
@@ -2657,8 +2666,7 @@ static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     int64_t at = loader->n_rows % R2__ROWS_A_BLOCK, n = loader->n_blocks;
     if (at == 0) {
-        r2__row **block = (r2__row **)r2_resize(ctx, loader->block, (uint64_t)n + 1,
-                                                sizeof *block);
+        r2__row **block = (r2__row **)r2_resize(ctx, loader->block, (uint64_t)n + 1, sizeof *block);
         if (!block) return NULL;
         loader->block = block;
         block[n] = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof(r2__row));
@@ -2830,9 +2838,9 @@ static r2_status r2__loader_items(r2_ctx *ctx, r2__loader *loader) {
 /* The genre names behind the flags in columns 5 .. 23 of u.item. */
 static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *genres) {
     static const char *const name[19] = {
-        "unknown", "Action",    "Adventure", "Animation", "Children", "Comedy",  "Crime",
-        "Documentary", "Drama", "Fantasy",   "Film-Noir", "Horror",   "Musical", "Mystery",
-        "Romance", "Sci-Fi",    "Thriller",  "War",       "Western"};
+        "unknown",     "Action", "Adventure", "Animation", "Children", "Comedy",  "Crime",
+        "Documentary", "Drama",  "Fantasy",   "Film-Noir", "Horror",   "Musical", "Mystery",
+        "Romance",     "Sci-Fi", "Thriller",  "War",       "Western"};
     r2_text_clear(genres);
     r2_text_add(ctx, genres, "", 0);
     for (int g = 0; g < 19; ++g) {
@@ -2951,7 +2959,8 @@ static bool r2__file_exists(const char *path) {
 static const char *r2__last_part(const char *path, int *len) {
     const char *end = path + strlen(path), *begin;
     while (end > path && end[-1] == '/') --end;
-    for (begin = end; begin > path && begin[-1] != '/'; --begin) {}
+    begin = end;
+    while (begin > path && begin[-1] != '/') --begin;
     *len = (int)(end - begin);
     return begin;
 }
@@ -2996,8 +3005,10 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
         format.items = items.len && r2__file_exists(items.data) ? items.data : NULL;
         status = r2_data_load_files(ctx, data, &file, 1, &format);
         if (status == R2_IO && strcmp(file, path) == 0)
-            r2_fail(ctx, R2_IO, "%s: expected a ratings file, or a directory with ratings.csv, "
-                    "ratings.dat, u.data or NAME.inter in it", path);
+            r2_fail(ctx, R2_IO,
+                    "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
+                    "u.data or NAME.inter in it",
+                    path);
     }
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
@@ -3052,8 +3063,8 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 /* ---- filters and the report ---- */
 
 typedef struct r2__keep {
-    uint8_t *row;              /* (n_ratings) 1: stays      */
-    int64_t *users, *items;    /* rows left of each         */
+    uint8_t *row;           /* (n_ratings) 1: stays      */
+    int64_t *users, *items; /* rows left of each         */
 } r2__keep;
 
 static void r2__keep_free(r2_ctx *ctx, r2__keep *keep) {
@@ -3183,7 +3194,8 @@ static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     int64_t last = 0;
     double cells = (double)data->n_users * (double)data->n_items;
-    for (int64_t k = 0; k < data->n_ratings; ++k) last = data->time[k] > last ? data->time[k] : last;
+    for (int64_t k = 0; k < data->n_ratings; ++k)
+        last = data->time[k] > last ? data->time[k] : last;
     r2_text_addf(ctx, text, "users %lld\nitems %lld\ninteractions %lld\ndensity %.4g %%\n",
                  (long long)data->n_users, (long long)data->n_items, (long long)data->n_ratings,
                  cells > 0.0 ? 100.0 * (double)data->n_ratings / cells : 0.0);
@@ -3198,10 +3210,11 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
         r2__add_date(ctx, text, data->time_zero + last);
         r2_text_addf(ctx, text, "\n");
     }
-    r2_text_addf(ctx, text, "dropped: duplicates %lld, low ratings %lld, outside the time window "
-                 "%lld, not in the core %lld\n", (long long)data->n_duplicates,
-                 (long long)data->n_dropped_rating, (long long)data->n_dropped_time,
-                 (long long)data->n_dropped_core);
+    r2_text_addf(ctx, text,
+                 "dropped: duplicates %lld, low ratings %lld, outside the time window "
+                 "%lld, not in the core %lld\n",
+                 (long long)data->n_duplicates, (long long)data->n_dropped_rating,
+                 (long long)data->n_dropped_time, (long long)data->n_dropped_core);
     return text->failed ? ctx->status : R2_OK;
 }
 
@@ -3397,8 +3410,9 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
         item = r2__names_find(&names[1], source.field[1]);
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
-        else status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
-                                   source.field[1]);
+        else
+            status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
+                                  source.field[1]);
     }
     r2__source_close(ctx, &source);
     return status;
@@ -3436,7 +3450,7 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 /* The rank-th item, from 0, that is not among the `n` ascending items of a user: the items seen
    before it push it up by one each. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
-    int64_t begin = 0, end = n; /* first position whose item has more than `rank` unseen before it */
+    int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
     while (begin < end) {
         int64_t middle = begin + (end - begin) / 2;
         if ((int64_t)seen[middle] - middle <= rank) begin = middle + 1;
@@ -3526,8 +3540,7 @@ int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t 
     const uint32_t *seen = data->item + data->user_begin[target.user];
     int64_t n = data->n_items - (data->user_begin[target.user + 1] - data->user_begin[target.user]);
     item[0] = target.item;
-    for (int64_t k = 0; k < n; ++k)
-        item[k + 1] = r2__unseen_item(seen, data->n_items - n, k);
+    for (int64_t k = 0; k < n; ++k) item[k + 1] = r2__unseen_item(seen, data->n_items - n, k);
     return n + 1;
 }
 
@@ -3541,7 +3554,8 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
             r2_text_addf(ctx, &text, "\t%s", data->item_key[c->item[k * c->n_per_case + j]]);
         r2_text_add(ctx, &text, "\n", 1);
     }
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data ? text.data : "", text.len);
+    status = text.failed ? ctx->status
+                         : r2_write_file(ctx, path, text.data ? text.data : "", text.len);
     r2_text_free(ctx, &text);
     return status;
 }
@@ -3749,10 +3763,12 @@ static r2_status r2__rank_vertices(r2_ctx *ctx, const r2_graph *g, r2__ranked *r
     return R2_OK;
 }
 
-/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out sorted. */
+/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out
+   sorted. */
 static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_t *vertex) {
     int64_t *end = ranked->begin + 1; /* end[r] walks from the begin of r to the begin of r + 1 */
-    for (int64_t r = 0; r + 1 < ranked->n; ++r) end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
+    for (int64_t r = 0; r + 1 < ranked->n; ++r)
+        end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
     for (int64_t r = 0; r < ranked->n; ++r) {
         bool is_user = vertex[r] < g->n_users;
         int64_t v = is_user ? vertex[r] : vertex[r] - g->n_users;
@@ -3790,8 +3806,8 @@ typedef struct r2__lane {
     int64_t *stop;   /* (n) end of the neighbours below the current start; only moves up */
 } r2__lane;
 
-/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the same w
-   make C(paths, 2) of them: the n-th path to w closes n - 1. */
+/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the
+   same w make C(paths, 2) of them: the n-th path to w closes n - 1. */
 static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane *lane) {
     const uint32_t *near = ranked->near;
     uint32_t *paths = lane->paths;
@@ -3830,8 +3846,7 @@ static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lan
             r2__lanes_free(ctx, lane, n_lanes);
             return NULL;
         }
-        if (ranked->n)
-            memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
+        if (ranked->n) memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
     }
     return lane;
 }
@@ -3867,7 +3882,8 @@ typedef struct r2__side {
     const uint32_t *edge; /* NULL: positions are edges of the user side already */
 } r2__side;
 
-/* Steps of counting from every vertex of the other side of `via`: the sum of its squared degrees. */
+/* Steps of counting from every vertex of the other side of `via`: the sum of its squared
+   degrees. */
 static double r2__side_work(const r2__side *via) {
     double work = 0.0;
     for (int64_t v = 0; v < via->n; ++v) {
@@ -3877,8 +3893,8 @@ static double r2__side_work(const r2__side *via) {
     return work;
 }
 
-/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge to v
-   closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
+/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge
+   to v closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
 static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int64_t start,
                                  uint32_t *paths, int64_t *out) {
     const int64_t begin = from->begin[start], end = from->begin[start + 1];
@@ -3997,7 +4013,7 @@ static void r2__search_free(r2_ctx *ctx, r2__search *q) {
 
 /* The memory of a query, to be used for many, one after the other. */
 static r2_status r2__search_init(r2_ctx *ctx, r2__search *q, const r2_graph *g, bool closed,
-                                const r2_chain_config *config) {
+                                 const r2_chain_config *config) {
     memset(q, 0, sizeof *q);
     if (config->k < 0 || config->k > INT64_MAX / 4)
         return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld", (long long)config->k);
@@ -4027,10 +4043,10 @@ static bool r2__shared_next(const r2__search *q, uint32_t u1, int64_t *e1, int64
     return false;
 }
 
-/* Enters a user: how many items it shares with u0, when u0 met the last of them, how much the two
-   agree. Each shared item agrees by 1 - 2 |difference| / scale, in [-1, 1]; the sum is divided by the
-   number of items plus `shrink`, so that few items count for little. A user without a chain is
-   forgotten again. */
+/* Enters a user: how many items it shares with u0, when u0 met the last of them, how much the
+   two agree. Each shared item agrees by 1 - 2 |difference| / scale, in [-1, 1]; the sum is
+   divided by the number of items plus `shrink`, so that few items count for little. A user
+   without a chain is forgotten again. */
 static void r2__partner_add(r2__search *q, uint32_t user) {
     const r2_graph *g = q->g;
     const double scale = (double)g->rating_max - (double)g->rating_min;
@@ -4050,8 +4066,8 @@ static void r2__partner_add(r2__search *q, uint32_t user) {
     q->n += n > 0;
 }
 
-/* The partners of closed chains are U_cand(u0): who shares at least two items, found by counting the
-   ends of all paths of two edges. Those of target chains are U(target) without u0. */
+/* The partners of closed chains are U_cand(u0): who shares at least two items, found by counting
+   the ends of all paths of two edges. Those of target chains are U(target) without u0. */
 static void r2__partners_find(r2__search *q) {
     const r2_graph *g = q->g;
     if (q->target != R2_NO_ITEM) {
@@ -4111,10 +4127,10 @@ static bool r2__chain_has(const r2_chain *chains, int64_t n, uint32_t item) {
     return false;
 }
 
-/* The edges of the latest (by u0's time, then the smaller number) shared item that none of `used` has
-   and that is not `except` either; false when there is none. */
-static bool r2__latest_shared(const r2__search *q, uint32_t u1, const r2_chain *used, int64_t n_used,
-                              uint32_t except, int64_t *best0, int64_t *best1) {
+/* The edges of the latest (by u0's time, then the smaller number) shared item that none of
+   `used` has and that is not `except` either; false when there is none. */
+static bool r2__latest_shared(const r2__search *q, uint32_t u1, const r2_chain *used,
+                              int64_t n_used, uint32_t except, int64_t *best0, int64_t *best1) {
     const r2_graph *g = q->g;
     int64_t e0, e1 = g->user_begin[u1];
     *best0 = -1;
@@ -4223,17 +4239,17 @@ static int64_t r2__chains_draw(r2__search *q, r2_rng *rng, r2_chain *chains) {
     return k;
 }
 
-/* A random number below n that is not `hole`; -1 leaves no hole. The numbers of the list without the
-   hole are drawn, so that it does not matter whether there is one. */
+/* A random number below n that is not `hole`; -1 leaves no hole. The numbers of the list without
+   the hole are drawn, so that it does not matter whether there is one. */
 static int64_t r2__draw_around(r2_rng *rng, int64_t n, int64_t hole) {
     int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(hole < 0 ? n : n - 1));
     return hole < 0 || x < hole ? x : x + 1;
 }
 
-/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and an
-   item i0 of u0; it is a chain when u1 has i0. Every chain is proposed equally often, and which one is
-   accepted does not depend on how long it took, so a limit on the number of proposals leaves the law
-   exact. False: the limit was reached, nothing is decided. */
+/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target
+   and an item i0 of u0; it is a chain when u1 has i0. Every chain is proposed equally often, and
+   which one is accepted does not depend on how long it took, so a limit on the number of
+   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
 static bool r2__chains_propose(r2__search *q, r2_rng *rng, r2_chain *chains) {
     const r2_graph *g = q->g;
     const uint32_t *users = g->item_user + g->item_begin[q->target];
@@ -4244,14 +4260,15 @@ static bool r2__chains_propose(r2__search *q, r2_rng *rng, r2_chain *chains) {
     const int64_t hole0 = edge < 0 ? -1 : r2__lower_bound(users, 0, n_users, q->u0);
     const int64_t others = n_users - (edge >= 0), items = n_items - (edge >= 0);
     const int64_t elsewhere = (g->n_edges - (edge >= 0)) / g->n_users;
-    int64_t limit = others * (items + elsewhere) / 64, n = 0; /* half the cost of listing them all */
+    int64_t limit = others * (items + elsewhere) / 64, n = 0; /* half of listing them all */
     memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
     while (n < q->config->k && items > 0 && limit-- > 0) {
         int64_t j = r2__draw_around(rng, n_users, hole0), a = r2__draw_around(rng, n_items, hole1);
         int64_t e1 = begin + a, e2 = r2_graph_find(g, users[j], g->user_item[e1]);
         if (e2 < 0) continue;
         if (!q->config->replacement && !r2__first_time(q, j * n_items + a)) continue;
-        chains[n++] = r2__chain_make(q, users[j], e1, e2, r2_graph_find(g, users[j], q->target), -1);
+        chains[n++] = r2__chain_make(q, users[j], e1, e2, r2_graph_find(g, users[j], q->target),
+                                     -1);
     }
     return n == q->config->k;
 }
@@ -4376,9 +4393,9 @@ typedef struct r2__home {
     double *item; /* (n + 1, n_items)               */
 } r2__home;
 
-/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier item
-   in as many ways as all its users but u0 together, a user as its items together. u0's own edges
-   serve only to leave and, without a target, to come home. */
+/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier
+   item in as many ways as all its users but u0 together, a user as its items together. u0's own
+   edges serve only to leave and, without a target, to come home. */
 static void r2__home_count(r2__home *home) {
     const r2_graph *g = home->g;
     for (int step = home->n; step >= 0; --step) {

@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 
-
 static inline int ratings_write(const char *path, const char *bytes, size_t len) {
     FILE *file = fopen(path, "wb");
     int good = file && fwrite(bytes, 1, len, file) == len;
@@ -22,7 +21,8 @@ static inline r2_status ratings_load_bytes(r2_ctx *ctx, r2_data *data, const cha
                                            size_t len) {
     char path[256];
     r2_status status;
-    /* the same program may run twice at a time, once under sanitizers: the address tells them apart */
+    /* the same program may run twice at a time, once under sanitizers: the address tells them
+       apart */
     snprintf(path, sizeof path, "build/ratings-%p.tmp", (void *)data);
     if (!ratings_write(path, bytes, len)) return r2_fail(ctx, R2_IO, "%s: cannot write", path);
     status = r2_data_load(ctx, data, path);

@@ -1,5 +1,5 @@
-/* [S4] chains: they are what they claim to be, drawn by the law that was asked for, and blind to the
-   edge they ask about. */
+/* [S4] chains: they are what they claim to be, drawn by the law that was asked for, and blind to
+   the edge they ask about. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
@@ -13,8 +13,9 @@ typedef struct world {
 
 static int world_make(world *w, int n_users, int n_items, double probability, uint64_t seed) {
     w->ctx = r2_ctx_default();
-    return CHECK_STATUS(&w->ctx, ratings_random(&w->ctx, &w->data, n_users, n_items, probability,
-                                                seed), R2_OK) &&
+    return CHECK_STATUS(&w->ctx,
+                        ratings_random(&w->ctx, &w->data, n_users, n_items, probability, seed),
+                        R2_OK) &&
            CHECK_STATUS(&w->ctx, r2_graph_init(&w->ctx, &w->g, &w->data, NULL), R2_OK);
 }
 
@@ -470,8 +471,8 @@ TEST(threads_draw_the_same) {
         memset(chains, 0, sizeof chains);
         for (int t = 0; t < 3; ++t) {
             w.ctx.n_threads = threads[t];
-            REQUIRE_OK(&w.ctx, r2_chains_target_many(&w.ctx, &w.g, pairs, PAIRS, &config, chains[t],
-                                                     n[t]));
+            REQUIRE_OK(&w.ctx,
+                       r2_chains_target_many(&w.ctx, &w.g, pairs, PAIRS, &config, chains[t], n[t]));
             CHECK(memcmp(chains[t], chains[0], sizeof chains[0]) == 0);
             CHECK(memcmp(n[t], n[0], sizeof n[0]) == 0);
         }

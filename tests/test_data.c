@@ -130,10 +130,11 @@ TEST(movielens_100k_layout) {
     REQUIRE(system(command) == 0);
     snprintf(data_path, sizeof data_path, "%s/u.data", path);
     snprintf(item_path, sizeof item_path, "%s/u.item", path);
-    snprintf(items, sizeof items,
-             "1|Toy Story (1995)|01-Jan-1995||http://x/|0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n"
-             "2|Mis\xE9rables, Les (1995)|01-Jan-1995||http://x/|0|0|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0"
-             "|0\n3|unknown||||1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0\n");
+    snprintf(
+        items, sizeof items,
+        "1|Toy Story (1995)|01-Jan-1995||http://x/|0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n"
+        "2|Mis\xE9rables, Les (1995)|01-Jan-1995||http://x/|0|0|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0"
+        "|0\n3|unknown||||1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0\n");
     REQUIRE(ratings_write_text(item_path, items));
     REQUIRE(ratings_write_text(data_path, "196\t2\t3\t881250949\n186\t1\t4\t891717742\n"));
     REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, path));
@@ -152,7 +153,8 @@ TEST(movielens_100k_layout) {
 }
 
 TEST(items_of_a_table_and_of_json) {
-    static const char *const ratings = "build/test_data_titles.tmp", *items = "build/test_items.tmp";
+    static const char *const ratings = "build/test_data_titles.tmp",
+                             *items = "build/test_items.tmp";
     static const char *const tables[] = {
         "movieId,title,genres\n10,\"City of \"\"Lost\"\" Children, The (1995)\",Drama|Sci-Fi\n"
         "99,Nobody saw it (1999),Drama\n20,Heat,(no genres listed)\n",
@@ -198,8 +200,9 @@ TEST(recbole_directory) {
 TEST(the_latest_duplicate_is_kept_and_counted) {
     r2_ctx ctx = r2_ctx_default();
     r2_data data;
-    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 30\na x 2 50\na x 3 40\na y 1 5\n"
-                                               "b x 1 7\nb x 2 7\n"));
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data,
+                                  "a x 1 30\na x 2 50\na x 3 40\na y 1 5\n"
+                                  "b x 1 7\nb x 2 7\n"));
     CHECK_EQ_INT(data.n_ratings, 3);
     CHECK_EQ_INT(data.n_duplicates, 3);
     check_rating(&data, "a", "x", 2, 50);
@@ -235,7 +238,8 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n[1]\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\"\n", ":2: expected a JSON object"},
         {"{\"user_id\": 9007199254740993, \"asin\": \"2\"}\n", ":1: expected an id as text"},
-        {"{\"user_id\": \"1\", \"user_id\": \"2\", \"asin\": \"2\"}\n", ":1: expected each key once"},
+        {"{\"user_id\": \"1\", \"user_id\": \"2\", \"asin\": \"2\"}\n",
+         ":1: expected each key once"},
         {"{\"who\": \"1\", \"asin\": \"2\"}\n", ":1: expected keys that name user and item"},
         {"{\"user_id\": \"1\", \"asin\": \"2\\u00003\"}\n", ":1: expected text without NUL"},
         {"{\"user_id\": [1], \"asin\": \"2\"}\n", ":1: expected text or a number"},
@@ -244,8 +248,7 @@ TEST(wrong_input_is_an_error_with_its_line) {
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; ++k) {
         r2_data data;
         if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, wrong[k].text), R2_FORMAT)) continue;
-        if (!CHECK(strstr(ctx.message, wrong[k].message) != NULL))
-            printf("    %s\n", ctx.message);
+        if (!CHECK(strstr(ctx.message, wrong[k].message) != NULL)) printf("    %s\n", ctx.message);
         CHECK(data.n_users == 0 && data.item == NULL); /* nothing half-built */
     }
 }
@@ -274,7 +277,8 @@ TEST(nul_bytes_and_endless_lines) {
     free(line);
 }
 
-/* Bytes changed, taken out, put in at random: an error or data that hang together, never a crash. */
+/* Bytes changed, taken out, put in at random: an error or data that hang together, never a
+   crash. */
 TEST(damaged_files_are_refused_or_read) {
     static const char junk[] = "\n\r,;|\t:\"{}[]\\-.e09 \xFF\xC3";
     r2_ctx ctx = r2_ctx_default();
@@ -305,12 +309,12 @@ TEST(damaged_files_are_refused_or_read) {
 
 TEST(text_is_utf8_or_latin1) {
     static const char *const texts[][2] = {
-        {"caf\xC3\xA9", "caf\xC3\xA9"},         /* UTF-8 stays                    */
-        {"caf\xE9", "caf\xC3\xA9"},             /* latin-1                        */
-        {"\xF0\x9F\x8E\xAC", "\xF0\x9F\x8E\xAC"}, /* four bytes                     */
-        {"\xC0\xAF", "\xC3\x80\xC2\xAF"},      /* overlong, so not UTF-8         */
+        {"caf\xC3\xA9", "caf\xC3\xA9"},               /* UTF-8 stays                    */
+        {"caf\xE9", "caf\xC3\xA9"},                   /* latin-1                        */
+        {"\xF0\x9F\x8E\xAC", "\xF0\x9F\x8E\xAC"},     /* four bytes                     */
+        {"\xC0\xAF", "\xC3\x80\xC2\xAF"},             /* overlong, so not UTF-8         */
         {"\xED\xA0\x80", "\xC3\xAD\xC2\xA0\xC2\x80"}, /* a surrogate             */
-        {"a\xC3", "a\xC3\x83"},                /* cut off                        */
+        {"a\xC3", "a\xC3\x83"},                       /* cut off                        */
     };
     r2_ctx ctx = r2_ctx_default();
     for (size_t k = 0; k < sizeof texts / sizeof *texts; ++k) {
@@ -443,8 +447,9 @@ TEST(filters_by_rating_and_time_and_the_report) {
     r2_data data;
     r2_filter filter;
     r2_text text = {NULL, 0, 0, false};
-    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 951782400\nb x 2 951868799\nb y 5 951868800\n"
-                                               "c y 4 951868801\nc z 3 1000000000\nc z 3.5 1\n"));
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data,
+                                  "a x 1 951782400\nb x 2 951868799\nb y 5 951868800\n"
+                                  "c y 4 951868801\nc z 3 1000000000\nc z 3.5 1\n"));
     memset(&filter, 0, sizeof filter);
     filter.min_rating = 2;
     filter.time_until = 1000000000;
@@ -457,7 +462,8 @@ TEST(filters_by_rating_and_time_and_the_report) {
     CHECK(strstr(text.data, "users 2\nitems 2\ninteractions 3\ndensity 75 %\n") != NULL);
     CHECK(strstr(text.data, "rating 5             1  33.3 %") != NULL);
     CHECK(strstr(text.data, "from 2000-02-29 to 2000-03-01\n") != NULL);
-    CHECK(strstr(text.data, "duplicates 1, low ratings 1, outside the time window 1, not in") != NULL);
+    CHECK(strstr(text.data, "duplicates 1, low ratings 1, outside the time window 1, not in") !=
+          NULL);
     r2_text_free(&ctx, &text);
     r2_data_free(&ctx, &data);
 }
@@ -499,7 +505,8 @@ TEST(ties_do_not_depend_on_the_order_of_rows) {
     for (int k = 0; k < 400; ++k) {
         int back = 399 - k;
         r2_text_addf(&ctx, &forward, "u%d m%d 5 %d\n", k % 20, k / 20, k / 20 < 10 ? 1 : 2);
-        r2_text_addf(&ctx, &backward, "u%d m%d 5 %d\n", back % 20, back / 20, back / 20 < 10 ? 1 : 2);
+        r2_text_addf(&ctx, &backward, "u%d m%d 5 %d\n", back % 20, back / 20,
+                     back / 20 < 10 ? 1 : 2);
     }
     REQUIRE_OK(&ctx, ratings_load(&ctx, &a, forward.data));
     REQUIRE_OK(&ctx, ratings_load(&ctx, &b, backward.data));
@@ -580,7 +587,7 @@ TEST(one_cut_in_time_for_all) {
 
 TEST(splits_from_files) {
     static const char *const train = "build/split_train.tmp", *valid = "build/split_valid.tmp",
-                            *test = "build/split_test.tmp";
+                             *test = "build/split_test.tmp";
     const char *paths[3] = {train, valid, test};
     r2_ctx ctx = r2_ctx_default();
     r2_data data;

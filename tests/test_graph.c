@@ -37,7 +37,8 @@ static void check_sides(const r2_graph *g, const r2_data *data, const uint8_t *r
         for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
             int64_t row = r2_data_find(data, u, g->user_item[e]);
             if (!CHECK(row >= 0 && (!role || role[row] == R2_TRAIN))) return;
-            if (!CHECK(g->user_rating[e] == data->rating[row] && g->user_time[e] == data->time[row]))
+            if (!CHECK(g->user_rating[e] == data->rating[row] &&
+                       g->user_time[e] == data->time[row]))
                 return;
             if (!CHECK(e == g->user_begin[u] || g->user_item[e - 1] < g->user_item[e])) return;
             if (!CHECK(r2_graph_find(g, u, g->user_item[e]) == e)) return;

@@ -1,12 +1,11 @@
-/* bench_graph.c: are the graph and the chains fast and small enough? `make bench-graph`.
-
-   Invents ratings of the size of ML-100K and ML-20M (powerlaw.h), takes the times of everything
-   between the text file and the chains, and writes out/bench-graph.json, one row a figure:
-   {"name", "ours", "peer", "peer_name", "ratio", "unit"}. The peer is the goal that was set, or
-   another way to do the same; ratio >= 1: ours is at least as good. What one thread does is measured
-   in processor time, what two do by the clock, both by turns and best of several rounds where a round
-   is short: so that other programs on the machine count little. Options: `--small` leaves ML-20M
-   out, `--keep` keeps its text file (530 MB) in out/. */
+/* bench_graph.c: are the graph and the chains fast and small enough? `make bench-graph`. Invents
+   ratings of the size of ML-100K and ML-20M (powerlaw.h), takes the times of everything between
+   the text file and the chains, and writes out/bench-graph.json, one row a figure: {"name",
+   "ours", "peer", "peer_name", "ratio", "unit"}. The peer is the goal that was set, or another
+   way to do the same; ratio >= 1: ours is at least as good. What one thread does is measured in
+   processor time, what two do by the clock, both by turns and best of several rounds where a
+   round is short: so that other programs on the machine count little. Options: `--small` leaves
+   ML-20M out, `--keep` keeps its text file (530 MB) in out/. */
 #define _POSIX_C_SOURCE 200809L
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"

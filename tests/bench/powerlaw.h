@@ -1,8 +1,7 @@
-/* powerlaw.h: invented ratings of any size that are shaped like MovieLens: users rate at least 20
-   items, most a few dozen, some thousands (log-normal); few items are known to nearly all and most to
-   hardly anyone (a power law of the rank). Same sizes and seed, same file.
-
-   Sizes as in MovieLens: 100K 943 x 1682, 1M 6040 x 3706 x 1,000,209, 20M 138493 x 26744 x 20,000,263. */
+/* powerlaw.h: invented ratings of any size that are shaped like MovieLens: users rate at least
+   20 items, most a few dozen, some thousands (log-normal); few items are known to nearly all and
+   most to hardly anyone (a power law of the rank). Same sizes and seed, same file. Sizes as in
+   MovieLens: 100K 943 x 1682, 1M 6040 x 3706 x 1,000,209, 20M 138493 x 26744 x 20,000,263. */
 #ifndef R2_POWERLAW_H
 #define R2_POWERLAW_H
 
@@ -36,7 +35,8 @@ static int64_t powerlaw_rank(const powerlaw *p, r2_rng *rng) {
     return rank < n ? (int64_t)rank : p->n_items - 1;
 }
 
-/* Writes userId,movieId,rating,timestamp; returns the number of ratings, -1 when short of memory. */
+/* Writes userId,movieId,rating,timestamp; returns the number of ratings, -1 when short of
+   memory. */
 static int64_t powerlaw_write(const powerlaw *p, FILE *file) {
     int64_t written = 0;
     unsigned char *has = (unsigned char *)calloc((size_t)p->n_items, 1);
