@@ -5780,8 +5780,10 @@ static size_t r2__template_body(const char *text, size_t at, size_t len) {
 /* One section whose header stands at *at. */
 static r2_status r2__template_read(r2_ctx *ctx, r2_template *words, const char *text, size_t len,
                                    size_t *at, int64_t *line) {
-    size_t header = strcspn(text + *at, "\r\n"), body;
-    int section = header && text[*at] == '@' ? r2__template_section(text + *at, header) : -1;
+    size_t header = 0, body;
+    int section;
+    while (*at + header < len && text[*at + header] != '\r' && text[*at + header] != '\n') ++header;
+    section = header && text[*at] == '@' ? r2__template_section(text + *at, header) : -1;
     if (section < 0 || words->section[section])
         return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a new @section, found '%.*s'",
                        words->name, (long long)*line, (int)(header < 40 ? header : 40), text + *at);

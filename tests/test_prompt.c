@@ -468,6 +468,20 @@ TEST(templates_are_checked_when_they_are_read) {
     CHECK_STATUS(&ctx, parse_with("Chain {number}", "{{Chain}} {number}"), R2_OK);
 }
 
+/* Every beginning of a template, in memory that ends where the text does. */
+TEST(a_template_may_end_anywhere) {
+    const char *text = r2_template_english_text();
+    size_t whole = (size_t)(strstr(text, "@think4") - text); /* the last section may be empty */
+    ctx = r2_ctx_default();
+    for (size_t len = 0; len <= whole; len += len < 40 ? 1 : 23) {
+        char *exact = (char *)malloc(len + 1);
+        r2_template words;
+        memcpy(exact + 1, text, len);
+        CHECK_STATUS(&ctx, r2_template_parse(&ctx, &words, "cut", exact + 1, len), R2_FORMAT);
+        free(exact);
+    }
+}
+
 TEST(a_template_of_ones_own) {
     static const char mine[] =
         "@system\r\n@user\n{question}{{{n_chains}}}\n{chains}{evidence}\n@fact\n{fact}={level}\n"
