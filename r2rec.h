@@ -6812,6 +6812,29 @@ static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text
     }
 }
 
+/* A compact trace, a thought a line: its step, weight and total, the fact and what it means. What
+   is not of that shape follows as it stands. */
+static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *output,
+                                 r2_text *text) {
+    const char *at = output, *rest = output;
+    r2__word cited, weight, total;
+    r2__next_word(&at, &cited); /* <think> */
+    while (r2__next_word(&at, &cited) && r2__next_word(&at, &weight) &&
+           r2__next_word(&at, &total)) {
+        r2_field field = (r2_field)0;
+        int32_t bucket = 0, number = 0;
+        if (!r2__read_fact(task->codebook, cited, &field, &bucket) ||
+            !r2__word_number(total, "=", true, &number))
+            break;
+        r2_text_addf(ctx, text, "  step %d  %3.*s -> %+3d  %-7s %2d of %-2d  %s\n",
+                     (int)r2_field_step(field), (int)weight.len, weight.at, (int)number,
+                     r2_field_name(field), (int)bucket, (int)task->codebook->n_bucket[field] - 1,
+                     r2__field_phrase(field));
+        rest = at;
+    }
+    r2_text_addf(ctx, text, "%s%s\n", rest == output ? "" : " ", rest);
+}
+
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text) {
     const r2_query *query = task->query;
     if (!task->data || !task->prompt || !task->config)
@@ -6823,12 +6846,15 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
                  r2_schedule_name(task->config->schedule), (int)r2__asked_step(task->config),
                  R2_STEP_ASK, (int)task->prompt->n_shown, (int)task->prompt->n_left_out);
     for (int32_t c = 0; c < task->prompt->n_shown; ++c) r2__explain_chain(ctx, task, c, text);
-    if (task->codebook)
+    if (task->codebook && (!output || task->config->words)) {
         r2_text_addf(ctx, text, "evidence over all chains (weight, level, meaning)\n");
-    r2__explain_evidence(ctx, task, text);
+        r2__explain_evidence(ctx, task, text);
+    }
     if (output) {
         r2_trace trace = r2_task_check(task, output);
-        r2_text_addf(ctx, text, "reasoning (%s)\n%s\n", r2_verdict_name(trace.verdict), output);
+        r2_text_addf(ctx, text, "reasoning (checked: %s)\n", r2_verdict_name(trace.verdict));
+        if (task->config->words) r2_text_addf(ctx, text, "%s\n", output);
+        else r2__explain_thoughts(ctx, task, output, text);
     }
     return text->failed ? ctx->status : R2_OK;
 }

@@ -304,7 +304,7 @@ static void recommend_to(demo *d, uint32_t user) {
 static void recommend(demo *d, int64_t wanted) {
     r2_rng rng = r2_rng_make(d->options.seed, R2_STREAM_USER, 0);
     printf("\nThree recommendations, each with the chains it stands on and the model's own thoughts.\n"
-           "A thought: fact:bucket of 10, its weight for watching, the total so far, what it counts.\n");
+           "A thought: its weight for watching, the total so far, the fact and its level, what it says.\n");
     if (wanted >= 0) recommend_to(d, (uint32_t)wanted);
     for (int k = 0; k < 3 && wanted < 0; ++k)
         recommend_to(d, d->run.test.user[r2_rng_below(&rng, (uint64_t)d->run.test.n_cases)]);
