@@ -1,163 +1,819 @@
-/* baselines.h: the classical recommenders that stand beside ours, each in the fewest lines that are
-   honest: same training graph, same candidates, tuned on the validation positives.
+/* baselines.h: the recommenders that stand beside ours, each in the fewest lines that are honest: same
+   training graph, same candidates, tuned on the validation positives.
 
-   A scorer fills score (n_cases, n_per_case) of a candidate set. Include after r2rec.h. */
+   A method fits a bl_model to a run, then scores candidate sets. Everything is drawn from the run's
+   seed and computed in a fixed order, so that the same run gives the same bytes for any number of
+   threads. Include after r2rec.h. */
 #ifndef R2_BASELINES_H
 #define R2_BASELINES_H
 
 #include <math.h>
 #include <stdlib.h>
 
-/* What a method is tuned over; each method says which numbers it reads. */
-typedef struct bl_params {
-    int neighbours; /* user-kNN: users asked                                        */
-    double power;   /* user-kNN: similarity^power; item-kNN: exponent of popularity */
-    double shrink;  /* item-kNN: added to the norm                                  */
-} bl_params;
+/* A fitted method. What p[] means, and which arrays are in use, each method says. */
+typedef struct bl_model {
+    const r2_run *run;
+    double p[3];         /* the grid point                           */
+    int64_t dim;         /* columns of user and item                 */
+    double *user, *item; /* (n_users, dim), (n_items, dim)           */
+    double *bias;        /* (n_items), or the weights of features    */
+    int32_t *feature;    /* logistic regression: see bl_features     */
+    r2_model *net;       /* SASRec                                   */
+    r2_arena memory;     /* of all of these but net                  */
+} bl_model;
 
 typedef struct bl_method {
     const char *name;
-    r2_status (*score)(r2_ctx *ctx, const r2_graph *graph, const r2_candidates *c,
-                       const bl_params *params, float *score);
-    bl_params grid[12];
+    const char *param; /* what the numbers of a grid point are */
+    r2_status (*fit)(r2_ctx *ctx, bl_model *m);
+    /* score (n_cases, n_per_case) */
+    r2_status (*score)(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score);
+    double grid[12][3];
     int n_grid;
+    bool slow, seeded; /* minutes, not seconds; depends on the run's seed */
 } bl_method;
 
-/* Scores of a fixed but arbitrary order: chance. */
-static r2_status bl_random(r2_ctx *ctx, const r2_graph *graph, const r2_candidates *c,
-                           const bl_params *params, float *score) {
-    (void)ctx, (void)graph, (void)params;
+static double *bl_array(r2_ctx *ctx, bl_model *m, int64_t rows, int64_t cols) {
+    return (double *)r2_arena_alloc(ctx, &m->memory, (uint64_t)rows, (uint64_t)cols * sizeof(double));
+}
+
+static void bl_free(r2_ctx *ctx, bl_model *m) {
+    if (m->net) r2_model_free(ctx, m->net);
+    r2_release(ctx, m->net);
+    r2_arena_free(ctx, &m->memory);
+    memset(m, 0, sizeof *m);
+}
+
+static r2_status bl_fit_nothing(r2_ctx *ctx, bl_model *m) {
+    (void)ctx, (void)m;
+    return R2_OK;
+}
+
+/* ---- chance and popularity ---- */
+
+/* Scores of a fixed but arbitrary order. */
+static r2_status bl_random(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    (void)ctx, (void)m;
     for (int64_t k = 0; k < c->n_cases * c->n_per_case; ++k) {
-        r2_rng rng = r2_rng_make(17, R2_STREAM_USER, (uint64_t)k);
-        score[k] = (float)r2_rng_double(&rng);
+        uint64_t mixed = r2_hash(17, c->user[k / c->n_per_case], c->item[k]);
+        score[k] = (float)(mixed >> 40);
     }
     return R2_OK;
 }
 
 /* Number of training interactions of the item. */
-static r2_status bl_popularity(r2_ctx *ctx, const r2_graph *graph, const r2_candidates *c,
-                               const bl_params *params, float *score) {
-    (void)ctx, (void)params;
+static r2_status bl_popularity(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
+                               float *score) {
+    (void)ctx;
     for (int64_t k = 0; k < c->n_cases * c->n_per_case; ++k)
-        score[k] = (float)r2_graph_item_degree(graph, c->item[k]);
+        score[k] = (float)r2_graph_item_degree(&m->run->graph, c->item[k]);
     return R2_OK;
 }
 
-/* shared[v] = number of items that u and v share. */
-static void bl_shared_items(const r2_graph *g, uint32_t u, int32_t *shared) {
-    memset(shared, 0, (size_t)g->n_users * sizeof *shared);
+/* ---- neighbours ---- */
+
+/* near[v] = sum of weight[i] over the items i that u and v share; 0 for u itself. */
+static void bl_near(const r2_graph *g, uint32_t u, const double *weight, double *near) {
+    memset(near, 0, (size_t)g->n_users * sizeof *near);
     for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
         uint32_t i = g->user_item[e];
-        for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k) shared[g->item_user[k]]++;
+        for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
+            near[g->item_user[k]] += weight[i];
     }
-    shared[u] = 0;
+    near[u] = 0.0;
 }
 
-static int bl_compare_float(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
+/* score[k] = sum over the users v of candidate k of near[v]. */
+static void bl_sum_users(const r2_graph *g, const double *near, const uint32_t *item, int64_t n,
+                         float *score) {
+    for (int64_t k = 0; k < n; ++k) {
+        double sum = 0.0;
+        for (int64_t j = g->item_begin[item[k]]; j < g->item_begin[item[k] + 1]; ++j)
+            sum += near[g->item_user[j]];
+        score[k] = (float)sum;
+    }
+}
+
+static int bl_descending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
     return (x < y) - (x > y);
 }
 
-/* Sum of sim(u, v)^power over the nearest `neighbours` users v that have the item; cosine. */
-static r2_status bl_user_knn(r2_ctx *ctx, const r2_graph *g, const r2_candidates *c,
-                             const bl_params *params, float *score) {
-    size_t n_users = (size_t)g->n_users;
-    int32_t *shared = (int32_t *)r2_alloc(ctx, n_users, sizeof *shared);
-    float *sim = (float *)r2_alloc(ctx, n_users, sizeof *sim);
-    float *sorted = (float *)r2_alloc(ctx, n_users, sizeof *sorted);
-    r2_status status = shared && sim && sorted ? R2_OK : R2_NO_MEMORY;
+/* near[v] = cosine(u, v)^power of the nearest users, 0 of the others. */
+static void bl_nearest(const r2_graph *g, uint32_t u, int64_t neighbours, double power,
+                       double *near, double *sorted) {
+    double own = (double)r2_graph_user_degree(g, u), least = 0.0;
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        double other = (double)r2_graph_user_degree(g, (uint32_t)v);
+        sorted[v] = near[v] = near[v] > 0.0 ? near[v] / sqrt(own * other) : 0.0;
+    }
+    qsort(sorted, (size_t)g->n_users, sizeof *sorted, bl_descending);
+    if (neighbours < g->n_users) least = sorted[neighbours - 1];
+    for (int64_t v = 0; v < g->n_users; ++v)
+        near[v] = near[v] > 0.0 && near[v] >= least ? pow(near[v], power) : 0.0;
+}
+
+static r2_status bl_user_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    const r2_graph *g = &m->run->graph;
+    double *near = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *near);
+    double *sorted = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *sorted);
+    double *one = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *one);
+    r2_status status = near && sorted && one ? R2_OK : R2_NO_MEMORY;
+    for (int64_t i = 0; i < g->n_items && status == R2_OK; ++i) one[i] = 1.0;
     for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
-        uint32_t u = c->user[s];
-        double own = (double)r2_graph_user_degree(g, u);
-        float least = 0.0f;
-        bl_shared_items(g, u, shared);
-        for (size_t v = 0; v < n_users; ++v) {
-            double other = (double)r2_graph_user_degree(g, (uint32_t)v);
-            sorted[v] = sim[v] = shared[v] ? (float)(shared[v] / sqrt(own * other)) : 0.0f;
-        }
-        qsort(sorted, n_users, sizeof *sorted, bl_compare_float);
-        if ((size_t)params->neighbours < n_users) least = sorted[params->neighbours - 1];
-        for (int64_t k = 0; k < c->n_per_case; ++k) {
-            uint32_t t = c->item[s * c->n_per_case + k];
-            double sum = 0.0;
-            for (int64_t j = g->item_begin[t]; j < g->item_begin[t + 1]; ++j) {
-                float similarity = sim[g->item_user[j]];
-                if (similarity > 0.0f && similarity >= least)
-                    sum += pow((double)similarity, params->power);
-            }
-            score[s * c->n_per_case + k] = (float)sum;
-        }
+        bl_near(g, c->user[s], one, near);
+        bl_nearest(g, c->user[s], (int64_t)m->p[0], m->p[1], near, sorted);
+        bl_sum_users(g, near, c->item + s * c->n_per_case, c->n_per_case, score + s * c->n_per_case);
     }
-    r2_release(ctx, shared);
-    r2_release(ctx, sim);
+    r2_release(ctx, near);
     r2_release(ctx, sorted);
+    r2_release(ctx, one);
     return status;
 }
 
-/* Sum over the user's items i of c(i, t) / (sqrt(n_i) n_t^power + shrink), c: users of both. */
-static r2_status bl_item_knn(r2_ctx *ctx, const r2_graph *g, const r2_candidates *c,
-                             const bl_params *params, float *score) {
-    int64_t *both = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *both);
-    r2_status status = both ? R2_OK : R2_NO_MEMORY;
-    for (int64_t k = 0; k < c->n_cases * c->n_per_case && status == R2_OK; ++k) {
-        uint32_t u = c->user[k / c->n_per_case], t = c->item[k];
-        double n_t = pow((double)r2_graph_item_degree(g, t), params->power), sum = 0.0;
-        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) both[g->user_item[e]] = 0;
-        for (int64_t j = g->item_begin[t]; j < g->item_begin[t + 1]; ++j) {
-            uint32_t v = g->item_user[j];
-            for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
-                both[g->user_item[e]]++;
+/* Sum over the user's items i of shared(i, t) / (sqrt(n_i + shrink) (n_t + shrink)^power), shared(i, t)
+   = users of both: read as a sum over the users of t, it costs no item-item matrix. */
+static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    const r2_graph *g = &m->run->graph;
+    double *near = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *near);
+    double *weight = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *weight);
+    r2_status status = near && weight ? R2_OK : R2_NO_MEMORY;
+    for (int64_t i = 0; i < g->n_items && status == R2_OK; ++i)
+        weight[i] = 1.0 / sqrt((double)r2_graph_item_degree(g, (uint32_t)i) + m->p[1] + 1e-9);
+    for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
+        const uint32_t *item = c->item + s * c->n_per_case;
+        bl_near(g, c->user[s], weight, near);
+        bl_sum_users(g, near, item, c->n_per_case, score + s * c->n_per_case);
+        for (int64_t k = 0; k < c->n_per_case; ++k) {
+            double n_t = (double)r2_graph_item_degree(g, item[k]) + m->p[1] + 1e-9;
+            score[s * c->n_per_case + k] /= (float)pow(n_t, m->p[0]);
         }
-        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-            uint32_t i = g->user_item[e];
-            if (both[i])
-                sum += (double)both[i] / (sqrt((double)r2_graph_item_degree(g, i)) * n_t +
-                                          params->shrink);
-        }
-        score[k] = (float)sum;
     }
-    r2_release(ctx, both);
+    r2_release(ctx, near);
+    r2_release(ctx, weight);
     return status;
 }
 
-/* The methods in the order of the table, each with the grid it is tuned over. */
+/* ---- linear algebra ---- */
+
+/* Takes row k out of row i > k: of A right of the diagonal, and of B. */
+static void bl_eliminate(double *a, double *b, int64_t k, int64_t i, int64_t n, int64_t cols) {
+    double factor = a[k * n + i];
+    for (int64_t j = i; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
+    for (int64_t j = 0; j < cols; ++j) b[i * cols + j] -= factor * b[k * cols + j];
+}
+
+/* Takes the solved row k of B out of row i < k. */
+static void bl_substitute(const double *a, double *b, int64_t k, int64_t i, int64_t n, int64_t cols) {
+    double factor = a[i * n + k];
+    for (int64_t j = 0; j < cols; ++j) b[i * cols + j] -= factor * b[k * cols + j];
+}
+
+/* Solves A X = B for a symmetric positive definite A (n, n): A = U^T U, B (n, cols) becomes X. The
+   upper triangle of A becomes U. Every inner loop runs along a row. A small system is solved without
+   threads: to start them takes longer, and iALS solves thousands. */
+static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n, int64_t cols) {
+    const int threads = r2_threads(ctx, n * (n + cols));
+    for (int64_t k = 0; k < n; ++k) {
+        double root = sqrt(a[k * n + k]);
+        for (int64_t j = k; j < n; ++j) a[k * n + j] /= root;
+        for (int64_t j = 0; j < cols; ++j) b[k * cols + j] /= root;
+        if (threads == 1) {
+            for (int64_t i = k + 1; i < n; ++i) bl_eliminate(a, b, k, i, n, cols);
+        } else {
+            R2_PARALLEL_FOR(threads, i, n - k - 1) bl_eliminate(a, b, k, k + 1 + i, n, cols);
+        }
+    }
+    for (int64_t k = n - 1; k >= 0; --k) {
+        for (int64_t j = 0; j < cols; ++j) b[k * cols + j] /= a[k * n + k];
+        if (threads == 1) {
+            for (int64_t i = 0; i < k; ++i) bl_substitute(a, b, k, i, n, cols);
+        } else {
+            R2_PARALLEL_FOR(threads, i, k) bl_substitute(a, b, k, i, n, cols);
+        }
+    }
+}
+
+static double bl_dot(const double *a, const double *b, int64_t n) {
+    double sum = 0.0;
+    for (int64_t j = 0; j < n; ++j) sum += a[j] * b[j];
+    return sum;
+}
+
+/* ---- EASE^R (arXiv 1905.03375), p: ridge, half-life of the query (0: none) ---- */
+
+/* The weights between items are B = I - P / diag(P), P = (X^T X + ridge I)^-1. With K =
+   (X X^T + ridge I)^-1, users by users, they need not be written down: for a query q
+       q B = (q X^T K X - q d) / (1 - d),  d_j = x_j^T K x_j,  x_j column j of X (users, items).
+   user = K, bias = d. */
+static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    int64_t n = g->n_users;
+    double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
+    double *one = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *one);
+    m->dim = n;
+    m->user = bl_array(ctx, m, n, n);
+    m->bias = bl_array(ctx, m, g->n_items, 1);
+    if (gram && one && m->user && m->bias) {
+        for (int64_t i = 0; i < g->n_items; ++i) one[i] = 1.0;
+        R2_PARALLEL_FOR(r2_threads(ctx, n * n), u, n) {
+            bl_near(g, (uint32_t)u, one, gram + u * n);
+            gram[u * n + u] = (double)r2_graph_user_degree(g, (uint32_t)u) + m->p[0];
+            m->user[u * n + u] = 1.0;
+        }
+        bl_solve(ctx, gram, m->user, n, n);
+        R2_PARALLEL_FOR(r2_threads(ctx, n * n), j, g->n_items) {
+            for (int64_t a = g->item_begin[j]; a < g->item_begin[j + 1]; ++a)
+                for (int64_t b = g->item_begin[j]; b < g->item_begin[j + 1]; ++b)
+                    m->bias[j] += m->user[(int64_t)g->item_user[a] * n + g->item_user[b]];
+        }
+    }
+    r2_release(ctx, gram);
+    r2_release(ctx, one);
+    return gram && one && m->user && m->bias ? R2_OK : R2_NO_MEMORY;
+}
+
+/* query[i] = 0.5^(age / half_life) of the user's items, 0 of all others. */
+static void bl_ease_query(const bl_model *m, uint32_t u, double *query) {
+    const r2_graph *g = &m->run->graph;
+    int64_t degree = r2_graph_user_degree(g, u);
+    memset(query, 0, (size_t)g->n_items * sizeof *query);
+    for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
+        double age = (double)(degree - 1 - (int64_t)m->run->index.position[e]);
+        query[g->user_item[e]] = m->p[1] > 0.0 ? exp2(-age / m->p[1]) : 1.0;
+    }
+}
+
+static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    const r2_graph *g = &m->run->graph;
+    int64_t n = g->n_users;
+    double *query = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *query);
+    double *seen = (double *)r2_alloc(ctx, (uint64_t)n, sizeof *seen); /* X q   */
+    double *near = (double *)r2_alloc(ctx, (uint64_t)n, sizeof *near); /* K X q */
+    r2_status status = query && seen && near ? R2_OK : R2_NO_MEMORY;
+    for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
+        const uint32_t *item = c->item + s * c->n_per_case;
+        float *row = score + s * c->n_per_case;
+        bl_ease_query(m, c->user[s], query);
+        memset(near, 0, (size_t)n * sizeof *near);
+        for (int64_t v = 0; v < n; ++v) {
+            seen[v] = 0.0;
+            for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+                seen[v] += query[g->user_item[e]];
+            for (int64_t w = 0; w < n && seen[v] != 0.0; ++w) near[w] += seen[v] * m->user[v * n + w];
+        }
+        bl_sum_users(g, near, item, c->n_per_case, row);
+        for (int64_t k = 0; k < c->n_per_case; ++k) {
+            double d = m->bias[item[k]];
+            row[k] = (float)(((double)row[k] - query[item[k]] * d) / (1.0 - d));
+        }
+    }
+    r2_release(ctx, query);
+    r2_release(ctx, seen);
+    r2_release(ctx, near);
+    return status;
+}
+
+/* ---- factors: score = bias + user . item ---- */
+
+static r2_status bl_factors(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    R2_PARALLEL_FOR(r2_threads(ctx, c->n_cases * c->n_per_case), k, c->n_cases * c->n_per_case) {
+        const double *u = m->user + (int64_t)c->user[k / c->n_per_case] * m->dim;
+        const double *i = m->item + (int64_t)c->item[k] * m->dim;
+        score[k] = (float)((m->bias ? m->bias[c->item[k]] : 0.0) + bl_dot(u, i, m->dim));
+    }
+    return R2_OK;
+}
+
+/* Factors drawn from N(0, scale), each user's and item's from its own numbers. */
+static r2_status bl_factors_init(r2_ctx *ctx, bl_model *m, int64_t dim, double scale) {
+    const r2_graph *g = &m->run->graph;
+    m->dim = dim;
+    m->user = bl_array(ctx, m, g->n_users, dim);
+    m->item = bl_array(ctx, m, g->n_items, dim);
+    m->bias = bl_array(ctx, m, g->n_items, 1);
+    if (!m->user || !m->item || !m->bias) return ctx->status;
+    for (int64_t k = 0; k < g->n_users + g->n_items; ++k) {
+        r2_rng rng = r2_rng_make(m->run->config.seed, R2_STREAM_INIT, (uint64_t)k);
+        double *row = k < g->n_users ? m->user + k * dim : m->item + (k - g->n_users) * dim;
+        for (int64_t j = 0; j < dim; ++j) row[j] = scale * r2_rng_normal(&rng);
+    }
+    return R2_OK;
+}
+
+/* ---- iALS (Hu et al., ICDM 2008; regularised as in arXiv 2110.14037), p: factors, weight of the
+   unobserved, regularisation ---- */
+
+/* One side's factors, given the other's: row k minimises
+       sum over its edges (1 - x . y)^2 + p[1] sum over all (x . y)^2 + p[2] (edges + p[1] others) x^2. */
+static r2_status bl_ials_side(r2_ctx *ctx, const bl_model *m, double *x, const double *y, int64_t n_x,
+                              int64_t n_y, const int64_t *begin, const uint32_t *other) {
+    int64_t d = m->dim;
+    double gram[64 * 64];
+    memset(gram, 0, sizeof gram);
+    if (d > 64) return r2_fail(ctx, R2_ARGUMENT, "ials: at most 64 factors");
+    for (int64_t k = 0; k < n_y; ++k)
+        for (int64_t a = 0; a < d; ++a)
+            for (int64_t b = 0; b < d; ++b) gram[a * d + b] += m->p[1] * y[k * d + a] * y[k * d + b];
+    R2_PARALLEL_FOR(r2_threads(ctx, n_x * d * d), k, n_x) {
+        r2_ctx own = *ctx;
+        double a[64 * 64], *b = x + k * d;
+        double ridge = m->p[2] * ((double)(begin[k + 1] - begin[k]) + m->p[1] * (double)n_y);
+        own.n_threads = 1;
+        memcpy(a, gram, (size_t)(d * d) * sizeof *a);
+        memset(b, 0, (size_t)d * sizeof *b);
+        for (int64_t e = begin[k]; e < begin[k + 1]; ++e) {
+            const double *row = y + (int64_t)other[e] * d;
+            for (int64_t i = 0; i < d; ++i) {
+                b[i] += row[i];
+                for (int64_t j = i; j < d; ++j) a[i * d + j] += row[i] * row[j];
+            }
+        }
+        for (int64_t i = 0; i < d; ++i) a[i * d + i] += ridge + 1e-9;
+        bl_solve(&own, a, b, d, 1);
+    }
+    return R2_OK;
+}
+
+static r2_status bl_ials_fit(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    r2_status status = bl_factors_init(ctx, m, (int64_t)m->p[0], 0.1 / sqrt(m->p[0]));
+    for (int round = 0; round < 12 && status == R2_OK; ++round) {
+        status = bl_ials_side(ctx, m, m->user, m->item, g->n_users, g->n_items, g->user_begin,
+                              g->user_item);
+        if (status == R2_OK)
+            status = bl_ials_side(ctx, m, m->item, m->user, g->n_items, g->n_users, g->item_begin,
+                                  g->item_user);
+    }
+    return status;
+}
+
+/* ---- BPR (arXiv 1205.2618), p: factors, regularisation, epochs ---- */
+
+typedef struct bl_triple {
+    uint32_t user, taken, other;
+} bl_triple;
+
+/* A random edge and an item that its user has no edge with. */
+static bl_triple bl_draw_triple(const r2_graph *g, const uint32_t *owner, r2_rng *rng) {
+    bl_triple t;
+    uint64_t e = r2_rng_below(rng, (uint64_t)g->n_edges);
+    t.user = owner[e];
+    t.taken = t.other = g->user_item[e];
+    for (int k = 0; k < 100 && r2_graph_find(g, t.user, t.other) >= 0; ++k)
+        t.other = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
+    return t;
+}
+
+/* owner[e] = user of edge e. */
+static uint32_t *bl_owners(r2_ctx *ctx, const r2_graph *g) {
+    uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
+    for (int64_t u = 0; owner && u < g->n_users; ++u)
+        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) owner[e] = (uint32_t)u;
+    return owner;
+}
+
+/* One step of gradient ascent on log sigmoid(s(taken) - s(other)). */
+static void bl_bpr_step(bl_model *m, bl_triple t, double lr) {
+    double *u = m->user + (int64_t)t.user * m->dim, reg = m->p[1];
+    double *i = m->item + (int64_t)t.taken * m->dim, *j = m->item + (int64_t)t.other * m->dim;
+    double gap = m->bias[t.taken] - m->bias[t.other], slope;
+    for (int64_t k = 0; k < m->dim; ++k) gap += u[k] * (i[k] - j[k]);
+    slope = 1.0 / (1.0 + exp(gap));
+    m->bias[t.taken] += lr * (slope - reg * m->bias[t.taken]);
+    m->bias[t.other] += lr * (-slope - reg * m->bias[t.other]);
+    for (int64_t k = 0; k < m->dim; ++k) {
+        double uk = u[k];
+        u[k] += lr * (slope * (i[k] - j[k]) - reg * uk);
+        i[k] += lr * (slope * uk - reg * i[k]);
+        j[k] += lr * (-slope * uk - reg * j[k]);
+    }
+}
+
+static r2_status bl_bpr_fit(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    int64_t n_steps = (int64_t)m->p[2] * g->n_edges;
+    uint32_t *owner = bl_owners(ctx, g);
+    r2_rng rng = r2_rng_make(m->run->config.seed, R2_STREAM_NEGATIVES, 0);
+    r2_status status = owner ? bl_factors_init(ctx, m, (int64_t)m->p[0], 0.1) : R2_NO_MEMORY;
+    for (int64_t k = 0; k < n_steps && status == R2_OK; ++k)
+        bl_bpr_step(m, bl_draw_triple(g, owner, &rng), 0.05 * (1.0 - (double)k / (double)n_steps));
+    r2_release(ctx, owner);
+    return status;
+}
+
+/* ---- LightGCN (arXiv 2002.02126), p: layers, weight decay, epochs ---- */
+
+/* One step over the graph: to_u = sum over its items of from_i / sqrt(n_u n_i), and the same for the
+   items. Symmetric, so the gradient travels by the same function. Rows: users, then items. */
+static void bl_propagate(const r2_ctx *ctx, const r2_graph *g, int64_t dim, const double *from,
+                         double *to) {
+    R2_PARALLEL_FOR(r2_threads(ctx, g->n_edges * dim), k, g->n_users + g->n_items) {
+        bool is_user = k < g->n_users;
+        const int64_t *begin = is_user ? &g->user_begin[k] : &g->item_begin[k - g->n_users];
+        double *row = to + k * dim, degree = (double)(begin[1] - begin[0]);
+        memset(row, 0, (size_t)dim * sizeof *row);
+        for (int64_t e = begin[0]; e < begin[1]; ++e) {
+            uint32_t other = is_user ? g->user_item[e] : g->item_user[e];
+            const double *add = from + ((int64_t)other + (is_user ? g->n_users : 0)) * dim;
+            double n = (double)(is_user ? r2_graph_item_degree(g, other)
+                                        : r2_graph_user_degree(g, other));
+            double weight = 1.0 / sqrt(degree * n);
+            for (int64_t j = 0; j < dim; ++j) row[j] += weight * add[j];
+        }
+    }
+}
+
+/* out = mean over 0 .. layers of the graph's powers times `in`; a and b are scratch of that size. */
+static void bl_smooth(const r2_ctx *ctx, const r2_graph *g, int64_t dim, int layers,
+                      const double *in, double *out, double *a, double *b) {
+    int64_t n = (g->n_users + g->n_items) * dim;
+    memcpy(a, in, (size_t)n * sizeof *a);
+    memcpy(out, in, (size_t)n * sizeof *out);
+    for (int layer = 0; layer < layers; ++layer) {
+        double *swap = a;
+        bl_propagate(ctx, g, dim, a, b);
+        for (int64_t j = 0; j < n; ++j) out[j] += b[j];
+        a = b;
+        b = swap;
+    }
+    for (int64_t j = 0; j < n; ++j) out[j] /= layers + 1;
+}
+
+/* grad += d of the batch's mean BPR loss by the smoothed factors. */
+static void bl_bpr_gradient(const r2_graph *g, int64_t dim, const double *smooth,
+                            const bl_triple *t, int64_t n, double *grad) {
+    for (int64_t k = 0; k < n; ++k) {
+        int64_t at[3] = {t[k].user * dim, (g->n_users + t[k].taken) * dim,
+                         (g->n_users + t[k].other) * dim};
+        const double *u = smooth + at[0], *i = smooth + at[1], *o = smooth + at[2];
+        double slope = 1.0 / (1.0 + exp(bl_dot(u, i, dim) - bl_dot(u, o, dim))) / (double)n;
+        for (int64_t j = 0; j < dim; ++j) {
+            grad[at[0] + j] -= slope * (i[j] - o[j]);
+            grad[at[1] + j] -= slope * u[j];
+            grad[at[2] + j] += slope * u[j];
+        }
+    }
+}
+
+/* Adam with its usual constants, on n numbers at step t = 1, 2, ... */
+static void bl_adam(double *x, const double *grad, double *first, double *second, int64_t n,
+                    int64_t t, double lr) {
+    double fix1 = 1.0 - pow(0.9, (double)t), fix2 = 1.0 - pow(0.999, (double)t);
+    for (int64_t j = 0; j < n; ++j) {
+        first[j] = 0.9 * first[j] + 0.1 * grad[j];
+        second[j] = 0.999 * second[j] + 0.001 * grad[j] * grad[j];
+        x[j] -= lr * (first[j] / fix1) / (sqrt(second[j] / fix2) + 1e-8);
+    }
+}
+
+static r2_status bl_lightgcn_fit(r2_ctx *ctx, bl_model *m) {
+    enum { DIM = 32, BATCH = 4096 };
+    const r2_graph *g = &m->run->graph;
+    int64_t n = (g->n_users + g->n_items) * DIM, layers = (int64_t)m->p[0];
+    int64_t n_steps = (int64_t)m->p[2] * (g->n_edges / BATCH + 1);
+    double *x = bl_array(ctx, m, n, 1), *smooth = bl_array(ctx, m, n, 1);
+    double *grad = bl_array(ctx, m, n, 1), *back = bl_array(ctx, m, n, 1);
+    double *first = bl_array(ctx, m, n, 1), *second = bl_array(ctx, m, n, 1);
+    double *a = bl_array(ctx, m, n, 1), *b = bl_array(ctx, m, n, 1);
+    uint32_t *owner = bl_owners(ctx, g);
+    bl_triple *t = (bl_triple *)r2_alloc(ctx, BATCH, sizeof *t);
+    r2_rng rng = r2_rng_make(m->run->config.seed, R2_STREAM_NEGATIVES, 0);
+    r2_status status = x && smooth && grad && back && first && second && a && b && owner && t
+                           ? bl_factors_init(ctx, m, DIM, 0.1)
+                           : R2_NO_MEMORY;
+    if (status == R2_OK) {
+        memcpy(x, m->user, (size_t)(g->n_users * DIM) * sizeof *x);
+        memcpy(x + g->n_users * DIM, m->item, (size_t)(g->n_items * DIM) * sizeof *x);
+    }
+    for (int64_t step = 0; step < n_steps && status == R2_OK; ++step) {
+        for (int k = 0; k < BATCH; ++k) t[k] = bl_draw_triple(g, owner, &rng);
+        bl_smooth(ctx, g, DIM, (int)layers, x, smooth, a, b);
+        memset(grad, 0, (size_t)n * sizeof *grad);
+        bl_bpr_gradient(g, DIM, smooth, t, BATCH, grad);
+        bl_smooth(ctx, g, DIM, (int)layers, grad, back, a, b);
+        for (int64_t j = 0; j < n; ++j) back[j] += m->p[1] * x[j] / BATCH;
+        bl_adam(x, back, first, second, n, step + 1, 0.005);
+        status = r2_progress(ctx, "lightgcn", step + 1, n_steps);
+    }
+    if (status == R2_OK) {
+        bl_smooth(ctx, g, DIM, (int)layers, x, smooth, a, b);
+        m->user = smooth;
+        m->item = smooth + g->n_users * DIM;
+    }
+    r2_release(ctx, owner);
+    r2_release(ctx, t);
+    return status;
+}
+
+/* ---- SASRec (arXiv 1808.09781) on r2_model: a causal transformer over a user's items, with the full
+   softmax in place of sampled negatives; p: width, epochs, learning rate ---- */
+
+enum { BL_SAS_LONGEST = 50, BL_SAS_USERS = 16 };
+
+/* The user's interactions [first, end), oldest first, after the start token; returns the tokens. */
+static int32_t bl_sas_history(const r2_run *run, uint32_t u, int64_t first, int64_t end,
+                              int32_t *token) {
+    const r2_graph *g = &run->graph;
+    int32_t n = 0;
+    token[n++] = (int32_t)g->n_items;
+    for (int64_t p = first; p < end; ++p)
+        token[n++] = (int32_t)g->user_item[run->index.by_time[g->user_begin[u] + p]];
+    return n;
+}
+
+/* A window of each of the next users; every item is predicted from those before it. */
+static int32_t bl_sas_batch(const r2_run *run, const uint32_t *user, r2_rng *rng, int32_t *begin,
+                            int32_t *token, int32_t *row, int32_t *next) {
+    int32_t n_pred = 0, last[BL_SAS_LONGEST + 2];
+    begin[0] = 0;
+    for (int s = 0; s < BL_SAS_USERS; ++s) {
+        int64_t degree = r2_graph_user_degree(&run->graph, user[s]), first = 0;
+        int32_t n;
+        if (degree > BL_SAS_LONGEST)
+            first = (int64_t)r2_rng_below(rng, (uint64_t)(degree - BL_SAS_LONGEST) + 1);
+        if (degree > first + BL_SAS_LONGEST) degree = first + BL_SAS_LONGEST;
+        n = bl_sas_history(run, user[s], first, degree, last);
+        begin[s + 1] = begin[s] + n;
+        for (int32_t k = 0; k < n; ++k) {
+            token[begin[s] + k] = last[k];
+            if (k == 0) continue;
+            row[n_pred] = begin[s] + k - 1;
+            next[n_pred++] = last[k];
+        }
+    }
+    return n_pred;
+}
+
+static r2_status bl_sas_train(r2_ctx *ctx, bl_model *m, r2_adamw *opt) {
+    enum { ROWS = BL_SAS_USERS * (BL_SAS_LONGEST + 1) };
+    const r2_graph *g = &m->run->graph;
+    int32_t begin[BL_SAS_USERS + 1], token[ROWS], row[ROWS], next[ROWS];
+    float logp[ROWS], dlogp[ROWS];
+    uint32_t user[BL_SAS_USERS], *owner = bl_owners(ctx, g);
+    r2_rng rng = r2_rng_make(m->run->config.seed, R2_STREAM_BATCH, 0);
+    int64_t n_steps = (int64_t)m->p[1] * g->n_edges / ROWS + 1;
+    r2_status status = owner ? R2_OK : R2_NO_MEMORY;
+    for (int64_t step = 0; step < n_steps && status == R2_OK; ++step) {
+        r2_batch batch;
+        memset(&batch, 0, sizeof batch);
+        for (int s = 0; s < BL_SAS_USERS; ++s) /* in proportion to their interactions */
+            user[s] = owner[r2_rng_below(&rng, (uint64_t)g->n_edges)];
+        batch.n_pred = bl_sas_batch(m->run, user, &rng, begin, token, row, next);
+        batch.n_seq = BL_SAS_USERS;
+        batch.seq_begin = begin;
+        batch.token = token;
+        batch.pred_row = row;
+        batch.pred_token = next;
+        status = r2_forward(ctx, m->net, &batch, logp, NULL);
+        for (int32_t k = 0; k < batch.n_pred; ++k) dlogp[k] = -1.0f / (float)batch.n_pred;
+        r2_zero_grad(ctx, m->net);
+        if (status == R2_OK) status = r2_backward(ctx, m->net, &batch, dlogp);
+        if (status == R2_OK)
+            status = r2_adamw_step(ctx, opt, m->net,
+                                   r2_lr_cosine(step, n_steps, 20, (float)m->p[2], 0.1f), NULL);
+        if (status == R2_OK) status = r2_progress(ctx, "sasrec", step + 1, n_steps);
+    }
+    r2_release(ctx, owner);
+    return status;
+}
+
+static r2_status bl_sasrec_fit(r2_ctx *ctx, bl_model *m) {
+    r2_model_config config = r2_model_config_default();
+    r2_adamw_config adamw = r2_adamw_config_default();
+    r2_adamw opt;
+    r2_status status;
+    config.n_vocab = (int32_t)m->run->graph.n_items + 1;
+    config.n_ctx = BL_SAS_LONGEST + 1;
+    config.n_layer = 2;
+    config.n_head = config.n_kv_head = 2;
+    config.d_model = (int32_t)m->p[0];
+    config.d_ff = 2 * config.d_model;
+    config.tied = true;
+    config.seed = m->run->config.seed;
+    adamw.weight_decay = 0.1f;
+    m->net = (r2_model *)r2_alloc(ctx, 1, sizeof *m->net);
+    if (!m->net) return ctx->status;
+    status = r2_model_init(ctx, m->net, &config, true);
+    if (status == R2_OK) status = r2_adamw_init(ctx, &opt, m->net, &adamw);
+    if (status != R2_OK) return status;
+    status = bl_sas_train(ctx, m, &opt);
+    r2_adamw_free(ctx, &opt);
+    return status;
+}
+
+/* One sequence a user, every candidate asked for after its last row. */
+static r2_status bl_sasrec(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    int32_t *row = (int32_t *)r2_alloc(ctx, (uint64_t)c->n_per_case, sizeof *row);
+    int32_t *next = (int32_t *)r2_alloc(ctx, (uint64_t)c->n_per_case, sizeof *next);
+    r2_status status = row && next ? R2_OK : R2_NO_MEMORY;
+    for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
+        int64_t n = r2_graph_user_degree(&m->run->graph, c->user[s]);
+        int32_t token[BL_SAS_LONGEST + 2], begin[2] = {0, 0};
+        r2_batch batch;
+        memset(&batch, 0, sizeof batch);
+        begin[1] = bl_sas_history(m->run, c->user[s], n > BL_SAS_LONGEST ? n - BL_SAS_LONGEST : 0, n,
+                                  token);
+        for (int64_t k = 0; k < c->n_per_case; ++k) {
+            row[k] = begin[1] - 1;
+            next[k] = (int32_t)c->item[s * c->n_per_case + k];
+        }
+        batch.n_seq = 1;
+        batch.seq_begin = begin;
+        batch.token = token;
+        batch.n_pred = (int32_t)c->n_per_case;
+        batch.pred_row = row;
+        batch.pred_token = next;
+        status = r2_forward(ctx, m->net, &batch, score + s * c->n_per_case, NULL);
+    }
+    r2_release(ctx, row);
+    r2_release(ctx, next);
+    return status;
+}
+
+/* ---- logistic regression on the words of our own prompts: the control that shows what a linear sum
+   of the same evidence is worth; p: L2 ---- */
+
+/* A feature is a word at a place of the prompt. feature (places, words) gives its column or -1; dim
+   counts the columns, that of the constant included. Only what the training prompts hold gets one. */
+static r2_status bl_features(r2_ctx *ctx, bl_model *m) {
+    const r2_examples *ex = &m->run->train;
+    int64_t places = ex->prompt_begin[1] - ex->prompt_begin[0], words = m->run->vocab.n_words;
+    m->feature = (int32_t *)r2_arena_alloc(ctx, &m->memory, (uint64_t)(places * words), sizeof(int32_t));
+    if (!m->feature) return ctx->status;
+    for (int64_t k = 0; k < places * words; ++k) m->feature[k] = -1;
+    m->dim = 1;
+    for (int64_t e = 0; e < ex->n; ++e)
+        for (int64_t k = 0; k < places; ++k) {
+            int32_t *column = &m->feature[k * words + ex->prompt[ex->prompt_begin[e] + k]];
+            if (*column < 0) *column = (int32_t)m->dim++;
+        }
+    return R2_OK;
+}
+
+/* Columns of example e; returns how many. */
+static int64_t bl_columns(const bl_model *m, const r2_examples *ex, int64_t e, int32_t *column) {
+    int64_t n = 0, places = ex->prompt_begin[e + 1] - ex->prompt_begin[e];
+    column[n++] = 0;
+    for (int64_t k = 0; k < places; ++k) {
+        int32_t word = ex->prompt[ex->prompt_begin[e] + k];
+        int32_t at = m->feature[k * m->run->vocab.n_words + word];
+        if (at >= 0) column[n++] = at;
+    }
+    return n;
+}
+
+static double bl_log_odds(const double *weight, const int32_t *column, int64_t n) {
+    double sum = 0.0;
+    for (int64_t k = 0; k < n; ++k) sum += weight[column[k]];
+    return sum;
+}
+
+/* Gradient and Hessian (upper triangle) of the log-likelihood of "observed", minus L2. */
+static void bl_logistic_sums(const bl_model *m, int32_t *column, double *gradient, double *hessian) {
+    const r2_examples *ex = &m->run->train;
+    int64_t d = m->dim;
+    memset(hessian, 0, (size_t)(d * d) * sizeof *hessian);
+    for (int64_t j = 0; j < d; ++j) {
+        hessian[j * d + j] = j ? m->p[0] : 1e-6;
+        gradient[j] = -hessian[j * d + j] * m->bias[j];
+    }
+    for (int64_t e = 0; e < ex->n; ++e) {
+        int64_t n = bl_columns(m, ex, e, column);
+        double p = 1.0 / (1.0 + exp(-bl_log_odds(m->bias, column, n)));
+        double error = (double)(ex->answer[e] > 0) - p, curve = p * (1.0 - p);
+        for (int64_t a = 0; a < n; ++a) {
+            gradient[column[a]] += error;
+            for (int64_t b = a; b < n; ++b) {
+                int32_t row = column[a] < column[b] ? column[a] : column[b];
+                hessian[row * d + (column[a] ^ column[b] ^ row)] += curve;
+            }
+        }
+    }
+}
+
+/* Newton's method; a penalised convex function like this takes six steps or so. */
+static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
+    const r2_examples *ex = &m->run->train;
+    double *gradient = NULL, *hessian = NULL;
+    int32_t *column = (int32_t *)r2_alloc(ctx, (uint64_t)ex->longest + 1, sizeof *column);
+    r2_status status = column ? bl_features(ctx, m) : R2_NO_MEMORY;
+    if (status == R2_OK) {
+        m->bias = bl_array(ctx, m, m->dim, 1);
+        gradient = (double *)r2_alloc(ctx, (uint64_t)m->dim, sizeof *gradient);
+        hessian = (double *)r2_alloc(ctx, (uint64_t)(m->dim * m->dim), sizeof *hessian);
+        if (!m->bias || !gradient || !hessian) status = R2_NO_MEMORY;
+    }
+    for (double moved = 1.0; moved > 1e-5 && status == R2_OK;) {
+        bl_logistic_sums(m, column, gradient, hessian);
+        bl_solve(ctx, hessian, gradient, m->dim, 1);
+        moved = 0.0;
+        for (int64_t j = 0; j < m->dim; ++j) {
+            m->bias[j] += gradient[j];
+            moved = fmax(moved, fabs(gradient[j]));
+        }
+    }
+    r2_release(ctx, column);
+    r2_release(ctx, gradient);
+    r2_release(ctx, hessian);
+    return status;
+}
+
+static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    int64_t n = c->n_cases * c->n_per_case;
+    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
+    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
+    int32_t *column = (int32_t *)r2_alloc(ctx, (uint64_t)m->run->train.longest + 1, sizeof *column);
+    r2_examples asked;
+    r2_status status = user && query && column ? R2_OK : R2_NO_MEMORY;
+    memset(&asked, 0, sizeof asked);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k) user[k] = c->user[k / c->n_per_case];
+    if (status == R2_OK) status = r2_run_ask(ctx, m->run, user, c->item, n, query, &asked);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        score[k] = (float)bl_log_odds(m->bias, column, bl_columns(m, &asked, k, column));
+    r2_examples_free(ctx, &asked);
+    r2_release(ctx, user);
+    r2_release(ctx, query);
+    r2_release(ctx, column);
+    return status;
+}
+
+/* ---- the table ---- */
+
 static const bl_method bl_methods[] = {
-    {"random", bl_random, {{0, 0, 0}}, 1},
-    {"popularity", bl_popularity, {{0, 0, 0}}, 1},
-    {"user-knn",
-     bl_user_knn,
-     {{20, 1, 0}, {50, 1, 0}, {100, 1, 0}, {300, 1, 0}, {20, 2, 0}, {50, 2, 0}, {100, 2, 0}, {300, 2, 0}},
-     8},
-    {"item-knn",
-     bl_item_knn,
-     {{0, 0.3, 0}, {0, 0.5, 0}, {0, 0.7, 0}, {0, 0.3, 10}, {0, 0.5, 10}, {0, 0.7, 10}, {0, 0.5, 50}},
-     7},
+    {"random", "", bl_fit_nothing, bl_random, {{0}}, 1, false, false},
+    {"popularity", "", bl_fit_nothing, bl_popularity, {{0}}, 1, false, false},
+    {"user-knn", "neighbours, power", bl_fit_nothing, bl_user_knn,
+     {{20, 1}, {50, 1}, {100, 1}, {300, 1}, {20, 2}, {50, 2}, {100, 2}, {300, 2}}, 8, false, false},
+    {"item-knn", "power of popularity, shrink", bl_fit_nothing, bl_item_knn,
+     {{0.3, 0}, {0.5, 0}, {0.7, 0}, {0.3, 10}, {0.5, 10}, {0.7, 10}, {0.5, 50}}, 7, false, false},
+    {"ials", "factors, unobserved weight, regularisation", bl_ials_fit, bl_factors,
+     {{8, 0.3, 0.003}, {16, 0.1, 0.003}, {16, 0.3, 0.003}, {16, 1, 0.003}, {16, 1, 0.001},
+      {32, 0.3, 0.003}, {32, 1, 0.003}}, 7, true, true},
+    {"bpr-mf", "factors, regularisation, epochs", bl_bpr_fit, bl_factors,
+     {{32, 0.01, 20}, {32, 0.01, 60}, {32, 0.03, 60}, {32, 0.01, 120}, {32, 0.003, 60},
+      {64, 0.01, 120}}, 6, true, true},
+    {"ease", "ridge", bl_ease_fit, bl_ease, {{200}, {500}, {1000}}, 3, false, false},
+    {"ease+recency", "ridge, half-life", bl_ease_fit, bl_ease,
+     {{500, 5}, {500, 10}, {500, 20}, {1000, 10}}, 4, false, false},
+    {"lightgcn", "layers, weight decay, epochs", bl_lightgcn_fit, bl_factors,
+     {{2, 0.01, 40}, {3, 0.01, 40}, {2, 0.1, 40}, {2, 0.01, 15}}, 4, true, true},
+    {"sasrec", "width, epochs, learning rate", bl_sasrec_fit, bl_sasrec,
+     {{64, 5, 2e-3}, {64, 10, 2e-3}, {64, 20, 2e-3}, {64, 10, 5e-3}}, 4, true, true},
+    {"logistic", "L2", bl_logistic_fit, bl_logistic, {{3}, {30}}, 2, false, true},
 };
 enum { BL_N_METHODS = sizeof bl_methods / sizeof bl_methods[0] };
 
-/* Picks the grid point with the best validation HR@1 (ties: MRR, then the first). */
-static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_graph *graph,
-                         const r2_candidates *valid, bl_params *best) {
+/* Fits one grid point. `model` is to be freed whatever comes back. */
+static r2_status bl_fit(r2_ctx *ctx, const bl_method *method, const r2_run *run,
+                        const double *params, bl_model *model) {
+    memset(model, 0, sizeof *model);
+    model->run = run;
+    memcpy(model->p, params, sizeof model->p);
+    return method->fit(ctx, model);
+}
+
+/* Validation HR@1 of a fitted model, MRR as the tie-breaker. */
+static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, const bl_model *model,
+                             float *score, double *value) {
+    const r2_candidates *valid = &model->run->valid;
     r2_eval_config eval = r2_eval_config_default();
-    double best_hr = -1.0;
-    float *score;
-    r2_status status = R2_OK;
-    *best = method->grid[0];
-    if (method->n_grid == 1) return R2_OK;
-    score = (float *)r2_alloc(ctx, (uint64_t)(valid->n_cases * valid->n_per_case), sizeof *score);
-    if (!score) return ctx->status;
+    r2_metrics m;
+    r2_status status = method->score(ctx, model, valid, score);
     eval.n_bootstrap = 1;
-    for (int p = 0; p < method->n_grid && status == R2_OK; ++p) {
-        r2_metrics m;
-        status = method->score(ctx, graph, valid, &method->grid[p], score);
-        if (status == R2_OK)
-            status = r2_evaluate(ctx, score, valid->n_cases, valid->n_per_case, &eval, &m, NULL);
-        if (status == R2_OK && m.hr1 + 1e-3 * m.mrr > best_hr) {
-            best_hr = m.hr1 + 1e-3 * m.mrr;
-            *best = method->grid[p];
+    if (status == R2_OK)
+        status = r2_evaluate(ctx, score, valid->n_cases, valid->n_per_case, &eval, &m, NULL);
+    *value = status == R2_OK ? m.hr1 + 1e-3 * m.mrr : 0.0;
+    if (status == R2_OK)
+        r2_log(ctx, "  %-12s %g %g %g: validation HR@1 %.4f  MRR %.4f   (%s)", method->name,
+               model->p[0], model->p[1], model->p[2], m.hr1, m.mrr, method->param);
+    return status;
+}
+
+/* Fits every grid point, keeps the one that is best on validation (the first of equals). What it
+   tried goes to the log hook. Free with bl_free. */
+static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run, bl_model *best) {
+    int64_t n = run->valid.n_cases * run->valid.n_per_case;
+    float *score = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *score);
+    double best_value = -1.0;
+    r2_status status = score ? R2_OK : R2_NO_MEMORY;
+    memset(best, 0, sizeof *best);
+    for (int k = 0; k < method->n_grid && status == R2_OK; ++k) {
+        double value = 0.0;
+        bl_model model;
+        status = bl_fit(ctx, method, run, method->grid[k], &model);
+        if (status == R2_OK && method->n_grid > 1)
+            status = bl_validate(ctx, method, &model, score, &value);
+        if (status == R2_OK && value > best_value) {
+            bl_model swap = *best;
+            *best = model;
+            model = swap;
+            best_value = value;
         }
+        bl_free(ctx, &model);
     }
     r2_release(ctx, score);
+    if (status != R2_OK) bl_free(ctx, best);
     return status;
 }
 

@@ -1,0 +1,313 @@
+/* The baselines: EASE and logistic regression against NumPy and SciPy (tests/reference/baselines.py),
+   the factor models by what their minimum must satisfy, all of them on data that a glance solves. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+#include "ratings.h"
+#include "../examples/baselines.h"
+
+static const float want_ease[36] = {0.44294294f, 0.61209068f, 0.34264706f, 0.48697068f,
+    0.060367454f, -0.0059101655f, 0.35135135f, 0.60957179f, 0.53235294f, 0.27687296f, 0.17060367f,
+    0.1820331f, 0.38288288f, 0.53148615f, 0.50147059f, 0.55211726f, 0.20472441f, -0.086288416f,
+    0.11111111f, 0.32241814f, 0.36470588f, 0.54071661f, 0.42257218f, 0.321513f, 0.27477477f,
+    0.0075566751f, 0.22205882f, 0.43159609f, 0.66929134f, 0.43617021f, 0.33483483f, 0.088161209f,
+    0.063235294f, 0.36644951f, 0.52493438f, 0.51654846f};
+static const float want_ease_recency[36] = {0.46372001f, 0.59192565f, 0.36541673f, 0.4181685f,
+    0.060341667f, -0.13821885f, 0.26892095f, 0.63142608f, 0.43645768f, 0.34045668f, 0.11029541f,
+    0.12629114f, 0.033809729f, 0.63250064f, 0.36605821f, 0.41436772f, 0.32121263f, -0.13570772f,
+    0.085664105f, -0.031406845f, 0.54258677f, 0.66486778f, 0.40679737f, 0.47505253f, 0.33870427f,
+    -0.11249259f, 0.0028083708f, 0.4761165f, 0.74622263f, 0.42247906f, 0.48574918f, -0.061374376f,
+    -0.084512793f, 0.30828055f, 0.67930928f, 0.49415683f};
+static const float want_log_odds[24] = {-0.054857575f, -0.23573781f, 0.0095801461f,
+    -0.054857575f, -0.23573781f, 0.0095801461f, -0.30227271f, 0.011677323f, -0.40016598f,
+    -0.71201883f, -0.3980688f, -0.64758111f, -0.4646037f, -0.3980688f, -0.64758111f, -0.4646037f,
+    -1.0982127f, -0.85289473f, -0.91733246f, -1.0982127f, -0.85289473f, -1.1647476f, -0.85079756f,
+    -0.85289473f};
+
+/* A run of which only the data, the graph and the index are there. */
+typedef struct world {
+    r2_ctx ctx;
+    r2_run run;
+} world;
+
+static int world_make(world *w, const char *text) {
+    memset(w, 0, sizeof *w);
+    w->ctx = r2_ctx_default();
+    w->ctx.n_threads = 2;
+    w->run.config = r2_run_config_default();
+    return CHECK_STATUS(&w->ctx, ratings_load(&w->ctx, &w->run.data, text), R2_OK) &&
+           CHECK_STATUS(&w->ctx, r2_graph_init(&w->ctx, &w->run.graph, &w->run.data, NULL), R2_OK) &&
+           CHECK_STATUS(&w->ctx, r2_index_init(&w->ctx, &w->run.index, &w->run.graph, &w->run.data,
+                                               4.0f, 0), R2_OK);
+}
+
+static void world_free(world *w) { r2_run_free(&w->ctx, &w->run); }
+
+/* Every user with every item, as a candidate set. */
+static void everything(world *w, r2_candidates *c) {
+    int64_t n_users = w->run.graph.n_users, n_items = w->run.graph.n_items;
+    c->n_cases = n_users;
+    c->n_per_case = n_items;
+    c->user = (uint32_t *)r2_alloc(&w->ctx, (uint64_t)n_users, sizeof *c->user);
+    c->item = (uint32_t *)r2_alloc(&w->ctx, (uint64_t)(n_users * n_items), sizeof *c->item);
+    for (int64_t k = 0; k < n_users * n_items; ++k) {
+        c->user[k / n_items] = (uint32_t)(k / n_items);
+        c->item[k] = (uint32_t)(k % n_items);
+    }
+}
+
+static const bl_method *method(const char *name) {
+    for (int b = 0; b < BL_N_METHODS; ++b)
+        if (!strcmp(bl_methods[b].name, name)) return &bl_methods[b];
+    return NULL;
+}
+
+/* The matrix of the reference script, as ratings: users meet their items from left to right. */
+static const char *const small = "user,item,rating,time\n"
+                                 "a,p,5,1\na,q,5,2\na,r,5,3\nb,p,5,1\nb,q,5,2\nb,s,5,3\n"
+                                 "c,q,5,1\nc,r,5,2\nc,s,5,3\nd,r,5,1\nd,s,5,2\nd,t,5,3\n"
+                                 "e,s,5,1\ne,t,5,2\ne,u,5,3\nf,p,5,1\nf,t,5,2\nf,u,5,3\n";
+
+/* Items are numbered in the order of the file: p q r s t u, as in the script. */
+static void check_ease(const char *name, double ridge, double half_life, const float *want) {
+    world w;
+    r2_candidates all;
+    bl_model m;
+    float score[36];
+    double p[3] = {ridge, half_life, 0.0};
+    REQUIRE(world_make(&w, small));
+    everything(&w, &all);
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method(name), &w.run, p, &m));
+    REQUIRE_OK(&w.ctx, method(name)->score(&w.ctx, &m, &all, score));
+    CHECK_ARRAY_NEAR(score, want, 36, 1e-6);
+    bl_free(&w.ctx, &m);
+    r2_candidates_free(&w.ctx, &all);
+    world_free(&w);
+}
+
+TEST(ease_in_dual_form_is_ease) { check_ease("ease", 2.0, 0.0, want_ease); }
+TEST(ease_with_a_query_that_fades) { check_ease("ease+recency", 0.5, 2.0, want_ease_recency); }
+
+TEST(a_symmetric_system_is_solved) {
+    /* [4 2; 2 3] x = [2 1; 5 4]: x = [-.5 -.625; 2 1.75] by hand; below the diagonal is not read */
+    double a[4] = {4, 2, -99, 3}, b[4] = {2, 1, 5, 4};
+    r2_ctx ctx = r2_ctx_default();
+    bl_solve(&ctx, a, b, 2, 2);
+    CHECK_WITHIN(b[0], -0.5, 1e-12);
+    CHECK_WITHIN(b[1], -0.625, 1e-12);
+    CHECK_WITHIN(b[2], 2.0, 1e-12);
+    CHECK_WITHIN(b[3], 1.75, 1e-12);
+}
+
+TEST(logistic_regression_is_scipys) {
+    enum { N = 24, PLACES = 3 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_run run;
+    bl_model m;
+    int64_t begin[N + 1];
+    int32_t prompt[N * PLACES], column[PLACES + 1];
+    int8_t answer[N];
+    double p[3] = {0.5, 0.0, 0.0};
+    memset(&run, 0, sizeof run);
+    for (int32_t k = 0; k < N; ++k) {
+        begin[k] = k * PLACES;
+        prompt[k * PLACES] = k % 3;
+        prompt[k * PLACES + 1] = 3 + k * k % 5 % 2;
+        prompt[k * PLACES + 2] = 5 + k / 8;
+        answer[k] = (int8_t)(4 * ((k * 7 % 11) % 3 == 0));
+    }
+    begin[N] = N * PLACES;
+    run.vocab.n_words = 8;
+    run.train.n = N;
+    run.train.prompt_begin = begin;
+    run.train.prompt = prompt;
+    run.train.answer = answer;
+    run.train.longest = PLACES;
+    REQUIRE_OK(&ctx, bl_fit(&ctx, method("logistic"), &run, p, &m));
+    CHECK_EQ_INT(m.dim, 1 + 3 + 2 + 3);
+    for (int64_t k = 0; k < N; ++k) {
+        int64_t n = bl_columns(&m, &run.train, k, column);
+        CHECK_WITHIN(bl_log_odds(m.bias, column, n), want_log_odds[k], 2e-5);
+    }
+    bl_free(&ctx, &m);
+}
+
+/* The items' factors came last: the gradient of the objective by each of them must vanish. */
+TEST(ials_ends_in_a_minimum) {
+    world w;
+    bl_model m;
+    double p[3] = {4, 0.1, 0.02};
+    REQUIRE(world_make(&w, small));
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method("ials"), &w.run, p, &m));
+    for (int64_t i = 0; i < w.run.graph.n_items; ++i) {
+        const double *x = m.item + i * 4;
+        double ridge = 0.02 * ((double)r2_graph_item_degree(&w.run.graph, (uint32_t)i) + 0.1 * 6.0);
+        for (int a = 0; a < 4; ++a) {
+            double gradient = ridge * x[a];
+            for (int64_t u = 0; u < 6; ++u) {
+                double s = bl_dot(m.user + u * 4, x, 4), seen = 0.0;
+                if (r2_graph_find(&w.run.graph, (uint32_t)u, (uint32_t)i) >= 0) seen = 1.0 - s;
+                gradient += (0.1 * s - seen) * m.user[u * 4 + a];
+            }
+            CHECK_WITHIN(gradient, 0.0, 1e-6);
+        }
+    }
+    bl_free(&w.ctx, &m);
+    world_free(&w);
+}
+
+/* Two tastes that never meet: 20 users of 10 items each, of which everybody knows 7. */
+static void two_tastes(world *w, r2_text *text) {
+    r2_rng rng = r2_rng_make(5, R2_STREAM_USER, 0);
+    r2_text_addf(&w->ctx, text, "user,item,rating,time\n");
+    for (int u = 0; u < 40; ++u)
+        for (int k = 0, first = (int)r2_rng_below(&rng, 10); k < 7; ++k)
+            r2_text_addf(&w->ctx, text, "u%d,i%d,5,%d\n", u, u % 2 * 10 + (first + k) % 10, k);
+}
+
+/* Share of (unknown item of the own taste, item of the other taste) pairs in the right order. */
+static double taste_found(world *w, const bl_method *how, const double *p) {
+    r2_candidates all;
+    bl_model m;
+    double right = 0.0, pairs = 0.0;
+    float *score;
+    everything(w, &all);
+    score = (float *)r2_alloc(&w->ctx, 40 * 20, sizeof *score);
+    if (!CHECK_STATUS(&w->ctx, bl_fit(&w->ctx, how, &w->run, p, &m), R2_OK) ||
+        !CHECK_STATUS(&w->ctx, how->score(&w->ctx, &m, &all, score), R2_OK))
+        return 0.0;
+    for (int64_t u = 0; u < 40; ++u)
+        for (uint32_t i = 0; i < 20; ++i)
+            for (uint32_t j = 0; j < 20; ++j) {
+                int own = atoi(w->run.data.item_key[i] + 1) / 10 == u % 2;
+                int other = atoi(w->run.data.item_key[j] + 1) / 10 != u % 2;
+                if (!own || !other || r2_graph_find(&w->run.graph, (uint32_t)u, i) >= 0) continue;
+                right += score[u * 20 + i] > score[u * 20 + j];
+                pairs += 1.0;
+            }
+    bl_free(&w->ctx, &m);
+    r2_release(&w->ctx, score);
+    r2_candidates_free(&w->ctx, &all);
+    return right / pairs;
+}
+
+TEST(every_method_tells_two_tastes_apart) {
+    static const struct {
+        const char *name;
+        double p[3], at_least;
+    } asked[] = {{"user-knn", {10, 1, 0}, 1.0},       {"item-knn", {0.5, 0, 0}, 1.0},
+                 {"ials", {4, 0.1, 0.01}, 1.0},       {"bpr-mf", {8, 0.01, 60}, 0.98},
+                 {"ease", {10, 0, 0}, 1.0},           {"ease+recency", {10, 5, 0}, 1.0},
+                 {"lightgcn", {2, 0.01, 60}, 0.98},   {"sasrec", {16, 300, 5e-3}, 0.9}};
+    world w;
+    r2_text text = {NULL, 0, 0, false};
+    w.ctx = r2_ctx_default();
+    two_tastes(&w, &text);
+    REQUIRE(world_make(&w, text.data));
+    for (size_t k = 0; k < sizeof asked / sizeof asked[0]; ++k) {
+        double found = taste_found(&w, method(asked[k].name), asked[k].p);
+        if (!CHECK(found >= asked[k].at_least)) printf("    %s: %g\n", asked[k].name, found);
+    }
+    r2_text_free(&w.ctx, &text);
+    world_free(&w);
+}
+
+/* <a, S b> = <S a, b>: what makes one function serve both directions of LightGCN. */
+TEST(smoothing_is_symmetric) {
+    enum { N = 12 * 2 };
+    world w;
+    double in[2][N], out[2][N], scratch[2][N];
+    r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
+    REQUIRE(world_make(&w, small));
+    for (int k = 0; k < 2 * N; ++k) in[k / N][k % N] = r2_rng_normal(&rng);
+    for (int k = 0; k < 2; ++k)
+        bl_smooth(&w.ctx, &w.run.graph, 2, 3, in[k], out[k], scratch[0], scratch[1]);
+    CHECK_NEAR(bl_dot(in[0], out[1], N), bl_dot(out[0], in[1], N), 1e-12);
+    /* user a after one step: (p + q + r) / sqrt(3 x 3), each of which three users know */
+    bl_propagate(&w.ctx, &w.run.graph, 2, in[0], out[0]);
+    CHECK_NEAR(out[0][0], (in[0][12] + in[0][14] + in[0][16]) / 3.0, 1e-12);
+    world_free(&w);
+}
+
+/* Everybody goes around the same circle of twelve items, whatever the beginning. */
+TEST(sasrec_knows_what_comes_next) {
+    world w;
+    r2_text text = {NULL, 0, 0, false};
+    bl_model m;
+    r2_candidates all;
+    double p[3] = {16, 300, 5e-3};
+    float *score;
+    int right = 0;
+    w.ctx = r2_ctx_default();
+    r2_text_addf(&w.ctx, &text, "user,item,rating,time\n");
+    for (int u = 0; u < 36; ++u)
+        for (int k = 0; k < 4 + u % 5; ++k)
+            r2_text_addf(&w.ctx, &text, "u%d,i%d,5,%d\n", u, (u + k) % 12, k);
+    REQUIRE(world_make(&w, text.data));
+    everything(&w, &all);
+    score = (float *)r2_alloc(&w.ctx, 36 * 12, sizeof *score);
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method("sasrec"), &w.run, p, &m));
+    REQUIRE_OK(&w.ctx, method("sasrec")->score(&w.ctx, &m, &all, score));
+    for (int u = 0; u < 36; ++u) {
+        int best = 0;
+        for (int i = 1; i < 12; ++i)
+            if (score[u * 12 + i] > score[u * 12 + best]) best = i;
+        right += atoi(w.run.data.item_key[best] + 1) == (u + 4 + u % 5) % 12;
+    }
+    CHECK(right >= 30);
+    bl_free(&w.ctx, &m);
+    r2_candidates_free(&w.ctx, &all);
+    r2_release(&w.ctx, score);
+    r2_text_free(&w.ctx, &text);
+    world_free(&w);
+}
+
+/* One validation case, in which only the neighbour that shares most tells right from wrong. */
+TEST(tuning_keeps_the_best_grid_point) {
+    static const bl_method how = {"user-knn", "", bl_fit_nothing, bl_user_knn,
+                                  {{5, 0}, {1, 1}, {5, 0}}, 3, false, false};
+    world w;
+    bl_model best;
+    uint32_t user[1] = {0}, item[2];
+    REQUIRE(world_make(&w, "user,item,rating,time\n"
+                           "a,p,5,1\na,q,5,2\nb,p,5,1\nb,q,5,2\nb,right,5,3\n"
+                           "c,p,5,1\nc,wrong,5,2\nd,q,5,1\nd,wrong,5,2\n"));
+    item[0] = (uint32_t)r2_data_item(&w.run.data, "right");
+    item[1] = (uint32_t)r2_data_item(&w.run.data, "wrong");
+    w.run.valid.n_cases = 1;
+    w.run.valid.n_per_case = 2;
+    w.run.valid.user = user;
+    w.run.valid.item = item;
+    REQUIRE_OK(&w.ctx, bl_tune(&w.ctx, &how, &w.run, &best));
+    CHECK_EQ_INT(best.p[0], 1);
+    bl_free(&w.ctx, &best);
+    memset(&w.run.valid, 0, sizeof w.run.valid);
+    world_free(&w);
+}
+
+TEST(threads_change_no_byte) {
+    static const char *const names[] = {"ials", "ease", "lightgcn"};
+    static const double p[][3] = {{8, 0.1, 0.01}, {10, 0, 0}, {2, 0.01, 3}};
+    for (int k = 0; k < 3; ++k) {
+        float score[2][1200];
+        for (int threads = 1; threads <= 2; ++threads) {
+            world w;
+            r2_candidates all;
+            bl_model m;
+            memset(&w, 0, sizeof w);
+            w.ctx = r2_ctx_default();
+            w.run.config = r2_run_config_default();
+            REQUIRE_OK(&w.ctx, ratings_random(&w.ctx, &w.run.data, 30, 40, 0.3, 9));
+            REQUIRE_OK(&w.ctx, r2_graph_init(&w.ctx, &w.run.graph, &w.run.data, NULL));
+            REQUIRE_OK(&w.ctx, r2_index_init(&w.ctx, &w.run.index, &w.run.graph, &w.run.data, 4, 0));
+            w.ctx.n_threads = threads;
+            everything(&w, &all);
+            REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method(names[k]), &w.run, p[k], &m));
+            REQUIRE_OK(&w.ctx, method(names[k])->score(&w.ctx, &m, &all, score[threads - 1]));
+            bl_free(&w.ctx, &m);
+            r2_candidates_free(&w.ctx, &all);
+            world_free(&w);
+        }
+        CHECK(!memcmp(score[0], score[1], sizeof score[0]));
+    }
+}
