@@ -2052,6 +2052,17 @@ double r2_seconds(void) {
 
 /* =============================================================================== [S2] data ==== */
 
+/* From a file to r2_data:
+
+       r2__lines     pieces of 1 MB   -> one line
+       r2__table     a line           -> its fields, or cJSON -> its keys
+       r2__source    fields by name   -> user, item, rating, time
+       r2__names     ids as text      -> numbers 0, 1, 2, ... in order of appearance
+       r2__loader    rows of 16 bytes -> two counting sorts -> r2_data, 12 bytes a row
+
+   A layer knows only the one above it. A field is a slice of the line's own bytes, valid until the
+   next line is read; the first copy that is made is the key of a new user or item. */
+
 /* ---- lines of a file, read in large pieces ---- */
 
 #define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
@@ -2079,6 +2090,7 @@ typedef struct r2__lines {
     bool eof, has_nul; /* has_nul: somewhere in what was read last */
 } r2__lines;
 
+/* Opens a file, "-" for standard input. Close it in any case. */
 static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
     memset(lines, 0, sizeof *lines);
     lines->path = path;
@@ -2411,6 +2423,7 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
     return status;
 }
 
+/* The wanted ones of the fields of a line; a column that is not there gives "". */
 static void r2__table_fields(r2__source *source) {
     for (int w = 0; w < R2__WANTED; ++w)
         source->field[w] = source->column[w] < 0 ? r2__slice_of("", 0)
@@ -2567,6 +2580,7 @@ static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
     return copy;
 }
 
+/* Is the NUL-terminated `key` this text? */
 static bool r2__same_key(const char *key, r2__slice text) {
     size_t k = 0;
     while (k < text.len && key[k] == text.at[k]) ++k; /* a NUL in `key` is not in the text */
@@ -2582,6 +2596,7 @@ static uint64_t r2__names_slot(const r2__names *names, r2__slice key) {
     }
 }
 
+/* Makes room for more names and enters the known ones anew. On failure nothing is lost. */
 static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
     uint64_t n_slots = names->n_slots ? names->n_slots * 2 : 1024, cap = n_slots / 2;
     char **key;
@@ -2869,6 +2884,7 @@ static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__sli
 
 /* ---- files and directories ---- */
 
+/* Every record of one file -> rows of the loader. */
 static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *path,
                                   const r2_format *format) {
     const char *wish[R2__WANTED] = {format->user, format->item, format->rating, format->time};
@@ -2893,6 +2909,7 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     return status;
 }
 
+/* Titles, genres and years of one file. u.item of MovieLens 100K is known by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text flags = {NULL, 0, 0, false};
@@ -3046,6 +3063,7 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
     return at < end && data->item[at] == item ? at : -1;
 }
 
+/* First of the keys that is this one. */
 static int64_t r2__find_key(char *const *keys, int64_t n, const char *key) {
     for (int64_t i = 0; i < n; ++i)
         if (strcmp(keys[i], key) == 0) return i;
@@ -3062,6 +3080,7 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 
 /* ---- filters and the report ---- */
 
+/* What a filter leaves, before anything is moved. */
 typedef struct r2__keep {
     uint8_t *row;           /* (n_ratings) 1: stays      */
     int64_t *users, *items; /* rows left of each         */
@@ -3220,6 +3239,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
 
 /* ---- splits ---- */
 
+/* A row of one user and where it belongs in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
@@ -3311,6 +3331,7 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
     return r2__split_order(ctx, split, data);
 }
 
+/* Counts the training rows; after a failure releases everything. */
 static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                r2_status status) {
     for (int64_t k = 0; k < data->n_ratings && !status; ++k)
@@ -3490,6 +3511,7 @@ static r2_status r2__draw_candidates(r2_ctx *ctx, uint32_t *row, const r2_data *
     return R2_OK;
 }
 
+/* An empty set of a given shape. */
 static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
                                       int64_t n_per_case) {
     uint64_t cells;
@@ -3723,7 +3745,17 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
     return at < end && graph->user_item[at] == item ? at : -1;
 }
 
-/* ---- butterflies ---- */
+/* ---- butterflies ----
+
+   A butterfly is a pair of users and a pair of items with all four edges. Two paths of two edges
+   between the same ends make one:
+
+       r --- v --- w      each path is counted at its end w,
+        \--- v' --/       the second one to arrive closes a butterfly, the third one two, ...
+
+   To count each butterfly once, r is its vertex of highest degree ("vertex priority"): then the
+   middle of a path never has more neighbours than its start, and the work is the sum over edges of
+   the smaller degree of both ends, however popular the most popular item is. */
 
 /* Users and items in one row of vertices, numbered by rising degree (ties: users first, then by
    number): vertex r has neighbours near[begin[r]] .. near[begin[r + 1] - 1], ascending. */
@@ -3780,6 +3812,7 @@ static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_
     }
 }
 
+/* Takes 8 bytes an edge and 12 a vertex. */
 static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked) {
     uint32_t *vertex;
     r2_status status = R2_OK;
@@ -3829,6 +3862,7 @@ static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane 
         for (int64_t k = ranked->begin[near[j]]; k < lane->stop[near[j]]; ++k) paths[near[k]] = 0;
 }
 
+/* Lanes that were not made are all zero. */
 static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
     for (int k = 0; lane && k < n_lanes; ++k) {
         r2_release(ctx, lane[k].paths);
@@ -3837,6 +3871,7 @@ static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
     r2_release(ctx, lane);
 }
 
+/* One lane for each thread, or NULL. */
 static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lanes) {
     r2__lane *lane = (r2__lane *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *lane);
     for (int k = 0; lane && k < n_lanes; ++k) {
@@ -3979,6 +4014,17 @@ r2_chain_config r2_chain_config_default(void) {
     config.seed = 1;
     return config;
 }
+
+/* A question (u0, target) is answered in three steps: mark the items of u0, all but the target;
+   walk over everybody who may be u1 and keep those who share enough of the marked items, the
+   "partners"; then sort the partners (coherent) or draw from them (uniform). Nothing depends on the
+   edge (u0, target): the marks leave the target out, U(target) is walked without u0, and no degree
+   or count is taken with that edge in it. So the answer is the same with the edge and without (D2).
+
+       chain number x = 0 .. total - 1:    | partner 0 | partner 1  | partner 2 |
+                                           before[0]=0  before[1]    before[2]   before[3] = total
+
+   A uniform law over chains is then a uniform number x; what it costs does not depend on total. */
 
 /* ---- who can stand between ---- */
 
@@ -4159,6 +4205,7 @@ static bool r2__latest_chain(const r2__search *q, uint32_t u1, const r2_chain *u
     return true;
 }
 
+/* The best partners first, the latest chain of each. */
 static int64_t r2__chains_coherent(r2__search *q, r2_chain *chains) {
     const bool distinct = q->config->distinct;
     int64_t n = 0;
@@ -4216,6 +4263,7 @@ static r2_chain r2__chain_number(const r2__search *q, int64_t x, r2_rng *rng) {
     return r2__chain_make(q, u1, e1, e2, e3, e4);
 }
 
+/* The number of a chain, by the law that is asked for. */
 static int64_t r2__draw_number(const r2__search *q, r2_rng *rng) {
     const r2__partner *partner;
     if (q->config->law == R2_CHAINS_UNIFORM)
@@ -4281,6 +4329,7 @@ static void r2__search_mark(r2__search *q, bool on) {
             q->mine[q->g->user_item[e]] = on ? (uint32_t)(e - begin) + 1 : 0;
 }
 
+/* A new question; the marks of the last one are gone already. */
 static void r2__search_start(r2__search *q, uint32_t u0, uint32_t target) {
     q->u0 = u0;
     q->target = target;
@@ -4288,6 +4337,7 @@ static void r2__search_start(r2__search *q, uint32_t u0, uint32_t target) {
     q->at[0].before = 0;
 }
 
+/* One question on memory that is ready: the chains, and how many. */
 static int64_t r2__chains_find(r2__search *q, uint32_t u0, uint32_t target, r2_chain *chains) {
     const r2_chain_law law = q->config->law;
     r2_rng rng = r2_rng_make(q->config->seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | target);

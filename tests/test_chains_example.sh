@@ -1,0 +1,60 @@
+#!/bin/sh
+# examples/chains: any ratings file by its path or through a pipe, the counts it promises, a picture
+# that Graphviz can draw, and one clear line for what it cannot read.
+set -u
+cd "$(dirname "$0")/.."
+passed=0 failed=0
+here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
+chains=build/examples/chains
+real=../shared/data/ml-latest-small
+[ -d data/ml-latest-small ] && real=data/ml-latest-small
+
+ok() { # ok WHAT COMMAND...
+    what=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
+}
+
+if [ ! -x $chains ]; then
+    echo "skipped [chains]: build/examples/chains is not built"
+    echo "# 0 0 1"
+    exit 0
+fi
+
+says() { grep -q -e "$1" "$here/said"; }
+
+$chains data/mini --out "$here" >"$here/said"
+ok 'exit status' [ $? -eq 0 ]
+ok 'report' says "^interactions $(($(wc -l <data/mini/ratings.csv) - 1))\$"
+ok 'butterflies' says '^butterflies [1-9][0-9]*$'
+ok 'five chains' says '^  5\. agreement'
+ok 'picture' grep -q '^  u0 -> i0' "$here/chain.dot"
+if command -v dot >/dev/null; then ok 'drawing' grep -q '<svg' "$here/chain.svg"; fi
+counted=$(grep '^butterflies' "$here/said")
+
+# the same file, another way of writing it: tabs, no names, a pipe
+sed '1d; s/,/\t/g' data/mini/ratings.csv | $chains - --out "$here" --chains 1 >"$here/said"
+ok 'a pipe says the same' says "^$counted\$"
+
+# a question: the last edge of the picture is dashed, and its rating is a question mark
+user=$(sed -n '2s/,.*//p' data/mini/ratings.csv)
+item=$(sed -n '2s/^[^,]*,\([^,]*\),.*/\1/p' data/mini/ratings.csv)
+$chains data/mini --user "$user" --item "$item" --out "$here" >"$here/said"
+ok 'a question' says 'gave it ?$'
+ok 'a dashed edge' grep -q 'i1 -> u0 \[style=dashed\]' "$here/chain.dot"
+
+for wrong in '/no/such/file' 'tests' 'data/mini --user nobody' 'data/mini --item nothing'; do
+    $chains $wrong --out "$here" >/dev/null 2>"$here/said"
+    ok "$wrong: exit status" [ $? -eq 1 ]
+    ok "$wrong: one line" [ "$(wc -l <"$here/said")" -eq 1 ]
+done
+
+if [ -e $real/ratings.csv ]; then
+    for known in '0 114132206' '3 62154383' '4 13096023'; do
+        $chains $real --min-rating ${known% *} --chains 1 --out "$here" >"$here/said"
+        ok "butterflies from ${known% *} stars" says "^butterflies ${known#* }\$"
+    done
+fi
+
+echo "# $passed $failed 0"
+[ $failed -eq 0 ]
