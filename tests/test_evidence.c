@@ -339,8 +339,7 @@ static double ref_best_chain(const ref_world *r, int rank) {
         int times = 0;
         for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
             double here = 0.0;
-            for (int p = 0; p < r->n_history; ++p)
-                here = fmax(here, ref_chain_score(r, p, v));
+            for (int p = 0; p < r->n_history; ++p) here = fmax(here, ref_chain_score(r, p, v));
             if (here < last && here > best) best = here, times = 0;
             times += here == best;
         }
@@ -599,8 +598,7 @@ TEST(any_number_of_threads_gives_the_same_bytes) {
         if (t > 0) CHECK(!memcmp(query, query + N, N * sizeof *query));
     }
     for (int k = 0; k < 500; ++k) { /* nor does it matter who is asked about before */
-        REQUIRE_OK(&ctx,
-                   r2_queries(&ctx, &w.index, &question[k], 1, R2_MAX_CHAINS, &query[N + k]));
+        REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question[k], 1, R2_MAX_CHAINS, &query[N + k]));
         CHECK(!memcmp(&query[k], &query[N + k], sizeof *query));
     }
     free(question);

@@ -1,0 +1,367 @@
+/* Supervised fine-tuning: what the examples hold, the loss and its gradient against a second
+   computation and finite differences, epochs, learning, threads, errors, memory. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+
+#include "ratings.h"
+#include "tiny.h"
+
+/* One step that changes nothing: the learning rate is 0. The gradient stays in the model. */
+static r2_sft_config still(int32_t groups, float reasoned_share) {
+    r2_sft_config c = r2_sft_config_default();
+    c.n_steps = 1;
+    c.groups = groups;
+    c.reasoned_share = reasoned_share;
+    c.trace_weight = 0.7f;
+    c.pair_weight = 0.4f;
+    c.lr = 0.0f;
+    return c;
+}
+
+static void keep_report(void *user, const r2_sft_report *report) {
+    r2_sft_report *to = (r2_sft_report *)user;
+    to[report->step] = *report;
+}
+
+/* ---- examples ---- */
+
+TEST(examples_hold_prompts_traces_and_answers) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_teacher_config teacher = r2_teacher_config_default();
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 12));
+    CHECK_EQ_INT(t.ex.n, 12 * TINY_GROUP);
+    CHECK_EQ_INT(t.ex.group, TINY_GROUP);
+    for (int64_t e = 0; e < t.ex.n; ++e) {
+        r2_text want = {NULL, 0, 0, false}, got = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
+        int64_t p = t.ex.prompt_begin[e], n_prompt = t.ex.prompt_begin[e + 1] - p;
+        int64_t r = t.ex.trace_begin[e], n_trace = t.ex.trace_begin[e + 1] - r;
+        r2_prompt_compact(&ctx, &t.codebook, &t.query[e], &want);
+        REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &t.vocab, t.ex.prompt + p, n_prompt, &got));
+        CHECK_EQ_STR(got.data, want.data);
+        REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &t.vocab, t.ex.trace + r, n_trace, &trace));
+        r2_text_clear(&got);
+        REQUIRE_OK(&ctx,
+                   r2_teacher_compact(&ctx, &t.codebook, &teacher, want.data, (uint64_t)e, &got));
+        CHECK_EQ_STR(trace.data, got.data);
+        r2_text_addf(&ctx, &trace, " <answer> %d </answer>", (int)t.ex.answer[e]);
+        CHECK_EQ_INT(r2_trace_check(&t.codebook, want.data, trace.data).verdict, R2_TRACE_OK);
+        CHECK_EQ_INT(t.ex.answer[e], t.question[e].answer);
+        CHECK((t.ex.answer[e] > 0) == (e % TINY_GROUP == 0));
+        CHECK_EQ_INT(t.ex.longest, n_prompt + n_trace + 3);
+        r2_text_free(&ctx, &want);
+        r2_text_free(&ctx, &got);
+        r2_text_free(&ctx, &trace);
+    }
+    tiny_free(&ctx, &t);
+}
+
+TEST(examples_that_cannot_be) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_vocab empty;
+    r2_examples ex;
+    tiny t;
+    memset(&empty, 0, sizeof empty);
+    REQUIRE(tiny_make(&ctx, &t, 3));
+    CHECK_STATUS(
+        &ctx,
+        r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.query, 4, TINY_GROUP, NULL),
+        R2_ARGUMENT);
+    CHECK_STATUS(
+        &ctx,
+        r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.query, 0, TINY_GROUP, NULL),
+        R2_ARGUMENT);
+    CHECK_STATUS(&ctx,
+                 r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.query, 3, 0, NULL),
+                 R2_ARGUMENT);
+    CHECK_STATUS(
+        &ctx,
+        r2_examples_init(&ctx, &ex, &t.codebook, &empty, &t.markup, t.query, 3, TINY_GROUP, NULL),
+        R2_FORMAT);
+    CHECK(ex.n == 0 && ex.prompt == NULL); /* nothing half-built */
+    tiny_free(&ctx, &t);
+}
+
+/* ---- the loss, a second time ---- */
+
+/* log-probabilities of the tokens after the first `n_given` of a sequence, and of answer 0 in place
+   of the one at `answer_at`, by a forward pass of this sequence alone. */
+static r2_status sequence_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32_t n,
+                               int32_t n_given, int32_t answer_at, float *logp, float *logp_zero) {
+    int32_t row[512], want[512], seq[2] = {0, n};
+    float out[512];
+    int32_t m = 0;
+    r2_batch batch;
+    r2_status status;
+    for (int32_t k = n_given; k < n; ++k) {
+        row[m] = k - 1, want[m++] = token[k];
+        if (k == answer_at) row[m] = k - 1, want[m++] = t->markup.level[0];
+    }
+    memset(&batch, 0, sizeof batch);
+    batch.n_seq = 1, batch.seq_begin = seq, batch.token = token;
+    batch.n_pred = m, batch.pred_row = row, batch.pred_token = want;
+    status = r2_forward(ctx, &t->model, &batch, out, NULL);
+    m = 0;
+    for (int32_t k = n_given; k < n; ++k) {
+        logp[k] = out[m++];
+        if (k == answer_at) *logp_zero = out[m++];
+    }
+    return status;
+}
+
+typedef struct losses {
+    double answer, trace, pair;
+    int64_t n_answer, n_trace, n_pair;
+} losses;
+
+/* Adds one group, reasoned or direct, written from the words of r2_sft_config. */
+static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, losses *sum) {
+    double s_observed = 0.0;
+    for (int64_t e = group * TINY_GROUP; e < (group + 1) * TINY_GROUP; ++e) {
+        int32_t token[512], n = 0, n_given, answer_at;
+        float logp[512], zero = 0.0f;
+        double p0, s;
+        r2_status status;
+        for (int64_t k = t->ex.prompt_begin[e]; k < t->ex.prompt_begin[e + 1]; ++k)
+            token[n++] = t->ex.prompt[k];
+        n_given = n + 1; /* the first mark chooses the mode: it is given */
+        for (int64_t k = t->ex.trace_begin[e]; reasoned && k < t->ex.trace_begin[e + 1]; ++k)
+            token[n++] = t->ex.trace[k];
+        token[n++] = t->markup.answer;
+        answer_at = n;
+        token[n++] = t->markup.level[t->ex.answer[e]];
+        if (reasoned) token[n++] = t->markup.answer_end;
+        status = sequence_logp(ctx, t, token, n, n_given, answer_at, logp, &zero);
+        if (status) return status;
+        sum->answer -= (double)logp[answer_at];
+        sum->n_answer++;
+        for (int32_t k = n_given; k < n; ++k)
+            if (k != answer_at) sum->trace -= (double)logp[k], sum->n_trace++;
+        p0 = exp((double)zero);
+        s = log((1.0 - p0) / p0);
+        if (e % TINY_GROUP == 0) s_observed = s;
+        else sum->pair += log1p(exp(s - s_observed)), sum->n_pair++;
+    }
+    return R2_OK;
+}
+
+/* The whole loss of a batch of all groups, the first `n_reasoned` of them reasoned. */
+static double batch_loss(r2_ctx *ctx, tiny *t, int64_t n_groups, int64_t n_reasoned,
+                         const r2_sft_config *c, losses *mean) {
+    losses sum;
+    memset(&sum, 0, sizeof sum);
+    for (int64_t g = 0; g < n_groups; ++g)
+        if (add_group(ctx, t, g, g < n_reasoned, &sum)) return NAN;
+    sum.answer /= (double)sum.n_answer;
+    sum.trace /= sum.n_trace ? (double)sum.n_trace : 1.0;
+    sum.pair /= (double)sum.n_pair;
+    if (mean) *mean = sum;
+    return sum.answer + (double)c->trace_weight * sum.trace + (double)c->pair_weight * sum.pair;
+}
+
+TEST(the_loss_is_what_it_says) {
+    r2_ctx ctx = r2_ctx_default();
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 4));
+    for (int reasoned = 0; reasoned < 2; ++reasoned) {
+        r2_sft_config c = still(4, (float)reasoned);
+        r2_sft_report report;
+        losses mean;
+        c.on_step = keep_report;
+        c.user = &report;
+        REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
+        batch_loss(&ctx, &t, 4, reasoned ? 4 : 0, &c, &mean);
+        CHECK_NEAR(report.answer_loss, mean.answer, 1e-5);
+        CHECK_NEAR(report.trace_loss, mean.trace, 1e-5);
+        CHECK_NEAR(report.pair_loss, mean.pair, 1e-5);
+    }
+    tiny_free(&ctx, &t);
+}
+
+/* The slope of the loss along a direction, by central differences. */
+static double slope(r2_ctx *ctx, tiny *t, const float *direction, double step, int64_t n_reasoned,
+                    const r2_sft_config *c) {
+    float *param = t->model.param;
+    double up, down;
+    for (int64_t k = 0; k < t->model.n_params; ++k) param[k] += (float)step * direction[k];
+    up = batch_loss(ctx, t, 1, n_reasoned, c, NULL);
+    for (int64_t k = 0; k < t->model.n_params; ++k) param[k] -= 2.0f * (float)step * direction[k];
+    down = batch_loss(ctx, t, 1, n_reasoned, c, NULL);
+    for (int64_t k = 0; k < t->model.n_params; ++k) param[k] += (float)step * direction[k];
+    return (up - down) / (2.0 * step);
+}
+
+/* Each term alone and all together, direct and reasoned, along each tensor's own gradient. */
+TEST(the_gradient_is_that_of_the_loss) {
+    static const float weight[3][2] = {{0, 0}, {5, 0}, {0.7f, 3}};
+    r2_ctx ctx = r2_ctx_default();
+    float *direction;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 1));
+    direction = (float *)r2_alloc(&ctx, (uint64_t)t.model.n_params, sizeof *direction);
+    REQUIRE(direction != NULL);
+    for (int k = 0; k < 6; ++k) {
+        r2_sft_config c = still(1, (float)(k % 2));
+        c.trace_weight = weight[k / 2][0], c.pair_weight = weight[k / 2][1];
+        REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            const r2_tensor *tensor = &t.model.tensor[id];
+            int64_t n = tensor->rows * tensor->cols;
+            double square = 0.0, want, got;
+            memset(direction, 0, (size_t)t.model.n_params * sizeof *direction);
+            for (int64_t j = tensor->offset; j < tensor->offset + n; ++j) {
+                direction[j] = t.model.grad[j];
+                square += (double)t.model.grad[j] * (double)t.model.grad[j];
+            }
+            if (square < 1e-8) continue; /* nothing to be seen above the rounding of float */
+            want = slope(&ctx, &t, direction, 0.01 / sqrt(square), k % 2, &c) / sqrt(square);
+            got = sqrt(square);
+            CHECK_WITHIN(got, want, 0.02 * got + 2e-4);
+        }
+    }
+    r2_release(&ctx, direction);
+    tiny_free(&ctx, &t);
+}
+
+/* ---- the loop ---- */
+
+static int compare_float(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* With weights that stay, the loss of a batch of one group tells which group it was. */
+TEST(an_epoch_visits_every_group_once) {
+    enum { GROUPS = 9, EPOCHS = 3 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_sft_config c = still(1, 0.0f);
+    r2_sft_report report[GROUPS * EPOCHS];
+    float loss[EPOCHS][GROUPS];
+    int same_order = 1;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, GROUPS));
+    c.n_steps = GROUPS * EPOCHS;
+    c.on_step = keep_report;
+    c.user = report;
+    REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
+    for (int k = 0; k < GROUPS * EPOCHS; ++k) {
+        loss[k / GROUPS][k % GROUPS] = report[k].answer_loss;
+        same_order = same_order && report[k].answer_loss == report[k % GROUPS].answer_loss;
+    }
+    CHECK(!same_order);
+    for (int e = 0; e < EPOCHS; ++e) {
+        qsort(loss[e], GROUPS, sizeof(float), compare_float);
+        for (int k = 0; k < GROUPS; ++k) CHECK(loss[e][k] == loss[0][k]);
+        for (int k = 1; k < GROUPS; ++k) CHECK(loss[e][k] > loss[e][k - 1]);
+    }
+    tiny_free(&ctx, &t);
+}
+
+TEST(it_learns_a_few_examples_by_heart) {
+    enum { STEPS = 160 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_sft_config c = r2_sft_config_default();
+    static r2_sft_report report[STEPS];
+    r2_score_config how = r2_score_config_default();
+    float score[4 * TINY_GROUP];
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 4));
+    c.n_steps = STEPS;
+    c.warmup = 5;
+    c.groups = 4;
+    c.lr = 1e-2f;
+    c.on_step = keep_report;
+    c.user = report;
+    REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
+    CHECK(report[0].answer_loss > 2.0f && report[0].trace_loss > 2.0f);
+    CHECK(report[STEPS - 1].answer_loss < 0.1f);
+    CHECK(report[STEPS - 1].trace_loss < 0.5f * report[0].trace_loss);
+    CHECK(report[STEPS - 1].pair_loss < 0.1f);
+    CHECK(report[0].step == 0 && report[STEPS - 1].step == STEPS - 1 && report[7].n_steps == STEPS);
+    REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &how, score, NULL));
+    for (int e = 0; e < 4 * TINY_GROUP; ++e) /* log-odds of interacting */
+        CHECK((score[e] > 0.0f) == (e % TINY_GROUP == 0));
+    tiny_free(&ctx, &t);
+}
+
+TEST(threads_do_not_change_the_weights) {
+    r2_ctx ctx = r2_ctx_default();
+    float *first;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 20));
+    first = (float *)r2_alloc(&ctx, (uint64_t)t.model.n_params, sizeof *first);
+    for (int k = 0; k < 3; ++k) {
+        r2_sft_config c = r2_sft_config_default();
+        r2_model_config shape = tiny_shape(&t);
+        r2_model_free(&ctx, &t.model);
+        REQUIRE_OK(&ctx, r2_model_init(&ctx, &t.model, &shape, true));
+        c.n_steps = 4;
+        c.groups = 10;
+        ctx.n_threads = k == 0 ? 1 : k == 1 ? 2 : 8;
+        REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
+        if (k == 0) memcpy(first, t.model.param, (size_t)t.model.n_params * sizeof *first);
+        CHECK(!memcmp(first, t.model.param, (size_t)t.model.n_params * sizeof *first));
+    }
+    r2_release(&ctx, first);
+    tiny_free(&ctx, &t);
+}
+
+static int stop_at_third(void *user, const char *what, int64_t done, int64_t total) {
+    (void)user, (void)what, (void)total;
+    return done >= 3;
+}
+
+TEST(training_that_cannot_be) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_sft_config c = still(1, 0.5f);
+    r2_model_config shape;
+    r2_model small;
+    r2_examples asked;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 5));
+    c.groups = 0;
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
+    c = still(1, 0.5f), c.n_steps = -1;
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
+    c = still(1, 0.5f), c.n_steps = 9;
+    ctx.progress = stop_at_third;
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c), R2_CANCELLED);
+    ctx.progress = NULL;
+    shape = tiny_shape(&t);
+    shape.n_ctx = 8; /* shorter than a prompt */
+    REQUIRE_OK(&ctx, r2_model_init(&ctx, &small, &shape, true));
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
+    r2_model_free(&ctx, &small);
+    shape = tiny_shape(&t);
+    REQUIRE_OK(&ctx, r2_model_init(&ctx, &small, &shape, false)); /* no gradients */
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
+    r2_model_free(&ctx, &small);
+    t.query[0].answer = -1; /* asked, not known */
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.query, 3, 3,
+                                      NULL));
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
+    r2_examples_free(&ctx, &asked);
+    tiny_free(&ctx, &t);
+}
+
+/* From the data to the first step of training, with memory for ever more allocations. */
+TEST(training_survives_any_failed_allocation) {
+    r2_ctx ctx = r2_ctx_default();
+    ratings_memory memory = {0, 0};
+    r2_status status = R2_NO_MEMORY;
+    ctx.realloc_fn = ratings_realloc;
+    ctx.user = &memory;
+    ctx.n_threads = 1;
+    for (int64_t room = 0; status != R2_OK && room < 20000; room += 1 + room / 40) {
+        r2_sft_config c = still(2, 0.5f);
+        tiny t;
+        memory.left = room;
+        status = tiny_init(&ctx, &t, 2);
+        if (status == R2_OK) status = r2_sft(&ctx, &t.model, &t.ex, &c);
+        tiny_free(&ctx, &t);
+        if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
+            break;
+    }
+    CHECK_EQ_INT(status, R2_OK);
+}
