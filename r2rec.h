@@ -815,7 +815,8 @@ typedef struct r2_task {
 
 /* A teacher appends its output, <think> ... </think><answer> k </answer>, for a task. Three stand
    ready: r2_teacher_rules (user points to r2_teacher_config), r2_teacher_records (user points to
-   r2_records, the outputs by id = index), and any function of the caller's. */
+   r2_records with ascending ids: the output whose id is the task's index; nothing when there is
+   none), and any function of the caller's. */
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
 
 /* Writes from the facts of the chains and the counted weights, compact or in English as the prompt
@@ -6355,10 +6356,13 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text
 
 r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
     const r2_records *records = (const r2_records *)user;
-    int64_t at = records->n ? task->index - records->record[0].id : 0; /* when none is missing */
-    if (at < 0 || at >= records->n || records->record[at].id != task->index)
-        for (at = 0; at < records->n && records->record[at].id != task->index; ++at) {}
-    if (at < records->n) {
+    int64_t at = 0;
+    for (int64_t end = records->n; at < end;) { /* the first id that is not smaller */
+        int64_t middle = at + (end - at) / 2;
+        if (records->record[middle].id < task->index) at = middle + 1;
+        else end = middle;
+    }
+    if (at < records->n && records->record[at].id == task->index) {
         const char *text = records->record[at].output;
         r2_text_add(ctx, output, text, strlen(text));
     }
