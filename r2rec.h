@@ -1594,11 +1594,13 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Takes the trained model of r2_run_save instead of training, after r2_run_init with the same data
-   and configuration; anything that does not fit is R2_FORMAT. */
+/* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init with
+   the same data and configuration; anything that does not fit is R2_FORMAT and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
+/* Reads edges and weights into a codebook that has the same fields and numbers of buckets. */
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path);
 
 #ifdef __cplusplus
 }
@@ -12497,30 +12499,103 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     return status;
 }
 
-/* A saved file must hold exactly what this run would write: buckets (and so words), shape. */
-static r2_status r2__run_same(r2_ctx *ctx, const char *path, const r2_text *expected) {
-    r2_text found = {NULL, 0, 0, false};
-    r2_status status = expected->failed ? R2_NO_MEMORY : r2_read_file(ctx, path, &found);
-    if (status == R2_OK && (found.len != expected->len ||
-                            (found.len && memcmp(found.data, expected->data, found.len) != 0)))
-        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run with other data, seed or "
-                         "configuration", path);
+/* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
+static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double high, float *out) {
+    const cJSON *value = array ? array->child : NULL;
+    int32_t k = 0;
+    if (!cJSON_IsArray(array)) return false;
+    for (; value && k < n; value = value->next, ++k) {
+        if (!cJSON_IsNumber(value) || !(value->valuedouble >= low && value->valuedouble <= high))
+            return false;
+        out[k] = (float)value->valuedouble;
+    }
+    return k == n && !value;
+}
+
+/* One field of a codebook: as many buckets as the run has, ascending edges, whole weights. */
+static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
+    int32_t n = codebook->n_bucket[field];
+    float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
+    if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
+                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
+                          R2_MAX_WEIGHT, weight))
+        return false;
+    for (int32_t b = 2; b < n - 1; ++b)
+        if (!(edge[b] > edge[b - 1])) return false;
+    for (int32_t b = 0; b < n; ++b) {
+        codebook->weight[field][b] = (int8_t)weight[b];
+        if ((float)codebook->weight[field][b] != weight[b]) return false;
+    }
+    return true;
+}
+
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_codebook loaded = *codebook;
+    const cJSON *field;
+    cJSON *json;
+    bool good;
+    int f = 0;
+    r2_status status = r2_read_file(ctx, path, &text);
+    if (status != R2_OK) {
+        r2_text_free(ctx, &text);
+        return status;
+    }
+    json = cJSON_ParseWithLength(text.data, text.len);
+    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
+    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
+    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
+    field = field ? field->child : NULL;
+    for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
+        good = r2__codebook_field(field, (r2_field)f, &loaded);
+    good = good && f == R2_N_FIELDS && !field;
+    cJSON_Delete(json);
+    r2_text_free(ctx, &text);
+    if (!good)
+        return r2_fail(ctx, R2_FORMAT, "%s: expected the fields and buckets of this run, found "
+                       "those of another", path);
+    *codebook = loaded;
+    return R2_OK;
+}
+
+/* The shape of a saved model must be that of the run. */
+static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
+    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &found);
+    r2__config_json(ctx, &run->model.config, &expected);
+    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && (found.len != expected.len ||
+                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
+        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
     r2_text_free(ctx, &found);
+    r2_text_free(ctx, &expected);
     return status;
 }
 
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    r2_text path = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
-    r2_status status = r2__join_path(ctx, directory, "codebook.json", &path);
-    r2__codebook_json(ctx, &run->codebook, &expected);
-    if (status == R2_OK) status = r2__run_same(ctx, path.data, &expected);
-    if (status == R2_OK) status = r2__join_path(ctx, directory, "config.json", &path);
-    r2_text_clear(&expected);
-    r2__config_json(ctx, &run->model.config, &expected);
-    if (status == R2_OK) status = r2__run_same(ctx, path.data, &expected);
+    r2_text path = {NULL, 0, 0, false};
+    r2_codebook codebook = run->codebook;
+    r2_examples train;
+    r2_status status = r2__join_path(ctx, directory, "config.json", &path);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path.data);
+    if (status == R2_OK) status = r2__join_path(ctx, directory, "codebook.json", &path);
+    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path.data);
+    if (status == R2_OK) /* the run's own prompts are written anew with the buckets that were loaded */
+        status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->query,
+                                  run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, directory, "model.safetensors", &path);
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path.data);
-    r2_text_free(ctx, &expected);
+    if (status == R2_OK) {
+        r2_examples_free(ctx, &run->train);
+        run->train = train;
+        run->codebook = codebook;
+    } else {
+        r2_examples_free(ctx, &train);
+    }
     r2_text_free(ctx, &path);
     return status;
 }
