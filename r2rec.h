@@ -1497,8 +1497,13 @@ double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer. */
-typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_EXPECTED } r2_score_kind;
+/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer. What
+   predicts a rating: the expected level 1 .. 5 given that the user interacts. */
+typedef enum r2_score_kind {
+    R2_SCORE_LOG_ODDS = 0,
+    R2_SCORE_EXPECTED,
+    R2_SCORE_RATING
+} r2_score_kind;
 
 typedef struct r2_score_config {
     r2_mode mode;
@@ -1528,6 +1533,25 @@ float r2_answer_score(const float *level_logp, r2_score_kind kind);
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
                    const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
                    r2_trace *trace);
+
+/* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to the
+   bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
+typedef enum r2_change { R2_CHANGE_FLIP = 0, R2_CHANGE_REMOVE } r2_change;
+
+/* The change of the fact whose weight the trace gives most, beside the same change of a fact that it
+   does not cite: the one whose weight changes most alike. */
+typedef struct r2_causal {
+    int64_t n; /* examples whose greedy trace is well formed and that have both facts             */
+    double cited_moved, uncited_moved; /* share whose score moved the way the weights changed      */
+    double cited_shift, uncited_shift; /* mean change of the log-odds, positive: that way          */
+} r2_causal;
+
+/* Asks every example (of a scoring set) three times, as it is and with either fact changed; the model
+   reasons anew each time. A change that no weight notices has no direction: such a fact is not taken.
+   Errors: those of r2_score. */
+r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
+                            r2_causal *out);
 
 /* =============================================================================== [S13] run ==== */
 
@@ -12077,6 +12101,7 @@ float r2_answer_score(const float *level_logp, r2_score_kind kind) {
     if (!(mass > 0.0)) return 0.0f;
     if (kind == R2_SCORE_EXPECTED) return (float)(expected / mass);
     p_no = exp((double)level_logp[0]) / mass;
+    if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
     return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
 }
 
@@ -12215,6 +12240,161 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
     if (status != R2_OK) return status;
     status = r2__check_output(ctx, examples, codebook, vocab, &gen, 0, example, output, trace);
     r2_generation_free(ctx, &gen);
+    return status;
+}
+
+/* ---- is the reasoning what decides? ---- */
+
+/* One fact of a prompt put otherwise: weight before and after, and the word it becomes. */
+typedef struct r2__swap {
+    int32_t field, bucket, weight, after;
+    bool cited;
+} r2__swap;
+
+/* The bucket that a change puts in the place of `bucket`. */
+static int32_t r2__swap_bucket(const r2_codebook *codebook, int32_t field, int32_t bucket,
+                               r2_change change) {
+    const int8_t *weight = codebook->weight[field];
+    int32_t best = 0, sign = weight[bucket] > 0 ? 1 : -1;
+    if (change == R2_CHANGE_REMOVE) return 0;
+    for (int32_t b = 1; b < codebook->n_bucket[field]; ++b)
+        if (sign * weight[b] < sign * weight[best]) best = b;
+    return best;
+}
+
+static bool r2__is_cited(const char *output, const r2__fact *fact) {
+    r2__word word;
+    while (r2__next_word(&output, &word))
+        if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0) return true;
+    return false;
+}
+
+/* Lists the facts of a prompt that a change would give another weight. */
+static int32_t r2__swaps(const r2_codebook *codebook, const char *prompt, const char *output,
+                         r2_change change, r2__swap swap[R2_FIRST_CHAIN_FIELD]) {
+    r2__fact fact[R2_FIRST_CHAIN_FIELD];
+    int32_t n = r2__read_facts(codebook, prompt, fact), m = 0;
+    for (int32_t k = 0; k < n; ++k) {
+        r2_field field = (r2_field)0;
+        r2__swap *s = &swap[m];
+        int32_t from = 0;
+        r2__read_fact(codebook, fact[k].word, &field, &from);
+        s->field = (int32_t)field;
+        s->weight = fact[k].weight;
+        s->bucket = r2__swap_bucket(codebook, s->field, from, change);
+        s->after = codebook->weight[field][s->bucket];
+        s->cited = r2__is_cited(output, &fact[k]);
+        m += s->after != s->weight;
+    }
+    return m;
+}
+
+/* The cited fact of the largest weight, and the uncited one whose change is nearest to its; false
+   when either is missing. Ties: the first in the prompt. */
+static bool r2__swap_pair(const r2__swap *swap, int32_t n, r2__swap pair[2]) {
+    const r2__swap *cited = NULL, *uncited = NULL;
+    int32_t size = 0;
+    for (int32_t k = 0; k < n; ++k)
+        if (swap[k].cited && (!cited || abs(swap[k].weight) > abs(cited->weight))) cited = &swap[k];
+    if (cited) size = abs(cited->after - cited->weight);
+    for (int32_t k = 0; k < n && cited; ++k) {
+        int32_t off = abs(abs(swap[k].after - swap[k].weight) - size);
+        if (!swap[k].cited &&
+            (!uncited || off < abs(abs(uncited->after - uncited->weight) - size)))
+            uncited = &swap[k];
+    }
+    if (!uncited) return false;
+    pair[0] = *cited;
+    pair[1] = *uncited;
+    return true;
+}
+
+/* Puts the changed word in the place of its field's word in the tokens of a prompt. */
+static void r2__swap_apply(const r2_vocab *vocab, const r2__swap *swap, int32_t *prompt, int64_t n) {
+    const char *name = r2_field_name((r2_field)swap->field);
+    size_t len = strlen(name);
+    char word[40];
+    int words = r2__fact_word(word, sizeof word, (r2_field)swap->field, swap->bucket);
+    int32_t id = r2_vocab_find(vocab, word, (size_t)words);
+    for (int64_t k = 0; k < n; ++k) {
+        const char *old = vocab->word[prompt[k]];
+        if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;
+    }
+}
+
+/* Thinks about example e; when the trace is well formed, chooses the two facts to change. */
+static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
+                                   const r2_codebook *codebook, const r2_vocab *vocab,
+                                   r2_change change, r2__swap pair[2], bool *chosen) {
+    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    r2__swap swap[R2_FIRST_CHAIN_FIELD];
+    r2_trace trace;
+    r2_status status = r2_think(ctx, model, ex, e, codebook, vocab, &output, &trace);
+    *chosen = false;
+    if (status == R2_OK && trace.well_formed)
+        status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
+    if (status == R2_OK && prompt.len > 0)
+        *chosen = r2__swap_pair(
+            swap, r2__swaps(codebook, prompt.data, output.data, change, swap), pair);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &output);
+    return status;
+}
+
+static void r2__causal_tally(r2_causal *out, const r2__swap *pair, const float *base,
+                             const float *cited, const float *uncited, int64_t n) {
+    for (int64_t e = 0; e < n; ++e) {
+        double shift[2];
+        shift[0] = (double)cited[e] - (double)base[e];
+        shift[1] = (double)uncited[e] - (double)base[e];
+        if (pair[2 * e].weight == pair[2 * e].after) continue; /* not chosen */
+        for (int k = 0; k < 2; ++k)
+            if (pair[2 * e + k].after < pair[2 * e + k].weight) shift[k] = -shift[k];
+        out->n++;
+        out->cited_moved += shift[0] > 0.0;
+        out->uncited_moved += shift[1] > 0.0;
+        out->cited_shift += shift[0];
+        out->uncited_shift += shift[1];
+    }
+    if (out->n == 0) return;
+    out->cited_moved /= (double)out->n, out->uncited_moved /= (double)out->n;
+    out->cited_shift /= (double)out->n, out->uncited_shift /= (double)out->n;
+}
+
+r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
+                            r2_causal *out) {
+    uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
+    r2_examples asked = *examples; /* the same, with prompts of its own */
+    r2_score_config how = r2_score_config_default();
+    r2__swap *pair = (r2__swap *)r2_alloc(ctx, 2 * n, sizeof *pair); /* zeros: not chosen */
+    float *score = (float *)r2_alloc(ctx, 3 * n, sizeof *score);
+    r2_status status = R2_NO_MEMORY;
+    how.mode = R2_REASONED;
+    memset(out, 0, sizeof *out);
+    asked.prompt = (int32_t *)r2_alloc(ctx, n_tokens, sizeof *asked.prompt);
+    if (pair && score && asked.prompt) status = R2_OK;
+    for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
+        bool chosen;
+        status = r2__causal_choose(ctx, model, examples, e, codebook, vocab, change, &pair[2 * e],
+                                   &chosen);
+        if (!chosen) memset(&pair[2 * e], 0, 2 * sizeof *pair);
+    }
+    for (int k = -1; k < 2 && status == R2_OK; ++k) {
+        memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
+        for (int64_t e = 0; e < examples->n && k >= 0; ++e)
+            if (pair[2 * e].weight != pair[2 * e].after)
+                r2__swap_apply(vocab, &pair[2 * e + k], asked.prompt + asked.prompt_begin[e],
+                               asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
+        status = r2_score(ctx, model, &asked, codebook, vocab, &how,
+                          score + (k + 1) * examples->n, NULL);
+    }
+    if (status == R2_OK)
+        r2__causal_tally(out, pair, score, score + n, score + 2 * n, examples->n);
+    r2_release(ctx, pair);
+    r2_release(ctx, score);
+    r2_release(ctx, asked.prompt);
     return status;
 }
 

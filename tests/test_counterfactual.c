@@ -1,0 +1,160 @@
+/* Counterfactual faithfulness: which facts are changed, into what, and what is made of the answers. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+
+/* Every field has the buckets "-" 0, 1 and 2 with the weights 0, -2, +4, except that the field `pop`
+   goes further (-6, +6) and `hist` says nothing at all. */
+static void book_make(r2_codebook *book) {
+    memset(book, 0, sizeof *book);
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        book->n_bucket[f] = 3;
+        book->edge[f][1] = 1.0f;
+        book->weight[f][1] = (int8_t)(f == R2_FIELD_hist ? 0 : f == R2_FIELD_pop ? -6 : -2);
+        book->weight[f][2] = (int8_t)(f == R2_FIELD_hist ? 0 : f == R2_FIELD_pop ? 6 : 4);
+    }
+}
+
+/* A prompt of no chains: every field in bucket 2, genre and era in bucket 1. */
+static void prompt_make(r2_ctx *ctx, const r2_codebook *book, r2_text *prompt) {
+    r2_query query;
+    memset(&query, 0, sizeof query);
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+        query.value[f] = f == R2_FIELD_genre || f == R2_FIELD_era ? 0.5f : 2.0f;
+    r2_prompt_compact(ctx, book, &query, prompt);
+}
+
+static const r2__swap *swap_of(const r2__swap *swap, int32_t n, r2_field field) {
+    for (int32_t k = 0; k < n; ++k)
+        if (swap[k].field == (int32_t)field) return &swap[k];
+    return NULL;
+}
+
+TEST(a_flip_goes_to_the_other_end_and_a_removal_to_nothing) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_codebook book;
+    r2_text prompt = {NULL, 0, 0, false};
+    r2__swap swap[R2_FIRST_CHAIN_FIELD];
+    const r2__swap *found;
+    int32_t n;
+    book_make(&book);
+    prompt_make(&ctx, &book, &prompt);
+    n = r2__swaps(&book, prompt.data, "<think> pop:2 +6 =+6", R2_CHANGE_FLIP, swap);
+    CHECK_EQ_INT(n, R2_FIRST_CHAIN_FIELD - 1); /* hist has no other weight to take */
+    CHECK(!swap_of(swap, n, R2_FIELD_hist));
+    found = swap_of(swap, n, R2_FIELD_pop);
+    REQUIRE(found);
+    CHECK(found->cited && found->weight == 6 && found->after == -6 && found->bucket == 1);
+    found = swap_of(swap, n, R2_FIELD_genre);
+    REQUIRE(found);
+    CHECK(!found->cited && found->weight == -2 && found->after == 4 && found->bucket == 2);
+    n = r2__swaps(&book, prompt.data, "<think> pop:2 +6 =+6", R2_CHANGE_REMOVE, swap);
+    found = swap_of(swap, n, R2_FIELD_genre);
+    REQUIRE(found);
+    CHECK(found->after == 0 && found->bucket == 0);
+    r2_text_free(&ctx, &prompt);
+}
+
+TEST(the_strongest_cited_fact_meets_its_likest_uncited_one) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_codebook book;
+    r2_text prompt = {NULL, 0, 0, false};
+    r2__swap swap[R2_FIRST_CHAIN_FIELD], pair[2];
+    int32_t n;
+    book_make(&book);
+    prompt_make(&ctx, &book, &prompt);
+    n = r2__swaps(&book, prompt.data, "genre:1 -2 =-2 pop:2 +6 =+4", R2_CHANGE_FLIP, swap);
+    REQUIRE(r2__swap_pair(swap, n, pair));
+    CHECK_EQ_INT(pair[0].field, R2_FIELD_pop);
+    CHECK_EQ_INT(pair[1].field, R2_FIELD_era); /* the others change by 6 of 12 as well: the first */
+    n = r2__swaps(&book, prompt.data, "genre:1 -2 =-2", R2_CHANGE_FLIP, swap);
+    REQUIRE(r2__swap_pair(swap, n, pair));
+    CHECK_EQ_INT(pair[0].field, R2_FIELD_genre);
+    CHECK_EQ_INT(pair[1].field, R2_FIELD_era);
+    CHECK(!r2__swap_pair(swap, 0, pair));
+    n = r2__swaps(&book, prompt.data, "", R2_CHANGE_FLIP, swap);
+    CHECK(!r2__swap_pair(swap, n, pair)); /* nothing cited */
+    r2_text_free(&ctx, &prompt);
+}
+
+TEST(a_change_changes_one_word) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_codebook book;
+    r2_vocab vocab;
+    r2_markup markup;
+    r2_text before = {NULL, 0, 0, false}, after = {NULL, 0, 0, false};
+    r2_tokens token = {NULL, 0, 0, false};
+    r2__swap swap = {R2_FIELD_pop, 1, 6, -6, true};
+    memset(&vocab, 0, sizeof vocab);
+    book_make(&book);
+    prompt_make(&ctx, &book, &before);
+    REQUIRE_OK(&ctx, r2_markup_init(&ctx, &markup, &vocab, &book));
+    REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &vocab, before.data, before.len, &token));
+    r2__swap_apply(&vocab, &swap, token.id, token.n);
+    REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &vocab, token.id, token.n, &after));
+    memcpy(strstr(before.data, "pop:2"), "pop:1", 5);
+    CHECK_EQ_STR(after.data, before.data);
+    r2_tokens_free(&ctx, &token);
+    r2_text_free(&ctx, &before);
+    r2_text_free(&ctx, &after);
+    r2_vocab_free(&ctx, &vocab);
+}
+
+TEST(shares_and_shifts_by_hand) {
+    /* example 0: weight falls, cited score falls by 2, uncited rises by 1; example 1 was not chosen;
+       example 2: cited weight rises and so does the score, the uncited does not move */
+    static const r2__swap pair[6] = {{1, 1, 6, -6, true}, {2, 1, 4, -2, false}, {0, 0, 0, 0, false},
+                                     {0, 0, 0, 0, false}, {1, 2, -6, 6, true},  {2, 1, 4, -2, false}};
+    static const float base[3] = {1.0f, 5.0f, 0.0f}, cited[3] = {-1.0f, 9.0f, 0.5f},
+                       uncited[3] = {2.0f, 9.0f, 0.0f};
+    r2_causal out;
+    memset(&out, 0, sizeof out);
+    r2__causal_tally(&out, pair, base, cited, uncited, 3);
+    CHECK_EQ_INT(out.n, 2);
+    CHECK_NEAR(out.cited_moved, 1.0, 1e-12);
+    CHECK_NEAR(out.cited_shift, 1.25, 1e-12);
+    CHECK_WITHIN(out.uncited_moved, 0.0, 0.0);
+    CHECK_NEAR(out.uncited_shift, -0.5, 1e-12);
+}
+
+TEST(the_rating_expected_of_those_who_watch) {
+    /* p = .5 for no, .1 .. .3 for ratings 3, 4, 5: (3 x .1 + 4 x .1 + 5 x .3) / .5 = 4.4 */
+    float logp[R2_N_ANSWERS] = {logf(0.5f), -80.0f, -80.0f, logf(0.1f), logf(0.1f), logf(0.3f)};
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_RATING), 4.4, 1e-6);
+}
+
+/* A short training is enough to write well-formed traces on the small data set. */
+TEST(a_trained_model_follows_what_it_cites) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = r2_run_config_default();
+    r2_run run;
+    r2_causal flip[2];
+    r2_query *query;
+    r2_examples asked;
+    uint32_t user[60], item[60];
+    config.n_groups = 1500;
+    config.sft.n_steps = 250;
+    config.sft.reasoned_share = 1.0f;
+    config.model.d_model = 32;
+    config.model.d_ff = 88;
+    ctx.n_threads = 2;
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, "data/mini", &config));
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run));
+    query = (r2_query *)r2_alloc(&ctx, 60, sizeof *query);
+    for (int64_t k = 0; k < 60; ++k) {
+        user[k] = run.test.user[k];
+        item[k] = run.test.item[k * run.test.n_per_case];
+    }
+    REQUIRE_OK(&ctx, r2_run_ask(&ctx, &run, user, item, 60, query, &asked));
+    for (int k = 0; k < 2; ++k) {
+        ctx.n_threads = 2 - k;
+        REQUIRE_OK(&ctx, r2_counterfactual(&ctx, &run.model, &asked, &run.codebook, &run.vocab,
+                                           R2_CHANGE_FLIP, &flip[k]));
+    }
+    CHECK(!memcmp(&flip[0], &flip[1], sizeof flip[0])); /* threads change nothing */
+    CHECK(flip[0].n > 0);
+    CHECK(flip[0].cited_shift > 0.0);
+    r2_examples_free(&ctx, &asked);
+    r2_release(&ctx, query);
+    r2_run_free(&ctx, &run);
+}
