@@ -730,9 +730,16 @@ int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK
 r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge);
 
 /* The words of a prompt as text with {placeholders}. A template file has one part per section,
-   after a line "@section"; {{ and }} are braces. R2_TEMPLATE_SECTIONS in the implementation lists
-   the sections and where each placeholder may stand: {r4} only in e4_shown, so that no template can
-   tell an answer. r2_template_english is the one to start from. */
+   after a line "@section"; {{ and }} are braces; r2_template_english is the one to start from.
+
+       everywhere    {target} {n_history} {min} {max} (of the rating scale) {n_chains} {n_left_out}
+       system, user  {evidence} {chains} {left_out} {question} {steps}, each made of other sections
+       fact          {fact} {level} {levels}                            one line of {evidence}
+       chain         {number} {person} {item0} {item1} {e1} {e2} {e3} {e4}   one of {chains}
+       e1_shown ...  {number} {person} {item0} {item1}, and {r1} in e1_shown .. {r4} in e4_shown
+       question1 ... {person} {item0} {item1}; think1 ... alike
+
+   A rating can stand nowhere else, so no template can tell an answer that the step masks. */
 #define R2_TEMPLATE_SECTIONS(X)                                                                    \
     X(system) X(user) X(fact) X(chain) X(no_chains) X(left_out)                                    \
     X(e1_shown) X(e2_shown) X(e3_shown) X(e4_shown)                                                \
@@ -850,7 +857,7 @@ typedef struct r2_record {
 } r2_record;
 
 typedef struct r2_records {
-    r2_record *record; /* (n) ascending id when made by r2_teach */
+    r2_record *record; /* (n) */
     int64_t n, cap;
     r2_arena text;     /* holds the strings */
 } r2_records;

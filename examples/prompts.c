@@ -1,0 +1,129 @@
+/* prompts.c: what the model reads. One question of one user, in every masking schedule, as compact
+   words and in English, with what the rule-based teacher answers.
+
+       prompts [--data DIR] [--user ID] [--item ID] [--template FILE] [--tokens N]
+
+   Without a user the first one with a held-out item is taken, without an item that one. A template
+   file is a changed copy of what `prompts --template -` prints. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+
+typedef struct options {
+    const char *data, *user, *item, *words;
+    int64_t max_tokens;
+} options;
+
+static int fail(const r2_ctx *ctx) { return fprintf(stderr, "prompts: %s\n", ctx->message), 1; }
+
+static bool read_options(int argc, char **argv, options *o) {
+    for (int k = 1; k + 1 < argc; k += 2) {
+        if (!strcmp(argv[k], "--data")) o->data = argv[k + 1];
+        else if (!strcmp(argv[k], "--user")) o->user = argv[k + 1];
+        else if (!strcmp(argv[k], "--item")) o->item = argv[k + 1];
+        else if (!strcmp(argv[k], "--template")) o->words = argv[k + 1];
+        else if (!strcmp(argv[k], "--tokens")) o->max_tokens = strtol(argv[k + 1], NULL, 10);
+        else return false;
+    }
+    return argc % 2 == 1;
+}
+
+/* Who is asked about what: as it would be asked now, after all training interactions. */
+static r2_status choose(r2_ctx *ctx, const r2_run *run, const options *o, r2_query *query) {
+    const r2_target *target = &run->split.test[0];
+    int64_t user = o->user ? r2_data_user(&run->data, o->user) : (int64_t)target->user, item, row;
+    r2_question question;
+    for (int64_t k = 0; k < run->split.n_test; ++k)
+        if ((int64_t)run->split.test[k].user == user) target = &run->split.test[k];
+    item = o->item ? r2_data_item(&run->data, o->item) : (int64_t)target->item;
+    if (user < 0 || item < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "no such user or item: %s %s", o->user ? o->user : "",
+                       o->item ? o->item : "");
+    row = r2_data_find(&run->data, (uint32_t)user, (uint32_t)item);
+    question.user = (uint32_t)user;
+    question.item = (uint32_t)item;
+    question.history = (int32_t)r2_graph_user_degree(&run->graph, question.user);
+    question.answer = row < 0 ? 0
+                              : r2_answer_level(run->data.rating[row], run->data.rating_min,
+                                                run->data.rating_max);
+    return r2_queries(ctx, &run->index, &question, 1, run->codebook.n_chains, query);
+}
+
+/* One prompt with the guided trace and the strict checker's verdict. */
+static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_run *run,
+                      const r2_query *query) {
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_text output = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_task task = {0, config, &run->data, &run->codebook, query, &prompt, 0};
+    r2_status status;
+    memset(&prompt, 0, sizeof prompt);
+    task.answer = r2_prompt_answer(config, &run->data, query);
+    status = r2_prompt_build(ctx, config, &run->data, &run->codebook, query, &prompt);
+    if (!status) status = r2_teacher_rules(ctx, &teacher, &task, &output);
+    if (!status) {
+        printf("\n== %s, %s, step %d ==\n", config->words ? config->words->name : "compact",
+               r2_schedule_name(config->schedule), (int)config->step);
+        if (config->words && config->step == R2_STEP_ASK && config->schedule == 0)
+            printf("[system]\n%s\n[user]\n", prompt.system.data);
+        printf("%s\n[teacher: %s]\n%s\n", prompt.user.data,
+               r2_verdict_name(r2_task_check(&task, output.data).verdict), output.data);
+    }
+    r2_text_free(ctx, &output);
+    r2_prompt_free(ctx, &prompt);
+    return status;
+}
+
+/* Everything that is known, drawn for a person. */
+static r2_status reveal(r2_ctx *ctx, const r2_prompt_config *config, const r2_run *run,
+                        const r2_query *query) {
+    r2_prompt_config whole = *config;
+    r2_text text = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_task task = {0, &whole, &run->data, &run->codebook, query, &prompt, -1};
+    r2_status status;
+    memset(&prompt, 0, sizeof prompt);
+    whole.step = R2_STEP_REVEAL;
+    status = r2_prompt_build(ctx, &whole, &run->data, &run->codebook, query, &prompt);
+    if (!status) status = r2_prompt_explain(ctx, &task, NULL, &text);
+    if (!status) printf("%s", text.data);
+    r2_text_free(ctx, &text);
+    r2_prompt_free(ctx, &prompt);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    static r2_run run;
+    static r2_template words;
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = r2_run_config_default();
+    r2_prompt_config view = r2_prompt_config_default();
+    options o = {"data/mini", NULL, NULL, NULL, 0};
+    r2_query query;
+    r2_status status;
+    if (!read_options(argc, argv, &o))
+        return fprintf(stderr, "usage: prompts [--data DIR] [--user ID] [--item ID] "
+                               "[--template FILE] [--tokens N]\n"),
+               2;
+    if (o.words && !strcmp(o.words, "-")) return printf("%s", r2_template_english_text()), 0;
+    status = r2_run_init(&ctx, &run, o.data, &config);
+    if (!status)
+        status = o.words ? r2_template_load(&ctx, &words, o.words)
+                         : r2_template_english(&ctx, &words);
+    if (!status) status = choose(&ctx, &run, &o, &query);
+    if (!status) status = reveal(&ctx, &view, &run, &query);
+    view.max_tokens = o.max_tokens;
+    for (int form = 0; form < 2; ++form)
+        for (int s = 0; s < R2_N_SCHEDULES; ++s)
+            for (int32_t step = r2_schedule_first_step((r2_schedule)s); step <= R2_STEP_ASK;
+                 ++step) {
+                view.words = form ? &words : NULL;
+                view.schedule = (r2_schedule)s;
+                view.step = step;
+                if (!status && (step == R2_STEP_ASK || query.n_chains > 0))
+                    status = show(&ctx, &view, &run, &query);
+            }
+    if (status) fail(&ctx);
+    r2_template_free(&ctx, &words);
+    r2_run_free(&ctx, &run);
+    return status != R2_OK;
+}
