@@ -10837,7 +10837,7 @@ static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2_model *model)
         }
     }
     r2_text_addf(ctx, text, "}");
-    while (text->len % 8) r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
+    while (!text->failed && text->len % 8) r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
 }
 
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
