@@ -351,6 +351,8 @@ r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
+/* Adds lines of text: targets, training interactions, what a positive is, the tie rule. */
+r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
 /* Frozen candidate sets: column 0 is the positive, then n_negatives distinct items that the user
@@ -371,6 +373,11 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                                 const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                                 uint64_t seed);
+/* The same with uniform negatives among the items that have at least min_train training interactions
+   (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
+r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                               const uint8_t *role, int64_t min_train, const r2_target *targets,
+                               int64_t n_targets, int64_t n_negatives, uint64_t seed);
 /* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
    user never interacted with, ascending. Returns how many. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
@@ -3491,6 +3498,18 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
     return r2__split_end(ctx, split, data, status);
 }
 
+r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
+    r2_text_addf(ctx, text,
+                 "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
+                 "a positive has a rating of %g or more\n"
+                 "equal times of a user are ordered by a hash of the ids of user and item, seed %llu; "
+                 "users whose last time is shared: %lld\n",
+                 (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
+                 (double)split->config.min_positive, (unsigned long long)split->config.seed,
+                 (long long)split->n_time_ties);
+    return text->failed ? ctx->status : R2_OK;
+}
+
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
     if (!split) return;
     r2_release(ctx, split->role);
@@ -3514,32 +3533,52 @@ static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     return (uint32_t)(rank + begin);
 }
 
-/* A negative: any unseen item alike, or as often as it was rated. */
-static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular) {
+/* Which negatives: any unseen item alike (both zero), or as often as it was rated, or only those
+   that are marked. */
+typedef struct r2__negatives {
+    bool popular;
+    const uint8_t *marked; /* (n_items) or NULL */
+} r2__negatives;
+
+static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user,
+                                  const r2__negatives *kind) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
-    if (!popular)
-        return r2__unseen_item(seen, n_seen,
-                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
-    while (r2_data_find(data, user, item) >= 0);
+    if (kind->popular) {
+        do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
+        while (r2_data_find(data, user, item) >= 0);
+        return item;
+    }
+    do item = r2__unseen_item(seen, n_seen,
+                              (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
+    while (kind->marked && !kind->marked[item]);
     return item;
+}
+
+/* How many different negatives a user can get. */
+static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
+    int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
+    int64_t n = data->n_items - (end - begin);
+    if (!marked) return n;
+    n = 0;
+    for (int64_t i = 0; i < data->n_items; ++i) n += marked[i] != 0;
+    for (int64_t k = begin; k < end; ++k) n -= marked[data->item[k]] != 0;
+    return n;
 }
 
 /* The row of candidates of one case. */
 static r2_status r2__draw_candidates(r2_ctx *ctx, uint32_t *row, const r2_data *data,
-                                     r2_target target, int64_t n_negatives, bool popular,
-                                     uint64_t seed) {
-    int64_t n_seen = data->user_begin[target.user + 1] - data->user_begin[target.user];
+                                     r2_target target, int64_t n_negatives,
+                                     const r2__negatives *kind, uint64_t seed) {
+    int64_t n = r2__count_negatives(data, target.user, kind->marked);
     r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
-    if (data->n_items - n_seen < n_negatives)
+    if (n < n_negatives)
         return r2_fail(ctx, R2_ARGUMENT, "user %s has %lld unseen items, expected at least %lld",
-                       data->user_key[target.user], (long long)(data->n_items - n_seen),
-                       (long long)n_negatives);
+                       data->user_key[target.user], (long long)n, (long long)n_negatives);
     row[0] = target.item;
     for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
-        row[k] = r2__draw_negative(&rng, data, target.user, popular);
+        row[k] = r2__draw_negative(&rng, data, target.user, kind);
         for (j = 1; row[j] != row[k];) ++j;
     }
     return R2_OK;
@@ -3564,7 +3603,7 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
 
 static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                                      const r2_target *targets, int64_t n_targets,
-                                     int64_t n_negatives, bool popular, uint64_t seed) {
+                                     int64_t n_negatives, r2__negatives kind, uint64_t seed) {
     r2_status status;
     memset(c, 0, sizeof *c);
     if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
@@ -3574,7 +3613,7 @@ static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_dat
     for (int64_t k = 0; k < n_targets && !status; ++k) {
         c->user[k] = targets[k].user;
         status = r2__draw_candidates(ctx, c->item + k * c->n_per_case, data, targets[k],
-                                     n_negatives, popular, seed);
+                                     n_negatives, &kind, seed);
     }
     if (status) r2_candidates_free(ctx, c);
     return status;
@@ -3583,13 +3622,34 @@ static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_dat
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                              uint64_t seed) {
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, false, seed);
+    const r2__negatives any = {false, NULL};
+    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, any, seed);
 }
 
 r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                                 const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                                 uint64_t seed) {
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, true, seed);
+    const r2__negatives popular = {true, NULL};
+    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, popular, seed);
+}
+
+r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                               const uint8_t *role, int64_t min_train, const r2_target *targets,
+                               int64_t n_targets, int64_t n_negatives, uint64_t seed) {
+    r2__negatives common = {false, NULL};
+    r2_status status = R2_NO_MEMORY;
+    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
+    uint8_t *marked = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_items, 1);
+    memset(c, 0, sizeof *c);
+    if (n && marked) {
+        for (int64_t k = 0; k < data->n_ratings; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
+        for (int64_t i = 0; i < data->n_items; ++i) marked[i] = n[i] >= min_train;
+        common.marked = marked;
+        status = r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, common, seed);
+    }
+    r2_release(ctx, n);
+    r2_release(ctx, marked);
+    return status;
 }
 
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item) {

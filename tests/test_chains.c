@@ -438,6 +438,13 @@ TEST(the_closing_edge_is_invisible) {
         check_blind_data(&w.ctx, &w.data, 1);
         world_free(&w);
     }
+    /* few users: here the mean degree of all others feels one edge more or less */
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+        world w;
+        REQUIRE(world_make(&w, 6, 40, 0.5, 170 + seed));
+        check_blind_data(&w.ctx, &w.data, 1);
+        world_free(&w);
+    }
 }
 
 TEST(the_closing_edge_is_invisible_in_movielens) {

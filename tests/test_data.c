@@ -398,6 +398,52 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     remove(path);
 }
 
+/* Bytes asked for, not counting the library's 1 MB of line buffer at the peak. */
+typedef struct bytes {
+    int64_t now, peak;
+} bytes;
+
+static void *counted(void *user, void *ptr, size_t size) {
+    bytes *b = (bytes *)user;
+    int64_t *base = ptr ? (int64_t *)ptr - 2 : NULL;
+    int64_t old = base ? base[0] : 0;
+    b->now += (int64_t)size - old;
+    if (b->now > b->peak) b->peak = b->now;
+    if (!size) {
+        free(base);
+        return NULL;
+    }
+    base = (int64_t *)realloc(base, size + 16);
+    if (base) base[0] = (int64_t)size;
+    return base ? base + 2 : NULL;
+}
+
+TEST(memory_of_an_interaction) {
+    static const char *const path = "build/test_data_bytes.tmp";
+    FILE *file = fopen(path, "wb");
+    r2_ctx ctx = r2_ctx_default();
+    bytes b = {0, 0};
+    r2_data data;
+    r2_graph graph;
+    double n;
+    ctx.realloc_fn = counted;
+    ctx.user = &b;
+    REQUIRE(file != NULL);
+    for (int u = 0; u < 700; ++u)
+        for (int i = 0; i < 500; ++i) fprintf(file, "%d %d %d %d\n", u, i * 7, i % 5 + 1, i * u);
+    fclose(file);
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, path));
+    remove(path);
+    n = (double)data.n_ratings;
+    CHECK_EQ_INT(data.n_ratings, 350000);
+    CHECK(((double)b.peak - (1 << 20)) / n <= 40.0);
+    REQUIRE_OK(&ctx, r2_graph_init(&ctx, &graph, &data, NULL));
+    CHECK((double)b.now / n <= 24.0);
+    r2_graph_free(&ctx, &graph);
+    r2_data_free(&ctx, &data);
+    CHECK_EQ_INT(b.now, 0);
+}
+
 /* ---- filters and report ---- */
 
 TEST(the_core_is_the_largest_that_satisfies_itself) {
@@ -472,6 +518,7 @@ TEST(filters_by_rating_and_time_and_the_report) {
 
 TEST(leave_one_out_by_hand) {
     r2_ctx ctx = r2_ctx_default();
+    r2_text text = {NULL, 0, 0, false};
     r2_data data;
     r2_split split;
     /* a: train 1, valid 2, (3 between is unused), test 4, after it unused; b: one positive only;
@@ -490,6 +537,11 @@ TEST(leave_one_out_by_hand) {
     CHECK_EQ_INT(split.role[split.test[0].row], R2_TEST);
     CHECK_EQ_INT(split.role[split.valid[0].row], R2_VALID);
     CHECK_EQ_INT(split.n_time_ties, 0);
+    REQUIRE_OK(&ctx, r2_split_report(&ctx, &split, &text));
+    CHECK(strstr(text.data, "test targets 1\nvalidation targets 1\ntraining interactions 5\n") !=
+          NULL);
+    CHECK(strstr(text.data, "equal times of a user are ordered by a hash") != NULL);
+    r2_text_free(&ctx, &text);
     r2_split_free(&ctx, &split);
     r2_data_free(&ctx, &data);
 }
@@ -667,6 +719,32 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     r2_candidates_free(&ctx, &popular);
     CHECK_STATUS(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 60, 7),
                  R2_ARGUMENT);
+    r2_split_free(&ctx, &split);
+    r2_data_free(&ctx, &data);
+}
+
+TEST(common_negatives_are_common) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    r2_candidates c;
+    REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 50, 60, 0.3, 6));
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
+    REQUIRE_OK(&ctx, r2_candidates_common(&ctx, &c, &data, split.role, 8, split.test, split.n_test,
+                                          9, 7));
+    check_candidates(&c, &data, &split);
+    for (int64_t k = 0; k < c.n_cases; ++k)
+        for (int64_t j = 1; j < 10; ++j) {
+            int64_t n = 0;
+            for (int64_t row = 0; row < data.n_ratings; ++row)
+                n += data.item[row] == c.item[k * 10 + j] && split.role[row] == R2_TRAIN;
+            CHECK(n >= 8);
+        }
+    r2_candidates_free(&ctx, &c);
+    CHECK_STATUS(
+        &ctx,
+        r2_candidates_common(&ctx, &c, &data, split.role, 999, split.test, split.n_test, 9, 7),
+        R2_ARGUMENT);
     r2_split_free(&ctx, &split);
     r2_data_free(&ctx, &data);
 }
