@@ -6324,12 +6324,20 @@ int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
 
 /* ---- teachers ---- */
 
-/* What the counted weights of the aggregates add up to: above 0 speaks for the item. */
+/* Whether a fact is told by the prompt of this step. */
+static bool r2__fact_shown(const r2_prompt_config *config, r2_field field) {
+    r2_sight sight = r2__sight(config, r2__field_edge(field));
+    return sight == R2_SHOWN || (sight == R2_MASKED && !r2__field_rates(field));
+}
+
+/* What the counted weights of the aggregates in sight add up to: above 0 speaks for the item. */
 static int32_t r2__rules_lean(const r2_task *task) {
+    const r2_codebook *codebook = task->codebook;
     int32_t lean = 0;
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && task->codebook; ++f)
-        lean += task->codebook->weight[f][r2_codebook_bucket(task->codebook, (r2_field)f,
-                                                             task->query->value[f])];
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && codebook; ++f)
+        if (r2__fact_shown(task->config, (r2_field)f))
+            lean += codebook->weight[f][r2_codebook_bucket(codebook, (r2_field)f,
+                                                           task->query->value[f])];
     return lean;
 }
 
@@ -6356,7 +6364,7 @@ static int32_t r2__rules_answer(const r2_task *task) {
 static void r2__rules_chains(const r2_teacher_config *config, const r2_task *task, int32_t answer,
                              bool cited[R2_MAX_CHAINS]) {
     r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, (uint64_t)task->index);
-    int32_t n = task->prompt->n_shown, wanted = 2;
+    int32_t n = task->prompt->n_shown, wanted = 2; /* two let a trace compare */
     float strength[R2_MAX_CHAINS];
     for (int32_t c = 0; c < n; ++c) {
         strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
@@ -6941,11 +6949,9 @@ static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text
         int best = -1, weight = 0, bucket = 0;
         for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
             r2_field field = (r2_field)f;
-            r2_sight sight = r2__sight(task->config, r2__field_edge(field));
             int b = r2_codebook_bucket(codebook, field, task->query->value[f]);
             int w = codebook->weight[f][b];
-            if (told[f] || sight == R2_HIDDEN || (sight == R2_MASKED && r2__field_rates(field)))
-                continue;
+            if (told[f] || !r2__fact_shown(task->config, field)) continue;
             if (best >= 0 && abs(w) <= abs(weight)) continue;
             best = f;
             weight = w;
