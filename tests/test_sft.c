@@ -196,11 +196,16 @@ static double slope(r2_ctx *ctx, tiny *t, const float *direction, double step, i
 TEST(the_gradient_is_that_of_the_loss) {
     static const float weight[3][2] = {{0, 0}, {5, 0}, {0.7f, 3}};
     r2_ctx ctx = r2_ctx_default();
+    r2_sft_config a_little = still(1, 0.0f);
     float *direction;
     tiny t;
+    a_little.n_steps = 30;
+    a_little.lr = 1e-2f;
     REQUIRE(tiny_make(&ctx, &t, 1));
     direction = (float *)r2_alloc(&ctx, (uint64_t)t.model.n_params, sizeof *direction);
     REQUIRE(direction != NULL);
+    REQUIRE_OK(&ctx,
+               r2_sft(&ctx, &t.model, &t.ex, &a_little)); /* p(0) has to count for something */
     for (int k = 0; k < 6; ++k) {
         r2_sft_config c = still(1, (float)(k % 2));
         c.trace_weight = weight[k / 2][0], c.pair_weight = weight[k / 2][1];
