@@ -328,6 +328,48 @@ TEST(a_missing_byte_is_an_error) {
     r2_bpe_free(&ctx, &bpe);
 }
 
+TEST(nothing_to_learn_from) {
+    r2_bpe_config config = r2_bpe_config_default();
+    r2_tokens ids = {NULL, 0, 0, false};
+    r2_bpe bpe;
+    config.nfc = true;
+    REQUIRE_OK(&ctx, r2_bpe_train(&ctx, &bpe, &config, "", 0));
+    CHECK_EQ_INT(bpe.n_tokens, 256 + 3);
+    CHECK_EQ_INT(bpe.n_merges, 0);
+    REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, &bpe, "", 0, true, &ids));
+    CHECK_EQ_INT(ids.n, 0);
+    REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, &bpe, "!\xFF", 2, true, &ids));
+    CHECK_EQ_INT(ids.n, 2);
+    CHECK_EQ_INT(ids.id[0], 0); /* GPT-2's order of bytes begins with '!' */
+    r2_bpe_free(&ctx, &bpe);
+    config.n_tokens = 258;
+    CHECK_STATUS(&ctx, r2_bpe_train(&ctx, &bpe, &config, "", 0), R2_ARGUMENT);
+    r2_tokens_free(&ctx, &ids);
+}
+
+TEST(one_tokenizer_serves_many_threads) {
+    enum { N = 64 };
+    static r2_tokens ids[N];
+    static int64_t n_other[N];
+    const r2_bpe *bpe = tokenizer(1);
+    REQUIRE(bpe != NULL);
+    R2_PARALLEL_FOR(4, i, N) {
+        r2_ctx own = ctx;
+        r2_text text = {NULL, 0, 0, false};
+        for (int64_t k = 0; k < 100; ++k) { /* every thread encodes the same strings */
+            token_string(&own, bpe, k, &text);
+            r2_bpe_encode(&own, bpe, text.data, text.len, true, &ids[i]);
+        }
+        r2_text_free(&own, &text);
+    }
+    for (int i = 0; i < N; ++i) {
+        for (int64_t k = 0; k < ids[0].n && k < ids[i].n; ++k)
+            n_other[i] += ids[i].id[k] != ids[0].id[k];
+        CHECK(ids[i].n == ids[0].n && n_other[i] == 0);
+    }
+    for (int i = 0; i < N; ++i) r2_tokens_free(&ctx, &ids[i]);
+}
+
 /* ---- memory: every allocation in turn fails ---- */
 
 static int64_t allocations_left;
