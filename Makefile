@@ -61,6 +61,11 @@ SCRIPTS  := $(wildcard tests/test_*.sh)
 CHECKED_TESTS := $(if $(filter 1,$(SANITIZE)),$(TESTS:build/%=build/checked/%))
 CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard examples/*_demo.c)))
 
+# Most tests need the interface alone and share one compiled library. Those that look inside, at r2__
+# names or at what the implementation includes, compile the whole header.
+INSIDERS  := $(shell grep -lE '(r2|R2)__|cJSON|define R2_' $(wildcard tests/test_*.c) /dev/null)
+OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
+
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .PHONY: all help deps demo data mini test sanitize install clean FORCE bench-graph
@@ -129,17 +134,35 @@ clean: ## remove build/ (out/ and fetched data stay)
 
 Q = $(if $(V),,@)
 
-build/examples/llm_teacher: LIBS += -lcurl
+# private: else build/flags, which it depends on, would change with it
+build/examples/llm_teacher: private LIBS += -lcurl
 
 build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $<')
-	$(Q)$(COMPILE) $(CFLAGS) $(DEPEND) -o $@ $< $(LIBS)
+	$(Q)$(COMPILE) $(CFLAGS) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(LIBS)
 
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $< (sanitizers)')
-	$(Q)$(COMPILE) $(CHECKED) $(DEPEND) -o $@ $< $(LIBS)
+	$(Q)$(COMPILE) $(CHECKED) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(LIBS)
+
+# The library as an object, for programs that have it among their prerequisites: the header leaves the
+# implementation out when R2REC_IMPLEMENTED says that it is there already.
+WITH_LIBRARY = $(if $(filter %.o,$^),-DR2REC_IMPLEMENTED $(filter %.o,$^))
+LIBRARY      = printf '$(hash)define R2REC_IMPLEMENTATION\n$(hash)include "r2rec.h"\n' | $(COMPILE) -c -o $@ -x c
+
+$(OUTSIDERS): build/r2rec.o
+$(OUTSIDERS:build/%=build/checked/%): build/checked/r2rec.o
+
+build/r2rec.o: r2rec.h build/flags | deps
+	$(if $(V),,@echo '  CC      r2rec.h')
+	$(Q)$(LIBRARY) $(CFLAGS) -
+
+build/checked/r2rec.o: r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      r2rec.h (sanitizers)')
+	$(Q)$(LIBRARY) $(CHECKED) -
 
 # Changes only when the commands would, so everything is built anew when, and only when, they do.
 build/flags: FORCE | deps
