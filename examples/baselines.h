@@ -1,9 +1,9 @@
-/* baselines.h: the recommenders that stand beside ours, each in the fewest lines that are honest: same
-   training graph, same candidates, tuned on the validation positives.
+/* baselines.h: the recommenders that stand beside ours, each in the fewest lines that are honest:
+   same training graph, same candidates, tuned on the validation positives.
 
-   A method fits a bl_model to a run, then scores candidate sets. Everything is drawn from the run's
-   seed and computed in a fixed order, so that the same run gives the same bytes for any number of
-   threads. Include after r2rec.h. */
+   A method fits a bl_model to a run, then scores candidate sets. Everything is drawn from the
+   run's seed and computed in a fixed order, so that the same run gives the same bytes for any
+   number of threads. Include after r2rec.h. */
 #ifndef R2_BASELINES_H
 #define R2_BASELINES_H
 
@@ -14,6 +14,7 @@
 typedef struct bl_model {
     const r2_run *run;
     double p[3];         /* the grid point                           */
+    double validation;   /* its HR@1 there, with bl_tune             */
     int64_t dim;         /* columns of user and item                 */
     double *user, *item; /* (n_users, dim), (n_items, dim)           */
     double *bias;        /* (n_items), or the weights of features    */
@@ -34,7 +35,8 @@ typedef struct bl_method {
 } bl_method;
 
 static double *bl_array(r2_ctx *ctx, bl_model *m, int64_t rows, int64_t cols) {
-    return (double *)r2_arena_alloc(ctx, &m->memory, (uint64_t)rows, (uint64_t)cols * sizeof(double));
+    return (double *)r2_arena_alloc(ctx, &m->memory, (uint64_t)rows,
+                                    (uint64_t)cols * sizeof(double));
 }
 
 static void bl_free(r2_ctx *ctx, bl_model *m) {
@@ -123,7 +125,8 @@ static r2_status bl_user_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates
     for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
         bl_near(g, c->user[s], one, near);
         bl_nearest(g, c->user[s], (int64_t)m->p[0], m->p[1], near, sorted);
-        bl_sum_users(g, near, c->item + s * c->n_per_case, c->n_per_case, score + s * c->n_per_case);
+        bl_sum_users(g, near, c->item + s * c->n_per_case, c->n_per_case,
+                     score + s * c->n_per_case);
     }
     r2_release(ctx, near);
     r2_release(ctx, sorted);
@@ -131,8 +134,8 @@ static r2_status bl_user_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates
     return status;
 }
 
-/* Sum over the user's items i of shared(i, t) / (sqrt(n_i + shrink) (n_t + shrink)^power), shared(i, t)
-   = users of both: read as a sum over the users of t, it costs no item-item matrix. */
+/* Sum over the user's items i of shared(i, t) / (sqrt(n_i + shrink) (n_t + shrink)^power),
+   shared(i, t) = users of both: read as a sum over the users of t, it costs no item-item matrix. */
 static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
     const r2_graph *g = &m->run->graph;
     double *near = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *near);
@@ -164,14 +167,15 @@ static void bl_eliminate(double *a, double *b, int64_t k, int64_t i, int64_t n, 
 }
 
 /* Takes the solved row k of B out of row i < k. */
-static void bl_substitute(const double *a, double *b, int64_t k, int64_t i, int64_t n, int64_t cols) {
+static void bl_substitute(const double *a, double *b, int64_t k, int64_t i, int64_t n,
+                          int64_t cols) {
     double factor = a[i * n + k];
     for (int64_t j = 0; j < cols; ++j) b[i * cols + j] -= factor * b[k * cols + j];
 }
 
 /* Solves A X = B for a symmetric positive definite A (n, n): A = U^T U, B (n, cols) becomes X. The
-   upper triangle of A becomes U. Every inner loop runs along a row. A small system is solved without
-   threads: to start them takes longer, and iALS solves thousands. */
+   upper triangle of A becomes U. Every inner loop runs along a row. A small system is solved
+   without threads: to start them takes longer, and iALS solves thousands. */
 static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n, int64_t cols) {
     const int threads = r2_threads(ctx, n * (n + cols));
     for (int64_t k = 0; k < n; ++k) {
@@ -260,7 +264,8 @@ static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
             seen[v] = 0.0;
             for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
                 seen[v] += query[g->user_item[e]];
-            for (int64_t w = 0; w < n && seen[v] != 0.0; ++w) near[w] += seen[v] * m->user[v * n + w];
+            for (int64_t w = 0; w < n && seen[v] != 0.0; ++w)
+                near[w] += seen[v] * m->user[v * n + w];
         }
         bl_sum_users(g, near, item, c->n_per_case, row);
         for (int64_t k = 0; k < c->n_per_case; ++k) {
@@ -305,16 +310,19 @@ static r2_status bl_factors_init(r2_ctx *ctx, bl_model *m, int64_t dim, double s
    unobserved, regularisation ---- */
 
 /* One side's factors, given the other's: row k minimises
-       sum over its edges (1 - x . y)^2 + p[1] sum over all (x . y)^2 + p[2] (edges + p[1] others) x^2. */
-static r2_status bl_ials_side(r2_ctx *ctx, const bl_model *m, double *x, const double *y, int64_t n_x,
-                              int64_t n_y, const int64_t *begin, const uint32_t *other) {
+       sum over its edges (1 - x . y)^2 + p[1] sum over all (x . y)^2
+       + p[2] (edges + p[1] others) x^2. */
+static r2_status bl_ials_side(r2_ctx *ctx, const bl_model *m, double *x, const double *y,
+                              int64_t n_x, int64_t n_y, const int64_t *begin,
+                              const uint32_t *other) {
     int64_t d = m->dim;
     double gram[64 * 64];
     memset(gram, 0, sizeof gram);
     if (d > 64) return r2_fail(ctx, R2_ARGUMENT, "ials: at most 64 factors");
     for (int64_t k = 0; k < n_y; ++k)
         for (int64_t a = 0; a < d; ++a)
-            for (int64_t b = 0; b < d; ++b) gram[a * d + b] += m->p[1] * y[k * d + a] * y[k * d + b];
+            for (int64_t b = 0; b < d; ++b)
+                gram[a * d + b] += m->p[1] * y[k * d + a] * y[k * d + b];
     R2_PARALLEL_FOR(r2_threads(ctx, n_x * d * d), k, n_x) {
         r2_ctx own = *ctx;
         double a[64 * 64], *b = x + k * d;
@@ -404,8 +412,8 @@ static r2_status bl_bpr_fit(r2_ctx *ctx, bl_model *m) {
 
 /* ---- LightGCN (arXiv 2002.02126), p: layers, weight decay, epochs ---- */
 
-/* One step over the graph: to_u = sum over its items of from_i / sqrt(n_u n_i), and the same for the
-   items. Symmetric, so the gradient travels by the same function. Rows: users, then items. */
+/* One step over the graph: to_u = sum over its items of from_i / sqrt(n_u n_i), and the same for
+   the items. Symmetric, so the gradient travels by the same function. Rows: users, then items. */
 static void bl_propagate(const r2_ctx *ctx, const r2_graph *g, int64_t dim, const double *from,
                          double *to) {
     R2_PARALLEL_FOR(r2_threads(ctx, g->n_edges * dim), k, g->n_users + g->n_items) {
@@ -424,7 +432,7 @@ static void bl_propagate(const r2_ctx *ctx, const r2_graph *g, int64_t dim, cons
     }
 }
 
-/* out = mean over 0 .. layers of the graph's powers times `in`; a and b are scratch of that size. */
+/* out = mean over 0 .. layers of the graph's powers times `in`; a and b: scratch of that size. */
 static void bl_smooth(const r2_ctx *ctx, const r2_graph *g, int64_t dim, int layers,
                       const double *in, double *out, double *a, double *b) {
     int64_t n = (g->n_users + g->n_items) * dim;
@@ -506,8 +514,8 @@ static r2_status bl_lightgcn_fit(r2_ctx *ctx, bl_model *m) {
     return status;
 }
 
-/* ---- SASRec (arXiv 1808.09781) on r2_model: a causal transformer over a user's items, with the full
-   softmax in place of sampled negatives; p: width, epochs, learning rate ---- */
+/* ---- SASRec (arXiv 1808.09781) on r2_model: a causal transformer over a user's items, with the
+   full softmax in place of sampled negatives; p: width, epochs, learning rate ---- */
 
 enum { BL_SAS_LONGEST = 50, BL_SAS_USERS = 16 };
 
@@ -612,8 +620,8 @@ static r2_status bl_sasrec(r2_ctx *ctx, const bl_model *m, const r2_candidates *
         int32_t token[BL_SAS_LONGEST + 2], begin[2] = {0, 0};
         r2_batch batch;
         memset(&batch, 0, sizeof batch);
-        begin[1] = bl_sas_history(m->run, c->user[s], n > BL_SAS_LONGEST ? n - BL_SAS_LONGEST : 0, n,
-                                  token);
+        begin[1] = bl_sas_history(m->run, c->user[s], n > BL_SAS_LONGEST ? n - BL_SAS_LONGEST : 0,
+                                  n, token);
         for (int64_t k = 0; k < c->n_per_case; ++k) {
             row[k] = begin[1] - 1;
             next[k] = (int32_t)c->item[s * c->n_per_case + k];
@@ -631,15 +639,17 @@ static r2_status bl_sasrec(r2_ctx *ctx, const bl_model *m, const r2_candidates *
     return status;
 }
 
-/* ---- logistic regression on the words of our own prompts: the control that shows what a linear sum
-   of the same evidence is worth; p: L2 ---- */
+/* ---- logistic regression on the words of our own prompts: the control that shows what a linear
+   sum of the same evidence is worth; p: L2 ---- */
 
-/* A feature is a word at a place of the prompt. feature (places, words) gives its column or -1; dim
-   counts the columns, that of the constant included. Only what the training prompts hold gets one. */
+/* A feature is a word at a place of the prompt. feature (places, words) gives its column or -1;
+   dim counts the columns, that of the constant included. Only what the training prompts hold gets
+   one. */
 static r2_status bl_features(r2_ctx *ctx, bl_model *m) {
     const r2_examples *ex = &m->run->train;
     int64_t places = ex->prompt_begin[1] - ex->prompt_begin[0], words = m->run->vocab.n_words;
-    m->feature = (int32_t *)r2_arena_alloc(ctx, &m->memory, (uint64_t)(places * words), sizeof(int32_t));
+    m->feature = (int32_t *)r2_arena_alloc(ctx, &m->memory, (uint64_t)(places * words),
+                                           sizeof(int32_t));
     if (!m->feature) return ctx->status;
     for (int64_t k = 0; k < places * words; ++k) m->feature[k] = -1;
     m->dim = 1;
@@ -670,7 +680,8 @@ static double bl_log_odds(const double *weight, const int32_t *column, int64_t n
 }
 
 /* Gradient and Hessian (upper triangle) of the log-likelihood of "observed", minus L2. */
-static void bl_logistic_sums(const bl_model *m, int32_t *column, double *gradient, double *hessian) {
+static void bl_logistic_sums(const bl_model *m, int32_t *column, double *gradient,
+                             double *hessian) {
     const r2_examples *ex = &m->run->train;
     int64_t d = m->dim;
     memset(hessian, 0, (size_t)(d * d) * sizeof *hessian);
@@ -740,6 +751,7 @@ static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates
 
 /* ---- the table ---- */
 
+/* clang-format off: a table reads best as one */
 static const bl_method bl_methods[] = {
     {"random", "", bl_fit_nothing, bl_random, {{0}}, 1, false, false},
     {"popularity", "", bl_fit_nothing, bl_popularity, {{0}}, 1, false, false},
@@ -757,11 +769,12 @@ static const bl_method bl_methods[] = {
     {"ease+recency", "ridge, half-life", bl_ease_fit, bl_ease,
      {{500, 5}, {500, 10}, {500, 20}, {1000, 10}}, 4, false, false},
     {"lightgcn", "layers, weight decay, epochs", bl_lightgcn_fit, bl_factors,
-     {{2, 0.01, 40}, {3, 0.01, 40}, {2, 0.1, 40}, {2, 0.01, 15}}, 4, true, true},
+     {{2, 0.01, 40}, {3, 0.01, 40}, {2, 0.1, 40}, {2, 0.01, 80}}, 4, true, true},
     {"sasrec", "width, epochs, learning rate", bl_sasrec_fit, bl_sasrec,
      {{64, 5, 2e-3}, {64, 10, 2e-3}, {64, 20, 2e-3}, {64, 10, 5e-3}}, 4, true, true},
     {"logistic", "L2", bl_logistic_fit, bl_logistic, {{3}, {30}}, 2, false, true},
 };
+/* clang-format on */
 enum { BL_N_METHODS = sizeof bl_methods / sizeof bl_methods[0] };
 
 /* Fits one grid point. `model` is to be freed whatever comes back. */
@@ -774,8 +787,8 @@ static r2_status bl_fit(r2_ctx *ctx, const bl_method *method, const r2_run *run,
 }
 
 /* Validation HR@1 of a fitted model, MRR as the tie-breaker. */
-static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, const bl_model *model,
-                             float *score, double *value) {
+static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, bl_model *model, float *score,
+                             double *value) {
     const r2_candidates *valid = &model->run->valid;
     r2_eval_config eval = r2_eval_config_default();
     r2_metrics m;
@@ -783,11 +796,12 @@ static r2_status bl_validate(r2_ctx *ctx, const bl_method *method, const bl_mode
     eval.n_bootstrap = 1;
     if (status == R2_OK)
         status = r2_evaluate(ctx, score, valid->n_cases, valid->n_per_case, &eval, &m, NULL);
-    *value = status == R2_OK ? m.hr1 + 1e-3 * m.mrr : 0.0;
-    if (status == R2_OK)
-        r2_log(ctx, "  %-12s %g %g %g: validation HR@1 %.4f  MRR %.4f   (%s)", method->name,
-               model->p[0], model->p[1], model->p[2], m.hr1, m.mrr, method->param);
-    return status;
+    if (status != R2_OK) return status;
+    model->validation = m.hr1;
+    *value = m.hr1 + 1e-3 * m.mrr;
+    r2_log(ctx, "  %-12s %g %g %g: validation HR@1 %.4f  MRR %.4f   (%s)", method->name,
+           model->p[0], model->p[1], model->p[2], m.hr1, m.mrr, method->param);
+    return R2_OK;
 }
 
 /* Fits every grid point, keeps the one that is best on validation (the first of equals). What it
@@ -802,8 +816,7 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
         double value = 0.0;
         bl_model model;
         status = bl_fit(ctx, method, run, method->grid[k], &model);
-        if (status == R2_OK && method->n_grid > 1)
-            status = bl_validate(ctx, method, &model, score, &value);
+        if (status == R2_OK) status = bl_validate(ctx, method, &model, score, &value);
         if (status == R2_OK && value > best_value) {
             bl_model swap = *best;
             *best = model;

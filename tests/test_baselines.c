@@ -1,28 +1,31 @@
-/* The baselines: EASE and logistic regression against NumPy and SciPy (tests/reference/baselines.py),
-   the factor models by what their minimum must satisfy, all of them on data that a glance solves. */
+/* The baselines: EASE and logistic regression against NumPy and SciPy
+   (tests/reference/baselines.py), the factor models by what their minimum must satisfy, all of
+   them on data that a glance solves. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
 #include "ratings.h"
 #include "../examples/baselines.h"
 
-static const float want_ease[36] = {0.44294294f, 0.61209068f, 0.34264706f, 0.48697068f,
-    0.060367454f, -0.0059101655f, 0.35135135f, 0.60957179f, 0.53235294f, 0.27687296f, 0.17060367f,
-    0.1820331f, 0.38288288f, 0.53148615f, 0.50147059f, 0.55211726f, 0.20472441f, -0.086288416f,
-    0.11111111f, 0.32241814f, 0.36470588f, 0.54071661f, 0.42257218f, 0.321513f, 0.27477477f,
-    0.0075566751f, 0.22205882f, 0.43159609f, 0.66929134f, 0.43617021f, 0.33483483f, 0.088161209f,
-    0.063235294f, 0.36644951f, 0.52493438f, 0.51654846f};
-static const float want_ease_recency[36] = {0.46372001f, 0.59192565f, 0.36541673f, 0.4181685f,
-    0.060341667f, -0.13821885f, 0.26892095f, 0.63142608f, 0.43645768f, 0.34045668f, 0.11029541f,
-    0.12629114f, 0.033809729f, 0.63250064f, 0.36605821f, 0.41436772f, 0.32121263f, -0.13570772f,
-    0.085664105f, -0.031406845f, 0.54258677f, 0.66486778f, 0.40679737f, 0.47505253f, 0.33870427f,
-    -0.11249259f, 0.0028083708f, 0.4761165f, 0.74622263f, 0.42247906f, 0.48574918f, -0.061374376f,
-    -0.084512793f, 0.30828055f, 0.67930928f, 0.49415683f};
-static const float want_log_odds[24] = {-0.054857575f, -0.23573781f, 0.0095801461f,
-    -0.054857575f, -0.23573781f, 0.0095801461f, -0.30227271f, 0.011677323f, -0.40016598f,
-    -0.71201883f, -0.3980688f, -0.64758111f, -0.4646037f, -0.3980688f, -0.64758111f, -0.4646037f,
-    -1.0982127f, -0.85289473f, -0.91733246f, -1.0982127f, -0.85289473f, -1.1647476f, -0.85079756f,
-    -0.85289473f};
+static const float want_ease[36] = {
+    0.44294294f, 0.61209068f,   0.34264706f,  0.48697068f, 0.060367454f, -0.0059101655f,
+    0.35135135f, 0.60957179f,   0.53235294f,  0.27687296f, 0.17060367f,  0.1820331f,
+    0.38288288f, 0.53148615f,   0.50147059f,  0.55211726f, 0.20472441f,  -0.086288416f,
+    0.11111111f, 0.32241814f,   0.36470588f,  0.54071661f, 0.42257218f,  0.321513f,
+    0.27477477f, 0.0075566751f, 0.22205882f,  0.43159609f, 0.66929134f,  0.43617021f,
+    0.33483483f, 0.088161209f,  0.063235294f, 0.36644951f, 0.52493438f,  0.51654846f};
+static const float want_ease_recency[36] = {
+    0.46372001f,  0.59192565f,   0.36541673f,   0.4181685f,  0.060341667f, -0.13821885f,
+    0.26892095f,  0.63142608f,   0.43645768f,   0.34045668f, 0.11029541f,  0.12629114f,
+    0.033809729f, 0.63250064f,   0.36605821f,   0.41436772f, 0.32121263f,  -0.13570772f,
+    0.085664105f, -0.031406845f, 0.54258677f,   0.66486778f, 0.40679737f,  0.47505253f,
+    0.33870427f,  -0.11249259f,  0.0028083708f, 0.4761165f,  0.74622263f,  0.42247906f,
+    0.48574918f,  -0.061374376f, -0.084512793f, 0.30828055f, 0.67930928f,  0.49415683f};
+static const float want_log_odds[24] = {
+    -0.054857575f, -0.23573781f, 0.0095801461f, -0.054857575f, -0.23573781f, 0.0095801461f,
+    -0.30227271f,  0.011677323f, -0.40016598f,  -0.71201883f,  -0.3980688f,  -0.64758111f,
+    -0.4646037f,   -0.3980688f,  -0.64758111f,  -0.4646037f,   -1.0982127f,  -0.85289473f,
+    -0.91733246f,  -1.0982127f,  -0.85289473f,  -1.1647476f,   -0.85079756f, -0.85289473f};
 
 /* A run of which only the data, the graph and the index are there. */
 typedef struct world {
@@ -36,9 +39,11 @@ static int world_make(world *w, const char *text) {
     w->ctx.n_threads = 2;
     w->run.config = r2_run_config_default();
     return CHECK_STATUS(&w->ctx, ratings_load(&w->ctx, &w->run.data, text), R2_OK) &&
-           CHECK_STATUS(&w->ctx, r2_graph_init(&w->ctx, &w->run.graph, &w->run.data, NULL), R2_OK) &&
-           CHECK_STATUS(&w->ctx, r2_index_init(&w->ctx, &w->run.index, &w->run.graph, &w->run.data,
-                                               4.0f, 0), R2_OK);
+           CHECK_STATUS(&w->ctx, r2_graph_init(&w->ctx, &w->run.graph, &w->run.data, NULL),
+                        R2_OK) &&
+           CHECK_STATUS(&w->ctx,
+                        r2_index_init(&w->ctx, &w->run.index, &w->run.graph, &w->run.data, 4.0f, 0),
+                        R2_OK);
 }
 
 static void world_free(world *w) { r2_run_free(&w->ctx, &w->run); }
@@ -195,10 +200,10 @@ TEST(every_method_tells_two_tastes_apart) {
     static const struct {
         const char *name;
         double p[3], at_least;
-    } asked[] = {{"user-knn", {10, 1, 0}, 1.0},       {"item-knn", {0.5, 0, 0}, 1.0},
-                 {"ials", {4, 0.1, 0.01}, 1.0},       {"bpr-mf", {8, 0.01, 60}, 0.98},
-                 {"ease", {10, 0, 0}, 1.0},           {"ease+recency", {10, 5, 0}, 1.0},
-                 {"lightgcn", {2, 0.01, 60}, 0.98},   {"sasrec", {16, 300, 5e-3}, 0.9}};
+    } asked[] = {{"user-knn", {10, 1, 0}, 1.0},     {"item-knn", {0.5, 0, 0}, 1.0},
+                 {"ials", {4, 0.1, 0.01}, 1.0},     {"bpr-mf", {8, 0.01, 60}, 0.98},
+                 {"ease", {10, 0, 0}, 1.0},         {"ease+recency", {10, 5, 0}, 1.0},
+                 {"lightgcn", {2, 0.01, 60}, 0.98}, {"sasrec", {16, 300, 5e-3}, 0.9}};
     world w;
     r2_text text = {NULL, 0, 0, false};
     w.ctx = r2_ctx_default();
@@ -264,8 +269,8 @@ TEST(sasrec_knows_what_comes_next) {
 
 /* One validation case, in which only the neighbour that shares most tells right from wrong. */
 TEST(tuning_keeps_the_best_grid_point) {
-    static const bl_method how = {"user-knn", "", bl_fit_nothing, bl_user_knn,
-                                  {{5, 0}, {1, 1}, {5, 0}}, 3, false, false};
+    static const bl_method how = {
+        "user-knn", "", bl_fit_nothing, bl_user_knn, {{5, 0}, {1, 1}, {5, 0}}, 3, false, false};
     world w;
     bl_model best;
     uint32_t user[1] = {0}, item[2];
@@ -299,7 +304,8 @@ TEST(threads_change_no_byte) {
             w.run.config = r2_run_config_default();
             REQUIRE_OK(&w.ctx, ratings_random(&w.ctx, &w.run.data, 30, 40, 0.3, 9));
             REQUIRE_OK(&w.ctx, r2_graph_init(&w.ctx, &w.run.graph, &w.run.data, NULL));
-            REQUIRE_OK(&w.ctx, r2_index_init(&w.ctx, &w.run.index, &w.run.graph, &w.run.data, 4, 0));
+            REQUIRE_OK(&w.ctx,
+                       r2_index_init(&w.ctx, &w.run.index, &w.run.graph, &w.run.data, 4, 0));
             w.ctx.n_threads = threads;
             everything(&w, &all);
             REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method(names[k]), &w.run, p[k], &m));

@@ -1,10 +1,11 @@
-/* Counterfactual faithfulness: which facts are changed, into what, and what is made of the answers. */
+/* Counterfactual faithfulness: which facts are changed, into what, and what is made of the
+   answers. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
 
-/* Every field has the buckets "-" 0, 1 and 2 with the weights 0, -2, +4, except that the field `pop`
-   goes further (-6, +6) and `hist` says nothing at all. */
+/* Every field has the buckets "-" 0, 1 and 2 with the weights 0, -2, +4, except that the field
+   `pop` goes further (-6, +6) and `hist` says nothing at all. */
 static void book_make(r2_codebook *book) {
     memset(book, 0, sizeof *book);
     for (int f = 0; f < R2_N_FIELDS; ++f) {
@@ -101,10 +102,11 @@ TEST(a_change_changes_one_word) {
 }
 
 TEST(shares_and_shifts_by_hand) {
-    /* example 0: weight falls, cited score falls by 2, uncited rises by 1; example 1 was not chosen;
+    /* example 0: weight falls, cited score falls by 2, uncited rises by 1; 1 was not chosen;
        example 2: cited weight rises and so does the score, the uncited does not move */
-    static const r2__swap pair[6] = {{1, 1, 6, -6, true}, {2, 1, 4, -2, false}, {0, 0, 0, 0, false},
-                                     {0, 0, 0, 0, false}, {1, 2, -6, 6, true},  {2, 1, 4, -2, false}};
+    static const r2__swap pair[6] = {{1, 1, 6, -6, true}, {2, 1, 4, -2, false},
+                                     {0, 0, 0, 0, false}, {0, 0, 0, 0, false},
+                                     {1, 2, -6, 6, true}, {2, 1, 4, -2, false}};
     static const float base[3] = {1.0f, 5.0f, 0.0f}, cited[3] = {-1.0f, 9.0f, 0.5f},
                        uncited[3] = {2.0f, 9.0f, 0.0f};
     r2_causal out;

@@ -1,0 +1,259 @@
+/* experiment.h: what the long programs share: options, progress, rows on disk, so that a run that
+   was stopped goes on where it stood, and averages over seeds with their intervals.
+
+   A row is one JSON file, DIR/KEY.json: for each test user how many candidates were better than
+   the held-out item and how many tied with it. All metrics follow from that. Include after
+   r2rec.h. */
+#ifndef R2_EXPERIMENT_H
+#define R2_EXPERIMENT_H
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct xp {
+    const char *name, *data, *out;
+    char dir[512]; /* of the rows */
+    bool full, verbose;
+    int64_t seeds, models;
+    r2_ctx ctx;
+    int64_t n_done, n_rows; /* rows so far, rows in all */
+    double began, shown;
+} xp;
+
+static void xp_check(xp *x, r2_status status) {
+    if (status == R2_OK) return;
+    fprintf(stderr, "%s%s: %s\n", isatty(2) ? "\r\033[K" : "", x->name, x->ctx.message);
+    exit(1);
+}
+
+static void *xp_need(xp *x, void *memory) {
+    if (!memory) xp_check(x, R2_NO_MEMORY);
+    return memory;
+}
+
+/* One line that is written over on a terminal; elsewhere a line a minute. */
+static int xp_progress(void *user, const char *what, int64_t done, int64_t total) {
+    xp *x = (xp *)user;
+    double now = r2_seconds();
+    if (now - x->shown < (isatty(2) ? 0.2 : 60.0)) return 0;
+    x->shown = now;
+    fprintf(stderr,
+            isatty(2) ? "\r\033[K  %lld of %lld rows, %.0f s; %s %lld of %lld"
+                      : "  %lld of %lld rows, %.0f s; %s %lld of %lld\n",
+            (long long)x->n_done, (long long)x->n_rows, now - x->began, what, (long long)done,
+            (long long)total);
+    return 0;
+}
+
+static void xp_say(void *user, const char *line) {
+    (void)user;
+    fprintf(stderr, "%s%s\n", isatty(2) ? "\r\033[K" : "", line);
+}
+
+static void xp_usage(const xp *x) {
+    printf("usage: %s [options]\n"
+           "  --data DIR     ratings (default data/ml-latest-small)\n"
+           "  --out DIR      where results go; what is already there is not computed again (out)\n"
+           "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
+           "  --models N     trainings from different seeds (quick 1, full 3)\n"
+           "  --quick        the quick training (default)\n"
+           "  --full         the long training\n"
+           "  --threads N    results do not depend on it\n"
+           "  --verbose      every grid point that was tried\n",
+           x->name);
+    exit(0);
+}
+
+static xp xp_begin(const char *name, int argc, char **argv) {
+    xp x;
+    memset(&x, 0, sizeof x);
+    x.name = name;
+    x.data = "data/ml-latest-small";
+    x.out = "out";
+    x.ctx = r2_ctx_default();
+    x.ctx.progress = xp_progress;
+    for (int k = 1; k < argc; ++k) {
+        const char *value = k + 1 < argc ? argv[k + 1] : "";
+        if (!strcmp(argv[k], "--help")) xp_usage(&x);
+        else if (!strcmp(argv[k], "--quick")) x.full = false;
+        else if (!strcmp(argv[k], "--full")) x.full = true;
+        else if (!strcmp(argv[k], "--verbose")) x.verbose = true;
+        else {
+            if (!strcmp(argv[k], "--data")) x.data = value;
+            else if (!strcmp(argv[k], "--out")) x.out = value;
+            else if (!strcmp(argv[k], "--seeds") && atoi(value) > 0) x.seeds = atoi(value);
+            else if (!strcmp(argv[k], "--models") && atoi(value) > 0) x.models = atoi(value);
+            else if (!strcmp(argv[k], "--threads") && atoi(value) > 0)
+                x.ctx.n_threads = atoi(value);
+            else {
+                fprintf(stderr, "%s: \"%s\"? --help lists the options\n", name, argv[k]);
+                exit(2);
+            }
+            ++k;
+        }
+    }
+    if (x.verbose) x.ctx.log = xp_say;
+    if (!x.seeds) x.seeds = x.full ? 3 : 1;
+    if (!x.models) x.models = x.full ? 3 : 1;
+    x.began = r2_seconds();
+    mkdir(x.out, 0777);
+    snprintf(x.dir, sizeof x.dir, "%s/%s", x.out, name);
+    mkdir(x.dir, 0777);
+    snprintf(x.dir, sizeof x.dir, "%s/%s/%s", x.out, name, x.full ? "full" : "quick");
+    mkdir(x.dir, 0777);
+    return x;
+}
+
+/* The two trainings, the same as the demo's. */
+static r2_run_config xp_config(const xp *x, uint64_t seed) {
+    r2_run_config config = r2_run_config_default();
+    config.seed = seed;
+    if (x->full) {
+        config.n_groups = 40000;
+        config.model.d_model = 128;
+        config.model.d_ff = 344;
+        config.model.n_layer = 3;
+        config.sft.n_steps = 8000;
+        config.grpo.n_steps = 600;
+    }
+    return config;
+}
+
+/* ---- rows ---- */
+
+static void xp_path(const xp *x, const char *key, char path[700]) {
+    snprintf(path, 700, "%s/%s.json", x->dir, key);
+}
+
+/* The row, or NULL when there is none yet. Free with cJSON_Delete. */
+static cJSON *xp_load(xp *x, const char *key) {
+    char path[700];
+    r2_text text = {NULL, 0, 0, false};
+    r2_ctx quiet = r2_ctx_default();
+    cJSON *row = NULL;
+    xp_path(x, key, path);
+    if (access(path, R_OK) == 0 && r2_read_file(&quiet, path, &text) == R2_OK && text.data)
+        row = cJSON_Parse(text.data);
+    r2_text_free(&quiet, &text);
+    return row;
+}
+
+static void xp_write(xp *x, const char *path, const char *text) {
+    xp_check(x, r2_write_file(&x->ctx, path, text, strlen(text)));
+}
+
+/* Writes and releases the row. */
+static void xp_save(xp *x, const char *key, cJSON *row) {
+    char path[700], *text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
+    xp_path(x, key, path);
+    xp_write(x, path, text);
+    cJSON_free(text);
+    cJSON_Delete(row);
+    x->n_done++;
+}
+
+/* Whether a row is there; counts it as done. */
+static bool xp_has(xp *x, const char *key) {
+    char path[700];
+    xp_path(x, key, path);
+    if (access(path, R_OK) != 0) return false;
+    x->n_done++;
+    return true;
+}
+
+static double xp_number(const cJSON *row, const char *name) {
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(row, name);
+    return cJSON_IsNumber(value) ? value->valuedouble : NAN;
+}
+
+static void xp_add_rank(cJSON *row, r2_rank rank) {
+    cJSON *better = cJSON_GetObjectItemCaseSensitive(row, "better");
+    cJSON *tied = cJSON_GetObjectItemCaseSensitive(row, "tied");
+    if (!better) better = cJSON_AddArrayToObject(row, "better");
+    if (!tied) tied = cJSON_AddArrayToObject(row, "tied");
+    cJSON_AddItemToArray(better, cJSON_CreateNumber((double)rank.better));
+    cJSON_AddItemToArray(tied, cJSON_CreateNumber((double)rank.tied));
+}
+
+/* A row of ranks from scores (n_cases, n_per_case). */
+static cJSON *xp_row(const float *score, int64_t n_cases, int64_t n_per_case) {
+    cJSON *row = cJSON_CreateObject();
+    for (int64_t c = 0; c < n_cases; ++c)
+        xp_add_rank(row, r2_rank_of(score + c * n_per_case, n_per_case));
+    return row;
+}
+
+/* ---- averages ---- */
+
+typedef enum xp_metric {
+    XP_HR1 = 0,
+    XP_HR5,
+    XP_HR10,
+    XP_NDCG5,
+    XP_NDCG10,
+    XP_MRR,
+    XP_TIE,
+    XP_N
+} xp_metric;
+static const char *const xp_metric_name[XP_N] = {"hr@1",    "hr@5", "hr@10",   "ndcg@5",
+                                                 "ndcg@10", "mrr",  "tie_rate"};
+
+static double xp_metric_of(r2_rank rank, xp_metric metric) {
+    switch (metric) {
+    case XP_HR1: return r2_hit_ratio(rank, 1, R2_TIES_EXPECTED);
+    case XP_HR5: return r2_hit_ratio(rank, 5, R2_TIES_EXPECTED);
+    case XP_HR10: return r2_hit_ratio(rank, 10, R2_TIES_EXPECTED);
+    case XP_NDCG5: return r2_ndcg(rank, 5, R2_TIES_EXPECTED);
+    case XP_NDCG10: return r2_ndcg(rank, 10, R2_TIES_EXPECTED);
+    case XP_MRR: return r2_reciprocal_rank(rank, R2_TIES_EXPECTED);
+    default: return rank.tied > 0;
+    }
+}
+
+/* The mean of several rows, user by user: value (XP_N, n). */
+typedef struct xp_mean {
+    int64_t n, n_rows;
+    double *value;
+} xp_mean;
+
+static void xp_mean_add(xp *x, xp_mean *mean, const cJSON *row) {
+    const cJSON *better = cJSON_GetObjectItemCaseSensitive(row, "better");
+    const cJSON *tied = cJSON_GetObjectItemCaseSensitive(row, "tied");
+    int64_t n = better ? cJSON_GetArraySize(better) : 0, k = 0;
+    if (n == 0 || !tied || cJSON_GetArraySize(tied) != n || (mean->n && mean->n != n)) return;
+    if (!mean->value) mean->value = (double *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, XP_N * 8));
+    mean->n = n;
+    mean->n_rows++;
+    better = better->child;
+    tied = tied->child;
+    for (; better && tied; better = better->next, tied = tied->next, ++k)
+        for (int m = 0; m < XP_N; ++m) {
+            r2_rank rank = {(int64_t)better->valuedouble, (int64_t)tied->valuedouble};
+            double *value = &mean->value[m * n + k];
+            *value += (xp_metric_of(rank, (xp_metric)m) - *value) / (double)mean->n_rows;
+        }
+}
+
+static double xp_average(const xp_mean *mean, xp_metric metric) {
+    double sum = 0.0;
+    for (int64_t k = 0; k < mean->n; ++k) sum += mean->value[metric * mean->n + k];
+    return mean->n ? sum / (double)mean->n : NAN;
+}
+
+/* 95 % interval over users of the mean, or of the difference to `other` when that is given. */
+static void xp_interval(xp *x, const xp_mean *mean, const xp_mean *other, xp_metric metric,
+                        double *lo, double *hi) {
+    double *value = (double *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)mean->n, sizeof *value));
+    for (int64_t k = 0; k < mean->n; ++k)
+        value[k] = mean->value[metric * mean->n + k] -
+                   (other ? other->value[metric * mean->n + k] : 0.0);
+    xp_check(x, r2_bootstrap_mean(&x->ctx, value, mean->n, 2000, 0, lo, hi));
+    r2_release(&x->ctx, value);
+}
+
+static void xp_mean_free(xp *x, xp_mean *mean) {
+    r2_release(&x->ctx, mean->value);
+    memset(mean, 0, sizeof *mean);
+}
+
+#endif

@@ -1,0 +1,750 @@
+/* results.c: every number that the README quotes. All methods, tuned on validation, under five
+   protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or more (c5),
+   popular negatives, the full catalogue. Then rating prediction and counterfactual faithfulness.
+
+   Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */
+#define _POSIX_C_SOURCE 200809L /* access, mkdir */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+
+#include "baselines.h"
+#include "experiment.h"
+
+/* ---- what is compared ---- */
+
+typedef enum protocol { U19 = 0, U99, C5, POPULAR, CATALOGUE, N_PROTOCOLS } protocol;
+static const char *const protocol_name[N_PROTOCOLS] = {"1+19", "1+99", "c5", "popular",
+                                                       "catalogue"};
+
+/* Our own rows come after the baselines. */
+typedef enum stage {
+    UNTRAINED = 0,
+    SFT_DIRECT,
+    SFT_REASONED,
+    RL_DIRECT,
+    RL_REASONED,
+    N_STAGES
+} stage;
+static const char *const stage_name[N_STAGES] = {"untrained", "sft-direct", "sft-reasoned",
+                                                 "grpo-direct", "grpo-reasoned"};
+enum { N_METHODS = BL_N_METHODS + N_STAGES };
+
+static const char *method_name(int method) {
+    return method < BL_N_METHODS ? bl_methods[method].name : stage_name[method - BL_N_METHODS];
+}
+
+static bool is_seeded(int method) { return method >= BL_N_METHODS || bl_methods[method].seeded; }
+
+/* A quick run leaves out what takes minutes. The model never scores the whole catalogue: that would
+   be millions of prompts. */
+static bool is_asked(const xp *x, int method, protocol p) {
+    bool ours = method >= BL_N_METHODS,
+         logistic = !ours && bl_methods[method].fit == bl_logistic_fit;
+    if (!ours && bl_methods[method].slow && !x->full) return false;
+    if (p == CATALOGUE) return !ours && (!logistic || x->full);
+    if (p == U99) return x->full || !ours || method == BL_N_METHODS + SFT_DIRECT;
+    return true;
+}
+
+static void row_key(char key[100], int method, protocol p, int64_t model, int64_t seed) {
+    snprintf(key, 100, "%s-%s-m%d-c%d", method_name(method), protocol_name[p], (int)model,
+             (int)seed);
+}
+
+/* ---- the run of one model seed, made when it is first needed ---- */
+
+typedef struct lab {
+    xp *x;
+    int64_t model;
+    r2_run run;
+    bool ready;
+    stage trained; /* what the run's model is now */
+} lab;
+
+static void lab_close(lab *l) {
+    if (l->ready) r2_run_free(&l->x->ctx, &l->run);
+    l->ready = false;
+}
+
+static r2_run *lab_run(lab *l) {
+    r2_run_config config = xp_config(l->x, (uint64_t)l->model);
+    if (!l->ready) xp_check(l->x, r2_run_init(&l->x->ctx, &l->run, l->x->data, &config));
+    if (!l->ready) l->trained = UNTRAINED;
+    l->ready = true;
+    return &l->run;
+}
+
+/* Loads the model of a stage, or makes and saves it. */
+static void lab_train(lab *l, stage wanted) {
+    r2_run *run = lab_run(l);
+    char directory[600], file[700];
+    bool rl = wanted >= RL_DIRECT;
+    if (wanted == UNTRAINED || (l->trained != UNTRAINED && (l->trained >= RL_DIRECT) == rl)) return;
+    if (rl) lab_train(l, SFT_DIRECT);
+    snprintf(directory, sizeof directory, "%s/model-m%d-%s", l->x->dir, (int)l->model,
+             rl ? "grpo" : "sft");
+    snprintf(file, sizeof file, "%s/model.safetensors", directory);
+    if (access(file, R_OK) == 0) {
+        xp_check(l->x, r2_model_load(&l->x->ctx, &run->model, file));
+    } else {
+        if (!rl) xp_check(l->x, r2_run_sft(&l->x->ctx, run));
+        else xp_check(l->x, r2_run_grpo(&l->x->ctx, run));
+        mkdir(directory, 0777);
+        xp_check(l->x, r2_run_save(&l->x->ctx, run, directory));
+    }
+    l->trained = wanted;
+}
+
+/* The candidate sets: the same for every method and every model seed. */
+static void draw_c5(xp *x, const r2_run *run, int64_t seed, r2_candidates *c) {
+    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, run->split.test, run->split.n_test, 19,
+                                   r2_hash((uint64_t)seed, R2_TEST, 5)));
+    for (int64_t s = 0; s < c->n_cases; ++s) {
+        uint32_t *item = c->item + s * c->n_per_case;
+        r2_rng rng = r2_rng_make((uint64_t)seed, R2_STREAM_CANDIDATES, c->user[s]);
+        for (int64_t k = 1, tries = 0; k < c->n_per_case && tries < 100000; ++tries) {
+            bool known = false;
+            item[k] = (uint32_t)r2_rng_below(&rng, (uint64_t)run->data.n_items);
+            for (int64_t j = 0; j < k; ++j) known = known || item[j] == item[k];
+            k += !known && r2_graph_item_degree(&run->graph, item[k]) >= 5 &&
+                 r2_data_find(&run->data, c->user[s], item[k]) < 0;
+        }
+    }
+}
+
+static void draw(xp *x, const r2_run *run, protocol p, int64_t seed, r2_candidates *c) {
+    const r2_split *split = &run->split;
+    uint64_t mixed = r2_hash((uint64_t)seed, R2_TEST, 0);
+    int64_t n = p == U99 ? 99 : 19;
+    if (p == C5) draw_c5(x, run, seed, c);
+    else if (p == POPULAR)
+        xp_check(
+            x, r2_candidates_popular(&x->ctx, c, &run->data, split->test, split->n_test, n, mixed));
+    else
+        xp_check(x,
+                 r2_candidates_init(&x->ctx, c, &run->data, split->test, split->n_test, n, mixed));
+}
+
+/* ---- rows ---- */
+
+/* The tuned parameters are a row as well, so that they are searched once. */
+static void fit_baseline(lab *l, int method, bl_model *fitted) {
+    char key[100];
+    cJSON *row;
+    double p[3] = {0, 0, 0};
+    snprintf(key, sizeof key, "tuned-%s-m%d", method_name(method), (int)l->model);
+    row = xp_load(l->x, key);
+    if (row) {
+        p[0] = xp_number(row, "p0"), p[1] = xp_number(row, "p1"), p[2] = xp_number(row, "p2");
+        cJSON_Delete(row);
+        xp_check(l->x, bl_fit(&l->x->ctx, &bl_methods[method], lab_run(l), p, fitted));
+        return;
+    }
+    xp_check(l->x, bl_tune(&l->x->ctx, &bl_methods[method], lab_run(l), fitted));
+    row = cJSON_CreateObject();
+    cJSON_AddNumberToObject(row, "p0", fitted->p[0]);
+    cJSON_AddNumberToObject(row, "p1", fitted->p[1]);
+    cJSON_AddNumberToObject(row, "p2", fitted->p[2]);
+    cJSON_AddNumberToObject(row, "validation_hr@1", fitted->validation);
+    xp_save(l->x, key, row);
+    l->x->n_done--;
+}
+
+static void score_model(lab *l, stage s, const r2_candidates *c, float *score, cJSON **extra) {
+    r2_score_config how = r2_score_config_default();
+    r2_trace_metrics trace;
+    if (s == SFT_REASONED || s == RL_REASONED) how.mode = R2_REASONED;
+    lab_train(l, s);
+    xp_check(l->x, r2_run_score(&l->x->ctx, &l->run, c, &how, score, &trace));
+    *extra = cJSON_CreateObject();
+    cJSON_AddNumberToObject(*extra, "well_formed", trace.well_formed);
+    cJSON_AddNumberToObject(*extra, "faithful", trace.faithful);
+}
+
+static cJSON *sampled_row(lab *l, int method, const bl_model *fitted, protocol p, int64_t seed) {
+    xp *x = l->x;
+    r2_candidates c;
+    float *score;
+    cJSON *row, *extra = NULL;
+    draw(x, lab_run(l), p, seed, &c);
+    score = (float *)xp_need(
+        x, r2_alloc(&x->ctx, (uint64_t)(c.n_cases * c.n_per_case), sizeof *score));
+    if (method < BL_N_METHODS) xp_check(x, bl_methods[method].score(&x->ctx, fitted, &c, score));
+    else score_model(l, (stage)(method - BL_N_METHODS), &c, score, &extra);
+    row = xp_row(score, c.n_cases, c.n_per_case);
+    if (extra) cJSON_AddItemToObject(row, "traces", extra);
+    r2_release(&x->ctx, score);
+    r2_candidates_free(&x->ctx, &c);
+    return row;
+}
+
+/* Every item that the user has never met, user by user. */
+static cJSON *catalogue_row(lab *l, int method, const bl_model *fitted) {
+    xp *x = l->x;
+    const r2_run *run = lab_run(l);
+    uint64_t room = (uint64_t)run->data.n_items + 1;
+    uint32_t *item = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, room, sizeof *item));
+    float *score = (float *)xp_need(x, r2_alloc(&x->ctx, room, sizeof *score));
+    cJSON *row = cJSON_CreateObject();
+    for (int64_t s = 0; s < run->split.n_test; ++s) {
+        r2_candidates one;
+        one.n_cases = 1;
+        one.n_per_case = r2_candidates_catalogue(&run->data, run->split.test[s], item);
+        one.user = &run->split.test[s].user;
+        one.item = item;
+        xp_check(x, bl_methods[method].score(&x->ctx, fitted, &one, score));
+        xp_add_rank(row, r2_rank_of(score, one.n_per_case));
+        xp_check(x, r2_progress(&x->ctx, "catalogue", s + 1, run->split.n_test));
+    }
+    r2_release(&x->ctx, item);
+    r2_release(&x->ctx, score);
+    return row;
+}
+
+/* All rows of one method and model seed. */
+static void method_rows(lab *l, int method) {
+    bl_model fitted;
+    bool is_fitted = false;
+    memset(&fitted, 0, sizeof fitted);
+    for (int p = 0; p < N_PROTOCOLS; ++p)
+        for (int64_t seed = 1; seed <= (p == CATALOGUE ? 1 : l->x->seeds); ++seed) {
+            char key[100];
+            row_key(key, method, (protocol)p, l->model, seed);
+            if (!is_asked(l->x, method, (protocol)p) || xp_has(l->x, key)) continue;
+            if (method < BL_N_METHODS && !is_fitted) fit_baseline(l, method, &fitted);
+            is_fitted = true;
+            xp_save(l->x, key,
+                    p == CATALOGUE ? catalogue_row(l, method, &fitted)
+                                   : sampled_row(l, method, &fitted, (protocol)p, seed));
+        }
+    bl_free(&l->x->ctx, &fitted);
+}
+
+/* ---- who the users are: activity, popularity of the held-out item, coverage by chains ---- */
+
+static double share_with_chain(xp *x, const r2_run *run, const r2_candidates *c, bool positive) {
+    int64_t n = 0, found = 0;
+    for (int64_t k = 0; k < c->n_cases * c->n_per_case; ++k) {
+        int64_t count = 0;
+        if ((k % c->n_per_case == 0) != positive) continue;
+        xp_check(x, r2_chains_count(&x->ctx, &run->graph, c->user[k / c->n_per_case], c->item[k],
+                                    &count));
+        found += count > 0;
+        n++;
+    }
+    return n ? (double)found / (double)n : NAN;
+}
+
+static void case_row(lab *l) {
+    const r2_run *run;
+    cJSON *row, *user, *item;
+    if (xp_has(l->x, "cases")) return;
+    run = lab_run(l);
+    row = cJSON_CreateObject();
+    user = cJSON_AddArrayToObject(row, "activity");
+    item = cJSON_AddArrayToObject(row, "popularity");
+    for (int64_t s = 0; s < run->split.n_test; ++s) {
+        r2_target t = run->split.test[s];
+        cJSON_AddItemToArray(user,
+                             cJSON_CreateNumber((double)r2_graph_user_degree(&run->graph, t.user)));
+        cJSON_AddItemToArray(item,
+                             cJSON_CreateNumber((double)r2_graph_item_degree(&run->graph, t.item)));
+    }
+    for (int p = 0; p < CATALOGUE; ++p) {
+        r2_candidates c;
+        char name[60];
+        if (p == U99) continue;
+        draw(l->x, run, (protocol)p, 1, &c);
+        snprintf(name, sizeof name, "coverage_positive_%s", protocol_name[p]);
+        cJSON_AddNumberToObject(row, name, share_with_chain(l->x, run, &c, true));
+        snprintf(name, sizeof name, "coverage_negative_%s", protocol_name[p]);
+        cJSON_AddNumberToObject(row, name, share_with_chain(l->x, run, &c, false));
+        r2_candidates_free(&l->x->ctx, &c);
+    }
+    xp_save(l->x, "cases", row);
+}
+
+/* ---- rating prediction: every rating held out of training, of users that have some in it ---- */
+
+typedef struct rated {
+    int64_t n;
+    uint32_t *user, *item;
+    float *rating, *guess;
+} rated;
+
+static void rated_init(xp *x, const r2_run *run, rated *r) {
+    uint64_t n = (uint64_t)run->data.n_ratings;
+    memset(r, 0, sizeof *r);
+    r->user = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *r->user));
+    r->item = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *r->item));
+    r->rating = (float *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *r->rating));
+    r->guess = (float *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *r->guess));
+    for (int64_t u = 0; u < run->data.n_users; ++u)
+        for (int64_t k = run->data.user_begin[u]; k < run->data.user_begin[u + 1]; ++k) {
+            if (run->split.role[k] == R2_TRAIN ||
+                r2_graph_user_degree(&run->graph, (uint32_t)u) < 1)
+                continue;
+            r->user[r->n] = (uint32_t)u;
+            r->item[r->n] = run->data.item[k];
+            r->rating[r->n++] = run->data.rating[k];
+        }
+}
+
+static void rated_free(xp *x, rated *r) {
+    r2_release(&x->ctx, r->user);
+    r2_release(&x->ctx, r->item);
+    r2_release(&x->ctx, r->rating);
+    r2_release(&x->ctx, r->guess);
+}
+
+typedef struct guessed {
+    float guess, rating;
+} guessed;
+
+static int by_guess(const void *a, const void *b) {
+    const guessed *x = (const guessed *)a, *y = (const guessed *)b;
+    if (x->guess != y->guess) return x->guess < y->guess ? -1 : 1;
+    return (x->rating > y->rating) - (x->rating < y->rating);
+}
+
+/* Mean absolute and root mean square error; calibration: mean |mean guess - mean rating| of ten
+   equal shares of the guesses, from the lowest to the highest. */
+static cJSON *rated_row(xp *x, const rated *r) {
+    double absolute = 0.0, square = 0.0, off = 0.0;
+    guessed *sorted = (guessed *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)r->n, sizeof *sorted));
+    cJSON *row = cJSON_CreateObject();
+    for (int64_t k = 0; k < r->n; ++k) {
+        double error = (double)r->guess[k] - (double)r->rating[k];
+        absolute += fabs(error) / (double)r->n;
+        square += error * error / (double)r->n;
+        sorted[k].guess = r->guess[k];
+        sorted[k].rating = r->rating[k];
+    }
+    qsort(sorted, (size_t)r->n, sizeof *sorted, by_guess);
+    for (int b = 0; b < 10; ++b) {
+        double sum = 0.0;
+        for (int64_t k = r->n * b / 10; k < r->n * (b + 1) / 10; ++k)
+            sum += (double)sorted[k].guess - (double)sorted[k].rating;
+        off += fabs(sum) / (double)r->n;
+    }
+    r2_release(&x->ctx, sorted);
+    cJSON_AddNumberToObject(row, "n", (double)r->n);
+    cJSON_AddNumberToObject(row, "mae", absolute);
+    cJSON_AddNumberToObject(row, "rmse", sqrt(square));
+    cJSON_AddNumberToObject(row, "calibration", off);
+    return row;
+}
+
+/* Shrunk to the global mean as by 5 ratings. */
+static void guess_item_mean(const r2_run *run, rated *r) {
+    const r2_graph *g = &run->graph;
+    double mean = run->index.rating_sum / (double)g->n_edges;
+    for (int64_t k = 0; k < r->n; ++k) {
+        double sum = 5.0 * mean, n = 5.0;
+        for (int64_t j = g->item_begin[r->item[k]]; j < g->item_begin[r->item[k] + 1];
+             ++j, n += 1.0)
+            sum += (double)g->user_rating[g->item_edge[j]];
+        r->guess[k] = (float)(sum / n);
+    }
+}
+
+/* Biased matrix factorisation (Koren 2009) by stochastic gradient descent: 16 factors, rate 0.01,
+   regularisation 0.05; the epochs are those that a tenth of the training ratings liked best. */
+typedef struct mf {
+    int64_t dim;
+    double mean, *bias_u, *bias_i, *u, *i;
+} mf;
+
+static double mf_guess(const mf *m, uint32_t user, uint32_t item) {
+    return m->mean + m->bias_u[user] + m->bias_i[item] +
+           bl_dot(m->u + user * m->dim, m->i + item * m->dim, m->dim);
+}
+
+static void mf_step(mf *m, uint32_t user, uint32_t item, double rating) {
+    double error = rating - mf_guess(m, user, item), *u = m->u + user * m->dim,
+           *i = m->i + item * m->dim;
+    m->bias_u[user] += 0.01 * (error - 0.05 * m->bias_u[user]);
+    m->bias_i[item] += 0.01 * (error - 0.05 * m->bias_i[item]);
+    for (int64_t k = 0; k < m->dim; ++k) {
+        double uk = u[k];
+        u[k] += 0.01 * (error * i[k] - 0.05 * uk);
+        i[k] += 0.01 * (error * uk - 0.05 * i[k]);
+    }
+}
+
+/* Trains on the edges that are not held out (hash mod 10 != 0, or all), at most `epochs`; returns
+   the epoch with the least squared error on those held out. */
+static int mf_train(mf *m, const r2_graph *g, const uint32_t *owner, uint64_t seed, bool hold_out,
+                    int epochs) {
+    double least = INFINITY;
+    int best = epochs;
+    for (int epoch = 1; epoch <= epochs; ++epoch) {
+        r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
+        double square = 0.0;
+        for (int64_t k = 0; k < g->n_edges; ++k) {
+            uint64_t e = r2_rng_below(&rng, (uint64_t)g->n_edges);
+            if (hold_out && r2_hash(seed, e, 10) % 10 == 0) continue;
+            mf_step(m, owner[e], g->user_item[e], (double)g->user_rating[e]);
+        }
+        for (int64_t e = 0; e < g->n_edges && hold_out; ++e) {
+            double error = mf_guess(m, owner[e], g->user_item[e]) - (double)g->user_rating[e];
+            if (r2_hash(seed, (uint64_t)e, 10) % 10 == 0) square += error * error;
+        }
+        if (hold_out && square < least) least = square, best = epoch;
+    }
+    return best;
+}
+
+static void guess_mf(xp *x, const r2_run *run, rated *r) {
+    const r2_graph *g = &run->graph;
+    uint32_t *owner = (uint32_t *)xp_need(x, bl_owners(&x->ctx, g));
+    int epochs = 60;
+    for (int round = 0; round < 2; ++round) { /* to find the epochs, then to train on everything */
+        bl_model memory;
+        mf m;
+        memset(&memory, 0, sizeof memory);
+        memory.run = run;
+        xp_check(x, bl_factors_init(&x->ctx, &memory, 16, 0.1));
+        m.dim = 16;
+        m.mean = run->index.rating_sum / (double)g->n_edges;
+        m.u = memory.user;
+        m.i = memory.item;
+        m.bias_i = memory.bias;
+        m.bias_u = (double *)xp_need(x, bl_array(&x->ctx, &memory, g->n_users, 1));
+        epochs = mf_train(&m, g, owner, run->config.seed, round == 0, epochs);
+        for (int64_t k = 0; k < r->n; ++k) {
+            double guess = mf_guess(&m, r->user[k], r->item[k]);
+            r->guess[k] = (float)fmax((double)g->rating_min, fmin((double)g->rating_max, guess));
+        }
+        bl_free(&x->ctx, &memory);
+    }
+    r2_release(&x->ctx, owner);
+}
+
+/* Expected level given that the user interacts, 1 .. 5 on the way from the least to the most
+   stars. */
+static void guess_model(lab *l, r2_mode mode, rated *r) {
+    xp *x = l->x;
+    const r2_graph *g = &l->run.graph;
+    r2_score_config how = r2_score_config_default();
+    r2_query *query = (r2_query *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)r->n, sizeof *query));
+    r2_examples asked;
+    how.mode = mode;
+    how.kind = R2_SCORE_RATING;
+    xp_check(x, r2_run_ask(&x->ctx, &l->run, r->user, r->item, r->n, query, &asked));
+    xp_check(x, r2_score(&x->ctx, &l->run.model, &asked, &l->run.codebook, &l->run.vocab, &how,
+                         r->guess, NULL));
+    for (int64_t k = 0; k < r->n; ++k)
+        r->guess[k] = g->rating_min + (r->guess[k] - 1.0f) / 4.0f * (g->rating_max - g->rating_min);
+    r2_examples_free(&x->ctx, &asked);
+    r2_release(&x->ctx, query);
+}
+
+static const char *const rating_method[] = {"item-mean", "biased-mf", "sft-direct", "sft-reasoned"};
+
+static void rating_rows(lab *l) {
+    for (int k = 0; k < 4; ++k) {
+        rated r;
+        char key[100];
+        snprintf(key, sizeof key, "rating-%s-m%d", rating_method[k], (int)l->model);
+        if (xp_has(l->x, key)) continue;
+        rated_init(l->x, lab_run(l), &r);
+        if (k == 0) guess_item_mean(&l->run, &r);
+        if (k == 1) guess_mf(l->x, &l->run, &r);
+        if (k >= 2) {
+            lab_train(l, SFT_DIRECT);
+            guess_model(l, k == 2 ? R2_DIRECT : R2_REASONED, &r);
+        }
+        xp_save(l->x, key, rated_row(l->x, &r));
+        rated_free(l->x, &r);
+    }
+}
+
+/* ---- counterfactual faithfulness on the validation positives ---- */
+
+static void causal_row(lab *l, stage s, r2_change change) {
+    xp *x = l->x;
+    const r2_candidates *valid;
+    uint64_t n;
+    r2_query *query;
+    r2_examples asked;
+    r2_causal causal;
+    cJSON *row;
+    uint32_t *item;
+    char key[100];
+    snprintf(key, sizeof key, "causal-%s-%s-m%d", stage_name[s],
+             change == R2_CHANGE_FLIP ? "flip" : "remove", (int)l->model);
+    if (xp_has(x, key)) return;
+    lab_train(l, s);
+    valid = &l->run.valid;
+    n = (uint64_t)valid->n_cases;
+    query = (r2_query *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *query));
+    item = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *item));
+    for (uint64_t k = 0; k < n; ++k) item[k] = valid->item[k * (uint64_t)valid->n_per_case];
+    xp_check(x, r2_run_ask(&x->ctx, &l->run, valid->user, item, valid->n_cases, query, &asked));
+    xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, &l->run.codebook, &l->run.vocab,
+                                  change, &causal));
+    row = cJSON_CreateObject();
+    cJSON_AddNumberToObject(row, "n", (double)causal.n);
+    cJSON_AddNumberToObject(row, "cited_moved", causal.cited_moved);
+    cJSON_AddNumberToObject(row, "uncited_moved", causal.uncited_moved);
+    cJSON_AddNumberToObject(row, "cited_shift", causal.cited_shift);
+    cJSON_AddNumberToObject(row, "uncited_shift", causal.uncited_shift);
+    xp_save(x, key, row);
+    r2_examples_free(&x->ctx, &asked);
+    r2_release(&x->ctx, item);
+    r2_release(&x->ctx, query);
+}
+
+/* ---- tables ---- */
+
+typedef struct report {
+    xp *x;
+    r2_text text; /* Markdown, for the terminal as well */
+    cJSON *json;
+} report;
+
+static xp_mean mean_of(xp *x, int method, protocol p) {
+    xp_mean mean = {0, 0, NULL};
+    for (int64_t model = 1; model <= x->models; ++model)
+        for (int64_t seed = 1; seed <= x->seeds; ++seed) {
+            char key[100];
+            cJSON *row;
+            row_key(key, method, p, model, seed);
+            row = xp_load(x, key);
+            if (row) xp_mean_add(x, &mean, row);
+            cJSON_Delete(row);
+        }
+    return mean;
+}
+
+/* The classical method that is best on validation: what the others are compared with. */
+static int reference_method(xp *x) {
+    int best = 1;
+    double best_value = -1.0;
+    for (int b = 0; b < BL_N_METHODS; ++b) {
+        char key[100];
+        cJSON *row;
+        snprintf(key, sizeof key, "tuned-%s-m1", bl_methods[b].name);
+        row = xp_load(x, key);
+        if (row && bl_methods[b].fit != bl_logistic_fit &&
+            xp_number(row, "validation_hr@1") > best_value)
+            best_value = xp_number(row, "validation_hr@1"), best = b;
+        cJSON_Delete(row);
+    }
+    return best;
+}
+
+static double mcnemar_of(const xp_mean *a, const xp_mean *b) {
+    int64_t only_a = 0, only_b = 0;
+    for (int64_t k = 0; k < a->n; ++k) { /* by majority of the seeds; XP_HR1 comes first */
+        bool hit_a = a->value[k] > 0.5, hit_b = b->value[k] > 0.5;
+        only_a += hit_a && !hit_b;
+        only_b += hit_b && !hit_a;
+    }
+    return r2_mcnemar(only_a, only_b);
+}
+
+static void table_row(report *r, int method, protocol p, const xp_mean *mean,
+                      const xp_mean *reference) {
+    xp *x = r->x;
+    double lo, hi, d_lo, d_hi;
+    cJSON *json = cJSON_CreateObject();
+    xp_interval(x, mean, NULL, XP_HR1, &lo, &hi);
+    xp_interval(x, mean, reference, XP_HR1, &d_lo, &d_hi);
+    r2_text_addf(&x->ctx, &r->text,
+                 "| %s | %.3f [%.3f, %.3f] | %.3f | %.3f | %.3f | %.3f | %+.3f [%+.3f, %+.3f] | "
+                 "%.2g | %.3f |\n",
+                 method_name(method), xp_average(mean, XP_HR1), lo, hi, xp_average(mean, XP_HR5),
+                 xp_average(mean, XP_NDCG5), xp_average(mean, XP_NDCG10), xp_average(mean, XP_MRR),
+                 xp_average(mean, XP_HR1) - xp_average(reference, XP_HR1), d_lo, d_hi,
+                 mcnemar_of(mean, reference), xp_average(mean, XP_TIE));
+    cJSON_AddStringToObject(json, "method", method_name(method));
+    cJSON_AddStringToObject(json, "protocol", protocol_name[p]);
+    cJSON_AddNumberToObject(json, "n_users", (double)mean->n);
+    cJSON_AddNumberToObject(json, "n_rows", (double)mean->n_rows);
+    for (int m = 0; m < XP_N; ++m)
+        cJSON_AddNumberToObject(json, xp_metric_name[m], xp_average(mean, (xp_metric)m));
+    cJSON_AddNumberToObject(json, "hr@1_lo", lo);
+    cJSON_AddNumberToObject(json, "hr@1_hi", hi);
+    cJSON_AddNumberToObject(json, "difference_lo", d_lo);
+    cJSON_AddNumberToObject(json, "difference_hi", d_hi);
+    cJSON_AddNumberToObject(json, "mcnemar_p", mcnemar_of(mean, reference));
+    cJSON_AddItemToArray(r->json, json);
+}
+
+static void protocol_table(report *r, protocol p, int reference) {
+    xp *x = r->x;
+    xp_mean base = mean_of(x, reference, p);
+    r2_text_addf(&x->ctx, &r->text,
+                 "\n%s, %lld users\n\n| method | HR@1 [95 %%] | HR@5 | NDCG@5 | NDCG@10 | MRR | "
+                 "HR@1 - %s | McNemar p | ties |\n|---|---|---|---|---|---|---|---|---|\n",
+                 protocol_name[p], (long long)base.n, method_name(reference));
+    for (int method = 0; method < N_METHODS && base.n; ++method) {
+        xp_mean mean = mean_of(x, method, p);
+        if (mean.n == base.n) table_row(r, method, p, &mean, &base);
+        xp_mean_free(x, &mean);
+    }
+    xp_mean_free(x, &base);
+}
+
+/* HR@1 (1+19) of the thirds of the users by a number that each of them has. */
+static void split_table(report *r, const char *what) {
+    xp *x = r->x;
+    cJSON *cases = xp_load(x, "cases");
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(cases, what);
+    int64_t n = list ? cJSON_GetArraySize(list) : 0, k = 0;
+    double *value = (double *)xp_need(x, r2_alloc(&x->ctx, 2 * (uint64_t)n, sizeof *value));
+    double *sorted = value + n;
+    for (const cJSON *e = list ? list->child : NULL; e; e = e->next, ++k)
+        value[k] = sorted[k] = e->valuedouble;
+    if (n > 2) {
+        qsort(sorted, (size_t)n, sizeof *sorted, bl_descending);
+        r2_text_addf(&x->ctx, &r->text,
+                     "\nHR@1 (1+19) by %s: above %g, between, at most %g\n\n| method | high | "
+                     "middle | low |\n|---|---|---|---|\n",
+                     what, sorted[n / 3], sorted[2 * n / 3]);
+    }
+    for (int method = 0; method < N_METHODS && n > 2; ++method) {
+        xp_mean mean = mean_of(x, method, U19);
+        double sum[3] = {0, 0, 0}, count[3] = {0, 0, 0};
+        for (k = 0; k < n && mean.n == n; ++k) {
+            int third = value[k] > sorted[n / 3] ? 0 : value[k] > sorted[2 * n / 3] ? 1 : 2;
+            sum[third] += mean.value[k];
+            count[third] += 1.0;
+        }
+        if (mean.n == n)
+            r2_text_addf(&x->ctx, &r->text, "| %s | %.3f | %.3f | %.3f |\n", method_name(method),
+                         sum[0] / count[0], sum[1] / count[1], sum[2] / count[2]);
+        xp_mean_free(x, &mean);
+    }
+    r2_release(&x->ctx, value);
+    cJSON_Delete(cases);
+}
+
+/* Numbers of the rows KEY-m1 .. KEY-mN, averaged over model seeds; false when there are none. */
+static bool average_row(xp *x, const char *key, const char *const *name, int n, double *value) {
+    int64_t n_rows = 0;
+    for (int k = 0; k < n; ++k) value[k] = 0.0;
+    for (int64_t model = 1; model <= x->models; ++model) {
+        char full[120];
+        cJSON *row;
+        snprintf(full, sizeof full, "%s-m%d", key, (int)model);
+        row = xp_load(x, full);
+        for (int k = 0; k < n && row; ++k) value[k] += xp_number(row, name[k]);
+        n_rows += row != NULL;
+        cJSON_Delete(row);
+    }
+    for (int k = 0; k < n && n_rows; ++k) value[k] /= (double)n_rows;
+    return n_rows > 0;
+}
+
+static void other_tables(report *r) {
+    static const char *const rating[] = {"mae", "rmse", "calibration", "n"};
+    static const char *const causal[] = {"cited_moved", "uncited_moved", "cited_shift",
+                                         "uncited_shift", "n"};
+    static const char *const changes[] = {"flip", "remove"};
+    xp *x = r->x;
+    double v[5];
+    char key[100];
+    r2_text_addf(&x->ctx, &r->text,
+                 "\nRatings held out\n\n| method | MAE | RMSE | calibration error | ratings "
+                 "|\n|---|---|---|---|---|\n");
+    for (int k = 0; k < 4; ++k) {
+        snprintf(key, sizeof key, "rating-%s", rating_method[k]);
+        if (average_row(x, key, rating, 4, v))
+            r2_text_addf(&x->ctx, &r->text, "| %s | %.3f | %.3f | %.3f | %.0f |\n",
+                         rating_method[k], v[0], v[1], v[2], v[3]);
+    }
+    r2_text_addf(
+        &x->ctx, &r->text,
+        "\nCounterfactual faithfulness (validation positives)\n\n| model | change | cited moved | "
+        "uncited moved | cited shift | uncited shift | traces |\n|---|---|---|---|---|---|---|\n");
+    for (int s = SFT_REASONED; s <= RL_REASONED; s += 2)
+        for (int c = 0; c < 2; ++c) {
+            snprintf(key, sizeof key, "causal-%s-%s", stage_name[s], changes[c]);
+            if (average_row(x, key, causal, 5, v))
+                r2_text_addf(&x->ctx, &r->text,
+                             "| %s | %s | %.3f | %.3f | %+.3f | %+.3f | %.0f |\n", stage_name[s],
+                             changes[c], v[0], v[1], v[2], v[3], v[4]);
+        }
+}
+
+static void coverage_table(report *r) {
+    cJSON *cases = xp_load(r->x, "cases");
+    r2_text_addf(&r->x->ctx, &r->text,
+                 "\nShare of candidates with a chain\n\n| protocol | positives | negatives "
+                 "|\n|---|---|---|\n");
+    for (int p = 0; p < CATALOGUE && cases; ++p) {
+        char positive[60], negative[60];
+        if (p == U99) continue;
+        snprintf(positive, sizeof positive, "coverage_positive_%s", protocol_name[p]);
+        snprintf(negative, sizeof negative, "coverage_negative_%s", protocol_name[p]);
+        r2_text_addf(&r->x->ctx, &r->text, "| %s | %.3f | %.3f |\n", protocol_name[p],
+                     xp_number(cases, positive), xp_number(cases, negative));
+    }
+    cJSON_Delete(cases);
+}
+
+static void write_report(xp *x) {
+    report r;
+    char path[600], *printed;
+    int reference = reference_method(x);
+    memset(&r, 0, sizeof r);
+    r.x = x;
+    r.json = cJSON_CreateArray();
+    r2_text_addf(&x->ctx, &r.text,
+                 "`build/examples/results --data %s %s --seeds %lld --models %lld`: mean of the "
+                 "seeds, intervals over users\n",
+                 x->data, x->full ? "--full" : "--quick", (long long)x->seeds,
+                 (long long)x->models);
+    for (int p = 0; p < N_PROTOCOLS; ++p) protocol_table(&r, (protocol)p, reference);
+    split_table(&r, "activity");
+    split_table(&r, "popularity");
+    coverage_table(&r);
+    other_tables(&r);
+    if (r.text.failed) xp_check(x, R2_NO_MEMORY);
+    printf("%s", r.text.data);
+    snprintf(path, sizeof path, "%s/results.md", x->out);
+    xp_write(x, path, r.text.data);
+    snprintf(path, sizeof path, "%s/results.json", x->out);
+    printed = (char *)xp_need(x, cJSON_Print(r.json));
+    xp_write(x, path, printed);
+    cJSON_free(printed);
+    cJSON_Delete(r.json);
+    r2_text_free(&x->ctx, &r.text);
+}
+
+/* ---- the journey ---- */
+
+static int64_t count_rows(const xp *x) {
+    int64_t n = 1;
+    for (int method = 0; method < N_METHODS; ++method)
+        for (int p = 0; p < N_PROTOCOLS; ++p)
+            if (is_asked(x, method, (protocol)p))
+                n += (p == CATALOGUE ? 1 : x->seeds) * (is_seeded(method) ? x->models : 1);
+    return n + x->models * (4 + 4);
+}
+
+int main(int argc, char **argv) {
+    xp x = xp_begin("results", argc, argv);
+    x.ctx.user = &x;
+    x.n_rows = count_rows(&x);
+    for (int64_t model = 1; model <= x.models; ++model) {
+        lab l;
+        memset(&l, 0, sizeof l);
+        l.x = &x;
+        l.model = model;
+        for (int method = 0; method < N_METHODS; ++method)
+            if (model == 1 || is_seeded(method)) method_rows(&l, method);
+        case_row(&l);
+        rating_rows(&l);
+        for (int s = SFT_REASONED; s <= RL_REASONED; s += 2) {
+            causal_row(&l, (stage)s, R2_CHANGE_FLIP);
+            causal_row(&l, (stage)s, R2_CHANGE_REMOVE);
+        }
+        lab_close(&l);
+    }
+    write_report(&x);
+    return 0;
+}
