@@ -587,6 +587,32 @@ TEST(ties_do_not_depend_on_the_order_of_rows) {
     r2_text_free(&ctx, &backward);
 }
 
+/* Test and validation items by tests/reference/split.py, which shares no code with the library. */
+TEST(ties_as_a_second_implementation_breaks_them) {
+    static const int expected[20][2] = {
+        {16, 14}, {11, 15}, {11, 19}, {13, 10}, {10, 11},
+        {17, 15}, {10, 15}, {19, 13}, {15, 16}, {18, 19},
+        {15, 14}, {16, 13}, {11, 10}, {15, 18}, {12, 11},
+        {18, 14}, {10, 15}, {14, 12}, {15, 18}, {10, 18},
+    };
+    r2_ctx ctx = r2_ctx_default();
+    r2_text text = {NULL, 0, 0, false};
+    r2_data data;
+    r2_split split;
+    for (int k = 0; k < 400; ++k)
+        r2_text_addf(&ctx, &text, "u%d m%d 5 %d\n", k % 20, k / 20, k / 20 < 10 ? 1 : 2);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
+    REQUIRE(split.n_test == 20 && split.config.seed == 1);
+    for (int u = 0; u < 20; ++u) { /* users and items are numbered as they are named */
+        CHECK_EQ_INT(split.test[u].item, expected[u][0]);
+        CHECK_EQ_INT(split.valid[u].item, expected[u][1]);
+    }
+    r2_split_free(&ctx, &split);
+    r2_data_free(&ctx, &data);
+    r2_text_free(&ctx, &text);
+}
+
 TEST(movielens_split_keeps_its_rules) {
     r2_ctx ctx = r2_ctx_default();
     r2_data data;
