@@ -258,6 +258,78 @@ TEST(the_answer_never_leaks_into_a_prompt) {
     free(role);
 }
 
+/* ---- truth: what a prompt says stands in the ratings file ---- */
+
+/* Reads `who gave "Title" r stars` at *p and moves on; NAN for [?]. False when it is not there. */
+static bool read_statement(const char **p, const char *who, uint32_t *item, float *rating) {
+    const r2_data *data = &world.run.data;
+    char begin[64];
+    int len = snprintf(begin, sizeof begin, "%s gave \"", who), used = 0;
+    if (strncmp(*p, begin, (size_t)len) != 0) return false;
+    *p += len;
+    for (*item = 0; *item < data->n_items; ++*item) {
+        size_t n = strlen(data->title[*item]);
+        if (strncmp(*p, data->title[*item], n) == 0 && strncmp(*p + n, "\" ", 2) == 0) break;
+    }
+    if (*item == data->n_items) return false;
+    *p += strlen(data->title[*item]) + 2;
+    *rating = NAN;
+    if (strncmp(*p, "[?] stars", 9) == 0) used = 9;
+    else if (sscanf(*p, "%f stars%n", rating, &used) != 1) return false;
+    *p += used;
+    return used > 0;
+}
+
+/* Whether `user` gave `item` this rating in training. */
+static bool gave(uint32_t user, uint32_t item, float rating) {
+    int64_t row = r2_data_find(&world.run.data, user, item);
+    return row >= 0 && world.run.data.rating[row] == rating &&
+           world.run.split.role[row] == R2_TRAIN;
+}
+
+/* "the user gave ...; Person A gave ...; Person A gave ...; the user gave ... [?] stars." */
+static bool true_chain(const char *p, const r2_query *query) {
+    uint32_t item[4];
+    float rating[4];
+    char person[16];
+    for (int edge = 0; edge < 4; ++edge) {
+        if (edge == 1) snprintf(person, sizeof person, "%.8s", p);
+        if (!read_statement(&p, edge % 3 ? person : "the user", &item[edge], &rating[edge]))
+            return false;
+        if (strncmp(p, edge < 3 ? "; " : ".\n", 2) != 0) return false;
+        p += 2;
+    }
+    if (item[0] != item[1] || item[2] != query->item || item[3] != query->item) return false;
+    if (!gave(query->user, item[0], rating[0]) || !isnan(rating[3])) return false;
+    for (uint32_t u1 = 0; u1 < world.run.data.n_users; ++u1)
+        if (u1 != query->user && gave(u1, item[0], rating[1]) && gave(u1, item[2], rating[2]))
+            return true;
+    return false;
+}
+
+TEST(what_a_prompt_says_is_true) {
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt prompt;
+    int64_t n_chains = 0;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (int q = 0; q < N_QUERIES; ++q) {
+        const r2_query *query = &world.query[q];
+        const char *p;
+        int32_t n = 0;
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, query, &prompt));
+        for (p = strstr(prompt.user.data, "\nChain "); p; p = strstr(p + 1, "\nChain ")) {
+            int number = 0, used = 0;
+            CHECK(sscanf(p, "\nChain %d: %n", &number, &used) == 1 && number == ++n);
+            if (!CHECK(true_chain(p + used, query))) printf("%s\n", prompt.user.data);
+        }
+        CHECK_EQ_INT(n, query->n_chains);
+        n_chains += n;
+    }
+    CHECK(n_chains > N_QUERIES);
+    r2_prompt_free(&ctx, &prompt);
+}
+
 /* ---- golden files ---- */
 
 /* Every schedule and step in both templates, what the guided teacher says, and the explanation. */
