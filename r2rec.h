@@ -2332,6 +2332,7 @@ static const char *const r2__item_names[R2__WANTED] = {
     "title movietitle itemname booktitle name", "genres genre class categories category",
     "releaseyear year yearofpublication"};
 
+/* A file of records, a table or JSON Lines, of which only the wanted fields are looked at. */
 typedef struct r2__source {
     r2__table table;
     const char *const *names;
@@ -2371,7 +2372,8 @@ static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     return number;
 }
 
-/* Takes one column or key into account; `number` counts from 0. */
+/* Takes one column or key into account: where its name is a better one than that of the column
+   found so far (best[w], -1: none), it takes its place. `number` counts from 0. */
 static void r2__source_column(r2__source *source, const char *const wish[R2__WANTED],
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
@@ -2498,7 +2500,8 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     return R2_OK;
 }
 
-/* Opens a file and looks at its first line. `wish` may be NULL. */
+/* Opens a file and looks at its first line, which tells JSON from a table, the separator and the
+   columns. `wish` and `separator` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
                                  const char *const *names, const char *separator,
                                  const char *const wish[R2__WANTED]) {
