@@ -152,6 +152,28 @@ TEST(movielens_100k_layout) {
     remove(path);
 }
 
+/* 1M and 10M: double colons, single ones inside titles; 1M in latin-1. */
+TEST(movielens_1m_layout) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE(system("mkdir -p build/test_data_1m") == 0);
+    REQUIRE(ratings_write_text("build/test_data_1m/ratings.dat",
+                               "1::648::5::978300760\n1::73::3.5::978302109\n"));
+    REQUIRE(ratings_write_text("build/test_data_1m/movies.dat",
+                               "73::Mis\xE9rables, Les (1995)::Drama|Musical\n"
+                               "648::Mission: Impossible (1996)::Action|Adventure|Mystery\n"));
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, "build/test_data_1m"));
+    check_rating(&data, "1", "73", 3.5, 978302109);
+    CHECK_EQ_STR(data.title[0], "Mission: Impossible (1996)");
+    CHECK_EQ_STR(data.genres[0], "Action|Adventure|Mystery");
+    CHECK_EQ_STR(data.title[1], "Mis\xC3\xA9rables, Les (1995)");
+    CHECK_EQ_INT(data.year[1], 1995);
+    r2_data_free(&ctx, &data);
+    remove("build/test_data_1m/ratings.dat");
+    remove("build/test_data_1m/movies.dat");
+    remove("build/test_data_1m");
+}
+
 TEST(items_of_a_table_and_of_json) {
     static const char *const ratings = "build/test_data_titles.tmp",
                              *items = "build/test_items.tmp";

@@ -220,7 +220,7 @@ static double chains_per_second(r2_ctx *ctx, const r2_graph *graph, const r2_tar
 }
 
 static void bench_chains(r2_ctx *ctx, const r2_graph *g) {
-    enum { PAIRS = 50000, COHERENT = 500 };
+    enum { PAIRS = 50000, COHERENT = 100 };
     static r2_target pairs[PAIRS];
     static const char *const what[2] = {"random user and item",
                                         "random user, item of a random edge"};
