@@ -703,7 +703,7 @@ typedef enum r2_verdict {
 
 typedef struct r2_trace {
     r2_verdict verdict;
-    int32_t answer;                   /* 0 .. 5, or -1 when there is not exactly one            */
+    int32_t answer;                   /* 0 .. 5, or -1 when the shape is not right              */
     int32_t n_cited, n_found, n_right; /* facts cited; standing in the prompt; with right weight */
     int32_t total;                    /* as written last                                        */
     bool well_formed;                 /* the shape is right, whatever the facts                 */
@@ -5463,7 +5463,8 @@ static bool r2__is(r2__word word, const char *text) {
     return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
 }
 
-/* A whole number written as printf("%d") or ("%+d") after `prefix`, of at most 3 digits. */
+/* A whole number as printf("%d") or ("%+d") writes it after `prefix`, of at most 3 digits: neither
+   "+07" nor "-0". */
 static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
     size_t k = strlen(prefix);
     bool negative = false;
@@ -5473,6 +5474,7 @@ static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, i
         negative = word.at[k++] == '-';
     }
     if (k == word.len || word.len - k > 3) return false;
+    if (word.at[k] == '0' && (word.len - k > 1 || negative)) return false;
     *number = 0;
     for (; k < word.len; ++k) {
         if (word.at[k] < '0' || word.at[k] > '9') return false;
@@ -5493,8 +5495,10 @@ static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         const char *name = r2_field_name((r2_field)f);
         size_t len = strlen(name);
-        r2__word rest = {word.at + len + 1, word.len - len - 1};
+        r2__word rest;
         if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
+        rest.at = word.at + len + 1;
+        rest.len = word.len - len - 1;
         *field = (r2_field)f;
         *bucket = 0;
         if (r2__is(rest, "-")) return true;
@@ -5627,6 +5631,7 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
                 good = good && k == order;
                 order = k + 1;
             }
+        good = good && order > 0; /* nothing before <think> */
         if (r2__is(previous, tag[2])) {
             good = good && r2__word_number(word, "", false, &number) && word.len == 1 &&
                    number < R2_N_ANSWERS;
