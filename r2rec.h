@@ -8720,13 +8720,23 @@ R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
     else memcpy(p, &v, (size_t)n * sizeof *p);
 }
 
-/* Sum of the lanes, halves upon halves. */
+/* Sum of the lanes, halves upon halves; in fours as long as it can. */
 R2__INLINE float r2__sum(r2__vec v) {
-    float lane[R2__LANES];
-    memcpy(lane, &v, sizeof v);
-    for (int width = R2__LANES / 2; width > 0; width /= 2)
-        for (int l = 0; l < width; ++l) lane[l] += lane[l + width];
-    return lane[0];
+#if R2__LANES >= 4
+    typedef float four __attribute__((vector_size(16)));
+    four part[R2__LANES / 4];
+    memcpy(part, &v, sizeof v);
+#if R2__LANES >= 16
+    part[0] = part[0] + part[2];
+    part[1] = part[1] + part[3];
+#endif
+#if R2__LANES >= 8
+    part[0] = part[0] + part[1];
+#endif
+    return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
+#else
+    return v;
+#endif
 }
 
 R2__INLINE float r2__largest(r2__vec v) {
@@ -8888,6 +8898,59 @@ static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_
     }
 }
 
+/* Products with few rows, a row of b at a time: nothing is packed, since each element of b serves
+   only `rows` sums. Lanes run along k and are added up at the end. */
+#define R2__FEW      32
+#define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
+
+/* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols are constants. */
+R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
+                         const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+    r2__vec acc[4][4];
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) {
+        R2__UNROLL
+        for (int j = 0; j < cols; ++j) acc[i][j] = r2__zero();
+    }
+    for (int64_t k = 0; k < K; k += R2__LANES) {
+        r2__vec bk[4];
+        R2__UNROLL
+        for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
+        R2__UNROLL
+        for (int i = 0; i < rows; ++i) {
+            r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
+            R2__UNROLL
+            for (int j = 0; j < cols; ++j) acc[i][j] = R2__FMA(ai, bk[j], acc[i][j]);
+        }
+    }
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) {
+        R2__UNROLL
+        for (int j = 0; j < cols; ++j) {
+            float sum = r2__sum(acc[i][j]);
+            c[i * ldc + j] = add ? c[i * ldc + j] + sum : sum;
+        }
+    }
+}
+
+/* c(M,N) = or += a(M,K) b(N,K)^T for few rows of a, on one thread. */
+static void r2__multiply_few(const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                             int64_t ldc, int64_t M, int64_t N, int64_t K, bool add) {
+    for (int64_t j = 0; j < N; j += 4) {
+        const float *bj = b + j * ldb;
+        int64_t i = 0;
+        if (N - j < 4) {
+            for (int64_t e = 0; e < M * (N - j); ++e)
+                r2__dots(1, 1, K, a + e % M * lda, lda, bj + e / M * ldb, ldb,
+                         c + e % M * ldc + j + e / M, ldc, add);
+            return;
+        }
+        for (; i + R2__DOT_ROWS <= M; i += R2__DOT_ROWS)
+            r2__dots(R2__DOT_ROWS, 4, K, a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, add);
+        for (; i < M; ++i) r2__dots(1, 4, K, a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, add);
+    }
+}
+
 /* c(M,N) = or += a(M,K) b(K,N) on one thread. k is cut into blocks by K alone, never by M, N or
    threads: so the order of each sum is a property of the shape. */
 static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
@@ -8913,16 +8976,19 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
     r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
     r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
-    const int threads = r2_threads(ctx, M * N / 16 * K);
+    const bool few = layout == R2_NT && M <= R2__FEW;
+    const int threads = r2_threads(ctx, few ? N * K / 4 : M * N / 16 * K);
     /* Rows are the better side to divide, unless there are too few for an even division. */
-    const bool by_rows = M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE;
+    const bool by_rows = !few &&
+                         (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
         r2__range j = r2__share(N, R2__WIDE, by_rows ? 0 : t, by_rows ? 1 : threads);
         r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
         r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
-        r2__multiply(at, bt, c + i.begin * ldc + j.begin, ldc, i.end - i.begin, j.end - j.begin, K,
-                     add);
+        float *to = c + i.begin * ldc + j.begin;
+        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, M, j.end - j.begin, K, add);
+        else r2__multiply(at, bt, to, ldc, i.end - i.begin, j.end - j.begin, K, add);
     }
 }
 
@@ -10674,17 +10740,6 @@ static void r2__prefill(r2__decoder *d, const int32_t *token) {
     r2__decoder_head(d, x, d->n_prompt);
 }
 
-/* s(n) = k(n) q for rows of k that are `ld` apart. */
-static void r2__scores(float *s, const float *q, const float *k, int64_t ld, int64_t n, int64_t D) {
-    for (int64_t j = 0; j < n; ++j) {
-        r2__vec dot = r2__zero();
-        for (int64_t e = 0; e < D; e += R2__LANES)
-            dot = R2__FMA(r2__load_n(q + e, D - e, 0.0f), r2__load_n(k + j * ld + e, D - e, 0.0f),
-                          dot);
-        s[j] = r2__sum(dot);
-    }
-}
-
 /* y(D) += p(n) v(n, D). */
 static void r2__mix(float *y, const float *p, const float *v, int64_t ld, int64_t n, int64_t D) {
     for (int64_t e = 0; e < D; e += R2__LANES) {
@@ -10707,8 +10762,8 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, fl
     for (int32_t h = 0; h < c->n_head; ++h) {
         int64_t k = h / (c->n_head / c->n_kv_head) * D, v = d->kv + k;
         float *y = d->acts.att + i * c->d_model + h * D;
-        r2__scores(s, q + h * D, prefix + k, ld, shared, D);
-        r2__scores(s + shared, q + h * D, suffix + k, ld, own, D);
+        r2__multiply_few(q + h * D, D, prefix + k, ld, s, 0, 1, shared, D, false);
+        r2__multiply_few(q + h * D, D, suffix + k, ld, s + shared, 0, 1, own, D, false);
         r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
         memset(y, 0, (size_t)D * sizeof *y);
         r2__mix(y, s, prefix + v, ld, shared, D);
@@ -10911,7 +10966,8 @@ static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2_model *model)
         }
     }
     r2_text_addf(ctx, text, "}");
-    while (!text->failed && text->len % 8) r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
+    while (!text->failed && text->len % 8)
+        r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
 }
 
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
