@@ -189,6 +189,23 @@ TEST(a_masked_rating_is_not_in_the_prompt) {
     r2_prompt_free(&ctx, &prompt);
 }
 
+TEST(persons_are_lettered_as_they_appear) {
+    static const uint32_t u1[4] = {9, 9, 7, 9};
+    r2_prompt_config config = view(true, R2_MASK_FINAL_ONLY, R2_STEP_ASK);
+    r2_prompt prompt;
+    r2_query query;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    REQUIRE(closed_query(3, &query));
+    query.n_chains = 4;
+    query.chain[3] = query.chain[0];
+    for (int c = 0; c < 4; ++c) query.chain[c].chain.u1 = u1[c];
+    for (int c = 0; c < 4; ++c) CHECK_EQ_INT(r2__person_letter(&query, c), "AABA"[c]);
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &query, &prompt));
+    CHECK(strstr(prompt.user.data, "Person B") && !strstr(prompt.user.data, "Person C"));
+    r2_prompt_free(&ctx, &prompt);
+}
+
 /* ---- leak: the edge asked for is invisible (D2) ---- */
 
 /* Queries for `question` in a world whose row `row` has this rating, or is not there (NAN). */

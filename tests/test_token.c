@@ -150,6 +150,8 @@ TEST(rules_cut_where_their_expressions_do) {
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "(fun) \tx"), "(fun|)| |\tx");
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "it'\xC5\xBFx"), "it|'\xC5\xBF|x"); /* the long s is an s */
     CHECK_EQ_STR(cut(R2_BPE_GPT2_DIGITS, "a  12 b\xC2\xBD"), "a|  |1|2| b|\xC2\xBD");
+    CHECK_EQ_STR(cut(R2_BPE_QWEN2, "WE'REx I'Dx a'Tx"), "WE|'RE|x| I|'D|x| a|'T|x");
+    CHECK_EQ_STR(cut(R2_BPE_GPT2, "WE'REx we'rex"), "WE|'|REx| we|'re|x");
     /* U+0085 is white space, U+FEFF is not. */
     CHECK_EQ_STR(cut(R2_BPE_GPT2, "a\xC2\x85\xC2\x85"
                                   "b\xEF\xBB\xBF"
@@ -368,6 +370,30 @@ TEST(one_tokenizer_serves_many_threads) {
         CHECK(ids[i].n == ids[0].n && n_other[i] == 0);
     }
     for (int i = 0; i < N; ++i) r2_tokens_free(&ctx, &ids[i]);
+}
+
+TEST(the_longest_added_token_wins) {
+    const char *path = "/tmp/r2_test_added.json";
+    const char *json = "{\"added_tokens\":[{\"id\":2,\"content\":\"ab\"},{\"id\":3,\"content\":"
+                       "\"aba\"},{\"id\":4,\"content\":\"a \",\"special\":true}],\"pre_tokenizer\":"
+                       "{\"type\":\"ByteLevel\"},\"model\":{\"vocab\":{\"a\":0,\"b\":1},"
+                       "\"merges\":[]}}";
+    static const int32_t expected[] = {3, 2, 1, 0, 0, 4, 1};
+    r2_tokens ids = {NULL, 0, 0, false};
+    r2_bpe bpe;
+    REQUIRE_OK(&ctx, r2_write_file(&ctx, path, json, strlen(json)));
+    REQUIRE_OK(&ctx, r2_bpe_load(&ctx, &bpe, path));
+    REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, &bpe, "abaabbaaa b", 11, true, &ids));
+    CHECK_EQ_INT(ids.n, 7);
+    CHECK(memcmp(ids.id, expected, sizeof expected) == 0);
+    CHECK_EQ_INT(r2_bpe_added(&bpe, "aba"), 3);
+    CHECK_EQ_INT(r2_bpe_added(&bpe, "abab"), -1);
+    r2_text_clear(&scratch);
+    REQUIRE_OK(&ctx, r2_bpe_decode(&ctx, &bpe, ids.id, ids.n, false, &scratch));
+    CHECK_EQ_STR(scratch.data, "abaabbaab"); /* only the control token is left out */
+    remove(path);
+    r2_tokens_free(&ctx, &ids);
+    r2_bpe_free(&ctx, &bpe);
 }
 
 /* ---- memory: every allocation in turn fails ---- */
