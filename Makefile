@@ -68,7 +68,7 @@ OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo results data mini test sanitize install clean FORCE bench-graph
+.PHONY: all help deps demo results data mini test sanitize install clean FORCE bench bench-graph
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -115,6 +115,9 @@ sanitize: $(TESTS:build/%=build/checked/%) ## run the C tests under ASan + UBSan
 	@tests/run.sh $^
 
 # --- measure ----------------------------------------------------------------------------------------
+
+bench: build/tests/bench/bench_engine ## compare the engine with PyTorch and OpenBLAS, where installed: out/bench.json
+	@THREADS='$(THREADS)' python3 tests/bench/bench_engine.py $< '$(OUT)/bench.json' $(ARGS)
 
 bench-graph: build/tests/bench/bench_graph ## time loading, butterflies and chains: out/bench-graph.json
 	@$< $(ARGS)
