@@ -1,7 +1,14 @@
-/* A run as one object: the same seed gives the same bytes, whatever the number of threads. */
+/* A run as one object: the same seed gives the same bytes, whatever the number of threads; it comes
+   back from disk; bad input and missing memory are one clear message and nothing left behind. */
+#define _POSIX_C_SOURCE 200809L /* mkdir, rmdir, truncate */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
+
+#include "ratings.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* A short journey: what it learns does not matter here. */
 static r2_run_config short_journey(uint64_t seed) {
@@ -66,4 +73,231 @@ TEST(threads_change_no_byte_and_the_seed_does) {
     journey_free(&two);
     journey_free(&three);
     journey_free(&other);
+}
+
+/* ---- a run on very little data ---- */
+
+/* A file of ratings at random, named after the test's own address: two programs may run at once. */
+static int small_file(r2_ctx *ctx, char *path, size_t size) {
+    r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
+    r2_text text = {NULL, 0, 0, false};
+    int good;
+    snprintf(path, size, "build/run-%p.csv", (void *)path);
+    r2_text_addf(ctx, &text, "userId,movieId,rating,timestamp\n");
+    for (int u = 0; u < 16; ++u)
+        for (int i = 0; i < 40; ++i) {
+            int stars = 4 + (int)r2_rng_below(&rng, 7), time = (int)r2_rng_below(&rng, 999);
+            if (r2_rng_below(&rng, 3)) continue;
+            r2_text_addf(ctx, &text, "%d,%d,%g,%d\n", u, i, stars / 2.0, 1000 + time);
+        }
+    good = !text.failed && ratings_write(path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return good;
+}
+
+static r2_run_config small_run(void) {
+    r2_run_config config = short_journey(5);
+    config.n_groups = 20;
+    config.n_negatives = 6;
+    config.sft.n_steps = 3;
+    config.sft.groups = 2;
+    config.grpo.groups = 1;
+    config.grpo.n_samples = 2;
+    return config;
+}
+
+static int small_make(r2_ctx *ctx, r2_run *run, const r2_run_config *config) {
+    char path[64];
+    int good = CHECK(small_file(ctx, path, sizeof path)) &&
+               CHECK_STATUS(ctx, r2_run_init(ctx, run, path, config), R2_OK);
+    remove(path);
+    return good;
+}
+
+static void remove_directory(const char *path) {
+    static const char *const files[] = {"model.safetensors", "vocab.txt", "codebook.json",
+                                        "config.json"};
+    char file[128];
+    for (int k = 0; k < 4; ++k) {
+        snprintf(file, sizeof file, "%s/%s", path, files[k]);
+        remove(file);
+    }
+    rmdir(path);
+}
+
+/* ---- on disk ---- */
+
+TEST(a_saved_run_scores_the_same) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_score_config how = r2_score_config_default();
+    float score[2][16 * 7];
+    char path[64];
+    r2_run trained, loaded;
+    how.mode = R2_REASONED;
+    snprintf(path, sizeof path, "build/run-%p", (void *)&trained);
+    REQUIRE(small_make(&ctx, &trained, &config) && small_make(&ctx, &loaded, &config));
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &trained));
+    REQUIRE(trained.test.n_cases <= 16 && trained.test.n_per_case == 7);
+    REQUIRE_OK(&ctx, r2_run_score(&ctx, &trained, &trained.test, &how, score[0], NULL));
+    CHECK(mkdir(path, 0777) == 0);
+    REQUIRE_OK(&ctx, r2_run_save(&ctx, &trained, path));
+    REQUIRE_OK(&ctx, r2_run_load_model(&ctx, &loaded, path));
+    REQUIRE_OK(&ctx, r2_run_score(&ctx, &loaded, &loaded.test, &how, score[1], NULL));
+    CHECK(!memcmp(score[0], score[1], (size_t)trained.test.n_cases * 7 * sizeof(float)));
+    CHECK(loaded.train.n == trained.train.n &&
+          !memcmp(loaded.train.prompt, trained.train.prompt,
+                  (size_t)trained.train.prompt_begin[trained.train.n] * sizeof(int32_t)));
+    r2_run_free(&ctx, &trained);
+    r2_run_free(&ctx, &loaded);
+    remove_directory(path);
+}
+
+/* As many heads of another size make tensors of the same shapes, but not the same model. */
+TEST(what_does_not_fit_is_refused_and_changes_nothing) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run(), other = small_run();
+    r2_run run, fresh;
+    char path[64], file[128];
+    snprintf(path, sizeof path, "build/run-%p", (void *)&run);
+    config.model.n_head = 4, config.model.n_kv_head = 2;
+    other.model.n_head = 2, other.model.n_kv_head = 1;
+    REQUIRE(small_make(&ctx, &run, &config) && small_make(&ctx, &fresh, &other));
+    CHECK(mkdir(path, 0777) == 0);
+    CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_IO); /* nothing there yet */
+    REQUIRE_OK(&ctx, r2_run_save(&ctx, &run, path));
+    CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &fresh, path), R2_FORMAT);
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    CHECK(truncate(file, 1000) == 0);
+    memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
+    CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
+    for (int64_t k = 0; k < run.model.n_params; ++k) CHECK(run.model.param[k] == 0.0f);
+    snprintf(file, sizeof file, "%s/codebook.json", path);
+    CHECK(ratings_write_text(file, "{\"n_chains\": 3, \"fields\": []}"));
+    CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
+    CHECK(ratings_write_text(file, "{"));
+    CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
+    CHECK_STATUS(&ctx, r2_run_save(&ctx, &run, "build/no/such/directory"), R2_IO);
+    r2_run_free(&ctx, &run);
+    r2_run_free(&ctx, &fresh);
+    remove_directory(path);
+}
+
+/* ---- asking ---- */
+
+TEST(recommendations_are_new_and_best_first) {
+    enum { ALL = 40 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_recommendation best[ALL], three[3];
+    int64_t n, n_three;
+    r2_run run;
+    REQUIRE(small_make(&ctx, &run, &config));
+    for (uint32_t u = 0; u < run.data.n_users; ++u) {
+        REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, u, ALL, best, &n));
+        CHECK_EQ_INT(n, run.graph.n_items - r2_graph_user_degree(&run.graph, u));
+        for (int64_t k = 0; k < n; ++k) {
+            CHECK_EQ_INT(r2_graph_find(&run.graph, u, best[k].item), -1);
+            CHECK(k == 0 || best[k].score <= best[k - 1].score);
+        }
+        REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, u, 3, three, &n_three));
+        CHECK(n_three == 3 && !memcmp(three, best, sizeof three));
+    }
+    REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, 0, 0, best, &n));
+    CHECK_EQ_INT(n, 0);
+    CHECK_STATUS(&ctx, r2_run_recommend(&ctx, &run, 16, 3, best, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_run_recommend(&ctx, &run, 0, -1, best, &n), R2_ARGUMENT);
+    r2_run_free(&ctx, &run);
+}
+
+/* Asked about what the user has rated already, it answers as if that rating did not exist. */
+TEST(asking_about_what_was_rated) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_run run;
+    REQUIRE(small_make(&ctx, &run, &config));
+    for (uint32_t u = 0; u < run.data.n_users; ++u) {
+        uint32_t item = run.graph.user_item[run.graph.user_begin[u]];
+        r2_query query;
+        r2_examples asked;
+        REQUIRE_OK(&ctx, r2_run_ask(&ctx, &run, &u, &item, 1, &query, &asked));
+        CHECK_EQ_INT(query.history, r2_graph_user_degree(&run.graph, u) - 1);
+        CHECK(query.answer == -1 && asked.answer[0] == -1);
+        for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) CHECK(isfinite(query.value[f]));
+        for (int c = 0; c < query.n_chains; ++c) CHECK(query.chain[c].chain.i0 != item);
+        r2_examples_free(&ctx, &asked);
+        item = 1000;
+        CHECK_STATUS(&ctx, r2_run_ask(&ctx, &run, &u, &item, 1, &query, &asked), R2_ARGUMENT);
+        CHECK(asked.prompt == NULL);
+    }
+    r2_run_free(&ctx, &run);
+}
+
+/* ---- bad input, no memory ---- */
+
+/* Every allocation counted: what an error leaves behind is 0. */
+static void refused(const char *data, const r2_run_config *config, r2_status want,
+                    const char *words) {
+    ratings_memory memory = {INT64_MAX, 0};
+    r2_ctx ctx = r2_ctx_default();
+    r2_run run;
+    ctx.realloc_fn = ratings_realloc;
+    ctx.user = &memory;
+    ctx.n_threads = 1;
+    CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, data, config), want);
+    if (!CHECK(strstr(ctx.message, words) != NULL)) printf("    it said: %s\n", ctx.message);
+    CHECK(strchr(ctx.message, '\n') == NULL);
+    CHECK_EQ_INT(memory.alive, 0);
+}
+
+TEST(bad_input_is_one_clear_message) {
+    r2_run_config config = small_run();
+    char path[64];
+    snprintf(path, sizeof path, "build/run-%p.bad.csv", (void *)path);
+    refused("build/no/such/directory", &config, R2_IO, "build/no/such/directory");
+    CHECK(ratings_write_text(path, "userId,movieId,rating,timestamp\n1,2,4,10\n1,3,good,11\n"));
+    refused(path, &config, R2_FORMAT, ":3: ");
+    CHECK(ratings_write_text(path, "userId,movieId,rating,timestamp\n1,2,4,10\n1,3"));
+    refused(path, &config, R2_FORMAT, ":3: ");
+    CHECK(ratings_write_text(path, "userId,movieId,rating,timestamp\n1,2,4,10\n1,3,5,11\n"));
+    refused(path, &config, R2_ARGUMENT, "nothing to test on");
+    remove(path);
+    config.n_groups = 0;
+    refused("data/mini", &config, R2_ARGUMENT, "n_groups");
+    config = small_run(), config.min_history = 100000;
+    refused("data/mini", &config, R2_ARGUMENT, "100000");
+    config = small_run(), config.n_chains = 99;
+    refused("data/mini", &config, R2_ARGUMENT, "n_chains");
+    config = small_run(), config.n_negatives = 100000;
+    refused("data/mini", &config, R2_ARGUMENT, "100000");
+    config = small_run(), config.model.n_head = 0;
+    refused("data/mini", &config, R2_ARGUMENT, "");
+}
+
+TEST(a_run_survives_any_failed_allocation) {
+    ratings_memory memory = {0, 0};
+    r2_ctx ctx = r2_ctx_default(), poor = ctx;
+    r2_run_config config = small_run();
+    r2_status status = R2_NO_MEMORY;
+    char path[64];
+    REQUIRE(small_file(&ctx, path, sizeof path));
+    poor.realloc_fn = ratings_realloc;
+    poor.user = &memory;
+    poor.n_threads = 1;
+    config.n_groups = 4;
+    for (int64_t room = 0; status != R2_OK && room < 100000; room += 1 + room / 30) {
+        r2_recommendation best[2];
+        int64_t n;
+        r2_run run;
+        memory.left = room;
+        status = r2_run_init(&poor, &run, path, &config);
+        if (status == R2_OK) status = r2_run_sft(&poor, &run);
+        if (status == R2_OK) status = r2_run_grpo(&poor, &run);
+        if (status == R2_OK) status = r2_run_recommend(&poor, &run, 0, 2, best, &n);
+        r2_run_free(&poor, &run);
+        if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
+            break;
+    }
+    CHECK_EQ_INT(status, R2_OK);
+    remove(path);
 }
