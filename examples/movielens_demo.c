@@ -19,6 +19,7 @@ typedef struct demo_options {
     uint64_t seed;
     int threads;
     bool full;
+    int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
 static void usage(FILE *to) {
@@ -30,6 +31,8 @@ static void usage(FILE *to) {
           "  --threads N    default: all processors; results do not depend on it\n"
           "  --quick        minutes (the default)\n"
           "  --full         a longer training: up to 45 minutes\n"
+          "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
+          "  --grpo-steps N batches of reinforcement learning, likewise\n"
           "  --help         this text\n",
           to);
 }
@@ -49,7 +52,7 @@ static uint64_t number(const char *option, const char *text, uint64_t low, uint6
 }
 
 static demo_options parse_options(int argc, char **argv) {
-    demo_options o = {"data/mini", "out", NULL, 1, 0, false};
+    demo_options o = {"data/mini", "out", NULL, 1, 0, false, -1, -1};
     for (int k = 1; k < argc; ++k) {
         const char *name = argv[k], *value = k + 1 < argc ? argv[k + 1] : NULL;
         bool takes_value = true;
@@ -60,7 +63,8 @@ static demo_options parse_options(int argc, char **argv) {
         if (!strcmp(name, "--quick")) o.full = takes_value = false;
         else if (!strcmp(name, "--full")) takes_value = false, o.full = true;
         else if (strcmp(name, "--data") && strcmp(name, "--out") && strcmp(name, "--user") &&
-                 strcmp(name, "--seed") && strcmp(name, "--threads")) {
+                 strcmp(name, "--seed") && strcmp(name, "--threads") &&
+                 strcmp(name, "--sft-steps") && strcmp(name, "--grpo-steps")) {
             fprintf(stderr, "movielens_demo: unknown option \"%s\"; --help lists them\n", name);
             exit(2);
         } else if (!value || !*value) {
@@ -73,6 +77,8 @@ static demo_options parse_options(int argc, char **argv) {
         if (!strcmp(name, "--user")) o.user = value;
         if (!strcmp(name, "--seed")) o.seed = number(name, value, 0, UINT64_MAX);
         if (!strcmp(name, "--threads")) o.threads = (int)number(name, value, 1, 256);
+        if (!strcmp(name, "--sft-steps")) o.sft_steps = (int64_t)number(name, value, 0, 10000000);
+        if (!strcmp(name, "--grpo-steps")) o.grpo_steps = (int64_t)number(name, value, 0, 10000000);
         ++k;
     }
     return o;
@@ -463,7 +469,21 @@ static r2_run_config configure(const demo_options *o) {
         config.sft.n_steps = 8000;
         config.grpo.n_steps = 600;
     }
+    if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
+    if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     return config;
+}
+
+/* Tried before hours of work, not after. */
+static void make_directory(const char *path) {
+    struct stat found;
+    if (mkdir(path, 0777) && errno != EEXIST) {
+        fprintf(stderr, "movielens_demo: --out %s: %s\n", path, strerror(errno));
+        exit(1);
+    }
+    if (!stat(path, &found) && S_ISDIR(found.st_mode) && !access(path, W_OK)) return;
+    fprintf(stderr, "movielens_demo: --out %s: expected a directory that can be written\n", path);
+    exit(1);
 }
 
 static int64_t wanted_user(demo *d) {
@@ -493,10 +513,7 @@ int main(int argc, char **argv) {
     d.ctx.user = &d.progress;
     d.progress.terminal = isatty(2);
     if (d.options.threads) d.ctx.n_threads = d.options.threads;
-    if (mkdir(d.options.out, 0777) && errno != EEXIST) {
-        fprintf(stderr, "movielens_demo: --out %s: %s\n", d.options.out, strerror(errno));
-        return 1;
-    }
+    make_directory(d.options.out);
     d.phase_began = r2_seconds();
     config = configure(&d.options);
     check(&d, r2_run_init(&d.ctx, &d.run, d.options.data, &config));

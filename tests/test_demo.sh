@@ -40,6 +40,7 @@ broken() { # broken NAME SED_SCRIPT: a copy of data/mini whose ratings went thro
 broken letters '100s/,[0-9.]*,\([0-9]*\)$/,good,\1/'
 broken columns '200s/,[0-9]*$//'
 broken empty '2,$d'
+echo >"$here/file"
 mkdir "$here/cut" "$here/nothing" && cp data/mini/movies.csv "$here/cut"
 { head -n 5000 data/mini/ratings.csv && printf '61,1029,4'; } >"$here/cut/ratings.csv"
 
@@ -56,6 +57,28 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses '--seed' --seed
     refuses '--seed' --seed ten
     refuses '--threads' --threads 0
+    refuses '--threads' --threads 2x
+    refuses '--sft-steps' --sft-steps -1
+    refuses "$here/file" --out "$here/file"
+    refuses "$here/file/below" --out "$here/file/below"
+    "$demo" --help >"$here/said" 2>"$here/error"
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -c '^  --' "$here/said")" -eq 10 \
+        -a ! -s "$here/error"
+done
+
+# --- the same bytes ---------------------------------------------------------------------------------
+
+# Untrained models are evaluated all the same, so that few steps are enough to see every part at work.
+demo=build/examples/movielens_demo
+short() { # short NAME OPTION...: a short journey, its files in $here/NAME
+    name=$1
+    shift
+    $demo --data data/mini --out "$here/$name" --sft-steps 6 --grpo-steps 1 "$@" >"$here/$name.said" 2>&1
+}
+ok "a short journey" short one --threads 1
+ok "with two threads" short two --threads 2
+for file in metrics.json candidates.csv traces.jsonl model.safetensors codebook.json; do
+    ok "$file: the same bytes again, with another number of threads" cmp "$here/one/$file" "$here/two/$file"
 done
 
 # --- the whole journey ------------------------------------------------------------------------------
@@ -65,9 +88,21 @@ hr() { # hr METHOD: its HR@1 in metrics.json
         found && $1 == "\"hr@1\":" { print $2 + 0; exit }' "$here/out/metrics.json"
 }
 
+founded() { # founded FILE: traces that passed cite nothing else than what their prompts say
+    awk -F '"(prompt|output|verdict)":"' '
+        {
+            split($2, prompt, "\""); split($3, output, "\""); split($4, verdict, "\"")
+            if (verdict[1] != "ok") next
+            passed++
+            n = split(output[1], word, " ")
+            for (k = 2; k <= n && word[k] != "</think>"; k += 3)
+                if (!index(" " prompt[1] " ", " " word[k] " ")) unfounded++
+        }
+        END { exit !(passed > 0 && !unfounded) }' "$1"
+}
+
 above() { awk "BEGIN { exit !($1 > $2) }"; }
 
-demo=build/examples/movielens_demo
 if [ -d $real ]; then data=$real goal=0.6; else data=data/mini goal=0.5; fi
 [ $data = $real ] || { echo "skipped: the journey on real data, since $real is not there" && skipped=1; }
 
@@ -79,6 +114,7 @@ if $demo --data $data --out "$here/out" >"$here/said" 2>"$here/error"; then
         ok "trained ($best) above $method ($(hr $method))" above "$best" "$(hr $method)"
     done
     ok "an untrained model knows nothing: $(hr untrained)" above 0.15 "$(hr untrained)"
+    ok "what a trace cites stands in its prompt" founded "$here/out/traces.jsonl"
     ok "three users get a recommendation" test "$(grep -c '^User ' "$here/said")" -eq 3
     for file in metrics.json timings.json candidates.csv traces.jsonl model.safetensors; do
         ok "$file is written" test -s "$here/out/$file"
