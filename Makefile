@@ -68,7 +68,7 @@ OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo results data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo results ablation data mini test sanitize install clean FORCE bench bench-graph
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -92,6 +92,9 @@ demo: build/examples/movielens_demo ## train and recommend: [DATA=dir] [OUT=dir]
 
 # Both go on where they were stopped. The data must be there: `make data`.
 results: build/examples/results ## every number of the README: [DATA=data/ml-latest-small] [ARGS="--full"]
+	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+ablation: build/examples/ablation ## what each part is worth, one row each: [DATA=...] [ARGS="--only no-chains"]
 	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 data: ## fetch MovieLens latest-small (real data) into data/ml-latest-small

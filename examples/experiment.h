@@ -14,7 +14,8 @@ typedef struct xp {
     const char *name, *data, *out;
     char dir[512]; /* of the rows */
     bool full, verbose;
-    int64_t seeds, models;
+    int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
+    const char *only;             /* this row alone; NULL: all      */
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
     double began, shown;
@@ -56,6 +57,8 @@ static void xp_usage(const xp *x) {
            "  --out DIR      where results go; what is already there is not computed again (out)\n"
            "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
            "  --models N     trainings from different seeds (quick 1, full 3)\n"
+           "  --steps N      of supervised fine-tuning (ablation only)\n"
+           "  --only ROW     this row alone (ablation only)\n"
            "  --quick        the quick training (default)\n"
            "  --full         the long training\n"
            "  --threads N    results do not depend on it\n"
@@ -83,6 +86,8 @@ static xp xp_begin(const char *name, int argc, char **argv) {
             else if (!strcmp(argv[k], "--out")) x.out = value;
             else if (!strcmp(argv[k], "--seeds") && atoi(value) > 0) x.seeds = atoi(value);
             else if (!strcmp(argv[k], "--models") && atoi(value) > 0) x.models = atoi(value);
+            else if (!strcmp(argv[k], "--only")) x.only = value;
+            else if (!strcmp(argv[k], "--steps") && atoi(value) > 0) x.steps = atoi(value);
             else if (!strcmp(argv[k], "--threads") && atoi(value) > 0)
                 x.ctx.n_threads = atoi(value);
             else {
@@ -121,13 +126,13 @@ static r2_run_config xp_config(const xp *x, uint64_t seed) {
 
 /* ---- rows ---- */
 
-static void xp_path(const xp *x, const char *key, char path[700]) {
-    snprintf(path, 700, "%s/%s.json", x->dir, key);
+static void xp_path(const xp *x, const char *key, char path[1024]) {
+    snprintf(path, 1024, "%s/%s.json", x->dir, key);
 }
 
 /* The row, or NULL when there is none yet. Free with cJSON_Delete. */
 static cJSON *xp_load(xp *x, const char *key) {
-    char path[700];
+    char path[1024];
     r2_text text = {NULL, 0, 0, false};
     r2_ctx quiet = r2_ctx_default();
     cJSON *row = NULL;
@@ -144,7 +149,7 @@ static void xp_write(xp *x, const char *path, const char *text) {
 
 /* Writes and releases the row. */
 static void xp_save(xp *x, const char *key, cJSON *row) {
-    char path[700], *text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
+    char path[1024], *text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
     xp_path(x, key, path);
     xp_write(x, path, text);
     cJSON_free(text);
@@ -154,7 +159,7 @@ static void xp_save(xp *x, const char *key, cJSON *row) {
 
 /* Whether a row is there; counts it as done. */
 static bool xp_has(xp *x, const char *key) {
-    char path[700];
+    char path[1024];
     xp_path(x, key, path);
     if (access(path, R_OK) != 0) return false;
     x->n_done++;

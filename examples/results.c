@@ -96,33 +96,19 @@ static void lab_train(lab *l, stage wanted) {
 }
 
 /* The candidate sets: the same for every method and every model seed. */
-static void draw_c5(xp *x, const r2_run *run, int64_t seed, r2_candidates *c) {
-    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, run->split.test, run->split.n_test, 19,
-                                   r2_hash((uint64_t)seed, R2_TEST, 5)));
-    for (int64_t s = 0; s < c->n_cases; ++s) {
-        uint32_t *item = c->item + s * c->n_per_case;
-        r2_rng rng = r2_rng_make((uint64_t)seed, R2_STREAM_CANDIDATES, c->user[s]);
-        for (int64_t k = 1, tries = 0; k < c->n_per_case && tries < 100000; ++tries) {
-            bool known = false;
-            item[k] = (uint32_t)r2_rng_below(&rng, (uint64_t)run->data.n_items);
-            for (int64_t j = 0; j < k; ++j) known = known || item[j] == item[k];
-            k += !known && r2_graph_item_degree(&run->graph, item[k]) >= 5 &&
-                 r2_data_find(&run->data, c->user[s], item[k]) < 0;
-        }
-    }
-}
-
 static void draw(xp *x, const r2_run *run, protocol p, int64_t seed, r2_candidates *c) {
     const r2_split *split = &run->split;
+    const r2_data *data = &run->data;
     uint64_t mixed = r2_hash((uint64_t)seed, R2_TEST, 0);
     int64_t n = p == U99 ? 99 : 19;
-    if (p == C5) draw_c5(x, run, seed, c);
+    r2_status status;
+    if (p == C5)
+        status = r2_candidates_common(&x->ctx, c, data, split->role, 5, split->test, split->n_test,
+                                      n, mixed);
     else if (p == POPULAR)
-        xp_check(
-            x, r2_candidates_popular(&x->ctx, c, &run->data, split->test, split->n_test, n, mixed));
-    else
-        xp_check(x,
-                 r2_candidates_init(&x->ctx, c, &run->data, split->test, split->n_test, n, mixed));
+        status = r2_candidates_popular(&x->ctx, c, data, split->test, split->n_test, n, mixed);
+    else status = r2_candidates_init(&x->ctx, c, data, split->test, split->n_test, n, mixed);
+    xp_check(x, status);
 }
 
 /* ---- rows ---- */

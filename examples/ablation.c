@@ -1,0 +1,463 @@
+/* ablation.c: what each part of the method is worth. Every row leaves one thing out, or puts
+   another in its place, trains from the same seeds and ranks the same candidates (test users,
+   1 + 19), so the differences to the whole method are paired.
+
+   Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */
+#define _POSIX_C_SOURCE 200809L /* access, mkdir */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+
+#include "experiment.h"
+
+/* ---- the list ---- */
+
+/* What is done to the evidence before prompts are written. */
+typedef enum twist {
+    AS_IT_IS = 0,
+    NO_CHAIN_EVIDENCE, /* what is known of user and item alone; no chains                    */
+    CHAINS_ALONE,      /* the chains shown, without what all chains say together             */
+    UNIFORM_CHAINS,    /* chains alone, drawn uniformly instead of chosen                    */
+    RANDOM_U1,         /* chains alone, over a user of the target who need not share i0      */
+    OPEN_CHAINS,       /* chains alone, in training over another item of u1: no closure      */
+    NO_RATINGS,        /* every rating masked                                                */
+    PERMUTED_RATINGS   /* control: ratings dealt anew among all interactions                 */
+} twist;
+
+/* What is done to the traces. */
+typedef enum writing { UNGUIDED = 0, GUIDED, SHUFFLED } writing;
+
+typedef struct ablation {
+    const char *name, *what;
+    twist evidence;
+    writing traces;
+    bool no_sft, rl;
+    void (*change)(r2_run_config *config); /* NULL: nothing */
+} ablation;
+
+static void no_chains_shown(r2_run_config *c) { c->n_chains = 0; }
+static void one_chain(r2_run_config *c) { c->n_chains = 1; }
+static void two_chains(r2_run_config *c) { c->n_chains = 2; }
+static void four_chains(r2_run_config *c) { c->n_chains = 4; }
+static void eight_chains(r2_run_config *c) { c->n_chains = 8; }
+static void direct_only(r2_run_config *c) { c->sft.reasoned_share = 0.0f; }
+static void reasoned_only(r2_run_config *c) { c->sft.reasoned_share = 1.0f; }
+static void no_noise(r2_run_config *c) { c->teacher.gumbel = 0.0f; }
+static void no_pairs(r2_run_config *c) { c->sft.pair_weight = 0.0f; }
+static void no_rank_reward(r2_run_config *c) { c->grpo.reward.w_rank = 0.0f; }
+static void no_faith_reward(r2_run_config *c) { c->grpo.reward.w_faith = 0.0f; }
+static void no_format_reward(r2_run_config *c) { c->grpo.reward.w_format = 0.0f; }
+static void accuracy_reward(r2_run_config *c) {
+    c->grpo.reward.w_rank = 0.0f;
+    c->grpo.reward.w_accuracy = 1.0f;
+}
+static void no_kl(r2_run_config *c) { c->grpo.beta = 0.0f; }
+static void dr_grpo(r2_run_config *c) { c->grpo.variant = R2_DR_GRPO; }
+static void dapo(r2_run_config *c) {
+    c->grpo.variant = R2_DAPO;
+    c->grpo.eps_high = 0.28f; /* 2503.14476 */
+}
+
+/* clang-format off: a table reads best as one */
+static const ablation list[] = {
+    {"whole", "SFT as it is", AS_IT_IS, UNGUIDED, false, false, NULL},
+    {"no-chains", "no chains, nothing derived from them", NO_CHAIN_EVIDENCE, UNGUIDED, false, false,
+     no_chains_shown},
+    {"k-0", "evidence of all chains, none shown", AS_IT_IS, UNGUIDED, false, false,
+     no_chains_shown},
+    {"k-1", "1 chain shown", AS_IT_IS, UNGUIDED, false, false, one_chain},
+    {"k-2", "2 chains shown", AS_IT_IS, UNGUIDED, false, false, two_chains},
+    {"k-4", "4 chains shown", AS_IT_IS, UNGUIDED, false, false, four_chains},
+    {"k-8", "8 chains shown", AS_IT_IS, UNGUIDED, false, false, eight_chains},
+    {"chains-alone", "chains shown, no evidence of all", CHAINS_ALONE, UNGUIDED, false, false,
+     NULL},
+    {"chains-uniform", "chains alone, drawn uniformly", UNIFORM_CHAINS, UNGUIDED, false, false,
+     NULL},
+    {"chains-random-u1", "chains alone, over any user of the item", RANDOM_U1, UNGUIDED, false,
+     false, NULL},
+    {"chains-open", "chains alone, not closed in training", OPEN_CHAINS, UNGUIDED, false, false,
+     NULL},
+    {"no-ratings", "every rating masked", NO_RATINGS, UNGUIDED, false, false, NULL},
+    {"permuted", "control: ratings permuted", PERMUTED_RATINGS, UNGUIDED, false, false, NULL},
+    {"direct", "answers without reasoning", AS_IT_IS, UNGUIDED, false, false, direct_only},
+    {"reasoned", "reasoning in every example", AS_IT_IS, UNGUIDED, false, false, reasoned_only},
+    {"guided", "traces that know the answer", AS_IT_IS, GUIDED, false, false, NULL},
+    {"shuffled", "control: traces of other examples", AS_IT_IS, SHUFFLED, false, false, NULL},
+    {"no-noise", "a deterministic teacher", AS_IT_IS, UNGUIDED, false, false, no_noise},
+    {"no-pairs", "no pairwise term", AS_IT_IS, UNGUIDED, false, false, no_pairs},
+    {"sft+grpo", "SFT, then GRPO", AS_IT_IS, UNGUIDED, false, true, NULL},
+    {"rl-only", "GRPO without SFT", AS_IT_IS, UNGUIDED, true, true, NULL},
+    {"rl-no-rank", "GRPO without the ranking reward", AS_IT_IS, UNGUIDED, false, true,
+     no_rank_reward},
+    {"rl-no-faith", "GRPO without the faithfulness reward", AS_IT_IS, UNGUIDED, false, true,
+     no_faith_reward},
+    {"rl-no-format", "GRPO without the format reward", AS_IT_IS, UNGUIDED, false, true,
+     no_format_reward},
+    {"rl-accuracy", "GRPO with accuracy in place of ranking", AS_IT_IS, UNGUIDED, false, true,
+     accuracy_reward},
+    {"rl-no-kl", "GRPO without KL", AS_IT_IS, UNGUIDED, false, true, no_kl},
+    {"dr-grpo", "Dr. GRPO", AS_IT_IS, UNGUIDED, false, true, dr_grpo},
+    {"dapo", "DAPO", AS_IT_IS, UNGUIDED, false, true, dapo},
+};
+/* clang-format on */
+enum { N_ABLATIONS = sizeof list / sizeof list[0] };
+
+/* ---- twisting the evidence ---- */
+
+/* Whether the field's name is one of the words. */
+static bool is_among(int field, const char *words) {
+    const char *name = r2_field_name((r2_field)field), *at = strstr(words, name);
+    size_t n = strlen(name);
+    return at && (at == words || at[-1] == ' ') && (at[n] == ' ' || at[n] == 0);
+}
+
+static bool is_of_chains(int field) {
+    return !is_among(field, "hist genre era pop meanr fresh trend vogue");
+}
+
+static bool is_of_ratings(int field) { return is_among(field, "meanr pred liked"); }
+
+/* Sum over the shared items of the history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_u1 + 1)). */
+static float similarity(const r2_index *index, const r2_query *q, uint32_t u1) {
+    const r2_graph *g = index->graph;
+    double sum = 0.0;
+    for (int32_t p = 0; p < q->history; ++p) {
+        uint32_t i0 = g->user_item[index->by_time[g->user_begin[q->user] + p]];
+        if (r2_graph_find(g, u1, i0) < 0) continue;
+        sum += exp2(-(double)(q->history - 1 - p) / 10.0) /
+               sqrt((double)r2_graph_item_degree(g, i0)); /* without u0: n_i0 + 1 */
+    }
+    return (float)(sum / sqrt((double)r2_graph_user_degree(g, u1) + 1.0));
+}
+
+/* Adds the chain u0 -> i0 -> u1 -> i1, with NAN for edges that do not exist. */
+static void add_chain(const r2_index *index, r2_query *q, uint32_t i0, uint32_t u1, uint32_t i1) {
+    const r2_graph *g = index->graph;
+    int64_t own = r2_graph_find(g, q->user, i0), theirs = r2_graph_find(g, u1, i0);
+    int64_t took = r2_graph_find(g, u1, i1);
+    float *value = q->chain[q->n_chains++].value;
+    value[0] = (float)(q->history - (int64_t)index->position[own]);
+    value[1] = g->user_rating[own];
+    value[2] = similarity(index, q, u1);
+    value[3] = theirs >= 0 ? g->user_rating[theirs] : NAN;
+    value[4] = NAN;
+    if (theirs >= 0)
+        value[4] = (float)((int64_t)index->position[took] - (int64_t)index->position[theirs]);
+    value[5] = g->user_rating[took];
+}
+
+/* Chains of the graph that lie within the query's history, every one equally likely. */
+static void uniform_chains(xp *x, const r2_run *run, r2_query *q) {
+    enum { DRAWN = 64 };
+    r2_chain chain[DRAWN];
+    r2_chain_config how = r2_chain_config_default();
+    int64_t n = 0;
+    how.law = R2_CHAINS_UNIFORM;
+    how.k = DRAWN;
+    how.seed = run->config.seed;
+    xp_check(x, r2_chains_target(&x->ctx, &run->graph, q->user, q->item, &how, chain, &n));
+    for (int64_t k = 0; k < n && q->n_chains < run->config.n_chains; ++k) {
+        int64_t own = r2_graph_find(&run->graph, q->user, chain[k].i0);
+        if ((int64_t)run->index.position[own] < q->history)
+            add_chain(&run->index, q, chain[k].i0, chain[k].u1, q->item);
+    }
+}
+
+/* Any i0 of the history; RANDOM_U1: any other user of the target; OPEN_CHAINS: any other user of i0
+   and any other item of that user. */
+static void loose_chains(const r2_run *run, bool open, r2_query *q) {
+    const r2_graph *g = &run->graph;
+    r2_rng rng = r2_rng_make(run->config.seed, R2_STREAM_CHAINS, r2_hash(q->user, q->item, 0));
+    for (int tries = 0; tries < 100 && q->n_chains < run->config.n_chains && q->history; ++tries) {
+        uint64_t p = r2_rng_below(&rng, (uint64_t)q->history);
+        uint32_t i0 = g->user_item[run->index.by_time[g->user_begin[q->user] + (int64_t)p]];
+        uint32_t over = open ? i0 : q->item, u1, i1 = q->item;
+        if (r2_graph_item_degree(g, over) < 1) continue;
+        u1 = g->item_user[g->item_begin[over] +
+                          (int64_t)r2_rng_below(&rng, (uint64_t)r2_graph_item_degree(g, over))];
+        if (u1 == q->user) continue;
+        if (open)
+            i1 = g->user_item[g->user_begin[u1] +
+                              (int64_t)r2_rng_below(&rng, (uint64_t)r2_graph_user_degree(g, u1))];
+        if (!open || (i1 != i0 && i1 != q->item)) add_chain(&run->index, q, i0, u1, i1);
+    }
+}
+
+static void twist_query(xp *x, const r2_run *run, twist how, bool training, r2_query *q) {
+    bool alone = how >= CHAINS_ALONE && how <= OPEN_CHAINS;
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+        if (alone || (how == NO_CHAIN_EVIDENCE && is_of_chains(f)) ||
+            (how == NO_RATINGS && is_of_ratings(f)))
+            q->value[f] = NAN;
+    for (int32_t c = 0; c < q->n_chains && how == NO_RATINGS; ++c)
+        for (int k = 1; k < 6; k += 2) q->chain[c].value[k] = NAN; /* own, theirs, took */
+    if (how == UNIFORM_CHAINS || how == RANDOM_U1 || (how == OPEN_CHAINS && training))
+        q->n_chains = 0;
+    if (how == UNIFORM_CHAINS) uniform_chains(x, run, q);
+    if (how == RANDOM_U1) loose_chains(run, false, q);
+    if (how == OPEN_CHAINS && training) loose_chains(run, true, q);
+}
+
+/* Deals the ratings of all interactions anew, and draws the training questions from that. */
+static void permute_ratings(xp *x, r2_run *run) {
+    r2_rng rng = r2_rng_make(run->config.seed, R2_STREAM_USER, 0);
+    float *rating = run->graph.user_rating;
+    int64_t n_groups;
+    for (int64_t k = run->graph.n_edges - 1; k > 0; --k) {
+        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
+        float swap = rating[k];
+        rating[k] = rating[j];
+        rating[j] = swap;
+    }
+    r2_index_free(&x->ctx, &run->index);
+    xp_check(x, r2_index_init(&x->ctx, &run->index, &run->graph, &run->data,
+                              run->split.config.min_positive, run->split.config.seed));
+    xp_check(x,
+             r2_questions_draw(&x->ctx, &run->index, run->data.rating_min, run->data.rating_max,
+                               run->config.n_groups, run->config.n_sampled, run->config.min_history,
+                               run->config.seed, run->question, &n_groups));
+    xp_check(x, r2_queries(&x->ctx, &run->index, run->question, run->n_train, run->config.n_chains,
+                           run->query));
+}
+
+/* Buckets, words, prompts, traces and model anew, from run->query as it is now. */
+static void rebuild(xp *x, r2_run *run) {
+    int64_t group = 1 + (int64_t)run->config.n_sampled;
+    uint8_t *observed = (uint8_t *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)run->n_train, 1));
+    for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % group == 0;
+    r2_model_free(&x->ctx, &run->model);
+    r2_examples_free(&x->ctx, &run->train);
+    r2_vocab_free(&x->ctx, &run->vocab);
+    memset(&run->vocab, 0, sizeof run->vocab);
+    xp_check(x, r2_codebook_fit(&x->ctx, &run->codebook, run->query, observed, run->n_train,
+                                run->config.n_chains));
+    xp_check(x, r2_markup_init(&x->ctx, &run->markup, &run->vocab, &run->codebook));
+    xp_check(x, r2_examples_init(&x->ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
+                                 run->query, run->n_train, (int32_t)group, &run->config.teacher));
+    run->config.model.n_vocab = run->vocab.n_words;
+    xp_check(x, r2_model_init(&x->ctx, &run->model, &run->config.model, true));
+    r2_release(&x->ctx, observed);
+}
+
+/* ---- twisting the traces ---- */
+
+/* The teacher writes again, knowing the answer: it cites what speaks for it. */
+static void guide_traces(xp *x, r2_run *run) {
+    r2_prompt_config how = r2_prompt_config_default();
+    for (int64_t e = 0; e < run->train.n; ++e) {
+        r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+        r2_tokens token = {NULL, 0, 0, false};
+        r2_prompt built;
+        r2_task task;
+        int64_t begin = run->train.trace_begin[e], n = run->train.trace_begin[e + 1] - begin;
+        const char *end;
+        memset(&built, 0, sizeof built);
+        memset(&task, 0, sizeof task);
+        r2_prompt_compact(&x->ctx, &run->codebook, &run->query[e], &prompt);
+        built.user = prompt;
+        task.index = e;
+        task.config = &how;
+        task.data = &run->data;
+        task.codebook = &run->codebook;
+        task.query = &run->query[e];
+        task.prompt = &built;
+        task.answer = run->train.answer[e];
+        xp_check(x, r2_teacher_rules(&x->ctx, &run->config.teacher, &task, &output));
+        end = strstr(output.data, "</think>");
+        xp_check(x, r2_vocab_encode(&x->ctx, &run->vocab, output.data,
+                                    (size_t)(end - output.data) + strlen("</think>"), &token));
+        if (token.n == n) memcpy(run->train.trace + begin, token.id, (size_t)n * sizeof *token.id);
+        r2_tokens_free(&x->ctx, &token);
+        r2_text_free(&x->ctx, &prompt);
+        r2_text_free(&x->ctx, &output);
+    }
+}
+
+/* Every example gets the trace of another one. */
+static void shuffle_traces(r2_run *run) {
+    r2_examples *ex = &run->train;
+    r2_rng rng = r2_rng_make(run->config.seed, R2_STREAM_USER, 1);
+    int64_t n = ex->trace_begin[1] - ex->trace_begin[0];
+    for (int64_t e = ex->n - 1; e > 0; --e) {
+        int64_t other = (int64_t)r2_rng_below(&rng, (uint64_t)e);
+        for (int64_t k = 0; k < n; ++k) {
+            int32_t swap = ex->trace[e * n + k];
+            ex->trace[e * n + k] = ex->trace[other * n + k];
+            ex->trace[other * n + k] = swap;
+        }
+    }
+}
+
+/* ---- one row ---- */
+
+static void make_run(xp *x, const ablation *a, int64_t seed, int64_t steps, r2_run *run) {
+    r2_run_config config = xp_config(x, (uint64_t)seed);
+    if (steps) config.sft.n_steps = steps;
+    if (a->change) a->change(&config);
+    xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
+    if (a->evidence == PERMUTED_RATINGS) permute_ratings(x, run);
+    for (int64_t q = 0; q < run->n_train && a->evidence; ++q)
+        twist_query(x, run, a->evidence, true, &run->query[q]);
+    if (a->evidence) rebuild(x, run);
+    if (a->traces == GUIDED) guide_traces(x, run);
+    if (a->traces == SHUFFLED) shuffle_traces(run);
+    if (!a->no_sft) xp_check(x, r2_run_sft(&x->ctx, run));
+    if (a->rl) xp_check(x, r2_run_grpo(&x->ctx, run));
+}
+
+/* Ranks of the test candidates, answered at once and after reasoning. */
+static void score_rows(xp *x, const ablation *a, r2_run *run, const char *key) {
+    static const char *const mode_name[] = {"direct", "reasoned"};
+    const r2_candidates *c = &run->test;
+    int64_t n = c->n_cases * c->n_per_case;
+    uint32_t *user = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *user));
+    r2_query *query = (r2_query *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *query));
+    float *score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *score));
+    r2_examples asked;
+    for (int64_t k = 0; k < n; ++k) user[k] = c->user[k / c->n_per_case];
+    xp_check(x, r2_run_ask(&x->ctx, run, user, c->item, n, query, &asked));
+    r2_examples_free(&x->ctx, &asked);
+    for (int64_t k = 0; k < n; ++k) twist_query(x, run, a->evidence, false, &query[k]);
+    xp_check(x, r2_examples_init(&x->ctx, &asked, &run->codebook, &run->vocab, &run->markup, query,
+                                 n, 1, NULL));
+    for (int mode = 0; mode < 2; ++mode) {
+        r2_score_config how = r2_score_config_default();
+        r2_trace_metrics trace;
+        cJSON *row;
+        char full[200];
+        how.mode = mode ? R2_REASONED : R2_DIRECT;
+        xp_check(x, r2_score(&x->ctx, &run->model, &asked, &run->codebook, &run->vocab, &how, score,
+                             &trace));
+        row = xp_row(score, c->n_cases, c->n_per_case);
+        cJSON_AddNumberToObject(row, "well_formed", trace.well_formed);
+        cJSON_AddNumberToObject(row, "faithful", trace.faithful);
+        snprintf(full, sizeof full, "%s-%s", key, mode_name[mode]);
+        xp_save(x, full, row);
+    }
+    r2_examples_free(&x->ctx, &asked);
+    r2_release(&x->ctx, user);
+    r2_release(&x->ctx, query);
+    r2_release(&x->ctx, score);
+}
+
+static void row_key(char key[150], const ablation *a, int64_t steps, int64_t seed) {
+    snprintf(key, 150, "%s-s%d-m%d", a->name, (int)steps, (int)seed);
+}
+
+static void ablate(xp *x, const ablation *a, int64_t seed) {
+    r2_run run;
+    char key[150], last[200];
+    row_key(key, a, x->steps, seed);
+    snprintf(last, sizeof last, "%s-reasoned", key);
+    if (xp_has(x, last)) {
+        x->n_done++;
+        return;
+    }
+    make_run(x, a, seed, x->steps, &run);
+    score_rows(x, a, &run, key);
+    r2_run_free(&x->ctx, &run);
+}
+
+/* ---- the table ---- */
+
+static xp_mean mean_of(xp *x, const ablation *a, const char *mode, double *faithful) {
+    xp_mean mean = {0, 0, NULL};
+    *faithful = 0.0;
+    for (int64_t seed = 1; seed <= x->models; ++seed) {
+        char key[150], full[200];
+        cJSON *row;
+        row_key(key, a, x->steps, seed);
+        snprintf(full, sizeof full, "%s-%s", key, mode);
+        row = xp_load(x, full);
+        if (row) {
+            xp_mean_add(x, &mean, row);
+            *faithful += xp_number(row, "faithful");
+        }
+        cJSON_Delete(row);
+    }
+    if (mean.n_rows) *faithful /= (double)mean.n_rows;
+    return mean;
+}
+
+/* One mode of one ablation: HR@1, and the paired difference to the whole method's. */
+static void add_result(xp *x, const ablation *a, const char *mode, r2_text *text, cJSON *all) {
+    double faithful, unused, lo, hi, d_lo = NAN, d_hi = NAN;
+    xp_mean mean = mean_of(x, a, mode, &faithful), whole = mean_of(x, &list[0], mode, &unused);
+    cJSON *json;
+    if (!mean.n || mean.n != whole.n) {
+        r2_text_addf(&x->ctx, text, " | |");
+    } else {
+        double difference = xp_average(&mean, XP_HR1) - xp_average(&whole, XP_HR1);
+        xp_interval(x, &mean, NULL, XP_HR1, &lo, &hi);
+        xp_interval(x, &mean, &whole, XP_HR1, &d_lo, &d_hi);
+        r2_text_addf(&x->ctx, text, " %.3f [%.3f, %.3f] | %+.3f [%+.3f, %+.3f] |",
+                     xp_average(&mean, XP_HR1), lo, hi, difference, d_lo, d_hi);
+        if (mode[0] == 'r') r2_text_addf(&x->ctx, text, " %.3f |", faithful);
+        json = cJSON_CreateObject();
+        cJSON_AddStringToObject(json, "name", a->name);
+        cJSON_AddStringToObject(json, "what", a->what);
+        cJSON_AddStringToObject(json, "mode", mode);
+        cJSON_AddNumberToObject(json, "seeds", (double)mean.n_rows);
+        cJSON_AddNumberToObject(json, "hr@1", xp_average(&mean, XP_HR1));
+        cJSON_AddNumberToObject(json, "hr@1_lo", lo);
+        cJSON_AddNumberToObject(json, "hr@1_hi", hi);
+        cJSON_AddNumberToObject(json, "difference", difference);
+        cJSON_AddNumberToObject(json, "difference_lo", d_lo);
+        cJSON_AddNumberToObject(json, "difference_hi", d_hi);
+        cJSON_AddNumberToObject(json, "faithful", faithful);
+        cJSON_AddItemToArray(all, json);
+    }
+    xp_mean_free(x, &mean);
+    xp_mean_free(x, &whole);
+}
+
+static void write_report(xp *x) {
+    r2_text text = {NULL, 0, 0, false};
+    cJSON *all = cJSON_CreateArray();
+    char path[600], *printed;
+    r2_text_addf(
+        &x->ctx, &text,
+        "`build/examples/ablation --data %s %s --models %lld --steps %lld` (0: as "
+        "configured): HR@1 (1+19), mean of the seeds, intervals over users\n\n"
+        "| row | what | direct [95 %%] | - whole | reasoned [95 %%] | - whole | faithful |\n"
+        "|---|---|---|---|---|---|---|\n",
+        x->data, x->full ? "--full" : "--quick", (long long)x->models, (long long)x->steps);
+    for (int k = 0; k < N_ABLATIONS; ++k) {
+        char key[150], full[200];
+        row_key(key, &list[k], x->steps, 1);
+        snprintf(full, sizeof full, "%s-reasoned", key);
+        if (!xp_has(x, full)) continue;
+        r2_text_addf(&x->ctx, &text, "| %s | %s |", list[k].name, list[k].what);
+        add_result(x, &list[k], "direct", &text, all);
+        add_result(x, &list[k], "reasoned", &text, all);
+        r2_text_addf(&x->ctx, &text, "\n");
+    }
+    if (text.failed) xp_check(x, R2_NO_MEMORY);
+    printf("%s", text.data);
+    snprintf(path, sizeof path, "%s/ablation.md", x->out);
+    xp_write(x, path, text.data);
+    snprintf(path, sizeof path, "%s/ablation.json", x->out);
+    printed = (char *)xp_need(x, cJSON_Print(all));
+    xp_write(x, path, printed);
+    cJSON_free(printed);
+    cJSON_Delete(all);
+    r2_text_free(&x->ctx, &text);
+}
+
+int main(int argc, char **argv) {
+    xp x = xp_begin("ablation", argc, argv);
+    int64_t n = 0;
+    x.ctx.user = &x;
+    for (int k = 0; k < N_ABLATIONS; ++k) n += !x.only || !strcmp(x.only, list[k].name);
+    if (n == 0) {
+        fprintf(stderr, "ablation: no row \"%s\"; the rows are", x.only);
+        for (int k = 0; k < N_ABLATIONS; ++k) fprintf(stderr, " %s", list[k].name);
+        fprintf(stderr, "\n");
+        return 2;
+    }
+    x.n_rows = 2 * n * x.models;
+    for (int64_t seed = 1; seed <= x.models; ++seed)
+        for (int k = 0; k < N_ABLATIONS; ++k)
+            if (!x.only || !strcmp(x.only, list[k].name)) ablate(&x, &list[k], seed);
+    write_report(&x);
+    return 0;
+}
