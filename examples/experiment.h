@@ -15,7 +15,7 @@ typedef struct xp {
     char dir[512]; /* of the rows */
     bool full, verbose;
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
-    const char *only;             /* this row alone; NULL: all      */
+    const char *only;             /* this method or row; NULL: all  */
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
     double began, shown;
@@ -58,7 +58,7 @@ static void xp_usage(const xp *x) {
            "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
            "  --models N     trainings from different seeds (quick 1, full 3)\n"
            "  --steps N      of supervised fine-tuning (ablation only)\n"
-           "  --only ROW     this row alone (ablation only)\n"
+           "  --only NAME    this method or row alone, however long it takes\n"
            "  --quick        the quick training (default)\n"
            "  --full         the long training\n"
            "  --threads N    results do not depend on it\n"

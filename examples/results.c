@@ -35,12 +35,13 @@ static const char *method_name(int method) {
 
 static bool is_seeded(int method) { return method >= BL_N_METHODS || bl_methods[method].seeded; }
 
-/* A quick run leaves out what takes minutes. The model never scores the whole catalogue: that would
-   be millions of prompts. */
+/* A quick run leaves out what takes minutes, unless it is asked for by name. The model never scores
+   the whole catalogue: that would be millions of prompts. */
 static bool is_asked(const xp *x, int method, protocol p) {
     bool ours = method >= BL_N_METHODS,
          logistic = !ours && bl_methods[method].fit == bl_logistic_fit;
-    if (!ours && bl_methods[method].slow && !x->full) return false;
+    if (x->only && strcmp(x->only, method_name(method)) != 0) return false;
+    if (!ours && bl_methods[method].slow && !x->full && !x->only) return false;
     if (p == CATALOGUE) return !ours && (!logistic || x->full);
     if (p == U99) return x->full || !ours || method == BL_N_METHODS + SFT_DIRECT;
     return true;
@@ -709,7 +710,7 @@ static int64_t count_rows(const xp *x) {
         for (int p = 0; p < N_PROTOCOLS; ++p)
             if (is_asked(x, method, (protocol)p))
                 n += (p == CATALOGUE ? 1 : x->seeds) * (is_seeded(method) ? x->models : 1);
-    return n + x->models * (4 + 4);
+    return x->only ? n - 1 : n + x->models * (4 + 4);
 }
 
 int main(int argc, char **argv) {
@@ -723,9 +724,9 @@ int main(int argc, char **argv) {
         l.model = model;
         for (int method = 0; method < N_METHODS; ++method)
             if (model == 1 || is_seeded(method)) method_rows(&l, method);
-        case_row(&l);
-        rating_rows(&l);
-        for (int s = SFT_REASONED; s <= RL_REASONED; s += 2) {
+        if (!x.only) case_row(&l);
+        if (!x.only) rating_rows(&l);
+        for (int s = SFT_REASONED; s <= RL_REASONED && !x.only; s += 2) {
             causal_row(&l, (stage)s, R2_CHANGE_FLIP);
             causal_row(&l, (stage)s, R2_CHANGE_REMOVE);
         }
