@@ -424,3 +424,60 @@ TEST(any_bytes_have_a_verdict) {
     }
     bench_free(&b);
 }
+
+/* ---- a codebook on disk ---- */
+
+/* The file with the first `what` changed into `with` must be refused, and change nothing. */
+static void refused_codebook(r2_ctx *ctx, const r2_codebook *book, const r2_text *saved,
+                             const char *path, const char *what, const char *with) {
+    const char *at = strstr(saved->data, what);
+    r2_codebook loaded = *book;
+    r2_text text = {NULL, 0, 0, false};
+    if (!CHECK(at != NULL)) return;
+    r2_text_add(ctx, &text, saved->data, (size_t)(at - saved->data));
+    r2_text_addf(ctx, &text, "%s%s", with, at + strlen(what));
+    CHECK(!text.failed && ratings_write(path, text.data, text.len));
+    if (!CHECK_STATUS(ctx, r2_codebook_load(ctx, &loaded, path), R2_FORMAT))
+        printf("    \"%s\" became \"%s\"\n", what, with);
+    CHECK(!memcmp(&loaded, book, sizeof loaded));
+    r2_text_free(ctx, &text);
+}
+
+TEST(a_codebook_comes_back_from_disk) {
+    enum { N = 600 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_rng rng = r2_rng_make(6, R2_STREAM_USER, 0);
+    r2_query *query = (r2_query *)calloc(N, sizeof *query);
+    r2_text saved = {NULL, 0, 0, false};
+    r2_codebook book, loaded;
+    char path[64];
+    REQUIRE(query != NULL);
+    random_book(&ctx, &book, query, N, &rng);
+    free(query);
+    snprintf(path, sizeof path, "build/codebook-%p.json", (void *)&book);
+    REQUIRE_OK(&ctx, r2_codebook_save(&ctx, &book, path));
+    REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &saved));
+    loaded = book;
+    memset(loaded.weight, 1, sizeof loaded.weight);
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int b = 1; b < book.n_bucket[f] - 1; ++b) loaded.edge[f][b] = 0.0f;
+    REQUIRE_OK(&ctx, r2_codebook_load(&ctx, &loaded, path));
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        for (int b = 1; b < book.n_bucket[f] - 1; ++b) CHECK(loaded.edge[f][b] == book.edge[f][b]);
+        for (int b = 0; b < book.n_bucket[f]; ++b) CHECK(loaded.weight[f][b] == book.weight[f][b]);
+    }
+    refused_codebook(&ctx, &book, &saved, path, "\"n_chains\": 2", "\"n_chains\": 3");
+    refused_codebook(&ctx, &book, &saved, path, "\"hist\"", "\"pop\"");
+    refused_codebook(&ctx, &book, &saved, path, "\"edges\": [", "\"edges\": [1e9, ");
+    refused_codebook(&ctx, &book, &saved, path, "\"weights\": [", "\"weights\": [0, ");
+    refused_codebook(&ctx, &book, &saved, path, "\"weights\": [", "\"weights\": [1");
+    refused_codebook(&ctx, &book, &saved, path, "\"weights\": [", "\"weights\": [0.5, ");
+    refused_codebook(&ctx, &book, &saved, path, "\"weights\"", "\"Weights\"");
+    refused_codebook(&ctx, &book, &saved, path, "{\"name\"", "{\"name\": 1}, {\"name\"");
+    refused_codebook(&ctx, &book, &saved, path, "{", "[");
+    CHECK(ratings_write_text(path, ""));
+    CHECK_STATUS(&ctx, r2_codebook_load(&ctx, &loaded, path), R2_FORMAT);
+    remove(path);
+    CHECK_STATUS(&ctx, r2_codebook_load(&ctx, &loaded, path), R2_IO);
+    r2_text_free(&ctx, &saved);
+}
