@@ -8857,19 +8857,77 @@ static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, fl
     }
 }
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define R2__SHUFFLE __builtin_shufflevector
+#endif
+#endif
+
+/* to(K, 4) = from(4, K)^T for a multiple of 4 of k; returns how many were done. Four by four in
+   registers, for one at a time packing would cost a quarter of a small product. */
+static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
+                                   int64_t K) {
+    int64_t k = 0;
+#if defined(R2__SHUFFLE)
+    typedef float four __attribute__((vector_size(16)));
+    for (; k + 4 <= K; k += 4) {
+        four row[4], low[2], high[2];
+        for (int i = 0; i < 4; ++i) memcpy(&row[i], from + i * ldf + k, sizeof row[i]);
+        for (int i = 0; i < 2; ++i) {
+            low[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 0, 4, 1, 5);
+            high[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 2, 6, 3, 7);
+        }
+        row[0] = R2__SHUFFLE(low[0], low[1], 0, 1, 4, 5);
+        row[1] = R2__SHUFFLE(low[0], low[1], 2, 3, 6, 7);
+        row[2] = R2__SHUFFLE(high[0], high[1], 0, 1, 4, 5);
+        row[3] = R2__SHUFFLE(high[0], high[1], 2, 3, 6, 7);
+        for (int i = 0; i < 4; ++i) memcpy(to + (k + i) * ldt, &row[i], sizeof row[i]);
+    }
+#else
+    (void)to;
+    (void)ldt;
+    (void)from;
+    (void)ldf;
+    (void)K;
+#endif
+    return k;
+}
+
+/* to(K, n) = from(n, K)^T. */
+static void r2__transpose(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t n,
+                          int64_t K) {
+    for (int64_t j = 0; j < n; j += 4) {
+        const int64_t wide = n - j < 4 ? n - j : 4;
+        int64_t done = wide == 4 ? r2__transpose_fours(to + j, ldt, from + j * ldf, ldf, K) : 0;
+        for (int64_t i = j; i < j + wide; ++i)
+            for (int64_t k = done; k < K; ++k) to[k * ldt + i] = from[i * ldf + k];
+    }
+}
+
 /* panel(K, width) = b(K, n), padded with zeros to a width of one or two vectors. */
 static void r2__pack_panel(float *panel, r2__view b, int64_t K, int64_t n) {
-    int64_t width = n > R2__LANES ? R2__WIDE : R2__LANES;
-    if (b.cs == 1) {
-        for (int64_t k = 0; k < K; ++k, panel += width) {
-            memcpy(panel, b.p + k * b.rs, (size_t)n * sizeof *panel);
-            for (int64_t j = n; j < width; ++j) panel[j] = 0.0f;
-        }
-        return;
+    const int64_t width = n > R2__LANES ? R2__WIDE : R2__LANES;
+    if (b.rs == 1) r2__transpose(panel, width, b.p, b.cs, n, K);
+    for (int64_t k = 0; k < K; ++k) {
+        float *to = panel + k * width;
+        const float *from = b.p + k * b.rs;
+        if (b.rs != 1 && n == R2__WIDE) memcpy(to, from, R2__WIDE * sizeof *to);
+        else if (b.rs != 1) memcpy(to, from, (size_t)n * sizeof *to);
+        for (int64_t j = n; j < width; ++j) to[j] = 0.0f;
     }
-    for (int64_t j = 0; j < width; ++j)
+}
+
+/* to(K, rows) = a(rows, K)^T, for a whose columns or whose rows are contiguous. */
+static void r2__pack_rows(float *to, r2__view a, int rows, int64_t K) {
+    if (a.cs == 1) {
+        r2__transpose(to, rows, a.p, a.rs, rows, K);
+    } else if (rows == R2__TILE_ROWS) { /* a size that the compiler knows */
         for (int64_t k = 0; k < K; ++k)
-            panel[k * width + j] = j < n ? b.p[k * b.rs + j * b.cs] : 0.0f;
+            memcpy(to + k * R2__TILE_ROWS, a.p + k * a.cs, R2__TILE_ROWS * sizeof *to);
+    } else {
+        for (int64_t k = 0; k < K; ++k)
+            memcpy(to + k * rows, a.p + k * a.cs, (size_t)rows * sizeof *to);
+    }
 }
 
 static int r2__tile_rows(int64_t left) {
@@ -8886,9 +8944,7 @@ static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_
         r2__view part = {a.p + i * a.rs, a.rs, a.cs};
         rows = r2__tile_rows(M - i);
         if (copy) {
-            for (int64_t k = 0; k < K; ++k)
-                for (int r = 0; r < rows; ++r)
-                    rows_of_a[k * rows + r] = part.p[r * a.rs + k * a.cs];
+            r2__pack_rows(rows_of_a, part, rows, K);
             part.p = rows_of_a;
             part.rs = 1;
             part.cs = rows;
