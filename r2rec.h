@@ -1610,6 +1610,8 @@ typedef struct r2_recommendation {
 
 /* The quick run: minutes on two cores. */
 r2_run_config r2_run_config_default(void);
+/* The long run: a larger model on more questions. */
+r2_run_config r2_run_config_full(void);
 /* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
    model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
@@ -12612,6 +12614,17 @@ r2_run_config r2_run_config_default(void) {
     config.model.d_ff = 176;
     config.sft = r2_sft_config_default();
     config.grpo = r2_grpo_config_default();
+    return config;
+}
+
+r2_run_config r2_run_config_full(void) {
+    r2_run_config config = r2_run_config_default();
+    config.n_groups = 40000;
+    config.model.d_model = 128;
+    config.model.d_ff = 344;
+    config.model.n_layer = 3;
+    config.sft.n_steps = 8000;
+    config.grpo.n_steps = 600;
     return config;
 }
 

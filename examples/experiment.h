@@ -111,16 +111,8 @@ static xp xp_begin(const char *name, int argc, char **argv) {
 
 /* The two trainings, the same as the demo's. */
 static r2_run_config xp_config(const xp *x, uint64_t seed) {
-    r2_run_config config = r2_run_config_default();
+    r2_run_config config = x->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = seed;
-    if (x->full) {
-        config.n_groups = 40000;
-        config.model.d_model = 128;
-        config.model.d_ff = 344;
-        config.model.n_layer = 3;
-        config.sft.n_steps = 8000;
-        config.grpo.n_steps = 600;
-    }
     return config;
 }
 

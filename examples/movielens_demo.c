@@ -459,16 +459,8 @@ static void write_traces(demo *d) {
 /* ---- the journey ---- */
 
 static r2_run_config configure(const demo_options *o) {
-    r2_run_config config = r2_run_config_default();
+    r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = o->seed;
-    if (o->full) {
-        config.n_groups = 40000;
-        config.model.d_model = 128;
-        config.model.d_ff = 344;
-        config.model.n_layer = 3;
-        config.sft.n_steps = 8000;
-        config.grpo.n_steps = 600;
-    }
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     return config;
