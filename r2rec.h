@@ -521,6 +521,11 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
    rank of u0's latest interaction, N their number; simrec(v) = sum over shared i0 of 0.5^(age/10) /
    sqrt((n_i0 + 1)(n_v + 1)), simidf the same without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
+   `a` answers (K + 2) a = c, with K(v,w) the cosine of the items of v and w, c_v = (items of the
+   history that v has) / sqrt(n_v), u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so
+   what u0 shares with v is corrected for what others share with both, over ever longer chains (D4;
+   a close kin of ridge regression). It knows no order in time. With more than R2_DEEP_USERS users it
+   is left out: it would take longer than all the rest.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -528,7 +533,7 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
     X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10)")               \
     X(shared, 2, 10, "share of the users of i* who share two items or more with u0")               \
     X(uknn, 2, 10, "share of the 50 nearest users' simrec^2 who have i*")                          \
-    X(peers, 2, 10, "sum of simidf of the users of i*, halved for 3 % of N away from the clock")   \
+    X(deep, 2, 10, "sum over users v of i* of a_v / sqrt(n_v): chains over up to 4 people")        \
     X(pop, 3, 10, "users of i*")                                                                   \
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
     X(pred, 3, 10, "simidf-weighted rating of i* relative to each user's mean")                    \
@@ -565,6 +570,8 @@ typedef enum r2_field {
     R2_FIRST_CHAIN_FIELD = R2_FIELD_age
 } r2_field;
 
+#define R2_DEEP_USERS 2048
+#define R2_DEEP_STEPS 4
 #define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
 #define R2_FACTS_PER_THOUGHT 3 /* a thought weighs this many facts and cites the decisive one  */
 #define R2_N_THOUGHTS (R2_FIRST_CHAIN_FIELD / R2_FACTS_PER_THOUGHT)
@@ -583,6 +590,7 @@ typedef struct r2_index {
     int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
     int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
     float *user_mean;      /* (n_users) mean rating                                            */
+    float *kin;            /* (n_users, n_users) cosines of items, NULL beyond R2_DEEP_USERS   */
     double rating_sum;
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
@@ -4718,6 +4726,29 @@ static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t
     return bits;
 }
 
+/* kin(v,w) = (items that both have) / sqrt(n_v n_w), row by row. */
+static r2_status r2__index_kin(r2_ctx *ctx, r2_index *index) {
+    const r2_graph *g = index->graph;
+    const int64_t n = g->n_users;
+    if (n > R2_DEEP_USERS) return R2_OK;
+    index->kin = (float *)r2_alloc(ctx, (uint64_t)n * (uint64_t)n, sizeof *index->kin);
+    if (!index->kin) return ctx->status;
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n), v, n) {
+        float *row = index->kin + v * n;
+        double n_v = (double)r2_graph_user_degree(g, (uint32_t)v);
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            uint32_t i = g->user_item[e];
+            for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
+                row[g->item_user[k]] += 1.0f;
+        }
+        for (int64_t w = 0; w < n; ++w)
+            if (row[w] > 0.0f)
+                row[w] = (float)((double)row[w] /
+                                 sqrt(n_v * (double)r2_graph_user_degree(g, (uint32_t)w)));
+    }
+    return R2_OK;
+}
+
 static void r2__index_items(r2_index *index, const r2_data *data) {
     const char *known[64];
     size_t known_len[64];
@@ -4744,6 +4775,7 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     if (index->position && index->by_time && index->rank && index->user_mean && index->genres &&
         index->year)
         status = r2__index_order(ctx, index, data, seed);
+    if (status == R2_OK) status = r2__index_kin(ctx, index);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
@@ -4764,6 +4796,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->by_time);
     r2_release(ctx, index->rank);
     r2_release(ctx, index->user_mean);
+    r2_release(ctx, index->kin);
     r2_release(ctx, index->genres);
     r2_release(ctx, index->year);
     memset(index, 0, sizeof *index);
@@ -4800,6 +4833,8 @@ typedef struct r2__lens {
     float *simrec, *simidf; /* (n_users)                                                          */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
     double near50_sum;
+    float *deep;            /* (n_users) a_v / sqrt(n_v)                                          */
+    double *solve;          /* (4, n_users) scratch: a, residual, direction, (K + 2) direction    */
     float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
     r2__link_sum *sum;     /* (history) scratch of one target                                     */
     r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
@@ -4825,11 +4860,13 @@ static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
     lens->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
     lens->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
     lens->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->deep = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->solve = (double *)r2_arena_alloc(ctx, m, lens->index->kin ? 4 * n_users : 0, sizeof(double));
     lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
     return lens->path && lens->simrec && lens->simidf && lens->near50 && lens->fade &&
-           lens->inv_degree && lens->sum;
+           lens->deep && lens->solve && lens->inv_degree && lens->sum;
 }
 
 /* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
@@ -4907,6 +4944,52 @@ static void r2__lens_nearest(r2__lens *lens) {
     }
 }
 
+/* out = (K + 2) in, without the row and the column of u0. Row by row, so that it vectorises. */
+static void r2__kin_times(const r2__lens *lens, const double *in, double *out) {
+    const int64_t n = lens->index->graph->n_users;
+    for (int64_t w = 0; w < n; ++w) out[w] = 2.0 * in[w];
+    for (int64_t v = 0; v < n; ++v) {
+        const float *row = lens->index->kin + v * n;
+        const double x = in[v];
+        if (x == 0.0) continue;
+        for (int64_t w = 0; w < n; ++w) out[w] += x * (double)row[w];
+    }
+    out[lens->user] = 0.0;
+}
+
+static double r2__dot_double(const double *a, const double *b, int64_t n) {
+    double sum = 0.0;
+    for (int64_t k = 0; k < n; ++k) sum += a[k] * b[k];
+    return sum;
+}
+
+/* Conjugate gradients for (K + 2) a = c. Only the other users' rows are ever read, so u0's own edges
+   change nothing, not even the rounding. */
+static void r2__lens_deep(r2__lens *lens) {
+    const r2_graph *g = lens->index->graph;
+    const int64_t n = g->n_users;
+    double *a = lens->solve, *rest = a + n, *way = rest + n, *image = way + n, left;
+    if (!lens->index->kin) return;
+    for (int64_t v = 0; v < n; ++v) {
+        int64_t shared = lens->path_begin[v + 1] - lens->path_begin[v];
+        rest[v] = way[v] = 0.0;
+        if (shared > 0)
+            rest[v] = way[v] = (double)shared / sqrt((double)r2_graph_user_degree(g, (uint32_t)v));
+    }
+    left = r2__dot_double(rest, rest, n);
+    for (int step = 0; step < R2_DEEP_STEPS && left > 0.0; ++step) {
+        double before = left, length;
+        r2__kin_times(lens, way, image);
+        length = before / r2__dot_double(way, image, n);
+        for (int64_t v = 0; v < n; ++v) a[v] += length * way[v], rest[v] -= length * image[v];
+        left = r2__dot_double(rest, rest, n);
+        for (int64_t v = 0; v < n; ++v) way[v] = rest[v] + left / before * way[v];
+    }
+    for (int64_t v = 0; v < n; ++v)
+        if (a[v] != 0.0)
+            lens->deep[v] = (float)(a[v] / sqrt((double)r2_graph_user_degree(g, (uint32_t)v)));
+}
+
 /* What u0 has been watching: fading genre counts and mean year. */
 static void r2__lens_taste(r2__lens *lens) {
     const r2_index *index = lens->index;
@@ -4945,6 +5028,7 @@ static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *inde
     if (lens->history > 0) lens->clock = index->rank[r2__lens_edge(lens, lens->history - 1)];
     r2__lens_similarity(lens);
     r2__lens_nearest(lens);
+    r2__lens_deep(lens);
     r2__lens_taste(lens);
     return R2_OK;
 }
@@ -4954,7 +5038,7 @@ static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *inde
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
-    double n, rating, n_shared, near50, peers, pred, sim, trend, first, path;
+    double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
     double n_edges, rating_all;
 } r2__target_sums;
 
@@ -4973,7 +5057,7 @@ static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, 
     s->rating += rating;
     s->n_shared += lens->path_begin[u1 + 1] - lens->path_begin[u1] >= 2;
     s->near50 += (double)lens->near50[u1];
-    s->peers += idf * exp2(-fabs(away) / (0.03 * s->n_edges));
+    s->deep += (double)lens->deep[u1];
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
     s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
@@ -5029,7 +5113,7 @@ static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_q
     q->value[R2_FIELD_hist] = (float)lens->history;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
     if (lens->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / lens->near50_sum);
-    q->value[R2_FIELD_peers] = (float)s->peers;
+    q->value[R2_FIELD_deep] = (float)s->deep;
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
     q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
@@ -6060,7 +6144,7 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_era: return "years the target is newer than the user's usual items";
     case R2_FIELD_shared: return "share of the target's people who share two items with the user";
     case R2_FIELD_uknn: return "how many of the most similar people have the target";
-    case R2_FIELD_peers: return "how similar the people are who have the target";
+    case R2_FIELD_deep: return "closeness of the target's people, over longer chains too";
     case R2_FIELD_pop: return "people who rated the target";
     case R2_FIELD_meanr: return "mean rating of the target";
     case R2_FIELD_pred: return "how similar people rated the target against their own mean";
