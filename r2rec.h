@@ -1241,7 +1241,7 @@ float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative by logp[j] is dlogp[j]. Any objective
-   that is a function of log-probabilities (cross-entropy, GRPO, a pairwise term) goes through here.
+   that is a function of log-probabilities (cross-entropy, GRPO, a listwise term) goes through here.
    Must follow r2_forward on the same batch, once: it uses up the activations. */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -1382,18 +1382,19 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 /* One step's losses, in nats. */
 typedef struct r2_sft_report {
     int64_t step, n_steps;
-    float answer_loss, trace_loss, pair_loss, grad_norm, lr;
+    float answer_loss, trace_loss, list_loss, grad_norm, lr;
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
    (Q, R, A), the others direct (Q, A): one model learns both. The loss of a batch is
        mean over sequences of -log p(A)
      + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
-     + pair_weight x mean over pairs of softplus(s(sampled) - s(observed)), s = logit of (1 - p(0)) */
+     + list_weight x mean over groups of -log of the observed item's share in the softmax over the
+       group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items */
 typedef struct r2_sft_config {
     int64_t n_steps, warmup;
     int32_t groups;
-    float reasoned_share, trace_weight, pair_weight;
+    float reasoned_share, trace_weight, list_weight;
     float lr, lr_floor; /* peak; floor as a share of it */
     r2_adamw_config adamw;
     uint64_t seed;
@@ -11700,7 +11701,7 @@ r2_sft_config r2_sft_config_default(void) {
     config.groups = 8;
     config.reasoned_share = 0.5f;
     config.trace_weight = 0.5f;
-    config.pair_weight = 0.5f;
+    config.list_weight = 2.0f;
     config.lr = 3e-3f;
     config.lr_floor = 0.02f;
     config.adamw = r2_adamw_config_default();
@@ -11741,11 +11742,31 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     return row;
 }
 
+/* log (1 - p0) / p0 of a sequence. p0 is kept below 1, where that has no value. */
+static double r2__log_odds(const r2__batcher *b, const r2__sft_row *row, double *p0) {
+    *p0 = exp((double)b->logp[row->zero]);
+    if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
+    return log((1.0 - *p0) / *p0);
+}
+
+/* The choice of the observed item, row[0], among its group: -log softmax of the log-odds, and its
+   derivatives. d s / d log p0 = -1 / (1 - p0). */
+static double r2__list_loss(r2__batcher *b, const r2__sft_row *row, int32_t group, double weight) {
+    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, &row[0], &p0);
+    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, &row[k], &p0));
+    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, &row[k], &p0) - top);
+    for (int32_t k = 0; k < group; ++k) {
+        double share = exp(r2__log_odds(b, &row[k], &p0) - top) / sum;
+        b->dlogp[row[k].zero] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
+    }
+    return top + log(sum) - first;
+}
+
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
-static void r2__sft_loss(const r2__batcher *b, const r2__sft_row *row, int32_t group,
+static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
                          const r2_sft_config *config, r2_sft_report *report) {
-    int32_t n_trace = 0, n_pairs = b->n_seq / group * (group - 1);
-    double answer = 0.0, trace = 0.0, pair = 0.0;
+    int32_t n_trace = 0, n_groups = b->n_seq / group;
+    double answer = 0.0, trace = 0.0, list = 0.0;
     memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
     for (int32_t s = 0; s < b->n_seq; ++s)
         n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
@@ -11760,23 +11781,11 @@ static void r2__sft_loss(const r2__batcher *b, const r2__sft_row *row, int32_t g
         trace -= (double)b->logp[row[s].close];
         b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
     }
-    for (int32_t s = 0; s < b->n_seq; ++s) {
-        const r2__sft_row *observed = &row[s - s % group];
-        double p0_observed = exp((double)b->logp[observed->zero]);
-        double p0 = exp((double)b->logp[row[s].zero]), limit = 1.0 - 1e-6, gap, slope;
-        if (s % group == 0) continue;
-        if (p0 > limit) p0 = limit;
-        if (p0_observed > limit) p0_observed = limit;
-        gap = log((1.0 - p0_observed) / p0_observed) - log((1.0 - p0) / p0);
-        pair += gap > 0.0 ? log1p(exp(-gap)) : log1p(exp(gap)) - gap;
-        /* d softplus(-gap) / d gap, and d logit(1 - p0) / d log p0 = -1 / (1 - p0) */
-        slope = (double)config->pair_weight / (double)n_pairs / (1.0 + exp(gap));
-        b->dlogp[observed->zero] += (float)(slope / (1.0 - p0_observed));
-        b->dlogp[row[s].zero] -= (float)(slope / (1.0 - p0));
-    }
+    for (int32_t g = 0; g < n_groups; ++g)
+        list += r2__list_loss(b, row + g * group, group, (double)config->list_weight / n_groups);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
-    report->pair_loss = n_pairs ? (float)(pair / n_pairs) : 0.0f;
+    report->list_loss = (float)(list / n_groups);
 }
 
 /* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */

@@ -42,7 +42,7 @@ static void eight_chains(r2_run_config *c) { c->n_chains = 8; }
 static void direct_only(r2_run_config *c) { c->sft.reasoned_share = 0.0f; }
 static void reasoned_only(r2_run_config *c) { c->sft.reasoned_share = 1.0f; }
 static void no_noise(r2_run_config *c) { c->teacher.gumbel = 0.0f; }
-static void no_pairs(r2_run_config *c) { c->sft.pair_weight = 0.0f; }
+static void no_list(r2_run_config *c) { c->sft.list_weight = 0.0f; }
 static void no_rank_reward(r2_run_config *c) { c->grpo.reward.w_rank = 0.0f; }
 static void no_faith_reward(r2_run_config *c) { c->grpo.reward.w_faith = 0.0f; }
 static void no_format_reward(r2_run_config *c) { c->grpo.reward.w_format = 0.0f; }
@@ -83,7 +83,7 @@ static const ablation list[] = {
     {"guided", "traces that know the answer", AS_IT_IS, GUIDED, false, false, NULL},
     {"shuffled", "control: traces of other examples", AS_IT_IS, SHUFFLED, false, false, NULL},
     {"no-noise", "a deterministic teacher", AS_IT_IS, UNGUIDED, false, false, no_noise},
-    {"no-pairs", "no pairwise term", AS_IT_IS, UNGUIDED, false, false, no_pairs},
+    {"no-list", "no listwise term", AS_IT_IS, UNGUIDED, false, false, no_list},
     {"sft+grpo", "SFT, then GRPO", AS_IT_IS, UNGUIDED, false, true, NULL},
     {"rl-only", "GRPO without SFT", AS_IT_IS, UNGUIDED, true, true, NULL},
     {"rl-no-rank", "GRPO without the ranking reward", AS_IT_IS, UNGUIDED, false, true,

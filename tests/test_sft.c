@@ -14,7 +14,7 @@ static r2_sft_config still(int32_t groups, float reasoned_share) {
     c.groups = groups;
     c.reasoned_share = reasoned_share;
     c.trace_weight = 0.7f;
-    c.pair_weight = 0.4f;
+    c.list_weight = 0.4f;
     c.lr = 0.0f;
     return c;
 }
@@ -111,17 +111,17 @@ static r2_status sequence_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32
 }
 
 typedef struct losses {
-    double answer, trace, pair;
-    int64_t n_answer, n_trace, n_pair;
+    double answer, trace, list;
+    int64_t n_answer, n_trace, n_list;
 } losses;
 
 /* Adds one group, reasoned or direct, written from the words of r2_sft_config. */
 static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, losses *sum) {
-    double s_observed = 0.0;
+    double odds_observed = 0.0, odds_all = 0.0;
     for (int64_t e = group * TINY_GROUP; e < (group + 1) * TINY_GROUP; ++e) {
         int32_t token[512], n = 0, n_given, answer_at;
         float logp[512], zero = 0.0f;
-        double p0, s;
+        double p0;
         r2_status status;
         for (int64_t k = t->ex.prompt_begin[e]; k < t->ex.prompt_begin[e + 1]; ++k)
             token[n++] = t->ex.prompt[k];
@@ -139,10 +139,11 @@ static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, l
         for (int32_t k = n_given; k < n; ++k)
             if (k != answer_at) sum->trace -= (double)logp[k], sum->n_trace++;
         p0 = exp((double)zero);
-        s = log((1.0 - p0) / p0);
-        if (e % TINY_GROUP == 0) s_observed = s;
-        else sum->pair += log1p(exp(s - s_observed)), sum->n_pair++;
+        if (e % TINY_GROUP == 0) odds_observed = (1.0 - p0) / p0;
+        odds_all += (1.0 - p0) / p0;
     }
+    sum->list -= log(odds_observed / odds_all);
+    sum->n_list++;
     return R2_OK;
 }
 
@@ -155,9 +156,9 @@ static double batch_loss(r2_ctx *ctx, tiny *t, int64_t n_groups, int64_t n_reaso
         if (add_group(ctx, t, g, g < n_reasoned, &sum)) return NAN;
     sum.answer /= (double)sum.n_answer;
     sum.trace /= sum.n_trace ? (double)sum.n_trace : 1.0;
-    sum.pair /= (double)sum.n_pair;
+    sum.list /= (double)sum.n_list;
     if (mean) *mean = sum;
-    return sum.answer + (double)c->trace_weight * sum.trace + (double)c->pair_weight * sum.pair;
+    return sum.answer + (double)c->trace_weight * sum.trace + (double)c->list_weight * sum.list;
 }
 
 TEST(the_loss_is_what_it_says) {
@@ -174,7 +175,7 @@ TEST(the_loss_is_what_it_says) {
         batch_loss(&ctx, &t, 4, reasoned ? 4 : 0, &c, &mean);
         CHECK_NEAR(report.answer_loss, mean.answer, 1e-5);
         CHECK_NEAR(report.trace_loss, mean.trace, 1e-5);
-        CHECK_NEAR(report.pair_loss, mean.pair, 1e-5);
+        CHECK_NEAR(report.list_loss, mean.list, 1e-5);
     }
     tiny_free(&ctx, &t);
 }
@@ -208,7 +209,7 @@ TEST(the_gradient_is_that_of_the_loss) {
                r2_sft(&ctx, &t.model, &t.ex, &a_little)); /* p(0) has to count for something */
     for (int k = 0; k < 6; ++k) {
         r2_sft_config c = still(1, (float)(k % 2));
-        c.trace_weight = weight[k / 2][0], c.pair_weight = weight[k / 2][1];
+        c.trace_weight = weight[k / 2][0], c.list_weight = weight[k / 2][1];
         REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
             const r2_tensor *tensor = &t.model.tensor[id];
@@ -282,7 +283,7 @@ TEST(it_learns_a_few_examples_by_heart) {
     CHECK(report[0].answer_loss > 2.0f && report[0].trace_loss > 2.0f);
     CHECK(report[STEPS - 1].answer_loss < 0.1f);
     CHECK(report[STEPS - 1].trace_loss < 0.5f * report[0].trace_loss);
-    CHECK(report[STEPS - 1].pair_loss < 0.1f);
+    CHECK(report[STEPS - 1].list_loss < 0.1f);
     CHECK(report[0].step == 0 && report[STEPS - 1].step == STEPS - 1 && report[7].n_steps == STEPS);
     REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &how, score, NULL));
     for (int e = 0; e < 4 * TINY_GROUP; ++e) /* log-odds of interacting */
