@@ -1436,7 +1436,8 @@ typedef struct r2_reward_config {
     bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
 } r2_reward_config;
 
-/* Reward of one output. `rank_share` in [0, 1] is the ranking term. */
+/* Reward of one output. `rank_share` in [0, 1] is the ranking term: the mean chance to rank right
+   against the other items of the question's group, logistic in the difference of log-odds. */
 double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
                  double rank_share);
 
@@ -11937,12 +11938,15 @@ r2_grpo_config r2_grpo_config_default(void) {
 
 /* ---- the loop ---- */
 
+#define R2__LEAST_P 1e-6 /* keeps log-odds finite */
+
 /* One output of a rollout. */
 typedef struct r2__output {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
     int32_t level_pred;           /* first of the predictions of the 6 answers, or -1 */
-    double score, reward, advantage;
+    double score; /* log-odds of interacting, NAN without an answer */
+    double reward, advantage;
     bool kept; /* in the loss: DAPO drops groups with equal rewards    */
     r2_trace trace;
 } r2__output;
@@ -12044,11 +12048,14 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_genera
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &text);
     out->score = NAN;
-    if (out->level_pred >= 0) out->score = 1.0 - exp((double)rl->logp_old[out->level_pred]);
+    if (out->level_pred >= 0) {
+        double p0 = exp((double)rl->logp_old[out->level_pred]);
+        out->score = log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
+    }
     return status;
 }
 
-/* Mean score of the outputs of prompt p; an output without an answer counts as 0. */
+/* Mean log-odds of the outputs of prompt p; one without an answer counts as even. */
 static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     double sum = 0.0;
     for (int32_t s = 0; s < rl->config->n_samples; ++s) {
@@ -12058,15 +12065,19 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     return sum / rl->config->n_samples;
 }
 
+/* The chance that log-odds of a are drawn above those of b, when both are noisy alike. */
+static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
+
 /* The ranking term: an output for the observed item should beat every sampled item's mean score, an
-   output for a sampled item should stay below the observed item's. */
+   output for a sampled item should stay below the observed item's. By chances, not by 0 and 1: so the
+   outputs of a prompt differ in it even when all of them win. */
 static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
-    double score = rl->output[o].score, beaten = 0.0;
+    double score = rl->output[o].score, won = 0.0;
     if (isnan(score)) return 0.0;
-    if (p != first) return score < r2__prompt_score(rl, first) ? 1.0 : 0.0;
-    for (int32_t k = 1; k < rl->ex->group; ++k) beaten += score > r2__prompt_score(rl, first + k);
-    return rl->ex->group > 1 ? beaten / (rl->ex->group - 1) : 1.0;
+    if (p != first) return r2__win(r2__prompt_score(rl, first), score);
+    for (int32_t k = 1; k < rl->ex->group; ++k) won += r2__win(score, r2__prompt_score(rl, first + k));
+    return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
 }
 
 /* Rewards and advantages of all outputs, prompt by prompt. */

@@ -199,7 +199,7 @@ static r2_status answer(r2_ctx *ctx, tiny *t, const sampled *s, asked *a, bool l
     return status;
 }
 
-/* Verdict and score of an output: 1 - p(0) after its <answer>, NAN without one. */
+/* Verdict and score of an output: log (1 - p(0)) / p(0) after its <answer>, NAN without one. */
 static r2_status judge(r2_ctx *ctx, tiny *t, sampled *s) {
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
     asked zero;
@@ -212,7 +212,7 @@ static r2_status judge(r2_ctx *ctx, tiny *t, sampled *s) {
     zero.logp[0] = 0.0f;
     if (s->answer_at >= 0) ask(&zero, s->answer_at, t->markup.level[0], 0.0);
     if (status == R2_OK && zero.n) status = answer(ctx, t, s, &zero, false);
-    s->score = s->answer_at >= 0 ? 1.0 - exp((double)zero.logp[0]) : NAN;
+    s->score = s->answer_at >= 0 ? log(expm1(-(double)zero.logp[0])) : NAN;
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
     return status;
@@ -225,14 +225,14 @@ static double mean_score(const sampled *group, int e) {
     return sum / SAMPLES;
 }
 
-/* The observed item's output beats sampled items' mean scores; a sampled item's stays below the
-   observed one's. */
+/* How surely the observed item's output beats the sampled items' mean scores, and a sampled item's
+   stays below the observed one's: e^a / (e^a + e^b). */
 static double rank_share(const sampled *group, int o) {
-    double score = group[o].score, beaten = 0.0;
-    if (isnan(score)) return 0.0;
-    if (o >= SAMPLES) return score < mean_score(group, 0);
-    for (int e = 1; e < TINY_GROUP; ++e) beaten += score > mean_score(group, e);
-    return beaten / (TINY_GROUP - 1);
+    double own = exp(group[o].score), won = 0.0, other = exp(mean_score(group, 0));
+    if (isnan(own)) return 0.0;
+    if (o >= SAMPLES) return other / (own + other);
+    for (int e = 1; e < TINY_GROUP; ++e) won += own / (own + exp(mean_score(group, e)));
+    return won / (TINY_GROUP - 1);
 }
 
 /* The gradient of the objective at ratio 1: REINFORCE with the advantage, every token by itself. */
