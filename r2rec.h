@@ -8681,6 +8681,14 @@ typedef uint32_t r2__uvec;
 #define R2__SQRT(a)      sqrtf(a)
 #endif
 
+/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory are
+   read twice as fast: lines that follow each other in several rows defeat the processor's own guess. */
+#if defined(__GNUC__)
+#define R2__FETCH(p) __builtin_prefetch((const void *)(p), 0, 2)
+#else
+#define R2__FETCH(p) ((void)(p))
+#endif
+
 #if defined(__clang__)
 #define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
 #define R2__INLINE static inline __attribute__((always_inline))
@@ -8814,11 +8822,13 @@ typedef struct r2__view {
    caller, so that the loops over them unroll. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
                          const float *panel, float *c, int64_t ldc, int64_t n, bool add) {
+    const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
     r2__vec acc[R2__TILE_ROWS][2], b[2];
     R2__UNROLL
     for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
     for (int64_t k = 0; k < K; ++k) {
         const float *ak = a.p + k * a.cs;
+        if (fetch) R2__FETCH(ak + (rows + k % rows) * a.rs); /* a line of the next tile */
         R2__UNROLL
         for (int v = 0; v < vectors; ++v)
             b[v] = r2__load(panel + k * vectors * R2__LANES + v * R2__LANES);
@@ -8958,7 +8968,7 @@ static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_
 
 /* Products with few rows, a row of b at a time: nothing is packed, since each element of b serves
    only `rows` sums. Lanes run along k and are added up at the end. */
-#define R2__FEW      32
+#define R2__FEW      (R2__LANES * 3 / 4)
 #define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
 /* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols are constants. */
@@ -8974,6 +8984,8 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
         r2__vec bk[4];
         R2__UNROLL
         for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
+        R2__UNROLL
+        for (int j = 0; j < cols && cols > 1; ++j) R2__FETCH(b + (2 * cols + j) * ldb + k);
         R2__UNROLL
         for (int i = 0; i < rows; ++i) {
             r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
@@ -9030,14 +9042,37 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
     }
 }
 
+/* Some more rows fill the lanes: c^T = b a^T. Only a is packed; b, large as a rule, is read once and
+   in place, which for so few rows is most of the work. */
+#define R2__SOME   64
+#define R2__TURNED 96 /* columns of c made at a time */
+
+/* c(M,N) = or += a(M,K) b(N,K)^T, M <= R2__SOME, on one thread. */
+static void r2__multiply_turned(const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                                int64_t ldc, int64_t M, int64_t N, int64_t K, bool add) {
+    float turned[R2__TURNED * R2__SOME];
+    r2__view at = {a, 1, lda};
+    for (int64_t j = 0; j < N; j += R2__TURNED) {
+        const int64_t n = N - j < R2__TURNED ? N - j : R2__TURNED;
+        r2__view bj = {b + j * ldb, ldb, 1};
+        r2__multiply(bj, at, turned, M, n, M, K, false);
+        if (!add) {
+            r2__transpose(c + j, ldc, turned, M, n, M);
+            continue;
+        }
+        for (int64_t i = 0; i < M; ++i)
+            for (int64_t e = 0; e < n; ++e) c[i * ldc + j + e] += turned[e * M + i];
+    }
+}
+
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
     r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
     r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
-    const bool few = layout == R2_NT && M <= R2__FEW;
-    const int threads = r2_threads(ctx, few ? N * K / 4 : M * N / 16 * K);
+    const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
+    const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
     /* Rows are the better side to divide, unless there are too few for an even division. */
-    const bool by_rows = !few &&
+    const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
@@ -9045,8 +9080,10 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
         r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
         r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
         float *to = c + i.begin * ldc + j.begin;
-        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, M, j.end - j.begin, K, add);
-        else r2__multiply(at, bt, to, ldc, i.end - i.begin, j.end - j.begin, K, add);
+        const int64_t m = i.end - i.begin, n = j.end - j.begin;
+        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
+        else if (some) r2__multiply_turned(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
+        else r2__multiply(at, bt, to, ldc, m, n, K, add);
     }
 }
 
@@ -10693,14 +10730,24 @@ static float r2__nucleus(float *p, int64_t n, double need) {
     return 0.0f;
 }
 
+/* The first of the largest; 0 when none is, for NaN. */
+static int32_t r2__argmax(const float *x, int64_t n) {
+    r2__vec top = r2__all(-FLT_MAX);
+    float largest;
+    for (int64_t v = 0; v < n; v += R2__LANES)
+        top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
+    largest = r2__largest(top);
+    for (int32_t v = 0; v < n; ++v)
+        if (x[v] == largest) return v;
+    return 0;
+}
+
 /* A token from one row of logits; p has room for 2 n floats. */
 static int32_t r2__sample(const float *logits, int64_t n, float temperature, float top_p,
                           r2_rng *rng, float *p) {
-    int32_t best = 0;
+    const int32_t best = r2__argmax(logits, n);
     float least = 0.0f;
     double total = 0.0, mass;
-    for (int32_t v = 1; v < n; ++v)
-        if (logits[v] > logits[best]) best = v;
     if (temperature <= 0.0f) return best;
     for (int64_t v = 0; v < n; v += R2__LANES) {
         r2__vec z = r2__load_n(logits + v, n - v, 0.0f) - logits[best];
