@@ -1083,7 +1083,7 @@ void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, in
    y(R,O) += t b(O,r)^T; ldy floats from one row of y to the next. */
 void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
                  const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
-/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a. Sets dt(R,r). */
+/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a (dx NULL: not wanted). Sets dt(R,r). */
 void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
                  int64_t ldy, const float *t, const float *x, const float *a, const float *b,
                  float scale, int64_t R, int64_t O, int64_t I, int64_t r);
@@ -9042,26 +9042,48 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
     }
 }
 
-/* Some more rows fill the lanes: c^T = b a^T. Only a is packed; b, large as a rule, is read once and
-   in place, which for so few rows is most of the work. */
-#define R2__SOME   64
-#define R2__TURNED 96 /* columns of c made at a time */
+/* Products that are narrow on one side, the gradient of low-rank factors too, are made as
+   c^T = b^T a^T, so that lanes run along the side that fills them. */
+#define R2__SOME   64 /* the most rows of c made so in forward */
+#define R2__TURNED 96 /* rows of c^T (columns of narrow c) made at a time */
 
-/* c(M,N) = or += a(M,K) b(N,K)^T, M <= R2__SOME, on one thread. */
-static void r2__multiply_turned(const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                                int64_t ldc, int64_t M, int64_t N, int64_t K, bool add) {
+/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
+   the cache. */
+static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
+                          bool add) {
+    if (add) {
+        for (int64_t i = 0; i < M; ++i)
+            for (int64_t j = 0; j < n; ++j) c[i * ldc + j] += turned[j * M + i];
+        return;
+    }
+    for (int64_t i = 0; i < M; i += 4)
+        r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
+}
+
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME in forward: b, large as a rule, is read
+   once and in place, which for so few rows is most of the work. */
+static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
     float turned[R2__TURNED * R2__SOME];
-    r2__view at = {a, 1, lda};
+    r2__view at = {a.p, a.cs, a.rs};
     for (int64_t j = 0; j < N; j += R2__TURNED) {
         const int64_t n = N - j < R2__TURNED ? N - j : R2__TURNED;
-        r2__view bj = {b + j * ldb, ldb, 1};
-        r2__multiply(bj, at, turned, M, n, M, K, false);
-        if (!add) {
-            r2__transpose(c + j, ldc, turned, M, n, M);
-            continue;
-        }
-        for (int64_t i = 0; i < M; ++i)
-            for (int64_t e = 0; e < n; ++e) c[i * ldc + j + e] += turned[e * M + i];
+        r2__view bt = {b.p + j * b.cs, b.cs, b.rs};
+        r2__multiply(bt, at, turned, M, n, M, K, false);
+        r2__turn_back(c + j, ldc, turned, M, n, add);
+    }
+}
+
+/* The same for N <= R2__LANES and any M, in the gradient of a weight. */
+static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    float turned[R2__TURNED * R2__LANES];
+    r2__view bt = {b.p, b.cs, b.rs};
+    for (int64_t i = 0; i < M; i += R2__TURNED) {
+        const int64_t m = M - i < R2__TURNED ? M - i : R2__TURNED;
+        r2__view at = {a.p + i * a.rs, a.cs, a.rs};
+        r2__multiply(bt, at, turned, m, N, m, K, false);
+        r2__turn_back(c + i * ldc, ldc, turned, m, N, add);
     }
 }
 
@@ -9070,6 +9092,7 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
     r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
     r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
     const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
+    const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
     const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
     /* Rows are the better side to divide, unless there are too few for an even division. */
     const bool by_rows = !some &&
@@ -9082,7 +9105,8 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
         float *to = c + i.begin * ldc + j.begin;
         const int64_t m = i.end - i.begin, n = j.end - j.begin;
         if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
-        else if (some) r2__multiply_turned(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
+        else if (some) r2__multiply_flat(at, bt, to, ldc, m, n, K, add);
+        else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
         else r2__multiply(at, bt, to, ldc, m, n, K, add);
     }
 }
@@ -9467,7 +9491,7 @@ void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, 
     r2_matmul(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
     r2__scale(dt, scale, R * r);
     r2_matmul(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    r2_matmul(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+    if (dx) r2_matmul(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
 }
 
 /* ---- log-probabilities ---- */
@@ -9723,7 +9747,7 @@ void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float
     r2_matmul_naive(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
     for (int64_t i = 0; i < R * r; ++i) dt[i] *= scale;
     r2_matmul_naive(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    r2_matmul_naive(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+    if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
 }
 
 void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
@@ -10493,6 +10517,7 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
     struct r2__work *w = model->work;
     const r2__layer_acts *a = &w->layer[layer];
     const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
+    float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
     float *dbias = r2__trained(model, R2_BQ, layer);
     r2__project_bwd(ctx, w->datt, r2__trained(model, R2_WO, layer), w->dx, a->att,
                     r2_weight(model, R2_WO, layer), R, C, C);
@@ -10501,13 +10526,15 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
     r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
             shape->d_head, -1);
     if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    r2__project_bwd(ctx, w->dn, r2__trained(model, R2_WQ, layer), w->dqkv, a->n1,
-                    r2_weight(model, R2_WQ, layer), R, O, C);
-    r2__adapt_bwd(ctx, model, R2_WQ, layer, w->dn, w->dqkv, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WK, layer, w->dn, w->dqkv + C, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WV, layer, w->dn, w->dqkv + (C + O) / 2, O, a->n1);
-    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), w->dn, a->x,
-                   r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
+    if (dn)
+        r2__project_bwd(ctx, dn, r2__trained(model, R2_WQ, layer), w->dqkv, a->n1,
+                        r2_weight(model, R2_WQ, layer), R, O, C);
+    r2__adapt_bwd(ctx, model, R2_WQ, layer, dn, w->dqkv, O, a->n1);
+    r2__adapt_bwd(ctx, model, R2_WK, layer, dn, w->dqkv + C, O, a->n1);
+    r2__adapt_bwd(ctx, model, R2_WV, layer, dn, w->dqkv + (C + O) / 2, O, a->n1);
+    if (dn)
+        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
+                       r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
 }
 
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
