@@ -12129,12 +12129,14 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 /* Growable arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
+    bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred, max_seq, max_row, max_pred;
 } r2__batcher;
 
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
     r2_release(ctx, b->seq_begin);
+    r2_release(ctx, b->branch);
     r2_release(ctx, b->token);
     r2_release(ctx, b->pred_row);
     r2_release(ctx, b->pred_token);
@@ -12152,12 +12154,14 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
     b->max_row = (int32_t)max_row;
     b->max_pred = (int32_t)max_pred;
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
+    b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
     b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
     b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
     b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
     b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
     b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->token && b->pred_row && b->pred_token && b->logp && b->dlogp)
+    if (b->seq_begin && b->branch && b->token && b->pred_row && b->pred_token && b->logp &&
+        b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
     return ctx->status;
@@ -12174,7 +12178,11 @@ static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
     return b->n_pred++;
 }
 
-static void r2__batch_end_sequence(r2__batcher *b) { b->seq_begin[++b->n_seq] = b->n_row; }
+/* Ends the sequence; a branch continues the last that was none. */
+static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
+    b->branch[b->n_seq] = branch;
+    b->seq_begin[++b->n_seq] = b->n_row;
+}
 
 static r2_batch r2__batch_view(const r2__batcher *b) {
     r2_batch batch;
@@ -12184,7 +12192,7 @@ static r2_batch r2__batch_view(const r2__batcher *b) {
     batch.n_pred = b->n_pred;
     batch.pred_row = b->pred_row;
     batch.pred_token = b->pred_token;
-    batch.branch = NULL;
+    batch.branch = b->branch;
     return batch;
 }
 
@@ -12235,7 +12243,7 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
         row.close = r2__batch_predict(b, mark->answer_end);
         r2__batch_token(b, mark->answer_end);
     }
-    r2__batch_end_sequence(b);
+    r2__batch_end_sequence(b, false);
     return row;
 }
 
@@ -12476,29 +12484,33 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
 }
 
 /* Lays the outputs into a batch: every generated token is predicted, and after the first <answer>
-   each of the six answers too: their probabilities give the score that ranks. */
+   each of the six answers too: their probabilities give the score that ranks. A prompt but for its
+   last token is run once; each of its outputs is a branch that begins with that token, so that all
+   predictions of an output are its own, and ends before its own last, from which none is made. */
 static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
     const r2_markup *mark = &rl->ex->markup;
     r2__batcher *b = &rl->b;
     r2__batcher_clear(b);
     for (int64_t o = 0; o < gen->n_out; ++o) {
-        int64_t p = o / rl->config->n_samples;
+        int64_t p = o / rl->config->n_samples, last = rl->prompt_begin[p + 1] - 1;
         const int32_t *token = gen->token + o * gen->max_new;
         r2__output *out = &rl->output[o];
-        for (int64_t k = rl->prompt_begin[p]; k < rl->prompt_begin[p + 1]; ++k)
-            r2__batch_token(b, rl->prompt[k]);
+        if (o % rl->config->n_samples == 0) {
+            for (int64_t k = rl->prompt_begin[p]; k < last; ++k) r2__batch_token(b, rl->prompt[k]);
+            r2__batch_end_sequence(b, false);
+        }
         out->first_pred = b->n_pred;
         out->level_pred = -1;
         for (int32_t k = 0; k < gen->length[o]; ++k) {
+            r2__batch_token(b, k > 0 ? token[k - 1] : rl->prompt[last]);
             r2__batch_predict(b, token[k]);
             if (k > 0 && token[k - 1] == mark->answer && out->level_pred < 0) {
                 out->level_pred = b->n_pred;
                 for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
             }
-            r2__batch_token(b, token[k]);
         }
         out->end_pred = b->n_pred;
-        r2__batch_end_sequence(b);
+        r2__batch_end_sequence(b, true);
     }
 }
 
@@ -12680,7 +12692,8 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     int64_t longest = rl->ex->longest + c->max_new, n_pred = n_out * (c->max_new + R2_N_ANSWERS);
     r2_status status;
     rl->n_prompt = n_prompt;
-    status = r2__batcher_init(ctx, &rl->b, n_out, n_out * longest, n_pred);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_out,
+                              n_prompt * rl->ex->longest + n_out * c->max_new, n_pred);
     if (status != R2_OK) return status;
     rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(rl->ex->n / rl->ex->group), sizeof *rl->order);
     rl->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *rl->prompt_begin);
