@@ -1091,7 +1091,7 @@ void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, in
    y(R,O) += t b(O,r)^T; ldy floats from one row of y to the next. */
 void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
                  const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
-/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a. Sets dt(R,r). */
+/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a (dx NULL: not wanted). Sets dt(R,r). */
 void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
                  int64_t ldy, const float *t, const float *x, const float *a, const float *b,
                  float scale, int64_t R, int64_t O, int64_t I, int64_t r);
@@ -1323,6 +1323,24 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
    that breaks any rule of the format, or has not exactly the model's tensors, is R2_FORMAT, and the
    model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
+
+/* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
+   model.safetensors, or the shards that model.safetensors.index.json names. The head is tied when
+   there is no lm_head.weight. n_ctx 0: as many positions as config.json says; else at most those.
+   What would change the numbers and is not supported (scaled positions, sliding windows, other
+   activations, quantisation ...) is R2_FORMAT. On failure `model` is left zeroed. */
+r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
+                            bool with_grad);
+/* Writes config.json and model.safetensors into a directory that exists. Like r2_model_save it
+   leaves adapters out that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
+r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
+
+/* Adapters as a directory of their own, as PEFT names things: adapter_config.json and
+   adapter_model.safetensors. Save: into a directory that exists, merged or not. Load attaches them
+   to a model without adapters; what is not plain low-rank adapters of one rank, or does not fit the
+   model, is R2_FORMAT, and the model stays as it was. */
+r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
+r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
 
 /* ============================================================================== [S9] optim ==== */
 
@@ -8767,6 +8785,14 @@ typedef uint32_t r2__uvec;
 #define R2__SQRT(a)      sqrtf(a)
 #endif
 
+/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory are
+   read twice as fast: lines that follow each other in several rows defeat the processor's own guess. */
+#if defined(__GNUC__)
+#define R2__FETCH(p) __builtin_prefetch((const void *)(p), 0, 2)
+#else
+#define R2__FETCH(p) ((void)(p))
+#endif
+
 #if defined(__clang__)
 #define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
 #define R2__INLINE static inline __attribute__((always_inline))
@@ -8900,11 +8926,13 @@ typedef struct r2__view {
    caller, so that the loops over them unroll. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
                          const float *panel, float *c, int64_t ldc, int64_t n, bool add) {
+    const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
     r2__vec acc[R2__TILE_ROWS][2], b[2];
     R2__UNROLL
     for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
     for (int64_t k = 0; k < K; ++k) {
         const float *ak = a.p + k * a.cs;
+        if (fetch) R2__FETCH(ak + (rows + k % rows) * a.rs); /* a line of the next tile */
         R2__UNROLL
         for (int v = 0; v < vectors; ++v)
             b[v] = r2__load(panel + k * vectors * R2__LANES + v * R2__LANES);
@@ -9044,7 +9072,7 @@ static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_
 
 /* Products with few rows, a row of b at a time: nothing is packed, since each element of b serves
    only `rows` sums. Lanes run along k and are added up at the end. */
-#define R2__FEW      32
+#define R2__FEW      (R2__LANES * 3 / 4)
 #define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
 /* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols are constants. */
@@ -9060,6 +9088,8 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
         r2__vec bk[4];
         R2__UNROLL
         for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
+        R2__UNROLL
+        for (int j = 0; j < cols && cols > 1; ++j) R2__FETCH(b + (2 * cols + j) * ldb + k);
         R2__UNROLL
         for (int i = 0; i < rows; ++i) {
             r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
@@ -9116,14 +9146,60 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
     }
 }
 
+/* Products that are narrow on one side, the gradient of low-rank factors too, are made as
+   c^T = b^T a^T, so that lanes run along the side that fills them. */
+#define R2__SOME   64 /* the most rows of c made so in forward */
+#define R2__TURNED 96 /* rows of c^T (columns of narrow c) made at a time */
+
+/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
+   the cache. */
+static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
+                          bool add) {
+    if (add) {
+        for (int64_t i = 0; i < M; ++i)
+            for (int64_t j = 0; j < n; ++j) c[i * ldc + j] += turned[j * M + i];
+        return;
+    }
+    for (int64_t i = 0; i < M; i += 4)
+        r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
+}
+
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME in forward: b, large as a rule, is read
+   once and in place, which for so few rows is most of the work. */
+static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    float turned[R2__TURNED * R2__SOME];
+    r2__view at = {a.p, a.cs, a.rs};
+    for (int64_t j = 0; j < N; j += R2__TURNED) {
+        const int64_t n = N - j < R2__TURNED ? N - j : R2__TURNED;
+        r2__view bt = {b.p + j * b.cs, b.cs, b.rs};
+        r2__multiply(bt, at, turned, M, n, M, K, false);
+        r2__turn_back(c + j, ldc, turned, M, n, add);
+    }
+}
+
+/* The same for N <= R2__LANES and any M, in the gradient of a weight. */
+static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    float turned[R2__TURNED * R2__LANES];
+    r2__view bt = {b.p, b.cs, b.rs};
+    for (int64_t i = 0; i < M; i += R2__TURNED) {
+        const int64_t m = M - i < R2__TURNED ? M - i : R2__TURNED;
+        r2__view at = {a.p + i * a.rs, a.cs, a.rs};
+        r2__multiply(bt, at, turned, m, N, m, K, false);
+        r2__turn_back(c + i * ldc, ldc, turned, m, N, add);
+    }
+}
+
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
     r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
     r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
-    const bool few = layout == R2_NT && M <= R2__FEW;
-    const int threads = r2_threads(ctx, few ? N * K / 4 : M * N / 16 * K);
+    const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
+    const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
+    const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
     /* Rows are the better side to divide, unless there are too few for an even division. */
-    const bool by_rows = !few &&
+    const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
@@ -9131,8 +9207,11 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
         r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
         r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
         float *to = c + i.begin * ldc + j.begin;
-        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, M, j.end - j.begin, K, add);
-        else r2__multiply(at, bt, to, ldc, i.end - i.begin, j.end - j.begin, K, add);
+        const int64_t m = i.end - i.begin, n = j.end - j.begin;
+        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
+        else if (some) r2__multiply_flat(at, bt, to, ldc, m, n, K, add);
+        else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
+        else r2__multiply(at, bt, to, ldc, m, n, K, add);
     }
 }
 
@@ -9516,7 +9595,7 @@ void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, 
     r2_matmul(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
     r2__scale(dt, scale, R * r);
     r2_matmul(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    r2_matmul(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+    if (dx) r2_matmul(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
 }
 
 /* ---- log-probabilities ---- */
@@ -9772,7 +9851,7 @@ void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float
     r2_matmul_naive(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
     for (int64_t i = 0; i < R * r; ++i) dt[i] *= scale;
     r2_matmul_naive(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    r2_matmul_naive(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+    if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
 }
 
 void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
@@ -10542,6 +10621,7 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
     struct r2__work *w = model->work;
     const r2__layer_acts *a = &w->layer[layer];
     const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
+    float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
     float *dbias = r2__trained(model, R2_BQ, layer);
     r2__project_bwd(ctx, w->datt, r2__trained(model, R2_WO, layer), w->dx, a->att,
                     r2_weight(model, R2_WO, layer), R, C, C);
@@ -10550,13 +10630,15 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
     r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
             shape->d_head, -1);
     if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    r2__project_bwd(ctx, w->dn, r2__trained(model, R2_WQ, layer), w->dqkv, a->n1,
-                    r2_weight(model, R2_WQ, layer), R, O, C);
-    r2__adapt_bwd(ctx, model, R2_WQ, layer, w->dn, w->dqkv, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WK, layer, w->dn, w->dqkv + C, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WV, layer, w->dn, w->dqkv + (C + O) / 2, O, a->n1);
-    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), w->dn, a->x,
-                   r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
+    if (dn)
+        r2__project_bwd(ctx, dn, r2__trained(model, R2_WQ, layer), w->dqkv, a->n1,
+                        r2_weight(model, R2_WQ, layer), R, O, C);
+    r2__adapt_bwd(ctx, model, R2_WQ, layer, dn, w->dqkv, O, a->n1);
+    r2__adapt_bwd(ctx, model, R2_WK, layer, dn, w->dqkv + C, O, a->n1);
+    r2__adapt_bwd(ctx, model, R2_WV, layer, dn, w->dqkv + (C + O) / 2, O, a->n1);
+    if (dn)
+        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
+                       r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
 }
 
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
@@ -10779,14 +10861,24 @@ static float r2__nucleus(float *p, int64_t n, double need) {
     return 0.0f;
 }
 
+/* The first of the largest; 0 when none is, for NaN. */
+static int32_t r2__argmax(const float *x, int64_t n) {
+    r2__vec top = r2__all(-FLT_MAX);
+    float largest;
+    for (int64_t v = 0; v < n; v += R2__LANES)
+        top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
+    largest = r2__largest(top);
+    for (int32_t v = 0; v < n; ++v)
+        if (x[v] == largest) return v;
+    return 0;
+}
+
 /* A token from one row of logits; p has room for 2 n floats. */
 static int32_t r2__sample(const float *logits, int64_t n, float temperature, float top_p,
                           r2_rng *rng, float *p) {
-    int32_t best = 0;
+    const int32_t best = r2__argmax(logits, n);
     float least = 0.0f;
     double total = 0.0, mass;
-    for (int32_t v = 1; v < n; ++v)
-        if (logits[v] > logits[best]) best = v;
     if (temperature <= 0.0f) return best;
     for (int64_t v = 0; v < n; v += R2__LANES) {
         r2__vec z = r2__load_n(logits + v, n - v, 0.0f) - logits[best];
@@ -11072,6 +11164,71 @@ static void r2__file_name(const r2_model *model, int id, int64_t layer, char *na
     else snprintf(name, size, "%s", t->name);
 }
 
+/* A tensor that a file is to hold. */
+typedef struct r2__named {
+    char name[120];
+    int rank; /* 1: a vector of cols, 2: a matrix */
+    int64_t rows, cols;
+    float *data;
+} r2__named;
+
+/* All tensors of the model; returns how many. list NULL: only that. */
+static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
+    int64_t n = 0;
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer, ++n) {
+            if (!list) continue;
+            r2__file_name(model, id, layer, list[n].name, sizeof list[n].name);
+            list[n].rank = t->init == R2_INIT_ONE || t->init == R2_INIT_ZERO ? 1 : 2;
+            list[n].rows = t->rows;
+            list[n].cols = t->cols;
+            list[n].data = r2_weight(model, (r2_tensor_id)id, layer);
+        }
+    }
+    return n;
+}
+
+/* One factor of the adapters of tensor `id`; its name is that of the weight with `factor` put in. */
+static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
+                            r2__named *to) {
+    const r2_lora *lora = model->lora;
+    const r2_tensor *t = &model->tensor[id];
+    const int stem = (int)(strlen(t->name) - strlen("weight"));
+    float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
+    snprintf(to->name, sizeof to->name, "base_model.model.model.layers.%lld.%.*slora_%c.weight",
+             (long long)layer, stem, t->name, factor);
+    to->rank = 2;
+    to->rows = factor == 'A' ? lora->config.rank : t->rows;
+    to->cols = factor == 'A' ? t->cols : lora->config.rank;
+    to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
+}
+
+/* The same of the model's adapters. */
+static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
+    int64_t n = 0;
+    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            if (model->lora->offset[id] < 0) continue;
+            if (list) {
+                r2__list_factor(model, id, layer, 'A', &list[n]);
+                r2__list_factor(model, id, layer, 'B', &list[n + 1]);
+            }
+            n += 2;
+        }
+    }
+    return n;
+}
+
+static r2__named *r2__list(r2_ctx *ctx, const r2_model *model, bool adapters, int64_t *n) {
+    r2__named *list;
+    *n = adapters ? r2__list_adapters(model, NULL) : r2__list_weights(model, NULL);
+    list = (r2__named *)r2_alloc(ctx, (uint64_t)*n, sizeof *list);
+    if (list && adapters) r2__list_adapters(model, list);
+    else if (list) r2__list_weights(model, list);
+    return list;
+}
+
 static bool r2__little_endian(void) {
     const uint16_t one = 1;
     unsigned char first;
@@ -11093,41 +11250,43 @@ static void r2__append_floats(r2_ctx *ctx, r2_text *text, const float *w, int64_
     }
 }
 
-static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2_model *model) {
+static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2__named *list, int64_t n) {
     uint64_t offset = 0;
-    char name[128];
     r2_text_addf(ctx, text, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
-            uint64_t end = offset + (uint64_t)r2__tensor_size(t) * sizeof(float);
-            r2__file_name(model, id, layer, name, sizeof name);
-            r2_text_addf(ctx, text, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", name);
-            if (t->rows > 1) r2_text_addf(ctx, text, "%lld,", (long long)t->rows);
-            r2_text_addf(ctx, text, "%lld],\"data_offsets\":[%llu,%llu]}", (long long)t->cols,
-                         (unsigned long long)offset, (unsigned long long)end);
-            offset = end;
-        }
+    for (int64_t i = 0; i < n; ++i) {
+        uint64_t end = offset + (uint64_t)(list[i].rows * list[i].cols) * sizeof(float);
+        r2_text_addf(ctx, text, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", list[i].name);
+        if (list[i].rank > 1) r2_text_addf(ctx, text, "%lld,", (long long)list[i].rows);
+        r2_text_addf(ctx, text, "%lld],\"data_offsets\":[%llu,%llu]}", (long long)list[i].cols,
+                     (unsigned long long)offset, (unsigned long long)end);
+        offset = end;
     }
     r2_text_addf(ctx, text, "}");
     while (!text->failed && text->len % 8)
         r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
 }
 
-r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
+static r2_status r2__save_tensors(r2_ctx *ctx, const r2_model *model, bool adapters,
+                                  const char *path) {
     r2_text text = {NULL, 0, 0, false};
+    int64_t n = 0;
+    r2__named *list = r2__list(ctx, model, adapters, &n);
     r2_status status;
+    if (!list) return ctx->status;
     r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
-    r2__append_header(ctx, &text, model);
+    r2__append_header(ctx, &text, list, n);
     for (int b = 0; b < 8 && !text.failed; ++b)
         text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
-            r2__append_floats(ctx, &text, r2_weight(model, (r2_tensor_id)id, layer),
-                              r2__tensor_size(&model->tensor[id]));
+    for (int64_t i = 0; i < n; ++i)
+        r2__append_floats(ctx, &text, list[i].data, list[i].rows * list[i].cols);
     status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
     r2_text_free(ctx, &text);
+    r2_release(ctx, list);
     return status;
+}
+
+r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
+    return r2__save_tensors(ctx, model, false, path);
 }
 
 /* A JSON number that is an integer in [0, 2^53]. */
@@ -11272,50 +11431,46 @@ static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
     }
 }
 
-/* Finds tensor `id` of `layer` among the stored ones; its shape and type must be right. */
-static const r2__stored *r2__find_stored(r2_ctx *ctx, const r2_model *model, const char *path,
-                                         int id, int64_t layer, const r2__stored *t, size_t n) {
-    const r2_tensor *want = &model->tensor[id];
-    const r2__stored *found;
+/* A file of tensors that was found to keep every rule; t (n) in the order of their names. */
+typedef struct r2__tensor_file {
+    const char *path;
+    r2_text text;
+    cJSON *root;
+    r2__stored *t;
+    size_t n;
+} r2__tensor_file;
+
+static const r2__stored *r2__find_stored(const r2__tensor_file *file, const char *name) {
     r2__stored key;
-    char name[128];
-    bool fits;
-    r2__file_name(model, id, layer, name, sizeof name);
     memset(&key, 0, sizeof key);
     key.name = name;
-    found = (const r2__stored *)bsearch(&key, t, n, sizeof *t, r2__by_name);
-    if (!found) {
-        r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", path, name);
-        return NULL;
-    }
-    fits = found->rank == 2 ? found->shape[0] == want->rows && found->shape[1] == want->cols
-                            : found->rank == 1 && want->rows == 1 && found->shape[0] == want->cols;
-    if (fits && (strcmp(found->dtype, "F32") == 0 || strcmp(found->dtype, "F16") == 0 ||
-                 strcmp(found->dtype, "BF16") == 0))
-        return found;
-    r2_fail(ctx, R2_FORMAT, "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
-            path, name, found->dtype, (long long)(found->rank > 1 ? found->shape[0] : 1),
-            (long long)(found->rank > 0 ? found->shape[found->rank - 1] : 1), (long long)want->rows,
-            (long long)want->cols);
-    return NULL;
+    return (const r2__stored *)bsearch(&key, file->t, file->n, sizeof key, r2__by_name);
 }
 
-/* Copies all tensors, or (write false) only looks whether it could. */
-static r2_status r2__take_tensors(r2_ctx *ctx, r2_model *model, const char *path,
-                                  const r2__stored *t, size_t n, bool write) {
-    size_t used = 0;
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer, ++used) {
-            const r2__stored *found = r2__find_stored(ctx, model, path, id, layer, t, n);
-            if (!found) return ctx->status;
-            if (write)
-                r2__read_floats(r2_weight(model, (r2_tensor_id)id, layer), found,
-                                r2__tensor_size(&model->tensor[id]));
-        }
+/* Copies the tensors of the list, or (write false) only looks whether it could: the file must have
+   these and no others, in the right shapes. */
+static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
+                                  int64_t n, bool write) {
+    for (int64_t i = 0; i < n; ++i) {
+        const r2__named *want = &list[i];
+        const r2__stored *found = r2__find_stored(file, want->name);
+        bool fits;
+        if (!found) return r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", file->path, want->name);
+        fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
+               (found->rank == 1 || found->shape[0] == want->rows);
+        if (!fits || (strcmp(found->dtype, "F32") != 0 && strcmp(found->dtype, "F16") != 0 &&
+                      strcmp(found->dtype, "BF16") != 0))
+            return r2_fail(ctx, R2_FORMAT,
+                           "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
+                           file->path, want->name, found->dtype,
+                           (long long)(found->rank > 1 ? found->shape[0] : 1),
+                           (long long)(found->rank > 0 ? found->shape[found->rank - 1] : 1),
+                           (long long)want->rows, (long long)want->cols);
+        if (write) r2__read_floats(want->data, found, want->rows * want->cols);
     }
-    if (used != n)
-        return r2_fail(ctx, R2_FORMAT, "%s: %llu tensors, expected %llu", path,
-                       (unsigned long long)n, (unsigned long long)used);
+    if (file->n != (size_t)n)
+        return r2_fail(ctx, R2_FORMAT, "%s: %llu tensors, expected %lld", file->path,
+                       (unsigned long long)file->n, (long long)n);
     return R2_OK;
 }
 
@@ -11341,28 +11496,455 @@ static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *fil
     return NULL;
 }
 
-r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
-    r2_text file = {NULL, 0, 0, false};
-    r2__stored *t = NULL;
-    cJSON *root = NULL;
+static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
+    cJSON_Delete(file->root);
+    r2_release(ctx, file->t);
+    r2_text_free(ctx, &file->text);
+    memset(file, 0, sizeof *file);
+}
+
+/* Reads a file and checks all of it. On failure nothing is left open. */
+static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file *file) {
     uint64_t length = 0;
-    size_t n = 0;
-    r2_status status = r2_read_file(ctx, path, &file);
+    r2_status status;
+    memset(file, 0, sizeof *file);
+    file->path = path;
+    status = r2_read_file(ctx, path, &file->text);
     if (status == R2_OK) {
-        root = r2__parse_header(ctx, path, &file, &length);
-        if (root) t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(root), sizeof *t);
-        status = t ? r2__read_entries(ctx, path, root, t, &n) : ctx->status;
+        file->root = r2__parse_header(ctx, path, &file->text, &length);
+        if (file->root)
+            file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
+                                             sizeof *file->t);
+        status = file->t ? r2__read_entries(ctx, path, file->root, file->t, &file->n) : ctx->status;
     }
     if (status == R2_OK)
-        status = r2__check_stored(ctx, path, t, n, (uint64_t)file.len - 8 - length);
-    for (size_t i = 0; status == R2_OK && i < n; ++i)
-        t[i].data = (const unsigned char *)file.data + 8 + length + t[i].begin;
-    if (status == R2_OK) status = r2__take_tensors(ctx, model, path, t, n, false);
-    if (status == R2_OK) status = r2__take_tensors(ctx, model, path, t, n, true);
-    cJSON_Delete(root);
-    r2_release(ctx, t);
-    r2_text_free(ctx, &file);
+        status = r2__check_stored(ctx, path, file->t, file->n,
+                                  (uint64_t)file->text.len - 8 - length);
+    for (size_t i = 0; status == R2_OK && i < file->n; ++i)
+        file->t[i].data = (const unsigned char *)file->text.data + 8 + length + file->t[i].begin;
+    if (status != R2_OK) r2__tensor_close(ctx, file);
     return status;
+}
+
+/* Fills the tensors of the list from an open file, all or none. */
+static r2_status r2__fill_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
+                                  int64_t n) {
+    r2_status status = r2__take_tensors(ctx, file, list, n, false);
+    return status == R2_OK ? r2__take_tensors(ctx, file, list, n, true) : status;
+}
+
+/* Fills the model's weights, or its adapters, from a file. */
+static r2_status r2__load_tensors(r2_ctx *ctx, r2_model *model, bool adapters, const char *path) {
+    r2__tensor_file file;
+    int64_t n = 0;
+    r2_status status = r2__tensor_open(ctx, path, &file);
+    r2__named *list;
+    if (status != R2_OK) return status;
+    list = r2__list(ctx, model, adapters, &n);
+    status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
+    r2_release(ctx, list);
+    r2__tensor_close(ctx, &file);
+    return status;
+}
+
+r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
+    return r2__load_tensors(ctx, model, false, path);
+}
+
+/* ---- settings in JSON: config.json, adapter_config.json ----
+   The first thing that is wrong is kept in `status`; what is asked for after that does not matter. */
+
+#define R2__PATH 1024
+
+typedef struct r2__settings {
+    r2_ctx *ctx;
+    char path[R2__PATH];
+    cJSON *root;
+    r2_status status;
+} r2__settings;
+
+static void r2__settings_fail(r2__settings *s, const char *key, const char *what) {
+    if (s->status == R2_OK) s->status = r2_fail(s->ctx, R2_FORMAT, "%s: %s %s", s->path, key, what);
+}
+
+/* path(R2__PATH) = directory/name. */
+static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name) {
+    int n = snprintf(path, R2__PATH, "%s/%s", directory, name);
+    if (n > 0 && n < R2__PATH) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the path is too long", directory);
+}
+
+/* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
+static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *directory,
+                                   const char *name) {
+    r2_text text = {NULL, 0, 0, false};
+    memset(s, 0, sizeof *s);
+    s->ctx = ctx;
+    s->status = r2__join_path(ctx, s->path, directory, name);
+    if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
+    if (s->status == R2_OK && text.data) s->root = cJSON_ParseWithLength(text.data, text.len);
+    if (s->status == R2_OK && !cJSON_IsObject(s->root))
+        s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
+    r2_text_free(ctx, &text);
+    return s->status;
+}
+
+/* The value of `key`; NULL when it is absent or null. */
+static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char *key) {
+    const cJSON *found = NULL;
+    for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
+        if (!item->string || strcmp(item->string, key) != 0) continue;
+        if (found) r2__settings_fail(s, key, "is there twice");
+        found = item;
+    }
+    return found && !cJSON_IsNull(found) ? found : NULL;
+}
+
+/* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
+static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
+    const cJSON *item = r2__setting(s, s->root, key);
+    uint64_t value = 0;
+    if (!item && missing > 0) return missing;
+    if (item && r2__json_size(item, &value) && value >= 1 && value <= INT32_MAX)
+        return (int32_t)value;
+    r2__settings_fail(s, key, "is missing or not a positive integer");
+    return 1;
+}
+
+/* A positive number, by the same rule. */
+static float r2__setting_float(r2__settings *s, const cJSON *object, const char *key,
+                               float missing) {
+    const cJSON *item = r2__setting(s, object, key);
+    if (!item && missing > 0.0f) return missing;
+    if (cJSON_IsNumber(item) && item->valuedouble > 0.0 && item->valuedouble < 1e30)
+        return (float)item->valuedouble;
+    r2__settings_fail(s, key, "is missing or not a positive number");
+    return 1.0f;
+}
+
+/* What may be given only as the one value that is supported, or not at all. */
+static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
+                             const char *value) {
+    const cJSON *item = r2__setting(s, object, key);
+    char what[96];
+    snprintf(what, sizeof what, "is not \"%s\": not supported", value);
+    if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, value) != 0))
+        r2__settings_fail(s, key, what);
+}
+
+/* What must be absent, null, false or empty. */
+static void r2__setting_off(r2__settings *s, const char *key) {
+    const cJSON *item = r2__setting(s, s->root, key);
+    const bool empty = (cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child;
+    if (item && !cJSON_IsFalse(item) && !empty)
+        r2__settings_fail(s, key, "is in use: not supported");
+}
+
+/* ---- a Hugging Face directory ---- */
+
+/* Old files have rope_theta beside everything and rope_scaling where positions are scaled, new ones
+   both in rope_parameters. */
+static float r2__setting_rope(r2__settings *s) {
+    static const char *const places[] = {"rope_scaling", "rope_parameters"};
+    float outer = 10000.0f, inner;
+    outer = r2__setting_float(s, s->root, "rope_theta", outer);
+    for (int k = 0; k < 2; ++k) {
+        const cJSON *rope = r2__setting(s, s->root, places[k]);
+        if (!rope) continue;
+        if (!cJSON_IsObject(rope)) r2__settings_fail(s, places[k], "is not an object");
+        r2__setting_only(s, rope, "rope_type", "default");
+        r2__setting_only(s, rope, "type", "default");
+        for (const cJSON *item = rope->child; item; item = item->next)
+            if (item->string && strcmp(item->string, "rope_theta") != 0 &&
+                strcmp(item->string, "rope_type") != 0 && strcmp(item->string, "type") != 0)
+                r2__settings_fail(s, item->string, "changes positions: not supported");
+        inner = r2__setting_float(s, rope, "rope_theta", outer);
+        if (inner != outer && r2__setting(s, s->root, "rope_theta"))
+            r2__settings_fail(s, "rope_theta", "is there twice, with two values");
+        outer = inner;
+    }
+    return outer;
+}
+
+/* Refuses what the decoder of this header would compute otherwise. */
+static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
+    static const char *const off[] = {"attention_bias",      "mlp_bias", "use_sliding_window",
+                                      "quantization_config", "pruned_heads"};
+    static const char *const dtype[] = {"torch_dtype", "dtype"};
+    const cJSON *layers = r2__setting(s, s->root, "layer_types");
+    const float partial = r2__setting_float(s, s->root, "partial_rotary_factor", 1.0f);
+    for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(s, off[k]);
+    r2__setting_only(s, s->root, "hidden_act", "silu");
+    if (partial != 1.0f) r2__settings_fail(s, "partial_rotary_factor", "is not 1: not supported");
+    for (const cJSON *item = layers ? layers->child : NULL; item; item = item->next)
+        if (!cJSON_IsString(item) || strcmp(item->valuestring, "full_attention") != 0)
+            r2__settings_fail(s, "layer_types", "has other layers than full attention");
+    if (r2__setting_int(s, "head_dim", c->n_head > 0 ? c->d_model / c->n_head + !c->d_model : 1) !=
+        c->d_model / c->n_head)
+        r2__settings_fail(s, "head_dim", "is not hidden_size / num_attention_heads");
+    for (int k = 0; k < 2; ++k) {
+        const cJSON *item = r2__setting(s, s->root, dtype[k]);
+        if (item && (!cJSON_IsString(item) || (strcmp(item->valuestring, "float32") != 0 &&
+                                               strcmp(item->valuestring, "float16") != 0 &&
+                                               strcmp(item->valuestring, "bfloat16") != 0)))
+            r2__settings_fail(s, dtype[k], "is not float32, float16 or bfloat16");
+    }
+}
+
+/* The shape that config.json states; whether the head is tied shows in the weights. */
+static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_ctx,
+                                 r2_model_config *c) {
+    r2__settings s;
+    const cJSON *type;
+    *c = r2_model_config_default();
+    if (r2__settings_read(ctx, &s, directory, "config.json") == R2_OK) {
+        type = r2__setting(&s, s.root, "model_type");
+        c->qkv_bias = cJSON_IsString(type) && strcmp(type->valuestring, "qwen2") == 0;
+        if (!c->qkv_bias && !(cJSON_IsString(type) && strcmp(type->valuestring, "llama") == 0))
+            r2__settings_fail(&s, "model_type", "is neither \"llama\" nor \"qwen2\"");
+        c->init_std = 0.0f;
+        c->n_vocab = r2__setting_int(&s, "vocab_size", 0);
+        c->n_layer = r2__setting_int(&s, "num_hidden_layers", 0);
+        c->n_head = r2__setting_int(&s, "num_attention_heads", 0);
+        c->n_kv_head = r2__setting_int(&s, "num_key_value_heads", c->n_head);
+        c->d_model = r2__setting_int(&s, "hidden_size", 0);
+        c->d_ff = r2__setting_int(&s, "intermediate_size", 0);
+        c->n_ctx = r2__setting_int(&s, "max_position_embeddings", 0);
+        c->norm_eps = r2__setting_float(&s, s.root, "rms_norm_eps", 1e-6f);
+        c->rope_theta = r2__setting_rope(&s);
+        r2__check_decoder(&s, c);
+        if (n_ctx < 0 || n_ctx > c->n_ctx)
+            r2__settings_fail(&s, "max_position_embeddings", "is less than what was asked for");
+        if (n_ctx > 0) c->n_ctx = n_ctx;
+    }
+    cJSON_Delete(s.root);
+    return s.status;
+}
+
+/* A file name, and no way out of the directory. */
+static bool r2__is_file_name(const cJSON *item) {
+    return cJSON_IsString(item) && item->valuestring[0] != '\0' && item->valuestring[0] != '.' &&
+           !strpbrk(item->valuestring, "/\\:");
+}
+
+/* Takes from each shard of the index what is to be there: list (n), shard (n) names. */
+static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__named *list,
+                                 const char **shard, r2__named *part, int64_t n) {
+    r2_status status = R2_OK;
+    for (int64_t i = 0; i < n && status == R2_OK; ++i) {
+        const char *name = shard[i];
+        char path[R2__PATH];
+        int64_t n_part = 0;
+        r2__tensor_file file;
+        if (!name) continue; /* done with an earlier one */
+        for (int64_t k = i; k < n; ++k) {
+            if (!shard[k] || strcmp(shard[k], name) != 0) continue;
+            part[n_part++] = list[k];
+            shard[k] = NULL;
+        }
+        status = r2__join_path(ctx, path, directory, name);
+        if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
+        if (status != R2_OK) return status;
+        status = r2__fill_tensors(ctx, &file, part, n_part);
+        r2__tensor_close(ctx, &file);
+    }
+    return status;
+}
+
+/* Fills a model just made by the index, whose weight_map gives each tensor its file. */
+static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *directory,
+                                  r2__settings *s, const cJSON *map) {
+    int64_t n = 0;
+    r2__named *list = r2__list(ctx, model, false, &n), *part;
+    const char **shard = (const char **)r2_alloc(ctx, (uint64_t)n, sizeof *shard);
+    part = (r2__named *)r2_alloc(ctx, (uint64_t)n, sizeof *part);
+    if (!list || !part || !shard) s->status = ctx->status;
+    for (int64_t i = 0; i < n && s->status == R2_OK; ++i) {
+        const cJSON *item = r2__setting(s, map, list[i].name);
+        if (!r2__is_file_name(item)) r2__settings_fail(s, list[i].name, "has no file in weight_map");
+        else shard[i] = item->valuestring;
+    }
+    if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
+        r2__settings_fail(s, "weight_map", "has tensors that the model has not");
+    if (s->status == R2_OK) s->status = r2__load_shards(ctx, directory, list, shard, part, n);
+    r2_release(ctx, list);
+    r2_release(ctx, part);
+    r2_release(ctx, (void *)shard);
+    return s->status;
+}
+
+static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *directory,
+                                  r2_model_config *config, bool with_grad) {
+    r2__settings s;
+    if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
+        const cJSON *map = r2__setting(&s, s.root, "weight_map");
+        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is not there");
+        config->tied = !r2__setting(&s, map, "lm_head.weight");
+        if (s.status == R2_OK) s.status = r2_model_init(ctx, model, config, with_grad);
+        if (s.status == R2_OK) r2__load_indexed(ctx, model, directory, &s, map);
+    }
+    cJSON_Delete(s.root);
+    return s.status;
+}
+
+static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
+                                 r2_model_config *config, bool with_grad) {
+    r2__tensor_file file;
+    r2__named *list = NULL;
+    int64_t n = 0;
+    r2_status status = r2__tensor_open(ctx, path, &file);
+    if (status != R2_OK) return status;
+    config->tied = !r2__find_stored(&file, "lm_head.weight");
+    status = r2_model_init(ctx, model, config, with_grad);
+    if (status == R2_OK) {
+        list = r2__list(ctx, model, false, &n);
+        status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
+    }
+    r2_release(ctx, list);
+    r2__tensor_close(ctx, &file);
+    return status;
+}
+
+r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
+                            bool with_grad) {
+    r2_model_config config;
+    char path[R2__PATH];
+    FILE *single;
+    r2_status status;
+    memset(model, 0, sizeof *model);
+    status = r2__join_path(ctx, path, directory, "model.safetensors");
+    if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
+    if (status != R2_OK) return status;
+    single = fopen(path, "rb");
+    if (single) {
+        fclose(single);
+        status = r2__load_single(ctx, model, path, &config, with_grad);
+    } else {
+        status = r2__load_sharded(ctx, model, directory, &config, with_grad);
+    }
+    if (status != R2_OK) r2_model_free(ctx, model);
+    return status;
+}
+
+/* Writes a text into directory/name and frees it. */
+static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *name, r2_text *text) {
+    char path[R2__PATH];
+    r2_status status = text->failed ? ctx->status : r2__join_path(ctx, path, directory, name);
+    if (status == R2_OK) status = r2_write_file(ctx, path, text->data, text->len);
+    r2_text_free(ctx, text);
+    return status;
+}
+
+/* What config.json says of a model. */
+static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text) {
+    r2_text_addf(ctx, text,
+                 "{\n  \"architectures\": [\"%sForCausalLM\"],\n  \"model_type\": \"%s\",\n",
+                 c->qkv_bias ? "Qwen2" : "Llama", c->qkv_bias ? "qwen2" : "llama");
+    r2_text_addf(ctx, text,
+                 "  \"vocab_size\": %d,\n  \"num_hidden_layers\": %d,\n"
+                 "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n"
+                 "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
+                 "  \"max_position_embeddings\": %d,\n",
+                 c->n_vocab, c->n_layer, c->n_head, c->n_kv_head, c->d_model, c->d_ff, c->n_ctx);
+    r2_text_addf(ctx, text,
+                 "  \"rms_norm_eps\": %.9g,\n  \"rope_theta\": %.9g,\n  \"hidden_act\": \"silu\",\n"
+                 "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"float32\",\n"
+                 "  \"bos_token_id\": null,\n  \"eos_token_id\": null\n}\n",
+                 (double)c->norm_eps, (double)c->rope_theta, c->tied ? "true" : "false");
+}
+
+r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
+    r2_text text = {NULL, 0, 0, false};
+    char path[R2__PATH];
+    r2_status status;
+    r2__config_text(ctx, &model->config, &text);
+    status = r2__write_in(ctx, directory, "config.json", &text);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
+    return status == R2_OK ? r2_model_save(ctx, model, path) : status;
+}
+
+/* ---- adapters on disk ---- */
+
+/* The name of projection `id` in target_modules: what stands before ".weight", "q_proj". */
+static size_t r2__module_name(const r2_tensor *t, const char **name) {
+    const char *dot = strchr(t->name, '.');
+    *name = dot ? dot + 1 : t->name;
+    return strcspn(*name, ".");
+}
+
+r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory) {
+    r2_text text = {NULL, 0, 0, false};
+    char path[R2__PATH];
+    bool first = true;
+    r2_status status;
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    r2_text_addf(ctx, &text,
+                 "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
+                 "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": %.9g,\n"
+                 "  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
+                 "  \"target_modules\": [",
+                 model->lora->config.rank, (double)model->lora->config.alpha);
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const char *name;
+        const size_t length = r2__module_name(&model->tensor[id], &name);
+        if (model->lora->offset[id] < 0) continue;
+        r2_text_addf(ctx, &text, "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
+        first = false;
+    }
+    r2_text_addf(ctx, &text, "]\n}\n");
+    status = r2__write_in(ctx, directory, "adapter_config.json", &text);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
+    return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
+}
+
+/* The targets that a list of module names means. */
+static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
+    const uint32_t allowed = r2_lora_config_default().targets;
+    const cJSON *modules = r2__setting(s, s->root, "target_modules");
+    uint32_t targets = 0;
+    if (!cJSON_IsArray(modules) || !modules->child)
+        r2__settings_fail(s, "target_modules", "is not a list of projections");
+    for (const cJSON *item = modules ? modules->child : NULL; item; item = item->next) {
+        uint32_t bit = 0;
+        for (int id = 0; id < R2_TENSOR_COUNT && cJSON_IsString(item); ++id) {
+            const char *name;
+            const size_t length = r2__module_name(&model->tensor[id], &name);
+            if ((allowed >> id & 1u) && strlen(item->valuestring) == length &&
+                memcmp(item->valuestring, name, length) == 0)
+                bit = 1u << id;
+        }
+        if (!bit || targets & bit)
+            r2__settings_fail(s, "target_modules", "has something else than projections, each once");
+        targets |= bit;
+    }
+    return targets;
+}
+
+r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory) {
+    static const char *const off[] = {"fan_in_fan_out",      "use_rslora",     "use_dora",
+                                      "layers_to_transform", "modules_to_save", "rank_pattern",
+                                      "alpha_pattern",       "lora_bias",       "trainable_token_indices"};
+    r2_lora_config config = r2_lora_config_default();
+    char path[R2__PATH];
+    r2__settings s;
+    r2_status status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
+    if (status != R2_OK) return status;
+    if (r2__settings_read(ctx, &s, directory, "adapter_config.json") == R2_OK) {
+        if (!r2__setting(&s, s.root, "peft_type")) r2__settings_fail(&s, "peft_type", "is missing");
+        r2__setting_only(&s, s.root, "peft_type", "LORA");
+        r2__setting_only(&s, s.root, "bias", "none");
+        for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(&s, off[k]);
+        config.rank = r2__setting_int(&s, "r", 0);
+        config.alpha = r2__setting_float(&s, s.root, "lora_alpha", 0.0f);
+        config.targets = r2__setting_targets(&s, model);
+        if (s.status == R2_OK) s.status = r2_lora_attach(ctx, model, &config);
+        if (s.status == R2_OK) {
+            s.status = r2__load_tensors(ctx, model, true, path);
+            if (s.status != R2_OK) r2_lora_detach(ctx, model);
+        }
+    }
+    cJSON_Delete(s.root);
+    return s.status;
 }
 
 /* ============================================================================== [S9] optim ==== */
@@ -11633,12 +12215,14 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 /* Growable arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
+    bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred, max_seq, max_row, max_pred;
 } r2__batcher;
 
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
     r2_release(ctx, b->seq_begin);
+    r2_release(ctx, b->branch);
     r2_release(ctx, b->token);
     r2_release(ctx, b->pred_row);
     r2_release(ctx, b->pred_token);
@@ -11656,12 +12240,14 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
     b->max_row = (int32_t)max_row;
     b->max_pred = (int32_t)max_pred;
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
+    b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
     b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
     b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
     b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
     b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
     b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->token && b->pred_row && b->pred_token && b->logp && b->dlogp)
+    if (b->seq_begin && b->branch && b->token && b->pred_row && b->pred_token && b->logp &&
+        b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
     return ctx->status;
@@ -11678,7 +12264,11 @@ static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
     return b->n_pred++;
 }
 
-static void r2__batch_end_sequence(r2__batcher *b) { b->seq_begin[++b->n_seq] = b->n_row; }
+/* Ends the sequence; a branch continues the last that was none. */
+static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
+    b->branch[b->n_seq] = branch;
+    b->seq_begin[++b->n_seq] = b->n_row;
+}
 
 static r2_batch r2__batch_view(const r2__batcher *b) {
     r2_batch batch;
@@ -11688,7 +12278,7 @@ static r2_batch r2__batch_view(const r2__batcher *b) {
     batch.n_pred = b->n_pred;
     batch.pred_row = b->pred_row;
     batch.pred_token = b->pred_token;
-    batch.branch = NULL;
+    batch.branch = b->branch;
     return batch;
 }
 
@@ -11739,7 +12329,7 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
         row.close = r2__batch_predict(b, mark->answer_end);
         r2__batch_token(b, mark->answer_end);
     }
-    r2__batch_end_sequence(b);
+    r2__batch_end_sequence(b, false);
     return row;
 }
 
@@ -11991,29 +12581,33 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
 }
 
 /* Lays the outputs into a batch: every generated token is predicted, and after the first <answer>
-   each of the six answers too: their probabilities give the score that ranks. */
+   each of the six answers too: their probabilities give the score that ranks. A prompt but for its
+   last token is run once; each of its outputs is a branch that begins with that token, so that all
+   predictions of an output are its own, and ends before its own last, from which none is made. */
 static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
     const r2_markup *mark = &rl->ex->markup;
     r2__batcher *b = &rl->b;
     r2__batcher_clear(b);
     for (int64_t o = 0; o < gen->n_out; ++o) {
-        int64_t p = o / rl->config->n_samples;
+        int64_t p = o / rl->config->n_samples, last = rl->prompt_begin[p + 1] - 1;
         const int32_t *token = gen->token + o * gen->max_new;
         r2__output *out = &rl->output[o];
-        for (int64_t k = rl->prompt_begin[p]; k < rl->prompt_begin[p + 1]; ++k)
-            r2__batch_token(b, rl->prompt[k]);
+        if (o % rl->config->n_samples == 0) {
+            for (int64_t k = rl->prompt_begin[p]; k < last; ++k) r2__batch_token(b, rl->prompt[k]);
+            r2__batch_end_sequence(b, false);
+        }
         out->first_pred = b->n_pred;
         out->level_pred = -1;
         for (int32_t k = 0; k < gen->length[o]; ++k) {
+            r2__batch_token(b, k > 0 ? token[k - 1] : rl->prompt[last]);
             r2__batch_predict(b, token[k]);
             if (k > 0 && token[k - 1] == mark->answer && out->level_pred < 0) {
                 out->level_pred = b->n_pred;
                 for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
             }
-            r2__batch_token(b, token[k]);
         }
         out->end_pred = b->n_pred;
-        r2__batch_end_sequence(b);
+        r2__batch_end_sequence(b, true);
     }
 }
 
@@ -12202,7 +12796,8 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     int64_t longest = rl->ex->longest + c->max_new, n_pred = n_out * (c->max_new + R2_N_ANSWERS);
     r2_status status;
     rl->n_prompt = n_prompt;
-    status = r2__batcher_init(ctx, &rl->b, n_out, n_out * longest, n_pred);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_out,
+                              n_prompt * rl->ex->longest + n_out * c->max_new, n_pred);
     if (status != R2_OK) return status;
     rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(rl->ex->n / rl->ex->group), sizeof *rl->order);
     rl->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *rl->prompt_begin);
@@ -12927,13 +13522,6 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 
 /* ---- on disk ---- */
 
-/* "directory/name" in a text that the caller frees. */
-static r2_status r2__join_path(r2_ctx *ctx, const char *directory, const char *name, r2_text *path) {
-    r2_text_clear(path);
-    r2_text_addf(ctx, path, "%s/%s", directory, name);
-    return path->failed ? ctx->status : R2_OK;
-}
-
 /* One line a field: its name, step, bucket edges and weights. */
 static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
     r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
@@ -12959,33 +13547,13 @@ r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char 
     return status;
 }
 
-/* The shape of the model, as Hugging Face's config.json names it. */
-static void r2__config_json(r2_ctx *ctx, const r2_model_config *c, r2_text *json) {
-    r2_text_addf(ctx, json,
-                 "{\"model_type\": \"%s\", \"vocab_size\": %d, \"hidden_size\": %d, "
-                 "\"num_hidden_layers\": %d, \"num_attention_heads\": %d, "
-                 "\"num_key_value_heads\": %d, \"intermediate_size\": %d, "
-                 "\"max_position_embeddings\": %d, \"rope_theta\": %.9g, \"rms_norm_eps\": %.9g, "
-                 "\"tie_word_embeddings\": %s}\n",
-                 c->qkv_bias ? "qwen2" : "llama", (int)c->n_vocab, (int)c->d_model, (int)c->n_layer,
-                 (int)c->n_head, (int)c->n_kv_head, (int)c->d_ff, (int)c->n_ctx,
-                 (double)c->rope_theta, (double)c->norm_eps, c->tied ? "true" : "false");
-}
-
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    r2_text path = {NULL, 0, 0, false}, json = {NULL, 0, 0, false};
-    r2_status status = r2__join_path(ctx, directory, "model.safetensors", &path);
-    if (status == R2_OK) status = r2_model_save(ctx, &run->model, path.data);
-    if (status == R2_OK) status = r2__join_path(ctx, directory, "vocab.txt", &path);
-    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path.data);
-    if (status == R2_OK) status = r2__join_path(ctx, directory, "codebook.json", &path);
-    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path.data);
-    if (status == R2_OK) status = r2__join_path(ctx, directory, "config.json", &path);
-    r2__config_json(ctx, &run->model.config, &json);
-    if (status == R2_OK && json.failed) status = ctx->status;
-    if (status == R2_OK) status = r2_write_file(ctx, path.data, json.data, json.len);
-    r2_text_free(ctx, &json);
-    r2_text_free(ctx, &path);
+    char path[R2__PATH];
+    r2_status status = r2_model_save_dir(ctx, &run->model, directory);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
     return status;
 }
 
@@ -13055,7 +13623,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
     r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
     r2_status status = r2_read_file(ctx, path, &found);
-    r2__config_json(ctx, &run->model.config, &expected);
+    r2__config_text(ctx, &run->model.config, &expected);
     if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
     if (status == R2_OK && (found.len != expected.len ||
                             (found.len && memcmp(found.data, expected.data, found.len) != 0)))
@@ -13066,19 +13634,19 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
 }
 
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    r2_text path = {NULL, 0, 0, false};
+    char path[R2__PATH];
     r2_codebook codebook = run->codebook;
     r2_examples train;
-    r2_status status = r2__join_path(ctx, directory, "config.json", &path);
+    r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path.data);
-    if (status == R2_OK) status = r2__join_path(ctx, directory, "codebook.json", &path);
-    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path.data);
+    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
     if (status == R2_OK) /* the run's own prompts are written anew with the buckets that were loaded */
         status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->query,
                                   run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
-    if (status == R2_OK) status = r2__join_path(ctx, directory, "model.safetensors", &path);
-    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path.data);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
+    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
@@ -13086,7 +13654,6 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     } else {
         r2_examples_free(ctx, &train);
     }
-    r2_text_free(ctx, &path);
     return status;
 }
 
