@@ -640,7 +640,8 @@ static r2_status bl_sasrec(r2_ctx *ctx, const bl_model *m, const r2_candidates *
 }
 
 /* ---- logistic regression on the words of our own prompts: the control that shows what a linear
-   sum of the same evidence is worth; p: L2 ---- */
+   sum of the same evidence is worth; p: L2, and whether an item is judged by itself (0: observed or
+   not) or chosen out of its group (1: conditional logit, which is nearer to ranking) ---- */
 
 /* A feature is a word at a place of the prompt. feature (places, words) gives its column or -1;
    dim counts the columns, that of the constant included. Only what the training prompts hold gets
@@ -679,54 +680,106 @@ static double bl_log_odds(const double *weight, const int32_t *column, int64_t n
     return sum;
 }
 
-/* Gradient and Hessian (upper triangle) of the log-likelihood of "observed", minus L2. */
-static void bl_logistic_sums(const bl_model *m, int32_t *column, double *gradient,
-                             double *hessian) {
+/* Adds weight x x^T to the upper triangle, for x that is 1 in n columns. */
+static void bl_add_square(double *hessian, int64_t d, const int32_t *column, int64_t n,
+                          double weight) {
+    for (int64_t a = 0; a < n; ++a)
+        for (int64_t b = a; b < n; ++b) {
+            int32_t row = column[a] < column[b] ? column[a] : column[b];
+            hessian[row * d + (column[a] ^ column[b] ^ row)] += weight;
+        }
+}
+
+/* Scratch of one sum over the examples. */
+typedef struct bl_sums {
+    int32_t *column, *met; /* (group, places) columns of each item; all columns of the group, once */
+    double *mean;          /* (dim) of the group, by the items' probabilities                      */
+    double *gradient, *hessian;
+} bl_sums;
+
+/* Log-likelihood of "observed", item by item. */
+static void bl_add_items(const bl_model *m, const r2_examples *ex, int64_t first, bl_sums *s) {
+    for (int64_t e = first; e < first + ex->group; ++e) {
+        int64_t n = bl_columns(m, ex, e, s->column);
+        double p = 1.0 / (1.0 + exp(-bl_log_odds(m->bias, s->column, n)));
+        for (int64_t a = 0; a < n; ++a)
+            s->gradient[s->column[a]] += (double)(ex->answer[e] > 0) - p;
+        bl_add_square(s->hessian, m->dim, s->column, n, p * (1.0 - p));
+    }
+}
+
+/* Log-likelihood of choosing the observed item, the first, out of its group. */
+static void bl_add_choice(const bl_model *m, const r2_examples *ex, int64_t first, bl_sums *s) {
+    int64_t places = ex->longest + 1, n_met = 0;
+    double total = 0.0;
+    for (int64_t k = 0; k < ex->group; ++k) {
+        int64_t n = bl_columns(m, ex, first + k, s->column + k * places);
+        total += exp(bl_log_odds(m->bias, s->column + k * places, n));
+    }
+    for (int64_t k = 0; k < ex->group; ++k) {
+        int32_t *column = s->column + k * places;
+        int64_t n = bl_columns(m, ex, first + k, column);
+        double p = exp(bl_log_odds(m->bias, column, n)) / total;
+        for (int64_t a = 0; a < n; ++a) {
+            if (s->mean[column[a]] == 0.0) s->met[n_met++] = column[a];
+            s->mean[column[a]] += p;
+            s->gradient[column[a]] += (double)(k == 0) - p;
+        }
+        bl_add_square(s->hessian, m->dim, column, n, p);
+    }
+    for (int64_t a = 0; a < n_met; ++a)
+        for (int64_t b = 0; b < n_met; ++b)
+            if (s->met[a] <= s->met[b])
+                s->hessian[s->met[a] * m->dim + s->met[b]] -=
+                    s->mean[s->met[a]] * s->mean[s->met[b]];
+    for (int64_t a = 0; a < n_met; ++a) s->mean[s->met[a]] = 0.0;
+}
+
+/* Gradient and Hessian (upper triangle) of the log-likelihood, minus L2. */
+static void bl_logistic_sums(const bl_model *m, bl_sums *s) {
     const r2_examples *ex = &m->run->train;
     int64_t d = m->dim;
-    memset(hessian, 0, (size_t)(d * d) * sizeof *hessian);
+    memset(s->hessian, 0, (size_t)(d * d) * sizeof *s->hessian);
     for (int64_t j = 0; j < d; ++j) {
-        hessian[j * d + j] = j ? m->p[0] : 1e-6;
-        gradient[j] = -hessian[j * d + j] * m->bias[j];
+        s->hessian[j * d + j] = j ? m->p[0] : 1e-6;
+        s->gradient[j] = -s->hessian[j * d + j] * m->bias[j];
     }
-    for (int64_t e = 0; e < ex->n; ++e) {
-        int64_t n = bl_columns(m, ex, e, column);
-        double p = 1.0 / (1.0 + exp(-bl_log_odds(m->bias, column, n)));
-        double error = (double)(ex->answer[e] > 0) - p, curve = p * (1.0 - p);
-        for (int64_t a = 0; a < n; ++a) {
-            gradient[column[a]] += error;
-            for (int64_t b = a; b < n; ++b) {
-                int32_t row = column[a] < column[b] ? column[a] : column[b];
-                hessian[row * d + (column[a] ^ column[b] ^ row)] += curve;
-            }
-        }
-    }
+    for (int64_t e = 0; e < ex->n; e += ex->group)
+        if (m->p[1] > 0.0) bl_add_choice(m, ex, e, s);
+        else bl_add_items(m, ex, e, s);
 }
 
 /* Newton's method; a penalised convex function like this takes six steps or so. */
 static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
     const r2_examples *ex = &m->run->train;
-    double *gradient = NULL, *hessian = NULL;
-    int32_t *column = (int32_t *)r2_alloc(ctx, (uint64_t)ex->longest + 1, sizeof *column);
-    r2_status status = column ? bl_features(ctx, m) : R2_NO_MEMORY;
-    if (status == R2_OK) {
-        m->bias = bl_array(ctx, m, m->dim, 1);
-        gradient = (double *)r2_alloc(ctx, (uint64_t)m->dim, sizeof *gradient);
-        hessian = (double *)r2_alloc(ctx, (uint64_t)(m->dim * m->dim), sizeof *hessian);
-        if (!m->bias || !gradient || !hessian) status = R2_NO_MEMORY;
-    }
+    uint64_t places = (uint64_t)ex->group * ((uint64_t)ex->longest + 1), d;
+    bl_sums s;
+    r2_status status = bl_features(ctx, m);
+    memset(&s, 0, sizeof s);
+    if (status != R2_OK) return status;
+    d = (uint64_t)m->dim;
+    m->bias = bl_array(ctx, m, m->dim, 1);
+    s.column = (int32_t *)r2_alloc(ctx, places, sizeof *s.column);
+    s.met = (int32_t *)r2_alloc(ctx, places, sizeof *s.met);
+    s.mean = (double *)r2_alloc(ctx, d, sizeof *s.mean);
+    s.gradient = (double *)r2_alloc(ctx, d, sizeof *s.gradient);
+    s.hessian = (double *)r2_alloc(ctx, d * d, sizeof *s.hessian);
+    if (!m->bias || !s.column || !s.met || !s.mean || !s.gradient || !s.hessian)
+        status = R2_NO_MEMORY;
     for (double moved = 1.0; moved > 1e-5 && status == R2_OK;) {
-        bl_logistic_sums(m, column, gradient, hessian);
-        bl_solve(ctx, hessian, gradient, m->dim, 1);
+        bl_logistic_sums(m, &s);
+        bl_solve(ctx, s.hessian, s.gradient, m->dim, 1);
         moved = 0.0;
         for (int64_t j = 0; j < m->dim; ++j) {
-            m->bias[j] += gradient[j];
-            moved = fmax(moved, fabs(gradient[j]));
+            m->bias[j] += s.gradient[j];
+            moved = fmax(moved, fabs(s.gradient[j]));
         }
     }
-    r2_release(ctx, column);
-    r2_release(ctx, gradient);
-    r2_release(ctx, hessian);
+    r2_release(ctx, s.column);
+    r2_release(ctx, s.met);
+    r2_release(ctx, s.mean);
+    r2_release(ctx, s.gradient);
+    r2_release(ctx, s.hessian);
     return status;
 }
 
@@ -772,7 +825,8 @@ static const bl_method bl_methods[] = {
      {{2, 0.01, 40}, {3, 0.01, 40}, {2, 0.1, 40}, {2, 0.01, 80}}, 4, true, true},
     {"sasrec", "width, epochs, learning rate", bl_sasrec_fit, bl_sasrec,
      {{64, 5, 2e-3}, {64, 10, 2e-3}, {64, 20, 2e-3}, {64, 10, 5e-3}}, 4, true, true},
-    {"logistic", "L2", bl_logistic_fit, bl_logistic, {{3}, {30}}, 2, false, true},
+    {"logistic", "L2, choice", bl_logistic_fit, bl_logistic,
+     {{3, 0}, {30, 0}, {3, 1}, {10, 1}, {30, 1}}, 5, false, true},
 };
 /* clang-format on */
 enum { BL_N_METHODS = sizeof bl_methods / sizeof bl_methods[0] };

@@ -128,12 +128,60 @@ TEST(logistic_regression_is_scipys) {
     run.train.prompt = prompt;
     run.train.answer = answer;
     run.train.longest = PLACES;
+    run.train.group = 2; /* item by item: groups do not matter */
     REQUIRE_OK(&ctx, bl_fit(&ctx, method("logistic"), &run, p, &m));
     CHECK_EQ_INT(m.dim, 1 + 3 + 2 + 3);
     for (int64_t k = 0; k < N; ++k) {
         int64_t n = bl_columns(&m, &run.train, k, column);
         CHECK_WITHIN(bl_log_odds(m.bias, column, n), want_log_odds[k], 2e-5);
     }
+    bl_free(&ctx, &m);
+}
+
+/* Choosing the first of each group: the penalised likelihood, written a second time, has no slope. */
+TEST(the_choice_of_a_group_ends_in_a_maximum) {
+    enum { N = 36, GROUP = 3, PLACES = 3, WORDS = 9 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_run run;
+    bl_model m;
+    int64_t begin[N + 1];
+    int32_t prompt[N * PLACES];
+    int8_t answer[N];
+    double p[3] = {0.3, 1.0, 0.0}, steepest = 0.0;
+    memset(&run, 0, sizeof run);
+    for (int32_t k = 0; k < N; ++k) {
+        begin[k] = k * PLACES;
+        for (int32_t j = 0; j < PLACES; ++j)
+            prompt[k * PLACES + j] = 3 * j + (int32_t)(r2_hash(1, (uint64_t)k, (uint64_t)j) % 3);
+        answer[k] = (int8_t)(k % GROUP == 0);
+    }
+    begin[N] = N * PLACES;
+    run.vocab.n_words = WORDS;
+    run.train.n = N;
+    run.train.group = GROUP;
+    run.train.prompt_begin = begin;
+    run.train.prompt = prompt;
+    run.train.answer = answer;
+    run.train.longest = PLACES;
+    REQUIRE_OK(&ctx, bl_fit(&ctx, method("logistic"), &run, p, &m));
+    CHECK_EQ_INT(m.dim, 1 + WORDS);
+    for (int32_t word = 0; word < WORDS; ++word) {
+        double weight = m.bias[m.feature[word / 3 * WORDS + word]], slope = -0.3 * weight;
+        for (int32_t g = 0; g < N; g += GROUP) {
+            double share = 0.0, all = 0.0;
+            for (int32_t k = g; k < g + GROUP; ++k) {
+                double sum = 0.0;
+                for (int32_t j = 0; j < PLACES; ++j)
+                    sum += m.bias[m.feature[j * WORDS + prompt[k * PLACES + j]]];
+                all += exp(sum);
+                share += prompt[k * PLACES + word / 3] == word ? exp(sum) : 0.0;
+            }
+            slope += (prompt[g * PLACES + word / 3] == word) - share / all;
+        }
+        CHECK_WITHIN(slope, 0.0, 1e-4);
+        steepest = fmax(steepest, fabs(weight));
+    }
+    CHECK(steepest > 0.1);
     bl_free(&ctx, &m);
 }
 
