@@ -21,17 +21,23 @@ typedef enum stage {
     UNTRAINED = 0,
     SFT_DIRECT,
     SFT_REASONED,
+    SFT_SAMPLED, /* the mean score of SAMPLES traces drawn at temperature 1 */
     RL_DIRECT,
     RL_REASONED,
+    RL_SAMPLED,
     N_STAGES
 } stage;
-static const char *const stage_name[N_STAGES] = {"untrained", "sft-direct", "sft-reasoned",
-                                                 "grpo-direct", "grpo-reasoned"};
+enum { SAMPLES = 4 };
+static const char *const stage_name[N_STAGES] = {"untrained",   "sft-direct",  "sft-reasoned",
+                                                 "sft-sampled", "grpo-direct", "grpo-reasoned",
+                                                 "grpo-sampled"};
 enum { N_METHODS = BL_N_METHODS + N_STAGES };
 
 static const char *method_name(int method) {
     return method < BL_N_METHODS ? bl_methods[method].name : stage_name[method - BL_N_METHODS];
 }
+
+static bool is_sampled(stage s) { return s == SFT_SAMPLED || s == RL_SAMPLED; }
 
 static bool is_seeded(int method) { return method >= BL_N_METHODS || bl_methods[method].seeded; }
 
@@ -43,6 +49,7 @@ static bool is_asked(const xp *x, int method, protocol p) {
     if (x->only && strcmp(x->only, method_name(method)) != 0) return false;
     if (!ours && bl_methods[method].slow && !x->full && !x->only) return false;
     if (p == CATALOGUE) return !ours && (!logistic || x->full);
+    if (ours && is_sampled((stage)(method - BL_N_METHODS)) && p != U19) return false;
     if (p == U99) return x->full || !ours || method == BL_N_METHODS + SFT_DIRECT;
     return true;
 }
@@ -140,7 +147,8 @@ static void fit_baseline(lab *l, int method, bl_model *fitted) {
 static void score_model(lab *l, stage s, const r2_candidates *c, float *score, cJSON **extra) {
     r2_score_config how = r2_score_config_default();
     r2_trace_metrics trace;
-    if (s == SFT_REASONED || s == RL_REASONED) how.mode = R2_REASONED;
+    if (s != UNTRAINED && s != SFT_DIRECT && s != RL_DIRECT) how.mode = R2_REASONED;
+    if (is_sampled(s)) how.n_samples = SAMPLES;
     lab_train(l, s);
     xp_check(l->x, r2_run_score(&l->x->ctx, &l->run, c, &how, score, &trace));
     *extra = cJSON_CreateObject();
@@ -495,9 +503,10 @@ typedef struct report {
     cJSON *json;
 } report;
 
-static xp_mean mean_of(xp *x, int method, protocol p) {
+/* Over the rows of one model, or of all (0). */
+static xp_mean mean_of_model(xp *x, int method, protocol p, int64_t only) {
     xp_mean mean = {0, 0, NULL};
-    for (int64_t model = 1; model <= x->models; ++model)
+    for (int64_t model = only ? only : 1; model <= (only ? only : x->models); ++model)
         for (int64_t seed = 1; seed <= x->seeds; ++seed) {
             char key[100];
             cJSON *row;
@@ -508,6 +517,8 @@ static xp_mean mean_of(xp *x, int method, protocol p) {
         }
     return mean;
 }
+
+static xp_mean mean_of(xp *x, int method, protocol p) { return mean_of_model(x, method, p, 0); }
 
 /* The classical method that is best on validation: what the others are compared with. */
 static int reference_method(xp *x) {
@@ -577,6 +588,75 @@ static void protocol_table(report *r, protocol p, int reference) {
         xp_mean_free(x, &mean);
     }
     xp_mean_free(x, &base);
+}
+
+/* One stage against another under one protocol: the paired difference, and each model seed's own. */
+static void stage_row(report *r, stage a, stage b, protocol p) {
+    xp *x = r->x;
+    xp_mean of_a = mean_of(x, BL_N_METHODS + (int)a, p),
+            of_b = mean_of(x, BL_N_METHODS + (int)b, p);
+    if (of_a.n && of_a.n == of_b.n) {
+        double lo, hi;
+        xp_interval(x, &of_a, &of_b, XP_HR1, &lo, &hi);
+        r2_text_addf(&x->ctx, &r->text, "| %s | %s - %s | %+.4f [%+.4f, %+.4f] |", protocol_name[p],
+                     stage_name[a], stage_name[b],
+                     xp_average(&of_a, XP_HR1) - xp_average(&of_b, XP_HR1), lo, hi);
+        for (int64_t model = 1; model <= x->models; ++model) {
+            xp_mean one = mean_of_model(x, BL_N_METHODS + (int)a, p, model);
+            xp_mean other = mean_of_model(x, BL_N_METHODS + (int)b, p, model);
+            r2_text_addf(&x->ctx, &r->text, " %.4f - %.4f", xp_average(&one, XP_HR1),
+                         xp_average(&other, XP_HR1));
+            xp_mean_free(x, &one);
+            xp_mean_free(x, &other);
+        }
+        r2_text_addf(&x->ctx, &r->text, " |\n");
+    }
+    xp_mean_free(x, &of_a);
+    xp_mean_free(x, &of_b);
+}
+
+static void stage_table(report *r) {
+    static const stage pair[][2] = {{SFT_REASONED, SFT_DIRECT}, {SFT_SAMPLED, SFT_REASONED},
+                                    {RL_DIRECT, SFT_DIRECT},    {RL_REASONED, SFT_REASONED},
+                                    {RL_REASONED, RL_DIRECT},   {RL_SAMPLED, RL_REASONED}};
+    r2_text_addf(
+        &r->x->ctx, &r->text,
+        "\nOur stages against each other, HR@1, paired over users\n\n| protocol | stages | "
+        "difference [95 %%] | model by model |\n|---|---|---|---|\n");
+    for (int p = U19; p < CATALOGUE; ++p)
+        for (size_t k = 0; k < sizeof pair / sizeof pair[0]; ++k)
+            stage_row(r, pair[k][0], pair[k][1], (protocol)p);
+}
+
+/* Shares of the traces under 1 + 19 that have the right shape, and that the strict checker accepts:
+   the mean of all rows, and the lowest and the highest. */
+static void trace_table(report *r) {
+    xp *x = r->x;
+    r2_text_addf(&x->ctx, &r->text,
+                 "\nTraces (1+19; sampled: %d each at temperature 1)\n\n| stage | well formed | "
+                 "strictly faithful | lowest, highest |\n|---|---|---|---|\n",
+                 (int)SAMPLES);
+    for (int s = 0; s < N_STAGES; ++s) {
+        double formed = 0.0, faithful = 0.0, least = 1.0, most = 0.0, n = 0.0;
+        for (int64_t model = 1; model <= x->models; ++model)
+            for (int64_t seed = 1; seed <= x->seeds; ++seed) {
+                char key[100];
+                cJSON *row;
+                const cJSON *traces;
+                row_key(key, BL_N_METHODS + s, U19, model, seed);
+                row = xp_load(x, key);
+                traces = cJSON_GetObjectItemCaseSensitive(row, "traces");
+                if (traces && xp_number(traces, "well_formed") > 0.0) {
+                    double share = xp_number(traces, "faithful");
+                    formed += xp_number(traces, "well_formed"), faithful += share, n += 1.0;
+                    least = fmin(least, share), most = fmax(most, share);
+                }
+                cJSON_Delete(row);
+            }
+        if (n > 0.0)
+            r2_text_addf(&x->ctx, &r->text, "| %s | %.4f | %.4f | %.4f, %.4f |\n", stage_name[s],
+                         formed / n, faithful / n, least, most);
+    }
 }
 
 /* HR@1 (1+19) of the thirds of the users by a number that each of them has. */
@@ -652,7 +732,7 @@ static void other_tables(report *r) {
         &x->ctx, &r->text,
         "\nCounterfactual faithfulness (validation positives)\n\n| model | change | cited moved | "
         "uncited moved | cited shift | uncited shift | traces |\n|---|---|---|---|---|---|---|\n");
-    for (int s = SFT_REASONED; s <= RL_REASONED; s += 2)
+    for (int s = SFT_REASONED; s <= RL_REASONED; s += RL_REASONED - SFT_REASONED)
         for (int c = 0; c < 2; ++c) {
             snprintf(key, sizeof key, "causal-%s-%s", stage_name[s], changes[c]);
             if (average_row(x, key, causal, 5, v))
@@ -691,6 +771,8 @@ static void write_report(xp *x) {
                  x->data, x->full ? "--full" : "--quick", (long long)x->seeds,
                  (long long)x->models);
     for (int p = 0; p < N_PROTOCOLS; ++p) protocol_table(&r, (protocol)p, reference);
+    stage_table(&r);
+    trace_table(&r);
     split_table(&r, "activity");
     split_table(&r, "popularity");
     coverage_table(&r);
@@ -731,7 +813,7 @@ int main(int argc, char **argv) {
             if (model == 1 || is_seeded(method)) method_rows(&l, method);
         if (!x.only) case_row(&l);
         if (!x.only) rating_rows(&l);
-        for (int s = SFT_REASONED; s <= RL_REASONED && !x.only; s += 2) {
+        for (int s = SFT_REASONED; s <= RL_REASONED && !x.only; s += RL_REASONED - SFT_REASONED) {
             causal_row(&l, (stage)s, R2_CHANGE_FLIP);
             causal_row(&l, (stage)s, R2_CHANGE_REMOVE);
         }
