@@ -1638,13 +1638,14 @@ typedef struct r2_recommendation {
 
 /* The quick run: minutes on two cores. */
 r2_run_config r2_run_config_default(void);
-/* The long run: a larger model on more questions. */
+/* The long run: the same model on more questions. */
 r2_run_config r2_run_config_full(void);
 /* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
    model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
-/* Supervised fine-tuning, then reinforcement learning, as configured. */
+/* Supervised fine-tuning on the run's examples; then reinforcement learning on questions drawn anew,
+   for which no traces are written: rewards need none, which is what makes them scale. */
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
@@ -12289,10 +12290,10 @@ r2_sft_config r2_sft_config_default(void) {
     memset(&config, 0, sizeof config);
     config.n_steps = 1500;
     config.warmup = 30;
-    config.groups = 8;
+    config.groups = 16;
     config.reasoned_share = 0.5f;
-    config.trace_weight = 0.5f;
-    config.list_weight = 2.0f;
+    config.trace_weight = 1.5f;
+    config.list_weight = 1.0f;
     config.lr = 3e-3f;
     config.lr_floor = 0.02f;
     config.adamw = r2_adamw_config_default();
@@ -12509,19 +12510,20 @@ r2_grpo_config r2_grpo_config_default(void) {
     r2_grpo_config config;
     memset(&config, 0, sizeof config);
     config.variant = R2_GRPO;
-    config.n_steps = 60;
+    config.n_steps = 120;
     config.groups = 6;
     config.n_samples = 6;
     config.n_updates = 1;
     config.max_new = 32;
     config.temperature = 1.0f;
-    config.lr = 2e-4f;
+    config.lr = 3e-4f;
     config.eps_low = config.eps_high = 0.2f;
-    config.beta = 0.05f;
+    config.beta = 0.02f;
+    config.sft_weight = 1.0f;
     config.reward.w_format = 0.5f;
     config.reward.w_accuracy = 0.0f;
     config.reward.w_rank = 1.0f;
-    config.reward.w_faith = 1.0f;
+    config.reward.w_faith = 2.0f;
     config.adamw = r2_adamw_config_default();
     return config;
 }
@@ -13298,7 +13300,7 @@ r2_run_config r2_run_config_default(void) {
     r2_run_config config;
     memset(&config, 0, sizeof config);
     config.seed = 1;
-    config.n_groups = 8192;
+    config.n_groups = 16384;
     config.n_sampled = 4;
     config.min_history = 5;
     config.n_chains = 3;
@@ -13318,12 +13320,10 @@ r2_run_config r2_run_config_default(void) {
 
 r2_run_config r2_run_config_full(void) {
     r2_run_config config = r2_run_config_default();
-    config.n_groups = 40000;
-    config.model.d_model = 128;
-    config.model.d_ff = 344;
-    config.model.n_layer = 3;
-    config.sft.n_steps = 8000;
-    config.grpo.n_steps = 600;
+    config.n_groups = 32768;
+    config.sft.n_steps = 2000;
+    config.sft.groups = 32;
+    config.grpo.n_steps = 300;
     return config;
 }
 
@@ -13354,29 +13354,37 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     return status;
 }
 
+/* Training questions in groups and their evidence: *n of them, to be released by the caller, also
+   after a failure. */
+static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
+                              r2_question **question, r2_query **query, int64_t *n) {
+    const r2_run_config *c = &run->config;
+    int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
+    r2_status status;
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
+    if (!*question) return ctx->status;
+    status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
+                               n_groups, c->n_sampled, c->min_history, seed, *question, &n_drawn);
+    if (status != R2_OK) return status;
+    *n = n_drawn * group;
+    *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);
+    if (!*query) return ctx->status;
+    return r2_queries(ctx, &run->index, *question, *n, c->n_chains, *query);
+}
+
 static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
-    int64_t group = 1 + (int64_t)c->n_sampled, room = c->n_groups * group, n_groups = 0;
     uint8_t *observed;
     r2_status status;
     if (c->n_groups < 1 || c->n_sampled < 1)
         return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1 and n_sampled >= 1");
-    run->question = (r2_question *)r2_alloc(ctx, (uint64_t)room, sizeof *run->question);
-    if (!run->question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
-                               c->n_groups, c->n_sampled, c->min_history, c->seed, run->question,
-                               &n_groups);
+    status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->query,
+                          &run->n_train);
     if (status != R2_OK) return status;
-    run->n_train = n_groups * group;
-    run->query = (r2_query *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *run->query);
     observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
-    if (!run->query || !observed) status = R2_NO_MEMORY;
-    if (status == R2_OK)
-        status = r2_queries(ctx, &run->index, run->question, run->n_train, c->n_chains, run->query);
-    for (int64_t q = 0; q < run->n_train && status == R2_OK; ++q) observed[q] = q % group == 0;
-    if (status == R2_OK)
-        status = r2_codebook_fit(ctx, &run->codebook, run->query, observed, run->n_train,
-                                 c->n_chains);
+    if (!observed) return ctx->status;
+    for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
+    status = r2_codebook_fit(ctx, &run->codebook, run->query, observed, run->n_train, c->n_chains);
     r2_release(ctx, observed);
     return status;
 }
@@ -13423,7 +13431,25 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
 }
 
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
-    return r2_grpo(ctx, &run->model, &run->train, &run->codebook, &run->vocab, &run->config.grpo);
+    const r2_run_config *c = &run->config;
+    int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
+    r2_question *question = NULL;
+    r2_query *query = NULL;
+    r2_examples fresh;
+    r2_status status;
+    if (wanted < 1) return R2_OK;
+    memset(&fresh, 0, sizeof fresh);
+    status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
+                          &query, &n);
+    if (status == R2_OK) /* nobody writes traces for them: the model's own are judged */
+        status = r2_examples_init(ctx, &fresh, &run->codebook, &run->vocab, &run->markup, query, n,
+                                  1 + c->n_sampled, NULL);
+    if (status == R2_OK)
+        status = r2_grpo(ctx, &run->model, &fresh, &run->codebook, &run->vocab, &c->grpo);
+    r2_examples_free(ctx, &fresh);
+    r2_release(ctx, question);
+    r2_release(ctx, query);
+    return status;
 }
 
 /* ---- asking ---- */

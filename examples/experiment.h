@@ -15,6 +15,7 @@ typedef struct xp {
     char dir[512]; /* of the rows */
     bool full, verbose;
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
+    int64_t first;                /* model to begin with: several processes may share the work */
     const char *only;             /* this method or row; NULL: all  */
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
@@ -57,6 +58,7 @@ static void xp_usage(const xp *x) {
            "  --out DIR      where results go; what is already there is not computed again (out)\n"
            "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
            "  --models N     trainings from different seeds (quick 1, full 3)\n"
+           "  --first N      begin with the N-th of them (1): processes may share the work\n"
            "  --steps N      of supervised fine-tuning (ablation only)\n"
            "  --only NAME    this method or row alone, however long it takes\n"
            "  --quick        the quick training (default)\n"
@@ -73,6 +75,7 @@ static xp xp_begin(const char *name, int argc, char **argv) {
     x.name = name;
     x.data = "data/ml-latest-small";
     x.out = "out";
+    x.first = 1;
     x.ctx = r2_ctx_default();
     x.ctx.progress = xp_progress;
     for (int k = 1; k < argc; ++k) {
@@ -86,6 +89,7 @@ static xp xp_begin(const char *name, int argc, char **argv) {
             else if (!strcmp(argv[k], "--out")) x.out = value;
             else if (!strcmp(argv[k], "--seeds") && atoi(value) > 0) x.seeds = atoi(value);
             else if (!strcmp(argv[k], "--models") && atoi(value) > 0) x.models = atoi(value);
+            else if (!strcmp(argv[k], "--first") && atoi(value) > 0) x.first = atoi(value);
             else if (!strcmp(argv[k], "--only")) x.only = value;
             else if (!strcmp(argv[k], "--steps") && atoi(value) > 0) x.steps = atoi(value);
             else if (!strcmp(argv[k], "--threads") && atoi(value) > 0)

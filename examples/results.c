@@ -27,7 +27,7 @@ typedef enum stage {
     RL_SAMPLED,
     N_STAGES
 } stage;
-enum { SAMPLES = 4 };
+enum { SAMPLES = 3 };
 static const char *const stage_name[N_STAGES] = {"untrained",   "sft-direct",  "sft-reasoned",
                                                  "sft-sampled", "grpo-direct", "grpo-reasoned",
                                                  "grpo-sampled"};
@@ -41,6 +41,12 @@ static bool is_sampled(stage s) { return s == SFT_SAMPLED || s == RL_SAMPLED; }
 
 static bool is_seeded(int method) { return method >= BL_N_METHODS || bl_methods[method].seeded; }
 
+/* Candidate sets of a row: sampling many traces is slow, the catalogue is but one. */
+static int64_t n_seeds(const xp *x, int method, protocol p) {
+    bool sampled = method >= BL_N_METHODS && is_sampled((stage)(method - BL_N_METHODS));
+    return p == CATALOGUE || sampled ? 1 : x->seeds;
+}
+
 /* A quick run leaves out what takes minutes, unless it is asked for by name. The model never scores
    the whole catalogue: that would be millions of prompts. */
 static bool is_asked(const xp *x, int method, protocol p) {
@@ -50,7 +56,8 @@ static bool is_asked(const xp *x, int method, protocol p) {
     if (!ours && bl_methods[method].slow && !x->full && !x->only) return false;
     if (p == CATALOGUE) return !ours && (!logistic || x->full);
     if (ours && is_sampled((stage)(method - BL_N_METHODS)) && p != U19) return false;
-    if (p == U99) return x->full || !ours || method == BL_N_METHODS + SFT_DIRECT;
+    if (method == BL_N_METHODS + UNTRAINED && p != U19) return false;
+    if (p == U99) return !ours || method == BL_N_METHODS + SFT_DIRECT;
     return true;
 }
 
@@ -202,7 +209,7 @@ static void method_rows(lab *l, int method) {
     bool is_fitted = false;
     memset(&fitted, 0, sizeof fitted);
     for (int p = 0; p < N_PROTOCOLS; ++p)
-        for (int64_t seed = 1; seed <= (p == CATALOGUE ? 1 : l->x->seeds); ++seed) {
+        for (int64_t seed = 1; seed <= n_seeds(l->x, method, (protocol)p); ++seed) {
             char key[100];
             row_key(key, method, (protocol)p, l->model, seed);
             if (!is_asked(l->x, method, (protocol)p) || xp_has(l->x, key)) continue;
@@ -503,11 +510,11 @@ typedef struct report {
     cJSON *json;
 } report;
 
-/* Over the rows of one model, or of all (0). */
-static xp_mean mean_of_model(xp *x, int method, protocol p, int64_t only) {
+/* Over the rows of one model, or of all (0), and the first `seeds` candidate sets. */
+static xp_mean mean_of_model(xp *x, int method, protocol p, int64_t only, int64_t seeds) {
     xp_mean mean = {0, 0, NULL};
     for (int64_t model = only ? only : 1; model <= (only ? only : x->models); ++model)
-        for (int64_t seed = 1; seed <= x->seeds; ++seed) {
+        for (int64_t seed = 1; seed <= seeds; ++seed) {
             char key[100];
             cJSON *row;
             row_key(key, method, p, model, seed);
@@ -518,7 +525,9 @@ static xp_mean mean_of_model(xp *x, int method, protocol p, int64_t only) {
     return mean;
 }
 
-static xp_mean mean_of(xp *x, int method, protocol p) { return mean_of_model(x, method, p, 0); }
+static xp_mean mean_of(xp *x, int method, protocol p) {
+    return mean_of_model(x, method, p, 0, x->seeds);
+}
 
 /* The classical method that is best on validation: what the others are compared with. */
 static int reference_method(xp *x) {
@@ -593,8 +602,10 @@ static void protocol_table(report *r, protocol p, int reference) {
 /* One stage against another under one protocol: the paired difference, and each model seed's own. */
 static void stage_row(report *r, stage a, stage b, protocol p) {
     xp *x = r->x;
-    xp_mean of_a = mean_of(x, BL_N_METHODS + (int)a, p),
-            of_b = mean_of(x, BL_N_METHODS + (int)b, p);
+    int method_a = BL_N_METHODS + (int)a, method_b = BL_N_METHODS + (int)b;
+    int64_t seeds = is_sampled(a) ? 1 : x->seeds;
+    xp_mean of_a = mean_of_model(x, method_a, p, 0, seeds);
+    xp_mean of_b = mean_of_model(x, method_b, p, 0, seeds);
     if (of_a.n && of_a.n == of_b.n) {
         double lo, hi;
         xp_interval(x, &of_a, &of_b, XP_HR1, &lo, &hi);
@@ -602,8 +613,8 @@ static void stage_row(report *r, stage a, stage b, protocol p) {
                      stage_name[a], stage_name[b],
                      xp_average(&of_a, XP_HR1) - xp_average(&of_b, XP_HR1), lo, hi);
         for (int64_t model = 1; model <= x->models; ++model) {
-            xp_mean one = mean_of_model(x, BL_N_METHODS + (int)a, p, model);
-            xp_mean other = mean_of_model(x, BL_N_METHODS + (int)b, p, model);
+            xp_mean one = mean_of_model(x, method_a, p, model, seeds);
+            xp_mean other = mean_of_model(x, method_b, p, model, seeds);
             r2_text_addf(&x->ctx, &r->text, " %.4f - %.4f", xp_average(&one, XP_HR1),
                          xp_average(&other, XP_HR1));
             xp_mean_free(x, &one);
@@ -796,7 +807,7 @@ static int64_t count_rows(const xp *x) {
     for (int method = 0; method < N_METHODS; ++method)
         for (int p = 0; p < N_PROTOCOLS; ++p)
             if (is_asked(x, method, (protocol)p))
-                n += (p == CATALOGUE ? 1 : x->seeds) * (is_seeded(method) ? x->models : 1);
+                n += n_seeds(x, method, (protocol)p) * (is_seeded(method) ? x->models : 1);
     return x->only ? n - 1 : n + x->models * (4 + 4);
 }
 
@@ -804,7 +815,7 @@ int main(int argc, char **argv) {
     xp x = xp_begin("results", argc, argv);
     x.ctx.user = &x;
     x.n_rows = count_rows(&x);
-    for (int64_t model = 1; model <= x.models; ++model) {
+    for (int64_t model = x.first; model <= x.models; ++model) {
         lab l;
         memset(&l, 0, sizeof l);
         l.x = &x;
