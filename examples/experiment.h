@@ -15,6 +15,7 @@ typedef struct xp {
     char dir[512]; /* of the rows */
     bool full, verbose;
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
+    int64_t layers;
     const char *only;             /* this method or row; NULL: all  */
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
