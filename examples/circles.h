@@ -40,7 +40,7 @@ static void tc_forward(const r2_ctx *ctx, const r2_graph *g, const double *from,
     R2_PARALLEL_FOR(r2_threads(ctx, g->n_edges * TC_FACTORS), u, g->n_users) {
         for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
             for (int f = 0; f < TC_FACTORS; ++f)
-                to[u * TC_FACTORS + f] += from[g->user_item[e] * TC_FACTORS + f];
+                to[u * TC_FACTORS + f] += from[(int64_t)g->user_item[e] * TC_FACTORS + f];
     }
 }
 
@@ -50,7 +50,7 @@ static void tc_back(const r2_ctx *ctx, const r2_graph *g, const double *from, do
     R2_PARALLEL_FOR(r2_threads(ctx, g->n_edges * TC_FACTORS), i, g->n_items) {
         for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
             for (int f = 0; f < TC_FACTORS; ++f)
-                to[i * TC_FACTORS + f] += from[g->item_user[k] * TC_FACTORS + f];
+                to[i * TC_FACTORS + f] += from[(int64_t)g->item_user[k] * TC_FACTORS + f];
     }
 }
 
@@ -156,7 +156,7 @@ static void tc_count(tc_circles *c) {
     memset(c->count, 0, (size_t)g->n_items * TC_CIRCLES * sizeof *c->count);
     for (int64_t u = 0; u < g->n_users; ++u)
         for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
-            c->count[g->user_item[e] * TC_CIRCLES + c->of[u]]++;
+            c->count[(int64_t)g->user_item[e] * TC_CIRCLES + c->of[u]]++;
 }
 
 /* Finds the circles of the index's graph. Errors: R2_NO_MEMORY. */
@@ -203,6 +203,11 @@ static int32_t tc_ratings(const tc_circles *c, uint32_t item, int32_t mine, int3
     return sum;
 }
 
+/* Weight of an item of u0's history: the latest count most, common ones less. */
+static double tc_fade(int32_t age, int32_t n_all) {
+    return pow(0.5, age / 10.0) / sqrt(n_all + 10.0);
+}
+
 /* How much more than everyone does circle k rate u0's items, the latest above all, and the target?
 
        a_k = share_k(sum over i0 of n_k(i0) 0.5^(age/10) / sqrt(n(i0) + 10)),    b_k alike for i*,
@@ -221,7 +226,7 @@ static tc_strength tc_measure(const tc_circles *c, const r2_question *q) {
         if (g->user_item[edge[p]] == q->item) continue;
         n_all = tc_ratings(c, g->user_item[edge[p]], mine, 1, n);
         for (int k = 0; k < TC_CIRCLES; ++k)
-            s.a[k] += n[k] * pow(0.5, age / 10.0) / sqrt(n_all + 10.0);
+            s.a[k] += n[k] * tc_fade(age, n_all);
         age++;
     }
     n_all = tc_ratings(c, q->item, mine, r2_graph_find(g, q->user, q->item) >= 0, n);
@@ -232,6 +237,38 @@ static tc_strength tc_measure(const tc_circles *c, const r2_question *q) {
         s.b[k] = users > 0.0 ? n[k] / users / ((n_all + 2.0) / others) : 0.0;
     }
     return s;
+}
+
+/* For people: the item of u0's history that ties him most to circle k, R2_NO_ITEM when none does. */
+static uint32_t tc_link(const tc_circles *c, const r2_question *q, int k) {
+    const r2_graph *g = c->index->graph;
+    const int64_t *edge = c->index->by_time + g->user_begin[q->user];
+    uint32_t best = R2_NO_ITEM;
+    double most = 0.0, weight;
+    int32_t n[TC_CIRCLES], n_all, age = 0;
+    for (int32_t p = q->history - 1; p >= 0; --p) {
+        uint32_t item = g->user_item[edge[p]];
+        if (item == q->item) continue;
+        n_all = tc_ratings(c, item, c->of[q->user], 1, n);
+        weight = n[k] * tc_fade(age++, n_all);
+        if (weight > most) most = weight, best = item;
+    }
+    return best;
+}
+
+/* For people: the item that circle k rated most beyond its share of all ratings, in standard
+   deviations. */
+static uint32_t tc_favourite(const tc_circles *c, int k) {
+    const r2_graph *g = c->index->graph;
+    uint32_t best = 0;
+    double most = -INFINITY;
+    for (int64_t i = 0; i < g->n_items; ++i) {
+        double share = (double)c->size[k] / (double)g->n_users;
+        double expected = share * (double)r2_graph_item_degree(g, (uint32_t)i);
+        double excess = (c->count[i * TC_CIRCLES + k] - expected) / sqrt(expected + 1.0);
+        if (excess > most) most = excess, best = (uint32_t)i;
+    }
+    return best;
 }
 
 /* ---- the table: buckets of the strengths, and the weight of each pair by counting ---- */
@@ -266,7 +303,7 @@ static void tc_quantiles(double *value, int64_t n, double *edge) {
 
 /* w(a, b) = log P(a, b | observed) / P(a, b | sampled), counted over chains, in steps of 1/scale. */
 static void tc_weigh(tc_table *table, const tc_strength *s, int64_t n, int32_t group) {
-    const double scale = 1.5;
+    const double scale = 3.0; /* chosen on the validation positives, as all that is fixed here */
     double count[2][TC_BUCKETS][TC_BUCKETS], total[2] = {0.0, 0.0};
     memset(count, 0, sizeof count);
     for (int64_t q = 0; q < n; ++q)
