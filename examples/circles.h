@@ -303,7 +303,7 @@ static void tc_quantiles(double *value, int64_t n, double *edge) {
 
 /* w(a, b) = log P(a, b | observed) / P(a, b | sampled), counted over chains, in steps of 1/scale. */
 static void tc_weigh(tc_table *table, const tc_strength *s, int64_t n, int32_t group) {
-    const double scale = 3.0; /* chosen on the validation positives, as all that is fixed here */
+    const double scale = 2.0;
     double count[2][TC_BUCKETS][TC_BUCKETS], total[2] = {0.0, 0.0};
     memset(count, 0, sizeof count);
     for (int64_t q = 0; q < n; ++q)
