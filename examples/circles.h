@@ -27,10 +27,10 @@ enum {
 /* ---- circles: the leading factors of the training matrix, then k-means ---- */
 
 typedef struct tc_circles {
-    const r2_index *index;     /* borrowed, and its graph                */
-    int32_t *of;               /* (n_users) circle of each               */
-    int32_t size[TC_CIRCLES];  /* users                                  */
-    int32_t *count;            /* (n_items, TC_CIRCLES) ratings by circle */
+    const r2_index *index;    /* borrowed, and its graph                */
+    int32_t *of;              /* (n_users) circle of each               */
+    int32_t size[TC_CIRCLES]; /* users                                  */
+    int32_t *count;           /* (n_items, TC_CIRCLES) ratings by circle */
     r2_arena memory;
 } tc_circles;
 
@@ -91,8 +91,7 @@ static void tc_factors(const r2_ctx *ctx, const r2_graph *g, uint64_t seed, doub
         double norm = 0.0;
         for (int f = 0; f < TC_FACTORS; ++f)
             norm += point[u * TC_FACTORS + f] * point[u * TC_FACTORS + f];
-        for (int f = 0; f < TC_FACTORS && norm > 0.0; ++f)
-            point[u * TC_FACTORS + f] /= sqrt(norm);
+        for (int f = 0; f < TC_FACTORS && norm > 0.0; ++f) point[u * TC_FACTORS + f] /= sqrt(norm);
     }
 }
 
@@ -113,11 +112,13 @@ static void tc_seed_centres(const double *point, int64_t n, uint64_t seed, doubl
         double sum = 0.0, left;
         memcpy(centre + k * TC_FACTORS, point + chosen * TC_FACTORS, TC_FACTORS * sizeof *centre);
         for (int64_t u = 0; u < n; ++u) {
-            nearest[u] = fmin(nearest[u], tc_distance(point + u * TC_FACTORS, centre + k * TC_FACTORS));
+            nearest[u] = fmin(nearest[u],
+                              tc_distance(point + u * TC_FACTORS, centre + k * TC_FACTORS));
             sum += nearest[u];
         }
         left = r2_rng_double(&rng) * sum;
-        for (chosen = 0; chosen < n - 1 && left >= nearest[chosen]; ++chosen) left -= nearest[chosen];
+        for (chosen = 0; chosen < n - 1 && left >= nearest[chosen]; ++chosen)
+            left -= nearest[chosen];
     }
 }
 
@@ -225,8 +226,7 @@ static tc_strength tc_measure(const tc_circles *c, const r2_question *q) {
     for (int32_t p = q->history - 1; p >= 0; --p) {
         if (g->user_item[edge[p]] == q->item) continue;
         n_all = tc_ratings(c, g->user_item[edge[p]], mine, 1, n);
-        for (int k = 0; k < TC_CIRCLES; ++k)
-            s.a[k] += n[k] * tc_fade(age, n_all);
+        for (int k = 0; k < TC_CIRCLES; ++k) s.a[k] += n[k] * tc_fade(age, n_all);
         age++;
     }
     n_all = tc_ratings(c, q->item, mine, r2_graph_find(g, q->user, q->item) >= 0, n);
@@ -274,8 +274,9 @@ static uint32_t tc_favourite(const tc_circles *c, int k) {
 /* ---- the table: buckets of the strengths, and the weight of each pair by counting ---- */
 
 typedef struct tc_table {
-    double edge_a[TC_BUCKETS], edge_b[TC_BUCKETS]; /* bucket b > 0 ends below edge[b]; the last not */
-    int8_t weight[TC_BUCKETS][TC_BUCKETS];         /* [a][b]                                        */
+    double edge_a[TC_BUCKETS],
+        edge_b[TC_BUCKETS];                /* bucket b > 0 ends below edge[b]; the last not */
+    int8_t weight[TC_BUCKETS][TC_BUCKETS]; /* [a][b]                                        */
 } tc_table;
 
 static int32_t tc_bucket(const double *edge, double value) {
@@ -308,7 +309,8 @@ static void tc_weigh(tc_table *table, const tc_strength *s, int64_t n, int32_t g
     memset(count, 0, sizeof count);
     for (int64_t q = 0; q < n; ++q)
         for (int k = 0; k < TC_CIRCLES; ++k) {
-            int32_t a = tc_bucket(table->edge_a, s[q].a[k]), b = tc_bucket(table->edge_b, s[q].b[k]);
+            int32_t a = tc_bucket(table->edge_a, s[q].a[k]),
+                    b = tc_bucket(table->edge_b, s[q].b[k]);
             count[q % group == 0][a][b] += 1.0;
             total[q % group == 0] += 1.0;
         }
@@ -347,9 +349,9 @@ static r2_status tc_learn(r2_ctx *ctx, tc_table *table, const tc_circles *c,
 /* ---- words: prompts and traces ---- */
 
 enum {
-    TC_PROMPT = 1 + 2 * TC_CIRCLES,    /* <q>, then a and b of each chain                  */
-    TC_STEPS = 2 + 2 * TC_CIRCLES,     /* <think>, weight and total of each, </think>      */
-    TC_TOTAL = 3                       /* <think>, the last total alone, </think>          */
+    TC_PROMPT = 1 + 2 * TC_CIRCLES, /* <q>, then a and b of each chain                  */
+    TC_STEPS = 2 + 2 * TC_CIRCLES,  /* <think>, weight and total of each, </think>      */
+    TC_TOTAL = 3                    /* <think>, the last total alone, </think>          */
 };
 
 typedef struct tc_words {

@@ -22,11 +22,9 @@ static const char *const arm_name[N_ARMS] = {"counted sum, no model", "direct", 
                                              "total only", "shuffled"};
 static const char *const arm_key[N_ARMS] = {"counted", "direct", "reasoned", "total", "shuffled"};
 
-enum { N_POINTS = 8 }; /* of a learning curve */
+enum { MAX_POINTS = 8 }; /* of a learning curve */
 
-static int32_t trace_length(arm a) {
-    return a <= DIRECT ? 0 : a == TOTAL ? TC_TOTAL : TC_STEPS;
-}
+static int32_t trace_length(arm a) { return a <= DIRECT ? 0 : a == TOTAL ? TC_TOTAL : TC_STEPS; }
 
 /* ---- equal computing ---- */
 
@@ -46,6 +44,11 @@ static int64_t arm_steps(const r2_model_config *c, arm a, int64_t steps) {
 }
 
 static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : x->full ? 2000 : 500; }
+
+static int64_t curve_points(const xp *x) {
+    int64_t points = reasoned_steps(x) / 10;
+    return points < 1 ? 1 : points > MAX_POINTS ? MAX_POINTS : points;
+}
 
 /* ---- one seed: the data, the circles, the questions ---- */
 
@@ -111,12 +114,12 @@ typedef struct student {
     lab *l;
     arm a;
     r2_model model;
-    int64_t n_steps, n_tokens;            /* of training                            */
-    double seconds;                       /* of processors, for training alone      */
+    int64_t n_steps, n_tokens; /* of training                            */
+    double seconds;            /* of processors, for training alone      */
     int64_t n_points;
-    double curve[N_POINTS];               /* validation HR@1                        */
-    float *score;                         /* of the validation candidates           */
-    double words_right, traces_right;     /* shares, of its reasoning on validation */
+    double curve[MAX_POINTS];         /* validation HR@1                        */
+    float *score;                     /* of the validation candidates           */
+    double words_right, traces_right; /* shares, of its reasoning on validation */
 } student;
 
 static double processor_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
@@ -156,9 +159,11 @@ static double student_validate(student *s) {
 /* A point of the learning curve, of those two that the picture compares. */
 static void on_step(void *user, const r2_sft_report *r) {
     student *s = (student *)user;
-    int64_t before = r->step * N_POINTS / r->n_steps, now = (r->step + 1) * N_POINTS / r->n_steps;
+    int64_t points = curve_points(s->l->x);
     double began = processor_seconds();
-    if (now == before || (s->a != DIRECT && s->a != REASONED)) return;
+    if (r->step * points / r->n_steps == (r->step + 1) * points / r->n_steps ||
+        (s->a != DIRECT && s->a != REASONED))
+        return;
     s->curve[s->n_points++] = student_validate(s);
     s->seconds -= processor_seconds() - began;
 }
@@ -193,7 +198,8 @@ static void student_train(student *s) {
     if (s->a == COUNTED) return;
     sft.reasoned_share = s->a == DIRECT ? 0.0f : 1.0f;
     sft.trace_weight = 1.0f;
-    sft.lr = 6e-3f; /* of 3e-3, 6e-3, 12e-3 the best for the direct student, no worse for the other */
+    sft.lr =
+        6e-3f; /* of 3e-3, 6e-3, 12e-3 the best for the direct student, no worse for the other */
     sft.on_step = on_step;
     sft.user = s;
     xp_check(x, r2_model_init(&x->ctx, &s->model, &shape, true));
@@ -269,15 +275,16 @@ static void describe(student *s, int64_t k, r2_text *text) {
     char **word = l->words.vocab.word;
     r2_generation gen;
     student_think(s, &l->valid, k * c->n_per_case, 1, 1, &gen);
-    r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n", l->run.data.user_key[q.user],
-                 (int)q.history, item_title(l, q.item));
+    r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
+                 l->run.data.user_key[q.user], (int)q.history, item_title(l, q.item));
     for (int32_t j = 0; j < TC_CIRCLES; ++j)
-        r2_text_addf(ctx, text,
-                     "  %s %s -> %s, total %3s   circle %2d, %3d users fond of \"%s\"; by way of \"%s\"\n",
-                     word[prompt[2 * j]], word[prompt[2 * j + 1]], word[gen.token[2 * j]],
-                     word[gen.token[2 * j + 1]] + 1, (int)j + 1, (int)l->circles.size[j],
-                     item_title(l, tc_favourite(&l->circles, j)),
-                     item_title(l, tc_link(&l->circles, &q, j)));
+        r2_text_addf(
+            ctx, text,
+            "  %s %s -> %s, total %3s   circle %2d, %3d users fond of \"%s\"; by way of \"%s\"\n",
+            word[prompt[2 * j]], word[prompt[2 * j + 1]], word[gen.token[2 * j]],
+            word[gen.token[2 * j + 1]] + 1, (int)j + 1, (int)l->circles.size[j],
+            item_title(l, tc_favourite(&l->circles, j)),
+            item_title(l, tc_link(&l->circles, &q, j)));
     r2_generation_free(ctx, &gen);
 }
 
@@ -402,7 +409,8 @@ static void compare(report *r, const xp_mean *mean, const xp_mean *other, const 
     cJSON_AddNumberToObject(json, name, hi);
 }
 
-static void table_row(report *r, arm a, int64_t seed, const cJSON *row, const xp_mean mean[N_ARMS]) {
+static void table_row(report *r, arm a, int64_t seed, const cJSON *row,
+                      const xp_mean mean[N_ARMS]) {
     xp *x = r->x;
     double lo, hi, validation = xp_number(row, "validation_hr@1");
     cJSON *json = cJSON_CreateObject();
@@ -455,8 +463,7 @@ static void seed_rows(report *r, int64_t seed) {
         if (row[a]) xp_mean_add(x, &mean[a], row[a]);
     }
     for (int a = 0; a < N_ARMS; ++a)
-        if (mean[a].n && mean[DIRECT].n && mean[TOTAL].n)
-            table_row(r, (arm)a, seed, row[a], mean);
+        if (mean[a].n && mean[DIRECT].n && mean[TOTAL].n) table_row(r, (arm)a, seed, row[a], mean);
     add_curves(r, row[DIRECT], row[REASONED]);
     for (int a = 0; a < N_ARMS; ++a) {
         cJSON_Delete(row[a]);
@@ -470,7 +477,8 @@ static void add_example(report *r) {
     if (text)
         r2_text_addf(&r->x->ctx, &r->text,
                      "\nWhat the reasoned student wrote (seed %d; the held-out favourite came out "
-                     "first among 20):\n\n```\n%s```\n", (int)r->x->seed, text);
+                     "first among 20):\n\n```\n%s```\n",
+                     (int)r->x->seed, text);
     cJSON_Delete(row);
 }
 
@@ -486,11 +494,10 @@ static const char picture[] =
     "set ylabel 'HR@1 (1+19)'\n"
     "set title 'Test users, 95 %% intervals'\n"
     "set xrange [-0.5:4.7]\n"
-    "set xtics rotate by -20\n"
-    "set xtics ('counted sum' 0, 'direct' 1, 'reasoned' 2, 'total only' 3, 'shuffled' 4)\n"
+    "set xtics (\"counted\\nsum\" 0, 'direct' 1, 'reasoned' 2, \"total\\nonly\" 3, 'shuffled' 4)\n"
     "plot '%s/think.dat' index 0 using 1:3:4:5 with yerrorbars ls 2 notitle\n"
     "set title 'Validation users, while learning'\n"
-    "set xtics auto norotate\n"
+    "set xtics auto\n"
     "set xlabel 'share of the computing'\n"
     "set xrange [0:1.02]\n"
     "set key bottom right\n"
@@ -515,8 +522,9 @@ static void draw(report *r) {
     xp_write(x, path, script.data);
     snprintf(command, sizeof command, "gnuplot '%s' 2>/dev/null", path);
     if (system(command) == 0) fprintf(stderr, "%s/think.svg drawn\n", x->out);
-    else fprintf(stderr, "no gnuplot here: %s/think.dat holds what `gnuplot %s` would draw\n",
-                 x->out, path);
+    else
+        fprintf(stderr, "no gnuplot here: %s/think.dat holds what `gnuplot %s` would draw\n",
+                x->out, path);
     r2_text_free(&x->ctx, &script);
 }
 

@@ -42,7 +42,8 @@ TEST(factors_are_the_leading_ones) {
     int64_t n_i = g->n_items;
     double *q = (double *)calloc((size_t)n_i, TC_FACTORS * sizeof *q);
     double *p = (double *)calloc((size_t)g->n_users, TC_FACTORS * sizeof *p);
-    double *back = (double *)calloc((size_t)n_i, TC_FACTORS * sizeof *back), within = 0.0, whole = 0.0;
+    double *back = (double *)calloc((size_t)n_i, TC_FACTORS * sizeof *back), within = 0.0,
+           whole = 0.0;
     tc_factors(&w->ctx, g, 1, q, p);
     for (int f = 0; f < TC_FACTORS; ++f)
         for (int h = 0; h <= f; ++h) {
@@ -55,7 +56,8 @@ TEST(factors_are_the_leading_ones) {
     tc_back(&w->ctx, g, p, back);
     for (int f = 0; f < 4; ++f) {
         double inside = 0.0;
-        for (int64_t i = 0; i < n_i; ++i) whole += back[i * TC_FACTORS + f] * back[i * TC_FACTORS + f];
+        for (int64_t i = 0; i < n_i; ++i)
+            whole += back[i * TC_FACTORS + f] * back[i * TC_FACTORS + f];
         for (int h = 0; h < TC_FACTORS; ++h) {
             inside = 0.0;
             for (int64_t i = 0; i < n_i; ++i)
@@ -74,7 +76,8 @@ TEST(everyone_is_in_one_circle) {
     REQUIRE(w);
     const r2_graph *g = &w->run.graph;
     int64_t users = 0, edges = 0, used = 0;
-    for (int k = 0; k < TC_CIRCLES; ++k) users += w->circles.size[k], used += w->circles.size[k] > 0;
+    for (int k = 0; k < TC_CIRCLES; ++k)
+        users += w->circles.size[k], used += w->circles.size[k] > 0;
     for (int64_t k = 0; k < g->n_items * TC_CIRCLES; ++k) edges += w->circles.count[k];
     CHECK_EQ_INT(users, g->n_users);
     CHECK_EQ_INT(edges, g->n_edges);
@@ -153,8 +156,8 @@ static void check_leak(world *w, r2_question q, bool drop) {
     change(&w->run.data, row, drop, &data, role);
     REQUIRE_OK(&w->ctx, r2_graph_init(&w->ctx, &graph, &data, role));
     CHECK_EQ_INT(graph.n_edges, w->run.graph.n_edges - drop);
-    REQUIRE_OK(&w->ctx, r2_index_init(&w->ctx, &index, &graph, &data, 4.0f,
-                                      w->run.split.config.seed));
+    REQUIRE_OK(&w->ctx,
+               r2_index_init(&w->ctx, &index, &graph, &data, 4.0f, w->run.split.config.seed));
     circles.index = &index;
     circles.count = (int32_t *)malloc(n_counts * sizeof(int32_t));
     tc_count(&circles);
@@ -251,8 +254,8 @@ TEST(traces_say_what_the_table_says) {
         r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
         const char *at_p, *at_t;
         int total = 0;
-        REQUIRE_OK(&w->ctx, r2_vocab_decode(&w->ctx, &w->words.vocab, ex.prompt + ex.prompt_begin[e],
-                                            TC_PROMPT, &prompt));
+        REQUIRE_OK(&w->ctx, r2_vocab_decode(&w->ctx, &w->words.vocab,
+                                            ex.prompt + ex.prompt_begin[e], TC_PROMPT, &prompt));
         REQUIRE_OK(&w->ctx, r2_vocab_decode(&w->ctx, &w->words.vocab, ex.trace + ex.trace_begin[e],
                                             TC_STEPS, &trace));
         at_p = prompt.data + strlen("<q>");
