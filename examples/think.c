@@ -485,9 +485,9 @@ static void add_example(report *r) {
 /* ---- the picture ---- */
 
 static const char picture[] =
-    "set terminal svg size 900,380 font 'sans-serif,13' background 'white'\n"
+    "set terminal svg size 900,380 font 'sans-serif,13' noenhanced background 'white'\n"
     "set output '%s/think.svg'\n"
-    "set multiplot layout 1,2\n"
+    "set multiplot layout 1,2\nset bmargin 5\n"
     "set style line 1 lc rgb '#888888' pt 7 lw 2\n"
     "set style line 2 lc rgb '#c0392b' pt 7 lw 2\n"
     "set grid ytics lc rgb '#dddddd'\n"
