@@ -68,7 +68,7 @@ OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo results ablation data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo results ablation think data mini test sanitize install clean FORCE bench bench-graph
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -90,12 +90,15 @@ export OMP_WAIT_POLICY ?= passive
 demo: build/examples/movielens_demo ## train and recommend: [DATA=dir] [OUT=dir] [SEED=n] [THREADS=n] [ARGS=...]
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
-# Both go on where they were stopped. The data must be there: `make data`.
+# These go on where they were stopped. The data must be there: `make data`.
 results: build/examples/results ## every number of the README: [DATA=data/ml-latest-small] [ARGS="--full"]
 	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 ablation: build/examples/ablation ## what each part is worth, one row each: [DATA=...] [ARGS="--only no-chains"]
 	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+think: build/examples/think ## when does thinking step by step help? [DATA=...] [SEED=n] [ARGS="--layers 2"]
+	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 data: ## fetch MovieLens latest-small (real data) into data/ml-latest-small
 	@tools/install-deps.sh fetch

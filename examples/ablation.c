@@ -444,7 +444,7 @@ static void write_report(xp *x) {
 }
 
 int main(int argc, char **argv) {
-    xp x = xp_begin("ablation", argc, argv);
+    xp x = xp_begin("ablation", 1, argc, argv);
     int64_t n = 0;
     x.ctx.user = &x;
     for (int k = 0; k < N_ABLATIONS; ++k) n += !x.only || !strcmp(x.only, list[k].name);

@@ -16,6 +16,7 @@ typedef struct xp {
     bool full, verbose;
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
     int64_t first;                /* model to begin with: several processes may share the work */
+    int64_t layers, seed;         /* think only: of the student; the first model seed */
     const char *only;             /* this method or row; NULL: all  */
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
@@ -57,22 +58,26 @@ static void xp_usage(const xp *x) {
            "  --data DIR     ratings (default data/ml-latest-small)\n"
            "  --out DIR      where results go; what is already there is not computed again (out)\n"
            "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
-           "  --models N     trainings from different seeds (quick 1, full 3)\n"
-           "  --first N      begin with the N-th of them (1): processes may share the work\n"
-           "  --steps N      of supervised fine-tuning (ablation only)\n"
+           "  --models N     trainings from different seeds (quick %d, full 3)\n"
+           "  --first N      results: begin with the N-th of them; processes may share the work\n"
+           "  --steps N      of supervised fine-tuning (ablation; think: of the reasoned student)\n"
+           "  --layers N     of the students (think only: 1)\n"
+           "  --seed N       the first of the trainings' seeds (think only: 1)\n"
            "  --only NAME    this method or row alone, however long it takes\n"
            "  --quick        the quick training (default)\n"
            "  --full         the long training\n"
            "  --threads N    results do not depend on it\n"
            "  --verbose      every grid point that was tried\n",
-           x->name);
+           x->name, (int)x->models);
     exit(0);
 }
 
-static xp xp_begin(const char *name, int argc, char **argv) {
+/* `models`: trainings of a quick run, unless the user says. */
+static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     xp x;
     memset(&x, 0, sizeof x);
     x.name = name;
+    x.layers = x.seed = 1;
     x.data = "data/ml-latest-small";
     x.out = "out";
     x.first = 1;
@@ -80,7 +85,7 @@ static xp xp_begin(const char *name, int argc, char **argv) {
     x.ctx.progress = xp_progress;
     for (int k = 1; k < argc; ++k) {
         const char *value = k + 1 < argc ? argv[k + 1] : "";
-        if (!strcmp(argv[k], "--help")) xp_usage(&x);
+        if (!strcmp(argv[k], "--help")) x.models = models, xp_usage(&x);
         else if (!strcmp(argv[k], "--quick")) x.full = false;
         else if (!strcmp(argv[k], "--full")) x.full = true;
         else if (!strcmp(argv[k], "--verbose")) x.verbose = true;
@@ -92,6 +97,8 @@ static xp xp_begin(const char *name, int argc, char **argv) {
             else if (!strcmp(argv[k], "--first") && atoi(value) > 0) x.first = atoi(value);
             else if (!strcmp(argv[k], "--only")) x.only = value;
             else if (!strcmp(argv[k], "--steps") && atoi(value) > 0) x.steps = atoi(value);
+            else if (!strcmp(argv[k], "--layers") && atoi(value) > 0) x.layers = atoi(value);
+            else if (!strcmp(argv[k], "--seed") && atoi(value) > 0) x.seed = atoi(value);
             else if (!strcmp(argv[k], "--threads") && atoi(value) > 0)
                 x.ctx.n_threads = atoi(value);
             else {
@@ -103,7 +110,7 @@ static xp xp_begin(const char *name, int argc, char **argv) {
     }
     if (x.verbose) x.ctx.log = xp_say;
     if (!x.seeds) x.seeds = x.full ? 3 : 1;
-    if (!x.models) x.models = x.full ? 3 : 1;
+    if (!x.models) x.models = x.full ? 3 : models;
     x.began = r2_seconds();
     mkdir(x.out, 0777);
     snprintf(x.dir, sizeof x.dir, "%s/%s", x.out, name);
@@ -154,7 +161,7 @@ static void xp_save(xp *x, const char *key, cJSON *row) {
 }
 
 /* Whether a row is there; counts it as done. */
-static bool xp_has(xp *x, const char *key) {
+static inline bool xp_has(xp *x, const char *key) {
     char path[1024];
     xp_path(x, key, path);
     if (access(path, R_OK) != 0) return false;

@@ -812,7 +812,7 @@ static int64_t count_rows(const xp *x) {
 }
 
 int main(int argc, char **argv) {
-    xp x = xp_begin("results", argc, argv);
+    xp x = xp_begin("results", 1, argc, argv);
     x.ctx.user = &x;
     x.n_rows = count_rows(&x);
     for (int64_t model = x.first; model <= x.models; ++model) {

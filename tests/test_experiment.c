@@ -8,7 +8,7 @@
 static xp begin(const char *name) {
     const char *argv[] = {name, "--out", "build/experiment", "--models", "2", NULL};
     mkdir("build", 0777);
-    return xp_begin(name, 5, (char **)(uintptr_t)argv);
+    return xp_begin(name, 1, 5, (char **)(uintptr_t)argv);
 }
 
 TEST(options_have_defaults) {

@@ -1,0 +1,584 @@
+/* think.c: when does thinking step by step help a small model? Where the evidence must be joined, not
+   only added up (circles.h), and every step is written down. Four students of the same shape learn from
+   the same questions, each for the same amount of computing:
+
+       direct       Q, A                                            Q: the prompts of circles.h
+       reasoned     Q, R, A    R: chain by chain its weight and the running total
+       total only   Q, R, A    the control without steps: R is the last total alone
+       shuffled     Q, R, A    the control without sense: R belongs to another question
+
+   Each trained student is a file (experiment.h): stop it when you like, it goes on where it stood.
+   All that was chosen (strengths, buckets, learning rate, steps) was chosen on validation positives. */
+#define _POSIX_C_SOURCE 200809L /* access, mkdir */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+
+#include "circles.h"
+#include "experiment.h"
+
+/* The first is not trained: it ranks by what the teacher counted, the sum of the chains' weights. */
+typedef enum arm { COUNTED = 0, DIRECT, REASONED, TOTAL, SHUFFLED, N_ARMS } arm;
+static const char *const arm_name[N_ARMS] = {"counted sum, no model", "direct", "reasoned",
+                                             "total only", "shuffled"};
+static const char *const arm_key[N_ARMS] = {"counted", "direct", "reasoned", "total", "shuffled"};
+
+enum { MAX_POINTS = 8 }; /* of a learning curve */
+
+static int32_t trace_length(arm a) { return a <= DIRECT ? 0 : a == TOTAL ? TC_TOTAL : TC_STEPS; }
+
+/* ---- equal computing ---- */
+
+/* Multiply-adds of one sequence in a forward pass: the products with the weights, attention, and the
+   head where a word is predicted. The backward pass costs twice that, whoever learns. */
+static double arm_cost(const r2_model_config *c, arm a) {
+    double rows = TC_PROMPT + trace_length(a) + (a == DIRECT ? 2 : 3); /* <answer> A </answer> */
+    double heads = a == DIRECT ? 1 : trace_length(a) + 2, d = c->d_model;
+    double layer = rows * (4.0 * d * d + 3.0 * d * c->d_ff) + rows * (rows + 1.0) * d;
+    return c->n_layer * layer + heads * c->n_vocab * d;
+}
+
+/* Steps that cost as much as `steps` of the reasoned student. */
+static int64_t arm_steps(const r2_model_config *c, arm a, int64_t steps) {
+    if (a == COUNTED) return 0;
+    return (int64_t)(0.5 + (double)steps * arm_cost(c, REASONED) / arm_cost(c, a));
+}
+
+static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : x->full ? 2000 : 500; }
+
+static int64_t curve_points(const xp *x) {
+    int64_t points = reasoned_steps(x) / 10;
+    return points < 1 ? 1 : points > MAX_POINTS ? MAX_POINTS : points;
+}
+
+/* ---- one seed: the data, the circles, the questions ---- */
+
+typedef struct lab {
+    xp *x;
+    int64_t seed;
+    bool ready;
+    r2_run run; /* data, graph, questions and candidates; its own model is not used */
+    tc_circles circles;
+    tc_table table;
+    tc_words words;
+    r2_examples valid, test;
+} lab;
+
+/* What is asked now, after all of the user's training interactions. */
+static r2_question lab_question(const lab *l, const r2_candidates *c, int64_t k) {
+    r2_question q;
+    q.user = c->user[k / c->n_per_case];
+    q.item = c->item[k];
+    q.history = (int32_t)r2_graph_user_degree(&l->run.graph, q.user);
+    q.answer = -1;
+    return q;
+}
+
+static void lab_ask(lab *l, const r2_candidates *c, r2_examples *ex) {
+    xp *x = l->x;
+    int64_t n = c->n_cases * c->n_per_case;
+    r2_question *q = (r2_question *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *q));
+    for (int64_t k = 0; k < n; ++k) q[k] = lab_question(l, c, k);
+    xp_check(x, tc_examples(&x->ctx, ex, &l->circles, &l->table, &l->words, q, n, 1, 0));
+    r2_release(&x->ctx, q);
+}
+
+static void lab_open(lab *l) {
+    xp *x = l->x;
+    r2_run *run = &l->run;
+    r2_run_config config = xp_config(x, (uint64_t)l->seed);
+    if (l->ready) return;
+    xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
+    xp_check(x, tc_init(&x->ctx, &l->circles, &run->index, (uint64_t)l->seed));
+    xp_check(x, tc_learn(&x->ctx, &l->table, &l->circles, run->question, run->n_train,
+                         1 + config.n_sampled));
+    xp_check(x, tc_words_init(&x->ctx, &l->words));
+    lab_ask(l, &run->valid, &l->valid);
+    lab_ask(l, &run->test, &l->test);
+    l->ready = true;
+}
+
+static void lab_close(lab *l) {
+    r2_ctx *ctx = &l->x->ctx;
+    if (!l->ready) return;
+    r2_examples_free(ctx, &l->valid);
+    r2_examples_free(ctx, &l->test);
+    r2_vocab_free(ctx, &l->words.vocab);
+    tc_free(ctx, &l->circles);
+    r2_run_free(ctx, &l->run);
+    l->ready = false;
+}
+
+/* ---- one student ---- */
+
+typedef struct student {
+    lab *l;
+    arm a;
+    r2_model model;
+    int64_t n_steps, n_tokens; /* of training                            */
+    double seconds;            /* of processors, for training alone      */
+    int64_t n_points;
+    double curve[MAX_POINTS];         /* validation HR@1                        */
+    float *score;                     /* of the validation candidates           */
+    double words_right, traces_right; /* shares, of its reasoning on validation */
+} student;
+
+static double processor_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
+/* Sums of the weights that the table gives the chains of each prompt. */
+static void counted_score(const lab *l, const r2_examples *ex, float *score) {
+    for (int64_t e = 0; e < ex->n; ++e) {
+        score[e] = 0.0f;
+        for (int k = 0; k < TC_CIRCLES; ++k)
+            score[e] += (float)tc_weight(&l->table, &l->words, ex->prompt + e * TC_PROMPT, k);
+    }
+}
+
+/* score (n_cases, n_per_case) by the answer after the student's own reasoning. */
+static void student_score(student *s, const r2_examples *ex, float *score) {
+    r2_score_config how = r2_score_config_default();
+    if (s->a == COUNTED) {
+        counted_score(s->l, ex, score);
+        return;
+    }
+    how.mode = s->a == DIRECT ? R2_DIRECT : R2_REASONED;
+    how.max_new = trace_length(s->a); /* what follows <think>, and <answer> */
+    xp_check(s->l->x, r2_score(&s->l->x->ctx, &s->model, ex, NULL, NULL, &how, score, NULL));
+}
+
+/* HR@1 on the validation positives. */
+static double student_validate(student *s) {
+    const r2_candidates *c = &s->l->run.valid;
+    double sum = 0.0;
+    student_score(s, &s->l->valid, s->score);
+    for (int64_t k = 0; k < c->n_cases; ++k)
+        sum += r2_hit_ratio(r2_rank_of(s->score + k * c->n_per_case, c->n_per_case), 1,
+                            R2_TIES_EXPECTED);
+    return sum / (double)c->n_cases;
+}
+
+/* A point of the learning curve, of those two that the picture compares. */
+static void on_step(void *user, const r2_sft_report *r) {
+    student *s = (student *)user;
+    int64_t points = curve_points(s->l->x);
+    double began = processor_seconds();
+    if (r->step * points / r->n_steps == (r->step + 1) * points / r->n_steps ||
+        (s->a != DIRECT && s->a != REASONED))
+        return;
+    s->curve[s->n_points++] = student_validate(s);
+    s->seconds -= processor_seconds() - began;
+}
+
+/* Gives each question the trace of another. */
+static void shuffle_traces(r2_examples *ex, uint64_t seed) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_USER, 2);
+    for (int64_t k = ex->n - 1; k > 0; --k) {
+        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
+        for (int t = 0; t < TC_STEPS; ++t) {
+            int32_t swap = ex->trace[k * TC_STEPS + t];
+            ex->trace[k * TC_STEPS + t] = ex->trace[j * TC_STEPS + t];
+            ex->trace[j * TC_STEPS + t] = swap;
+        }
+    }
+}
+
+static void student_train(student *s) {
+    lab *l = s->l;
+    xp *x = l->x;
+    r2_sft_config sft = r2_sft_config_default();
+    r2_model_config shape = r2_model_config_default();
+    r2_examples ex;
+    double began;
+    shape.n_vocab = l->words.vocab.n_words;
+    shape.n_layer = (int32_t)x->layers;
+    shape.n_ctx = TC_PROMPT + TC_STEPS + 3;
+    shape.rope_theta = 100.0f; /* no wavelength beyond what a prompt can use */
+    shape.init_std = 0.08f;    /* 0.02 suits wider models: here copying would be learned late */
+    shape.seed = sft.seed = (uint64_t)l->seed;
+    sft.n_steps = s->n_steps = arm_steps(&shape, s->a, reasoned_steps(x));
+    if (s->a == COUNTED) return;
+    sft.reasoned_share = s->a == DIRECT ? 0.0f : 1.0f;
+    sft.trace_weight = 1.0f;
+    sft.lr =
+        6e-3f; /* of 3e-3, 6e-3, 12e-3 the best for the direct student, no worse for the other */
+    sft.on_step = on_step;
+    sft.user = s;
+    xp_check(x, r2_model_init(&x->ctx, &s->model, &shape, true));
+    xp_check(x, tc_examples(&x->ctx, &ex, &l->circles, &l->table, &l->words, l->run.question,
+                            l->run.n_train, 1 + l->run.config.n_sampled, trace_length(s->a)));
+    if (s->a == SHUFFLED) shuffle_traces(&ex, (uint64_t)l->seed);
+    s->n_tokens = s->n_steps * sft.groups * ex.group * (ex.longest - (s->a == DIRECT));
+    began = processor_seconds();
+    xp_check(x, r2_sft(&x->ctx, &s->model, &ex, &sft));
+    s->seconds += processor_seconds() - began;
+    r2_examples_free(&x->ctx, &ex);
+}
+
+/* ---- what it writes ---- */
+
+/* Greedy reasoning on n prompts, the first of every `stride` examples from `first` on. */
+static void student_think(student *s, const r2_examples *ex, int64_t first, int64_t stride,
+                          int64_t n, r2_generation *gen) {
+    xp *x = s->l->x;
+    r2_generate_config how = r2_generate_config_default();
+    int64_t *begin = (int64_t *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n + 1, sizeof *begin));
+    int32_t *token = (int32_t *)xp_need(
+        x, r2_alloc(&x->ctx, (uint64_t)n * (TC_PROMPT + 1), sizeof *token));
+    for (int64_t k = 0; k < n; ++k) {
+        begin[k + 1] = begin[k] + TC_PROMPT + 1;
+        memcpy(token + begin[k], ex->prompt + (first + k * stride) * TC_PROMPT,
+               TC_PROMPT * sizeof *token);
+        token[begin[k] + TC_PROMPT] = ex->markup.think;
+    }
+    how.max_new = trace_length(s->a);
+    how.stop_token = ex->markup.answer;
+    how.temperature = 0.0f;
+    xp_check(x, r2_generate(&x->ctx, &s->model, &how, n, begin, token, gen));
+    r2_release(&x->ctx, begin);
+    r2_release(&x->ctx, token);
+}
+
+/* How much of the reasoning about the validation positives is what the table says. */
+static void student_check(student *s) {
+    const lab *l = s->l;
+    const r2_candidates *c = &l->run.valid;
+    int32_t want[TC_STEPS], n_words = trace_length(s->a) - 1; /* but for <think> */
+    int64_t right = 0, whole = 0;
+    r2_generation gen;
+    if (s->a <= DIRECT) return;
+    student_think(s, &l->valid, 0, c->n_per_case, c->n_cases, &gen);
+    for (int64_t k = 0; k < c->n_cases; ++k) {
+        int32_t n = 0;
+        tc_trace(&l->table, &l->words, l->valid.prompt + k * c->n_per_case * TC_PROMPT,
+                 trace_length(s->a), want);
+        for (int32_t t = 0; t < n_words; ++t) n += gen.token[k * gen.max_new + t] == want[t + 1];
+        right += n;
+        whole += n == n_words;
+    }
+    s->words_right = (double)right / (double)(n_words * c->n_cases);
+    s->traces_right = (double)whole / (double)c->n_cases;
+    r2_generation_free(&l->x->ctx, &gen);
+}
+
+static const char *item_title(const lab *l, uint32_t item) {
+    const r2_data *data = &l->run.data;
+    if (item == R2_NO_ITEM) return "nothing";
+    return data->title[item][0] ? data->title[item] : data->item_key[item];
+}
+
+/* The reasoning about validation positive k, chain by chain, for a person. */
+static void describe(student *s, int64_t k, r2_text *text) {
+    const lab *l = s->l;
+    r2_ctx *ctx = &l->x->ctx;
+    const r2_candidates *c = &l->run.valid;
+    r2_question q = lab_question(l, c, k * c->n_per_case);
+    const int32_t *prompt = l->valid.prompt + k * c->n_per_case * TC_PROMPT + 1;
+    char **word = l->words.vocab.word;
+    r2_generation gen;
+    student_think(s, &l->valid, k * c->n_per_case, 1, 1, &gen);
+    r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
+                 l->run.data.user_key[q.user], (int)q.history, item_title(l, q.item));
+    for (int32_t j = 0; j < TC_CIRCLES; ++j)
+        r2_text_addf(
+            ctx, text,
+            "  %s %s -> %s, total %3s   circle %2d, %3d users fond of \"%s\"; by way of \"%s\"\n",
+            word[prompt[2 * j]], word[prompt[2 * j + 1]], word[gen.token[2 * j]],
+            word[gen.token[2 * j + 1]] + 1, (int)j + 1, (int)l->circles.size[j],
+            item_title(l, tc_favourite(&l->circles, j)),
+            item_title(l, tc_link(&l->circles, &q, j)));
+    r2_generation_free(ctx, &gen);
+}
+
+/* Chooses an example: the first validation positive that comes out on top after flawless reasoning; -1
+   when there is none. */
+static int64_t find_example(student *s) {
+    const r2_candidates *c = &s->l->run.valid;
+    for (int64_t k = 0; k < c->n_cases; ++k) {
+        r2_rank rank = r2_rank_of(s->score + k * c->n_per_case, c->n_per_case);
+        int32_t want[TC_STEPS], n = 0;
+        r2_generation gen;
+        if (rank.better || rank.tied) continue;
+        tc_trace(&s->l->table, &s->l->words, s->l->valid.prompt + k * c->n_per_case * TC_PROMPT,
+                 TC_STEPS, want);
+        student_think(s, &s->l->valid, k * c->n_per_case, 1, 1, &gen);
+        while (n < TC_STEPS - 1 && gen.token[n] == want[n + 1]) ++n;
+        r2_generation_free(&s->l->x->ctx, &gen);
+        if (n == TC_STEPS - 1) return k;
+    }
+    return -1;
+}
+
+/* ---- rows ---- */
+
+static void row_key(char key[100], const xp *x, arm a, int64_t seed) {
+    snprintf(key, 100, "%s-l%d-s%d", arm_key[a], (int)x->layers, (int)seed);
+}
+
+/* What a row depends on besides its key. */
+static void row_recipe(char recipe[700], const xp *x) {
+    snprintf(recipe, 700, "%s, %d steps", x->data, (int)reasoned_steps(x));
+}
+
+static cJSON *row_load(xp *x, arm a, int64_t seed) {
+    char key[100], recipe[700];
+    const char *found;
+    cJSON *row;
+    row_key(key, x, a, seed);
+    row_recipe(recipe, x);
+    row = xp_load(x, key);
+    found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "recipe"));
+    if (found && !strcmp(found, recipe)) return row;
+    cJSON_Delete(row);
+    return NULL;
+}
+
+static cJSON *student_row(student *s) {
+    lab *l = s->l;
+    xp *x = l->x;
+    const r2_candidates *c = &l->run.test;
+    char recipe[700];
+    float *score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)l->test.n, sizeof *score));
+    cJSON *row;
+    double validation = student_validate(s);
+    int64_t example = s->a == REASONED ? find_example(s) : -1;
+    student_check(s);
+    student_score(s, &l->test, score); /* the one look at the test positives */
+    row = xp_row(score, c->n_cases, c->n_per_case);
+    r2_release(&x->ctx, score);
+    row_recipe(recipe, x);
+    cJSON_AddStringToObject(row, "recipe", recipe);
+    cJSON_AddNumberToObject(row, "steps", (double)s->n_steps);
+    cJSON_AddNumberToObject(row, "tokens", (double)s->n_tokens);
+    cJSON_AddNumberToObject(row, "processor_seconds", s->seconds);
+    cJSON_AddNumberToObject(row, "validation_hr@1", validation);
+    cJSON_AddNumberToObject(row, "words_right", s->words_right);
+    cJSON_AddNumberToObject(row, "traces_right", s->traces_right);
+    cJSON_AddItemToObject(row, "curve", cJSON_CreateDoubleArray(s->curve, (int)s->n_points));
+    if (example >= 0) {
+        r2_text text = {NULL, 0, 0, false};
+        describe(s, example, &text);
+        if (text.failed) xp_check(x, R2_NO_MEMORY);
+        cJSON_AddStringToObject(row, "example", text.data);
+        r2_text_free(&x->ctx, &text);
+    }
+    return row;
+}
+
+/* Makes the row of a student unless it is there. */
+static void study(lab *l, arm a) {
+    xp *x = l->x;
+    student s;
+    char key[100];
+    cJSON *row = row_load(x, a, l->seed);
+    if (row) {
+        cJSON_Delete(row);
+        x->n_done++;
+        return;
+    }
+    lab_open(l);
+    memset(&s, 0, sizeof s);
+    s.l = l;
+    s.a = a;
+    s.score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)l->valid.n, sizeof *s.score));
+    student_train(&s);
+    row_key(key, x, a, l->seed);
+    xp_save(x, key, student_row(&s));
+    r2_release(&x->ctx, s.score);
+    r2_model_free(&x->ctx, &s.model);
+}
+
+/* ---- tables ---- */
+
+typedef struct report {
+    xp *x;
+    r2_text text, bars, curves; /* Markdown; what the picture shows */
+    cJSON *json;
+} report;
+
+/* A difference to another student, user by user. */
+static void compare(report *r, const xp_mean *mean, const xp_mean *other, const char *what,
+                    cJSON *json) {
+    char name[40];
+    double lo, hi, mid = xp_average(mean, XP_HR1) - xp_average(other, XP_HR1);
+    xp_interval(r->x, mean, other, XP_HR1, &lo, &hi);
+    r2_text_addf(&r->x->ctx, &r->text, "%+.3f [%+.3f, %+.3f] | ", mid, lo, hi);
+    snprintf(name, sizeof name, "minus_%s", what);
+    cJSON_AddNumberToObject(json, name, mid);
+    snprintf(name, sizeof name, "minus_%s_lo", what);
+    cJSON_AddNumberToObject(json, name, lo);
+    snprintf(name, sizeof name, "minus_%s_hi", what);
+    cJSON_AddNumberToObject(json, name, hi);
+}
+
+static void table_row(report *r, arm a, int64_t seed, const cJSON *row,
+                      const xp_mean mean[N_ARMS]) {
+    xp *x = r->x;
+    double lo, hi, validation = xp_number(row, "validation_hr@1");
+    cJSON *json = cJSON_CreateObject();
+    xp_interval(x, &mean[a], NULL, XP_HR1, &lo, &hi);
+    r2_text_addf(&x->ctx, &r->text, "| %s | %d | %.0f | %.2f | %.1f | %.3f | %.3f [%.3f, %.3f] | ",
+                 arm_name[a], (int)seed, xp_number(row, "steps"), xp_number(row, "tokens") / 1e6,
+                 xp_number(row, "processor_seconds"), validation, xp_average(&mean[a], XP_HR1), lo,
+                 hi);
+    cJSON_AddStringToObject(json, "student", arm_name[a]);
+    cJSON_AddNumberToObject(json, "seed", (double)seed);
+    cJSON_AddNumberToObject(json, "layers", (double)x->layers);
+    cJSON_AddNumberToObject(json, "steps", xp_number(row, "steps"));
+    cJSON_AddNumberToObject(json, "tokens", xp_number(row, "tokens"));
+    cJSON_AddNumberToObject(json, "validation_hr@1", validation);
+    cJSON_AddNumberToObject(json, "n_users", (double)mean[a].n);
+    for (int m = 0; m < XP_N; ++m)
+        cJSON_AddNumberToObject(json, xp_metric_name[m], xp_average(&mean[a], (xp_metric)m));
+    cJSON_AddNumberToObject(json, "hr@1_lo", lo);
+    cJSON_AddNumberToObject(json, "hr@1_hi", hi);
+    compare(r, &mean[a], &mean[DIRECT], "direct", json);
+    compare(r, &mean[a], &mean[TOTAL], "total_only", json);
+    r2_text_addf(&x->ctx, &r->text, "%.3f | %.3f |\n", xp_number(row, "words_right"),
+                 xp_number(row, "traces_right"));
+    cJSON_AddNumberToObject(json, "words_right", xp_number(row, "words_right"));
+    cJSON_AddNumberToObject(json, "traces_right", xp_number(row, "traces_right"));
+    cJSON_AddItemToArray(r->json, json);
+    r2_text_addf(&x->ctx, &r->bars, "%g \"%s\" %.4f %.4f %.4f\n",
+                 (double)a + 0.16 * (double)(seed - x->seed), arm_name[a],
+                 xp_average(&mean[a], XP_HR1), lo, hi);
+}
+
+/* A line of the data file for each point: share of the computing, HR@1 of direct, of reasoned. */
+static void add_curves(report *r, const cJSON *direct, const cJSON *reasoned) {
+    const cJSON *a = cJSON_GetObjectItemCaseSensitive(direct, "curve");
+    const cJSON *b = cJSON_GetObjectItemCaseSensitive(reasoned, "curve");
+    double points = (double)cJSON_GetArraySize(a), k = 0.0;
+    r2_text_addf(&r->x->ctx, &r->curves, "\n\n");
+    for (a = a ? a->child : NULL, b = b ? b->child : NULL; a && b; a = a->next, b = b->next)
+        r2_text_addf(&r->x->ctx, &r->curves, "%.4f %.4f %.4f\n", ++k / points, a->valuedouble,
+                     b->valuedouble);
+}
+
+static void seed_rows(report *r, int64_t seed) {
+    xp *x = r->x;
+    cJSON *row[N_ARMS];
+    xp_mean mean[N_ARMS];
+    memset(mean, 0, sizeof mean);
+    for (int a = 0; a < N_ARMS; ++a) {
+        row[a] = row_load(x, (arm)a, seed);
+        if (row[a]) xp_mean_add(x, &mean[a], row[a]);
+    }
+    for (int a = 0; a < N_ARMS; ++a)
+        if (mean[a].n && mean[DIRECT].n && mean[TOTAL].n) table_row(r, (arm)a, seed, row[a], mean);
+    add_curves(r, row[DIRECT], row[REASONED]);
+    for (int a = 0; a < N_ARMS; ++a) {
+        cJSON_Delete(row[a]);
+        xp_mean_free(x, &mean[a]);
+    }
+}
+
+static void add_example(report *r) {
+    cJSON *row = row_load(r->x, REASONED, r->x->seed);
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "example"));
+    if (text)
+        r2_text_addf(&r->x->ctx, &r->text,
+                     "\nWhat the reasoned student wrote (seed %d; the held-out favourite came out "
+                     "first among 20):\n\n```\n%s```\n",
+                     (int)r->x->seed, text);
+    cJSON_Delete(row);
+}
+
+/* ---- the picture ---- */
+
+static const char picture[] =
+    "set terminal svg size 900,380 font 'sans-serif,13' noenhanced background 'white'\n"
+    "set output '%s/think.svg'\n"
+    "set multiplot layout 1,2\nset bmargin 5\n"
+    "set style line 1 lc rgb '#888888' pt 7 lw 2\n"
+    "set style line 2 lc rgb '#c0392b' pt 7 lw 2\n"
+    "set grid ytics lc rgb '#dddddd'\n"
+    "set ylabel 'HR@1 (1+19)'\n"
+    "set title 'Test users, 95 %% intervals'\n"
+    "set xrange [-0.5:4.7]\n"
+    "set xtics (\"counted\\nsum\" 0, 'direct' 1, 'reasoned' 2, \"total\\nonly\" 3, 'shuffled' 4)\n"
+    "plot '%s/think.dat' index 0 using 1:3:4:5 with yerrorbars ls 2 notitle\n"
+    "set title 'Validation users, while learning'\n"
+    "set xtics auto\n"
+    "set xlabel 'share of the computing'\n"
+    "set xrange [0:1.02]\n"
+    "set key bottom right\n"
+    "plot for [s=1:%d] '%s/think.dat' index s using 1:2 with linespoints ls 1 "
+    "title (s == 1 ? 'direct' : ''), \\\n"
+    "     for [s=1:%d] '%s/think.dat' index s using 1:3 with linespoints ls 2 "
+    "title (s == 1 ? 'reasoned' : '')\n"
+    "unset multiplot\n";
+
+/* Writes OUT/think.dat and think.gp, and think.svg where gnuplot is installed. */
+static void draw(report *r) {
+    xp *x = r->x;
+    char path[600], command[700];
+    r2_text script = {NULL, 0, 0, false};
+    r2_text_add(&x->ctx, &r->bars, r->curves.data, r->curves.len);
+    r2_text_addf(&x->ctx, &script, picture, x->out, x->out, (int)x->models, x->out, (int)x->models,
+                 x->out);
+    if (script.failed || r->bars.failed) xp_check(x, R2_NO_MEMORY);
+    snprintf(path, sizeof path, "%s/think.dat", x->out);
+    xp_write(x, path, r->bars.data);
+    snprintf(path, sizeof path, "%s/think.gp", x->out);
+    xp_write(x, path, script.data);
+    snprintf(command, sizeof command, "gnuplot '%s' 2>/dev/null", path);
+    if (system(command) == 0) fprintf(stderr, "%s/think.svg drawn\n", x->out);
+    else
+        fprintf(stderr, "no gnuplot here: %s/think.dat holds what `gnuplot %s` would draw\n",
+                x->out, path);
+    r2_text_free(&x->ctx, &script);
+}
+
+static void write_report(xp *x) {
+    report r;
+    char path[600], *printed;
+    memset(&r, 0, sizeof r);
+    r.x = x;
+    r.json = cJSON_CreateArray();
+    r2_text_addf(&x->ctx, &r.text,
+                 "`build/examples/think --data %s%s --steps %d --layers %d --seed %d --models %d`: "
+                 "HR@1 (1+19) of the test users, intervals over users; the same multiply-adds for "
+                 "every student\n\n| student | seed | steps | million tokens | processor s | "
+                 "validation | HR@1 [95 %%] | - direct | - total only | words right | traces right "
+                 "|\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+                 x->data, x->full ? " --full" : "", (int)reasoned_steps(x), (int)x->layers,
+                 (int)x->seed, (int)x->models);
+    for (int64_t seed = x->seed; seed < x->seed + x->models; ++seed) seed_rows(&r, seed);
+    add_example(&r);
+    if (r.text.failed || r.curves.failed) xp_check(x, R2_NO_MEMORY);
+    printf("%s", r.text.data);
+    snprintf(path, sizeof path, "%s/think.md", x->out);
+    xp_write(x, path, r.text.data);
+    snprintf(path, sizeof path, "%s/think.json", x->out);
+    printed = (char *)xp_need(x, cJSON_Print(r.json));
+    xp_write(x, path, printed);
+    draw(&r);
+    cJSON_free(printed);
+    cJSON_Delete(r.json);
+    r2_text_free(&x->ctx, &r.text);
+    r2_text_free(&x->ctx, &r.bars);
+    r2_text_free(&x->ctx, &r.curves);
+}
+
+int main(int argc, char **argv) {
+    xp x = xp_begin("think", 2, argc, argv);
+    int n_asked = 0;
+    x.ctx.user = &x;
+    for (int a = 0; a < N_ARMS; ++a) n_asked += !x.only || !strcmp(x.only, arm_key[a]);
+    if (n_asked == 0) {
+        fprintf(stderr, "think: --only counted, direct, reasoned, total or shuffled, not \"%s\"\n",
+                x.only);
+        return 2;
+    }
+    x.n_rows = x.models * n_asked;
+    for (int64_t seed = x.seed; seed < x.seed + x.models; ++seed) {
+        lab l;
+        memset(&l, 0, sizeof l);
+        l.x = &x;
+        l.seed = seed;
+        for (int a = 0; a < N_ARMS; ++a)
+            if (!x.only || !strcmp(x.only, arm_key[a])) study(&l, (arm)a);
+        lab_close(&l);
+    }
+    write_report(&x);
+    return 0;
+}

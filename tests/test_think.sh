@@ -1,0 +1,66 @@
+#!/bin/sh
+# examples/think, on few steps: the same bytes for any number of threads, equal computing, goes on where
+# it stood, what it writes can be read, and one clear line for what it does not understand.
+set -u
+cd "$(dirname "$0")/.."
+passed=0 failed=0
+here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
+think=build/examples/think
+
+ok() { # ok WHAT COMMAND...
+    what=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
+}
+
+mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
+awk -F, 'NR == 1 || $1 <= 60' data/mini/ratings.csv >"$here/data/ratings.csv"
+
+short() { # short NAME OPTION...: of the first sixty users
+    name=$1
+    shift
+    $think --data "$here/data" --out "$here/$name" --steps 8 --models 1 "$@" >"$here/$name.md" 2>"$here/error"
+}
+
+ok 'a short run' short one --threads 1
+ok 'with two threads' short two --threads 2
+for file in think.json think.dat; do
+    ok "$file: the same bytes with another number of threads" cmp "$here/one/$file" "$here/two/$file"
+done
+ok 'the table is written as it is said' cmp "$here/one.md" "$here/one/think.md"
+for student in 'counted sum, no model' direct reasoned 'total only' shuffled; do
+    ok "a row for: $student" grep -q "^| $student | 1 | " "$here/one.md"
+done
+# 8 reasoned steps of 70 words a sequence; the others within a step of the same multiply-adds
+ok 'direct has more steps' grep -q '^| direct | 1 | 1[78] | ' "$here/one.md"
+ok 'shuffled has as many as reasoned' grep -q '^| shuffled | 1 | 8 | ' "$here/one.md"
+if command -v gnuplot >/dev/null; then ok 'a picture' grep -q '<svg' "$here/one/think.svg"; fi
+
+# what is there is not computed again: a row that was changed stays, one that is gone comes back
+rows=$here/one/think/quick
+sed 's/"validation_hr@1":[0-9.e-]*/"validation_hr@1":0.125/' "$rows/direct-l1-s1.json" >"$here/row"
+cp "$here/row" "$rows/direct-l1-s1.json" && cp "$rows/total-l1-s1.json" "$here/total" && rm "$rows/total-l1-s1.json"
+ok 'a second run' short one --threads 1
+ok 'a row that is there stays' cmp "$here/row" "$rows/direct-l1-s1.json"
+ok 'and is what the table says' grep -q '^| direct | 1 .* | 0.125 | ' "$here/one.md"
+ok 'a row that is gone comes back' grep -q '"better"' "$rows/total-l1-s1.json"
+ok 'other steps are another experiment' short one --threads 1 --steps 9 --only counted
+ok 'and replace the row' grep -q '9 steps' "$rows/counted-l1-s1.json"
+
+refuses() { # refuses STATUS WORDS OPTION...: one line that holds WORDS
+    status=$1 words=$2
+    shift 2
+    $think --out "$here/out" "$@" >/dev/null 2>"$here/error"
+    ok "$*: exit status $status" [ $? -eq "$status" ]
+    ok "$*: one line with $words" [ "$(grep -c -e "$words" "$here/error")" = 1 -a "$(wc -l <"$here/error")" -eq 1 ]
+}
+
+refuses 2 nonsense --nonsense
+refuses 2 layers --layers 0
+refuses 2 steps --steps
+refuses 2 'seed' --seed none
+refuses 2 'only' --only nobody
+refuses 1 "$here/missing" --data "$here/missing"
+
+echo "# $passed $failed 0"
+[ $failed -eq 0 ]
