@@ -297,14 +297,22 @@ static r2_batch some_batch(void) {
     return batch;
 }
 
-TEST(recomputed_activations_give_the_same_bits) {
+/* With adapters (that are not zero) or without. */
+static void check_recomputation(bool with_lora) {
     r2_model_config config = small_config();
+    r2_lora_config lora = r2_lora_config_default();
     r2_batch batch = some_batch();
     r2_model kept, anew;
     float logp[9], again[9];
     fresh(2);
     REQUIRE_OK(&ctx, r2_model_init(&ctx, &kept, &config, true));
     REQUIRE_OK(&ctx, r2_model_init(&ctx, &anew, &config, true));
+    for (int k = 0; k < 2 && with_lora; ++k) {
+        r2_model *model = k ? &anew : &kept;
+        REQUIRE_OK(&ctx, r2_lora_attach(&ctx, model, &lora));
+        for (int64_t i = 0; i < model->lora->n_params; ++i)
+            model->lora->param[i] += (float)(i % 7 - 3) * 0.02f;
+    }
     anew.recompute = true;
     REQUIRE_OK(&ctx, r2_forward(&ctx, &kept, &batch, logp, NULL));
     REQUIRE_OK(&ctx, r2_backward(&ctx, &kept, &batch, some_dlogp));
@@ -312,10 +320,18 @@ TEST(recomputed_activations_give_the_same_bits) {
     REQUIRE_OK(&ctx, r2_backward(&ctx, &anew, &batch, some_dlogp));
     CHECK_EQ_INT(memcmp(logp, again, sizeof logp), 0);
     CHECK_EQ_INT(memcmp(kept.grad, anew.grad, (size_t)kept.n_params * sizeof(float)), 0);
+    if (with_lora)
+        CHECK_EQ_INT(memcmp(kept.lora->grad, anew.lora->grad,
+                            (size_t)kept.lora->n_params * sizeof(float)), 0);
     CHECK(anew.work->memory.used < kept.work->memory.used);
     CHECK_STATUS(&ctx, r2_backward(&ctx, &kept, &batch, some_dlogp), R2_ARGUMENT); /* used up */
     r2_model_free(&ctx, &kept);
     r2_model_free(&ctx, &anew);
+}
+
+TEST(recomputed_activations_give_the_same_bits) {
+    check_recomputation(false);
+    check_recomputation(true);
 }
 
 /* Branches against the same sequences written out in full. */
@@ -502,6 +518,18 @@ TEST(greedy_takes_the_most_probable) {
     }
     r2_generation_free(&ctx, &out);
     r2_model_free(&ctx, &model);
+}
+
+TEST(the_first_of_the_largest) {
+    float x[40];
+    for (int n = 1; n <= 40; ++n) {
+        for (int top = 0; top < n; ++top) {
+            for (int v = 0; v < n; ++v) x[v] = v >= top && (v - top) % 3 == 0 ? 2.5f : -1.0f;
+            CHECK_EQ_INT(r2__argmax(x, n), top);
+        }
+        for (int v = 0; v < n; ++v) x[v] = NAN;
+        CHECK_EQ_INT(r2__argmax(x, n), 0);
+    }
 }
 
 /* Frequencies of r2__sample against softmax with temperature, cut to the nucleus by sorting. */
