@@ -8947,35 +8947,47 @@ static void r2__pack_panel(float *panel, r2__view b, int64_t K, int64_t n) {
     }
 }
 
-/* to(K, rows) = a(rows, K)^T, for a whose columns or whose rows are contiguous. */
-static void r2__pack_rows(float *to, r2__view a, int rows, int64_t K) {
-    if (a.cs == 1) {
-        r2__transpose(to, rows, a.p, a.rs, rows, K);
-    } else if (rows == R2__TILE_ROWS) { /* a size that the compiler knows */
-        for (int64_t k = 0; k < K; ++k)
-            memcpy(to + k * R2__TILE_ROWS, a.p + k * a.cs, R2__TILE_ROWS * sizeof *to);
-    } else {
-        for (int64_t k = 0; k < K; ++k)
-            memcpy(to + k * rows, a.p + k * a.cs, (size_t)rows * sizeof *to);
-    }
-}
-
 static int r2__tile_rows(int64_t left) {
     return left >= R2__TILE_ROWS ? R2__TILE_ROWS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
+   walked along once for all tiles: a tile's few floats of each would fetch every line again. */
+static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
+    int rows;
+    if (a.cs == 1) {
+        for (int64_t i = 0; i < M; i += rows) {
+            rows = r2__tile_rows(M - i);
+            r2__transpose(to + i * K, rows, a.p + i * a.rs, a.rs, rows, K);
+        }
+        return;
+    }
+    for (int64_t k = 0; k < K; ++k) {
+        const float *from = a.p + k * a.cs;
+        int64_t i = 0;
+        for (; i + R2__TILE_ROWS <= M; i += R2__TILE_ROWS) /* a size that the compiler knows */
+            memcpy(to + i * K + k * R2__TILE_ROWS, from + i, R2__TILE_ROWS * sizeof *to);
+        for (; i < M; i += rows) {
+            rows = r2__tile_rows(M - i);
+            memcpy(to + i * K + k * rows, from + i, (size_t)rows * sizeof *to);
+        }
+    }
 }
 
 /* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one packed block. */
 static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_t ldc, int64_t M,
                                int64_t n, int64_t K, bool add) {
+    enum { chunk = 8 * R2__TILE_ROWS };
     const bool copy = a.cs != 1 || a.rs % 1024 == 0;
-    float rows_of_a[R2__TILE_ROWS * R2__DEPTH];
+    float rows_of_a[chunk * R2__DEPTH];
     int rows;
     for (int64_t i = 0; i < M; i += rows) {
+        const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
         r2__view part = {a.p + i * a.rs, a.rs, a.cs};
         rows = r2__tile_rows(M - i);
+        if (copy && in == 0) r2__pack_rows(rows_of_a, part, M - i < chunk ? M - i : chunk, K);
         if (copy) {
-            r2__pack_rows(rows_of_a, part, rows, K);
-            part.p = rows_of_a;
+            part.p = rows_of_a + in * K;
             part.rs = 1;
             part.cs = rows;
         }
