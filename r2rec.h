@@ -8836,10 +8836,10 @@ typedef struct r2__view {
     int64_t rs, cs;
 } r2__view;
 
-/* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes); rows and vectors are constants of the
-   caller, so that the loops over them unroll. */
+/* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to the
+   next; rows and vectors are constants of the caller, so that the loops over them unroll. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
-                         const float *panel, float *c, int64_t ldc, int64_t n, bool add) {
+                         const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n, bool add) {
     const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
     r2__vec acc[R2__TILE_ROWS][2], b[2];
     R2__UNROLL
@@ -8849,7 +8849,7 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
         if (fetch) R2__FETCH(ak + (rows + k % rows) * a.rs); /* a line of the next tile */
         R2__UNROLL
         for (int v = 0; v < vectors; ++v)
-            b[v] = r2__load(panel + k * vectors * R2__LANES + v * R2__LANES);
+            b[v] = r2__load(panel + k * ldp + v * R2__LANES);
         R2__UNROLL
         for (int i = 0; i < rows; ++i) {
             r2__vec ai = r2__all(ak[i * a.rs]);
@@ -8870,20 +8870,24 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
     }
 }
 
-/* Chooses the unrolled variant: rows is 1, 2, 4 or R2__TILE_ROWS. */
-static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, float *c, int64_t ldc,
-                         int64_t n, bool add) {
+#define R2__TILE_EIGHT (R2__TILE_ROWS > 8 ? 8 : 1) /* 1: there is no such tile */
+
+/* Chooses the unrolled variant: rows is 1, 2, 4, R2__TILE_ROWS or, below it, 8. */
+static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, int64_t ldp,
+                         float *c, int64_t ldc, int64_t n, bool add) {
     const int full = R2__TILE_ROWS;
     if (n > R2__LANES) {
-        if (rows == full) r2__tile(full, 2, K, a, panel, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 2, K, a, panel, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 2, K, a, panel, c, ldc, n, add);
-        else r2__tile(1, 2, K, a, panel, c, ldc, n, add);
+        if (rows == full) r2__tile(full, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 2, K, a, panel, ldp, c, ldc, n, add);
+        else r2__tile(1, 2, K, a, panel, ldp, c, ldc, n, add);
     } else {
-        if (rows == full) r2__tile(full, 1, K, a, panel, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 1, K, a, panel, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 1, K, a, panel, c, ldc, n, add);
-        else r2__tile(1, 1, K, a, panel, c, ldc, n, add);
+        if (rows == full) r2__tile(full, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 1, K, a, panel, ldp, c, ldc, n, add);
+        else r2__tile(1, 1, K, a, panel, ldp, c, ldc, n, add);
     }
 }
 
@@ -8948,7 +8952,8 @@ static void r2__pack_panel(float *panel, r2__view b, int64_t K, int64_t n) {
 }
 
 static int r2__tile_rows(int64_t left) {
-    return left >= R2__TILE_ROWS ? R2__TILE_ROWS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    if (left >= R2__TILE_ROWS) return R2__TILE_ROWS;
+    return left >= R2__TILE_EIGHT && R2__TILE_EIGHT > 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 /* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
@@ -8974,9 +8979,10 @@ static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     }
 }
 
-/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one packed block. */
-static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_t ldc, int64_t M,
-                               int64_t n, int64_t K, bool add) {
+/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one block; b is packed, or
+   (ldb not 0) in place. */
+static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
+                               int64_t M, int64_t n, int64_t K, bool add) {
     enum { chunk = 8 * R2__TILE_ROWS };
     const bool copy = a.cs != 1 || a.rs % 1024 == 0;
     float rows_of_a[chunk * R2__DEPTH];
@@ -8992,7 +8998,9 @@ static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_
             part.cs = rows;
         }
         for (int64_t j = 0; j < n; j += R2__WIDE)
-            r2__tile_any(rows, K, part, packed + j * K, c + i * ldc + j, ldc, n - j, add);
+            r2__tile_any(rows, K, part, ldb ? b + j : b + j * K,
+                         ldb ? ldb : n - j > R2__LANES ? R2__WIDE : R2__LANES, c + i * ldc + j, ldc,
+                         n - j, add);
     }
 }
 
@@ -9062,12 +9070,15 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
         r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
         for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
             int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
-            for (int64_t j = 0; j < n; j += R2__WIDE) {
+            /* whole vectors that few rows ask for are not worth a copy */
+            const bool in_place = b.cs == 1 && M <= 2 * R2__TILE_ROWS && n % R2__WIDE == 0;
+            for (int64_t j = 0; j < n && !in_place; j += R2__WIDE) {
                 r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
                 r2__pack_panel(packed + j * depth, panel, depth,
                                n - j < R2__WIDE ? n - j : R2__WIDE);
             }
-            r2__multiply_block(ak, packed, c + j0, ldc, M, n, depth, add || block > 0);
+            r2__multiply_block(ak, in_place ? b.p + k0 * b.rs + j0 : packed, in_place ? b.rs : 0,
+                               c + j0, ldc, M, n, depth, add || block > 0);
         }
     }
 }
