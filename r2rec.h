@@ -8983,9 +8983,9 @@ static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
    (ldb not 0) in place. */
 static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
                                int64_t M, int64_t n, int64_t K, bool add) {
-    enum { chunk = 8 * R2__TILE_ROWS };
+    const int64_t chunk = 8 * R2__TILE_ROWS;
     const bool copy = a.cs != 1 || a.rs % 1024 == 0;
-    float rows_of_a[chunk * R2__DEPTH];
+    float rows_of_a[8 * R2__TILE_ROWS * R2__DEPTH];
     int rows;
     for (int64_t i = 0; i < M; i += rows) {
         const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
