@@ -54,9 +54,10 @@ static void compare_matmul(r2_layout layout, int64_t M, int64_t N, int64_t K, bo
 }
 
 TEST(matmul_is_its_twin) {
-    const int64_t shape[][3] = {{1, 1, 1},   {1, 17, 5},   {2, 3, 0},    {3, 31, 64},  {5, 33, 193},
-                                {12, 32, 7}, {13, 65, 97}, {23, 16, 31}, {64, 48, 385}, {100, 1, 50},
-                                {7, 130, 1}, {49, 200, 2},  {201, 7, 250}, {40, 230, 70}};
+    const int64_t shape[][3] = {{1, 1, 1},     {1, 17, 5},   {2, 3, 0},    {3, 31, 64},
+                                {5, 33, 193},  {12, 32, 7},  {13, 65, 97}, {23, 16, 31},
+                                {64, 48, 385}, {100, 1, 50}, {7, 130, 1},  {49, 200, 2},
+                                {201, 7, 250}, {40, 230, 70}};
     for (size_t s = 0; s < sizeof shape / sizeof *shape; ++s)
         for (int layout = 0; layout < 3; ++layout)
             for (int variant = 0; variant < 3; ++variant)
