@@ -184,9 +184,10 @@ def main():
         limits()
         our(), peer and peer()
         for _ in range(rounds):
-            mine.append(our())
-            if peer:
-                theirs.append(peer())
+            for side, times in ((our, mine), (peer, theirs)):
+                time.sleep(0.1)  # the other's threads wait awake for a while: let them go to sleep
+                if side:
+                    times.append(side())
         a = amount / statistics.median(mine)
         b = amount / statistics.median(theirs) if peer else None
         rows.append(dict(name=name, ours=a, peer=b, peer_name=peer_name if peer else None,
