@@ -122,8 +122,12 @@ sanitize: $(TESTS:build/%=build/checked/%) ## run the C tests under ASan + UBSan
 
 # --- measure ----------------------------------------------------------------------------------------
 
-bench: build/tests/bench/bench_engine ## compare the engine with PyTorch and OpenBLAS, where installed: out/bench.json
-	@THREADS='$(THREADS)' python3 tests/bench/bench_engine.py $< '$(OUT)/bench.json' $(ARGS)
+# By a Python that has PyTorch, be it the first of the path or the system's.
+bench: build/tests/bench/bench_engine ## compare the engine with PyTorch and OpenBLAS: [PEERS=install] [ARGS="5 decode"]
+	$(if $(filter install,$(PEERS)),@CC='$(CC)' tools/install-deps.sh bench)
+	@python=python3; $$python -c 'import torch' 2>/dev/null || \
+	  { [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import torch' 2>/dev/null && python=/usr/bin/python3; }; \
+	  THREADS='$(THREADS)' $$python tests/bench/bench_engine.py $< '$(OUT)/bench.json' $(ARGS)
 
 bench-graph: build/tests/bench/bench_graph ## time loading, butterflies and chains: out/bench-graph.json
 	@$< $(ARGS)

@@ -1091,7 +1091,7 @@ void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, in
    y(R,O) += t b(O,r)^T; ldy floats from one row of y to the next. */
 void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
                  const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
-/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a (dx NULL: not wanted). Sets dt(R,r). */
+/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a (NULL: not wanted). Sets dt(R,r). */
 void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
                  int64_t ldy, const float *t, const float *x, const float *a, const float *b,
                  float scale, int64_t R, int64_t O, int64_t I, int64_t r);
@@ -8786,8 +8786,8 @@ typedef uint32_t r2__uvec;
 #define R2__SQRT(a)      sqrtf(a)
 #endif
 
-/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory are
-   read twice as fast: lines that follow each other in several rows defeat the processor's own guess. */
+/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
+   are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
 #if defined(__GNUC__)
 #define R2__FETCH(p) __builtin_prefetch((const void *)(p), 0, 2)
 #else
@@ -8923,10 +8923,11 @@ typedef struct r2__view {
     int64_t rs, cs;
 } r2__view;
 
-/* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes); rows and vectors are constants of the
-   caller, so that the loops over them unroll. */
+/* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
+   the next; rows and vectors are constants of the caller, so that the loops over them unroll. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
-                         const float *panel, float *c, int64_t ldc, int64_t n, bool add) {
+                         const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
+                         bool add) {
     const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
     r2__vec acc[R2__TILE_ROWS][2], b[2];
     R2__UNROLL
@@ -8935,8 +8936,7 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
         const float *ak = a.p + k * a.cs;
         if (fetch) R2__FETCH(ak + (rows + k % rows) * a.rs); /* a line of the next tile */
         R2__UNROLL
-        for (int v = 0; v < vectors; ++v)
-            b[v] = r2__load(panel + k * vectors * R2__LANES + v * R2__LANES);
+        for (int v = 0; v < vectors; ++v) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
         R2__UNROLL
         for (int i = 0; i < rows; ++i) {
             r2__vec ai = r2__all(ak[i * a.rs]);
@@ -8957,20 +8957,24 @@ R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view 
     }
 }
 
-/* Chooses the unrolled variant: rows is 1, 2, 4 or R2__TILE_ROWS. */
-static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, float *c, int64_t ldc,
-                         int64_t n, bool add) {
+#define R2__TILE_EIGHT (R2__TILE_ROWS > 8 ? 8 : 1) /* 1: there is no such tile */
+
+/* Chooses the unrolled variant: rows is 1, 2, 4, R2__TILE_ROWS or, below it, 8. */
+static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, int64_t ldp, float *c,
+                         int64_t ldc, int64_t n, bool add) {
     const int full = R2__TILE_ROWS;
     if (n > R2__LANES) {
-        if (rows == full) r2__tile(full, 2, K, a, panel, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 2, K, a, panel, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 2, K, a, panel, c, ldc, n, add);
-        else r2__tile(1, 2, K, a, panel, c, ldc, n, add);
+        if (rows == full) r2__tile(full, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 2, K, a, panel, ldp, c, ldc, n, add);
+        else r2__tile(1, 2, K, a, panel, ldp, c, ldc, n, add);
     } else {
-        if (rows == full) r2__tile(full, 1, K, a, panel, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 1, K, a, panel, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 1, K, a, panel, c, ldc, n, add);
-        else r2__tile(1, 1, K, a, panel, c, ldc, n, add);
+        if (rows == full) r2__tile(full, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 1, K, a, panel, ldp, c, ldc, n, add);
+        else r2__tile(1, 1, K, a, panel, ldp, c, ldc, n, add);
     }
 }
 
@@ -9034,40 +9038,58 @@ static void r2__pack_panel(float *panel, r2__view b, int64_t K, int64_t n) {
     }
 }
 
-/* to(K, rows) = a(rows, K)^T, for a whose columns or whose rows are contiguous. */
-static void r2__pack_rows(float *to, r2__view a, int rows, int64_t K) {
+static int r2__tile_rows(int64_t left) {
+    if (left >= R2__TILE_ROWS) return R2__TILE_ROWS;
+    return left >= R2__TILE_EIGHT && R2__TILE_EIGHT > 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
+   walked along once for all tiles: a tile's few floats of each would fetch every line again. */
+static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
+    int rows;
     if (a.cs == 1) {
-        r2__transpose(to, rows, a.p, a.rs, rows, K);
-    } else if (rows == R2__TILE_ROWS) { /* a size that the compiler knows */
-        for (int64_t k = 0; k < K; ++k)
-            memcpy(to + k * R2__TILE_ROWS, a.p + k * a.cs, R2__TILE_ROWS * sizeof *to);
-    } else {
-        for (int64_t k = 0; k < K; ++k)
-            memcpy(to + k * rows, a.p + k * a.cs, (size_t)rows * sizeof *to);
+        for (int64_t i = 0; i < M; i += rows) {
+            rows = r2__tile_rows(M - i);
+            r2__transpose(to + i * K, rows, a.p + i * a.rs, a.rs, rows, K);
+        }
+        return;
+    }
+    for (int64_t k = 0; k < K; ++k) {
+        const float *from = a.p + k * a.cs;
+        int64_t i = 0;
+        for (; i + R2__TILE_ROWS <= M; i += R2__TILE_ROWS) /* a size that the compiler knows */
+            memcpy(to + i * K + k * R2__TILE_ROWS, from + i, R2__TILE_ROWS * sizeof *to);
+        for (; i < M; i += rows) {
+            rows = r2__tile_rows(M - i);
+            memcpy(to + i * K + k * rows, from + i, (size_t)rows * sizeof *to);
+        }
     }
 }
 
-static int r2__tile_rows(int64_t left) {
-    return left >= R2__TILE_ROWS ? R2__TILE_ROWS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-}
-
-/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one packed block. */
-static void r2__multiply_block(r2__view a, const float *packed, float *c, int64_t ldc, int64_t M,
-                               int64_t n, int64_t K, bool add) {
+/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one block; b is packed, or
+   (ldb not 0) in place. */
+static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
+                               int64_t M, int64_t n, int64_t K, bool add) {
+    const int64_t chunk = 8 * R2__TILE_ROWS;
     const bool copy = a.cs != 1 || a.rs % 1024 == 0;
-    float rows_of_a[R2__TILE_ROWS * R2__DEPTH];
+    float rows_of_a[8 * R2__TILE_ROWS * R2__DEPTH];
     int rows;
     for (int64_t i = 0; i < M; i += rows) {
+        const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
         r2__view part = {a.p + i * a.rs, a.rs, a.cs};
         rows = r2__tile_rows(M - i);
+        if (copy && in == 0) r2__pack_rows(rows_of_a, part, M - i < chunk ? M - i : chunk, K);
         if (copy) {
-            r2__pack_rows(rows_of_a, part, rows, K);
-            part.p = rows_of_a;
+            part.p = rows_of_a + in * K;
             part.rs = 1;
             part.cs = rows;
         }
         for (int64_t j = 0; j < n; j += R2__WIDE)
-            r2__tile_any(rows, K, part, packed + j * K, c + i * ldc + j, ldc, n - j, add);
+            r2__tile_any(rows, K, part, ldb ? b + j : b + j * K,
+                         ldb                 ? ldb
+                         : n - j > R2__LANES ? R2__WIDE
+                                             : R2__LANES,
+                         c + i * ldc + j, ldc, n - j, add);
     }
 }
 
@@ -9137,12 +9159,15 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
         r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
         for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
             int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
-            for (int64_t j = 0; j < n; j += R2__WIDE) {
+            /* whole vectors that few rows ask for are not worth a copy */
+            const bool in_place = b.cs == 1 && M <= 2 * R2__TILE_ROWS && n % R2__WIDE == 0;
+            for (int64_t j = 0; j < n && !in_place; j += R2__WIDE) {
                 r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
                 r2__pack_panel(packed + j * depth, panel, depth,
                                n - j < R2__WIDE ? n - j : R2__WIDE);
             }
-            r2__multiply_block(ak, packed, c + j0, ldc, M, n, depth, add || block > 0);
+            r2__multiply_block(ak, in_place ? b.p + k0 * b.rs + j0 : packed, in_place ? b.rs : 0,
+                               c + j0, ldc, M, n, depth, add || block > 0);
         }
     }
 }
@@ -11190,7 +11215,7 @@ static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
     return n;
 }
 
-/* One factor of the adapters of tensor `id`; its name is that of the weight with `factor` put in. */
+/* One factor of the adapters of tensor `id`, named as the weight with `factor` put in. */
 static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
                             r2__named *to) {
     const r2_lora *lora = model->lora;
@@ -11553,7 +11578,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
 }
 
 /* ---- settings in JSON: config.json, adapter_config.json ----
-   The first thing that is wrong is kept in `status`; what is asked for after that does not matter. */
+   The first thing that is wrong is kept in `status`; what is asked for after it does not matter. */
 
 #define R2__PATH 1024
 
@@ -11669,7 +11694,7 @@ static float r2__setting_rope(r2__settings *s) {
 
 /* Refuses what the decoder of this header would compute otherwise. */
 static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
-    static const char *const off[] = {"attention_bias",      "mlp_bias", "use_sliding_window",
+    static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
                                       "quantization_config", "pruned_heads"};
     static const char *const dtype[] = {"torch_dtype", "dtype"};
     const cJSON *layers = r2__setting(s, s->root, "layer_types");
@@ -11762,7 +11787,8 @@ static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *dire
     if (!list || !part || !shard) s->status = ctx->status;
     for (int64_t i = 0; i < n && s->status == R2_OK; ++i) {
         const cJSON *item = r2__setting(s, map, list[i].name);
-        if (!r2__is_file_name(item)) r2__settings_fail(s, list[i].name, "has no file in weight_map");
+        if (!r2__is_file_name(item))
+            r2__settings_fail(s, list[i].name, "has no file in weight_map");
         else shard[i] = item->valuestring;
     }
     if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
@@ -11915,16 +11941,17 @@ static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
                 bit = 1u << id;
         }
         if (!bit || targets & bit)
-            r2__settings_fail(s, "target_modules", "has something else than projections, each once");
+            r2__settings_fail(s, "target_modules",
+                              "has something else than projections, each once");
         targets |= bit;
     }
     return targets;
 }
 
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory) {
-    static const char *const off[] = {"fan_in_fan_out",      "use_rslora",     "use_dora",
-                                      "layers_to_transform", "modules_to_save", "rank_pattern",
-                                      "alpha_pattern",       "lora_bias",       "trainable_token_indices"};
+    static const char *const off[] = {
+        "fan_in_fan_out", "use_rslora",    "use_dora",  "layers_to_transform",    "modules_to_save",
+        "rank_pattern",   "alpha_pattern", "lora_bias", "trainable_token_indices"};
     r2_lora_config config = r2_lora_config_default();
     char path[R2__PATH];
     r2__settings s;

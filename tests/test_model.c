@@ -297,14 +297,22 @@ static r2_batch some_batch(void) {
     return batch;
 }
 
-TEST(recomputed_activations_give_the_same_bits) {
+/* With adapters (that are not zero) or without. */
+static void check_recomputation(bool with_lora) {
     r2_model_config config = small_config();
+    r2_lora_config lora = r2_lora_config_default();
     r2_batch batch = some_batch();
     r2_model kept, anew;
     float logp[9], again[9];
     fresh(2);
     REQUIRE_OK(&ctx, r2_model_init(&ctx, &kept, &config, true));
     REQUIRE_OK(&ctx, r2_model_init(&ctx, &anew, &config, true));
+    for (int k = 0; k < 2 && with_lora; ++k) {
+        r2_model *model = k ? &anew : &kept;
+        REQUIRE_OK(&ctx, r2_lora_attach(&ctx, model, &lora));
+        for (int64_t i = 0; i < model->lora->n_params; ++i)
+            model->lora->param[i] += (float)(i % 7 - 3) * 0.02f;
+    }
     anew.recompute = true;
     REQUIRE_OK(&ctx, r2_forward(&ctx, &kept, &batch, logp, NULL));
     REQUIRE_OK(&ctx, r2_backward(&ctx, &kept, &batch, some_dlogp));
@@ -312,10 +320,19 @@ TEST(recomputed_activations_give_the_same_bits) {
     REQUIRE_OK(&ctx, r2_backward(&ctx, &anew, &batch, some_dlogp));
     CHECK_EQ_INT(memcmp(logp, again, sizeof logp), 0);
     CHECK_EQ_INT(memcmp(kept.grad, anew.grad, (size_t)kept.n_params * sizeof(float)), 0);
+    if (with_lora)
+        CHECK_EQ_INT(
+            memcmp(kept.lora->grad, anew.lora->grad, (size_t)kept.lora->n_params * sizeof(float)),
+            0);
     CHECK(anew.work->memory.used < kept.work->memory.used);
     CHECK_STATUS(&ctx, r2_backward(&ctx, &kept, &batch, some_dlogp), R2_ARGUMENT); /* used up */
     r2_model_free(&ctx, &kept);
     r2_model_free(&ctx, &anew);
+}
+
+TEST(recomputed_activations_give_the_same_bits) {
+    check_recomputation(false);
+    check_recomputation(true);
 }
 
 /* Branches against the same sequences written out in full. */
@@ -502,6 +519,18 @@ TEST(greedy_takes_the_most_probable) {
     }
     r2_generation_free(&ctx, &out);
     r2_model_free(&ctx, &model);
+}
+
+TEST(the_first_of_the_largest) {
+    float x[40];
+    for (int n = 1; n <= 40; ++n) {
+        for (int top = 0; top < n; ++top) {
+            for (int v = 0; v < n; ++v) x[v] = v >= top && (v - top) % 3 == 0 ? 2.5f : -1.0f;
+            CHECK_EQ_INT(r2__argmax(x, n), top);
+        }
+        for (int v = 0; v < n; ++v) x[v] = NAN;
+        CHECK_EQ_INT(r2__argmax(x, n), 0);
+    }
 }
 
 /* Frequencies of r2__sample against softmax with temperature, cut to the nucleus by sorting. */
@@ -907,10 +936,12 @@ static void copy_file(const char *from, const char *to) {
 /* A copy of a directory of tests/reference/hf, in which `find` of one file is replaced by `put`. */
 static const char *altered_directory(const char *name, const char *file, const char *find,
                                      const char *put) {
-    static const char *const files[] = {"config.json", "model.safetensors",
+    static const char *const files[] = {"config.json",
+                                        "model.safetensors",
                                         "model.safetensors.index.json",
                                         "model-00001-of-00002.safetensors",
-                                        "model-00002-of-00002.safetensors", "adapter_config.json",
+                                        "model-00002-of-00002.safetensors",
+                                        "adapter_config.json",
                                         "adapter_model.safetensors"};
     static char directory[256];
     char from[300], to[600];
@@ -964,8 +995,10 @@ TEST(hostile_directories_are_refused) {
         {"llama", config, "\"silu\"", "\"gelu\""},
         {"llama", config, "\"rope_theta\": 50000.0", "\"rope_theta\": \"50000\""},
         {"llama", config, "\"rope_theta\": 50000.0", "\"rope_theta\": 0"},
-        {"llama", config, "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}"},
-        {"llama", config, "\"rope_scaling\": null", "\"rope_scaling\": {\"rope_type\": \"llama3\"}"},
+        {"llama", config, "\"rope_scaling\": null",
+         "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}"},
+        {"llama", config, "\"rope_scaling\": null",
+         "\"rope_scaling\": {\"rope_type\": \"llama3\"}"},
         {"llama", config, "\"rope_scaling\": null", "\"rope_scaling\": {\"factor\": 2.0}"},
         {"llama", config, "\"rope_scaling\": null", "\"rope_scaling\": \"linear\""},
         {"llama", config, "\"rope_scaling\": null", "\"rope_scaling\": {\"rope_theta\": 7.0}"},
@@ -981,11 +1014,13 @@ TEST(hostile_directories_are_refused) {
         {"qwen2", index, "\"model-00001", "\"/model-00001"},
         {"qwen2", index, "\"model-00001-of-00002.safetensors\"", "\"\""},
         {"qwen2", index, "\"model-00001-of-00002.safetensors\"", "7"},
-        {"qwen2", index, "\"model-00001-of-00002.safetensors\"", "\"model-00002-of-00002.safetensors\""},
+        {"qwen2", index, "\"model-00001-of-00002.safetensors\"",
+         "\"model-00002-of-00002.safetensors\""},
         {"qwen2", index, "\"model.norm.weight\"", "\"model.other.weight\""},
         {"qwen2", index, "\"model.norm.weight\"", "\"model.embed_tokens.weight\""},
         {"qwen2", index, "\"model.norm.weight\"", "\"a\": \"b\", \"model.norm.weight\""},
-        {"qwen2", index, "\"model.norm.weight\"", "\"lm_head.weight\": \"model-00002-of-00002.safetensors\", \"model.norm.weight\""},
+        {"qwen2", index, "\"model.norm.weight\"",
+         "\"lm_head.weight\": \"model-00002-of-00002.safetensors\", \"model.norm.weight\""},
         {"qwen2", index, "\"weight_map\"", "\"weights\""},
         {"qwen2", index, "\"weight_map\": {", "\"weight_map\": [], \"other\": {"},
         {"qwen2", index, "}", ""},
@@ -993,18 +1028,27 @@ TEST(hostile_directories_are_refused) {
     r2_model model;
     fresh(1);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; ++i) {
-        const char *directory = altered_directory(wrong[i][0], wrong[i][1], wrong[i][2], wrong[i][3]);
+        const char *directory = altered_directory(wrong[i][0], wrong[i][1], wrong[i][2],
+                                                  wrong[i][3]);
         r2_status status = r2_model_load_dir(&ctx, &model, directory, 0, false);
         if (!CHECK(status == R2_FORMAT || status == R2_ARGUMENT))
             printf("  %s -> %s: %s\n", wrong[i][2], wrong[i][3], r2_status_name(status));
         CHECK(model.param == NULL);
     }
     CHECK_STATUS(&ctx, /* a shard that is not there */
-                 r2_model_load_dir(&ctx, &model, altered_directory("qwen2", index, "\"model-00001", "\"model-00003"), 0, false), R2_IO);
+                 r2_model_load_dir(
+                     &ctx, &model,
+                     altered_directory("qwen2", index, "\"model-00001", "\"model-00003"), 0, false),
+                 R2_IO);
     CHECK_STATUS(&ctx, r2_model_load_dir(&ctx, &model, "tests/reference/nowhere", 0, false), R2_IO);
-    REQUIRE_OK(&ctx, r2_model_load_dir(&ctx, &model, altered_directory("llama", NULL, NULL, NULL), 0, false));
+    REQUIRE_OK(&ctx, r2_model_load_dir(&ctx, &model, altered_directory("llama", NULL, NULL, NULL),
+                                       0, false));
     r2_model_free(&ctx, &model);
-    REQUIRE_OK(&ctx, r2_model_load_dir(&ctx, &model, altered_directory("llama", config, "\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"default\"}"), 0, false));
+    REQUIRE_OK(&ctx,
+               r2_model_load_dir(&ctx, &model,
+                                 altered_directory("llama", config, "\"rope_scaling\": null",
+                                                   "\"rope_scaling\": {\"type\": \"default\"}"),
+                                 0, false));
     r2_model_free(&ctx, &model);
     remove_directory();
 }
@@ -1024,7 +1068,8 @@ TEST(a_saved_directory_comes_back) {
         REQUIRE_OK(&ctx, r2_model_load_dir(&ctx, &again, directory, 0, false));
         CHECK_EQ_INT(again.n_params, model.n_params);
         CHECK_EQ_INT(memcmp(again.param, model.param, (size_t)model.n_params * sizeof(float)), 0);
-        CHECK(again.config.rope_theta == config.rope_theta && again.config.norm_eps == config.norm_eps);
+        CHECK(again.config.rope_theta == config.rope_theta &&
+              again.config.norm_eps == config.norm_eps);
         CHECK(again.config.tied == config.tied && again.config.qkv_bias == config.qkv_bias);
         CHECK(again.config.n_ctx == config.n_ctx && again.config.n_kv_head == config.n_kv_head);
         r2_model_free(&ctx, &again);
@@ -1052,8 +1097,9 @@ TEST(adapters_come_back_from_a_file) {
     CHECK_EQ_INT(again.lora->n_params, model.lora->n_params);
     CHECK(again.lora->config.rank == 1 && again.lora->config.targets == lora.targets);
     CHECK(again.lora->config.alpha == lora.alpha);
-    CHECK_EQ_INT(memcmp(again.lora->param, model.lora->param,
-                        (size_t)model.lora->n_params * sizeof(float)), 0);
+    CHECK_EQ_INT(
+        memcmp(again.lora->param, model.lora->param, (size_t)model.lora->n_params * sizeof(float)),
+        0);
     r2_model_free(&ctx, &again);
     r2_model_free(&ctx, &model);
     remove_directory();
@@ -1160,9 +1206,11 @@ static r2_status use_everything(const char *directory) {
     if (status == R2_OK) status = r2_model_save(&ctx, &model, temporary("memory"));
     if (status == R2_OK) status = r2_model_load(&ctx, &model, temporary("memory"));
     r2_lora_detach(&ctx, &model);
-    if (status == R2_OK) status = r2_model_load_dir(&ctx, &loaded, "tests/reference/hf/qwen2", 0, false);
+    if (status == R2_OK)
+        status = r2_model_load_dir(&ctx, &loaded, "tests/reference/hf/qwen2", 0, false);
     r2_model_free(&ctx, &loaded);
-    if (status == R2_OK) status = r2_model_load_dir(&ctx, &loaded, "tests/reference/hf/llama", 0, false);
+    if (status == R2_OK)
+        status = r2_model_load_dir(&ctx, &loaded, "tests/reference/hf/llama", 0, false);
     if (status == R2_OK) status = r2_lora_load(&ctx, &loaded, "tests/reference/hf/adapter");
     if (status == R2_OK) status = r2_lora_save(&ctx, &loaded, directory);
     if (status == R2_OK) status = r2_model_save_dir(&ctx, &loaded, directory);

@@ -4,7 +4,7 @@
 #include "r2rec.h"
 #include "test.h"
 
-#define MOST 40000
+#define MOST 100000
 
 static float buffer[16][MOST]; /* inputs and outputs of the kernel under test */
 
@@ -54,9 +54,10 @@ static void compare_matmul(r2_layout layout, int64_t M, int64_t N, int64_t K, bo
 }
 
 TEST(matmul_is_its_twin) {
-    const int64_t shape[][3] = {{1, 1, 1},   {1, 17, 5},   {2, 3, 0},    {3, 31, 64},  {5, 33, 193},
-                                {12, 32, 7}, {13, 65, 97}, {23, 16, 31}, {64, 48, 385}, {100, 1, 50},
-                                {7, 130, 1}, {49, 200, 2},  {201, 7, 250}, {40, 230, 70}};
+    const int64_t shape[][3] = {{1, 1, 1},     {1, 17, 5},   {2, 3, 0},    {3, 31, 64},
+                                {5, 33, 193},  {12, 32, 7},  {13, 65, 97}, {23, 16, 31},
+                                {64, 48, 385}, {100, 1, 50}, {7, 130, 1},  {49, 200, 2},
+                                {201, 7, 250}, {40, 230, 70}};
     for (size_t s = 0; s < sizeof shape / sizeof *shape; ++s)
         for (int layout = 0; layout < 3; ++layout)
             for (int variant = 0; variant < 3; ++variant)
@@ -469,21 +470,35 @@ TEST(gradient_of_log_probabilities) {
 
 /* ---- threads ---- */
 
-static void products(int threads, float *c) {
+enum { PRODUCTS = 3 * 90 * 110 + 3 * 300 + 30 * 300 + 300 * 5 + 5 * 240 };
+
+/* Each layout, and each way of products that are narrow on one side; returns the end of c. */
+static float *products(int threads, float *c) {
+    static const struct {
+        r2_layout layout;
+        int64_t M, N, K;
+    } product[] = {{R2_NT, 90, 110, 130}, {R2_NN, 90, 110, 130}, {R2_TN, 90, 110, 130},
+                   {R2_NT, 3, 300, 330},  {R2_NT, 30, 300, 330}, {R2_TN, 300, 5, 330},
+                   {R2_TN, 5, 240, 400}}; /* enough work that threads wake */
     const r2_ctx ctx = context(threads);
-    for (int layout = 0; layout < 3; ++layout)
-        r2_matmul(&ctx, (r2_layout)layout, 90, 110, 130, buffer[0], layout == R2_TN ? 90 : 130,
-                  buffer[1], layout == R2_NT ? 130 : 110, c + layout * 90 * 110, 110, false);
+    for (size_t p = 0; p < sizeof product / sizeof *product; ++p) {
+        const r2_layout layout = product[p].layout;
+        const int64_t M = product[p].M, N = product[p].N, K = product[p].K;
+        r2_matmul(&ctx, layout, M, N, K, buffer[0], layout == R2_TN ? M : K, buffer[1],
+                  layout == R2_NT ? K : N, c, N, false);
+        c += M * N;
+    }
+    return c;
 }
 
 TEST(threads_do_not_change_a_bit) {
     const int threads[] = {2, 3, 8};
     fill(buffer[0], MOST, 40);
     fill(buffer[1], MOST, 41);
-    products(1, buffer[2]);
+    CHECK_EQ_INT(products(1, buffer[2]) - buffer[2], PRODUCTS);
     for (int k = 0; k < 3; ++k) {
         products(threads[k], buffer[3]);
-        CHECK_EQ_INT(memcmp(buffer[2], buffer[3], sizeof(float) * 3 * 90 * 110), 0);
+        CHECK_EQ_INT(memcmp(buffer[2], buffer[3], sizeof(float) * PRODUCTS), 0);
     }
     for (int k = 0; k < 3; ++k) {
         const r2_attention shape = attention_shape(&attention_cases[3]);
