@@ -1474,7 +1474,10 @@ typedef struct r2_grpo_config {
     int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
     int32_t max_new;    /* tokens of an output                                           */
     float temperature, lr, eps_low, eps_high, beta;
-    float sft_weight; /* adds this x the answer's cross-entropy under the sampled reasoning      */
+    /* The answers after the sampled reasoning go on learning from the data: adds sft_weight x their
+       cross-entropy, and list_weight x the listwise term of r2_sft_config, between the s-th outputs
+       of a group. Without the second, the first would undo what SFT has learned of ranking. */
+    float sft_weight, list_weight;
     r2_reward_config reward;
     r2_adamw_config adamw;
     uint64_t seed;
@@ -12243,6 +12246,7 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 /* Growable arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
+    int32_t *zero_pred; /* SFT: of each sequence, the prediction of answer 0 */
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred, max_seq, max_row, max_pred;
@@ -12251,6 +12255,7 @@ typedef struct r2__batcher {
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
     r2_release(ctx, b->seq_begin);
     r2_release(ctx, b->branch);
+    r2_release(ctx, b->zero_pred);
     r2_release(ctx, b->token);
     r2_release(ctx, b->pred_row);
     r2_release(ctx, b->pred_token);
@@ -12269,13 +12274,14 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
     b->max_pred = (int32_t)max_pred;
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
     b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
+    b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
     b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
     b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
     b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
     b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
     b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->branch && b->token && b->pred_row && b->pred_token && b->logp &&
-        b->dlogp)
+    if (b->seq_begin && b->branch && b->zero_pred && b->token && b->pred_row && b->pred_token &&
+        b->logp && b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
     return ctx->status;
@@ -12329,9 +12335,9 @@ r2_sft_config r2_sft_config_default(void) {
 
 /* What the loss must know of one sequence of a batch. */
 typedef struct r2__sft_row {
-    int32_t answer, zero;           /* predictions: the answer, and the answer 0 */
-    int32_t trace_first, trace_end; /* predictions of the trace's tokens         */
-    int32_t close;                  /* of </answer>, -1 when direct              */
+    int32_t answer;                 /* prediction of the answer          */
+    int32_t trace_first, trace_end; /* predictions of the trace's tokens */
+    int32_t close;                  /* of </answer>, -1 when direct      */
 } r2__sft_row;
 
 /* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. A reasoned output
@@ -12339,7 +12345,7 @@ typedef struct r2__sft_row {
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
     const r2_markup *mark = &ex->markup;
-    r2__sft_row row = {0, 0, b->n_pred, b->n_pred, -1};
+    r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
     for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
         r2__batch_token(b, ex->prompt[k]);
     for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
@@ -12351,7 +12357,7 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     row.trace_end = b->n_pred;
     r2__batch_token(b, mark->answer);
     row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
-    row.zero = r2__batch_predict(b, mark->level[0]);
+    b->zero_pred[b->n_seq] = r2__batch_predict(b, mark->level[0]);
     r2__batch_token(b, mark->level[ex->answer[e]]);
     if (reasoned) {
         row.close = r2__batch_predict(b, mark->answer_end);
@@ -12361,22 +12367,22 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     return row;
 }
 
-/* log (1 - p0) / p0 of a sequence. p0 is kept below 1, where that has no value. */
-static double r2__log_odds(const r2__batcher *b, const r2__sft_row *row, double *p0) {
-    *p0 = exp((double)b->logp[row->zero]);
+/* log (1 - p0) / p0 of a prediction of answer 0. p0 is kept below 1, where that has no value. */
+static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
+    *p0 = exp((double)b->logp[zero]);
     if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
     return log((1.0 - *p0) / *p0);
 }
 
-/* The choice of the observed item, row[0], among its group: -log softmax of the log-odds, and its
-   derivatives. d s / d log p0 = -1 / (1 - p0). */
-static double r2__list_loss(r2__batcher *b, const r2__sft_row *row, int32_t group, double weight) {
-    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, &row[0], &p0);
-    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, &row[k], &p0));
-    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, &row[k], &p0) - top);
+/* The choice of the observed item, the first, among its group: -log softmax of the log-odds, and its
+   derivatives. zero(group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
+static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
+    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
+    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
+    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, zero[k], &p0) - top);
     for (int32_t k = 0; k < group; ++k) {
-        double share = exp(r2__log_odds(b, &row[k], &p0) - top) / sum;
-        b->dlogp[row[k].zero] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
+        double share = exp(r2__log_odds(b, zero[k], &p0) - top) / sum;
+        b->dlogp[zero[k]] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
     }
     return top + log(sum) - first;
 }
@@ -12401,7 +12407,8 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
         b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
     }
     for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, row + g * group, group, (double)config->list_weight / n_groups);
+        list += r2__list_loss(b, b->zero_pred + g * group, group,
+                              (double)config->list_weight / n_groups);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
     report->list_loss = (float)(list / n_groups);
@@ -12547,6 +12554,7 @@ r2_grpo_config r2_grpo_config_default(void) {
     config.eps_low = config.eps_high = 0.2f;
     config.beta = 0.02f;
     config.sft_weight = 1.0f;
+    config.list_weight = 1.0f;
     config.reward.w_format = 0.5f;
     config.reward.w_accuracy = 0.0f;
     config.reward.w_rank = 1.0f;
@@ -12584,6 +12592,7 @@ typedef struct r2__grpo {
     int32_t *prompt;
     r2__output *output; /* (groups * group * n_samples), prompt after prompt */
     float *logp_old, *logp_ref, *entropy;
+    int32_t *list; /* (group) scratch */
     int64_t n_prompt;
 } r2__grpo;
 
@@ -12746,6 +12755,23 @@ static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_
     return 1.0 / (n_out * r2__output_length(out));
 }
 
+/* The listwise terms: the s-th outputs of a group's items stand side by side. A list in which one has
+   no answer is left out. */
+static void r2__grpo_lists(r2__grpo *rl) {
+    const int32_t group = rl->ex->group, n = rl->config->n_samples;
+    int64_t n_lists = rl->n_prompt / group * n;
+    for (int64_t list = 0; list < n_lists; ++list) {
+        bool whole = true;
+        for (int32_t k = 0; k < group; ++k) {
+            int32_t level = rl->output[(list / n * group + k) * n + list % n].level_pred;
+            rl->list[k] = level; /* of answer 0 */
+            whole = whole && level >= 0;
+        }
+        if (whole)
+            r2__list_loss(&rl->b, rl->list, group, (double)rl->config->list_weight / (double)n_lists);
+    }
+}
+
 /* Derivatives of the objective for the current log-probabilities. */
 static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
@@ -12769,10 +12795,11 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
             report->entropy += (double)rl->entropy[j] / (double)n_tokens;
             report->clipped_tokens += term.clipped / (double)n_tokens;
         }
-        if (out->level_pred >= 0 && c->sft_weight > 0.0f) /* keeps the answers calibrated */
+        if (out->level_pred >= 0)
             rl->b.dlogp[out->level_pred + rl->ex->answer[out->example]] -=
                 c->sft_weight / (float)n_out;
     }
+    if (c->list_weight > 0.0f) r2__grpo_lists(rl);
     report->output_length = (double)n_tokens / (double)n_out;
 }
 
@@ -12835,8 +12862,9 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
+    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)rl->ex->group, sizeof *rl->list);
     if (!rl->order || !rl->prompt_begin || !rl->prompt || !rl->output || !rl->logp_old ||
-        !rl->logp_ref || !rl->entropy)
+        !rl->logp_ref || !rl->entropy || !rl->list)
         return ctx->status;
     status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
     if (status == R2_OK)
@@ -12854,6 +12882,7 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_release(ctx, rl->logp_old);
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
+    r2_release(ctx, rl->list);
     r2_adamw_free(ctx, &rl->opt);
     r2_model_free(ctx, &rl->reference);
 }
