@@ -19,6 +19,7 @@ typedef enum twist {
     UNIFORM_CHAINS,    /* chains alone, drawn uniformly instead of chosen                    */
     RANDOM_U1,         /* chains alone, over a user of the target who need not share i0      */
     OPEN_CHAINS,       /* chains alone, in training over another item of u1: no closure      */
+    NO_DEEP,           /* without the field that follows longer chains, a kin of EASE        */
     NO_RATINGS,        /* every rating masked                                                */
     PERMUTED_RATINGS   /* control: ratings dealt anew among all interactions                 */
 } twist;
@@ -50,6 +51,7 @@ static void accuracy_reward(r2_run_config *c) {
     c->grpo.reward.w_rank = 0.0f;
     c->grpo.reward.w_accuracy = 1.0f;
 }
+static void rewards_alone(r2_run_config *c) { c->grpo.sft_weight = c->grpo.list_weight = 0.0f; }
 static void no_kl(r2_run_config *c) { c->grpo.beta = 0.0f; }
 static void dr_grpo(r2_run_config *c) { c->grpo.variant = R2_DR_GRPO; }
 static void dapo(r2_run_config *c) {
@@ -76,6 +78,7 @@ static const ablation list[] = {
      false, NULL},
     {"chains-open", "chains alone, not closed in training", OPEN_CHAINS, UNGUIDED, false, false,
      NULL},
+    {"no-deep", "evidence without `deep`", NO_DEEP, UNGUIDED, false, false, NULL},
     {"no-ratings", "every rating masked", NO_RATINGS, UNGUIDED, false, false, NULL},
     {"permuted", "control: ratings permuted", PERMUTED_RATINGS, UNGUIDED, false, false, NULL},
     {"direct", "answers without reasoning", AS_IT_IS, UNGUIDED, false, false, direct_only},
@@ -94,6 +97,7 @@ static const ablation list[] = {
      no_format_reward},
     {"rl-accuracy", "GRPO with accuracy in place of ranking", AS_IT_IS, UNGUIDED, false, true,
      accuracy_reward},
+    {"rl-rewards", "GRPO by rewards alone", AS_IT_IS, UNGUIDED, false, true, rewards_alone},
     {"rl-no-kl", "GRPO without KL", AS_IT_IS, UNGUIDED, false, true, no_kl},
     {"dr-grpo", "Dr. GRPO", AS_IT_IS, UNGUIDED, false, true, dr_grpo},
     {"dapo", "DAPO", AS_IT_IS, UNGUIDED, false, true, dapo},
@@ -111,7 +115,7 @@ static bool is_among(int field, const char *words) {
 }
 
 static bool is_of_chains(int field) {
-    return !is_among(field, "hist genre era pop meanr fresh trend vogue");
+    return !is_among(field, "hist genre era pop meanr fresh trend");
 }
 
 static bool is_of_ratings(int field) { return is_among(field, "meanr pred liked"); }
@@ -186,7 +190,7 @@ static void twist_query(xp *x, const r2_run *run, twist how, bool training, r2_q
     bool alone = how >= CHAINS_ALONE && how <= OPEN_CHAINS;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         if (alone || (how == NO_CHAIN_EVIDENCE && is_of_chains(f)) ||
-            (how == NO_RATINGS && is_of_ratings(f)))
+            (how == NO_DEEP && f == R2_FIELD_deep) || (how == NO_RATINGS && is_of_ratings(f)))
             q->value[f] = NAN;
     for (int32_t c = 0; c < q->n_chains && how == NO_RATINGS; ++c)
         for (int k = 1; k < 6; k += 2) q->chain[c].value[k] = NAN; /* own, theirs, took */
@@ -455,7 +459,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     x.n_rows = 2 * n * x.models;
-    for (int64_t seed = 1; seed <= x.models; ++seed)
+    for (int64_t seed = x.first; seed <= x.models; ++seed)
         for (int k = 0; k < N_ABLATIONS; ++k)
             if (!x.only || !strcmp(x.only, list[k].name)) ablate(&x, &list[k], seed);
     write_report(&x);

@@ -59,7 +59,7 @@ static void xp_usage(const xp *x) {
            "  --out DIR      where results go; what is already there is not computed again (out)\n"
            "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
            "  --models N     trainings from different seeds (quick %d, full 3)\n"
-           "  --first N      results: begin with the N-th of them; processes may share the work\n"
+           "  --first N      begin with the N-th of them (not think): processes may share the work\n"
            "  --steps N      of supervised fine-tuning (ablation; think: of the reasoned student)\n"
            "  --layers N     of the students (think only: 1)\n"
            "  --seed N       the first of the trainings' seeds (think only: 1)\n"
