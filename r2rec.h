@@ -12545,8 +12545,8 @@ r2_grpo_config r2_grpo_config_default(void) {
     memset(&config, 0, sizeof config);
     config.variant = R2_GRPO;
     config.n_steps = 120;
-    config.groups = 6;
-    config.n_samples = 6;
+    config.groups = 10;
+    config.n_samples = 5;
     config.n_updates = 1;
     config.max_new = 32;
     config.temperature = 1.0f;

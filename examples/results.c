@@ -629,7 +629,7 @@ static void stage_row(report *r, stage a, stage b, protocol p) {
 static void stage_table(report *r) {
     static const stage pair[][2] = {{SFT_REASONED, SFT_DIRECT}, {SFT_SAMPLED, SFT_REASONED},
                                     {RL_DIRECT, SFT_DIRECT},    {RL_REASONED, SFT_REASONED},
-                                    {RL_REASONED, RL_DIRECT},   {RL_SAMPLED, RL_REASONED}};
+                                    {RL_REASONED, RL_DIRECT},   {RL_SAMPLED, SFT_SAMPLED}};
     r2_text_addf(
         &r->x->ctx, &r->text,
         "\nOur stages against each other, HR@1, paired over users\n\n| protocol | stages | "
