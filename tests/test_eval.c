@@ -259,7 +259,7 @@ TEST(direct_scores_are_those_of_a_forward_pass) {
 
 static r2_status train_well(r2_ctx *ctx, tiny *t) {
     r2_sft_config sft = r2_sft_config_default();
-    sft.n_steps = 120;
+    sft.n_steps = 160;
     sft.groups = 3;
     sft.lr = 1e-2f;
     sft.reasoned_share = 1.0f;
