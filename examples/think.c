@@ -86,6 +86,7 @@ static void lab_open(lab *l) {
     xp *x = l->x;
     r2_run *run = &l->run;
     r2_run_config config = xp_config(x, (uint64_t)l->seed);
+    config.n_groups = 8192; /* its own size: the lesson stays as it is when the default run grows */
     if (l->ready) return;
     xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
     xp_check(x, tc_init(&x->ctx, &l->circles, &run->index, (uint64_t)l->seed));
@@ -198,6 +199,7 @@ static void student_train(student *s) {
     if (s->a == COUNTED) return;
     sft.reasoned_share = s->a == DIRECT ? 0.0f : 1.0f;
     sft.trace_weight = 1.0f;
+    sft.groups = 8;
     sft.lr =
         6e-3f; /* of 3e-3, 6e-3, 12e-3 the best for the direct student, no worse for the other */
     sft.on_step = on_step;
