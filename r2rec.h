@@ -1583,15 +1583,17 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
    bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
 typedef enum r2_change { R2_CHANGE_FLIP = 0, R2_CHANGE_REMOVE } r2_change;
 
-/* The change of the fact whose weight the trace gives most, beside the same change of a fact that it
-   does not cite: the one whose weight changes most alike. */
+/* The change of the fact whose weight the trace gives most, beside the same change of facts that it
+   does not cite: the one whose weight changes most alike, and one drawn from all of them. */
 typedef struct r2_causal {
     int64_t n; /* examples whose greedy trace is well formed and that have both facts             */
-    double cited_moved, uncited_moved; /* share whose score moved the way the weights changed      */
-    double cited_shift, uncited_shift; /* mean change of the log-odds, positive: that way          */
+    /* share whose score moved the way the weights changed */
+    double cited_moved, uncited_moved, drawn_moved;
+    /* mean change of the log-odds, positive: that way */
+    double cited_shift, uncited_shift, drawn_shift;
 } r2_causal;
 
-/* Asks every example (of a scoring set) three times, as it is and with either fact changed; the model
+/* Asks every example (of a scoring set) four times, as it is and with each fact changed; the model
    reasons anew each time. A change that no weight notices has no direction: such a fact is not taken.
    Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -13241,23 +13243,30 @@ static int32_t r2__swaps(const r2_codebook *codebook, const char *prompt, const 
     return m;
 }
 
-/* The cited fact of the largest weight, and the uncited one whose change is nearest to its; false
-   when either is missing. Ties: the first in the prompt. */
-static bool r2__swap_pair(const r2__swap *swap, int32_t n, r2__swap pair[2]) {
-    const r2__swap *cited = NULL, *uncited = NULL;
-    int32_t size = 0;
-    for (int32_t k = 0; k < n; ++k)
+enum { R2__CITED, R2__ALIKE, R2__DRAWN, R2__N_SWAPS };
+
+/* The cited fact of the largest weight, the uncited one whose change is nearest to its, and the
+   uncited one that `draw` points at; false when there is none. Ties: the first in the prompt. */
+static bool r2__swap_choose(const r2__swap *swap, int32_t n, uint64_t draw,
+                            r2__swap chosen[R2__N_SWAPS]) {
+    const r2__swap *cited = NULL, *alike = NULL, *drawn = NULL;
+    int32_t size = 0, n_uncited = 0;
+    for (int32_t k = 0; k < n; ++k) {
         if (swap[k].cited && (!cited || abs(swap[k].weight) > abs(cited->weight))) cited = &swap[k];
-    if (cited) size = abs(cited->after - cited->weight);
-    for (int32_t k = 0; k < n && cited; ++k) {
-        int32_t off = abs(abs(swap[k].after - swap[k].weight) - size);
-        if (!swap[k].cited &&
-            (!uncited || off < abs(abs(uncited->after - uncited->weight) - size)))
-            uncited = &swap[k];
+        n_uncited += !swap[k].cited;
     }
-    if (!uncited) return false;
-    pair[0] = *cited;
-    pair[1] = *uncited;
+    if (!cited || n_uncited == 0) return false;
+    size = abs(cited->after - cited->weight);
+    draw %= (uint64_t)n_uncited;
+    for (int32_t k = 0; k < n; ++k) {
+        int32_t off = abs(abs(swap[k].after - swap[k].weight) - size);
+        if (swap[k].cited) continue;
+        if (!alike || off < abs(abs(alike->after - alike->weight) - size)) alike = &swap[k];
+        if (draw-- == 0) drawn = &swap[k];
+    }
+    chosen[R2__CITED] = *cited;
+    chosen[R2__ALIKE] = *alike;
+    chosen[R2__DRAWN] = *drawn;
     return true;
 }
 
@@ -13274,44 +13283,49 @@ static void r2__swap_apply(const r2_vocab *vocab, const r2__swap *swap, int32_t 
     }
 }
 
-/* Thinks about example e; when the trace is well formed, chooses the two facts to change. */
+/* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
                                    const r2_codebook *codebook, const r2_vocab *vocab,
-                                   r2_change change, r2__swap pair[2], bool *chosen) {
+                                   r2_change change, r2__swap chosen[R2__N_SWAPS],
+                                   bool *found) {
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__swap swap[R2_FIRST_CHAIN_FIELD];
     r2_trace trace;
     r2_status status = r2_think(ctx, model, ex, e, codebook, vocab, &output, &trace);
-    *chosen = false;
+    *found = false;
     if (status == R2_OK && trace.well_formed)
         status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
-        *chosen = r2__swap_pair(
-            swap, r2__swaps(codebook, prompt.data, output.data, change, swap), pair);
+        *found = r2__swap_choose(swap, r2__swaps(codebook, prompt.data, output.data, change, swap),
+                                 r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
     return status;
 }
 
-static void r2__causal_tally(r2_causal *out, const r2__swap *pair, const float *base,
-                             const float *cited, const float *uncited, int64_t n) {
+/* score (1 + R2__N_SWAPS, n): as it is, then with each of the chosen facts changed. */
+static void r2__causal_tally(r2_causal *out, const r2__swap *chosen, const float *score,
+                             int64_t n) {
+    double moved[R2__N_SWAPS] = {0}, sum[R2__N_SWAPS] = {0};
     for (int64_t e = 0; e < n; ++e) {
-        double shift[2];
-        shift[0] = (double)cited[e] - (double)base[e];
-        shift[1] = (double)uncited[e] - (double)base[e];
-        if (pair[2 * e].weight == pair[2 * e].after) continue; /* not chosen */
-        for (int k = 0; k < 2; ++k)
-            if (pair[2 * e + k].after < pair[2 * e + k].weight) shift[k] = -shift[k];
+        const r2__swap *swap = chosen + R2__N_SWAPS * e;
+        if (swap->weight == swap->after) continue; /* not chosen */
         out->n++;
-        out->cited_moved += shift[0] > 0.0;
-        out->uncited_moved += shift[1] > 0.0;
-        out->cited_shift += shift[0];
-        out->uncited_shift += shift[1];
+        for (int64_t k = 0; k < R2__N_SWAPS; ++k) {
+            double shift = (double)score[(k + 1) * n + e] - (double)score[e];
+            if (swap[k].after < swap[k].weight) shift = -shift;
+            moved[k] += shift > 0.0;
+            sum[k] += shift;
+        }
     }
     if (out->n == 0) return;
-    out->cited_moved /= (double)out->n, out->uncited_moved /= (double)out->n;
-    out->cited_shift /= (double)out->n, out->uncited_shift /= (double)out->n;
+    out->cited_moved = moved[R2__CITED] / (double)out->n;
+    out->uncited_moved = moved[R2__ALIKE] / (double)out->n;
+    out->drawn_moved = moved[R2__DRAWN] / (double)out->n;
+    out->cited_shift = sum[R2__CITED] / (double)out->n;
+    out->uncited_shift = sum[R2__ALIKE] / (double)out->n;
+    out->drawn_shift = sum[R2__DRAWN] / (double)out->n;
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -13320,31 +13334,31 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
-    r2__swap *pair = (r2__swap *)r2_alloc(ctx, 2 * n, sizeof *pair); /* zeros: not chosen */
-    float *score = (float *)r2_alloc(ctx, 3 * n, sizeof *score);
+    r2__swap *chosen = (r2__swap *)r2_alloc(ctx, R2__N_SWAPS * n, sizeof *chosen);
+    float *score = (float *)r2_alloc(ctx, (1 + R2__N_SWAPS) * n, sizeof *score);
     r2_status status = R2_NO_MEMORY;
     how.mode = R2_REASONED;
     memset(out, 0, sizeof *out);
     asked.prompt = (int32_t *)r2_alloc(ctx, n_tokens, sizeof *asked.prompt);
-    if (pair && score && asked.prompt) status = R2_OK;
+    if (chosen && score && asked.prompt) status = R2_OK;
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
-        bool chosen;
-        status = r2__causal_choose(ctx, model, examples, e, codebook, vocab, change, &pair[2 * e],
-                                   &chosen);
-        if (!chosen) memset(&pair[2 * e], 0, 2 * sizeof *pair);
+        r2__swap *swap = &chosen[R2__N_SWAPS * e];
+        bool found;
+        status = r2__causal_choose(ctx, model, examples, e, codebook, vocab, change, swap, &found);
+        if (!found) memset(swap, 0, R2__N_SWAPS * sizeof *swap); /* not chosen */
     }
-    for (int k = -1; k < 2 && status == R2_OK; ++k) {
+    for (int k = -1; k < R2__N_SWAPS && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
-            if (pair[2 * e].weight != pair[2 * e].after)
-                r2__swap_apply(vocab, &pair[2 * e + k], asked.prompt + asked.prompt_begin[e],
+            if (chosen[R2__N_SWAPS * e].weight != chosen[R2__N_SWAPS * e].after)
+                r2__swap_apply(vocab, &chosen[R2__N_SWAPS * e + k],
+                               asked.prompt + asked.prompt_begin[e],
                                asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, codebook, vocab, &how,
                           score + (k + 1) * examples->n, NULL);
     }
-    if (status == R2_OK)
-        r2__causal_tally(out, pair, score, score + n, score + 2 * n, examples->n);
-    r2_release(ctx, pair);
+    if (status == R2_OK) r2__causal_tally(out, chosen, score, examples->n);
+    r2_release(ctx, chosen);
     r2_release(ctx, score);
     r2_release(ctx, asked.prompt);
     return status;

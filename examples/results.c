@@ -496,6 +496,8 @@ static void causal_row(lab *l, stage s, r2_change change) {
     cJSON_AddNumberToObject(row, "uncited_moved", causal.uncited_moved);
     cJSON_AddNumberToObject(row, "cited_shift", causal.cited_shift);
     cJSON_AddNumberToObject(row, "uncited_shift", causal.uncited_shift);
+    cJSON_AddNumberToObject(row, "drawn_moved", causal.drawn_moved);
+    cJSON_AddNumberToObject(row, "drawn_shift", causal.drawn_shift);
     xp_save(x, key, row);
     r2_examples_free(&x->ctx, &asked);
     r2_release(&x->ctx, item);
@@ -723,11 +725,16 @@ static bool average_row(xp *x, const char *key, const char *const *name, int n, 
 
 static void other_tables(report *r) {
     static const char *const rating[] = {"mae", "rmse", "calibration", "n"};
-    static const char *const causal[] = {"cited_moved", "uncited_moved", "cited_shift",
-                                         "uncited_shift", "n"};
+    static const char *const causal[] = {"cited_moved",
+                                         "drawn_moved",
+                                         "uncited_moved",
+                                         "cited_shift",
+                                         "drawn_shift",
+                                         "uncited_shift",
+                                         "n"};
     static const char *const changes[] = {"flip", "remove"};
     xp *x = r->x;
-    double v[5];
+    double v[7];
     char key[100];
     r2_text_addf(&x->ctx, &r->text,
                  "\nRatings held out (lower by their making than those trained on)\n\n| method | "
@@ -739,17 +746,20 @@ static void other_tables(report *r) {
             r2_text_addf(&x->ctx, &r->text, "| %s | %.3f | %.3f | %.3f | %.0f |\n",
                          rating_method[k], v[0], v[1], v[2], v[3]);
     }
-    r2_text_addf(
-        &x->ctx, &r->text,
-        "\nCounterfactual faithfulness (validation positives)\n\n| model | change | cited moved | "
-        "uncited moved | cited shift | uncited shift | traces |\n|---|---|---|---|---|---|---|\n");
+    r2_text_addf(&x->ctx, &r->text,
+                 "\nCounterfactual faithfulness (validation positives): shares moved as the "
+                 "weights say, mean "
+                 "shifts\n\n| model | change | cited moved | uncited moved | uncited alike moved | "
+                 "cited shift "
+                 "| uncited shift | uncited alike shift | traces "
+                 "|\n|---|---|---|---|---|---|---|---|---|\n");
     for (int s = SFT_REASONED; s <= RL_REASONED; s += RL_REASONED - SFT_REASONED)
         for (int c = 0; c < 2; ++c) {
             snprintf(key, sizeof key, "causal-%s-%s", stage_name[s], changes[c]);
-            if (average_row(x, key, causal, 5, v))
+            if (average_row(x, key, causal, 7, v))
                 r2_text_addf(&x->ctx, &r->text,
-                             "| %s | %s | %.3f | %.3f | %+.3f | %+.3f | %.0f |\n", stage_name[s],
-                             changes[c], v[0], v[1], v[2], v[3], v[4]);
+                             "| %s | %s | %.3f | %.3f | %.3f | %+.3f | %+.3f | %+.3f | %.0f |\n",
+                             stage_name[s], changes[c], v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
         }
 }
 

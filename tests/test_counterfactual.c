@@ -60,21 +60,30 @@ TEST(the_strongest_cited_fact_meets_its_likest_uncited_one) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
     r2_text prompt = {NULL, 0, 0, false};
-    r2__swap swap[R2_FIRST_CHAIN_FIELD], pair[2];
+    r2__swap swap[R2_FIRST_CHAIN_FIELD], chosen[R2__N_SWAPS];
+    int drawn[R2_N_FIELDS] = {0}, n_drawn = 0;
     int32_t n;
     book_make(&book);
     prompt_make(&ctx, &book, &prompt);
     n = r2__swaps(&book, prompt.data, "genre:1 -2 =-2 pop:2 +6 =+4", R2_CHANGE_FLIP, swap);
-    REQUIRE(r2__swap_pair(swap, n, pair));
-    CHECK_EQ_INT(pair[0].field, R2_FIELD_pop);
-    CHECK_EQ_INT(pair[1].field, R2_FIELD_era); /* the others change by 6 of 12 as well: the first */
+    REQUIRE(r2__swap_choose(swap, n, 0, chosen));
+    CHECK_EQ_INT(chosen[R2__CITED].field, R2_FIELD_pop);
+    /* the others change by 6 of 12 as well: the first */
+    CHECK_EQ_INT(chosen[R2__ALIKE].field, R2_FIELD_era);
     n = r2__swaps(&book, prompt.data, "genre:1 -2 =-2", R2_CHANGE_FLIP, swap);
-    REQUIRE(r2__swap_pair(swap, n, pair));
-    CHECK_EQ_INT(pair[0].field, R2_FIELD_genre);
-    CHECK_EQ_INT(pair[1].field, R2_FIELD_era);
-    CHECK(!r2__swap_pair(swap, 0, pair));
+    REQUIRE(r2__swap_choose(swap, n, 0, chosen));
+    CHECK_EQ_INT(chosen[R2__CITED].field, R2_FIELD_genre);
+    CHECK_EQ_INT(chosen[R2__ALIKE].field, R2_FIELD_era);
+    for (uint64_t k = 0; k < 2 * R2_FIRST_CHAIN_FIELD; ++k) { /* each uncited fact has its turn */
+        REQUIRE(r2__swap_choose(swap, n, k, chosen));
+        CHECK(!chosen[R2__DRAWN].cited);
+        drawn[chosen[R2__DRAWN].field]++;
+    }
+    for (int f = 0; f < R2_N_FIELDS; ++f) n_drawn += drawn[f] > 0;
+    CHECK_EQ_INT(n_drawn, n - 1);
+    CHECK(!r2__swap_choose(swap, 0, 0, chosen));
     n = r2__swaps(&book, prompt.data, "", R2_CHANGE_FLIP, swap);
-    CHECK(!r2__swap_pair(swap, n, pair)); /* nothing cited */
+    CHECK(!r2__swap_choose(swap, n, 0, chosen)); /* nothing cited */
     r2_text_free(&ctx, &prompt);
 }
 
@@ -103,20 +112,24 @@ TEST(a_change_changes_one_word) {
 
 TEST(shares_and_shifts_by_hand) {
     /* example 0: weight falls, cited score falls by 2, uncited rises by 1; 1 was not chosen;
-       example 2: cited weight rises and so does the score, the uncited does not move */
-    static const r2__swap pair[6] = {{1, 1, 6, -6, true}, {2, 1, 4, -2, false},
-                                     {0, 0, 0, 0, false}, {0, 0, 0, 0, false},
-                                     {1, 2, -6, 6, true}, {2, 1, 4, -2, false}};
-    static const float base[3] = {1.0f, 5.0f, 0.0f}, cited[3] = {-1.0f, 9.0f, 0.5f},
-                       uncited[3] = {2.0f, 9.0f, 0.0f};
+       example 2: cited weight rises and so does the score, the uncited does not move. The drawn fact
+       falls in both, and the score falls by 1, then by 3. */
+    static const r2__swap chosen[9] = {
+        {1, 1, 6, -6, true}, {2, 1, 4, -2, false}, {3, 1, 2, 0, false},
+        {0, 0, 0, 0, false}, {0, 0, 0, 0, false},  {0, 0, 0, 0, false},
+        {1, 2, -6, 6, true}, {2, 1, 4, -2, false}, {3, 1, 2, 0, false}};
+    static const float score[12] = {1.0f, 5.0f, 0.0f, -1.0f, 9.0f, 0.5f,
+                                    2.0f, 9.0f, 0.0f, 0.0f,  9.0f, -3.0f};
     r2_causal out;
     memset(&out, 0, sizeof out);
-    r2__causal_tally(&out, pair, base, cited, uncited, 3);
+    r2__causal_tally(&out, chosen, score, 3);
     CHECK_EQ_INT(out.n, 2);
     CHECK_NEAR(out.cited_moved, 1.0, 1e-12);
     CHECK_NEAR(out.cited_shift, 1.25, 1e-12);
     CHECK_WITHIN(out.uncited_moved, 0.0, 0.0);
     CHECK_NEAR(out.uncited_shift, -0.5, 1e-12);
+    CHECK_NEAR(out.drawn_moved, 1.0, 1e-12);
+    CHECK_NEAR(out.drawn_shift, 2.0, 1e-12);
 }
 
 TEST(the_rating_expected_of_those_who_watch) {
@@ -144,6 +157,7 @@ TEST(a_trained_model_follows_what_it_cites) {
     uint32_t user[60], item[60];
     config.n_groups = 1500;
     config.sft.n_steps = TRAINED_STEPS;
+    config.sft.groups = 8;
     config.sft.reasoned_share = 1.0f;
     config.model.d_model = 32;
     config.model.d_ff = 88;
