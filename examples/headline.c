@@ -9,7 +9,7 @@
        reasoned       Q, R, A
 
    Choices are made with --check, which looks at validation positives only. Rows are files
-   (experiment.h). --only tokens writes what ceilings.py reads. */
+   (experiment.h), and so are the tokens that ceilings.py reads. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
@@ -27,7 +27,7 @@ static const char *const arm_key[N_ARMS] = {"logit",    "pairs",    "sum",  "dir
 /* in the order of the table; the last two come from ceilings.py */
 static const arm table_order[N_ARMS] = {LOGISTIC, LOGIT, PAIRS, TREES, SUM, DIRECT, REASONED};
 
-static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : 1000; }
+static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : 600; }
 
 /* ---- one seed: data, circles, records; one design: slots and weights ---- */
 
@@ -347,18 +347,19 @@ static void add_tokens(lab *l, const char *part, const asked *a, r2_text *text) 
     }
 }
 
-/* DIR/DESIGN-sSEED.csv: part, whether observed, the bucket of each slot. With --check the test part
+/* DIR/DESIGN-sSEED.csv, unless it is there: part, whether observed, the bucket of each slot. With --check the test part
    is left out. */
 static void write_tokens(lab *l, hl_kind kind) {
     xp *x = l->x;
     char path[700];
     r2_text text = {NULL, 0, 0, false};
+    snprintf(path, sizeof path, "%s/%s-s%d.csv", x->dir, hl_name[kind], (int)l->seed);
+    if (access(path, R_OK) == 0) return;
     lab_design(l, kind);
     add_tokens(l, "train", &l->train, &text);
     add_tokens(l, "valid", &l->valid, &text);
     if (!x->validate) add_tokens(l, "test", &l->test, &text);
     if (text.failed) xp_check(x, R2_NO_MEMORY);
-    snprintf(path, sizeof path, "%s/%s-s%d.csv", x->dir, hl_name[kind], (int)l->seed);
     xp_write(x, path, text.data);
     r2_text_free(&x->ctx, &text);
 }
@@ -491,7 +492,7 @@ int main(int argc, char **argv) {
         l->x = &x;
         l->seed = seed;
         for (int k = 0; k < HL_N_DESIGNS; ++k) {
-            if (chosen(&x, (hl_kind)k) && tokens) write_tokens(l, (hl_kind)k);
+            if (chosen(&x, (hl_kind)k) && (tokens || !x.only)) write_tokens(l, (hl_kind)k);
             for (int a = 0; a <= REASONED; ++a)
                 if (chosen(&x, (hl_kind)k) && (!x.only || !strcmp(x.only, arm_key[a])))
                     study(l, (hl_kind)k, (arm)a);
