@@ -27,7 +27,7 @@ static const char *const arm_key[N_ARMS] = {"logit",    "pairs",    "sum",  "dir
 /* in the order of the table; the last two come from ceilings.py */
 static const arm table_order[N_ARMS] = {LOGISTIC, LOGIT, PAIRS, TREES, SUM, DIRECT, REASONED};
 
-static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : 600; }
+static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : 500; }
 
 /* ---- one seed: data, circles, records; one design: slots and weights ---- */
 
@@ -66,7 +66,8 @@ static void lab_ask(lab *l, const r2_candidates *c, asked *a) {
         q[k].history = (int32_t)r2_graph_user_degree(&l->run.graph, q[k].user);
         q[k].answer = -1;
     }
-    xp_check(l->x, r2_queries(ctx, &l->run.index, q, n, 1, query));
+    /* as many chains as in training: their scores are evidence, too */
+    xp_check(l->x, r2_queries(ctx, &l->run.index, q, n, l->run.config.n_chains, query));
     a->question = q;
     a->query = query;
     a->n = n;
@@ -92,6 +93,7 @@ static void lab_open(lab *l) {
     xp_check(x, hl_past_init(&x->ctx, &l->past, &run->index));
     hl_past_want(&l->past, run->question, run->n_train);
     hl_past_want(&l->past, l->valid.question, l->valid.n);
+    hl_past_want(&l->past, l->test.question, l->test.n);
     xp_check(x, hl_past_fill(&x->ctx, &l->past, &run->codebook));
     xp_check(x, hl_past_quantiles(&x->ctx, &l->past, run->question, run->n_train, group));
     l->ready = true;
