@@ -1,6 +1,6 @@
-/* headline.h: three designs that try to carry the gain of step-by-step thinking (circles.h) to the full
-   evidence. A design is a list of slots, each told in one word; `width` neighbours are a thought, and
-   a thought is weighed by weights that are fitted jointly, not counted one by one:
+/* headline.h: three designs that try to carry the gain of step-by-step thinking (circles.h) to the
+   full evidence. A design is a list of slots, each told in one word; `width` neighbours are a
+   thought, and a thought is weighed by weights that are fitted jointly, not counted one by one:
 
        sums     the fields of R2_EVIDENCE_FIELDS, three to a thought; its weight is their sum
        circles  the 16 circles' pairs (a, b), then the fields by twos
@@ -8,14 +8,14 @@
                 beside where i* stands; then the other fields by twos
        facts    control: as sums, with the header's own trace, one counted fact a thought
 
-   The weight of a pair is a cell of a table, of neighbours that only add up the sum of theirs. Include
-   after r2rec.h and circles.h. */
+   The weight of a pair is a cell of a table beside the weights of its two words; of neighbours that
+   only add up, the sum of theirs. Include after r2rec.h and circles.h. */
 #ifndef R2_HEADLINE_H
 #define R2_HEADLINE_H
 
 enum {
-    HL_BUCKETS = 12, /* at most, of any slot           */
-    HL_RECORDS = 8,  /* fields that have a record      */
+    HL_BUCKETS = 12,   /* at most, of any slot           */
+    HL_RECORDS = 8,    /* fields that have a record      */
     HL_LOOK_BACK = 12, /* interactions that a record reads; the next would weigh 1/16 at most */
     HL_MAX_SLOTS = 52,
     HL_MAX_WEIGHT = 15, /* of a thought, in steps of 1 / HL_SCALE of log-odds */
@@ -31,12 +31,12 @@ enum {
     HL_N_FAMILIES = HL_FIRST_RECORD + HL_RECORDS
 };
 
-static const r2_field hl_record_field[HL_RECORDS] = {
-    R2_FIELD_genre, R2_FIELD_uknn, R2_FIELD_deep,  R2_FIELD_pop,
-    R2_FIELD_meanr, R2_FIELD_rel,  R2_FIELD_near1, R2_FIELD_path};
+static const r2_field hl_record_field[HL_RECORDS] = {R2_FIELD_genre, R2_FIELD_uknn,  R2_FIELD_deep,
+                                                     R2_FIELD_pop,   R2_FIELD_meanr, R2_FIELD_rel,
+                                                     R2_FIELD_near1, R2_FIELD_path};
 
-typedef enum hl_kind { HL_FACTS = 0, HL_SUMS, HL_CIRCLES, HL_TRACK, HL_N_DESIGNS } hl_kind;
-static const char *const hl_name[HL_N_DESIGNS] = {"facts", "sums", "circles", "records"};
+typedef enum hl_kind { HL_SUMS = 0, HL_TRACK, HL_CIRCLES, HL_FACTS, HL_N_DESIGNS } hl_kind;
+static const char *const hl_name[HL_N_DESIGNS] = {"sums", "records", "circles", "facts"};
 
 typedef struct hl_design {
     hl_kind kind;
@@ -201,7 +201,8 @@ static void hl_slots(const hl_design *d, const hl_source *from, const r2_questio
 enum {
     HL_SINGLES = HL_N_FAMILIES * HL_BUCKETS,
     HL_CELLS = HL_BUCKETS * HL_BUCKETS,
-    HL_N_WEIGHTS = HL_SINGLES + (1 + HL_RECORDS) * HL_CELLS, /* a table of the circles, of each record */
+    HL_N_WEIGHTS = HL_SINGLES +
+                   (1 + HL_RECORDS) * HL_CELLS, /* a table of the circles, of each record */
     HL_MAX_FEATURES = HL_MAX_SLOTS * 3 / 2
 };
 
@@ -221,8 +222,7 @@ static int32_t hl_features(const hl_design *d, const uint8_t *slot, int32_t thou
 static int32_t hl_all_features(const hl_design *d, const uint8_t *slot, bool joined,
                                int32_t feature[HL_MAX_FEATURES]) {
     int32_t n = 0;
-    for (int32_t t = 0; t < hl_thoughts(d); ++t)
-        n += hl_features(d, slot, t, joined, feature + n);
+    for (int32_t t = 0; t < hl_thoughts(d); ++t) n += hl_features(d, slot, t, joined, feature + n);
     return n;
 }
 
@@ -242,12 +242,11 @@ static void hl_push(const double *w, const int32_t *feature, int32_t n, int32_t 
     }
     for (int32_t e = 0; e < group; ++e) sum += share[e] = exp(share[e] - most);
     for (int32_t e = 0; e < group; ++e)
-        for (int32_t k = 0; k < n; ++k)
-            gradient[feature[e * n + k]] += share[e] / sum - (e == 0);
+        for (int32_t k = 0; k < n; ++k) gradient[feature[e * n + k]] += share[e] / sum - (e == 0);
 }
 
-/* w (HL_N_WEIGHTS) minimises sum over groups of -log softmax + ridge / 2 |w|^2: Adam on the whole sum,
-   its step falling to nothing. slot (n, n_slots), groups of an observed item and sampled ones.
+/* w (HL_N_WEIGHTS) minimises sum over groups of -log softmax + ridge / 2 |w|^2: Adam on the whole
+   sum, its step falling to nothing. slot (n, n_slots), groups of an observed item and sampled ones.
    Errors: R2_NO_MEMORY. */
 static r2_status hl_fit(r2_ctx *ctx, const hl_design *d, const uint8_t *slot, int64_t n,
                         int32_t group, bool joined, double *w) {
@@ -310,7 +309,8 @@ static r2_status hl_add_facts(r2_ctx *ctx, hl_words *w, const r2_codebook *book,
     return status;
 }
 
-static r2_status hl_add_number(r2_ctx *ctx, hl_words *w, const char *format, int number, int32_t *id) {
+static r2_status hl_add_number(r2_ctx *ctx, hl_words *w, const char *format, int number,
+                               int32_t *id) {
     char word[16];
     snprintf(word, sizeof word, "%s%+d", format, number);
     return r2_vocab_add(ctx, &w->vocab, word, id);
@@ -319,13 +319,12 @@ static r2_status hl_add_number(r2_ctx *ctx, hl_words *w, const char *format, int
 /* The words of a design. Errors: R2_NO_MEMORY. */
 static r2_status hl_words_init(r2_ctx *ctx, hl_words *w, const hl_design *d,
                                const r2_codebook *book) {
-    static const char *const mark[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>",
-                                       "0",   "1",       "2",        "3",        "4",
-                                       "5"};
+    static const char *const mark[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>", "0",
+                                       "1",   "2",       "3",        "4",        "5"};
     r2_markup *m = &w->markup;
-    int32_t *id[11] = {&w->query,       &m->think,    &m->think_end, &m->answer,
-                       &m->answer_end,  &m->level[0], &m->level[1],  &m->level[2],
-                       &m->level[3],    &m->level[4], &m->level[5]};
+    int32_t *id[11] = {&w->query,      &m->think,    &m->think_end, &m->answer,
+                       &m->answer_end, &m->level[0], &m->level[1],  &m->level[2],
+                       &m->level[3],   &m->level[4], &m->level[5]};
     bool told[HL_N_FAMILIES] = {false};
     r2_status status = R2_OK;
     memset(w, 0, sizeof *w);
@@ -352,7 +351,8 @@ static int32_t hl_weigh(const hl_design *d, const r2_codebook *book, const doubl
     int32_t first = thought * d->width, counted = 0;
     double most = -1.0;
     for (int32_t k = 0; k < d->width; ++k) {
-        int32_t count = d->kind == HL_FACTS ? book->weight[d->family[first + k]][slot[first + k]] : 0;
+        int32_t count = d->kind == HL_FACTS ? book->weight[d->family[first + k]][slot[first + k]]
+                                            : 0;
         double size = fabs(d->kind == HL_FACTS ? count : w[feature[k]]);
         if (size <= most) continue;
         most = size;

@@ -1,5 +1,5 @@
-/* The designs of `make headline`: records against a second computation and without the edge they are
-   asked beside, fitted weights against the slopes of the plain objective, traces against the weights. */
+/* The designs of `make headline`: records against a second computation and without what follows in
+   time, fitted weights against the slopes of the plain objective, traces against the weights. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
@@ -19,18 +19,17 @@ typedef struct world {
 
 static bool make_world(world *w) {
     r2_run_config config = r2_run_config_default();
-    const r2_question **q = (const r2_question **)&w->run.question;
-    const int64_t *n = &w->run.n_train;
+    const r2_run *run = &w->run;
     config.n_groups = 300;
     w->ctx = r2_ctx_default();
     w->ctx.n_threads = 2;
     return r2_run_init(&w->ctx, &w->run, "data/mini", &config) == R2_OK &&
            tc_init(&w->ctx, &w->circles, &w->run.index, 1) == R2_OK &&
-           tc_learn(&w->ctx, &w->table, &w->circles, *q, *n, GROUP) == R2_OK &&
+           tc_learn(&w->ctx, &w->table, &w->circles, run->question, run->n_train, GROUP) == R2_OK &&
            hl_past_init(&w->ctx, &w->past, &w->run.index) == R2_OK &&
-           (hl_past_want(&w->past, *q, *n), true) &&
+           (hl_past_want(&w->past, run->question, run->n_train), true) &&
            hl_past_fill(&w->ctx, &w->past, &w->run.codebook) == R2_OK &&
-           hl_past_quantiles(&w->ctx, &w->past, *q, *n, GROUP) == R2_OK;
+           hl_past_quantiles(&w->ctx, &w->past, run->question, run->n_train, GROUP) == R2_OK;
 }
 
 static world *the_world(void) {
@@ -84,7 +83,8 @@ static void check_leak(world *w, const r2_question *q) {
     hl_past past;
     memcpy(role, w->run.split.role, (size_t)w->run.data.n_ratings);
     for (int64_t e = g->user_begin[q->user] + q->history; e < g->user_begin[q->user + 1]; ++e)
-        role[r2_data_find(&w->run.data, q->user, g->user_item[w->run.index.by_time[e]])] = R2_UNUSED;
+        role[r2_data_find(&w->run.data, q->user, g->user_item[w->run.index.by_time[e]])] =
+            R2_UNUSED;
     REQUIRE_OK(&w->ctx, r2_graph_init(&w->ctx, &graph, &w->run.data, role));
     CHECK(graph.n_edges < g->n_edges);
     REQUIRE_OK(&w->ctx, r2_index_init(&w->ctx, &index, &graph, &w->run.data, 4.0f,
@@ -169,7 +169,7 @@ static double steepest(const hl_design *d, double *w, const uint8_t *slot, int64
 TEST(fitted_weights_have_no_slope_left) {
     world *w = the_world();
     REQUIRE(w);
-    for (int kind = HL_SUMS; kind < HL_N_DESIGNS; ++kind) {
+    for (int kind = HL_SUMS; kind < HL_FACTS; ++kind) {
         hl_design d = hl_design_make((hl_kind)kind);
         uint8_t *slot = all_slots(w, &d);
         static double fitted[HL_N_WEIGHTS], zero[HL_N_WEIGHTS];
