@@ -68,7 +68,7 @@ OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo results ablation think data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -98,6 +98,9 @@ ablation: build/examples/ablation ## what each part is worth, one row each: [DAT
 	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 think: build/examples/think ## when does thinking step by step help? [DATA=...] [SEED=n] [ARGS="--layers 2"]
+	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+headline: build/examples/headline ## does it pay where evidence is complete? [DATA=...] [SEED=n] [ARGS="--design records"]
 	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 data: ## fetch MovieLens latest-small (real data) into data/ml-latest-small

@@ -240,7 +240,7 @@ static tc_strength tc_measure(const tc_circles *c, const r2_question *q) {
 }
 
 /* For people: the item of u0's history that ties him most to circle k, R2_NO_ITEM when none does. */
-static uint32_t tc_link(const tc_circles *c, const r2_question *q, int k) {
+static inline uint32_t tc_link(const tc_circles *c, const r2_question *q, int k) {
     const r2_graph *g = c->index->graph;
     const int64_t *edge = c->index->by_time + g->user_begin[q->user];
     uint32_t best = R2_NO_ITEM;
@@ -258,7 +258,7 @@ static uint32_t tc_link(const tc_circles *c, const r2_question *q, int k) {
 
 /* For people: the item that circle k rated most beyond its share of all ratings, in standard
    deviations. */
-static uint32_t tc_favourite(const tc_circles *c, int k) {
+static inline uint32_t tc_favourite(const tc_circles *c, int k) {
     const r2_graph *g = c->index->graph;
     uint32_t best = 0;
     double most = -INFINITY;
@@ -368,7 +368,7 @@ static r2_status tc_add(r2_ctx *ctx, tc_words *w, int32_t *id, const char *forma
 }
 
 /* All words there can be, the same for every kind of trace. Errors: R2_NO_MEMORY. */
-static r2_status tc_words_init(r2_ctx *ctx, tc_words *w) {
+static inline r2_status tc_words_init(r2_ctx *ctx, tc_words *w) {
     r2_markup *m = &w->markup;
     r2_status status;
     memset(w, 0, sizeof *w);
@@ -424,7 +424,7 @@ static int32_t tc_trace(const tc_table *table, const tc_words *w, const int32_t 
 
 /* Prompts, traces of `length` words (0: none, for scoring) and answers of n questions in groups, as
    r2_sft and r2_score take them; free with r2_examples_free. Errors: R2_NO_MEMORY. */
-static r2_status tc_examples(r2_ctx *ctx, r2_examples *ex, const tc_circles *c,
+static inline r2_status tc_examples(r2_ctx *ctx, r2_examples *ex, const tc_circles *c,
                              const tc_table *table, const tc_words *w, const r2_question *question,
                              int64_t n, int32_t group, int32_t length) {
     int32_t trace[TC_STEPS];

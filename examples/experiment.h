@@ -14,6 +14,8 @@ typedef struct xp {
     const char *name, *data, *out;
     char dir[512]; /* of the rows */
     bool full, verbose;
+    bool validate;       /* headline only: leave the test positives alone */
+    const char *design;  /* headline only: this one alone; NULL: all      */
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
     int64_t first;                /* model to begin with: several processes may share the work */
     int64_t layers, seed;         /* think only: of the student; the first model seed */
@@ -61,8 +63,10 @@ static void xp_usage(const xp *x) {
            "  --models N     trainings from different seeds (quick %d, full 3)\n"
            "  --first N      begin with the N-th of them (not think): processes may share the work\n"
            "  --steps N      of supervised fine-tuning (ablation; think: of the reasoned student)\n"
-           "  --layers N     of the students (think only: 1)\n"
-           "  --seed N       the first of the trainings' seeds (think only: 1)\n"
+           "  --layers N     of the students (think, headline: 1)\n"
+           "  --seed N       the first of the trainings' seeds (think, headline: 1)\n"
+           "  --design NAME  headline only: this design alone\n"
+           "  --check        headline only: validation, no look at the test positives\n"
            "  --only NAME    this method or row alone, however long it takes\n"
            "  --quick        the quick training (default)\n"
            "  --full         the long training\n"
@@ -89,6 +93,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
         else if (!strcmp(argv[k], "--quick")) x.full = false;
         else if (!strcmp(argv[k], "--full")) x.full = true;
         else if (!strcmp(argv[k], "--verbose")) x.verbose = true;
+        else if (!strcmp(argv[k], "--check")) x.validate = true;
         else {
             if (!strcmp(argv[k], "--data")) x.data = value;
             else if (!strcmp(argv[k], "--out")) x.out = value;
@@ -96,6 +101,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
             else if (!strcmp(argv[k], "--models") && atoi(value) > 0) x.models = atoi(value);
             else if (!strcmp(argv[k], "--first") && atoi(value) > 0) x.first = atoi(value);
             else if (!strcmp(argv[k], "--only")) x.only = value;
+            else if (!strcmp(argv[k], "--design")) x.design = value;
             else if (!strcmp(argv[k], "--steps") && atoi(value) > 0) x.steps = atoi(value);
             else if (!strcmp(argv[k], "--layers") && atoi(value) > 0) x.layers = atoi(value);
             else if (!strcmp(argv[k], "--seed") && atoi(value) > 0) x.seed = atoi(value);

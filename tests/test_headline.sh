@@ -1,0 +1,41 @@
+#!/bin/sh
+# examples/headline, on few steps: the same bytes for any number of threads, every row there, equal
+# computing, no test figure when only validation is asked for, one clear line for what it does not know.
+set -u
+cd "$(dirname "$0")/.."
+passed=0 failed=0
+here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
+headline=build/examples/headline
+
+ok() { # ok WHAT COMMAND...
+    what=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
+}
+
+mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
+awk -F, 'NR == 1 || $1 <= 40' data/mini/ratings.csv >"$here/data/ratings.csv"
+
+short() { # short NAME OPTION...: of the first forty users
+    name=$1
+    shift
+    $headline --data "$here/data" --out "$here/$name" --steps 4 --models 1 --design records "$@" \
+        >"$here/$name.md" 2>"$here/error"
+}
+
+ok 'a short run' short one --threads 1
+ok 'with two threads' short two --threads 2
+ok 'the same bytes' cmp "$here/one/headline.json" "$here/two/headline.json"
+ok 'and the same tokens' cmp "$here/one/headline/quick/records-s1.csv" "$here/two/headline/quick/records-s1.csv"
+for row in 'conditional logit' 'conditional logit, pairs' 'total of the traces, no model' direct reasoned; do
+    ok "a row for: $row" grep -q "^| records | 1 | $row | 0\.[0-9]* \[.*\] | 0\.[0-9]* \[" "$here/one.md"
+done
+ok 'direct has more steps' grep -q '^| records | 1 | direct .* | 10 | ' "$here/one.md"
+ok 'validation alone' short three --threads 1 --check --only logit
+ok 'has no test figure' grep -q '^| records | 1 | conditional logit | 0\.[0-9]* \[[^|]*\] | | ' "$here/three.md"
+$headline --out "$here/out" --design nothing >/dev/null 2>"$here/error"
+ok 'an unknown design: exit status 2' [ $? -eq 2 ]
+ok 'and one line' [ "$(wc -l <"$here/error")" -eq 1 ]
+
+echo "# $passed $failed 0"
+[ $failed -eq 0 ]
