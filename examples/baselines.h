@@ -728,10 +728,11 @@ static void bl_add_choice(const bl_model *m, const r2_examples *ex, int64_t firs
         bl_add_square(s->hessian, m->dim, column, n, p);
     }
     for (int64_t a = 0; a < n_met; ++a)
-        for (int64_t b = 0; b < n_met; ++b)
-            if (s->met[a] <= s->met[b])
-                s->hessian[s->met[a] * m->dim + s->met[b]] -=
-                    s->mean[s->met[a]] * s->mean[s->met[b]];
+        for (int64_t b = a; b < n_met; ++b) {
+            int32_t row = s->met[a] < s->met[b] ? s->met[a] : s->met[b];
+            s->hessian[row * m->dim + (s->met[a] ^ s->met[b] ^ row)] -=
+                s->mean[s->met[a]] * s->mean[s->met[b]];
+        }
     for (int64_t a = 0; a < n_met; ++a) s->mean[s->met[a]] = 0.0;
 }
 
@@ -826,7 +827,7 @@ static const bl_method bl_methods[] = {
     {"sasrec", "width, epochs, learning rate", bl_sasrec_fit, bl_sasrec,
      {{64, 5, 2e-3}, {64, 10, 2e-3}, {64, 20, 2e-3}, {64, 10, 5e-3}}, 4, true, true},
     {"logistic", "L2, choice", bl_logistic_fit, bl_logistic,
-     {{3, 0}, {30, 0}, {3, 1}, {10, 1}, {30, 1}}, 5, false, true},
+     {{3, 0}, {30, 0}, {3, 1}, {30, 1}}, 4, false, true},
 };
 /* clang-format on */
 enum { BL_N_METHODS = sizeof bl_methods / sizeof bl_methods[0] };
