@@ -4887,7 +4887,8 @@ static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
     lens->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
     lens->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
     lens->deep = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->solve = (double *)r2_arena_alloc(ctx, m, lens->index->kin ? 4 * n_users : 0, sizeof(double));
+    lens->solve =
+        (double *)r2_arena_alloc(ctx, m, lens->index->kin ? 4 * n_users : 0, sizeof(double));
     lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
@@ -12710,7 +12711,8 @@ static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     double score = rl->output[o].score, won = 0.0;
     if (isnan(score)) return 0.0;
     if (p != first) return r2__win(r2__prompt_score(rl, first), score);
-    for (int32_t k = 1; k < rl->ex->group; ++k) won += r2__win(score, r2__prompt_score(rl, first + k));
+    for (int32_t k = 1; k < rl->ex->group; ++k)
+        won += r2__win(score, r2__prompt_score(rl, first + k));
     return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
 }
 
