@@ -363,8 +363,9 @@ typedef struct r2_candidates {
     uint32_t *item;              /* (n_cases, n_per_case)  */
 } r2_candidates;
 
-/* The draw of a case depends on (seed, user, item) alone, not on the other cases.
-   Errors: R2_ARGUMENT when a user has fewer than n_negatives items left. */
+/* The draw of a case depends on (seed, user, item) alone, not on the other cases. Users with fewer
+   than n_negatives items left get no case: n_cases may be less than n_targets.
+   Errors: R2_ARGUMENT when there are targets but nobody has so many. */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                              uint64_t seed);
@@ -524,8 +525,9 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
    `a` answers (K + 2) a = c, with K(v,w) the cosine of the items of v and w, c_v = (items of the
    history that v has) / sqrt(n_v), u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so
    what u0 shares with v is corrected for what others share with both, over ever longer chains (D4;
-   a close kin of ridge regression). It knows no order in time. With more than R2_DEEP_USERS users it
-   is left out: it would take longer than all the rest.
+   a close kin of ridge regression). It knows no order in time. K itself is never made: a step walks
+   from the users to their items and back, along each edge twice. With more than R2_DEEP_EDGES edges
+   it is left out: it would take longer than all the rest.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -570,7 +572,7 @@ typedef enum r2_field {
     R2_FIRST_CHAIN_FIELD = R2_FIELD_age
 } r2_field;
 
-#define R2_DEEP_USERS 2048
+#define R2_DEEP_EDGES (4 << 20)
 #define R2_DEEP_STEPS 4
 #define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
 #define R2_FACTS_PER_THOUGHT 3 /* a thought weighs this many facts and cites the decisive one  */
@@ -583,6 +585,12 @@ const char *r2_field_formula(r2_field field);
 int32_t r2_field_step(r2_field field);    /* 1 .. 4, or R2_STEP_CHAIN */
 int32_t r2_field_buckets(r2_field field); /* quantile buckets wanted   */
 
+/* What a distance |d| in somebody's history is worth. */
+typedef struct r2_fade {
+    float half5, half10, half30; /* 0.5^(|d|/5), 0.5^(|d|/10), 0.5^(|d|/30) */
+    float inverse;               /* 1 / |d|                                 */
+} r2_fade;
+
 /* What evidence is computed from: a training graph, the order of its edges in time, item facts. */
 typedef struct r2_index {
     const r2_graph *graph; /* borrowed */
@@ -590,7 +598,9 @@ typedef struct r2_index {
     int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
     int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
     float *user_mean;      /* (n_users) mean rating                                            */
-    float *kin;            /* (n_users, n_users) cosines of items, NULL beyond R2_DEEP_USERS   */
+    double *inv_root;      /* (n_users) 1 / sqrt(n_v)                                          */
+    r2_fade *fade;         /* (longest history) by |d|                                         */
+    float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
@@ -1401,6 +1411,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 typedef struct r2_sft_report {
     int64_t step, n_steps;
     float answer_loss, trace_loss, list_loss, grad_norm, lr;
+    float valid_loss; /* list loss of config.valid after the step, NAN when not looked at */
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
@@ -1408,20 +1419,26 @@ typedef struct r2_sft_report {
        mean over sequences of -log p(A)
      + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
      + list_weight x mean over groups of -log of the observed item's share in the softmax over the
-       group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items */
+       group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items
+   Early stopping: every `valid_every` steps, and after the last, the list loss of all of `valid`,
+   asked directly, is looked at; training ends after `patience` looks in a row without a new lowest,
+   and the weights of the lowest are kept. */
 typedef struct r2_sft_config {
     int64_t n_steps, warmup;
     int32_t groups;
     float reasoned_share, trace_weight, list_weight;
     float lr, lr_floor; /* peak; floor as a share of it */
     r2_adamw_config adamw;
+    const r2_examples *valid; /* borrowed; NULL: no early stopping */
+    int32_t valid_every, patience;
     uint64_t seed;
     void (*on_step)(void *user, const r2_sft_report *report); /* NULL: not wanted */
     void *user;
 } r2_sft_config;
 
 r2_sft_config r2_sft_config_default(void);
-/* Trains `model` (with gradients) on `examples`. */
+/* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (counts; examples without
+   answers or of another shape), R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1649,8 +1666,10 @@ r2_run_config r2_run_config_full(void);
    model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
-/* Supervised fine-tuning on the run's examples; then reinforcement learning on questions drawn anew,
-   for which no traces are written: rewards need none, which is what makes them scale. */
+/* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation cases
+   (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew, for which no
+   traces are written: rewards need none, which is what makes them scale. */
+#define R2_N_LOOKED_AT 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
@@ -3607,20 +3626,14 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
 }
 
 /* The row of candidates of one case. */
-static r2_status r2__draw_candidates(r2_ctx *ctx, uint32_t *row, const r2_data *data,
-                                     r2_target target, int64_t n_negatives,
-                                     const r2__negatives *kind, uint64_t seed) {
-    int64_t n = r2__count_negatives(data, target.user, kind->marked);
+static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
+                                int64_t n_negatives, const r2__negatives *kind, uint64_t seed) {
     r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
-    if (n < n_negatives)
-        return r2_fail(ctx, R2_ARGUMENT, "user %s has %lld unseen items, expected at least %lld",
-                       data->user_key[target.user], (long long)n, (long long)n_negatives);
     row[0] = target.item;
     for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
         row[k] = r2__draw_negative(&rng, data, target.user, kind);
         for (j = 1; row[j] != row[k];) ++j;
     }
-    return R2_OK;
 }
 
 /* An empty set of a given shape. */
@@ -3649,11 +3662,16 @@ static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_dat
         return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
                        (long long)n_targets, (long long)n_negatives);
     status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
+    c->n_cases = 0;
     for (int64_t k = 0; k < n_targets && !status; ++k) {
-        c->user[k] = targets[k].user;
-        status = r2__draw_candidates(ctx, c->item + k * c->n_per_case, data, targets[k],
-                                     n_negatives, &kind, seed);
+        if (r2__count_negatives(data, targets[k].user, kind.marked) < n_negatives) continue;
+        c->user[c->n_cases] = targets[k].user;
+        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], n_negatives,
+                            &kind, seed);
     }
+    if (!status && n_targets > 0 && c->n_cases == 0)
+        status = r2_fail(ctx, R2_ARGUMENT, "candidates: no user has %lld unseen items",
+                         (long long)n_negatives);
     if (status) r2_candidates_free(ctx, c);
     return status;
 }
@@ -4752,27 +4770,29 @@ static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t
     return bits;
 }
 
-/* kin(v,w) = (items that both have) / sqrt(n_v n_w), row by row. */
-static r2_status r2__index_kin(r2_ctx *ctx, r2_index *index) {
+static int64_t r2__longest_history(const r2_graph *g) {
+    int64_t longest = 1;
+    for (int64_t u = 0; u < g->n_users; ++u)
+        if (r2_graph_user_degree(g, (uint32_t)u) > longest)
+            longest = r2_graph_user_degree(g, (uint32_t)u);
+    return longest;
+}
+
+/* Chains are counted by the million, distances are few: their powers are looked up. */
+static void r2__index_fade(r2_index *index) {
     const r2_graph *g = index->graph;
-    const int64_t n = g->n_users;
-    if (n > R2_DEEP_USERS) return R2_OK;
-    index->kin = (float *)r2_alloc(ctx, (uint64_t)n * (uint64_t)n, sizeof *index->kin);
-    if (!index->kin) return ctx->status;
-    R2_PARALLEL_FOR(r2_threads(ctx, n * n), v, n) {
-        float *row = index->kin + v * n;
-        double n_v = (double)r2_graph_user_degree(g, (uint32_t)v);
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            uint32_t i = g->user_item[e];
-            for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
-                row[g->item_user[k]] += 1.0f;
-        }
-        for (int64_t w = 0; w < n; ++w)
-            if (row[w] > 0.0f)
-                row[w] = (float)((double)row[w] /
-                                 sqrt(n_v * (double)r2_graph_user_degree(g, (uint32_t)w)));
+    const int64_t longest = r2__longest_history(g);
+    for (int64_t d = 0; d < longest; ++d) {
+        const float far = (float)d;
+        const r2_fade fade = {exp2f(-far / 5.0f), exp2f(-far / 10.0f), exp2f(-far / 30.0f),
+                              1.0f / far};
+        index->fade[d] = fade;
     }
-    return R2_OK;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        const float half_life = 0.05f * (float)r2_graph_user_degree(g, (uint32_t)u);
+        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
+            index->fade_share[e] = exp2f(-(float)(e - g->user_begin[u]) / half_life);
+    }
 }
 
 static void r2__index_items(r2_index *index, const r2_data *data) {
@@ -4796,12 +4816,14 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
     index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
     index->user_mean = (float *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(float));
+    index->inv_root = (double *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(double));
+    index->fade = (r2_fade *)r2_alloc(ctx, (uint64_t)r2__longest_history(graph), sizeof(r2_fade));
+    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof(float));
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
-    if (index->position && index->by_time && index->rank && index->user_mean && index->genres &&
-        index->year)
+    if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
+        index->fade && index->fade_share && index->genres && index->year)
         status = r2__index_order(ctx, index, data, seed);
-    if (status == R2_OK) status = r2__index_kin(ctx, index);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
@@ -4811,8 +4833,10 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
         int64_t begin = graph->user_begin[u], end = graph->user_begin[u + 1];
         for (int64_t e = begin; e < end; ++e) sum += (double)graph->user_rating[e];
         index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
+        index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
         index->rating_sum += sum;
     }
+    r2__index_fade(index);
     r2__index_items(index, data);
     return R2_OK;
 }
@@ -4822,7 +4846,9 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->by_time);
     r2_release(ctx, index->rank);
     r2_release(ctx, index->user_mean);
-    r2_release(ctx, index->kin);
+    r2_release(ctx, index->inv_root);
+    r2_release(ctx, index->fade);
+    r2_release(ctx, index->fade_share);
     r2_release(ctx, index->genres);
     r2_release(ctx, index->year);
     memset(index, 0, sizeof *index);
@@ -4830,9 +4856,11 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 
 /* ---- evidence: the lens, what u0 shares with everybody else ---- */
 
-/* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0). */
+/* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0) with its place in
+   u1's history. */
 typedef struct r2__path {
     int32_t place;
+    uint32_t position;
     int64_t edge;
 } r2__path;
 
@@ -4859,8 +4887,7 @@ typedef struct r2__lens {
     float *simrec, *simidf; /* (n_users)                                                          */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
     double near50_sum;
-    float *deep;            /* (n_users) a_v / sqrt(n_v)                                          */
-    double *solve;          /* (4, n_users) scratch: a, residual, direction, (K + 2) direction    */
+    const float *deep;     /* (n_users) a_v / sqrt(n_v), NULL when left out                       */
     float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
     r2__link_sum *sum;     /* (history) scratch of one target                                     */
     r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
@@ -4886,14 +4913,11 @@ static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
     lens->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
     lens->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
     lens->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->deep = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->solve =
-        (double *)r2_arena_alloc(ctx, m, lens->index->kin ? 4 * n_users : 0, sizeof(double));
     lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
     lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
     return lens->path && lens->simrec && lens->simidf && lens->near50 && lens->fade &&
-           lens->deep && lens->solve && lens->inv_degree && lens->sum;
+           lens->inv_degree && lens->sum;
 }
 
 /* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
@@ -4919,6 +4943,7 @@ static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
                     r2__path *path = &lens->path[begin[u1 + 1]++];
                     path->place = p;
                     path->edge = (int64_t)g->item_edge[k];
+                    path->position = index->position[path->edge];
                 }
             }
         }
@@ -4971,52 +4996,6 @@ static void r2__lens_nearest(r2__lens *lens) {
     }
 }
 
-/* out = (K + 2) in, without the row and the column of u0. Row by row, so that it vectorises. */
-static void r2__kin_times(const r2__lens *lens, const double *in, double *out) {
-    const int64_t n = lens->index->graph->n_users;
-    for (int64_t w = 0; w < n; ++w) out[w] = 2.0 * in[w];
-    for (int64_t v = 0; v < n; ++v) {
-        const float *row = lens->index->kin + v * n;
-        const double x = in[v];
-        if (x == 0.0) continue;
-        for (int64_t w = 0; w < n; ++w) out[w] += x * (double)row[w];
-    }
-    out[lens->user] = 0.0;
-}
-
-static double r2__dot_double(const double *a, const double *b, int64_t n) {
-    double sum = 0.0;
-    for (int64_t k = 0; k < n; ++k) sum += a[k] * b[k];
-    return sum;
-}
-
-/* Conjugate gradients for (K + 2) a = c. Only the other users' rows are ever read, so u0's own edges
-   change nothing, not even the rounding. */
-static void r2__lens_deep(r2__lens *lens) {
-    const r2_graph *g = lens->index->graph;
-    const int64_t n = g->n_users;
-    double *a = lens->solve, *rest = a + n, *way = rest + n, *image = way + n, left;
-    if (!lens->index->kin) return;
-    for (int64_t v = 0; v < n; ++v) {
-        int64_t shared = lens->path_begin[v + 1] - lens->path_begin[v];
-        rest[v] = way[v] = 0.0;
-        if (shared > 0)
-            rest[v] = way[v] = (double)shared / sqrt((double)r2_graph_user_degree(g, (uint32_t)v));
-    }
-    left = r2__dot_double(rest, rest, n);
-    for (int step = 0; step < R2_DEEP_STEPS && left > 0.0; ++step) {
-        double before = left, length;
-        r2__kin_times(lens, way, image);
-        length = before / r2__dot_double(way, image, n);
-        for (int64_t v = 0; v < n; ++v) a[v] += length * way[v], rest[v] -= length * image[v];
-        left = r2__dot_double(rest, rest, n);
-        for (int64_t v = 0; v < n; ++v) way[v] = rest[v] + left / before * way[v];
-    }
-    for (int64_t v = 0; v < n; ++v)
-        if (a[v] != 0.0)
-            lens->deep[v] = (float)(a[v] / sqrt((double)r2_graph_user_degree(g, (uint32_t)v)));
-}
-
 /* What u0 has been watching: fading genre counts and mean year. */
 static void r2__lens_taste(r2__lens *lens) {
     const r2_index *index = lens->index;
@@ -5041,23 +5020,133 @@ static int64_t r2__hole(const r2_index *index, const r2_question *q) {
                                                                     : q->history;
 }
 
-static r2_status r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
-                               const r2_question *question) {
+/* Whose history, up to where; nothing is looked at yet. */
+static void r2__lens_point(r2__lens *lens, const r2_index *index, const r2_question *question) {
     memset(lens, 0, sizeof *lens);
     lens->index = index;
     lens->user = question->user;
     lens->hole = r2__hole(index, question);
     lens->history = question->history - (lens->hole < question->history);
-    if (!r2__lens_paths(ctx, lens)) {
-        r2_arena_free(ctx, &lens->memory);
-        return R2_NO_MEMORY;
-    }
     if (lens->history > 0) lens->clock = index->rank[r2__lens_edge(lens, lens->history - 1)];
+}
+
+static bool r2__lens_focus(r2_ctx *ctx, r2__lens *lens) {
+    if (!r2__lens_paths(ctx, lens)) return false;
     r2__lens_similarity(lens);
     r2__lens_nearest(lens);
-    r2__lens_deep(lens);
     r2__lens_taste(lens);
-    return R2_OK;
+    return true;
+}
+
+/* ---- evidence: `deep`, conjugate gradients for (K + 2) a = c ---- */
+
+/* A walk reads every edge of the graph: that takes longer than what is done on the way, so several
+   questions walk side by side. Lanes do not touch each other: their number changes no bit. */
+#define R2__WALKS 8
+
+typedef struct r2__solve {
+    double (*a)[R2__WALKS], (*rest)[R2__WALKS], (*way)[R2__WALKS], (*image)[R2__WALKS]; /* (n_users) */
+    double (*at_item)[R2__WALKS]; /* (n_items) */
+    float *deep;                  /* (lanes, n_users) */
+    r2_arena memory;
+} r2__solve;
+
+static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
+    const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
+    r2_arena *m = &s->memory;
+    s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->rest = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->way = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->image = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
+    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
+    return s->a && s->rest && s->way && s->image && s->at_item && s->deep;
+}
+
+/* c of one question: its lane of `rest` and `way`. */
+static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
+    const r2_graph *g = lens->index->graph;
+    for (int32_t p = 0; p < lens->history; ++p) {
+        const uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
+        for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k)
+            s->rest[g->item_user[k]][lane] += 1.0;
+    }
+    s->rest[lens->user][lane] = 0.0;
+    for (int64_t v = 0; v < g->n_users; ++v)
+        s->way[v][lane] = s->rest[v][lane] *= lens->index->inv_root[v];
+}
+
+/* image = K way: every user hands way / sqrt(n_v) to each of its items, every item what it got to
+   each of its users. */
+static void r2__solve_walk(r2__solve *s, const r2_index *index) {
+    const r2_graph *g = index->graph;
+    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        double share[R2__WALKS];
+        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->way[v][j];
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
+        }
+    }
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        double sum[R2__WALKS] = {0.0};
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            const double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
+        }
+        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] = index->inv_root[v] * sum[j];
+    }
+}
+
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_t n, double *dot) {
+    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
+}
+
+/* One step of conjugate gradients; left: the squared norms of `rest`. u0 hands nothing on and gets
+   nothing, so its own edges change nothing, not even the rounding. */
+static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes, double *left) {
+    const int64_t n = lens->index->graph->n_users;
+    double slope[R2__WALKS], length[R2__WALKS], turn[R2__WALKS], before[R2__WALKS];
+    r2__solve_walk(s, lens->index);
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] += 2.0 * s->way[v][j];
+    for (int j = 0; j < n_lanes; ++j) s->image[lens[j].user][j] = 0.0;
+    r2__solve_dot(s->way, s->image, n, slope);
+    for (int j = 0; j < R2__WALKS; ++j) {
+        before[j] = left[j];
+        length[j] = left[j] > 0.0 ? left[j] / slope[j] : 0.0;
+    }
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j) {
+            s->a[v][j] += length[j] * s->way[v][j];
+            s->rest[v][j] -= length[j] * s->image[v][j];
+        }
+    r2__solve_dot(s->rest, s->rest, n, left);
+    for (int j = 0; j < R2__WALKS; ++j) turn[j] = before[j] > 0.0 ? left[j] / before[j] : 0.0;
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j) s->way[v][j] = s->rest[v][j] + turn[j] * s->way[v][j];
+}
+
+/* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
+static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__lens *lens,
+                           int n_lanes) {
+    const int64_t n = index->graph->n_users;
+    double left[R2__WALKS];
+    memset(s, 0, sizeof *s);
+    if (index->graph->n_edges > R2_DEEP_EDGES) return true;
+    if (!r2__solve_alloc(ctx, s, index->graph)) return false;
+    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
+    r2__solve_dot(s->rest, s->rest, n, left);
+    for (int step = 0; step < R2_DEEP_STEPS; ++step) r2__solve_step(s, lens, n_lanes, left);
+    for (int j = 0; j < n_lanes; ++j) {
+        lens[j].deep = s->deep + j * n;
+        for (int64_t v = 0; v < n; ++v)
+            s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
+    }
+    return true;
 }
 
 /* ---- evidence: one target seen through the lens ---- */
@@ -5084,7 +5173,7 @@ static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, 
     s->rating += rating;
     s->n_shared += lens->path_begin[u1 + 1] - lens->path_begin[u1] >= 2;
     s->near50 += (double)lens->near50[u1];
-    s->deep += (double)lens->deep[u1];
+    if (lens->deep) s->deep += (double)lens->deep[u1];
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
     s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
@@ -5110,23 +5199,24 @@ static void r2__keep_chain(r2__lens *lens, int32_t n_chains, float score, uint32
 static void r2__add_chains(r2__lens *lens, r2__target_sums *s, int32_t n_chains, uint32_t u1,
                            int64_t edge) {
     const r2_index *index = lens->index;
-    float half_life = 0.05f * (float)r2_graph_user_degree(index->graph, u1);
-    float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    const float *fade_share = index->fade_share + index->graph->user_begin[u1];
+    const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    const int64_t position = (int64_t)index->position[edge];
     float best = 0.0f;
     double route = 0.0;
     int64_t best_path = 0;
     for (int64_t k = lens->path_begin[u1]; k < lens->path_begin[u1 + 1]; ++k) {
         int32_t p = lens->path[k].place;
         r2__link_sum *sum = &lens->sum[p];
-        int64_t d = (int64_t)index->position[edge] - (int64_t)index->position[lens->path[k].edge];
-        float far = (float)(d < 0 ? -d : d);
-        float score = lens->fade[p] * exp2f(-far / 10.0f) * lens->simrec[u1];
-        sum->link += exp2f(-far / 30.0f);
-        sum->rel += exp2f(-far / half_life);
-        sum->near += 1.0f / far;
+        int64_t d = position - (int64_t)lens->path[k].position, far = d < 0 ? -d : d;
+        const r2_fade *fade = &index->fade[far];
+        float score = lens->fade[p] * fade->half10 * lens->simrec[u1];
+        sum->link += fade->half30;
+        sum->rel += fade_share[far];
+        sum->near += fade->inverse;
         sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
         sum->liked += liked;
-        if (d > 0) route += (double)(lens->fade[p] * lens->fade[p] * exp2f(-far / 5.0f));
+        if (d > 0) route += (double)(lens->fade[p] * lens->fade[p] * fade->half5);
         if (score > best) best = score, best_path = k;
     }
     if (route > s->path) s->path = route;
@@ -5262,6 +5352,25 @@ static bool r2__same_lens(const r2_index *index, const r2_question *a, const r2_
            r2__hole(index, a) == r2__hole(index, b);
 }
 
+/* Answers questions run by run: run[r] .. run[r + 1] - 1 share one lens. `n_lanes` runs at most.
+   False when memory ran out. */
+static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                         const int64_t *run, int n_lanes, int32_t n_chains, r2_query *query) {
+    r2__lens lens[R2__WALKS];
+    r2__solve solve;
+    bool fine;
+    for (int j = 0; j < n_lanes; ++j) r2__lens_point(&lens[j], index, &question[run[j]]);
+    fine = r2__solve_deep(ctx, &solve, index, lens, n_lanes);
+    for (int j = 0; j < n_lanes && fine; ++j) {
+        fine = r2__lens_focus(ctx, &lens[j]);
+        for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
+            r2__ask(&lens[j], &question[q], n_chains, &query[q]);
+        r2_arena_free(ctx, &lens[j].memory);
+    }
+    r2_arena_free(ctx, &solve.memory);
+    return fine;
+}
+
 r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
                      int32_t n_chains, r2_query *query) {
     int64_t *run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *run), n_runs = 0, n_failed = 0;
@@ -5275,16 +5384,17 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
     }
     if (status == R2_OK) {
         run[n_runs] = n;
-        R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), r, n_runs) {
+        /* as many lanes as still leave something to every thread */
+        const int threads = r2_threads(ctx, n * 1000);
+        const int64_t share = (n_runs + threads - 1) / threads;
+        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
+        const int64_t n_blocks = n_runs > 0 ? (n_runs + lanes - 1) / lanes : 0;
+        R2_PARALLEL_FOR(threads, b, n_blocks) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
-            r2__lens lens;
-            if (r2__lens_init(&own, &lens, index, &question[run[r]]) != R2_OK) {
-                query[run[r]].n_chains = -1;
-                continue;
-            }
-            for (int64_t q = run[r]; q < run[r + 1]; ++q)
-                r2__ask(&lens, &question[q], n_chains, &query[q]);
-            r2_arena_free(&own, &lens.memory);
+            const int64_t first = b * lanes, left = n_runs - first;
+            if (!r2__ask_runs(&own, index, question, run + first, (int)(left < lanes ? left : lanes),
+                              n_chains, query))
+                query[run[first]].n_chains = -1;
         }
         for (int64_t r = 0; r < n_runs; ++r) n_failed += query[run[r]].n_chains < 0;
         if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
@@ -5428,12 +5538,27 @@ static int32_t r2__field_values(const r2_query *query, r2_field field, int32_t n
     return n_chains;
 }
 
-/* Edges at the quantiles of sorted values; equal edges are merged, so that no bucket is empty. */
-static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted,
-                               int64_t n) {
+/* The middle of the gap between sampled values that an edge lies in. An observed item lacks its
+   asker's edge, a sampled one does not: of one item the first shows 999 users, the second 1000. An
+   edge between the two would give the answer away, and only in training. */
+static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
+    int64_t low = 0, high = n;
+    while (low < high) { /* the first that is not below the edge */
+        int64_t middle = low + (high - low) / 2;
+        if (sampled[middle] < edge) low = middle + 1;
+        else high = middle;
+    }
+    if (low == 0 || low == n) return edge;
+    return sampled[low - 1] + 0.5f * (sampled[low] - sampled[low - 1]);
+}
+
+/* Edges at the quantiles of sorted values, widened to gaps between sorted sampled ones; equal edges
+   are merged. */
+static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted, int64_t n,
+                               const float *sampled, int64_t n_sampled) {
     int32_t wanted = r2_field_buckets(field), b = 0;
     for (int32_t q = 1; q < wanted && n > 0; ++q) {
-        float edge = sorted[n * q / wanted];
+        float edge = r2__widen_edge(sorted[n * q / wanted], sampled, n_sampled);
         if (edge > sorted[0] && (b == 0 || edge > codebook->edge[field][b]))
             codebook->edge[field][++b] = edge;
     }
@@ -5465,7 +5590,7 @@ static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_qu
 r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *query,
                           const uint8_t *observed, int64_t n, int32_t n_chains) {
     int64_t n_observed = 0, every;
-    float *sorted;
+    float *sorted, *from_sampled;
     memset(codebook, 0, sizeof *codebook);
     for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
     if (n_observed < 1 || n_observed == n)
@@ -5475,24 +5600,33 @@ r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *qu
         return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains must be 0 .. %d, found %d",
                        R2_MAX_CHAINS, (int)n_chains);
     sorted = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *sorted);
-    if (!sorted) return ctx->status;
+    from_sampled = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *from_sampled);
+    if (!sorted || !from_sampled) {
+        r2_release(ctx, sorted);
+        r2_release(ctx, from_sampled);
+        return ctx->status;
+    }
     codebook->n_chains = n_chains;
     every = (n - n_observed + n_observed - 1) / n_observed; /* balance: every k-th sampled query */
     for (int f = 0; f < R2_N_FIELDS; ++f) {
-        int64_t m = 0, sampled = 0;
+        int64_t m = 0, n_from_sampled = 0, sampled = 0;
         for (int64_t q = 0; q < n; ++q) {
             float value[R2_MAX_CHAINS];
-            int32_t n_values;
-            if (!observed[q] && sampled++ % every != 0) continue;
-            n_values = r2__field_values(&query[q], (r2_field)f, n_chains, value);
-            for (int32_t c = 0; c < n_values; ++c)
-                if (r2__counts(value[c])) sorted[m++] = value[c];
+            const bool taken = observed[q] || sampled++ % every == 0;
+            int32_t n_values = r2__field_values(&query[q], (r2_field)f, n_chains, value);
+            for (int32_t c = 0; c < n_values; ++c) {
+                if (!r2__counts(value[c])) continue;
+                if (taken) sorted[m++] = value[c];
+                if (!observed[q]) from_sampled[n_from_sampled++] = value[c];
+            }
         }
         qsort(sorted, (size_t)m, sizeof *sorted, r2__compare_float);
-        r2__quantile_edges(codebook, (r2_field)f, sorted, m);
+        qsort(from_sampled, (size_t)n_from_sampled, sizeof *sorted, r2__compare_float);
+        r2__quantile_edges(codebook, (r2_field)f, sorted, m, from_sampled, n_from_sampled);
         r2__count_weights(codebook, (r2_field)f, query, observed, n);
     }
     r2_release(ctx, sorted);
+    r2_release(ctx, from_sampled);
     return R2_OK;
 }
 
@@ -12333,6 +12467,8 @@ r2_sft_config r2_sft_config_default(void) {
     config.lr = 3e-3f;
     config.lr_floor = 0.02f;
     config.adamw = r2_adamw_config_default();
+    config.valid_every = 250;
+    config.patience = 4;
     return config;
 }
 
@@ -12457,39 +12593,130 @@ static r2_status r2__sft_step(r2_ctx *ctx, r2_model *model, const r2_examples *e
     return r2_adamw_step(ctx, opt, model, report->lr, &report->grad_norm);
 }
 
-r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                 const r2_sft_config *config) {
-    int64_t per_batch = (int64_t)config->groups * examples->group;
-    r2__batcher b;
-    r2_adamw opt;
-    int32_t *order;
-    r2__sft_row *row;
+/* The weights with the lowest loss on what was held out. */
+typedef struct r2__best {
+    float *param; /* (n) NULL: no early stopping */
+    double loss;
+    int32_t n_worse; /* looks since then */
+} r2__best;
+
+static float *r2__weights(const r2_model *model, int64_t *n) {
+    *n = model->lora ? model->lora->n_params : model->n_params;
+    return model->lora ? model->lora->param : model->param;
+}
+
+static r2_status r2__best_init(r2_ctx *ctx, r2__best *best, const r2_model *model,
+                               const r2_sft_config *config) {
+    int64_t n;
+    best->loss = INFINITY;
+    if (!config->valid) return R2_OK;
+    if (config->valid_every < 1 || config->patience < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
+    r2__weights(model, &n);
+    best->param = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *best->param);
+    return best->param ? r2__examples_check(ctx, "sft: valid", config->valid) : ctx->status;
+}
+
+/* The mean list loss of all groups of `ex`, asked directly, as many at a time as the batch holds. */
+static r2_status r2__valid_loss(r2_ctx *ctx, r2_model *model, const r2_examples *ex, r2__batcher *b,
+                                double *loss) {
+    const int64_t n_groups = ex->n / ex->group;
+    int64_t g = 0;
+    *loss = 0.0;
+    while (g < n_groups) {
+        r2_batch batch;
+        r2_status status;
+        r2__batcher_clear(b);
+        for (; g < n_groups && b->n_seq + ex->group <= b->max_seq; ++g)
+            for (int32_t k = 0; k < ex->group; ++k)
+                r2__sft_sequence(b, ex, g * ex->group + k, false);
+        batch = r2__batch_view(b);
+        status = r2_forward(ctx, model, &batch, b->logp, NULL);
+        if (status != R2_OK) return status;
+        for (int32_t s = 0; s < b->n_seq; s += ex->group)
+            *loss += r2__list_loss(b, b->zero_pred + s, ex->group, 0.0) / (double)n_groups;
+    }
+    return R2_OK;
+}
+
+/* Looks at what was held out when it is time to, and keeps the weights that are best at it. */
+static r2_status r2__sft_look(r2_ctx *ctx, r2_model *model, const r2_sft_config *config,
+                              r2__batcher *b, r2__best *best, r2_sft_report *report) {
+    const int64_t done = report->step + 1;
+    double loss;
+    int64_t n;
+    float *param = r2__weights(model, &n);
     r2_status status;
-    if (config->groups < 1 || config->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
-    status = r2__examples_check(ctx, "sft", examples);
+    report->valid_loss = NAN;
+    if (!best->param || (done % config->valid_every != 0 && done != config->n_steps)) return R2_OK;
+    status = r2__valid_loss(ctx, model, config->valid, b, &loss);
     if (status != R2_OK) return status;
-    status = r2__batcher_init(ctx, &b, per_batch, per_batch * examples->longest,
-                              per_batch * (examples->longest + 2));
-    if (status != R2_OK) return status;
-    status = r2_adamw_init(ctx, &opt, model, &config->adamw);
-    order = (int32_t *)r2_alloc(ctx, (uint64_t)(examples->n / examples->group), sizeof *order);
-    row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *row);
-    if (status == R2_OK && (!order || !row)) status = R2_NO_MEMORY;
-    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
+    report->valid_loss = (float)loss;
+    best->n_worse++;
+    if (!(loss < best->loss)) return R2_OK;
+    best->n_worse = 0;
+    best->loss = loss;
+    memcpy(best->param, param, (size_t)n * sizeof *param);
+    return R2_OK;
+}
+
+static r2_status r2__sft_loop(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                              const r2_sft_config *config, r2_adamw *opt, r2__batcher *b,
+                              r2__best *best, int32_t *order, r2__sft_row *row) {
+    r2_status status = R2_OK;
+    bool enough = false;
+    for (int64_t step = 0; step < config->n_steps && status == R2_OK && !enough; ++step) {
         r2_sft_report report;
         memset(&report, 0, sizeof report);
         report.step = step;
         report.n_steps = config->n_steps;
         report.lr =
             r2_lr_cosine(step, config->n_steps, config->warmup, config->lr, config->lr_floor);
-        r2__sft_batch(&b, examples, config, step, order, row);
-        status = r2__sft_step(ctx, model, examples, config, &opt, &b, row, &report);
+        r2__sft_batch(b, examples, config, step, order, row);
+        status = r2__sft_step(ctx, model, examples, config, opt, b, row, &report);
+        if (status == R2_OK) status = r2__sft_look(ctx, model, config, b, best, &report);
+        enough = best->param && best->n_worse >= config->patience;
         if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "sft", step + 1, config->n_steps);
+        if (status == R2_OK)
+            status = r2_progress(ctx, "sft", enough ? config->n_steps : step + 1, config->n_steps);
     }
+    if (status == R2_OK && best->param && best->loss < INFINITY) {
+        int64_t n;
+        float *param = r2__weights(model, &n);
+        memcpy(param, best->param, (size_t)n * sizeof *param);
+    }
+    return status;
+}
+
+r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                 const r2_sft_config *config) {
+    const r2_examples *valid = config->valid;
+    int64_t per_batch = (int64_t)config->groups * examples->group, longest = examples->longest;
+    r2__batcher b;
+    r2__best best;
+    r2_adamw opt;
+    int32_t *order;
+    r2__sft_row *row;
+    r2_status status;
+    memset(&best, 0, sizeof best);
+    if (config->groups < 1 || config->n_steps < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
+    status = r2__examples_check(ctx, "sft", examples);
+    if (status != R2_OK) return status;
+    if (valid && valid->group > per_batch) per_batch = valid->group;
+    if (valid && valid->longest > longest) longest = valid->longest;
+    status = r2__batcher_init(ctx, &b, per_batch, per_batch * longest, per_batch * (longest + 2));
+    if (status != R2_OK) return status;
+    status = r2_adamw_init(ctx, &opt, model, &config->adamw);
+    if (status == R2_OK) status = r2__best_init(ctx, &best, model, config);
+    order = (int32_t *)r2_alloc(ctx, (uint64_t)(examples->n / examples->group), sizeof *order);
+    row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *row);
+    if (status == R2_OK && (!order || !row)) status = R2_NO_MEMORY;
+    if (status == R2_OK)
+        status = r2__sft_loop(ctx, model, examples, config, &opt, &b, &best, order, row);
     r2_release(ctx, order);
     r2_release(ctx, row);
+    r2_release(ctx, best.param);
     r2_adamw_free(ctx, &opt);
     r2__batcher_free(ctx, &b);
     return status;
@@ -13498,8 +13725,49 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
     memset(run, 0, sizeof *run);
 }
 
+/* The first validation cases as groups of the training's shape: the positive, then negatives. */
+static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
+    const r2_data *data = &run->data;
+    const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
+    const int64_t n = (run->valid.n_cases < R2_N_LOOKED_AT ? run->valid.n_cases : R2_N_LOOKED_AT) *
+                      group;
+    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
+    r2_status status = question && query ? R2_OK : R2_NO_MEMORY;
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        const uint32_t user = run->valid.user[q / group];
+        const uint32_t *item = run->valid.item + q / group * per_case;
+        const int64_t row = r2_data_find(data, user, item[0]);
+        question[q].user = user;
+        question[q].item = item[q % group];
+        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (q % group == 0)
+            question[q].answer = r2_answer_level(data->rating[row], data->rating_min,
+                                                         data->rating_max);
+    }
+    if (status == R2_OK)
+        status = r2_queries(ctx, &run->index, question, n, run->config.n_chains, query);
+    if (status == R2_OK)
+        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n,
+                                  (int32_t)group, NULL);
+    r2_release(ctx, question);
+    r2_release(ctx, query);
+    return status;
+}
+
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
-    return r2_sft(ctx, &run->model, &run->train, &run->config.sft);
+    r2_sft_config config = run->config.sft;
+    r2_status status = R2_OK;
+    r2_examples held_out;
+    memset(&held_out, 0, sizeof held_out);
+    if (config.valid_every > 0 && run->valid.n_cases > 0 &&
+        run->valid.n_per_case > run->config.n_sampled) {
+        status = r2__run_held_out(ctx, run, &held_out);
+        config.valid = &held_out;
+    }
+    if (status == R2_OK) status = r2_sft(ctx, &run->model, &run->train, &config);
+    r2_examples_free(ctx, &held_out);
+    return status;
 }
 
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {

@@ -729,6 +729,7 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     r2_split split;
     r2_candidates a, b, popular;
     double mean[2] = {0, 0};
+    int64_t n_able = 0;
     REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 50, 60, 0.3, 6));
     REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
     REQUIRE(split.n_test > 30);
@@ -767,6 +768,20 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     r2_candidates_free(&ctx, &popular);
     CHECK_STATUS(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 60, 7),
                  R2_ARGUMENT);
+    /* a user who has seen too much gets no case; the others do */
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 42, 7));
+    for (int64_t k = 0; k < split.n_test; ++k) {
+        const int64_t u = (int64_t)split.test[k].user;
+        n_able += data.n_items - (data.user_begin[u + 1] - data.user_begin[u]) >= 42;
+    }
+    CHECK_EQ_INT(a.n_cases, n_able);
+    CHECK(n_able > 0 && n_able < split.n_test);
+    for (int64_t k = 0, t = 0; k < a.n_cases; ++k, ++t) {
+        while (split.test[t].user != a.user[k]) REQUIRE(++t < split.n_test);
+        CHECK_EQ_INT(a.item[k * 43], split.test[t].item);
+        for (int64_t j = 1; j < 43; ++j) CHECK(r2_data_find(&data, a.user[k], a.item[k * 43 + j]) < 0);
+    }
+    r2_candidates_free(&ctx, &a);
     r2_split_free(&ctx, &split);
     r2_data_free(&ctx, &data);
 }

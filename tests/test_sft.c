@@ -291,6 +291,50 @@ TEST(it_learns_a_few_examples_by_heart) {
     tiny_free(&ctx, &t);
 }
 
+/* Learning a few by heart spoils the others: it ends, and with the weights that were best. */
+TEST(it_stops_when_it_gets_worse_at_what_was_held_out) {
+    enum { STEPS = 400, EVERY = 5, PATIENCE = 6 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_sft_config c = r2_sft_config_default();
+    static r2_sft_report report[STEPS];
+    double lowest = INFINITY, last = NAN;
+    int64_t best = -1, end = -1;
+    losses mean;
+    r2_examples few;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 24));
+    few = t.ex;
+    few.n = 3 * TINY_GROUP;
+    for (int k = 0; k < STEPS; ++k) report[k].step = -1;
+    c.n_steps = STEPS;
+    c.warmup = 5;
+    c.groups = 3;
+    c.lr = 1e-2f;
+    c.valid = &t.ex;
+    c.valid_every = EVERY;
+    c.patience = PATIENCE;
+    c.on_step = keep_report;
+    c.user = report;
+    REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &few, &c));
+    for (int k = 0; k < STEPS && report[k].step == k; ++k) {
+        end = k;
+        CHECK(isnan(report[k].valid_loss) == ((k + 1) % EVERY != 0 && k + 1 != STEPS));
+        if (isnan(report[k].valid_loss)) continue;
+        last = (double)report[k].valid_loss;
+        if (last < lowest) lowest = last, best = k;
+    }
+    CHECK_EQ_INT(end - best, EVERY * PATIENCE);
+    CHECK(end + 1 < STEPS && last > 1.02 * lowest);
+    batch_loss(&ctx, &t, 24, 0, &c, &mean);
+    CHECK_NEAR(mean.list, lowest, 1e-5);
+    c.patience = 0;
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &few, &c), R2_ARGUMENT);
+    c.patience = 1;
+    c.valid_every = 0;
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &few, &c), R2_ARGUMENT);
+    tiny_free(&ctx, &t);
+}
+
 TEST(threads_do_not_change_the_weights) {
     r2_ctx ctx = r2_ctx_default();
     float *first;

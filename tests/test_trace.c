@@ -42,6 +42,26 @@ TEST(bucket_edges_by_hand) {
     CHECK_EQ_INT(r2_codebook_bucket(&book, R2_FIELD_uknn, 7.0f), 0);
 }
 
+/* Twelve items of 100 .. 1200 users; observed, each lacks its asker. No bucket tells that. */
+TEST(an_edge_does_not_tell_who_asks) {
+    enum { ITEMS = 12, EACH = 10 };
+    r2_ctx ctx = r2_ctx_default();
+    r2_codebook book;
+    static r2_query query[ITEMS * EACH];
+    uint8_t observed[ITEMS * EACH];
+    float pop[ITEMS * EACH];
+    for (int k = 0; k < ITEMS * EACH; ++k) {
+        observed[k] = k / ITEMS % 2 == 0;
+        pop[k] = (float)(100 * (1 + k % ITEMS) - observed[k]);
+    }
+    fill(query, pop, ITEMS * EACH);
+    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, query, observed, ITEMS * EACH, 0));
+    CHECK(book.n_bucket[R2_FIELD_pop] >= 10);
+    for (int i = 0; i < ITEMS; ++i)
+        CHECK_EQ_INT(r2_codebook_bucket(&book, R2_FIELD_pop, pop[i]),
+                     r2_codebook_bucket(&book, R2_FIELD_pop, pop[i + ITEMS]));
+}
+
 /* Edges that coincide are one: three values make three buckets, and none is empty. */
 TEST(equal_values_share_a_bucket) {
     static const float value[12] = {1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
