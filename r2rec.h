@@ -1087,14 +1087,27 @@ void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
-/* A low-rank addition to y = x W^T (arXiv 2106.09685): t(R,r) = scale x(R,I) a(r,I)^T,
-   y(R,O) += t b(O,r)^T; ldy floats from one row of y to the next. */
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
-                 const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
-/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a (NULL: not wanted). Sets dt(R,r). */
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
-                 int64_t ldy, const float *t, const float *x, const float *a, const float *b,
-                 float scale, int64_t R, int64_t O, int64_t I, int64_t r);
+/* A low-rank addition to y = x W^T (arXiv 2106.09685): the O columns of y from `column` on get
+   scale x(R,I) a(r,I)^T b(O,r)^T. The n adapters of one call have the same x, so that one product
+   serves all their a; `low` is scratch of r2_lora_scratch floats. */
+typedef struct r2_adapter {
+    int64_t column, O;
+    const float *a, *b;
+    float *da, *db; /* gradients, of r2_lora_bwd alone */
+} r2_adapter;
+
+int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n);
+/* y(R, ldy) += those additions. */
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
+                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low);
+/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  and dx += scale dy b a (NULL: not wanted). */
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
+                 int64_t r, float *low);
+/* sum(O,I) = w(O,I), with scale b a added to the rows of each adapter, its columns of y. `sum` may
+   be w. */
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                 int32_t n, float scale, int64_t O, int64_t I, int64_t r);
 
 /* lse(R) = log sum exp(logits(R,V)); entropy(R) in nats of the softmax, NULL: not wanted. */
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
@@ -1131,12 +1144,14 @@ void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const
                         int64_t R, int64_t C);
 void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x,
-                       const float *a, const float *b, float scale, int64_t R, int64_t O, int64_t I,
-                       int64_t r);
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt,
-                       const float *dy, int64_t ldy, const float *t, const float *x, const float *a,
-                       const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
+void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
+                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
+                       float *low);
+void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
+                       int64_t I, int64_t r, float *low);
+void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                       int32_t n, float scale, int64_t O, int64_t I, int64_t r);
 void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
                             int64_t R, int64_t V);
 void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
@@ -1262,6 +1277,7 @@ typedef struct r2_lora {
     int64_t offset[R2_TENSOR_COUNT]; /* of target id in layer 0, or -1                   */
     int64_t layer_stride;
     bool merged;                     /* the weights contain the adapters: these rest     */
+    float *sum;                      /* weights and adapters of one product at a time    */
     r2_arena memory;
 } r2_lora;
 
@@ -9609,25 +9625,68 @@ void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
 
 /* ---- low-rank additions ---- */
 
-static void r2__scale(float *t, float scale, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) t[i] *= scale;
+int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n) { return 2 * n * r * (R + I); }
+
+/* to(n r, I) = scale a of all adapters, one below the other. */
+static void r2__stack_a(float *to, const r2_adapter *adapter, int32_t n, float scale, int64_t I,
+                        int64_t r) {
+    for (int32_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < r * I; ++j) to[i * r * I + j] = scale * adapter[i].a[j];
 }
 
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
-                 const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
-    r2_matmul(ctx, R2_NT, R, r, I, x, I, a, I, t, r, false);
-    r2__scale(t, scale, R * r);
-    r2_matmul(ctx, R2_NT, R, O, r, t, r, b, r, y, ldy, true);
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
+                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low) {
+    const int64_t all = n * r;
+    float *a = low, *t = a + all * I; /* (all, I), (R, all) */
+    r2__stack_a(a, adapter, n, scale, I, r);
+    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
+    for (int32_t i = 0; i < n; ++i)
+        r2_matmul(ctx, R2_NT, R, adapter[i].O, r, t + i * r, all, adapter[i].b, r,
+                  y + adapter[i].column, ldy, true);
 }
 
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
-                 int64_t ldy, const float *t, const float *x, const float *a, const float *b,
-                 float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
-    r2_matmul(ctx, R2_TN, O, r, R, dy, ldy, t, r, db, r, true);
-    r2_matmul(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
-    r2__scale(dt, scale, R * r);
-    r2_matmul(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    if (dx) r2_matmul(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
+                 int64_t r, float *low) {
+    const int64_t all = n * r;
+    /* (all, I), (R, all): scale a and x a^T; (all, I), (R, all): gradients, but for scale */
+    float *a = low, *t = a + all * I, *da = t + R * all, *dt = da + all * I;
+    r2__stack_a(a, adapter, n, scale, I, r);
+    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
+    for (int32_t i = 0; i < n; ++i) {
+        const float *dyi = dy + adapter[i].column;
+        r2_matmul(ctx, R2_TN, adapter[i].O, r, R, dyi, ldy, t + i * r, all, adapter[i].db, r, true);
+        r2_matmul(ctx, R2_NN, R, r, adapter[i].O, dyi, ldy, adapter[i].b, r, dt + i * r, all,
+                  false);
+    }
+    r2_matmul(ctx, R2_TN, all, I, R, dt, all, x, I, da, I, false);
+    for (int32_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < r * I; ++j) adapter[i].da[j] += scale * da[i * r * I + j];
+    if (dx) r2_matmul(ctx, R2_NN, R, I, all, dt, all, a, I, dx, I, true);
+}
+
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                 int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
+    const int threads = r2_threads(ctx, O * I * r / 4);
+    R2_PARALLEL_FOR(threads, o, O) {
+        const float *from = w + o * I;
+        float *to = sum + o * I;
+        for (int32_t i = 0; i < n; ++i) {
+            const int64_t row = o - adapter[i].column;
+            const float *b = adapter[i].b + row * r;
+            if (row < 0 || row >= adapter[i].O) continue;
+            for (int64_t c = 0; c < I; c += R2__LANES) {
+                r2__vec product = r2__zero();
+                for (int64_t k = 0; k < r; ++k)
+                    product = R2__FMA(r2__all(b[k]),
+                                      r2__load_n(adapter[i].a + k * I + c, I - c, 0.0f), product);
+                product = R2__FMA(product, r2__all(scale), r2__load_n(from + c, I - c, 0.0f));
+                r2__store_n(to + c, product, I - c);
+            }
+            from = to; /* done */
+        }
+        if (from != to) memcpy(to, from, (size_t)I * sizeof *to);
+    }
 }
 
 /* ---- log-probabilities ---- */
@@ -9868,22 +9927,42 @@ void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t
     for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
 }
 
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x,
-                       const float *a, const float *b, float scale, int64_t R, int64_t O, int64_t I,
-                       int64_t r) {
-    r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, a, I, t, r, false);
-    for (int64_t i = 0; i < R * r; ++i) t[i] *= scale;
-    r2_matmul_naive(ctx, R2_NT, R, O, r, t, r, b, r, y, ldy, true);
+void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
+                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
+                       float *low) {
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_NT, R, p->O, r, low, r, p->b, r, y + p->column, ldy, true);
+    }
 }
 
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt,
-                       const float *dy, int64_t ldy, const float *t, const float *x, const float *a,
-                       const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
-    r2_matmul_naive(ctx, R2_TN, O, r, R, dy, ldy, t, r, db, r, true);
-    r2_matmul_naive(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
-    for (int64_t i = 0; i < R * r; ++i) dt[i] *= scale;
-    r2_matmul_naive(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
+                       int64_t I, int64_t r, float *low) {
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_TN, p->O, r, R, dy + p->column, ldy, low, r, p->db, r, true);
+        r2_matmul_naive(ctx, R2_NN, R, r, p->O, dy + p->column, ldy, p->b, r, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_TN, r, I, R, low, r, x, I, p->da, I, true);
+        if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, low, r, p->a, I, dx, I, true);
+    }
+}
+
+void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                       int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
+    (void)ctx;
+    for (int64_t i = 0; i < O * I; ++i) sum[i] = w[i];
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        for (int64_t i = 0; i < p->O * I; ++i) {
+            double product = 0.0;
+            for (int64_t k = 0; k < r; ++k)
+                product += (double)p->b[i / I * r + k] * (double)p->a[k * I + i % I];
+            sum[p->column * I + i] += (float)((double)scale * product);
+        }
+    }
 }
 
 void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
@@ -9931,6 +10010,7 @@ void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const
 #define r2_bias_bwd      r2_bias_bwd_naive
 #define r2_lora_fwd      r2_lora_fwd_naive
 #define r2_lora_bwd      r2_lora_bwd_naive
+#define r2_lora_sum      r2_lora_sum_naive
 #define r2_logsumexp_fwd r2_logsumexp_fwd_naive
 #define r2_logp_bwd      r2_logp_bwd_naive
 #endif
@@ -10090,14 +10170,6 @@ static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer)
     return model->lora ? NULL : r2_gradient(model, id, layer);
 }
 
-/* Columns of the activations between A and B, all targets of a layer together. */
-static int64_t r2__lora_cols(const r2_model *model) {
-    int64_t n = 0;
-    for (int id = 0; model->lora && id < R2_TENSOR_COUNT; ++id)
-        if (model->lora->offset[id] >= 0) n += model->lora->config.rank;
-    return n;
-}
-
 /* Gives each target its place; returns the number of parameters. */
 static int64_t r2__lora_lay_out(const r2_model *model, r2_lora *lora) {
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
@@ -10125,6 +10197,55 @@ static void r2__lora_draw(const r2_model *model, r2_lora *lora) {
     }
 }
 
+/* Projections of one input, neighbours in the table, whose weights make one matrix (O, I). */
+typedef struct r2__group {
+    r2_tensor_id first, last;
+} r2__group;
+
+static const r2__group r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
+                       r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
+#define R2__GROUP 3 /* projections at most */
+
+static int64_t r2__group_rows(const r2_model *model, r2__group group) {
+    int64_t rows = 0;
+    for (int id = (int)group.first; id <= (int)group.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+/* The most weights that a group has. */
+static int64_t r2__widest_group(const r2_model *model) {
+    const r2__group groups[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
+    int64_t widest = 0;
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; ++g) {
+        int64_t size = r2__group_rows(model, groups[g]) * model->tensor[groups[g].first].cols;
+        if (size > widest) widest = size;
+    }
+    return widest;
+}
+
+/* Fills in the adapters of a group of a layer; returns how many there are. */
+static int32_t r2__group_adapters(const r2_model *model, r2__group group, int64_t layer,
+                                  r2_adapter adapter[R2__GROUP]) {
+    const r2_lora *lora = model->lora;
+    int64_t column = 0;
+    int32_t n = 0;
+    for (int id = (int)group.first; lora && id <= (int)group.last; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        const int64_t a = layer * lora->layer_stride + lora->offset[id];
+        const int64_t b = a + lora->config.rank * t->cols;
+        if (lora->offset[id] >= 0) {
+            adapter[n].column = column;
+            adapter[n].O = t->rows;
+            adapter[n].a = lora->param + a;
+            adapter[n].b = lora->param + b;
+            adapter[n].da = lora->grad + a;
+            adapter[n++].db = lora->grad + b;
+        }
+        column += t->rows;
+    }
+    return n;
+}
+
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config) {
     const uint32_t allowed = r2_lora_config_default().targets;
     r2_lora *lora;
@@ -10141,8 +10262,10 @@ r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *con
                                           sizeof(float));
     lora->grad = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
                                          sizeof(float));
+    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__widest_group(model),
+                                        sizeof(float));
     model->lora = lora;
-    if (!lora->param || !lora->grad) {
+    if (!lora->param || !lora->grad || !lora->sum) {
         r2_lora_detach(ctx, model);
         return ctx->status;
     }
@@ -10162,20 +10285,15 @@ void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
 
 /* W += factor B A for every target. */
 static void r2__lora_add(r2_ctx *ctx, r2_model *model, float factor) {
-    r2_lora *lora = model->lora;
-    const int64_t r = lora->config.rank;
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            const r2__group alone = {(r2_tensor_id)id, (r2_tensor_id)id};
             const r2_tensor *t = &model->tensor[id];
-            const float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
-            const float *b = a + r * t->cols;
             float *w = r2_weight(model, (r2_tensor_id)id, layer);
-            const int threads = r2_threads(ctx, t->rows * t->cols);
-            if (lora->offset[id] < 0) continue;
-            R2_PARALLEL_FOR(threads, o, t->rows)
-            for (int64_t k = 0; k < r; ++k)
-                for (int64_t i = 0; i < t->cols; ++i)
-                    w[o * t->cols + i] += factor * b[o * r + k] * a[k * t->cols + i];
+            r2_adapter adapter[R2__GROUP];
+            if (r2__group_adapters(model, alone, layer, adapter) > 0)
+                r2_lora_sum(ctx, w, w, adapter, 1, factor, t->rows, t->cols,
+                            model->lora->config.rank);
         }
     }
 }
@@ -10227,7 +10345,7 @@ typedef struct r2__layer_acts {
     float *mid;        /* (R, d_model) the stream after attention          */
     float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
     float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
-    float *low;        /* per target of the adapters, in order: (R, rank)  */
+    float *low;        /* scratch of the adapters, forward and backward    */
 } r2__layer_acts;
 
 struct r2__work {
@@ -10241,7 +10359,6 @@ struct r2__work {
     int32_t *position;     /* (max_rows)                                  */
     float *scratch;
     float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
-    float *dlow;                               /* (R, rank)                                   */
     /* the U <= max_pred rows that are predicted from */
     int64_t n_rows, n_unique;
     int64_t *begin; /* (U + 1) predictions of unique row i         */
@@ -10275,12 +10392,22 @@ static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model,
     a->rstd2 = r2__floats(ctx, arena, R, 1, good);
     a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
     a->act = r2__floats(ctx, arena, R, c->d_ff, good);
-    a->low = r2__floats(ctx, arena, R, r2__lora_cols(model), good);
+}
+
+/* Scratch of the adapters; NULL without any. */
+static float *r2__carve_low(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                            bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
+    if (!model->lora) return NULL;
+    return r2__floats(ctx, arena, r2_lora_scratch(R, widest, model->lora->config.rank, R2__GROUP),
+                      1, good);
 }
 
 static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
     const bool train = r2__trains(model), shared = !train || model->recompute;
+    float *low = r2__carve_low(ctx, &w->memory, model, w->max_rows, good);
     w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                                 sizeof *w->layer);
     if (!w->layer) {
@@ -10294,6 +10421,7 @@ static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, b
         else if (l < c->n_layer)
             r2__carve_layer(ctx, &w->memory, model, w->max_rows, train, &w->layer[l], good);
         w->layer[l].x = x;
+        w->layer[l].low = low;
         if (!train) w->layer[l].mid = x;
     }
 }
@@ -10307,7 +10435,6 @@ static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w
     w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
     w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
     w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
-    w->dlow = r2__floats(ctx, &w->memory, R, model->lora ? model->lora->config.rank : 0, good);
     w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
     w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
 }
@@ -10374,32 +10501,39 @@ void r2_model_free(r2_ctx *ctx, r2_model *model) {
 
 /* ---- forward ---- */
 
-/* Where `acts` keep what stands between A and B of target `id`. */
-static float *r2__low(const r2_model *model, r2_tensor_id id, const r2__layer_acts *acts,
-                      int64_t R) {
-    float *low = acts->low;
-    for (int before = 0; before < (int)id; ++before)
-        if (model->lora->offset[before] >= 0) low += R * model->lora->config.rank;
-    return low;
-}
-
-/* y(R, O) = x(R, I) W^T, W of `rows` rows in all: neighbours in the table go in one product. */
+/* y(R, O) = x(R, I) W^T. */
 static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
                         int64_t O, int64_t I, bool add) {
     r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
 }
 
-/* What the adapters of projection `id` add to its output y. */
-static void r2__adapt(const r2_ctx *ctx, const r2_model *model, r2_tensor_id id, int64_t layer,
-                      const r2__layer_acts *acts, float *y, int64_t ldy, const float *x,
-                      int64_t R) {
-    const r2_tensor *t = &model->tensor[id];
-    const r2_lora *lora = model->lora;
-    const float *a;
-    if (!lora || lora->merged || lora->offset[id] < 0) return;
-    a = lora->param + layer * lora->layer_stride + lora->offset[id];
-    r2_lora_fwd(ctx, y, ldy, r2__low(model, id, acts, R), x, a, a + lora->config.rank * t->cols,
-                r2__lora_scale(lora), R, t->rows, t->cols, lora->config.rank);
+/* The matrix (O, I) of a group of a layer, for R rows of x: W + scale B A where that costs less
+   than what the factors would add to R rows; then *n, the adapters left to be added, becomes 0. */
+static const float *r2__group_weights(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                                      int64_t layer, int64_t R, const r2_adapter *adapter,
+                                      int32_t *n) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
+    const float *w = r2_weight(model, group.first, layer);
+    if (*n == 0 || R * (O + I) < O * I) return w;
+    r2_lora_sum(ctx, model->lora->sum, w, adapter, *n, r2__lora_scale(model->lora), O, I,
+                model->lora->config.rank);
+    *n = 0;
+    return model->lora->sum;
+}
+
+/* y(R, O) = or += x(R, I) W^T for a group of a layer with its adapters; low is their scratch. */
+static void r2__project_group(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                              int64_t layer, float *low, float *y, const float *x, int64_t R,
+                              bool add) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
+    const bool adapts = model->lora && !model->lora->merged;
+    r2_adapter adapter[R2__GROUP];
+    int32_t n = adapts ? r2__group_adapters(model, group, layer, adapter) : 0;
+    const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &n);
+    r2__project(ctx, y, x, w, R, O, I, add);
+    if (n > 0)
+        r2_lora_fwd(ctx, y, O, adapter, n, x, r2__lora_scale(model->lora), R, I,
+                    model->lora->config.rank, low);
 }
 
 static int64_t r2__qkv_cols(const r2_model_config *c) {
@@ -10414,10 +10548,7 @@ static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t laye
     const float *bias = r2_weight(model, R2_BQ, layer);
     r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
                    c->norm_eps);
-    r2__project(ctx, a->qkv, a->n1, r2_weight(model, R2_WQ, layer), R, O, C, false);
-    r2__adapt(ctx, model, R2_WQ, layer, a, a->qkv, O, a->n1, R);
-    r2__adapt(ctx, model, R2_WK, layer, a, a->qkv + C, O, a->n1, R);
-    r2__adapt(ctx, model, R2_WV, layer, a, a->qkv + (C + O) / 2, O, a->n1, R);
+    r2__project_group(ctx, model, r2__qkv, layer, a->low, a->qkv, a->n1, R, false);
     if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
     r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
             c->d_model / c->n_head, 1);
@@ -10430,17 +10561,13 @@ static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t lay
     const int64_t C = c->d_model, F = c->d_ff;
     const size_t bytes = (size_t)(R * C) * sizeof(float);
     if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
-    r2__project(ctx, a->mid, a->att, r2_weight(model, R2_WO, layer), R, C, C, true);
-    r2__adapt(ctx, model, R2_WO, layer, a, a->mid, C, a->att, R);
+    r2__project_group(ctx, model, r2__out, layer, a->low, a->mid, a->att, R, true);
     r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
                    c->norm_eps);
-    r2__project(ctx, a->gu, a->n2, r2_weight(model, R2_WGATE, layer), R, 2 * F, C, false);
-    r2__adapt(ctx, model, R2_WGATE, layer, a, a->gu, 2 * F, a->n2, R);
-    r2__adapt(ctx, model, R2_WUP, layer, a, a->gu + F, 2 * F, a->n2, R);
+    r2__project_group(ctx, model, r2__gate_up, layer, a->low, a->gu, a->n2, R, false);
     r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
     if (out != a->mid) memcpy(out, a->mid, bytes);
-    r2__project(ctx, out, a->act, r2_weight(model, R2_WDOWN, layer), R, C, F, true);
-    r2__adapt(ctx, model, R2_WDOWN, layer, a, out, C, a->act, R);
+    r2__project_group(ctx, model, r2__down, layer, a->low, out, a->act, R, true);
 }
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
@@ -10616,19 +10743,21 @@ static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *bat
         memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
 }
 
-/* Gradients of the adapters of projection `id`, and what they add to dx. */
-static void r2__adapt_bwd(const r2_ctx *ctx, const r2_model *model, r2_tensor_id id, int64_t layer,
-                          float *dx, const float *dy, int64_t ldy, const float *x) {
-    const r2_tensor *t = &model->tensor[id];
-    const r2_lora *lora = model->lora;
+/* The same for a group of a layer with its adapters; dx NULL: not wanted. */
+static void r2__project_group_bwd(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                                  int64_t layer, float *dx, const float *dy, const float *x) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
     const int64_t R = model->work->n_rows;
-    int64_t a, b;
-    if (!lora || lora->offset[id] < 0) return;
-    a = layer * lora->layer_stride + lora->offset[id];
-    b = a + lora->config.rank * t->cols;
-    r2_lora_bwd(ctx, dx, lora->grad + a, lora->grad + b, model->work->dlow, dy, ldy,
-                r2__low(model, id, &model->work->layer[layer], R), x, lora->param + a,
-                lora->param + b, r2__lora_scale(lora), R, t->rows, t->cols, lora->config.rank);
+    r2_adapter adapter[R2__GROUP];
+    const int32_t n = r2__group_adapters(model, group, layer, adapter);
+    int32_t left = n;
+    if (dx) {
+        const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &left);
+        r2__project_bwd(ctx, dx, r2__trained(model, group.first, layer), dy, x, w, R, O, I);
+    }
+    if (n > 0)
+        r2_lora_bwd(ctx, left > 0 ? dx : NULL, adapter, n, dy, O, x, r2__lora_scale(model->lora),
+                    R, I, model->lora->config.rank, model->work->layer[layer].low);
 }
 
 /* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
@@ -10636,14 +10765,9 @@ static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer)
     struct r2__work *w = model->work;
     const r2__layer_acts *a = &w->layer[layer];
     const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
-    r2__project_bwd(ctx, w->dact, r2__trained(model, R2_WDOWN, layer), w->dx, a->act,
-                    r2_weight(model, R2_WDOWN, layer), R, C, F);
-    r2__adapt_bwd(ctx, model, R2_WDOWN, layer, w->dact, w->dx, C, a->act);
+    r2__project_group_bwd(ctx, model, r2__down, layer, w->dact, w->dx, a->act);
     r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-    r2__project_bwd(ctx, w->dn, r2__trained(model, R2_WGATE, layer), w->dgu, a->n2,
-                    r2_weight(model, R2_WGATE, layer), R, 2 * F, C);
-    r2__adapt_bwd(ctx, model, R2_WGATE, layer, w->dn, w->dgu, 2 * F, a->n2);
-    r2__adapt_bwd(ctx, model, R2_WUP, layer, w->dn, w->dgu + F, 2 * F, a->n2);
+    r2__project_group_bwd(ctx, model, r2__gate_up, layer, w->dn, w->dgu, a->n2);
     r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_FFN_NORM, layer), w->dn, a->mid,
                    r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
 }
@@ -10655,19 +10779,12 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
     const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
     float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
     float *dbias = r2__trained(model, R2_BQ, layer);
-    r2__project_bwd(ctx, w->datt, r2__trained(model, R2_WO, layer), w->dx, a->att,
-                    r2_weight(model, R2_WO, layer), R, C, C);
-    r2__adapt_bwd(ctx, model, R2_WO, layer, w->datt, w->dx, C, a->att);
+    r2__project_group_bwd(ctx, model, r2__out, layer, w->datt, w->dx, a->att);
     r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
     r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
             shape->d_head, -1);
     if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    if (dn)
-        r2__project_bwd(ctx, dn, r2__trained(model, R2_WQ, layer), w->dqkv, a->n1,
-                        r2_weight(model, R2_WQ, layer), R, O, C);
-    r2__adapt_bwd(ctx, model, R2_WQ, layer, dn, w->dqkv, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WK, layer, dn, w->dqkv + C, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WV, layer, dn, w->dqkv + (C + O) / 2, O, a->n1);
+    r2__project_group_bwd(ctx, model, r2__qkv, layer, dn, w->dqkv, a->n1);
     if (dn)
         r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
                        r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
@@ -11088,6 +11205,7 @@ static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) 
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
     r2__carve_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
     d->acts.mid = d->acts.x;
+    d->acts.low = r2__carve_low(d->ctx, arena, d->model, wide, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
