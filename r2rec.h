@@ -9196,8 +9196,9 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
 
 /* Products that are narrow on one side, the gradient of low-rank factors too, are made as
    c^T = b^T a^T, so that lanes run along the side that fills them. */
-#define R2__SOME   64 /* the most rows of c made so in forward */
-#define R2__TURNED 96 /* rows of c^T (columns of narrow c) made at a time */
+#define R2__SOME   64              /* the most rows of c made so in forward */
+#define R2__TURNED 96              /* rows of c^T (columns of narrow c) made at a time */
+#define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
 
 /* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
    the cache. */
@@ -9212,21 +9213,44 @@ static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M,
         r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
 }
 
-/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME in forward: b, large as a rule, is read
-   once and in place, which for so few rows is most of the work. */
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once, b,
+   large as a rule, is read once and in place, which for so few rows is most of the work. */
 static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
                               int64_t K, bool add) {
-    float turned[R2__TURNED * R2__SOME];
-    r2__view at = {a.p, a.cs, a.rs};
+    float turned[R2__TURNED * R2__SOME], packed[R2__SOME * R2__FLAT];
+    const int64_t blocks = K > 0 ? (K + R2__DEPTH - 1) / R2__DEPTH : 1;
+    const int64_t width = (M + R2__WIDE - 1) / R2__WIDE * R2__WIDE;
+    for (int64_t block = 0; block < blocks; ++block) {
+        int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+        for (int64_t i = 0; i < M; i += R2__WIDE) {
+            r2__view panel = {a.p + i * a.rs + k0 * a.cs, a.cs, a.rs};
+            r2__pack_panel(packed + width * k0 + i * depth, panel, depth,
+                           M - i < R2__WIDE ? M - i : R2__WIDE);
+        }
+    }
     for (int64_t j = 0; j < N; j += R2__TURNED) {
         const int64_t n = N - j < R2__TURNED ? N - j : R2__TURNED;
-        r2__view bt = {b.p + j * b.cs, b.cs, b.rs};
-        r2__multiply(bt, at, turned, M, n, M, K, false);
+        for (int64_t block = 0; block < blocks; ++block) {
+            int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+            r2__view bt = {b.p + j * b.cs + k0 * b.rs, b.cs, b.rs};
+            r2__multiply_block(bt, packed + width * k0, 0, turned, M, n, M, depth, block > 0);
+        }
         r2__turn_back(c + j, ldc, turned, M, n, add);
     }
 }
 
-/* The same for N <= R2__LANES and any M, in the gradient of a weight. */
+/* The same for any K. */
+static void r2__multiply_some(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    int64_t k = 0;
+    do {
+        r2__view ak = {a.p + k * a.cs, a.rs, a.cs}, bk = {b.p + k * b.rs, b.rs, b.cs};
+        r2__multiply_flat(ak, bk, c, ldc, M, N, K - k < R2__FLAT ? K - k : R2__FLAT, add || k > 0);
+        k += R2__FLAT;
+    } while (k < K);
+}
+
+/* The same for N <= R2__LANES and any M and K, in the gradient of a weight. */
 static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
                               int64_t K, bool add) {
     float turned[R2__TURNED * R2__LANES];
@@ -9249,15 +9273,16 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
     /* Rows are the better side to divide, unless there are too few for an even division. */
     const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
+    const int64_t j_unit = some ? R2__TILE_ROWS : R2__WIDE; /* columns of c, rows of c^T */
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
-        r2__range j = r2__share(N, R2__WIDE, by_rows ? 0 : t, by_rows ? 1 : threads);
+        r2__range j = r2__share(N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
         r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
         r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
         float *to = c + i.begin * ldc + j.begin;
         const int64_t m = i.end - i.begin, n = j.end - j.begin;
         if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
-        else if (some) r2__multiply_flat(at, bt, to, ldc, m, n, K, add);
+        else if (some) r2__multiply_some(at, bt, to, ldc, m, n, K, add);
         else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
         else r2__multiply(at, bt, to, ldc, m, n, K, add);
     }
@@ -10926,7 +10951,12 @@ r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
    it, which keep only their own. Then all outputs that are not finished step together:
 
        prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
-       suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..                                 */
+       suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..
+
+   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows' values,
+   so that attention reads memory from one end to the other:
+
+       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...               */
 
 typedef struct r2__decoder {
     r2_ctx *ctx;
@@ -11102,10 +11132,23 @@ static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
     d->n_active = kept;
 }
 
+/* Keeps keys and values of one token, as they stand in a row of qkv, as row `at` of `rows`. */
+static void r2__cache_row(const r2__decoder *d, float *cache, int64_t rows, int64_t at,
+                          const float *qkv) {
+    const r2_model_config *c = &d->model->config;
+    const int64_t D = c->d_model / c->n_head;
+    const size_t bytes = (size_t)D * sizeof *cache;
+    for (int64_t g = 0; g < c->n_kv_head; ++g) {
+        memcpy(cache + (2 * g * rows + at) * D, qkv + c->d_model + g * D, bytes);
+        memcpy(cache + ((2 * g + 1) * rows + at) * D, qkv + c->d_model + d->kv + g * D, bytes);
+    }
+}
+
 /* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
 static void r2__prefill(r2__decoder *d, const int32_t *token) {
     r2_model *m = d->model;
     const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
+    const int threads = r2_threads(d->ctx, R * d->kv);
     const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
     float *x = d->acts.x;
     for (int64_t p = 0; p < d->n_prompt; ++p)
@@ -11114,9 +11157,10 @@ static void r2__prefill(r2__decoder *d, const int32_t *token) {
     for (int32_t l = 0; l < m->config.n_layer; ++l) {
         float *cache = d->prefix + l * R * 2 * d->kv;
         r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
-        for (int64_t r = 0; r < R; ++r)
-            memcpy(cache + r * 2 * d->kv, d->acts.qkv + r * O + C,
-                   (size_t)(2 * d->kv) * sizeof *cache);
+        R2_PARALLEL_FOR(threads, p, d->n_prompt)
+        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
+            r2__cache_row(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
+                          d->position[r], d->acts.qkv + r * O);
         r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
         r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
     }
@@ -11126,11 +11170,11 @@ static void r2__prefill(r2__decoder *d, const int32_t *token) {
 }
 
 /* y(D) += p(n) v(n, D). */
-static void r2__mix(float *y, const float *p, const float *v, int64_t ld, int64_t n, int64_t D) {
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D) {
     for (int64_t e = 0; e < D; e += R2__LANES) {
         r2__vec sum = r2__load_n(y + e, D - e, 0.0f);
         for (int64_t j = 0; j < n; ++j)
-            sum = R2__FMA(r2__all(p[j]), r2__load_n(v + j * ld + e, D - e, 0.0f), sum);
+            sum = R2__FMA(r2__all(p[j]), r2__load_n(v + j * D + e, D - e, 0.0f), sum);
         r2__store_n(y + e, sum, D - e);
     }
 }
@@ -11141,18 +11185,20 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, fl
     const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
     const int64_t own = d->position[i] - shared + 1;
+    const int64_t room = d->config->max_new;
     const float *prefix = d->prefix + (layer * d->rows + d->begin[p]) * ld;
-    const float *suffix = d->suffix + (layer * d->n_out + o) * d->config->max_new * ld;
+    const float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
     const float *q = d->acts.qkv + i * (c->d_model + ld);
     for (int32_t h = 0; h < c->n_head; ++h) {
-        int64_t k = h / (c->n_head / c->n_kv_head) * D, v = d->kv + k;
+        const int64_t g = h / (c->n_head / c->n_kv_head);
+        const float *k0 = prefix + 2 * g * shared * D, *k = suffix + 2 * g * room * D;
         float *y = d->acts.att + i * c->d_model + h * D;
-        r2__multiply_few(q + h * D, D, prefix + k, ld, s, 0, 1, shared, D, false);
-        r2__multiply_few(q + h * D, D, suffix + k, ld, s + shared, 0, 1, own, D, false);
+        r2__multiply_few(q + h * D, D, k0, D, s, 0, 1, shared, D, false);
+        r2__multiply_few(q + h * D, D, k, D, s + shared, 0, 1, own, D, false);
         r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
         memset(y, 0, (size_t)D * sizeof *y);
-        r2__mix(y, s, prefix + v, ld, shared, D);
-        r2__mix(y, s + shared, suffix + v, ld, own, D);
+        r2__mix(y, s, k0 + shared * D, shared, D);
+        r2__mix(y, s + shared, k + room * D, own, D);
     }
 }
 
@@ -11174,8 +11220,8 @@ static void r2__step(r2__decoder *d) {
             r2__range part = r2__share(n, 1, t, threads);
             for (int64_t i = part.begin; i < part.end; ++i) {
                 int64_t o = d->active[i], at = d->out->length[d->first + o] - 1;
-                memcpy(d->suffix + ((l * d->n_out + o) * d->config->max_new + at) * ld,
-                       d->acts.qkv + i * O + C, (size_t)ld * sizeof(float));
+                r2__cache_row(d, d->suffix + (l * d->n_out + o) * d->config->max_new * ld,
+                              d->config->max_new, at, d->acts.qkv + i * O);
                 r2__attend_cached(d, l, i, d->scratch + t * d->slot);
             }
         }

@@ -65,6 +65,8 @@ TEST(matmul_is_its_twin) {
                                variant == 2 ? 3 : 0);
     compare_matmul(R2_NN, 30, 20, 1024, false, 0); /* rows a page apart: a is copied */
     compare_matmul(R2_NT, 26, 1025, 130, false, 0);
+    for (int add = 0; add < 2; ++add) /* so deep that few rows are packed in several parts */
+        compare_matmul(R2_NT, 20, 37, 1600, add > 0, 0);
 }
 
 TEST(rmsnorm_is_its_twin) {
