@@ -9273,7 +9273,8 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
     /* Rows are the better side to divide, unless there are too few for an even division. */
     const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
-    const int64_t j_unit = some ? R2__TILE_ROWS : R2__WIDE; /* columns of c, rows of c^T */
+    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
+    const int64_t j_unit = few ? 4 : some ? R2__TILE_ROWS : R2__WIDE;
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
         r2__range j = r2__share(N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
@@ -9343,7 +9344,7 @@ void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
 
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction) {
-    const int threads = r2_threads(ctx, R * n_head * d_head / 4);
+    const int threads = r2_threads(ctx, 2 * R * n_head * d_head);
     const int64_t half = d_head / 2;
     R2_PARALLEL_FOR(threads, r, R) {
         const float *cosine = table + (int64_t)position[r] * d_head, *sine = cosine + half;
@@ -11114,7 +11115,7 @@ static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
    active[i] / per_row. */
 static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
     const int64_t V = d->model->config.n_vocab, n = d->n_active;
-    const int threads = r2_threads(d->ctx, n * V * 4);
+    const int threads = n > 1 ? r2_threads(d->ctx, n * V * 4) : 1;
     int64_t kept = 0;
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range part = r2__share(n, 1, t, threads);
@@ -11132,16 +11133,15 @@ static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
     d->n_active = kept;
 }
 
-/* Keeps keys and values of one token, as they stand in a row of qkv, as row `at` of `rows`. */
-static void r2__cache_row(const r2__decoder *d, float *cache, int64_t rows, int64_t at,
-                          const float *qkv) {
+/* Keeps key and value of one token and head g, as they stand in a row of qkv, as row `at` of the
+   `rows` of a prompt or an output. */
+static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int64_t at, int64_t g,
+                           const float *qkv) {
     const r2_model_config *c = &d->model->config;
     const int64_t D = c->d_model / c->n_head;
-    const size_t bytes = (size_t)D * sizeof *cache;
-    for (int64_t g = 0; g < c->n_kv_head; ++g) {
-        memcpy(cache + (2 * g * rows + at) * D, qkv + c->d_model + g * D, bytes);
-        memcpy(cache + ((2 * g + 1) * rows + at) * D, qkv + c->d_model + d->kv + g * D, bytes);
-    }
+    const float *k = qkv + c->d_model + g * D;
+    memcpy(cache + (2 * g * rows + at) * D, k, (size_t)D * sizeof *k);
+    memcpy(cache + ((2 * g + 1) * rows + at) * D, k + d->kv, (size_t)D * sizeof *k);
 }
 
 /* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
@@ -11159,8 +11159,9 @@ static void r2__prefill(r2__decoder *d, const int32_t *token) {
         r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
         R2_PARALLEL_FOR(threads, p, d->n_prompt)
         for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
-            r2__cache_row(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
-                          d->position[r], d->acts.qkv + r * O);
+            for (int32_t g = 0; g < m->config.n_kv_head; ++g)
+                r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
+                               d->position[r], g, d->acts.qkv + r * O);
         r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
         r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
     }
@@ -11179,22 +11180,22 @@ static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t
     }
 }
 
-/* Attention of one new token of output active[i] over its prompt's rows and its own. */
-static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, float *s) {
+/* Attention of one new token of output active[i], by the query heads of key-value head g, over its
+   prompt's rows and its own, of which the last is new. */
+static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
     const r2_model_config *c = &d->model->config;
     const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
-    const int64_t own = d->position[i] - shared + 1;
-    const int64_t room = d->config->max_new;
-    const float *prefix = d->prefix + (layer * d->rows + d->begin[p]) * ld;
-    const float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
-    const float *q = d->acts.qkv + i * (c->d_model + ld);
-    for (int32_t h = 0; h < c->n_head; ++h) {
-        const int64_t g = h / (c->n_head / c->n_kv_head);
-        const float *k0 = prefix + 2 * g * shared * D, *k = suffix + 2 * g * room * D;
+    const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
+    const int64_t per_group = c->n_head / c->n_kv_head;
+    const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
+    float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
+    const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
+    r2__keep_token(d, suffix, room, own - 1, g, qkv);
+    for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
         float *y = d->acts.att + i * c->d_model + h * D;
-        r2__multiply_few(q + h * D, D, k0, D, s, 0, 1, shared, D, false);
-        r2__multiply_few(q + h * D, D, k, D, s + shared, 0, 1, own, D, false);
+        r2__multiply_few(qkv + h * D, D, k0, D, s, 0, 1, shared, D, false);
+        r2__multiply_few(qkv + h * D, D, k, D, s + shared, 0, 1, own, D, false);
         r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
         memset(y, 0, (size_t)D * sizeof *y);
         r2__mix(y, s, k0 + shared * D, shared, D);
@@ -11205,25 +11206,23 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, fl
 /* One token of every active output through the model. */
 static void r2__step(r2__decoder *d) {
     r2_model *m = d->model;
-    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), ld = 2 * d->kv;
-    const int64_t n = d->n_active, deepest = d->config->max_new + d->slot;
-    const int threads = r2_threads(d->ctx, n * C * deepest / 64);
+    const int64_t C = m->config.d_model, G = m->config.n_kv_head, n = d->n_active;
+    int64_t keys = 0;
+    int threads;
     for (int64_t i = 0; i < n; ++i) {
         int64_t p = d->active[i] / d->config->n_samples;
         d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
                          1;
+        keys += d->position[i] + 1;
     }
+    threads = r2_threads(d->ctx, keys * C);
     r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
     for (int32_t l = 0; l < m->config.n_layer; ++l) {
         r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
         R2_PARALLEL_FOR(threads, t, threads) {
-            r2__range part = r2__share(n, 1, t, threads);
-            for (int64_t i = part.begin; i < part.end; ++i) {
-                int64_t o = d->active[i], at = d->out->length[d->first + o] - 1;
-                r2__cache_row(d, d->suffix + (l * d->n_out + o) * d->config->max_new * ld,
-                              d->config->max_new, at, d->acts.qkv + i * O);
-                r2__attend_cached(d, l, i, d->scratch + t * d->slot);
-            }
+            r2__range part = r2__share(n * G, 1, t, threads);
+            for (int64_t j = part.begin; j < part.end; ++j)
+                r2__attend_cached(d, l, j / G, j % G, d->scratch + t * d->slot);
         }
         r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
     }
