@@ -42,7 +42,8 @@
                  is allowed. All memory comes from the context's allocator.
    THREADS       ctx.n_threads (default: all processors). Same seed, same bytes, for any number of
                  threads. A context serves one caller at a time; two contexts are independent.
-                 On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment.
+                 On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
+                 own OMP_PROC_BIND=true, lest two threads wake up on one processor.
    DETERMINISM   random numbers are Philox4x32-10, keyed by (seed, stream, index), never by thread.
                  Work is divided over outputs; no sum is ever divided over threads.
    NOTATION      u users, i items, r rating (stars), t Unix time in seconds; shapes stand in
@@ -9719,7 +9720,7 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
 
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V) {
-    const int threads = r2_threads(ctx, R * V);
+    const int threads = R > 1 ? r2_threads(ctx, R * V) : 1;
     R2_PARALLEL_FOR(threads, r, R) {
         const float *x = logits + r * V;
         r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
@@ -11041,15 +11042,23 @@ static float r2__nucleus(float *p, int64_t n, double need) {
     return 0.0f;
 }
 
-/* The first of the largest; 0 when none is, for NaN. */
+/* The first of the largest; 0 when none is, for NaN. Only the first block that has it is searched
+   value by value. */
 static int32_t r2__argmax(const float *x, int64_t n) {
-    r2__vec top = r2__all(-FLT_MAX);
-    float largest;
-    for (int64_t v = 0; v < n; v += R2__LANES)
-        top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
-    largest = r2__largest(top);
-    for (int32_t v = 0; v < n; ++v)
-        if (x[v] == largest) return v;
+    const int64_t block = 16 * R2__LANES;
+    float largest = -FLT_MAX;
+    int64_t begin = 0;
+    for (int64_t b = 0; b < n; b += block) {
+        r2__vec top = r2__all(-FLT_MAX);
+        float t;
+        for (int64_t v = b; v < n && v < b + block; v += R2__LANES)
+            top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
+        t = r2__largest(top);
+        if (t > largest) begin = b;
+        if (t > largest) largest = t;
+    }
+    for (int64_t v = begin; v < n && v < begin + block; ++v)
+        if (x[v] == largest) return (int32_t)v;
     return 0;
 }
 

@@ -522,8 +522,8 @@ TEST(greedy_takes_the_most_probable) {
 }
 
 TEST(the_first_of_the_largest) {
-    float x[40];
-    for (int n = 1; n <= 40; ++n) {
+    float x[600]; /* several blocks of any width */
+    for (int n = 1; n <= 600; n += n < 40 ? 1 : 80) {
         for (int top = 0; top < n; ++top) {
             for (int v = 0; v < n; ++v) x[v] = v >= top && (v - top) % 3 == 0 ? 2.5f : -1.0f;
             CHECK_EQ_INT(r2__argmax(x, n), top);

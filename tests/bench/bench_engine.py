@@ -64,10 +64,14 @@ class Ours:
         # fraction of a millisecond; longer, they would starve whoever else uses this machine
         own = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
         own["GOMP_SPINCOUNT"] = "30000"
-        free = PROCESSORS and (lambda: os.sched_setaffinity(0, PROCESSORS))  # this thread is not
+        # a child inherits where it may run; nothing of Python's may run in it (preexec_fn), since
+        # OpenBLAS ends its threads at a true fork and makes others, which nobody has placed
+        if PROCESSORS:
+            os.sched_setaffinity(0, PROCESSORS)
         self.process = subprocess.Popen([program, str(THREADS)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env=own,
-                                        preexec_fn=free or None)
+                                        stdout=subprocess.PIPE, text=True, env=own)
+        if PROCESSORS:
+            os.sched_setaffinity(0, PROCESSORS[:1])
 
     def __call__(self, request):
         self.process.stdin.write(request + "\n")
