@@ -11201,6 +11201,10 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, in
     float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
     const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
     r2__keep_token(d, suffix, room, own - 1, g, qkv);
+    for (int64_t e = 0; e < own * D; e += R2__LANES) { /* what the next head, or output, reads */
+        R2__FETCH(k + 2 * room * D + e);
+        R2__FETCH(k + 3 * room * D + e);
+    }
     for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
         float *y = d->acts.att + i * c->d_model + h * D;
         r2__multiply_few(qkv + h * D, D, k0, D, s, 0, 1, shared, D, false);
@@ -11224,7 +11228,7 @@ static void r2__step(r2__decoder *d) {
                          1;
         keys += d->position[i] + 1;
     }
-    threads = r2_threads(d->ctx, keys * C);
+    threads = r2_threads(d->ctx, 2 * keys * C);
     r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
     for (int32_t l = 0; l < m->config.n_layer; ++l) {
         r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
