@@ -10955,10 +10955,10 @@ r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
        prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
        suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..
 
-   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows' values,
-   so that attention reads memory from one end to the other:
+   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows'
+   values, so that attention reads memory from one end to the other:
 
-       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...               */
+       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...              */
 
 typedef struct r2__decoder {
     r2_ctx *ctx;

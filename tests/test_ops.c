@@ -203,7 +203,7 @@ TEST(lora_is_its_twin) {
     r2_lora_fwd(&ctx, buffer[5], ldy, fast, 2, x, 0.7f, R, I, r, low);
     r2_lora_fwd_naive(&ctx, buffer[6], ldy, fast, 2, x, 0.7f, R, I, r, low);
     CHECK_ARRAY_NEAR(buffer[5], buffer[6], R * ldy, 1e-6);
-    for (int k = 0; k < 6; ++k) fill(buffer[8 + k], R * I + 39 * r, 21); /* all three are added to */
+    for (int k = 0; k < 6; ++k) fill(buffer[8 + k], R * I + 39 * r, 21); /* all are added to */
     r2_lora_bwd(&ctx, buffer[8], fast, 2, dy, ldy, x, 0.7f, R, I, r, low);
     r2_lora_bwd_naive(&ctx, buffer[11], naive, 2, dy, ldy, x, 0.7f, R, I, r, low);
     CHECK_ARRAY_NEAR(buffer[8], buffer[11], R * I, 2e-6);
