@@ -42,7 +42,8 @@
                  is allowed. All memory comes from the context's allocator.
    THREADS       ctx.n_threads (default: all processors). Same seed, same bytes, for any number of
                  threads. A context serves one caller at a time; two contexts are independent.
-                 On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment.
+                 On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
+                 own OMP_PROC_BIND=true, lest two threads wake up on one processor.
    DETERMINISM   random numbers are Philox4x32-10, keyed by (seed, stream, index), never by thread.
                  Work is divided over outputs; no sum is ever divided over threads.
    NOTATION      u users, i items, r rating (stars), t Unix time in seconds; shapes stand in
@@ -1097,14 +1098,27 @@ void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
-/* A low-rank addition to y = x W^T (arXiv 2106.09685): t(R,r) = scale x(R,I) a(r,I)^T,
-   y(R,O) += t b(O,r)^T; ldy floats from one row of y to the next. */
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
-                 const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
-/* db += dy^T t, dt = scale dy b, da += dt^T x, and dx += dt a (NULL: not wanted). Sets dt(R,r). */
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
-                 int64_t ldy, const float *t, const float *x, const float *a, const float *b,
-                 float scale, int64_t R, int64_t O, int64_t I, int64_t r);
+/* A low-rank addition to y = x W^T (arXiv 2106.09685): the O columns of y from `column` on get
+   scale x(R,I) a(r,I)^T b(O,r)^T. The n adapters of one call have the same x, so that one product
+   serves all their a; `low` is scratch of r2_lora_scratch floats. */
+typedef struct r2_adapter {
+    int64_t column, O;
+    const float *a, *b;
+    float *da, *db; /* gradients, of r2_lora_bwd alone */
+} r2_adapter;
+
+int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n);
+/* y(R, ldy) += those additions. */
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
+                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low);
+/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  and dx += scale dy b a (NULL: not wanted). */
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
+                 int64_t r, float *low);
+/* sum(O,I) = w(O,I), with scale b a added to the rows of each adapter, its columns of y. `sum` may
+   be w. */
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                 int32_t n, float scale, int64_t O, int64_t I, int64_t r);
 
 /* lse(R) = log sum exp(logits(R,V)); entropy(R) in nats of the softmax, NULL: not wanted. */
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
@@ -1141,12 +1155,14 @@ void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const
                         int64_t R, int64_t C);
 void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x,
-                       const float *a, const float *b, float scale, int64_t R, int64_t O, int64_t I,
-                       int64_t r);
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt,
-                       const float *dy, int64_t ldy, const float *t, const float *x, const float *a,
-                       const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r);
+void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
+                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
+                       float *low);
+void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
+                       int64_t I, int64_t r, float *low);
+void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                       int32_t n, float scale, int64_t O, int64_t I, int64_t r);
 void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
                             int64_t R, int64_t V);
 void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
@@ -1272,6 +1288,7 @@ typedef struct r2_lora {
     int64_t offset[R2_TENSOR_COUNT]; /* of target id in layer 0, or -1                   */
     int64_t layer_stride;
     bool merged;                     /* the weights contain the adapters: these rest     */
+    float *sum;                      /* weights and adapters of one product at a time    */
     r2_arena memory;
 } r2_lora;
 
@@ -9314,8 +9331,9 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
 
 /* Products that are narrow on one side, the gradient of low-rank factors too, are made as
    c^T = b^T a^T, so that lanes run along the side that fills them. */
-#define R2__SOME   64 /* the most rows of c made so in forward */
-#define R2__TURNED 96 /* rows of c^T (columns of narrow c) made at a time */
+#define R2__SOME   64              /* the most rows of c made so in forward */
+#define R2__TURNED 96              /* rows of c^T (columns of narrow c) made at a time */
+#define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
 
 /* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
    the cache. */
@@ -9330,21 +9348,44 @@ static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M,
         r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
 }
 
-/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME in forward: b, large as a rule, is read
-   once and in place, which for so few rows is most of the work. */
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once, b,
+   large as a rule, is read once and in place, which for so few rows is most of the work. */
 static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
                               int64_t K, bool add) {
-    float turned[R2__TURNED * R2__SOME];
-    r2__view at = {a.p, a.cs, a.rs};
+    float turned[R2__TURNED * R2__SOME], packed[R2__SOME * R2__FLAT];
+    const int64_t blocks = K > 0 ? (K + R2__DEPTH - 1) / R2__DEPTH : 1;
+    const int64_t width = (M + R2__WIDE - 1) / R2__WIDE * R2__WIDE;
+    for (int64_t block = 0; block < blocks; ++block) {
+        int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+        for (int64_t i = 0; i < M; i += R2__WIDE) {
+            r2__view panel = {a.p + i * a.rs + k0 * a.cs, a.cs, a.rs};
+            r2__pack_panel(packed + width * k0 + i * depth, panel, depth,
+                           M - i < R2__WIDE ? M - i : R2__WIDE);
+        }
+    }
     for (int64_t j = 0; j < N; j += R2__TURNED) {
         const int64_t n = N - j < R2__TURNED ? N - j : R2__TURNED;
-        r2__view bt = {b.p + j * b.cs, b.cs, b.rs};
-        r2__multiply(bt, at, turned, M, n, M, K, false);
+        for (int64_t block = 0; block < blocks; ++block) {
+            int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+            r2__view bt = {b.p + j * b.cs + k0 * b.rs, b.cs, b.rs};
+            r2__multiply_block(bt, packed + width * k0, 0, turned, M, n, M, depth, block > 0);
+        }
         r2__turn_back(c + j, ldc, turned, M, n, add);
     }
 }
 
-/* The same for N <= R2__LANES and any M, in the gradient of a weight. */
+/* The same for any K. */
+static void r2__multiply_some(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    int64_t k = 0;
+    do {
+        r2__view ak = {a.p + k * a.cs, a.rs, a.cs}, bk = {b.p + k * b.rs, b.rs, b.cs};
+        r2__multiply_flat(ak, bk, c, ldc, M, N, K - k < R2__FLAT ? K - k : R2__FLAT, add || k > 0);
+        k += R2__FLAT;
+    } while (k < K);
+}
+
+/* The same for N <= R2__LANES and any M and K, in the gradient of a weight. */
 static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
                               int64_t K, bool add) {
     float turned[R2__TURNED * R2__LANES];
@@ -9367,15 +9408,17 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
     /* Rows are the better side to divide, unless there are too few for an even division. */
     const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
+    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
+    const int64_t j_unit = few ? 4 : some ? R2__TILE_ROWS : R2__WIDE;
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
-        r2__range j = r2__share(N, R2__WIDE, by_rows ? 0 : t, by_rows ? 1 : threads);
+        r2__range j = r2__share(N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
         r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
         r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
         float *to = c + i.begin * ldc + j.begin;
         const int64_t m = i.end - i.begin, n = j.end - j.begin;
         if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
-        else if (some) r2__multiply_flat(at, bt, to, ldc, m, n, K, add);
+        else if (some) r2__multiply_some(at, bt, to, ldc, m, n, K, add);
         else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
         else r2__multiply(at, bt, to, ldc, m, n, K, add);
     }
@@ -9436,7 +9479,7 @@ void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
 
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction) {
-    const int threads = r2_threads(ctx, R * n_head * d_head / 4);
+    const int threads = r2_threads(ctx, 2 * R * n_head * d_head);
     const int64_t half = d_head / 2;
     R2_PARALLEL_FOR(threads, r, R) {
         const float *cosine = table + (int64_t)position[r] * d_head, *sine = cosine + half;
@@ -9743,32 +9786,75 @@ void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
 
 /* ---- low-rank additions ---- */
 
-static void r2__scale(float *t, float scale, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) t[i] *= scale;
+int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n) { return 2 * n * r * (R + I); }
+
+/* to(n r, I) = scale a of all adapters, one below the other. */
+static void r2__stack_a(float *to, const r2_adapter *adapter, int32_t n, float scale, int64_t I,
+                        int64_t r) {
+    for (int32_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < r * I; ++j) to[i * r * I + j] = scale * adapter[i].a[j];
 }
 
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x, const float *a,
-                 const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
-    r2_matmul(ctx, R2_NT, R, r, I, x, I, a, I, t, r, false);
-    r2__scale(t, scale, R * r);
-    r2_matmul(ctx, R2_NT, R, O, r, t, r, b, r, y, ldy, true);
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
+                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low) {
+    const int64_t all = n * r;
+    float *a = low, *t = a + all * I; /* (all, I), (R, all) */
+    r2__stack_a(a, adapter, n, scale, I, r);
+    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
+    for (int32_t i = 0; i < n; ++i)
+        r2_matmul(ctx, R2_NT, R, adapter[i].O, r, t + i * r, all, adapter[i].b, r,
+                  y + adapter[i].column, ldy, true);
 }
 
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt, const float *dy,
-                 int64_t ldy, const float *t, const float *x, const float *a, const float *b,
-                 float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
-    r2_matmul(ctx, R2_TN, O, r, R, dy, ldy, t, r, db, r, true);
-    r2_matmul(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
-    r2__scale(dt, scale, R * r);
-    r2_matmul(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    if (dx) r2_matmul(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
+                 int64_t r, float *low) {
+    const int64_t all = n * r;
+    /* (all, I), (R, all): scale a and x a^T; (all, I), (R, all): gradients, but for scale */
+    float *a = low, *t = a + all * I, *da = t + R * all, *dt = da + all * I;
+    r2__stack_a(a, adapter, n, scale, I, r);
+    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
+    for (int32_t i = 0; i < n; ++i) {
+        const float *dyi = dy + adapter[i].column;
+        r2_matmul(ctx, R2_TN, adapter[i].O, r, R, dyi, ldy, t + i * r, all, adapter[i].db, r, true);
+        r2_matmul(ctx, R2_NN, R, r, adapter[i].O, dyi, ldy, adapter[i].b, r, dt + i * r, all,
+                  false);
+    }
+    r2_matmul(ctx, R2_TN, all, I, R, dt, all, x, I, da, I, false);
+    for (int32_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < r * I; ++j) adapter[i].da[j] += scale * da[i * r * I + j];
+    if (dx) r2_matmul(ctx, R2_NN, R, I, all, dt, all, a, I, dx, I, true);
+}
+
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                 int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
+    const int threads = r2_threads(ctx, O * I * r / 4);
+    R2_PARALLEL_FOR(threads, o, O) {
+        const float *from = w + o * I;
+        float *to = sum + o * I;
+        for (int32_t i = 0; i < n; ++i) {
+            const int64_t row = o - adapter[i].column;
+            const float *b = adapter[i].b + row * r;
+            if (row < 0 || row >= adapter[i].O) continue;
+            for (int64_t c = 0; c < I; c += R2__LANES) {
+                r2__vec product = r2__zero();
+                for (int64_t k = 0; k < r; ++k)
+                    product = R2__FMA(r2__all(b[k]),
+                                      r2__load_n(adapter[i].a + k * I + c, I - c, 0.0f), product);
+                product = R2__FMA(product, r2__all(scale), r2__load_n(from + c, I - c, 0.0f));
+                r2__store_n(to + c, product, I - c);
+            }
+            from = to; /* done */
+        }
+        if (from != to) memcpy(to, from, (size_t)I * sizeof *to);
+    }
 }
 
 /* ---- log-probabilities ---- */
 
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V) {
-    const int threads = r2_threads(ctx, R * V);
+    const int threads = R > 1 ? r2_threads(ctx, R * V) : 1;
     R2_PARALLEL_FOR(threads, r, R) {
         const float *x = logits + r * V;
         r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
@@ -10002,22 +10088,42 @@ void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t
     for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
 }
 
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, float *t, const float *x,
-                       const float *a, const float *b, float scale, int64_t R, int64_t O, int64_t I,
-                       int64_t r) {
-    r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, a, I, t, r, false);
-    for (int64_t i = 0; i < R * r; ++i) t[i] *= scale;
-    r2_matmul_naive(ctx, R2_NT, R, O, r, t, r, b, r, y, ldy, true);
+void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
+                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
+                       float *low) {
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_NT, R, p->O, r, low, r, p->b, r, y + p->column, ldy, true);
+    }
 }
 
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, float *da, float *db, float *dt,
-                       const float *dy, int64_t ldy, const float *t, const float *x, const float *a,
-                       const float *b, float scale, int64_t R, int64_t O, int64_t I, int64_t r) {
-    r2_matmul_naive(ctx, R2_TN, O, r, R, dy, ldy, t, r, db, r, true);
-    r2_matmul_naive(ctx, R2_NN, R, r, O, dy, ldy, b, r, dt, r, false);
-    for (int64_t i = 0; i < R * r; ++i) dt[i] *= scale;
-    r2_matmul_naive(ctx, R2_TN, r, I, R, dt, r, x, I, da, I, true);
-    if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, dt, r, a, I, dx, I, true);
+void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
+                       int64_t I, int64_t r, float *low) {
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_TN, p->O, r, R, dy + p->column, ldy, low, r, p->db, r, true);
+        r2_matmul_naive(ctx, R2_NN, R, r, p->O, dy + p->column, ldy, p->b, r, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_TN, r, I, R, low, r, x, I, p->da, I, true);
+        if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, low, r, p->a, I, dx, I, true);
+    }
+}
+
+void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                       int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
+    (void)ctx;
+    for (int64_t i = 0; i < O * I; ++i) sum[i] = w[i];
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        for (int64_t i = 0; i < p->O * I; ++i) {
+            double product = 0.0;
+            for (int64_t k = 0; k < r; ++k)
+                product += (double)p->b[i / I * r + k] * (double)p->a[k * I + i % I];
+            sum[p->column * I + i] += (float)((double)scale * product);
+        }
+    }
 }
 
 void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
@@ -10065,6 +10171,7 @@ void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const
 #define r2_bias_bwd      r2_bias_bwd_naive
 #define r2_lora_fwd      r2_lora_fwd_naive
 #define r2_lora_bwd      r2_lora_bwd_naive
+#define r2_lora_sum      r2_lora_sum_naive
 #define r2_logsumexp_fwd r2_logsumexp_fwd_naive
 #define r2_logp_bwd      r2_logp_bwd_naive
 #endif
@@ -10224,14 +10331,6 @@ static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer)
     return model->lora ? NULL : r2_gradient(model, id, layer);
 }
 
-/* Columns of the activations between A and B, all targets of a layer together. */
-static int64_t r2__lora_cols(const r2_model *model) {
-    int64_t n = 0;
-    for (int id = 0; model->lora && id < R2_TENSOR_COUNT; ++id)
-        if (model->lora->offset[id] >= 0) n += model->lora->config.rank;
-    return n;
-}
-
 /* Gives each target its place; returns the number of parameters. */
 static int64_t r2__lora_lay_out(const r2_model *model, r2_lora *lora) {
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
@@ -10259,6 +10358,55 @@ static void r2__lora_draw(const r2_model *model, r2_lora *lora) {
     }
 }
 
+/* Projections of one input, neighbours in the table, whose weights make one matrix (O, I). */
+typedef struct r2__group {
+    r2_tensor_id first, last;
+} r2__group;
+
+static const r2__group r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
+                       r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
+#define R2__GROUP 3 /* projections at most */
+
+static int64_t r2__group_rows(const r2_model *model, r2__group group) {
+    int64_t rows = 0;
+    for (int id = (int)group.first; id <= (int)group.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+/* The most weights that a group has. */
+static int64_t r2__widest_group(const r2_model *model) {
+    const r2__group groups[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
+    int64_t widest = 0;
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; ++g) {
+        int64_t size = r2__group_rows(model, groups[g]) * model->tensor[groups[g].first].cols;
+        if (size > widest) widest = size;
+    }
+    return widest;
+}
+
+/* Fills in the adapters of a group of a layer; returns how many there are. */
+static int32_t r2__group_adapters(const r2_model *model, r2__group group, int64_t layer,
+                                  r2_adapter adapter[R2__GROUP]) {
+    const r2_lora *lora = model->lora;
+    int64_t column = 0;
+    int32_t n = 0;
+    for (int id = (int)group.first; lora && id <= (int)group.last; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        const int64_t a = layer * lora->layer_stride + lora->offset[id];
+        const int64_t b = a + lora->config.rank * t->cols;
+        if (lora->offset[id] >= 0) {
+            adapter[n].column = column;
+            adapter[n].O = t->rows;
+            adapter[n].a = lora->param + a;
+            adapter[n].b = lora->param + b;
+            adapter[n].da = lora->grad + a;
+            adapter[n++].db = lora->grad + b;
+        }
+        column += t->rows;
+    }
+    return n;
+}
+
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config) {
     const uint32_t allowed = r2_lora_config_default().targets;
     r2_lora *lora;
@@ -10275,8 +10423,10 @@ r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *con
                                           sizeof(float));
     lora->grad = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
                                          sizeof(float));
+    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__widest_group(model),
+                                        sizeof(float));
     model->lora = lora;
-    if (!lora->param || !lora->grad) {
+    if (!lora->param || !lora->grad || !lora->sum) {
         r2_lora_detach(ctx, model);
         return ctx->status;
     }
@@ -10296,20 +10446,15 @@ void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
 
 /* W += factor B A for every target. */
 static void r2__lora_add(r2_ctx *ctx, r2_model *model, float factor) {
-    r2_lora *lora = model->lora;
-    const int64_t r = lora->config.rank;
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            const r2__group alone = {(r2_tensor_id)id, (r2_tensor_id)id};
             const r2_tensor *t = &model->tensor[id];
-            const float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
-            const float *b = a + r * t->cols;
             float *w = r2_weight(model, (r2_tensor_id)id, layer);
-            const int threads = r2_threads(ctx, t->rows * t->cols);
-            if (lora->offset[id] < 0) continue;
-            R2_PARALLEL_FOR(threads, o, t->rows)
-            for (int64_t k = 0; k < r; ++k)
-                for (int64_t i = 0; i < t->cols; ++i)
-                    w[o * t->cols + i] += factor * b[o * r + k] * a[k * t->cols + i];
+            r2_adapter adapter[R2__GROUP];
+            if (r2__group_adapters(model, alone, layer, adapter) > 0)
+                r2_lora_sum(ctx, w, w, adapter, 1, factor, t->rows, t->cols,
+                            model->lora->config.rank);
         }
     }
 }
@@ -10361,7 +10506,7 @@ typedef struct r2__layer_acts {
     float *mid;        /* (R, d_model) the stream after attention          */
     float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
     float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
-    float *low;        /* per target of the adapters, in order: (R, rank)  */
+    float *low;        /* scratch of the adapters, forward and backward    */
 } r2__layer_acts;
 
 struct r2__work {
@@ -10375,7 +10520,6 @@ struct r2__work {
     int32_t *position;     /* (max_rows)                                  */
     float *scratch;
     float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
-    float *dlow;                               /* (R, rank)                                   */
     /* the U <= max_pred rows that are predicted from */
     int64_t n_rows, n_unique;
     int64_t *begin; /* (U + 1) predictions of unique row i         */
@@ -10409,12 +10553,22 @@ static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model,
     a->rstd2 = r2__floats(ctx, arena, R, 1, good);
     a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
     a->act = r2__floats(ctx, arena, R, c->d_ff, good);
-    a->low = r2__floats(ctx, arena, R, r2__lora_cols(model), good);
+}
+
+/* Scratch of the adapters; NULL without any. */
+static float *r2__carve_low(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                            bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
+    if (!model->lora) return NULL;
+    return r2__floats(ctx, arena, r2_lora_scratch(R, widest, model->lora->config.rank, R2__GROUP),
+                      1, good);
 }
 
 static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
     const bool train = r2__trains(model), shared = !train || model->recompute;
+    float *low = r2__carve_low(ctx, &w->memory, model, w->max_rows, good);
     w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                                 sizeof *w->layer);
     if (!w->layer) {
@@ -10428,6 +10582,7 @@ static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, b
         else if (l < c->n_layer)
             r2__carve_layer(ctx, &w->memory, model, w->max_rows, train, &w->layer[l], good);
         w->layer[l].x = x;
+        w->layer[l].low = low;
         if (!train) w->layer[l].mid = x;
     }
 }
@@ -10441,7 +10596,6 @@ static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w
     w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
     w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
     w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
-    w->dlow = r2__floats(ctx, &w->memory, R, model->lora ? model->lora->config.rank : 0, good);
     w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
     w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
 }
@@ -10508,32 +10662,39 @@ void r2_model_free(r2_ctx *ctx, r2_model *model) {
 
 /* ---- forward ---- */
 
-/* Where `acts` keep what stands between A and B of target `id`. */
-static float *r2__low(const r2_model *model, r2_tensor_id id, const r2__layer_acts *acts,
-                      int64_t R) {
-    float *low = acts->low;
-    for (int before = 0; before < (int)id; ++before)
-        if (model->lora->offset[before] >= 0) low += R * model->lora->config.rank;
-    return low;
-}
-
-/* y(R, O) = x(R, I) W^T, W of `rows` rows in all: neighbours in the table go in one product. */
+/* y(R, O) = x(R, I) W^T. */
 static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
                         int64_t O, int64_t I, bool add) {
     r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
 }
 
-/* What the adapters of projection `id` add to its output y. */
-static void r2__adapt(const r2_ctx *ctx, const r2_model *model, r2_tensor_id id, int64_t layer,
-                      const r2__layer_acts *acts, float *y, int64_t ldy, const float *x,
-                      int64_t R) {
-    const r2_tensor *t = &model->tensor[id];
-    const r2_lora *lora = model->lora;
-    const float *a;
-    if (!lora || lora->merged || lora->offset[id] < 0) return;
-    a = lora->param + layer * lora->layer_stride + lora->offset[id];
-    r2_lora_fwd(ctx, y, ldy, r2__low(model, id, acts, R), x, a, a + lora->config.rank * t->cols,
-                r2__lora_scale(lora), R, t->rows, t->cols, lora->config.rank);
+/* The matrix (O, I) of a group of a layer, for R rows of x: W + scale B A where that costs less
+   than what the factors would add to R rows; then *n, the adapters left to be added, becomes 0. */
+static const float *r2__group_weights(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                                      int64_t layer, int64_t R, const r2_adapter *adapter,
+                                      int32_t *n) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
+    const float *w = r2_weight(model, group.first, layer);
+    if (*n == 0 || R * (O + I) < O * I) return w;
+    r2_lora_sum(ctx, model->lora->sum, w, adapter, *n, r2__lora_scale(model->lora), O, I,
+                model->lora->config.rank);
+    *n = 0;
+    return model->lora->sum;
+}
+
+/* y(R, O) = or += x(R, I) W^T for a group of a layer with its adapters; low is their scratch. */
+static void r2__project_group(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                              int64_t layer, float *low, float *y, const float *x, int64_t R,
+                              bool add) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
+    const bool adapts = model->lora && !model->lora->merged;
+    r2_adapter adapter[R2__GROUP];
+    int32_t n = adapts ? r2__group_adapters(model, group, layer, adapter) : 0;
+    const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &n);
+    r2__project(ctx, y, x, w, R, O, I, add);
+    if (n > 0)
+        r2_lora_fwd(ctx, y, O, adapter, n, x, r2__lora_scale(model->lora), R, I,
+                    model->lora->config.rank, low);
 }
 
 static int64_t r2__qkv_cols(const r2_model_config *c) {
@@ -10548,10 +10709,7 @@ static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t laye
     const float *bias = r2_weight(model, R2_BQ, layer);
     r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
                    c->norm_eps);
-    r2__project(ctx, a->qkv, a->n1, r2_weight(model, R2_WQ, layer), R, O, C, false);
-    r2__adapt(ctx, model, R2_WQ, layer, a, a->qkv, O, a->n1, R);
-    r2__adapt(ctx, model, R2_WK, layer, a, a->qkv + C, O, a->n1, R);
-    r2__adapt(ctx, model, R2_WV, layer, a, a->qkv + (C + O) / 2, O, a->n1, R);
+    r2__project_group(ctx, model, r2__qkv, layer, a->low, a->qkv, a->n1, R, false);
     if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
     r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
             c->d_model / c->n_head, 1);
@@ -10564,17 +10722,13 @@ static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t lay
     const int64_t C = c->d_model, F = c->d_ff;
     const size_t bytes = (size_t)(R * C) * sizeof(float);
     if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
-    r2__project(ctx, a->mid, a->att, r2_weight(model, R2_WO, layer), R, C, C, true);
-    r2__adapt(ctx, model, R2_WO, layer, a, a->mid, C, a->att, R);
+    r2__project_group(ctx, model, r2__out, layer, a->low, a->mid, a->att, R, true);
     r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
                    c->norm_eps);
-    r2__project(ctx, a->gu, a->n2, r2_weight(model, R2_WGATE, layer), R, 2 * F, C, false);
-    r2__adapt(ctx, model, R2_WGATE, layer, a, a->gu, 2 * F, a->n2, R);
-    r2__adapt(ctx, model, R2_WUP, layer, a, a->gu + F, 2 * F, a->n2, R);
+    r2__project_group(ctx, model, r2__gate_up, layer, a->low, a->gu, a->n2, R, false);
     r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
     if (out != a->mid) memcpy(out, a->mid, bytes);
-    r2__project(ctx, out, a->act, r2_weight(model, R2_WDOWN, layer), R, C, F, true);
-    r2__adapt(ctx, model, R2_WDOWN, layer, a, out, C, a->act, R);
+    r2__project_group(ctx, model, r2__down, layer, a->low, out, a->act, R, true);
 }
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
@@ -10750,19 +10904,21 @@ static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *bat
         memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
 }
 
-/* Gradients of the adapters of projection `id`, and what they add to dx. */
-static void r2__adapt_bwd(const r2_ctx *ctx, const r2_model *model, r2_tensor_id id, int64_t layer,
-                          float *dx, const float *dy, int64_t ldy, const float *x) {
-    const r2_tensor *t = &model->tensor[id];
-    const r2_lora *lora = model->lora;
+/* The same for a group of a layer with its adapters; dx NULL: not wanted. */
+static void r2__project_group_bwd(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                                  int64_t layer, float *dx, const float *dy, const float *x) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
     const int64_t R = model->work->n_rows;
-    int64_t a, b;
-    if (!lora || lora->offset[id] < 0) return;
-    a = layer * lora->layer_stride + lora->offset[id];
-    b = a + lora->config.rank * t->cols;
-    r2_lora_bwd(ctx, dx, lora->grad + a, lora->grad + b, model->work->dlow, dy, ldy,
-                r2__low(model, id, &model->work->layer[layer], R), x, lora->param + a,
-                lora->param + b, r2__lora_scale(lora), R, t->rows, t->cols, lora->config.rank);
+    r2_adapter adapter[R2__GROUP];
+    const int32_t n = r2__group_adapters(model, group, layer, adapter);
+    int32_t left = n;
+    if (dx) {
+        const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &left);
+        r2__project_bwd(ctx, dx, r2__trained(model, group.first, layer), dy, x, w, R, O, I);
+    }
+    if (n > 0)
+        r2_lora_bwd(ctx, left > 0 ? dx : NULL, adapter, n, dy, O, x, r2__lora_scale(model->lora),
+                    R, I, model->lora->config.rank, model->work->layer[layer].low);
 }
 
 /* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
@@ -10770,14 +10926,9 @@ static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer)
     struct r2__work *w = model->work;
     const r2__layer_acts *a = &w->layer[layer];
     const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
-    r2__project_bwd(ctx, w->dact, r2__trained(model, R2_WDOWN, layer), w->dx, a->act,
-                    r2_weight(model, R2_WDOWN, layer), R, C, F);
-    r2__adapt_bwd(ctx, model, R2_WDOWN, layer, w->dact, w->dx, C, a->act);
+    r2__project_group_bwd(ctx, model, r2__down, layer, w->dact, w->dx, a->act);
     r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-    r2__project_bwd(ctx, w->dn, r2__trained(model, R2_WGATE, layer), w->dgu, a->n2,
-                    r2_weight(model, R2_WGATE, layer), R, 2 * F, C);
-    r2__adapt_bwd(ctx, model, R2_WGATE, layer, w->dn, w->dgu, 2 * F, a->n2);
-    r2__adapt_bwd(ctx, model, R2_WUP, layer, w->dn, w->dgu + F, 2 * F, a->n2);
+    r2__project_group_bwd(ctx, model, r2__gate_up, layer, w->dn, w->dgu, a->n2);
     r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_FFN_NORM, layer), w->dn, a->mid,
                    r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
 }
@@ -10789,19 +10940,12 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
     const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
     float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
     float *dbias = r2__trained(model, R2_BQ, layer);
-    r2__project_bwd(ctx, w->datt, r2__trained(model, R2_WO, layer), w->dx, a->att,
-                    r2_weight(model, R2_WO, layer), R, C, C);
-    r2__adapt_bwd(ctx, model, R2_WO, layer, w->datt, w->dx, C, a->att);
+    r2__project_group_bwd(ctx, model, r2__out, layer, w->datt, w->dx, a->att);
     r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
     r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
             shape->d_head, -1);
     if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    if (dn)
-        r2__project_bwd(ctx, dn, r2__trained(model, R2_WQ, layer), w->dqkv, a->n1,
-                        r2_weight(model, R2_WQ, layer), R, O, C);
-    r2__adapt_bwd(ctx, model, R2_WQ, layer, dn, w->dqkv, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WK, layer, dn, w->dqkv + C, O, a->n1);
-    r2__adapt_bwd(ctx, model, R2_WV, layer, dn, w->dqkv + (C + O) / 2, O, a->n1);
+    r2__project_group_bwd(ctx, model, r2__qkv, layer, dn, w->dqkv, a->n1);
     if (dn)
         r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
                        r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
@@ -10943,7 +11087,12 @@ r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
    it, which keep only their own. Then all outputs that are not finished step together:
 
        prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
-       suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..                                 */
+       suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..
+
+   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows'
+   values, so that attention reads memory from one end to the other:
+
+       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...              */
 
 typedef struct r2__decoder {
     r2_ctx *ctx;
@@ -11027,15 +11176,23 @@ static float r2__nucleus(float *p, int64_t n, double need) {
     return 0.0f;
 }
 
-/* The first of the largest; 0 when none is, for NaN. */
+/* The first of the largest; 0 when none is, for NaN. Only the first block that has it is searched
+   value by value. */
 static int32_t r2__argmax(const float *x, int64_t n) {
-    r2__vec top = r2__all(-FLT_MAX);
-    float largest;
-    for (int64_t v = 0; v < n; v += R2__LANES)
-        top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
-    largest = r2__largest(top);
-    for (int32_t v = 0; v < n; ++v)
-        if (x[v] == largest) return v;
+    const int64_t block = 16 * R2__LANES;
+    float largest = -FLT_MAX;
+    int64_t begin = 0;
+    for (int64_t b = 0; b < n; b += block) {
+        r2__vec top = r2__all(-FLT_MAX);
+        float t;
+        for (int64_t v = b; v < n && v < b + block; v += R2__LANES)
+            top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
+        t = r2__largest(top);
+        if (t > largest) begin = b;
+        if (t > largest) largest = t;
+    }
+    for (int64_t v = begin; v < n && v < begin + block; ++v)
+        if (x[v] == largest) return (int32_t)v;
     return 0;
 }
 
@@ -11101,7 +11258,7 @@ static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
    active[i] / per_row. */
 static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
     const int64_t V = d->model->config.n_vocab, n = d->n_active;
-    const int threads = r2_threads(d->ctx, n * V * 4);
+    const int threads = n > 1 ? r2_threads(d->ctx, n * V * 4) : 1;
     int64_t kept = 0;
     R2_PARALLEL_FOR(threads, t, threads) {
         r2__range part = r2__share(n, 1, t, threads);
@@ -11119,10 +11276,22 @@ static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
     d->n_active = kept;
 }
 
+/* Keeps key and value of one token and head g, as they stand in a row of qkv, as row `at` of the
+   `rows` of a prompt or an output. */
+static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int64_t at, int64_t g,
+                           const float *qkv) {
+    const r2_model_config *c = &d->model->config;
+    const int64_t D = c->d_model / c->n_head;
+    const float *k = qkv + c->d_model + g * D;
+    memcpy(cache + (2 * g * rows + at) * D, k, (size_t)D * sizeof *k);
+    memcpy(cache + ((2 * g + 1) * rows + at) * D, k + d->kv, (size_t)D * sizeof *k);
+}
+
 /* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
 static void r2__prefill(r2__decoder *d, const int32_t *token) {
     r2_model *m = d->model;
     const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
+    const int threads = r2_threads(d->ctx, R * d->kv);
     const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
     float *x = d->acts.x;
     for (int64_t p = 0; p < d->n_prompt; ++p)
@@ -11131,9 +11300,11 @@ static void r2__prefill(r2__decoder *d, const int32_t *token) {
     for (int32_t l = 0; l < m->config.n_layer; ++l) {
         float *cache = d->prefix + l * R * 2 * d->kv;
         r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
-        for (int64_t r = 0; r < R; ++r)
-            memcpy(cache + r * 2 * d->kv, d->acts.qkv + r * O + C,
-                   (size_t)(2 * d->kv) * sizeof *cache);
+        R2_PARALLEL_FOR(threads, p, d->n_prompt)
+        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
+            for (int32_t g = 0; g < m->config.n_kv_head; ++g)
+                r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
+                               d->position[r], g, d->acts.qkv + r * O);
         r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
         r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
     }
@@ -11143,58 +11314,62 @@ static void r2__prefill(r2__decoder *d, const int32_t *token) {
 }
 
 /* y(D) += p(n) v(n, D). */
-static void r2__mix(float *y, const float *p, const float *v, int64_t ld, int64_t n, int64_t D) {
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D) {
     for (int64_t e = 0; e < D; e += R2__LANES) {
         r2__vec sum = r2__load_n(y + e, D - e, 0.0f);
         for (int64_t j = 0; j < n; ++j)
-            sum = R2__FMA(r2__all(p[j]), r2__load_n(v + j * ld + e, D - e, 0.0f), sum);
+            sum = R2__FMA(r2__all(p[j]), r2__load_n(v + j * D + e, D - e, 0.0f), sum);
         r2__store_n(y + e, sum, D - e);
     }
 }
 
-/* Attention of one new token of output active[i] over its prompt's rows and its own. */
-static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, float *s) {
+/* Attention of one new token of output active[i], by the query heads of key-value head g, over its
+   prompt's rows and its own, of which the last is new. */
+static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
     const r2_model_config *c = &d->model->config;
     const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
-    const int64_t own = d->position[i] - shared + 1;
-    const float *prefix = d->prefix + (layer * d->rows + d->begin[p]) * ld;
-    const float *suffix = d->suffix + (layer * d->n_out + o) * d->config->max_new * ld;
-    const float *q = d->acts.qkv + i * (c->d_model + ld);
-    for (int32_t h = 0; h < c->n_head; ++h) {
-        int64_t k = h / (c->n_head / c->n_kv_head) * D, v = d->kv + k;
+    const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
+    const int64_t per_group = c->n_head / c->n_kv_head;
+    const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
+    float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
+    const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
+    r2__keep_token(d, suffix, room, own - 1, g, qkv);
+    for (int64_t e = 0; e < own * D; e += R2__LANES) { /* what the next head, or output, reads */
+        R2__FETCH(k + 2 * room * D + e);
+        R2__FETCH(k + 3 * room * D + e);
+    }
+    for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
         float *y = d->acts.att + i * c->d_model + h * D;
-        r2__multiply_few(q + h * D, D, prefix + k, ld, s, 0, 1, shared, D, false);
-        r2__multiply_few(q + h * D, D, suffix + k, ld, s + shared, 0, 1, own, D, false);
+        r2__multiply_few(qkv + h * D, D, k0, D, s, 0, 1, shared, D, false);
+        r2__multiply_few(qkv + h * D, D, k, D, s + shared, 0, 1, own, D, false);
         r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
         memset(y, 0, (size_t)D * sizeof *y);
-        r2__mix(y, s, prefix + v, ld, shared, D);
-        r2__mix(y, s + shared, suffix + v, ld, own, D);
+        r2__mix(y, s, k0 + shared * D, shared, D);
+        r2__mix(y, s + shared, k + room * D, own, D);
     }
 }
 
 /* One token of every active output through the model. */
 static void r2__step(r2__decoder *d) {
     r2_model *m = d->model;
-    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), ld = 2 * d->kv;
-    const int64_t n = d->n_active, deepest = d->config->max_new + d->slot;
-    const int threads = r2_threads(d->ctx, n * C * deepest / 64);
+    const int64_t C = m->config.d_model, G = m->config.n_kv_head, n = d->n_active;
+    int64_t keys = 0;
+    int threads;
     for (int64_t i = 0; i < n; ++i) {
         int64_t p = d->active[i] / d->config->n_samples;
         d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
                          1;
+        keys += d->position[i] + 1;
     }
+    threads = r2_threads(d->ctx, 2 * keys * C);
     r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
     for (int32_t l = 0; l < m->config.n_layer; ++l) {
         r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
         R2_PARALLEL_FOR(threads, t, threads) {
-            r2__range part = r2__share(n, 1, t, threads);
-            for (int64_t i = part.begin; i < part.end; ++i) {
-                int64_t o = d->active[i], at = d->out->length[d->first + o] - 1;
-                memcpy(d->suffix + ((l * d->n_out + o) * d->config->max_new + at) * ld,
-                       d->acts.qkv + i * O + C, (size_t)ld * sizeof(float));
-                r2__attend_cached(d, l, i, d->scratch + t * d->slot);
-            }
+            r2__range part = r2__share(n * G, 1, t, threads);
+            for (int64_t j = part.begin; j < part.end; ++j)
+                r2__attend_cached(d, l, j / G, j % G, d->scratch + t * d->slot);
         }
         r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
     }
@@ -11222,6 +11397,7 @@ static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) 
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
     r2__carve_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
     d->acts.mid = d->acts.x;
+    d->acts.low = r2__carve_low(d->ctx, arena, d->model, wide, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);

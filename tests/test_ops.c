@@ -65,6 +65,8 @@ TEST(matmul_is_its_twin) {
                                variant == 2 ? 3 : 0);
     compare_matmul(R2_NN, 30, 20, 1024, false, 0); /* rows a page apart: a is copied */
     compare_matmul(R2_NT, 26, 1025, 130, false, 0);
+    for (int add = 0; add < 2; ++add) /* so deep that few rows are packed in several parts */
+        compare_matmul(R2_NT, 20, 37, 1600, add > 0, 0);
 }
 
 TEST(rmsnorm_is_its_twin) {
@@ -186,25 +188,32 @@ TEST(swiglu_embed_bias_are_their_twins) {
 
 TEST(lora_is_its_twin) {
     const r2_ctx ctx = context(2);
-    const int64_t R = 29, O = 35, I = 18, r = 3, ldy = O + 4;
-    float *x = buffer[0], *a = buffer[1], *b = buffer[2], *dy = buffer[3], *t = buffer[4];
+    const int64_t R = 29, I = 18, r = 3, ldy = 39; /* two adapters, a gap between them */
+    float *x = buffer[0], *a = buffer[1], *b = buffer[2], *dy = buffer[3], *low = buffer[4];
+    r2_adapter fast[2] = {{1, 17, a, b, buffer[9], buffer[10]},
+                          {20, 9, a + r * I, b + 17 * r, buffer[9] + r * I, buffer[10] + 17 * r}};
+    r2_adapter naive[2] = {{1, 17, a, b, buffer[12], buffer[13]},
+                           {20, 9, a + r * I, b + 17 * r, buffer[12] + r * I, buffer[13] + 17 * r}};
     fill(x, R * I, 16);
-    fill(a, r * I, 17);
-    fill(b, O * r, 18);
+    fill(a, 2 * r * I, 17);
+    fill(b, 26 * r, 18);
     fill(dy, R * ldy, 19);
     fill(buffer[5], R * ldy, 20);
     fill(buffer[6], R * ldy, 20);
-    r2_lora_fwd(&ctx, buffer[5], ldy, t, x, a, b, 0.7f, R, O, I, r);
-    r2_lora_fwd_naive(&ctx, buffer[6], ldy, buffer[7], x, a, b, 0.7f, R, O, I, r);
+    r2_lora_fwd(&ctx, buffer[5], ldy, fast, 2, x, 0.7f, R, I, r, low);
+    r2_lora_fwd_naive(&ctx, buffer[6], ldy, fast, 2, x, 0.7f, R, I, r, low);
     CHECK_ARRAY_NEAR(buffer[5], buffer[6], R * ldy, 1e-6);
-    for (int k = 0; k < 6; ++k) fill(buffer[8 + k], R * I + O * r, 21); /* all three are added to */
-    r2_lora_bwd(&ctx, buffer[8], buffer[9], buffer[10], buffer[14], dy, ldy, t, x, a, b, 0.7f, R, O,
-                I, r);
-    r2_lora_bwd_naive(&ctx, buffer[11], buffer[12], buffer[13], buffer[15], dy, ldy, t, x, a, b, 0.7f,
-                      R, O, I, r);
+    for (int k = 0; k < 6; ++k) fill(buffer[8 + k], R * I + 39 * r, 21); /* all are added to */
+    r2_lora_bwd(&ctx, buffer[8], fast, 2, dy, ldy, x, 0.7f, R, I, r, low);
+    r2_lora_bwd_naive(&ctx, buffer[11], naive, 2, dy, ldy, x, 0.7f, R, I, r, low);
     CHECK_ARRAY_NEAR(buffer[8], buffer[11], R * I, 2e-6);
-    CHECK_ARRAY_NEAR(buffer[9], buffer[12], r * I, 2e-6);
-    CHECK_ARRAY_NEAR(buffer[10], buffer[13], O * r, 2e-6);
+    CHECK_ARRAY_NEAR(buffer[9], buffer[12], 2 * r * I, 2e-6);
+    CHECK_ARRAY_NEAR(buffer[10], buffer[13], 26 * r, 2e-6);
+    r2_lora_sum(&ctx, buffer[5], dy, fast, 2, 0.7f, ldy, I, r);
+    r2_lora_sum_naive(&ctx, buffer[6], dy, fast, 2, 0.7f, ldy, I, r);
+    CHECK_ARRAY_NEAR(buffer[5], buffer[6], ldy * I, 1e-6);
+    r2_lora_sum(&ctx, dy, dy, fast, 2, 0.7f, ldy, I, r); /* in place */
+    CHECK_ARRAY_NEAR(dy, buffer[5], ldy * I, 0.0);
 }
 
 TEST(log_probabilities_are_their_twins) {
@@ -435,12 +444,12 @@ static double lora_loss(const double *in) { /* x(R,C), a(RANK,C), b(O,RANK) */
 
 TEST(gradient_of_lora) {
     const r2_ctx ctx = context(1);
-    float grad[R * C + RANK * C + O * RANK] = {0}, y[R * O] = {0}, t[R * RANK], dt[R * RANK];
+    float grad[R * C + RANK * C + O * RANK] = {0}, low[2 * RANK * (R + C)];
     const float *a = input_f + R * C, *b = a + RANK * C;
+    r2_adapter adapter = {0, O, a, b, grad + R * C, grad + R * C + RANK * C};
+    REQUIRE((int64_t)(sizeof low / sizeof *low) == r2_lora_scratch(R, C, RANK, 1));
     draw_inputs(R * C + RANK * C + O * RANK, 37);
-    r2_lora_fwd(&ctx, y, O, t, input_f, a, b, 0.7f, R, O, C, RANK);
-    r2_lora_bwd(&ctx, grad, grad + R * C, grad + R * C + RANK * C, dt, weight, O, t, input_f, a, b,
-                0.7f, R, O, C, RANK);
+    r2_lora_bwd(&ctx, grad, &adapter, 1, weight, O, input_f, 0.7f, R, C, RANK, low);
     check_gradient("lora", lora_loss, input, R * C + RANK * C + O * RANK, grad);
 }
 

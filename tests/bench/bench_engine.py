@@ -3,9 +3,15 @@
 
     bench_engine.py PROGRAM OUT.json [ROUNDS [WORD...]]
 
-PROGRAM is the compiled bench_engine.c. WORDs choose the rows whose name holds one of them. A peer that
-is not installed is named and left out; `make bench PEERS=install` installs them where it can. Only
-ratios of one run mean anything: machines are noisy.
+PROGRAM is the compiled bench_engine.c. WORDs choose the rows whose name holds one of them. A peer
+that is not installed is named and left out; `make bench PEERS=install` installs them where it can.
+Only ratios of one run mean anything: machines are noisy. Beside the medians stand the best rounds:
+where the two disagree, somebody else used the machine.
+
+Each thread of either side stays on a processor of its own. Left to the kernel, a thread that wakes
+up is often put on the processor of the one that woke it. Both share it until the balancer looks,
+which takes many milliseconds: a product shorter than that then runs at half its speed in one round
+and at the whole of it in the next.
 """
 import ctypes
 import ctypes.util
@@ -17,13 +23,27 @@ import sys
 import time
 
 THREADS = int(os.environ.get("THREADS") or 2)
-# what makes PyTorch fastest on few cores: threads that sleep, memory that is kept
+# what makes PyTorch fastest on few cores: threads that sleep and stay, memory that is kept
 TUNED = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(THREADS),
+         "OMP_PROC_BIND": "true",
          "OPENBLAS_NUM_THREADS": str(THREADS), "MALLOC_TRIM_THRESHOLD_": "4000000000",
          "MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "200000000"}
 if any(os.environ.get(k) != v for k, v in TUNED.items()):
     os.execve(sys.executable, [sys.executable] + sys.argv, {**os.environ, **TUNED})
+PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
+
+def load_blas():
+    """OpenBLAS with its threads, which OMP_PROC_BIND does not know, on processors of their own."""
+    path = ctypes.util.find_library("openblas")
+    library = path and ctypes.CDLL(path)
+    if library and PROCESSORS:
+        for i, thread in enumerate(sorted(map(int, os.listdir("/proc/self/task")))):
+            os.sched_setaffinity(thread, {PROCESSORS[i % len(PROCESSORS)]})
+    return library
+
+
+BLAS = load_blas()  # before PyTorch, whose threads come later
 try:
     import torch
     torch.set_num_threads(THREADS)
@@ -31,6 +51,8 @@ except ImportError:
     torch = None
 SIZES = [(512, 512, 128), (2048, 128, 128), (2048, 352, 128), (2048, 4096, 128), (4096, 512, 512),
          (1024, 1024, 1024)]
+COLUMNS = (("ours", "9.1f"), ("peer", "9.1f"), ("ratio", "6.2f"), ("ours_best", "11.1f"),
+           ("peer_best", "9.1f"), ("ratio_best", "6.2f"))
 SHAPES = {"small": (128, 4, 4, 352), "big": (384, 6, 6, 1024)}  # width, layers, heads, hidden
 
 
@@ -42,8 +64,14 @@ class Ours:
         # fraction of a millisecond; longer, they would starve whoever else uses this machine
         own = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
         own["GOMP_SPINCOUNT"] = "30000"
+        # a child inherits where it may run; nothing of Python's may run in it (preexec_fn), since
+        # OpenBLAS ends its threads at a true fork and makes others, which nobody has placed
+        if PROCESSORS:
+            os.sched_setaffinity(0, PROCESSORS)
         self.process = subprocess.Popen([program, str(THREADS)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, env=own)
+        if PROCESSORS:
+            os.sched_setaffinity(0, PROCESSORS[:1])
 
     def __call__(self, request):
         self.process.stdin.write(request + "\n")
@@ -59,15 +87,14 @@ def timed(function):
 
 def blas():
     """seconds(layout, M, N, K) of cblas_sgemm, or None."""
-    path = ctypes.util.find_library("openblas")
-    if not path:
+    if not BLAS:
         print("OpenBLAS is not installed: no comparison of matrix products")
         return None
-    sgemm = ctypes.CDLL(path).cblas_sgemm
+    sgemm = BLAS.cblas_sgemm
 
     def seconds(layout, M, N, K):
         a, b, c = ((ctypes.c_float * n)(*([0.5] * n)) for n in (M * K, N * K, M * N))
-        repeats = 1 + int(4e8 / (M * N * K))
+        repeats = 1 + int(4e9 / (M * N * K))
 
         def run():
             sgemm(101, 112 if layout == 2 else 111, 112 if layout == 0 else 111, M, N, K,
@@ -177,7 +204,7 @@ def main():
         speeds.append(ours("bandwidth"))
 
     def compare(name, unit, amount, our, peer, peer_name):
-        """Medians of alternating runs; each result is amount / seconds."""
+        """Medians and best of alternating runs; each result is amount / seconds."""
         if not wanted(name):
             return
         mine, theirs = [], []
@@ -188,14 +215,18 @@ def main():
                 time.sleep(0.1)  # the other's threads wait awake for a while: let them go to sleep
                 if side:
                     times.append(side())
-        a = amount / statistics.median(mine)
-        b = amount / statistics.median(theirs) if peer else None
-        rows.append(dict(name=name, ours=a, peer=b, peer_name=peer_name if peer else None,
-                         ratio=a / b if peer else None, unit=unit))
-        print(f"{name:28} {a:12.1f} {b or float('nan'):12.1f}"
-              f" {a / b if peer else float('nan'):7.2f}  {unit}", flush=True)
+        row = dict(name=name)
+        for suffix, pick in (("", statistics.median), ("_best", min)):
+            a, b = amount / pick(mine), amount / pick(theirs) if peer else None
+            row.update({"ours" + suffix: a, "peer" + suffix: b,
+                        "ratio" + suffix: a / b if peer else None})
+        row.update(peer_name=peer_name if peer else None, unit=unit)
+        rows.append(row)
+        print(f"{name:28}" + "".join(f" {row[key] or float('nan'):{form}}" for key, form in COLUMNS)
+              + f"  {unit}", flush=True)
 
-    print(f"{THREADS} threads, medians of {rounds}\n{'':28} {'ours':>12} {'peer':>12}   ratio")
+    print(f"{THREADS} threads, medians and best of {rounds}\n{'':28} {'ours':>9} {'peer':>9}"
+          f" {'ratio':>6}  {'best ours':>10} {'peer':>9} {'ratio':>6}")
     if not torch:
         print(f"PyTorch is not installed for {sys.executable}: no comparison of models")
     gemm = blas()
@@ -216,7 +247,9 @@ def main():
                              peer_name=None, ratio=None, unit="GB"))
         compare(f"train {name} LoRA", "tokens/s", 2048, lambda: ours(f"train {name} 1"),
                 lambda: ours(f"train {name} 0"), "full training")
-    decode, prefill = torch_decoder() if torch and (wanted("decode") or wanted("prefill")) else (None, None)
+    decode, prefill = None, None
+    if torch and (wanted("decode") or wanted("prefill")):
+        decode, prefill = torch_decoder()
     for batch in (1, 8, 32):
         compare(f"decode batch {batch}", "tokens/s", 64 * batch, lambda: ours(f"decode {batch}"),
                 decode and (lambda: decode(batch)), "PyTorch, tuned")
@@ -227,6 +260,13 @@ def main():
     rows.append(dict(name="bandwidth", ours=speed, peer=None, peer_name=None, ratio=None,
                      unit="GB/s"))
     found = {row["name"]: row["ours"] for row in rows}
+    for suffix, what in (("", "medians"), ("_best", "best")):
+        ratios = [row["ratio" + suffix] for row in rows
+                  if row["name"].startswith("matmul") and row["peer"]]
+        if ratios:
+            print(f"matmul, {what}: geometric mean {statistics.geometric_mean(ratios):.2f} of"
+                  f" OpenBLAS, least {min(ratios):.2f}, {sum(r >= 0.9 for r in ratios)} of"
+                  f" {len(ratios)} at 0.9 or more")
     # per token: 6 FLOP per weight that multiplies, causal attention; a decoded token reads them all
     for name, (C, L, _, F) in SHAPES.items():
         flop = 6 * (L * (4 * C * C + 3 * C * F) + 4096 * C) + 6 * L * C * 256
