@@ -1428,7 +1428,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 typedef struct r2_sft_report {
     int64_t step, n_steps;
     float answer_loss, trace_loss, list_loss, grad_norm, lr;
-    float valid_loss; /* list loss of config.valid after the step, NAN when not looked at */
+    float valid_loss; /* of config.valid after the step, all terms; NAN when not looked at */
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
@@ -1437,9 +1437,9 @@ typedef struct r2_sft_report {
      + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
      + list_weight x mean over groups of -log of the observed item's share in the softmax over the
        group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items
-   Early stopping: every `valid_every` steps, and after the last, the list loss of all of `valid`,
-   asked directly, is looked at; training ends after `patience` looks in a row without a new lowest,
-   and the weights of the lowest are kept. */
+   Early stopping: every `valid_every` steps, and after the last, the same loss of all of `valid` is
+   looked at; training ends after `patience` looks in a row without a new lowest, and the weights of
+   the lowest are kept. */
 typedef struct r2_sft_config {
     int64_t n_steps, warmup;
     int32_t groups;
@@ -12793,31 +12793,38 @@ static r2_status r2__best_init(r2_ctx *ctx, r2__best *best, const r2_model *mode
     return best->param ? r2__examples_check(ctx, "sft: valid", config->valid) : ctx->status;
 }
 
-/* The mean list loss of all groups of `ex`, asked directly, as many at a time as the batch holds. */
-static r2_status r2__valid_loss(r2_ctx *ctx, r2_model *model, const r2_examples *ex, r2__batcher *b,
-                                double *loss) {
+/* The loss of all groups of config->valid, in batches as they are trained on. */
+static r2_status r2__valid_loss(r2_ctx *ctx, r2_model *model, const r2_sft_config *config,
+                                r2__batcher *b, r2__sft_row *row, double *loss) {
+    const r2_examples *ex = config->valid;
     const int64_t n_groups = ex->n / ex->group;
     int64_t g = 0;
     *loss = 0.0;
     while (g < n_groups) {
+        const int64_t left = n_groups - g, n = left < config->groups ? left : config->groups;
+        const int64_t n_reasoned = (int64_t)(config->reasoned_share * (float)n + 0.5f);
+        r2_sft_report part;
         r2_batch batch;
         r2_status status;
         r2__batcher_clear(b);
-        for (; g < n_groups && b->n_seq + ex->group <= b->max_seq; ++g)
-            for (int32_t k = 0; k < ex->group; ++k)
-                r2__sft_sequence(b, ex, g * ex->group + k, false);
+        for (int64_t k = 0; k < n * ex->group; ++k)
+            row[k] = r2__sft_sequence(b, ex, g * ex->group + k, k / ex->group < n_reasoned);
         batch = r2__batch_view(b);
         status = r2_forward(ctx, model, &batch, b->logp, NULL);
         if (status != R2_OK) return status;
-        for (int32_t s = 0; s < b->n_seq; s += ex->group)
-            *loss += r2__list_loss(b, b->zero_pred + s, ex->group, 0.0) / (double)n_groups;
+        r2__sft_loss(b, row, ex->group, config, &part);
+        *loss += (double)n / (double)n_groups *
+                 ((double)part.answer_loss + (double)config->trace_weight * (double)part.trace_loss +
+                  (double)config->list_weight * (double)part.list_loss);
+        g += n;
     }
     return R2_OK;
 }
 
 /* Looks at what was held out when it is time to, and keeps the weights that are best at it. */
 static r2_status r2__sft_look(r2_ctx *ctx, r2_model *model, const r2_sft_config *config,
-                              r2__batcher *b, r2__best *best, r2_sft_report *report) {
+                              r2__batcher *b, r2__sft_row *row, r2__best *best,
+                              r2_sft_report *report) {
     const int64_t done = report->step + 1;
     double loss;
     int64_t n;
@@ -12825,7 +12832,7 @@ static r2_status r2__sft_look(r2_ctx *ctx, r2_model *model, const r2_sft_config 
     r2_status status;
     report->valid_loss = NAN;
     if (!best->param || (done % config->valid_every != 0 && done != config->n_steps)) return R2_OK;
-    status = r2__valid_loss(ctx, model, config->valid, b, &loss);
+    status = r2__valid_loss(ctx, model, config, b, row, &loss);
     if (status != R2_OK) return status;
     report->valid_loss = (float)loss;
     best->n_worse++;
@@ -12850,7 +12857,7 @@ static r2_status r2__sft_loop(r2_ctx *ctx, r2_model *model, const r2_examples *e
             r2_lr_cosine(step, config->n_steps, config->warmup, config->lr, config->lr_floor);
         r2__sft_batch(b, examples, config, step, order, row);
         status = r2__sft_step(ctx, model, examples, config, opt, b, row, &report);
-        if (status == R2_OK) status = r2__sft_look(ctx, model, config, b, best, &report);
+        if (status == R2_OK) status = r2__sft_look(ctx, model, config, b, row, best, &report);
         enough = best->param && best->n_worse >= config->patience;
         if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
         if (status == R2_OK)
@@ -12867,7 +12874,7 @@ static r2_status r2__sft_loop(r2_ctx *ctx, r2_model *model, const r2_examples *e
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
     const r2_examples *valid = config->valid;
-    int64_t per_batch = (int64_t)config->groups * examples->group, longest = examples->longest;
+    int64_t group = examples->group, longest = examples->longest, per_batch;
     r2__batcher b;
     r2__best best;
     r2_adamw opt;
@@ -12879,8 +12886,9 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
     status = r2__examples_check(ctx, "sft", examples);
     if (status != R2_OK) return status;
-    if (valid && valid->group > per_batch) per_batch = valid->group;
+    if (valid && valid->group > group) group = valid->group;
     if (valid && valid->longest > longest) longest = valid->longest;
+    per_batch = (int64_t)config->groups * group;
     status = r2__batcher_init(ctx, &b, per_batch, per_batch * longest, per_batch * (longest + 2));
     if (status != R2_OK) return status;
     status = r2_adamw_init(ctx, &opt, model, &config->adamw);
@@ -13925,7 +13933,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
         status = r2_queries(ctx, &run->index, question, n, run->config.n_chains, query);
     if (status == R2_OK)
         status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n,
-                                  (int32_t)group, NULL);
+                                  (int32_t)group, &run->config.teacher);
     r2_release(ctx, question);
     r2_release(ctx, query);
     return status;

@@ -279,7 +279,7 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
         double length = (double)(s->n - s->n_prompt), norm = (double)n_out * length;
         asked a;
         if (c->variant == R2_DR_GRPO) norm = (double)n_out * c->max_new;
-        if (c->variant == R2_DAPO) norm = (double)kept;
+        if (c->variant == R2_DAPO) norm = kept ? (double)kept : 1.0; /* none: all advantages 0 */
         a.n = 0;
         for (int32_t k = s->n_prompt; k < s->n; ++k) {
             ask(&a, k, s->token[k], -s->advantage / norm);
