@@ -38,8 +38,8 @@
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
                  exits, never prints, has no globals. What a failed call had begun is released.
-   OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed struct
-                 is allowed. All memory comes from the context's allocator.
+   OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
+                 struct is allowed. All memory comes from the context's allocator.
    THREADS       ctx.n_threads (default: all processors). Same seed, same bytes, for any number of
                  threads. A context serves one caller at a time; two contexts are independent.
                  On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
@@ -77,8 +77,8 @@ typedef enum r2_status {
     R2_CANCELLED  /* the progress callback asked to stop                           */
 } r2_status;
 
-/* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is called
-   from several threads at once. */
+/* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
+   called from several threads at once. */
 typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
 
 /* Progress hook: `done` of `total` units of `what` are finished. A non-zero return asks to stop. */
@@ -139,7 +139,7 @@ bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
 
 /* Memory with one lifetime: many allocations, one free. Blocks are 64-byte aligned.
 
-       blocks -> [ header | used .......... | free .... ] -> [ header | used ... | free ] -> NULL  */
+       blocks -> [ header | used ........ | free .... ] -> [ header | used ... | free ] -> NULL  */
 typedef struct r2_arena {
     struct r2__arena_block *blocks; /* newest first */
     uint64_t used;                  /* bytes handed out since the last reset */
@@ -375,8 +375,8 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                                 const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                                 uint64_t seed);
-/* The same with uniform negatives among the items that have at least min_train training interactions
-   (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
+/* The same with uniform negatives among the items that have at least min_train training
+   interactions (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
 r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                                const uint8_t *role, int64_t min_train, const r2_target *targets,
                                int64_t n_targets, int64_t n_negatives, uint64_t seed);
@@ -513,22 +513,22 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
                          int64_t *n_chains);
 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
-   few chains worth showing. Fields stand in the order of the paper's steps, three to a thought: step
-   k describes edge e_k of the chain; step 4 weighs the shown chains, which close on the question. Of
-   u0 only the first `history` interactions count; the edge (u0, i*) and its rating are out of every
-   number (D2).
+   few chains worth showing. Fields stand in the order of the paper's steps, three to a thought:
+   step k describes edge e_k of the chain; step 4 weighs the shown chains, which close on the
+   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating are
+   out of every number (D2).
 
-   In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history - 1
-   - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock = global
-   rank of u0's latest interaction, N their number; simrec(v) = sum over shared i0 of 0.5^(age/10) /
-   sqrt((n_i0 + 1)(n_v + 1)), simidf the same without the age. A `link` is
+   In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history -
+   1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock =
+   global rank of u0's latest interaction, N their number; simrec(v) = sum over shared i0 of
+   0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), simidf the same without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
    `a` answers (K + 2) a = c, with K(v,w) the cosine of the items of v and w, c_v = (items of the
-   history that v has) / sqrt(n_v), u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so
-   what u0 shares with v is corrected for what others share with both, over ever longer chains (D4;
-   a close kin of ridge regression). It knows no order in time. K itself is never made: a step walks
-   from the users to their items and back, along each edge twice. With more than R2_DEEP_EDGES edges
-   it is left out: it would take longer than all the rest.
+   history that v has) / sqrt(n_v), u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0,
+   so what u0 shares with v is corrected for what others share with both, over ever longer chains
+   (D4; a close kin of ridge regression). It knows no order in time. K itself is never made: a step
+   walks from the users to their items and back, along each edge twice. With more than R2_DEEP_EDGES
+   edges it is left out: it would take longer than all the rest.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -626,8 +626,8 @@ typedef struct r2_question {
     int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown */
 } r2_question;
 
-/* A question with its evidence. An edge (user, item) within the history is left out of it too, as if
-   it did not exist: then `history` is one less than in the question. */
+/* A question with its evidence. An edge (user, item) within the history is left out of it too, as
+   if it did not exist: then `history` is one less than in the question. */
 typedef struct r2_query {
     uint32_t user, item;
     int32_t history, answer, n_chains;
@@ -644,9 +644,9 @@ typedef struct r2_query {
 r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
                      int32_t n_chains, r2_query *query);
 
-/* Draws training questions: n_groups groups of an observed interaction of the training graph with at
-   least `min_history` before it, then n_sampled items that the user has no training edge with (D8).
-   Groups are spread evenly over users, as far as they have interactions. question: (n_groups,
+/* Draws training questions: n_groups groups of an observed interaction of the training graph with
+   at least `min_history` before it, then n_sampled items that the user has no training edge with
+   (D8). Groups are spread evenly over users, as far as they have interactions. question: (n_groups,
    1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none), R2_NO_MEMORY. */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
@@ -737,10 +737,10 @@ r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const c
 /* What a prompt lets see of its chains (D5). Step k reasons about edge e_k; the query itself is
    step 4, and R2_STEP_REVEAL shows all that is known, for people to read. */
 typedef enum r2_schedule {
-    R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) rated, e_k masked, the rest hidden      */
-    R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                 */
-    R2_MASK_ALL,             /* one step: four edges named, every rating masked                    */
-    R2_MASK_NONE,            /* one step: nothing masked, the control; closed chains show r4, too  */
+    R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) rated, e_k masked, the rest hidden     */
+    R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                */
+    R2_MASK_ALL,             /* one step: four edges named, every rating masked                   */
+    R2_MASK_NONE,            /* one step: nothing masked, the control; closed chains show r4, too */
     R2_N_SCHEDULES
 } r2_schedule;
 
@@ -938,7 +938,8 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown word. */
+/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the
+   unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
@@ -981,7 +982,7 @@ typedef struct r2_bpe {
     r2_bpe_rule rule;
     bool nfc;
     int32_t n_tokens, n_merges, n_added;
-    int64_t *begin;          /* (n_tokens + 1) token t: bytes[begin[t]] .. bytes[begin[t + 1] - 1] */
+    int64_t *begin;          /* (n_tokens + 1) token t: bytes[begin[t]] .. [begin[t + 1] - 1] */
     char *bytes;
     uint8_t *added;          /* (n_tokens) 0: a piece, 1: an added token, 2: a control token      */
     int32_t *added_id;       /* (n_added) ascending                                               */
@@ -1129,8 +1130,8 @@ void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
 
-/* The twins: plain loops, sums in double, one thread. R2_NAIVE puts them in the place of the kernels
-   above in all of the library. */
+/* The twins: plain loops, sums in double, one thread. R2_NAIVE puts them in the place of the
+   kernels above in all of the library. */
 void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
                      const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
                      int64_t ldc, bool add);
@@ -1576,8 +1577,8 @@ double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer. What
-   predicts a rating: the expected level 1 .. 5 given that the user interacts. */
+/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer.
+   What predicts a rating: the expected level 1 .. 5 given that the user interacts. */
 typedef enum r2_score_kind {
     R2_SCORE_LOG_ODDS = 0,
     R2_SCORE_EXPECTED,
@@ -1600,8 +1601,8 @@ typedef struct r2_trace_metrics {
 } r2_trace_metrics;
 
 r2_score_config r2_score_config_default(void);
-/* score[e] of every example by the answer distribution after the model's own reasoning (or at once).
-   trace (NULL: not wanted) gets the verdicts on what it wrote. */
+/* score[e] of every example by the answer distribution after the model's own reasoning (or at
+   once). trace (NULL: not wanted) gets the verdicts on what it wrote. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_codebook *codebook, const r2_vocab *vocab,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
@@ -1613,8 +1614,8 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                    const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
                    r2_trace *trace);
 
-/* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to the
-   bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
+/* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to
+   the bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
 typedef enum r2_change { R2_CHANGE_FLIP = 0, R2_CHANGE_REMOVE } r2_change;
 
 /* The change of the fact whose weight the trace gives most, beside the same change of facts that it
@@ -1628,8 +1629,8 @@ typedef struct r2_causal {
 } r2_causal;
 
 /* Asks every example (of a scoring set) four times, as it is and with each fact changed; the model
-   reasons anew each time. A change that no weight notices has no direction: such a fact is not taken.
-   Errors: those of r2_score. */
+   reasons anew each time. A change that no weight notices has no direction: such a fact is not
+   taken. Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                             const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
                             r2_causal *out);
@@ -1683,9 +1684,9 @@ r2_run_config r2_run_config_full(void);
    model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
-/* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation cases
-   (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew, for which no
-   traces are written: rewards need none, which is what makes them scale. */
+/* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
+   cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew, for
+   which no traces are written: rewards need none, which is what makes them scale. */
 #define R2_N_LOOKED_AT 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
@@ -1704,8 +1705,9 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init with
-   the same data and configuration; anything that does not fit is R2_FORMAT and changes nothing. */
+/* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
+   with the same data and configuration; anything that does not fit is R2_FORMAT and changes
+   nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
@@ -2108,7 +2110,7 @@ uint64_t r2_rng_u64(r2_rng *rng) {
 uint64_t r2_rng_below(r2_rng *rng, uint64_t n) {
     uint64_t limit, x;
     if (n <= 1) return 0;
-    if (n <= UINT32_MAX) { /* multiply-shift: the high word of x * n, rejecting the biased low words */
+    if (n <= UINT32_MAX) { /* multiply-shift: the high word of x * n, without biased low words */
         uint32_t n32 = (uint32_t)n, threshold = (0u - n32) % n32;
         uint64_t product;
         do product = (uint64_t)r2_rng_u32(rng) * n32;
@@ -3574,14 +3576,15 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
 }
 
 r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
-    r2_text_addf(ctx, text,
-                 "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
-                 "a positive has a rating of %g or more\n"
-                 "equal times of a user are ordered by a hash of the ids of user and item, seed %llu; "
-                 "users whose last time is shared: %lld\n",
-                 (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
-                 (double)split->config.min_positive, (unsigned long long)split->config.seed,
-                 (long long)split->n_time_ties);
+    r2_text_addf(
+        ctx, text,
+        "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
+        "a positive has a rating of %g or more\n"
+        "equal times of a user are ordered by a hash of the ids of user and item, seed %llu; "
+        "users whose last time is shared: %lld\n",
+        (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
+        (double)split->config.min_positive, (unsigned long long)split->config.seed,
+        (long long)split->n_time_ties);
     return text->failed ? ctx->status : R2_OK;
 }
 
@@ -5062,7 +5065,8 @@ static bool r2__lens_focus(r2_ctx *ctx, r2__lens *lens) {
 #define R2__WALKS 8
 
 typedef struct r2__solve {
-    double (*a)[R2__WALKS], (*rest)[R2__WALKS], (*way)[R2__WALKS], (*image)[R2__WALKS]; /* (n_users) */
+    double (*a)[R2__WALKS], (*rest)[R2__WALKS], (*way)[R2__WALKS]; /* (n_users) */
+    double (*image)[R2__WALKS];   /* (n_users) K way, then (K + 2) way */
     double (*at_item)[R2__WALKS]; /* (n_items) */
     float *deep;                  /* (lanes, n_users) */
     r2_arena memory;
@@ -5409,8 +5413,8 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
         R2_PARALLEL_FOR(threads, b, n_blocks) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
             const int64_t first = b * lanes, left = n_runs - first;
-            if (!r2__ask_runs(&own, index, question, run + first, (int)(left < lanes ? left : lanes),
-                              n_chains, query))
+            if (!r2__ask_runs(&own, index, question, run + first,
+                              (int)(left < lanes ? left : lanes), n_chains, query))
                 query[run[first]].n_chains = -1;
         }
         for (int64_t r = 0; r < n_runs; ++r) n_failed += query[run[r]].n_chains < 0;
@@ -5497,7 +5501,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
     int32_t *place;
     *n_drawn = 0;
     if (n_groups < 1 || n_sampled < 0 || min_history < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "training questions: %lld groups, %d sampled, min_history %d",
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "training questions: %lld groups, %d sampled, min_history %d",
                        (long long)n_groups, (int)n_sampled, (int)min_history);
     quota = r2__even_quota(g, min_history, n_groups);
     n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
@@ -5520,8 +5525,10 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
     }
     r2_release(ctx, place);
     if (*n_drawn == 0)
-        return r2_fail(ctx, R2_ARGUMENT, "training questions: no user has more than %d interactions "
-                       "and an item left to sample", (int)min_history);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "training questions: no user has more than %d interactions "
+                       "and an item left to sample",
+                       (int)min_history);
     return R2_OK;
 }
 
@@ -5571,8 +5578,8 @@ static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
 
 /* Edges at the quantiles of sorted values, widened to gaps between sorted sampled ones; equal edges
    are merged. */
-static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted, int64_t n,
-                               const float *sampled, int64_t n_sampled) {
+static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted,
+                               int64_t n, const float *sampled, int64_t n_sampled) {
     int32_t wanted = r2_field_buckets(field), b = 0;
     for (int32_t q = 1; q < wanted && n > 0; ++q) {
         float edge = r2__widen_edge(sorted[n * q / wanted], sampled, n_sampled);
@@ -6253,63 +6260,65 @@ void r2_template_free(r2_ctx *ctx, r2_template *words) {
 }
 
 const char *r2_template_english_text(void) {
-    return
-        "@system\n"
-        "You predict how a user will like an item by reasoning over chains of interactions. A "
-        "chain walks from the user to an item they rated, to another person who rated it too, to a "
-        "further item of that person, and back to the user. Ratings go from {min} to {max} stars; [?] is a "
-        "rating that is masked.\n"
-        "Answer in exactly this form:\n"
-        "<think>\n"
-        "{steps}"
-        "</think><answer>N</answer>\n"
-        "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) to 5 "
-        "(best). End the last step with: I expect N. Name only items and persons of the chains, "
-        "titles in double quotes, and quote ratings as the chains do: Person A gave \"Title\" 4 "
-        "stars.\n"
-        "@user\n"
-        "The user has rated {n_history} items.\n"
-        "{evidence}{chains}{left_out}{question}\n"
-        "@fact\n"
-        "- {fact}: {level} of {levels}\n"
-        "@chain\n"
-        "Chain {number}: {e1}{e2}{e3}{e4}.\n"
-        "@no_chains\n"
-        "No chain leads from the user to \"{target}\".\n"
-        "@left_out\n"
-        "{n_left_out} more chains are left out.\n"
-        "@e1_shown\n"
-        "the user gave \"{item0}\" {r1} stars\n"
-        "@e2_shown\n"
-        "; {person} gave \"{item0}\" {r2} stars\n"
-        "@e3_shown\n"
-        "; {person} gave \"{item1}\" {r3} stars\n"
-        "@e4_shown\n"
-        "; the user gave \"{item1}\" {r4} stars\n"
-        "@e1_masked\n"
-        "the user gave \"{item0}\" [?] stars\n"
-        "@e2_masked\n"
-        "; {person} gave \"{item0}\" [?] stars\n"
-        "@e3_masked\n"
-        "; {person} gave \"{item1}\" [?] stars\n"
-        "@e4_masked\n"
-        "; the user gave \"{item1}\" [?] stars\n"
-        "@question1\n"
-        "How did the user rate \"{item0}\" in chain 1?\n"
-        "@question2\n"
-        "How did {person} rate \"{item0}\" in chain 1?\n"
-        "@question3\n"
-        "How did {person} rate \"{item1}\" in chain 1?\n"
-        "@question4\n"
-        "The target is \"{target}\". Would the user take it up, and how would they rate it?\n"
-        "@think1\n"
-        "Step 1: what the user thought of the first item\n"
-        "@think2\n"
-        "Step 2: what the other person thought of it, and whether they agree\n"
-        "@think3\n"
-        "Step 3: what that person thought of the further item\n"
-        "@think4\n"
-        "Step 4: what follows for the user\n";
+    return "@system\n"
+           "You predict how a user will like an item by reasoning over chains of interactions. A "
+           "chain walks from the user to an item they rated, to another person who rated it too, "
+           "to a "
+           "further item of that person, and back to the user. Ratings go from {min} to {max} "
+           "stars; [?] is a "
+           "rating that is masked.\n"
+           "Answer in exactly this form:\n"
+           "<think>\n"
+           "{steps}"
+           "</think><answer>N</answer>\n"
+           "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) to "
+           "5 "
+           "(best). End the last step with: I expect N. Name only items and persons of the chains, "
+           "titles in double quotes, and quote ratings as the chains do: Person A gave \"Title\" 4 "
+           "stars.\n"
+           "@user\n"
+           "The user has rated {n_history} items.\n"
+           "{evidence}{chains}{left_out}{question}\n"
+           "@fact\n"
+           "- {fact}: {level} of {levels}\n"
+           "@chain\n"
+           "Chain {number}: {e1}{e2}{e3}{e4}.\n"
+           "@no_chains\n"
+           "No chain leads from the user to \"{target}\".\n"
+           "@left_out\n"
+           "{n_left_out} more chains are left out.\n"
+           "@e1_shown\n"
+           "the user gave \"{item0}\" {r1} stars\n"
+           "@e2_shown\n"
+           "; {person} gave \"{item0}\" {r2} stars\n"
+           "@e3_shown\n"
+           "; {person} gave \"{item1}\" {r3} stars\n"
+           "@e4_shown\n"
+           "; the user gave \"{item1}\" {r4} stars\n"
+           "@e1_masked\n"
+           "the user gave \"{item0}\" [?] stars\n"
+           "@e2_masked\n"
+           "; {person} gave \"{item0}\" [?] stars\n"
+           "@e3_masked\n"
+           "; {person} gave \"{item1}\" [?] stars\n"
+           "@e4_masked\n"
+           "; the user gave \"{item1}\" [?] stars\n"
+           "@question1\n"
+           "How did the user rate \"{item0}\" in chain 1?\n"
+           "@question2\n"
+           "How did {person} rate \"{item0}\" in chain 1?\n"
+           "@question3\n"
+           "How did {person} rate \"{item1}\" in chain 1?\n"
+           "@question4\n"
+           "The target is \"{target}\". Would the user take it up, and how would they rate it?\n"
+           "@think1\n"
+           "Step 1: what the user thought of the first item\n"
+           "@think2\n"
+           "Step 2: what the other person thought of it, and whether they agree\n"
+           "@think3\n"
+           "Step 3: what that person thought of the further item\n"
+           "@think4\n"
+           "Step 4: what follows for the user\n";
 }
 
 /* ---- filling templates in ---- */
@@ -12689,8 +12698,8 @@ static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
     return log((1.0 - *p0) / *p0);
 }
 
-/* The choice of the observed item, the first, among its group: -log softmax of the log-odds, and its
-   derivatives. zero(group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
+/* The choice of the observed item, the first, among its group: -log softmax of the log-odds, and
+   its derivatives. zero(group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
 static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
     double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
     for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
@@ -12814,7 +12823,8 @@ static r2_status r2__valid_loss(r2_ctx *ctx, r2_model *model, const r2_sft_confi
         if (status != R2_OK) return status;
         r2__sft_loss(b, row, ex->group, config, &part);
         *loss += (double)n / (double)n_groups *
-                 ((double)part.answer_loss + (double)config->trace_weight * (double)part.trace_loss +
+                 ((double)part.answer_loss +
+                  (double)config->trace_weight * (double)part.trace_loss +
                   (double)config->list_weight * (double)part.list_loss);
         g += n;
     }
@@ -13080,7 +13090,8 @@ static r2_status r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t
 }
 
 /* Checks one output against its prompt, as text, as anybody would. */
-static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_generation *gen, int64_t o) {
+static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_generation *gen,
+                                int64_t o) {
     int64_t p = o / rl->config->n_samples, begin = rl->prompt_begin[p];
     int64_t len = rl->prompt_begin[p + 1] - begin - 1; /* without <think> */
     r2__output *out = &rl->output[o];
@@ -13089,7 +13100,8 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_genera
     if (status == R2_OK)
         status = r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
     if (status == R2_OK)
-        status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o], &text);
+        status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o],
+                               &text);
     if (status == R2_OK) out->trace = r2_trace_check(rl->codebook, prompt.data, text.data);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &text);
@@ -13115,8 +13127,8 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
 /* The ranking term: an output for the observed item should beat every sampled item's mean score, an
-   output for a sampled item should stay below the observed item's. By chances, not by 0 and 1: so the
-   outputs of a prompt differ in it even when all of them win. */
+   output for a sampled item should stay below the observed item's. By chances, not by 0 and 1: so
+   the outputs of a prompt differ in it even when all of them win. */
 static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
     double score = rl->output[o].score, won = 0.0;
@@ -13170,8 +13182,8 @@ static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_
     return 1.0 / (n_out * r2__output_length(out));
 }
 
-/* The listwise terms: the s-th outputs of a group's items stand side by side. A list in which one has
-   no answer is left out. */
+/* The listwise terms: the s-th outputs of a group's items stand side by side. A list in which one
+   has no answer is left out. */
 static void r2__grpo_lists(r2__grpo *rl) {
     const int32_t group = rl->ex->group, n = rl->config->n_samples;
     int64_t n_lists = rl->n_prompt / group * n;
@@ -13183,7 +13195,8 @@ static void r2__grpo_lists(r2__grpo *rl) {
             whole = whole && level >= 0;
         }
         if (whole)
-            r2__list_loss(&rl->b, rl->list, group, (double)rl->config->list_weight / (double)n_lists);
+            r2__list_loss(&rl->b, rl->list, group,
+                          (double)rl->config->list_weight / (double)n_lists);
     }
 }
 
@@ -13303,7 +13316,8 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                  const r2_codebook *codebook, const r2_vocab *vocab, const r2_grpo_config *config) {
+                  const r2_codebook *codebook, const r2_vocab *vocab,
+                  const r2_grpo_config *config) {
     r2__grpo rl;
     r2_status status;
     if (config->groups < 1 || config->n_samples < 1 || config->n_samples > 64 ||
@@ -13503,7 +13517,8 @@ static r2_status r2__slice_prompts(r2_ctx *ctx, const r2_examples *ex, int64_t f
     return R2_OK;
 }
 
-/* Generates for a slice: up to <answer> (or nothing), watching the six answers that would follow. */
+/* Generates for a slice: up to <answer> (or nothing), watching the six answers that would
+   follow. */
 static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
                                     const r2_score_config *config, int64_t first, int64_t n,
                                     r2_generation *gen) {
@@ -13571,7 +13586,8 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
         for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
             int64_t per = gen.n_out / n, e = first + o / per;
-            score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) / (float)per;
+            score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
+                        (float)per;
             if (trace && config->mode == R2_REASONED) {
                 r2_text output = {NULL, 0, 0, false};
                 r2_trace checked;
@@ -13632,7 +13648,8 @@ static int32_t r2__swap_bucket(const r2_codebook *codebook, int32_t field, int32
 static bool r2__is_cited(const char *output, const r2__fact *fact) {
     r2__word word;
     while (r2__next_word(&output, &word))
-        if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0) return true;
+        if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
+            return true;
     return false;
 }
 
@@ -13684,7 +13701,8 @@ static bool r2__swap_choose(const r2__swap *swap, int32_t n, uint64_t draw,
 }
 
 /* Puts the changed word in the place of its field's word in the tokens of a prompt. */
-static void r2__swap_apply(const r2_vocab *vocab, const r2__swap *swap, int32_t *prompt, int64_t n) {
+static void r2__swap_apply(const r2_vocab *vocab, const r2__swap *swap, int32_t *prompt,
+                           int64_t n) {
     const char *name = r2_field_name((r2_field)swap->field);
     size_t len = strlen(name);
     char word[40];
@@ -13872,7 +13890,8 @@ static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
     return status;
 }
 
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config) {
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory,
+                      const r2_run_config *config) {
     r2_run_config *c = &run->config;
     r2_status status;
     memset(run, 0, sizeof *run);
@@ -13932,8 +13951,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     if (status == R2_OK)
         status = r2_queries(ctx, &run->index, question, n, run->config.n_chains, query);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n,
-                                  (int32_t)group, &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query,
+                                  n, (int32_t)group, &run->config.teacher);
     r2_release(ctx, question);
     r2_release(ctx, query);
     return status;
@@ -14192,7 +14211,7 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    if (status == R2_OK) /* the run's own prompts are written anew with the buckets that were loaded */
+    if (status == R2_OK) /* the run's own prompts are written anew with the loaded buckets */
         status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->query,
                                   run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");

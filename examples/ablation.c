@@ -296,6 +296,7 @@ static void shuffle_traces(r2_run *run) {
 static void make_run(xp *x, const ablation *a, int64_t seed, int64_t steps, r2_run *run) {
     r2_run_config config = xp_config(x, (uint64_t)seed);
     if (steps) config.sft.n_steps = steps;
+    config.sft.valid_every = 0; /* its validation groups would not be twisted */
     if (a->change) a->change(&config);
     xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
     if (a->evidence == PERMUTED_RATINGS) permute_ratings(x, run);
