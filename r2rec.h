@@ -1442,7 +1442,7 @@ typedef struct r2_sft_report {
    looked at; training ends after `patience` looks in a row without a new lowest, and the weights of
    the lowest are kept. */
 typedef struct r2_sft_config {
-    int64_t n_steps, warmup;
+    int64_t n_steps, warmup; /* warmup: a fifth of n_steps at most */
     int32_t groups;
     float reasoned_share, trace_weight, list_weight;
     float lr, lr_floor; /* peak; floor as a share of it */
@@ -12644,12 +12644,12 @@ r2_sft_config r2_sft_config_default(void) {
     r2_sft_config config;
     memset(&config, 0, sizeof config);
     config.n_steps = 1500;
-    config.warmup = 30;
+    config.warmup = 200;
     config.groups = 16;
     config.reasoned_share = 0.5f;
     config.trace_weight = 1.5f;
     config.list_weight = 1.0f;
-    config.lr = 3e-3f;
+    config.lr = 2e-3f;
     config.lr_floor = 0.02f;
     config.adamw = r2_adamw_config_default();
     config.valid_every = 250;
@@ -12856,6 +12856,7 @@ static r2_status r2__sft_look(r2_ctx *ctx, r2_model *model, const r2_sft_config 
 static r2_status r2__sft_loop(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                               const r2_sft_config *config, r2_adamw *opt, r2__batcher *b,
                               r2__best *best, int32_t *order, r2__sft_row *row) {
+    const int64_t most = config->n_steps / 5, warmup = config->warmup < most ? config->warmup : most;
     r2_status status = R2_OK;
     bool enough = false;
     for (int64_t step = 0; step < config->n_steps && status == R2_OK && !enough; ++step) {
@@ -12863,8 +12864,7 @@ static r2_status r2__sft_loop(r2_ctx *ctx, r2_model *model, const r2_examples *e
         memset(&report, 0, sizeof report);
         report.step = step;
         report.n_steps = config->n_steps;
-        report.lr =
-            r2_lr_cosine(step, config->n_steps, config->warmup, config->lr, config->lr_floor);
+        report.lr = r2_lr_cosine(step, config->n_steps, warmup, config->lr, config->lr_floor);
         r2__sft_batch(b, examples, config, step, order, row);
         status = r2__sft_step(ctx, model, examples, config, opt, b, row, &report);
         if (status == R2_OK) status = r2__sft_look(ctx, model, config, b, row, best, &report);

@@ -189,6 +189,7 @@ static void student_train(student *s) {
     shape.rope_theta = 100.0f; /* as in think.c */
     shape.init_std = 0.08f;
     shape.seed = sft.seed = (uint64_t)l->seed;
+    sft.warmup = 30;
     sft.lr = 6e-3f;
     sft.reasoned_share = s->a == REASONED ? 1.0f : 0.0f;
     sft.trace_weight = 1.0f;
