@@ -131,6 +131,7 @@ typedef struct demo {
     r2_ctx ctx;
     demo_progress progress;
     r2_run run;
+    r2_examples test; /* prompts of the test candidates, case after case */
     float *score; /* (n_cases, n_per_case) of the test candidates */
     result_row row[MAX_ROWS];
     int n_rows;
@@ -160,6 +161,26 @@ static void *need(demo *d, void *memory) {
 }
 
 /* ---- evaluation ---- */
+
+/* The prompts of the test candidates: chains and evidence are computed once for all models. */
+static void ask_test(demo *d) {
+    const r2_candidates *c = &d->run.test;
+    const int64_t n = c->n_cases * c->n_per_case;
+    uint32_t *user = (uint32_t *)need(d, r2_alloc(&d->ctx, (uint64_t)n, sizeof *user));
+    r2_query *query = (r2_query *)need(d, r2_alloc(&d->ctx, (uint64_t)n, sizeof *query));
+    for (int64_t k = 0; k < n; ++k) user[k] = c->user[k / c->n_per_case];
+    check(d, r2_run_ask(&d->ctx, &d->run, user, c->item, n, query, &d->test));
+    r2_release(&d->ctx, user);
+    r2_release(&d->ctx, query);
+}
+
+/* Into d->score. trace NULL: not wanted. */
+static void score_test(demo *d, r2_model *model, r2_mode mode, r2_trace_metrics *trace) {
+    r2_score_config how = r2_score_config_default();
+    how.mode = mode;
+    check(d, r2_score(&d->ctx, model, &d->test, &d->run.codebook, &d->run.vocab, &how, d->score,
+                      trace));
+}
 
 /* Evaluates d->score as a new row of the table. */
 static result_row *add_row(demo *d, const char *method) {
@@ -192,21 +213,18 @@ static void evaluate_baselines(demo *d) {
    several initialisations. */
 static void evaluate_untrained(demo *d) {
     enum { N_INIT = 3 };
-    r2_score_config how = r2_score_config_default();
     result_row *row = NULL;
     r2_eval_config eval = r2_eval_config_default();
     eval.seed = d->options.seed;
     for (int k = 0; k < N_INIT; ++k) {
-        r2_model trained = d->run.model, fresh;
-        r2_model_config config = trained.config;
+        r2_model fresh;
+        r2_model_config config = d->run.model.config;
         r2_metrics m;
         double *hit = (double *)need(d, r2_alloc(&d->ctx, (uint64_t)d->run.test.n_cases, sizeof *hit));
         config.seed = r2_hash(d->options.seed, (uint64_t)k, R2_STREAM_INIT);
         check(d, r2_model_init(&d->ctx, &fresh, &config, false));
-        d->run.model = fresh;
-        check(d, r2_run_score(&d->ctx, &d->run, &d->run.test, &how, d->score, NULL));
-        r2_model_free(&d->ctx, &d->run.model);
-        d->run.model = trained;
+        score_test(d, &fresh, R2_DIRECT, NULL);
+        r2_model_free(&d->ctx, &fresh);
         if (k == 0) {
             row = add_row(d, "untrained");
             r2_release(&d->ctx, hit);
@@ -229,9 +247,7 @@ static void evaluate_untrained(demo *d) {
 }
 
 static void evaluate_model(demo *d, const char *method, r2_mode mode, r2_trace_metrics *trace) {
-    r2_score_config how = r2_score_config_default();
-    how.mode = mode;
-    check(d, r2_run_score(&d->ctx, &d->run, &d->run.test, &how, d->score, trace));
+    score_test(d, &d->run.model, mode, trace);
     add_row(d, method);
 }
 
@@ -522,6 +538,7 @@ int main(int argc, char **argv) {
     phase_ends(&d, "data, chains, prompts");
     evaluate_baselines(&d);
     phase_ends(&d, "baselines");
+    ask_test(&d);
     evaluate_untrained(&d);
     phase_ends(&d, "untrained model");
     check(&d, r2_run_sft(&d.ctx, &d.run));
@@ -546,6 +563,7 @@ int main(int argc, char **argv) {
     printf("\nResults, traces, candidates and the model are in %s\n", d.options.out);
     for (int k = 0; k < d.n_rows; ++k) r2_release(&d.ctx, d.row[k].hit);
     r2_release(&d.ctx, d.score);
+    r2_examples_free(&d.ctx, &d.test);
     r2_run_free(&d.ctx, &d.run);
     return 0;
 }
