@@ -455,4 +455,33 @@ static inline r2_status tc_examples(r2_ctx *ctx, r2_examples *ex, const tc_circl
     }
     return R2_OK;
 }
+
+/* ---- the student that think.c and headline.c train ---- */
+
+/* Multiply-adds of one sequence in a forward pass: the products with the weights, attention, and the
+   head where a word is predicted; trace 0: direct. The backward pass costs twice that, whoever
+   learns. */
+static inline double tc_cost(const r2_model_config *c, int32_t prompt, int32_t trace) {
+    double rows = prompt + trace + (trace ? 3 : 2); /* <answer> A </answer> */
+    double heads = trace ? trace + 2 : 1, d = c->d_model;
+    double layer = rows * (4.0 * d * d + 3.0 * d * c->d_ff) + rows * (rows + 1.0) * d;
+    return c->n_layer * layer + heads * c->n_vocab * d;
+}
+
+/* Its shape and how it learns. */
+static inline void tc_student(r2_model_config *shape, r2_sft_config *sft, int32_t n_vocab,
+                              int32_t n_layer, int32_t n_ctx, uint64_t seed) {
+    *shape = r2_model_config_default();
+    *sft = r2_sft_config_default();
+    shape->n_vocab = n_vocab;
+    shape->n_layer = n_layer;
+    shape->n_ctx = n_ctx;
+    shape->rope_theta = 100.0f; /* no wavelength beyond what a prompt can use */
+    shape->init_std = 0.08f;    /* 0.02 suits wider models: here copying would be learned late */
+    shape->seed = sft->seed = seed;
+    sft->trace_weight = 1.0f;
+    sft->warmup = 30;
+    /* of 3e-3, 6e-3, 12e-3 the best for the direct student, no worse for the other */
+    sft->lr = 6e-3f;
+}
 #endif

@@ -167,35 +167,20 @@ typedef struct student {
     double words_right, traces_right; /* shares, of its reasoning on validation */
 } student;
 
-/* Multiply-adds of one sequence in a forward pass, as in think.c. */
-static double arm_cost(const r2_model_config *c, const hl_design *d, arm a) {
-    double trace = a == REASONED ? hl_trace_length(d) : 0.0;
-    double rows = 1.0 + d->n_slots + trace + (a == DIRECT ? 2.0 : 3.0);
-    double heads = a == DIRECT ? 1.0 : trace + 2.0, width = c->d_model;
-    double layer = rows * (4.0 * width * width + 3.0 * width * c->d_ff) + rows * (rows + 1) * width;
-    return c->n_layer * layer + heads * c->n_vocab * width;
-}
-
 static void student_train(student *s) {
     lab *l = s->l;
     xp *x = l->x;
-    r2_sft_config sft = r2_sft_config_default();
-    r2_model_config shape = r2_model_config_default();
+    const int32_t prompt = 1 + l->design.n_slots, trace = hl_trace_length(&l->design);
+    r2_sft_config sft;
+    r2_model_config shape;
     r2_examples ex;
     double began;
-    shape.n_vocab = l->words.vocab.n_words;
-    shape.n_layer = (int32_t)x->layers;
-    shape.n_ctx = 1 + l->design.n_slots + hl_trace_length(&l->design) + 3;
-    shape.rope_theta = 100.0f; /* as in think.c */
-    shape.init_std = 0.08f;
-    shape.seed = sft.seed = (uint64_t)l->seed;
-    sft.warmup = 30;
-    sft.lr = 6e-3f;
+    tc_student(&shape, &sft, l->words.vocab.n_words, (int32_t)x->layers, prompt + trace + 3,
+               (uint64_t)l->seed);
     sft.reasoned_share = s->a == REASONED ? 1.0f : 0.0f;
-    sft.trace_weight = 1.0f;
-    sft.n_steps = s->n_steps = (int64_t)(0.5 + (double)reasoned_steps(x) *
-                                                   arm_cost(&shape, &l->design, REASONED) /
-                                                   arm_cost(&shape, &l->design, s->a));
+    sft.n_steps = s->n_steps =
+        (int64_t)(0.5 + (double)reasoned_steps(x) * tc_cost(&shape, prompt, trace) /
+                            tc_cost(&shape, prompt, s->a == REASONED ? trace : 0));
     xp_check(x, r2_model_init(&x->ctx, &s->model, &shape, true));
     xp_check(x, hl_examples(&x->ctx, &ex, &l->design, &l->run.codebook, &l->words,
                             s->a == REASONED ? l->joined : NULL, l->train.slot, l->train.question,

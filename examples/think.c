@@ -28,19 +28,11 @@ static int32_t trace_length(arm a) { return a <= DIRECT ? 0 : a == TOTAL ? TC_TO
 
 /* ---- equal computing ---- */
 
-/* Multiply-adds of one sequence in a forward pass: the products with the weights, attention, and the
-   head where a word is predicted. The backward pass costs twice that, whoever learns. */
-static double arm_cost(const r2_model_config *c, arm a) {
-    double rows = TC_PROMPT + trace_length(a) + (a == DIRECT ? 2 : 3); /* <answer> A </answer> */
-    double heads = a == DIRECT ? 1 : trace_length(a) + 2, d = c->d_model;
-    double layer = rows * (4.0 * d * d + 3.0 * d * c->d_ff) + rows * (rows + 1.0) * d;
-    return c->n_layer * layer + heads * c->n_vocab * d;
-}
-
 /* Steps that cost as much as `steps` of the reasoned student. */
 static int64_t arm_steps(const r2_model_config *c, arm a, int64_t steps) {
     if (a == COUNTED) return 0;
-    return (int64_t)(0.5 + (double)steps * arm_cost(c, REASONED) / arm_cost(c, a));
+    return (int64_t)(0.5 + (double)steps * tc_cost(c, TC_PROMPT, trace_length(REASONED)) /
+                               tc_cost(c, TC_PROMPT, trace_length(a)));
 }
 
 static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : x->full ? 2000 : 500; }
@@ -185,24 +177,16 @@ static void shuffle_traces(r2_examples *ex, uint64_t seed) {
 static void student_train(student *s) {
     lab *l = s->l;
     xp *x = l->x;
-    r2_sft_config sft = r2_sft_config_default();
-    r2_model_config shape = r2_model_config_default();
+    r2_sft_config sft;
+    r2_model_config shape;
     r2_examples ex;
     double began;
-    shape.n_vocab = l->words.vocab.n_words;
-    shape.n_layer = (int32_t)x->layers;
-    shape.n_ctx = TC_PROMPT + TC_STEPS + 3;
-    shape.rope_theta = 100.0f; /* no wavelength beyond what a prompt can use */
-    shape.init_std = 0.08f;    /* 0.02 suits wider models: here copying would be learned late */
-    shape.seed = sft.seed = (uint64_t)l->seed;
+    tc_student(&shape, &sft, l->words.vocab.n_words, (int32_t)x->layers, TC_PROMPT + TC_STEPS + 3,
+               (uint64_t)l->seed);
     sft.n_steps = s->n_steps = arm_steps(&shape, s->a, reasoned_steps(x));
     if (s->a == COUNTED) return;
     sft.reasoned_share = s->a == DIRECT ? 0.0f : 1.0f;
-    sft.trace_weight = 1.0f;
     sft.groups = 8;
-    sft.warmup = 30;
-    /* of 3e-3, 6e-3, 12e-3 the best for the direct student, no worse for the other */
-    sft.lr = 6e-3f;
     sft.on_step = on_step;
     sft.user = s;
     xp_check(x, r2_model_init(&x->ctx, &s->model, &shape, true));
