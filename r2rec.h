@@ -12643,7 +12643,7 @@ static r2_batch r2__batch_view(const r2__batcher *b) {
 r2_sft_config r2_sft_config_default(void) {
     r2_sft_config config;
     memset(&config, 0, sizeof config);
-    config.n_steps = 1500;
+    config.n_steps = 2000;
     config.warmup = 200;
     config.groups = 16;
     config.reasoned_share = 0.5f;
