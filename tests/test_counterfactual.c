@@ -157,6 +157,8 @@ TEST(a_trained_model_follows_what_it_cites) {
     uint32_t user[60], item[60];
     config.n_groups = 1500;
     config.sft.n_steps = TRAINED_STEPS;
+    config.sft.warmup = 30; /* so short a training must learn fast */
+    config.sft.lr = 3e-3f;
     config.sft.groups = 8;
     config.sft.reasoned_share = 1.0f;
     config.model.d_model = 32;
