@@ -12760,7 +12760,7 @@ static void r2__sft_batch(r2__batcher *b, const r2_examples *ex, const r2_sft_co
         if (drawn % n_groups == 0) r2__shuffle(order, n_groups, config->seed, drawn / n_groups);
         for (int32_t k = 0; k < ex->group; ++k) {
             int64_t e = (int64_t)order[drawn % n_groups] * ex->group + k;
-            row[b->n_seq] = r2__sft_sequence(b, ex, e, g < n_reasoned);
+            row[g * ex->group + k] = r2__sft_sequence(b, ex, e, g < n_reasoned);
         }
     }
 }
