@@ -938,8 +938,8 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the
-   unknown word. */
+/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown
+   word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
@@ -1695,6 +1695,9 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
    interactions. user, item (n). */
 r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                      int64_t n, r2_query *query, r2_examples *examples);
+/* The same for all candidates of a set, case after case: query (n_cases, n_per_case). */
+r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
+                                r2_query *query, r2_examples *examples);
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
@@ -3576,15 +3579,14 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
 }
 
 r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
-    r2_text_addf(
-        ctx, text,
-        "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
-        "a positive has a rating of %g or more\n"
-        "equal times of a user are ordered by a hash of the ids of user and item, seed %llu; "
-        "users whose last time is shared: %lld\n",
-        (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
-        (double)split->config.min_positive, (unsigned long long)split->config.seed,
-        (long long)split->n_time_ties);
+    r2_text_addf(ctx, text,
+                 "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
+                 "a positive has a rating of %g or more\n"
+                 "equal times of a user are ordered by a hash of the ids of user and item, seed "
+                 "%llu; users whose last time is shared: %lld\n",
+                 (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
+                 (double)split->config.min_positive, (unsigned long long)split->config.seed,
+                 (long long)split->n_time_ties);
     return text->failed ? ctx->status : R2_OK;
 }
 
@@ -5040,17 +5042,13 @@ static int64_t r2__hole(const r2_index *index, const r2_question *q) {
                                                                     : q->history;
 }
 
-/* Whose history, up to where; nothing is looked at yet. */
-static void r2__lens_point(r2__lens *lens, const r2_index *index, const r2_question *question) {
-    memset(lens, 0, sizeof *lens);
+static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
+                          const r2_question *question) {
     lens->index = index;
     lens->user = question->user;
     lens->hole = r2__hole(index, question);
     lens->history = question->history - (lens->hole < question->history);
     if (lens->history > 0) lens->clock = index->rank[r2__lens_edge(lens, lens->history - 1)];
-}
-
-static bool r2__lens_focus(r2_ctx *ctx, r2__lens *lens) {
     if (!r2__lens_paths(ctx, lens)) return false;
     r2__lens_similarity(lens);
     r2__lens_nearest(lens);
@@ -5086,15 +5084,10 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
 
 /* c of one question: its lane of `rest` and `way`. */
 static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
-    const r2_graph *g = lens->index->graph;
-    for (int32_t p = 0; p < lens->history; ++p) {
-        const uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
-        for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k)
-            s->rest[g->item_user[k]][lane] += 1.0;
-    }
-    s->rest[lens->user][lane] = 0.0;
-    for (int64_t v = 0; v < g->n_users; ++v)
-        s->way[v][lane] = s->rest[v][lane] *= lens->index->inv_root[v];
+    const r2_index *index = lens->index;
+    for (int64_t v = 0; v < index->graph->n_users; ++v)
+        s->way[v][lane] = s->rest[v][lane] =
+            (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v];
 }
 
 /* image = K way: every user hands way / sqrt(n_v) to each of its items, every item what it got to
@@ -5156,7 +5149,6 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
     double left[R2__WALKS];
-    memset(s, 0, sizeof *s);
     if (index->graph->n_edges > R2_DEEP_EDGES) return true;
     if (!r2__solve_alloc(ctx, s, index->graph)) return false;
     for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
@@ -5379,15 +5371,16 @@ static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *
                          const int64_t *run, int n_lanes, int32_t n_chains, r2_query *query) {
     r2__lens lens[R2__WALKS];
     r2__solve solve;
-    bool fine;
-    for (int j = 0; j < n_lanes; ++j) r2__lens_point(&lens[j], index, &question[run[j]]);
-    fine = r2__solve_deep(ctx, &solve, index, lens, n_lanes);
-    for (int j = 0; j < n_lanes && fine; ++j) {
-        fine = r2__lens_focus(ctx, &lens[j]);
-        for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
+    bool fine = true;
+    memset(lens, 0, sizeof lens);
+    memset(&solve, 0, sizeof solve);
+    for (int j = 0; j < n_lanes && fine; ++j)
+        fine = r2__lens_init(ctx, &lens[j], index, &question[run[j]]);
+    fine = fine && r2__solve_deep(ctx, &solve, index, lens, n_lanes);
+    for (int j = 0; j < n_lanes && fine; ++j)
+        for (int64_t q = run[j]; q < run[j + 1]; ++q)
             r2__ask(&lens[j], &question[q], n_chains, &query[q]);
-        r2_arena_free(ctx, &lens[j].memory);
-    }
+    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &lens[j].memory);
     r2_arena_free(ctx, &solve.memory);
     return fine;
 }
@@ -5405,10 +5398,11 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
     }
     if (status == R2_OK) {
         run[n_runs] = n;
-        /* as many lanes as still leave something to every thread */
+        /* as many lanes as still leave something to every thread; one when none of them walks */
         const int threads = r2_threads(ctx, n * 1000);
         const int64_t share = (n_runs + threads - 1) / threads;
-        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
+        const int64_t most = index->graph->n_edges > R2_DEEP_EDGES ? 1 : R2__WALKS;
+        const int64_t lanes = share < most ? share : most;
         const int64_t n_blocks = n_runs > 0 ? (n_runs + lanes - 1) / lanes : 0;
         R2_PARALLEL_FOR(threads, b, n_blocks) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
@@ -5496,7 +5490,7 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
                             int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
                             r2_question *question, int64_t *n_drawn) {
     const r2_graph *g = index->graph;
-    int64_t quota, n_left, n_more, longest = 0;
+    int64_t quota, n_left, n_more;
     r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
     int32_t *place;
     *n_drawn = 0;
@@ -5506,11 +5500,7 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
                        (long long)n_groups, (int)n_sampled, (int)min_history);
     quota = r2__even_quota(g, min_history, n_groups);
     n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t degree = r2_graph_user_degree(g, (uint32_t)u);
-        if (degree > longest) longest = degree;
-    }
-    place = (int32_t *)r2_alloc(ctx, (uint64_t)longest, sizeof *place);
+    place = (int32_t *)r2_alloc(ctx, (uint64_t)r2__longest_history(g), sizeof *place);
     if (!place) return ctx->status;
     for (int64_t u = 0; u < g->n_users; ++u) {
         int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
@@ -6260,65 +6250,63 @@ void r2_template_free(r2_ctx *ctx, r2_template *words) {
 }
 
 const char *r2_template_english_text(void) {
-    return "@system\n"
-           "You predict how a user will like an item by reasoning over chains of interactions. A "
-           "chain walks from the user to an item they rated, to another person who rated it too, "
-           "to a "
-           "further item of that person, and back to the user. Ratings go from {min} to {max} "
-           "stars; [?] is a "
-           "rating that is masked.\n"
-           "Answer in exactly this form:\n"
-           "<think>\n"
-           "{steps}"
-           "</think><answer>N</answer>\n"
-           "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) to "
-           "5 "
-           "(best). End the last step with: I expect N. Name only items and persons of the chains, "
-           "titles in double quotes, and quote ratings as the chains do: Person A gave \"Title\" 4 "
-           "stars.\n"
-           "@user\n"
-           "The user has rated {n_history} items.\n"
-           "{evidence}{chains}{left_out}{question}\n"
-           "@fact\n"
-           "- {fact}: {level} of {levels}\n"
-           "@chain\n"
-           "Chain {number}: {e1}{e2}{e3}{e4}.\n"
-           "@no_chains\n"
-           "No chain leads from the user to \"{target}\".\n"
-           "@left_out\n"
-           "{n_left_out} more chains are left out.\n"
-           "@e1_shown\n"
-           "the user gave \"{item0}\" {r1} stars\n"
-           "@e2_shown\n"
-           "; {person} gave \"{item0}\" {r2} stars\n"
-           "@e3_shown\n"
-           "; {person} gave \"{item1}\" {r3} stars\n"
-           "@e4_shown\n"
-           "; the user gave \"{item1}\" {r4} stars\n"
-           "@e1_masked\n"
-           "the user gave \"{item0}\" [?] stars\n"
-           "@e2_masked\n"
-           "; {person} gave \"{item0}\" [?] stars\n"
-           "@e3_masked\n"
-           "; {person} gave \"{item1}\" [?] stars\n"
-           "@e4_masked\n"
-           "; the user gave \"{item1}\" [?] stars\n"
-           "@question1\n"
-           "How did the user rate \"{item0}\" in chain 1?\n"
-           "@question2\n"
-           "How did {person} rate \"{item0}\" in chain 1?\n"
-           "@question3\n"
-           "How did {person} rate \"{item1}\" in chain 1?\n"
-           "@question4\n"
-           "The target is \"{target}\". Would the user take it up, and how would they rate it?\n"
-           "@think1\n"
-           "Step 1: what the user thought of the first item\n"
-           "@think2\n"
-           "Step 2: what the other person thought of it, and whether they agree\n"
-           "@think3\n"
-           "Step 3: what that person thought of the further item\n"
-           "@think4\n"
-           "Step 4: what follows for the user\n";
+    return
+        "@system\n"
+        "You predict how a user will like an item by reasoning over chains of interactions. A "
+        "chain walks from the user to an item they rated, to another person who rated it too, to a "
+        "further item of that person, and back to the user. Ratings go from {min} to {max} stars; "
+        "[?] is a rating that is masked.\n"
+        "Answer in exactly this form:\n"
+        "<think>\n"
+        "{steps}"
+        "</think><answer>N</answer>\n"
+        "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) to 5 "
+        "(best). End the last step with: I expect N. Name only items and persons of the chains, "
+        "titles in double quotes, and quote ratings as the chains do: Person A gave \"Title\" 4 "
+        "stars.\n"
+        "@user\n"
+        "The user has rated {n_history} items.\n"
+        "{evidence}{chains}{left_out}{question}\n"
+        "@fact\n"
+        "- {fact}: {level} of {levels}\n"
+        "@chain\n"
+        "Chain {number}: {e1}{e2}{e3}{e4}.\n"
+        "@no_chains\n"
+        "No chain leads from the user to \"{target}\".\n"
+        "@left_out\n"
+        "{n_left_out} more chains are left out.\n"
+        "@e1_shown\n"
+        "the user gave \"{item0}\" {r1} stars\n"
+        "@e2_shown\n"
+        "; {person} gave \"{item0}\" {r2} stars\n"
+        "@e3_shown\n"
+        "; {person} gave \"{item1}\" {r3} stars\n"
+        "@e4_shown\n"
+        "; the user gave \"{item1}\" {r4} stars\n"
+        "@e1_masked\n"
+        "the user gave \"{item0}\" [?] stars\n"
+        "@e2_masked\n"
+        "; {person} gave \"{item0}\" [?] stars\n"
+        "@e3_masked\n"
+        "; {person} gave \"{item1}\" [?] stars\n"
+        "@e4_masked\n"
+        "; the user gave \"{item1}\" [?] stars\n"
+        "@question1\n"
+        "How did the user rate \"{item0}\" in chain 1?\n"
+        "@question2\n"
+        "How did {person} rate \"{item0}\" in chain 1?\n"
+        "@question3\n"
+        "How did {person} rate \"{item1}\" in chain 1?\n"
+        "@question4\n"
+        "The target is \"{target}\". Would the user take it up, and how would they rate it?\n"
+        "@think1\n"
+        "Step 1: what the user thought of the first item\n"
+        "@think2\n"
+        "Step 2: what the other person thought of it, and whether they agree\n"
+        "@think3\n"
+        "Step 3: what that person thought of the further item\n"
+        "@think4\n"
+        "Step 4: what follows for the user\n";
 }
 
 /* ---- filling templates in ---- */
@@ -10913,7 +10901,7 @@ static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *bat
         memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
 }
 
-/* The same for a group of a layer with its adapters; dx NULL: not wanted. */
+/* Gradients of r2__project_group: of the weights or of the adapters, and dx (NULL: not wanted). */
 static void r2__project_group_bwd(const r2_ctx *ctx, const r2_model *model, r2__group group,
                                   int64_t layer, float *dx, const float *dy, const float *x) {
     const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
@@ -12312,11 +12300,20 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
+/* What is trained: the adapters, where there are any. */
+static int64_t r2__n_trained(const r2_model *model) {
+    return model->lora ? model->lora->n_params : model->n_params;
+}
+
+static float *r2__trained_params(const r2_model *model) {
+    return model->lora ? model->lora->param : model->param;
+}
+
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config) {
     memset(opt, 0, sizeof *opt);
     opt->config = *config;
-    opt->n_params = model->lora ? model->lora->n_params : model->n_params;
+    opt->n_params = r2__n_trained(model);
     opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
     opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
     if (opt->m && opt->v) return R2_OK;
@@ -12390,11 +12387,11 @@ static void r2__adamw_tensor(const r2_ctx *ctx, const r2__adamw_step *s, float d
 
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
     const r2_adamw_config *c = &opt->config;
-    float *param = model->lora ? model->lora->param : model->param;
+    float *param = r2__trained_params(model);
     const float *grad = model->lora ? model->lora->grad : model->grad;
     double norm;
     r2__adamw_step s;
-    if (!grad || opt->n_params != (model->lora ? model->lora->n_params : model->n_params))
+    if (!grad || opt->n_params != r2__n_trained(model))
         return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
     norm = sqrt(r2__sum_squares(ctx, grad, opt->n_params));
     if (grad_norm) *grad_norm = (float)norm;
@@ -12750,169 +12747,168 @@ static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch)
     }
 }
 
-static void r2__sft_batch(r2__batcher *b, const r2_examples *ex, const r2_sft_config *config,
-                          int64_t step, int32_t *order, r2__sft_row *row) {
+/* Everything one training holds. */
+typedef struct r2__sft {
+    r2_model *model;
+    const r2_examples *ex;
+    const r2_sft_config *config;
+    r2_adamw opt;
+    r2__batcher b;
+    r2__sft_row *row; /* one for each sequence of a batch                        */
+    int32_t *order;   /* of the groups, in this epoch                            */
+    float *best;      /* weights of the lowest loss on config->valid; NULL: none */
+    double lowest;
+    int32_t n_worse;  /* looks since then                                        */
+} r2__sft;
+
+static void r2__sft_batch(r2__sft *t, int64_t step) {
+    const r2_examples *ex = t->ex;
+    const r2_sft_config *config = t->config;
     int64_t n_groups = ex->n / ex->group;
     int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
-    r2__batcher_clear(b);
+    r2__batcher_clear(&t->b);
     for (int32_t g = 0; g < config->groups; ++g) {
         int64_t drawn = step * config->groups + g;
-        if (drawn % n_groups == 0) r2__shuffle(order, n_groups, config->seed, drawn / n_groups);
+        if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, config->seed, drawn / n_groups);
         for (int32_t k = 0; k < ex->group; ++k) {
-            int64_t e = (int64_t)order[drawn % n_groups] * ex->group + k;
-            row[g * ex->group + k] = r2__sft_sequence(b, ex, e, g < n_reasoned);
+            int64_t e = (int64_t)t->order[drawn % n_groups] * ex->group + k;
+            t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, e, g < n_reasoned);
         }
     }
 }
 
-static r2_status r2__sft_step(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
-                              const r2_sft_config *config, r2_adamw *opt, r2__batcher *b,
-                              const r2__sft_row *row, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(b);
-    r2_status status = r2_forward(ctx, model, &batch, b->logp, NULL);
-    if (status != R2_OK) return status;
-    r2__sft_loss(b, row, ex->group, config, report);
-    r2_zero_grad(ctx, model);
-    status = r2_backward(ctx, model, &batch, b->dlogp);
-    if (status != R2_OK) return status;
-    return r2_adamw_step(ctx, opt, model, report->lr, &report->grad_norm);
+/* The losses of the batch, of groups of `group`, as the model is now. */
+static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
+    r2_batch batch = r2__batch_view(&t->b);
+    r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
+    if (status == R2_OK) r2__sft_loss(&t->b, t->row, group, t->config, report);
+    return status;
 }
 
-/* The weights with the lowest loss on what was held out. */
-typedef struct r2__best {
-    float *param; /* (n) NULL: no early stopping */
-    double loss;
-    int32_t n_worse; /* looks since then */
-} r2__best;
-
-static float *r2__weights(const r2_model *model, int64_t *n) {
-    *n = model->lora ? model->lora->n_params : model->n_params;
-    return model->lora ? model->lora->param : model->param;
-}
-
-static r2_status r2__best_init(r2_ctx *ctx, r2__best *best, const r2_model *model,
-                               const r2_sft_config *config) {
-    int64_t n;
-    best->loss = INFINITY;
-    if (!config->valid) return R2_OK;
-    if (config->valid_every < 1 || config->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
-    r2__weights(model, &n);
-    best->param = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *best->param);
-    return best->param ? r2__examples_check(ctx, "sft: valid", config->valid) : ctx->status;
+static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    r2_batch batch = r2__batch_view(&t->b);
+    r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
+    if (status != R2_OK) return status;
+    r2_zero_grad(ctx, t->model);
+    status = r2_backward(ctx, t->model, &batch, t->b.dlogp);
+    if (status != R2_OK) return status;
+    return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches as they are trained on. */
-static r2_status r2__valid_loss(r2_ctx *ctx, r2_model *model, const r2_sft_config *config,
-                                r2__batcher *b, r2__sft_row *row, double *loss) {
-    const r2_examples *ex = config->valid;
+static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
+    const r2_sft_config *c = t->config;
+    const r2_examples *ex = c->valid;
     const int64_t n_groups = ex->n / ex->group;
-    int64_t g = 0;
+    int64_t n = 0;
     *loss = 0.0;
-    while (g < n_groups) {
-        const int64_t left = n_groups - g, n = left < config->groups ? left : config->groups;
-        const int64_t n_reasoned = (int64_t)(config->reasoned_share * (float)n + 0.5f);
+    for (int64_t g = 0; g < n_groups; g += n) {
+        const int64_t left = n_groups - g;
         r2_sft_report part;
-        r2_batch batch;
         r2_status status;
-        r2__batcher_clear(b);
+        int64_t n_reasoned;
+        n = left < c->groups ? left : c->groups;
+        n_reasoned = (int64_t)(c->reasoned_share * (float)n + 0.5f);
+        r2__batcher_clear(&t->b);
         for (int64_t k = 0; k < n * ex->group; ++k)
-            row[k] = r2__sft_sequence(b, ex, g * ex->group + k, k / ex->group < n_reasoned);
-        batch = r2__batch_view(b);
-        status = r2_forward(ctx, model, &batch, b->logp, NULL);
+            t->row[k] =
+                r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
+        status = r2__sft_measure(ctx, t, ex->group, &part);
         if (status != R2_OK) return status;
-        r2__sft_loss(b, row, ex->group, config, &part);
         *loss += (double)n / (double)n_groups *
-                 ((double)part.answer_loss +
-                  (double)config->trace_weight * (double)part.trace_loss +
-                  (double)config->list_weight * (double)part.list_loss);
-        g += n;
+                 ((double)part.answer_loss + (double)c->trace_weight * (double)part.trace_loss +
+                  (double)c->list_weight * (double)part.list_loss);
     }
     return R2_OK;
 }
 
 /* Looks at what was held out when it is time to, and keeps the weights that are best at it. */
-static r2_status r2__sft_look(r2_ctx *ctx, r2_model *model, const r2_sft_config *config,
-                              r2__batcher *b, r2__sft_row *row, r2__best *best,
-                              r2_sft_report *report) {
+static r2_status r2__sft_look(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     const int64_t done = report->step + 1;
     double loss;
-    int64_t n;
-    float *param = r2__weights(model, &n);
     r2_status status;
     report->valid_loss = NAN;
-    if (!best->param || (done % config->valid_every != 0 && done != config->n_steps)) return R2_OK;
-    status = r2__valid_loss(ctx, model, config, b, row, &loss);
+    if (!t->best) return R2_OK;
+    if (done % t->config->valid_every != 0 && done != t->config->n_steps) return R2_OK;
+    status = r2__sft_valid_loss(ctx, t, &loss);
     if (status != R2_OK) return status;
     report->valid_loss = (float)loss;
-    best->n_worse++;
-    if (!(loss < best->loss)) return R2_OK;
-    best->n_worse = 0;
-    best->loss = loss;
-    memcpy(best->param, param, (size_t)n * sizeof *param);
+    t->n_worse++;
+    if (!(loss < t->lowest)) return R2_OK;
+    t->n_worse = 0;
+    t->lowest = loss;
+    memcpy(t->best, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->best);
     return R2_OK;
 }
 
-static r2_status r2__sft_loop(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                              const r2_sft_config *config, r2_adamw *opt, r2__batcher *b,
-                              r2__best *best, int32_t *order, r2__sft_row *row) {
-    const int64_t most = config->n_steps / 5, warmup = config->warmup < most ? config->warmup : most;
-    r2_status status = R2_OK;
-    bool enough = false;
-    for (int64_t step = 0; step < config->n_steps && status == R2_OK && !enough; ++step) {
-        r2_sft_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = config->n_steps;
-        report.lr = r2_lr_cosine(step, config->n_steps, warmup, config->lr, config->lr_floor);
-        r2__sft_batch(b, examples, config, step, order, row);
-        status = r2__sft_step(ctx, model, examples, config, opt, b, row, &report);
-        if (status == R2_OK) status = r2__sft_look(ctx, model, config, b, row, best, &report);
-        enough = best->param && best->n_worse >= config->patience;
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK)
-            status = r2_progress(ctx, "sft", enough ? config->n_steps : step + 1, config->n_steps);
-    }
-    if (status == R2_OK && best->param && best->loss < INFINITY) {
-        int64_t n;
-        float *param = r2__weights(model, &n);
-        memcpy(param, best->param, (size_t)n * sizeof *param);
-    }
-    return status;
+static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples,
+                               const r2_sft_config *config) {
+    r2_status status;
+    if (config->groups < 1 || config->n_steps < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
+    status = r2__examples_check(ctx, "sft", examples);
+    if (status != R2_OK || !config->valid) return status;
+    if (config->valid_every < 1 || config->patience < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
+    return r2__examples_check(ctx, "sft: valid", config->valid);
+}
+
+static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
+    const r2_examples *ex = t->ex, *valid = t->config->valid;
+    int64_t group = ex->group, longest = ex->longest, per_batch;
+    r2_status status;
+    if (valid && valid->group > group) group = valid->group;
+    if (valid && valid->longest > longest) longest = valid->longest;
+    per_batch = t->config->groups * group;
+    status =
+        r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest, per_batch * (longest + 2));
+    if (status != R2_OK) return status;
+    status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
+    if (status != R2_OK) return status;
+    t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
+    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
+    if (valid) t->best = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->best);
+    return t->order && t->row && (t->best || !valid) ? R2_OK : R2_NO_MEMORY;
+}
+
+static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
+    r2_release(ctx, t->order);
+    r2_release(ctx, t->row);
+    r2_release(ctx, t->best);
+    r2_adamw_free(ctx, &t->opt);
+    r2__batcher_free(ctx, &t->b);
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
-    const r2_examples *valid = config->valid;
-    int64_t group = examples->group, longest = examples->longest, per_batch;
-    r2__batcher b;
-    r2__best best;
-    r2_adamw opt;
-    int32_t *order;
-    r2__sft_row *row;
-    r2_status status;
-    memset(&best, 0, sizeof best);
-    if (config->groups < 1 || config->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
-    status = r2__examples_check(ctx, "sft", examples);
+    const int64_t n_steps = config->n_steps;
+    const int64_t warmup = config->warmup < n_steps / 5 ? config->warmup : n_steps / 5;
+    bool enough = false;
+    r2_status status = r2__sft_check(ctx, examples, config);
+    r2__sft t;
     if (status != R2_OK) return status;
-    if (valid && valid->group > group) group = valid->group;
-    if (valid && valid->longest > longest) longest = valid->longest;
-    per_batch = (int64_t)config->groups * group;
-    status = r2__batcher_init(ctx, &b, per_batch, per_batch * longest, per_batch * (longest + 2));
-    if (status != R2_OK) return status;
-    status = r2_adamw_init(ctx, &opt, model, &config->adamw);
-    if (status == R2_OK) status = r2__best_init(ctx, &best, model, config);
-    order = (int32_t *)r2_alloc(ctx, (uint64_t)(examples->n / examples->group), sizeof *order);
-    row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *row);
-    if (status == R2_OK && (!order || !row)) status = R2_NO_MEMORY;
-    if (status == R2_OK)
-        status = r2__sft_loop(ctx, model, examples, config, &opt, &b, &best, order, row);
-    r2_release(ctx, order);
-    r2_release(ctx, row);
-    r2_release(ctx, best.param);
-    r2_adamw_free(ctx, &opt);
-    r2__batcher_free(ctx, &b);
+    memset(&t, 0, sizeof t);
+    t.model = model;
+    t.ex = examples;
+    t.config = config;
+    t.lowest = INFINITY;
+    status = r2__sft_alloc(ctx, &t);
+    for (int64_t step = 0; step < n_steps && status == R2_OK && !enough; ++step) {
+        r2_sft_report report;
+        memset(&report, 0, sizeof report);
+        report.step = step;
+        report.n_steps = n_steps;
+        report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
+        r2__sft_batch(&t, step);
+        status = r2__sft_step(ctx, &t, &report);
+        if (status == R2_OK) status = r2__sft_look(ctx, &t, &report);
+        enough = t.best && t.n_worse >= config->patience;
+        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
+        if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
+    }
+    if (status == R2_OK && t.lowest < INFINITY)
+        memcpy(r2__trained_params(model), t.best, (size_t)t.opt.n_params * sizeof *t.best);
+    r2__sft_free(ctx, &t);
     return status;
 }
 
@@ -13822,7 +13818,6 @@ r2_run_config r2_run_config_default(void) {
 r2_run_config r2_run_config_full(void) {
     r2_run_config config = r2_run_config_default();
     config.n_groups = 32768;
-    config.sft.n_steps = 2000;
     config.sft.groups = 32;
     config.grpo.n_steps = 300;
     return config;
@@ -13945,8 +13940,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
         question[q].item = item[q % group];
         question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
         if (q % group == 0)
-            question[q].answer = r2_answer_level(data->rating[row], data->rating_min,
-                                                         data->rating_max);
+            question[q].answer =
+                r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK)
         status = r2_queries(ctx, &run->index, question, n, run->config.n_chains, query);
@@ -14018,33 +14013,32 @@ r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const
                             NULL);
 }
 
-/* Scores (user, item) pairs, query by query. */
-static r2_status r2__run_score_pairs(r2_ctx *ctx, r2_run *run, const uint32_t *user,
-                                     const uint32_t *item, int64_t n,
-                                     const r2_score_config *config, float *score,
-                                     r2_trace_metrics *trace) {
-    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
-    r2_examples examples;
-    r2_status status = query ? R2_OK : R2_NO_MEMORY;
-    memset(&examples, 0, sizeof examples);
-    if (status == R2_OK) status = r2_run_ask(ctx, run, user, item, n, query, &examples);
-    if (status == R2_OK)
-        status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
-                          trace);
-    r2_examples_free(ctx, &examples);
-    r2_release(ctx, query);
+r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
+                                r2_query *query, r2_examples *examples) {
+    const int64_t n = candidates->n_cases * candidates->n_per_case;
+    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
+    r2_status status;
+    memset(examples, 0, sizeof *examples);
+    if (!user) return ctx->status;
+    for (int64_t k = 0; k < n; ++k) user[k] = candidates->user[k / candidates->n_per_case];
+    status = r2_run_ask(ctx, run, user, candidates->item, n, query, examples);
+    r2_release(ctx, user);
     return status;
 }
 
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace) {
-    int64_t n = candidates->n_cases * candidates->n_per_case;
-    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
+    const int64_t n = candidates->n_cases * candidates->n_per_case;
+    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
+    r2_examples examples;
     r2_status status;
-    if (!user) return ctx->status;
-    for (int64_t k = 0; k < n; ++k) user[k] = candidates->user[k / candidates->n_per_case];
-    status = r2__run_score_pairs(ctx, run, user, candidates->item, n, config, score, trace);
-    r2_release(ctx, user);
+    if (!query) return ctx->status;
+    status = r2_run_ask_candidates(ctx, run, candidates, query, &examples);
+    if (status == R2_OK)
+        status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
+                          trace);
+    r2_examples_free(ctx, &examples);
+    r2_release(ctx, query);
     return status;
 }
 
@@ -14058,31 +14052,27 @@ static int r2__compare_recommendation(const void *a, const void *b) {
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found) {
     uint64_t n_items = (uint64_t)run->graph.n_items;
-    uint32_t *who = (uint32_t *)r2_alloc(ctx, n_items, sizeof *who);
     uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
     float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
     r2_recommendation *all = (r2_recommendation *)r2_alloc(ctx, n_items, sizeof *all);
     r2_score_config config = r2_score_config_default();
-    r2_status status = who && item && score && all ? R2_OK : R2_NO_MEMORY;
+    r2_candidates unseen = {1, 0, &user, item};
+    r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
     int64_t m = 0;
     *n_found = 0;
     if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
         status = r2_fail(ctx, R2_ARGUMENT, "recommend: user %u of %lld, %lld items wanted",
                          (unsigned)user, (long long)run->graph.n_users, (long long)n);
-    for (uint32_t i = 0; i < n_items && status == R2_OK; ++i) {
-        if (r2_graph_find(&run->graph, user, i) >= 0) continue;
-        who[m] = user;
-        item[m++] = i;
-    }
-    if (status == R2_OK && m > 0)
-        status = r2__run_score_pairs(ctx, run, who, item, m, &config, score, NULL);
+    for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
+        if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
+    unseen.n_per_case = m;
+    if (status == R2_OK && m > 0) status = r2_run_score(ctx, run, &unseen, &config, score, NULL);
     if (status == R2_OK) {
         for (int64_t k = 0; k < m; ++k) all[k].item = item[k], all[k].score = score[k];
         qsort(all, (size_t)m, sizeof *all, r2__compare_recommendation);
         *n_found = n < m ? n : m;
         memcpy(out, all, (size_t)*n_found * sizeof *out);
     }
-    r2_release(ctx, who);
     r2_release(ctx, item);
     r2_release(ctx, score);
     r2_release(ctx, all);

@@ -314,12 +314,10 @@ static void score_rows(xp *x, const ablation *a, r2_run *run, const char *key) {
     static const char *const mode_name[] = {"direct", "reasoned"};
     const r2_candidates *c = &run->test;
     int64_t n = c->n_cases * c->n_per_case;
-    uint32_t *user = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *user));
     r2_query *query = (r2_query *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *query));
     float *score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *score));
     r2_examples asked;
-    for (int64_t k = 0; k < n; ++k) user[k] = c->user[k / c->n_per_case];
-    xp_check(x, r2_run_ask(&x->ctx, run, user, c->item, n, query, &asked));
+    xp_check(x, r2_run_ask_candidates(&x->ctx, run, c, query, &asked));
     r2_examples_free(&x->ctx, &asked);
     for (int64_t k = 0; k < n; ++k) twist_query(x, run, a->evidence, false, &query[k]);
     xp_check(x, r2_examples_init(&x->ctx, &asked, &run->codebook, &run->vocab, &run->markup, query,
@@ -339,7 +337,6 @@ static void score_rows(xp *x, const ablation *a, r2_run *run, const char *key) {
         xp_save(x, full, row);
     }
     r2_examples_free(&x->ctx, &asked);
-    r2_release(&x->ctx, user);
     r2_release(&x->ctx, query);
     r2_release(&x->ctx, score);
 }

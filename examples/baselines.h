@@ -786,18 +786,15 @@ static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
 
 static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
     int64_t n = c->n_cases * c->n_per_case;
-    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
     r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
     int32_t *column = (int32_t *)r2_alloc(ctx, (uint64_t)m->run->train.longest + 1, sizeof *column);
     r2_examples asked;
-    r2_status status = user && query && column ? R2_OK : R2_NO_MEMORY;
+    r2_status status = query && column ? R2_OK : R2_NO_MEMORY;
     memset(&asked, 0, sizeof asked);
-    for (int64_t k = 0; k < n && status == R2_OK; ++k) user[k] = c->user[k / c->n_per_case];
-    if (status == R2_OK) status = r2_run_ask(ctx, m->run, user, c->item, n, query, &asked);
+    if (status == R2_OK) status = r2_run_ask_candidates(ctx, m->run, c, query, &asked);
     for (int64_t k = 0; k < n && status == R2_OK; ++k)
         score[k] = (float)bl_log_odds(m->bias, column, bl_columns(m, &asked, k, column));
     r2_examples_free(ctx, &asked);
-    r2_release(ctx, user);
     r2_release(ctx, query);
     r2_release(ctx, column);
     return status;

@@ -165,12 +165,9 @@ static void *need(demo *d, void *memory) {
 /* The prompts of the test candidates: chains and evidence are computed once for all models. */
 static void ask_test(demo *d) {
     const r2_candidates *c = &d->run.test;
-    const int64_t n = c->n_cases * c->n_per_case;
-    uint32_t *user = (uint32_t *)need(d, r2_alloc(&d->ctx, (uint64_t)n, sizeof *user));
-    r2_query *query = (r2_query *)need(d, r2_alloc(&d->ctx, (uint64_t)n, sizeof *query));
-    for (int64_t k = 0; k < n; ++k) user[k] = c->user[k / c->n_per_case];
-    check(d, r2_run_ask(&d->ctx, &d->run, user, c->item, n, query, &d->test));
-    r2_release(&d->ctx, user);
+    r2_query *query = (r2_query *)need(
+        d, r2_alloc(&d->ctx, (uint64_t)(c->n_cases * c->n_per_case), sizeof *query));
+    check(d, r2_run_ask_candidates(&d->ctx, &d->run, c, query, &d->test));
     r2_release(&d->ctx, query);
 }
 
