@@ -206,11 +206,39 @@ static double bl_dot(const double *a, const double *b, int64_t n) {
 
 /* ---- EASE^R (arXiv 1905.03375), p: ridge, half-life of the query (0: none) ---- */
 
-/* The weights between items are B = I - P / diag(P), P = (X^T X + ridge I)^-1. With K =
-   (X X^T + ridge I)^-1, users by users, they need not be written down: for a query q
+/* The weights between items are B = I - P / diag(P), P = (X^T X + ridge I)^-1, items by items.
+   item = B. */
+static r2_status bl_ease_fit_items(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    int64_t n = g->n_items;
+    double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
+    m->item = bl_array(ctx, m, n, n);
+    if (!gram || !m->item) {
+        r2_release(ctx, gram);
+        return ctx->status;
+    }
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, n) {
+        for (int64_t a = g->item_begin[i]; a < g->item_begin[i + 1]; ++a)
+            for (int64_t e = g->user_begin[g->item_user[a]]; e < g->user_begin[g->item_user[a] + 1];
+                 ++e)
+                gram[i * n + g->user_item[e]] += 1.0;
+        gram[i * n + i] += m->p[0];
+        m->item[i * n + i] = 1.0;
+    }
+    bl_solve(ctx, gram, m->item, n, n);
+    for (int64_t i = 0; i < n; ++i) gram[i] = m->item[i * n + i]; /* diag(P) */
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, n) {
+        for (int64_t j = 0; j < n; ++j) m->item[i * n + j] /= -gram[j];
+        m->item[i * n + i] = 0.0;
+    }
+    r2_release(ctx, gram);
+    return R2_OK;
+}
+
+/* The same by K = (X X^T + ridge I)^-1, users by users: for a query q
        q B = (q X^T K X - q d) / (1 - d),  d_j = x_j^T K x_j,  x_j column j of X (users, items).
    user = K, bias = d. */
-static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
+static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     int64_t n = g->n_users;
     double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
@@ -237,6 +265,12 @@ static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
     return gram && one && m->user && m->bias ? R2_OK : R2_NO_MEMORY;
 }
 
+/* By the smaller of the two. */
+static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    return g->n_items < g->n_users ? bl_ease_fit_items(ctx, m) : bl_ease_fit_users(ctx, m);
+}
+
 /* query[i] = 0.5^(age / half_life) of the user's items, 0 of all others. */
 static void bl_ease_query(const bl_model *m, uint32_t u, double *query) {
     const r2_graph *g = &m->run->graph;
@@ -248,33 +282,50 @@ static void bl_ease_query(const bl_model *m, uint32_t u, double *query) {
     }
 }
 
+/* row[k] = q B at item[k], from B. */
+static void bl_ease_row_items(const bl_model *m, uint32_t u, const double *query,
+                              const uint32_t *item, int64_t n, float *row) {
+    const r2_graph *g = &m->run->graph;
+    for (int64_t k = 0; k < n; ++k) {
+        double sum = 0.0;
+        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
+            sum += query[g->user_item[e]] * m->item[(int64_t)g->user_item[e] * g->n_items + item[k]];
+        row[k] = (float)sum;
+    }
+}
+
+/* The same from K. near (n_users): scratch, becomes K X q. */
+static void bl_ease_row_users(const bl_model *m, const double *query, const uint32_t *item,
+                              int64_t n, double *near, float *row) {
+    const r2_graph *g = &m->run->graph;
+    memset(near, 0, (size_t)g->n_users * sizeof *near);
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        double seen = 0.0; /* X q */
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+            seen += query[g->user_item[e]];
+        for (int64_t w = 0; w < g->n_users && seen != 0.0; ++w)
+            near[w] += seen * m->user[v * g->n_users + w];
+    }
+    bl_sum_users(g, near, item, n, row);
+    for (int64_t k = 0; k < n; ++k) {
+        double d = m->bias[item[k]];
+        row[k] = (float)(((double)row[k] - query[item[k]] * d) / (1.0 - d));
+    }
+}
+
 static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
     const r2_graph *g = &m->run->graph;
-    int64_t n = g->n_users;
     double *query = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *query);
-    double *seen = (double *)r2_alloc(ctx, (uint64_t)n, sizeof *seen); /* X q   */
-    double *near = (double *)r2_alloc(ctx, (uint64_t)n, sizeof *near); /* K X q */
-    r2_status status = query && seen && near ? R2_OK : R2_NO_MEMORY;
+    double *near = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *near);
+    r2_status status = query && near ? R2_OK : R2_NO_MEMORY;
     for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
         const uint32_t *item = c->item + s * c->n_per_case;
         float *row = score + s * c->n_per_case;
         bl_ease_query(m, c->user[s], query);
-        memset(near, 0, (size_t)n * sizeof *near);
-        for (int64_t v = 0; v < n; ++v) {
-            seen[v] = 0.0;
-            for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
-                seen[v] += query[g->user_item[e]];
-            for (int64_t w = 0; w < n && seen[v] != 0.0; ++w)
-                near[w] += seen[v] * m->user[v * n + w];
-        }
-        bl_sum_users(g, near, item, c->n_per_case, row);
-        for (int64_t k = 0; k < c->n_per_case; ++k) {
-            double d = m->bias[item[k]];
-            row[k] = (float)(((double)row[k] - query[item[k]] * d) / (1.0 - d));
-        }
+        if (m->item) bl_ease_row_items(m, c->user[s], query, item, c->n_per_case, row);
+        else bl_ease_row_users(m, query, item, c->n_per_case, near, row);
     }
     r2_release(ctx, query);
-    r2_release(ctx, seen);
     r2_release(ctx, near);
     return status;
 }

@@ -194,11 +194,13 @@ static result_row *add_row(demo *d, const char *method) {
 
 /* The methods that cost seconds; `make results` runs the others too. */
 static void evaluate_baselines(demo *d) {
-    enum { MANY_USERS = 1200 }; /* EASE inverts a matrix of users x users, seven times */
+    enum { MANY = 1200 }; /* EASE inverts a matrix of users or of items, seven times */
+    const r2_graph *g = &d->run.graph;
+    const int64_t fewer = g->n_users < g->n_items ? g->n_users : g->n_items;
     for (int b = 0; b < BL_N_METHODS; ++b) {
         const bl_method *method = &bl_methods[b];
         bl_model best;
-        if (method->slow || (method->fit == bl_ease_fit && d->run.graph.n_users > MANY_USERS)) continue;
+        if (method->slow || (method->fit == bl_ease_fit && fewer > MANY)) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
         bl_free(&d->ctx, &best);
@@ -255,6 +257,9 @@ static void print_table(const demo *d) {
     printf("\nOne held-out favourite among %d films, %lld users (seed %llu)\n\n",
            (int)run->test.n_per_case, (long long)run->test.n_cases,
            (unsigned long long)d->options.seed);
+    if (run->test.n_cases < run->split.n_test)
+        printf("  %lld more users have taken nearly everything: too few films are left to choose from\n\n",
+               (long long)(run->split.n_test - run->test.n_cases));
     printf("  %-12s %6s  %-15s %6s  %6s  %6s\n", "method", "HR@1", "95 % interval", "HR@5", "NDCG@5",
            "MRR");
     for (int k = 0; k < d->n_rows; ++k) {

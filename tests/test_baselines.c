@@ -74,7 +74,9 @@ static const char *const small = "user,item,rating,time\n"
                                  "e,s,5,1\ne,t,5,2\ne,u,5,3\nf,p,5,1\nf,t,5,2\nf,u,5,3\n";
 
 /* Items are numbered in the order of the file: p q r s t u, as in the script. */
-static void check_ease(const char *name, double ridge, double half_life, const float *want) {
+static void check_ease(const char *name, r2_status (*fit)(r2_ctx *, bl_model *), double ridge,
+                       double half_life, const float *want) {
+    bl_method ease = *method(name);
     world w;
     r2_candidates all;
     bl_model m;
@@ -82,16 +84,23 @@ static void check_ease(const char *name, double ridge, double half_life, const f
     double p[3] = {ridge, half_life, 0.0};
     REQUIRE(world_make(&w, small));
     everything(&w, &all);
-    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method(name), &w.run, p, &m));
-    REQUIRE_OK(&w.ctx, method(name)->score(&w.ctx, &m, &all, score));
+    ease.fit = fit;
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, &ease, &w.run, p, &m));
+    REQUIRE_OK(&w.ctx, ease.score(&w.ctx, &m, &all, score));
     CHECK_ARRAY_NEAR(score, want, 36, 1e-6);
     bl_free(&w.ctx, &m);
     r2_candidates_free(&w.ctx, &all);
     world_free(&w);
 }
 
-TEST(ease_in_dual_form_is_ease) { check_ease("ease", 2.0, 0.0, want_ease); }
-TEST(ease_with_a_query_that_fades) { check_ease("ease+recency", 0.5, 2.0, want_ease_recency); }
+TEST(ease_over_items_is_ease) {
+    check_ease("ease", bl_ease_fit_items, 2.0, 0.0, want_ease);
+    check_ease("ease+recency", bl_ease_fit_items, 0.5, 2.0, want_ease_recency);
+}
+TEST(ease_in_dual_form_is_ease) { check_ease("ease", bl_ease_fit_users, 2.0, 0.0, want_ease); }
+TEST(ease_with_a_query_that_fades) {
+    check_ease("ease+recency", bl_ease_fit_users, 0.5, 2.0, want_ease_recency);
+}
 
 TEST(a_symmetric_system_is_solved) {
     /* [4 2; 2 3] x = [2 1; 5 4]: x = [-.5 -.625; 2 1.75] by hand; below the diagonal is not read */
