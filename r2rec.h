@@ -523,12 +523,15 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
    global rank of u0's latest interaction, N their number; simrec(v) = sum over shared i0 of
    0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), simidf the same without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
-   `a` answers (K + 2) a = c, with K(v,w) the cosine of the items of v and w, c_v = (items of the
-   history that v has) / sqrt(n_v), u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0,
-   so what u0 shares with v is corrected for what others share with both, over ever longer chains
-   (D4; a close kin of ridge regression). It knows no order in time. K itself is never made: a step
-   walks from the users to their items and back, along each edge twice. With more than R2_DEEP_EDGES
-   edges it is left out: it would take longer than all the rest.
+   `a` answers (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
+   history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
+   shares with v is corrected for what others share with both, over ever longer chains (D4; a close
+   kin of ridge regression). ridge = (1 + sqrt(users / items))^2: the largest eigenvalue that cosines
+   of users who choose at random have (Marchenko and Pastur 1967), so that noise is not trusted; an
+   item counts as far as it is as popular as others, items = (sum n_i)^2 / sum n_i^2. It knows no
+   order in time. K itself is never made: a step walks from the users to their items and back, along
+   each edge twice. With more than R2_DEEP_EDGES edges it is left out: it would take longer than all
+   the rest.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -536,7 +539,7 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
     X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10)")               \
     X(shared, 2, 10, "share of the users of i* who share two items or more with u0")               \
     X(uknn, 2, 10, "share of the 50 nearest users' simrec^2 who have i*")                          \
-    X(deep, 2, 10, "sum over users v of i* of a_v / sqrt(n_v): chains over up to 4 people")        \
+    X(deep, 2, 20, "sum over users v of i* of a_v / sqrt(n_v): chains over up to 4 people")        \
     X(pop, 3, 10, "users of i*")                                                                   \
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
     X(pred, 3, 10, "simidf-weighted rating of i* relative to each user's mean")                    \
@@ -603,6 +606,7 @@ typedef struct r2_index {
     r2_fade *fade;         /* (longest history) by |d|                                         */
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
+    int64_t degree_square; /* sum over items of n_i^2, all users counted                        */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
@@ -655,7 +659,7 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
 
 /* ============================================================================= [S5] prompt ==== */
 
-#define R2_MAX_BUCKETS 12 /* of one field, the bucket "-" (nothing to count) included */
+#define R2_MAX_BUCKETS 21 /* of one field, the bucket "-" (nothing to count) included */
 
 /* The words for evidence: each field's quantile buckets, and the weight the teacher gives each
    bucket by counting. Learned from training queries alone. */
@@ -4858,6 +4862,10 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
         index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
         index->rating_sum += sum;
     }
+    for (int64_t i = 0; i < graph->n_items; ++i) {
+        const int64_t n = r2_graph_item_degree(graph, (uint32_t)i);
+        index->degree_square += n * n;
+    }
     r2__index_fade(index);
     r2__index_items(index, data);
     return R2_OK;
@@ -4910,6 +4918,7 @@ typedef struct r2__lens {
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
     double near50_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v), NULL when left out                       */
+    double ridge;          /* of `deep`                                                           */
     float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
     r2__link_sum *sum;     /* (history) scratch of one target                                     */
     r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
@@ -5035,6 +5044,18 @@ static void r2__lens_taste(r2__lens *lens) {
     lens->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
+/* What chance alone makes of the cosines of the other users. */
+static void r2__lens_ridge(r2__lens *lens) {
+    const r2_graph *g = lens->index->graph;
+    const int64_t begin = g->user_begin[lens->user], end = g->user_begin[lens->user + 1];
+    double edges = (double)(g->n_edges - (end - begin)), users = (double)(g->n_users - 1), root;
+    int64_t square = lens->index->degree_square;
+    for (int64_t e = begin; e < end; ++e) /* n^2 -> (n - 1)^2 */
+        square -= 2 * r2_graph_item_degree(g, g->user_item[e]) - 1;
+    root = edges > 0.0 ? 1.0 + sqrt(users * (double)square) / edges : 1.0;
+    lens->ridge = root * root;
+}
+
 /* The place of the edge asked for when it lies within the history, else `history`. */
 static int64_t r2__hole(const r2_index *index, const r2_question *q) {
     int64_t edge = r2_graph_find(index->graph, q->user, q->item);
@@ -5053,10 +5074,11 @@ static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
     r2__lens_similarity(lens);
     r2__lens_nearest(lens);
     r2__lens_taste(lens);
+    r2__lens_ridge(lens);
     return true;
 }
 
-/* ---- evidence: `deep`, conjugate gradients for (K + 2) a = c ---- */
+/* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
 
 /* A walk reads every edge of the graph: that takes longer than what is done on the way, so several
    questions walk side by side. Lanes do not touch each other: their number changes no bit. */
@@ -5064,7 +5086,8 @@ static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
 
 typedef struct r2__solve {
     double (*a)[R2__WALKS], (*rest)[R2__WALKS], (*way)[R2__WALKS]; /* (n_users) */
-    double (*image)[R2__WALKS];   /* (n_users) K way, then (K + 2) way */
+    double (*image)[R2__WALKS];   /* (n_users) K way, then (K + ridge) way */
+    double ridge[R2__WALKS];
     double (*at_item)[R2__WALKS]; /* (n_items) */
     float *deep;                  /* (lanes, n_users) */
     r2_arena memory;
@@ -5085,9 +5108,11 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
 /* c of one question: its lane of `rest` and `way`. */
 static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
     const r2_index *index = lens->index;
+    const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
+    s->ridge[lane] = lens->ridge;
     for (int64_t v = 0; v < index->graph->n_users; ++v)
         s->way[v][lane] = s->rest[v][lane] =
-            (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v];
+            (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;
 }
 
 /* image = K way: every user hands way / sqrt(n_v) to each of its items, every item what it got to
@@ -5126,7 +5151,7 @@ static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes, doub
     double slope[R2__WALKS], length[R2__WALKS], turn[R2__WALKS], before[R2__WALKS];
     r2__solve_walk(s, lens->index);
     for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] += 2.0 * s->way[v][j];
+        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] += s->ridge[j] * s->way[v][j];
     for (int j = 0; j < n_lanes; ++j) s->image[lens[j].user][j] = 0.0;
     r2__solve_dot(s->way, s->image, n, slope);
     for (int j = 0; j < R2__WALKS; ++j) {

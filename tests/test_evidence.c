@@ -255,22 +255,33 @@ static double ref_clock(const ref_world *r) {
     return r->n_history > 0 ? r->history[r->n_history - 1] : 0.0;
 }
 
-/* (K + 2) in, u0 left out; K(v,w) = items of both / sqrt(n_v n_w), kept in single precision. */
+/* (1 + sqrt(users / items))^2, an item counting by its share of everybody's choices: items is one
+   over the chance that two choices meet. u0 is not among the users. */
+static double ref_ridge(const ref_world *r) {
+    double meet = 0.0, n = 0.0;
+    for (int e = 0; e < r->n; ++e) n += r->edge[e].user != r->u0;
+    for (uint32_t i = 0; i < r->w->data.n_items && n > 0.0; ++i)
+        meet += pow(ref_item_degree(r, i) / n, 2.0);
+    return pow(1.0 + sqrt((double)(r->w->data.n_users - 1) * meet), 2.0);
+}
+
+/* (K + ridge) in, u0 left out; K(v,w) = items of both / sqrt(n_v n_w). */
 static void ref_kin_times(const ref_world *r, const double *in, double *out) {
+    const double ridge = ref_ridge(r);
     for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
-        out[v] = 2.0 * in[v];
+        out[v] = ridge * in[v];
         for (uint32_t w = 0; w < r->w->data.n_users; ++w) {
             double both = 0.0;
             if (v == r->u0 || w == r->u0 || in[w] == 0.0) continue;
             for (int e = 0; e < r->n; ++e)
                 both += r->edge[e].user == v && ref_find(r, w, r->edge[e].item) >= 0;
             if (both > 0.0) both /= sqrt((double)ref_user_degree(r, v) * ref_user_degree(r, w));
-            out[v] += in[w] * (double)(float)both;
+            out[v] += in[w] * both;
         }
     }
 }
 
-/* The steepest ways of (K + 2) a = c, each at right angles to those before it in the sense of K + 2:
+/* The steepest ways of (K + ridge) a = c, each at right angles to those before it in that sense:
    a is the best combination of them. Written as Gram-Schmidt, which conjugate gradients shorten. */
 static double ref_deep(const ref_world *r) {
     enum { MOST = 64 };
@@ -283,7 +294,7 @@ static double ref_deep(const ref_world *r) {
         for (uint32_t v = 0; v < (uint32_t)n; ++v) {
             double c = v == r->u0 || ref_shared(r, v) == 0
                            ? 0.0
-                           : ref_shared(r, v) / sqrt((double)ref_user_degree(r, v));
+                           : ref_shared(r, v) / sqrt((double)ref_user_degree(r, v) * r->n_history);
             rest[v] = way[step][v] = c - now[v];
             size += rest[v] * rest[v];
         }
@@ -518,7 +529,9 @@ TEST(a_graph_by_hand) {
     CHECK(v[R2_FIELD_hist] == 1.0f && v[R2_FIELD_pop] == 2.0f);
     CHECK(v[R2_FIELD_genre] == 0.0f && v[R2_FIELD_era] == 0.0f && v[R2_FIELD_shared] == 0.0f);
     CHECK_NEAR(v[R2_FIELD_uknn], 1.0, 1e-6);           /* u1 is all the neighbours there are */
-    CHECK_NEAR(v[R2_FIELD_deep], 1.0 / 8.5, 1e-5);     /* (3, s; s, 3) a = (s, 0), s^2 = 0.5 */
+    /* (d, s; s, d) a = (s, 0), s^2 = 0.5, d = 1 + ridge; u1 and u2 made 1 + 2 choices among
+       3^2 / (1^2 + 2^2) items: ridge = (1 + sqrt(2 / 1.8))^2; a_1 / sqrt(2) + a_2: */
+    CHECK_NEAR(v[R2_FIELD_deep], 0.5 * 4.2192962 / (5.2192962 * 5.2192962 - 0.5), 1e-5);
     CHECK_NEAR(v[R2_FIELD_meanr], 29.25 / 7.0, 1e-6);  /* (8 + 5 * 4.25) / 7                  */
     CHECK_NEAR(v[R2_FIELD_pred], -0.8908895, 1e-5);    /* 0.4082483 * (3 - 4) / 0.4582483     */
     CHECK_NEAR(v[R2_FIELD_fresh], -0.5, 1e-6);         /* (0 - 2) / 4                         */
