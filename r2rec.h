@@ -12990,12 +12990,12 @@ r2_grpo_config r2_grpo_config_default(void) {
     memset(&config, 0, sizeof config);
     config.variant = R2_GRPO;
     config.n_steps = 120;
-    config.groups = 10;
+    config.groups = 20;
     config.n_samples = 5;
     config.n_updates = 1;
     config.max_new = 32;
     config.temperature = 1.0f;
-    config.lr = 3e-4f;
+    config.lr = 2e-4f;
     config.eps_low = config.eps_high = 0.2f;
     config.beta = 0.02f;
     config.sft_weight = 1.0f;

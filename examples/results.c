@@ -155,7 +155,7 @@ static void score_model(lab *l, stage s, const r2_candidates *c, float *score, c
     r2_score_config how = r2_score_config_default();
     r2_trace_metrics trace;
     if (s != UNTRAINED && s != SFT_DIRECT && s != RL_DIRECT) how.mode = R2_REASONED;
-    if (is_sampled(s)) how.n_samples = SAMPLES;
+    if (is_sampled(s)) how.n_samples = SAMPLES, how.temperature = 1.0f;
     lab_train(l, s);
     xp_check(l->x, r2_run_score(&l->x->ctx, &l->run, c, &how, score, &trace));
     *extra = cJSON_CreateObject();
