@@ -650,9 +650,10 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
 
 /* Draws training questions: n_groups groups of an observed interaction of the training graph with
    at least `min_history` before it, then n_sampled items that the user has no training edge with
-   (D8). Groups are spread evenly over users, as far as they have interactions. question: (n_groups,
-   1 + n_sampled). *n_drawn < n_groups only when the data have no more.
-   Errors: R2_ARGUMENT (also when the data have none), R2_NO_MEMORY. */
+   (D8). Groups are spread evenly over users, as far as they have interactions, and ask for the latest
+   of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
+   *n_drawn < n_groups only when the data have no more.
+   Errors: R2_ARGUMENT (also when the data have none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
                             int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
                             r2_question *question, int64_t *n_drawn);
@@ -5453,17 +5454,6 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
     return 1 + (int32_t)(4.0 * share + 0.5);
 }
 
-/* Draws `n` distinct places out of [first, end) by a partial shuffle of `place`. */
-static void r2__draw_places(r2_rng *rng, int32_t *place, int32_t first, int32_t end, int32_t n) {
-    for (int32_t p = first; p < end; ++p) place[p - first] = p;
-    for (int32_t k = 0; k < n; ++k) {
-        int32_t j = k + (int32_t)r2_rng_below(rng, (uint64_t)(end - first - k));
-        int32_t swap = place[k];
-        place[k] = place[j];
-        place[j] = swap;
-    }
-}
-
 /* Interactions of a user that can be asked for: enough before them, something else to sample. */
 static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
     int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
@@ -5517,7 +5507,6 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
     const r2_graph *g = index->graph;
     int64_t quota, n_left, n_more;
     r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
-    int32_t *place;
     *n_drawn = 0;
     if (n_groups < 1 || n_sampled < 0 || min_history < 0)
         return r2_fail(ctx, R2_ARGUMENT,
@@ -5525,20 +5514,16 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
                        (long long)n_groups, (int)n_sampled, (int)min_history);
     quota = r2__even_quota(g, min_history, n_groups);
     n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
-    place = (int32_t *)r2_alloc(ctx, (uint64_t)r2__longest_history(g), sizeof *place);
-    if (!place) return ctx->status;
     for (int64_t u = 0; u < g->n_users; ++u) {
         int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
         r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
         /* what the quota leaves over goes to n_left of the n_more users, all choices alike */
         if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
-        r2__draw_places(&rng, place, min_history, min_history + (int32_t)eligible, (int32_t)n);
-        for (int64_t k = 0; k < n; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, place[k], n_sampled, rating_min, rating_max,
+        for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
+            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled, rating_min, rating_max,
                            question + (*n_drawn)++ * (n_sampled + 1));
     }
-    r2_release(ctx, place);
     if (*n_drawn == 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "training questions: no user has more than %d interactions "

@@ -143,7 +143,7 @@ TEST(the_rating_expected_of_those_who_watch) {
 #if defined(__SANITIZE_ADDRESS__)
 enum { TRAINED_STEPS = 3 };
 #else
-enum { TRAINED_STEPS = 250 };
+enum { TRAINED_STEPS = 400 };
 #endif
 
 /* A short training is enough to write well-formed traces on the small data set. */

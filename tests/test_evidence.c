@@ -720,6 +720,9 @@ static void check_draw(const world *w, const r2_question *q, int64_t n, int32_t 
         if (could < 0 || degree >= w->graph.n_items) could = 0;
         for (int64_t k = 0; k < n; ++k) mine += q[k * (n_sampled + 1)].user == u;
         CHECK(mine <= could);
+        for (int64_t k = 0; k < n; ++k) /* the latest of each */
+            CHECK(q[k * (n_sampled + 1)].user != u ||
+                  q[k * (n_sampled + 1)].history >= degree - mine);
         in_all += could;
         if (mine > most) most = mine;
         if (mine < could && mine < fewest) fewest = mine;
