@@ -456,10 +456,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "\n");
         return 2;
     }
+    xp_claim(&x);
     x.n_rows = 2 * n * x.models;
     for (int64_t seed = x.first; seed <= x.models; ++seed)
         for (int k = 0; k < N_ABLATIONS; ++k)
             if (!x.only || !strcmp(x.only, list[k].name)) ablate(&x, &list[k], seed);
     write_report(&x);
-    return 0;
+    return xp_end(&x);
 }

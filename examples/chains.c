@@ -244,5 +244,7 @@ int main(int argc, char **argv) {
     r2_graph_free(&ctx, &graph);
     r2_data_free(&ctx, &data);
     r2_text_free(&ctx, &report);
-    return status != R2_OK;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status != R2_OK;
+    fprintf(stderr, "chains: cannot write standard output\n");
+    return 1;
 }

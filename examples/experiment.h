@@ -197,6 +197,30 @@ static cJSON *xp_row(const float *score, int64_t n_cases, int64_t n_per_case) {
     return row;
 }
 
+/* Rows are named by method and seed: a directory holds those of one data set alone. */
+static inline void xp_claim(xp *x) {
+    cJSON *row = xp_load(x, "data");
+    const cJSON *data = cJSON_GetObjectItemCaseSensitive(row, "data");
+    if (cJSON_IsString(data) && strcmp(data->valuestring, x->data) != 0) {
+        fprintf(stderr, "%s: %s holds results of %s, not of %s: choose another --out\n", x->name,
+                x->dir, data->valuestring, x->data);
+        exit(1);
+    }
+    cJSON_Delete(row);
+    row = cJSON_CreateObject();
+    cJSON_AddStringToObject(row, "data", x->data);
+    xp_save(x, "data", row);
+    x->n_done--;
+}
+
+/* The exit status. */
+static inline int xp_end(const xp *x) {
+    if (isatty(2)) fprintf(stderr, "\r\033[K"); /* the progress line */
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    fprintf(stderr, "%s: cannot write standard output\n", x->name);
+    return 1;
+}
+
 /* ---- averages ---- */
 
 typedef enum xp_metric {

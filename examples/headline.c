@@ -508,5 +508,5 @@ int main(int argc, char **argv) {
         r2_release(&x.ctx, l);
     }
     write_report(&x);
-    return 0;
+    return xp_end(&x);
 }

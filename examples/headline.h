@@ -14,7 +14,7 @@
 #define R2_HEADLINE_H
 
 enum {
-    HL_BUCKETS = 12,   /* at most, of any slot           */
+    HL_BUCKETS = R2_MAX_BUCKETS, /* at most, of any slot */
     HL_RECORDS = 8,    /* fields that have a record      */
     HL_LOOK_BACK = 12, /* interactions that a record reads; the next would weigh 1/16 at most */
     HL_MAX_SLOTS = 52,

@@ -97,6 +97,7 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
     demo_progress *p = (demo_progress *)user;
     double now = r2_seconds(), left;
     int width = 30, filled = (int)(width * done / (total > 0 ? total : 1));
+    if (!strcmp(what, "generate")) return 0; /* a part of what else is under way */
     if (strncmp(p->what, what, sizeof p->what - 1) != 0 || done <= 1) {
         snprintf(p->what, sizeof p->what, "%s", what);
         p->began = p->shown = now;
@@ -332,11 +333,18 @@ static void recommend_to(demo *d, uint32_t user) {
 /* The user asked for, or three of the test users, drawn by the seed. */
 static void recommend(demo *d, int64_t wanted) {
     r2_rng rng = r2_rng_make(d->options.seed, R2_STREAM_USER, 0);
-    printf("\nThree recommendations, each with the chains it stands on and the model's own thoughts.\n"
-           "A thought: its weight for watching, the total so far, the fact and its level, what it says.\n");
+    const int64_t n_cases = d->run.test.n_cases;
+    int64_t drawn[3] = {-1, -1, -1};
+    printf("\n%s with the chains it stands on and the model's own thoughts.\n"
+           "A thought: its weight for watching, the total so far (it stops at %d either way), the fact and\n"
+           "its level, what it says. Answer 0: would not watch; 1 to 5: would, and how it is rated.\n",
+           wanted >= 0 ? "A recommendation," : "Recommendations, each", R2_MAX_TOTAL);
     if (wanted >= 0) recommend_to(d, (uint32_t)wanted);
-    for (int k = 0; k < 3 && wanted < 0; ++k)
-        recommend_to(d, d->run.test.user[r2_rng_below(&rng, (uint64_t)d->run.test.n_cases)]);
+    for (int k = 0; k < 3 && k < n_cases && wanted < 0; ++k) {
+        do drawn[k] = (int64_t)r2_rng_below(&rng, (uint64_t)n_cases);
+        while ((k > 0 && drawn[k] == drawn[0]) || (k > 1 && drawn[k] == drawn[1]));
+        recommend_to(d, d->run.test.user[drawn[k]]);
+    }
 }
 
 /* ---- files ---- */
@@ -522,6 +530,7 @@ int main(int argc, char **argv) {
     d.ctx.progress = show_progress;
     d.ctx.user = &d.progress;
     d.progress.terminal = isatty(2);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = d.options.threads;
     make_directory(d.options.out);
     d.phase_began = r2_seconds();
@@ -567,5 +576,7 @@ int main(int argc, char **argv) {
     r2_release(&d.ctx, d.score);
     r2_examples_free(&d.ctx, &d.test);
     r2_run_free(&d.ctx, &d.run);
-    return 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    fprintf(stderr, "movielens_demo: cannot write standard output\n");
+    return 1;
 }

@@ -125,5 +125,7 @@ int main(int argc, char **argv) {
     if (status) fail(&ctx);
     r2_template_free(&ctx, &words);
     r2_run_free(&ctx, &run);
-    return status != R2_OK;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status != R2_OK;
+    fprintf(stderr, "prompts: cannot write standard output\n");
+    return 1;
 }

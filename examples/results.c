@@ -827,6 +827,19 @@ static int64_t count_rows(const xp *x) {
 int main(int argc, char **argv) {
     xp x = xp_begin("results", 1, argc, argv);
     x.ctx.user = &x;
+    if (x.only) {
+        int known = 0;
+        for (int method = 0; method < N_METHODS; ++method)
+            known += !strcmp(x.only, method_name(method));
+        if (!known) {
+            fprintf(stderr, "results: no method \"%s\"; the methods are", x.only);
+            for (int method = 0; method < N_METHODS; ++method)
+                fprintf(stderr, " %s", method_name(method));
+            fprintf(stderr, "\n");
+            return 2;
+        }
+    }
+    xp_claim(&x);
     x.n_rows = count_rows(&x);
     for (int64_t model = x.first; model <= x.models; ++model) {
         lab l;
@@ -844,5 +857,5 @@ int main(int argc, char **argv) {
         lab_close(&l);
     }
     write_report(&x);
-    return 0;
+    return xp_end(&x);
 }

@@ -510,7 +510,7 @@ static void draw(report *r) {
     snprintf(command, sizeof command, "gnuplot '%s' 2>/dev/null", path);
     if (system(command) == 0) fprintf(stderr, "%s/think.svg drawn\n", x->out);
     else
-        fprintf(stderr, "no gnuplot here: %s/think.dat holds what `gnuplot %s` would draw\n",
+        fprintf(stderr, "gnuplot drew nothing (is it installed?): %s/think.dat holds what `gnuplot %s` would draw\n",
                 x->out, path);
     r2_text_free(&x->ctx, &script);
 }
@@ -567,5 +567,5 @@ int main(int argc, char **argv) {
         lab_close(&l);
     }
     write_report(&x);
-    return 0;
+    return xp_end(&x);
 }

@@ -124,7 +124,8 @@ static double plain_thought(const hl_design *d, const double *w, const uint8_t *
         sum += w[d->family[k] * HL_BUCKETS + slot[k]];
     if (t < d->n_joins) {
         int table = d->family[t * 2] == HL_A ? 0 : 1 + d->family[t * 2] - HL_FIRST_RECORD;
-        sum += w[HL_N_FAMILIES * 12 + table * 144 + slot[2 * t] * 12 + slot[2 * t + 1]];
+        sum += w[HL_N_FAMILIES * HL_BUCKETS + table * HL_BUCKETS * HL_BUCKETS +
+                 slot[2 * t] * HL_BUCKETS + slot[2 * t + 1]];
     }
     return sum;
 }
