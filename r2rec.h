@@ -526,10 +526,10 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
    `a` answers (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
    history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
    shares with v is corrected for what others share with both, over ever longer chains (D4; a close
-   kin of ridge regression). ridge = (1 + sqrt(users / items))^2: the largest eigenvalue that cosines
-   of users who choose at random have (Marchenko and Pastur 1967), so that noise is not trusted; an
-   item counts as far as it is as popular as others, items = (sum n_i)^2 / sum n_i^2. It knows no
-   order in time. K itself is never made: a step walks from the users to their items and back, along
+   kin of ridge regression). ridge = (1 + sqrt(users / items))^2: the largest eigenvalue that
+   cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
+   trusted; an item counts as far as it is as popular as others, items = (sum n_i)^2 / sum n_i^2;
+   u0 is in neither. It knows no order in time. K itself is never made: a step walks from the users to their items and back, along
    each edge twice. With more than R2_DEEP_EDGES edges it is left out: it would take longer than all
    the rest.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
@@ -650,8 +650,8 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
 
 /* Draws training questions: n_groups groups of an observed interaction of the training graph with
    at least `min_history` before it, then n_sampled items that the user has no training edge with
-   (D8). Groups are spread evenly over users, as far as they have interactions, and ask for the latest
-   of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
+   (D8). Groups are spread evenly over users, as far as they have interactions, and ask for the
+   latest of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
    *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
@@ -1690,8 +1690,9 @@ r2_run_config r2_run_config_full(void);
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
-   cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew, for
-   which no traces are written: rewards need none, which is what makes them scale. */
+   cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew (the
+   users' latest interactions again, beside other sampled items), for which no traces are written:
+   rewards need none, which is what makes them scale. */
 #define R2_N_LOOKED_AT 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
@@ -4919,7 +4920,6 @@ typedef struct r2__lens {
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
     double near50_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v), NULL when left out                       */
-    double ridge;          /* of `deep`                                                           */
     float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
     r2__link_sum *sum;     /* (history) scratch of one target                                     */
     r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
@@ -5045,18 +5045,6 @@ static void r2__lens_taste(r2__lens *lens) {
     lens->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
-/* What chance alone makes of the cosines of the other users. */
-static void r2__lens_ridge(r2__lens *lens) {
-    const r2_graph *g = lens->index->graph;
-    const int64_t begin = g->user_begin[lens->user], end = g->user_begin[lens->user + 1];
-    double edges = (double)(g->n_edges - (end - begin)), users = (double)(g->n_users - 1), root;
-    int64_t square = lens->index->degree_square;
-    for (int64_t e = begin; e < end; ++e) /* n^2 -> (n - 1)^2 */
-        square -= 2 * r2_graph_item_degree(g, g->user_item[e]) - 1;
-    root = edges > 0.0 ? 1.0 + sqrt(users * (double)square) / edges : 1.0;
-    lens->ridge = root * root;
-}
-
 /* The place of the edge asked for when it lies within the history, else `history`. */
 static int64_t r2__hole(const r2_index *index, const r2_question *q) {
     int64_t edge = r2_graph_find(index->graph, q->user, q->item);
@@ -5075,7 +5063,6 @@ static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
     r2__lens_similarity(lens);
     r2__lens_nearest(lens);
     r2__lens_taste(lens);
-    r2__lens_ridge(lens);
     return true;
 }
 
@@ -5088,7 +5075,7 @@ static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
 typedef struct r2__solve {
     double (*a)[R2__WALKS], (*rest)[R2__WALKS], (*way)[R2__WALKS]; /* (n_users) */
     double (*image)[R2__WALKS];   /* (n_users) K way, then (K + ridge) way */
-    double ridge[R2__WALKS];
+    double ridge[R2__WALKS];      /* of each lane */
     double (*at_item)[R2__WALKS]; /* (n_items) */
     float *deep;                  /* (lanes, n_users) */
     r2_arena memory;
@@ -5106,11 +5093,23 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->rest && s->way && s->image && s->at_item && s->deep;
 }
 
+/* The largest eigenvalue that chance alone gives the cosines of all users but u0. */
+static double r2__noise_edge(const r2_index *index, uint32_t u0) {
+    const r2_graph *g = index->graph;
+    const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
+    double edges = (double)(g->n_edges - (end - begin)), users = (double)(g->n_users - 1), root;
+    int64_t square = index->degree_square;
+    for (int64_t e = begin; e < end; ++e) /* n^2 -> (n - 1)^2 */
+        square -= 2 * r2_graph_item_degree(g, g->user_item[e]) - 1;
+    root = edges > 0.0 ? 1.0 + sqrt(users * (double)square) / edges : 1.0;
+    return root * root;
+}
+
 /* c of one question: its lane of `rest` and `way`. */
 static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
     const r2_index *index = lens->index;
     const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
-    s->ridge[lane] = lens->ridge;
+    s->ridge[lane] = r2__noise_edge(index, lens->user);
     for (int64_t v = 0; v < index->graph->n_users; ++v)
         s->way[v][lane] = s->rest[v][lane] =
             (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;

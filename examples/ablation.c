@@ -445,17 +445,14 @@ static void write_report(xp *x) {
     r2_text_free(&x->ctx, &text);
 }
 
+static const char *ablation_name(int k) { return list[k].name; }
+
 int main(int argc, char **argv) {
     xp x = xp_begin("ablation", 1, argc, argv);
     int64_t n = 0;
     x.ctx.user = &x;
     for (int k = 0; k < N_ABLATIONS; ++k) n += !x.only || !strcmp(x.only, list[k].name);
-    if (n == 0) {
-        fprintf(stderr, "ablation: no row \"%s\"; the rows are", x.only);
-        for (int k = 0; k < N_ABLATIONS; ++k) fprintf(stderr, " %s", list[k].name);
-        fprintf(stderr, "\n");
-        return 2;
-    }
+    if (xp_unknown(&x, "row", ablation_name, N_ABLATIONS)) return 2;
     xp_claim(&x);
     x.n_rows = 2 * n * x.models;
     for (int64_t seed = x.first; seed <= x.models; ++seed)

@@ -288,8 +288,10 @@ static void bl_ease_row_items(const bl_model *m, uint32_t u, const double *query
     const r2_graph *g = &m->run->graph;
     for (int64_t k = 0; k < n; ++k) {
         double sum = 0.0;
-        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
-            sum += query[g->user_item[e]] * m->item[(int64_t)g->user_item[e] * g->n_items + item[k]];
+        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
+            const int64_t i = (int64_t)g->user_item[e];
+            sum += query[i] * m->item[i * g->n_items + item[k]];
+        }
         row[k] = (float)sum;
     }
 }

@@ -11,6 +11,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include "output.h"
+
 #include <sys/stat.h>
 
 typedef struct options {
@@ -244,7 +246,5 @@ int main(int argc, char **argv) {
     r2_graph_free(&ctx, &graph);
     r2_data_free(&ctx, &data);
     r2_text_free(&ctx, &report);
-    if (fflush(stdout) == 0 && !ferror(stdout)) return status != R2_OK;
-    fprintf(stderr, "chains: cannot write standard output\n");
-    return 1;
+    return output_end("chains", status != R2_OK);
 }

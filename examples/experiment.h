@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "output.h"
+
 typedef struct xp {
     const char *name, *data, *out;
     char dir[512]; /* of the rows */
@@ -201,24 +203,35 @@ static cJSON *xp_row(const float *score, int64_t n_cases, int64_t n_per_case) {
 static inline void xp_claim(xp *x) {
     cJSON *row = xp_load(x, "data");
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(row, "data");
-    if (cJSON_IsString(data) && strcmp(data->valuestring, x->data) != 0) {
+    const bool claimed = cJSON_IsString(data);
+    if (claimed && strcmp(data->valuestring, x->data) != 0) {
         fprintf(stderr, "%s: %s holds results of %s, not of %s: choose another --out\n", x->name,
                 x->dir, data->valuestring, x->data);
         exit(1);
     }
     cJSON_Delete(row);
+    if (claimed) return;
     row = cJSON_CreateObject();
     cJSON_AddStringToObject(row, "data", x->data);
     xp_save(x, "data", row);
-    x->n_done--;
+    x->n_done--; /* not one of the rows */
 }
 
 /* The exit status. */
 static inline int xp_end(const xp *x) {
     if (isatty(2)) fprintf(stderr, "\r\033[K"); /* the progress line */
-    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
-    fprintf(stderr, "%s: cannot write standard output\n", x->name);
-    return 1;
+    return output_end(x->name, 0);
+}
+
+/* Whether --only names none of the n rows; then says what they are called. */
+static inline bool xp_unknown(const xp *x, const char *what, const char *(*name)(int), int n) {
+    int known = 0;
+    for (int k = 0; k < n; ++k) known += !x->only || !strcmp(x->only, name(k));
+    if (known) return false;
+    fprintf(stderr, "%s: no %s \"%s\"; the %ss are", x->name, what, x->only, what);
+    for (int k = 0; k < n; ++k) fprintf(stderr, " %s", name(k));
+    fprintf(stderr, "\n");
+    return true;
 }
 
 /* ---- averages ---- */

@@ -8,6 +8,7 @@
 #include "r2rec.h"
 
 #include "baselines.h"
+#include "output.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -576,7 +577,5 @@ int main(int argc, char **argv) {
     r2_release(&d.ctx, d.score);
     r2_examples_free(&d.ctx, &d.test);
     r2_run_free(&d.ctx, &d.run);
-    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
-    fprintf(stderr, "movielens_demo: cannot write standard output\n");
-    return 1;
+    return output_end("movielens_demo", 0);
 }

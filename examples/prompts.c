@@ -8,6 +8,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include "output.h"
+
 typedef struct options {
     const char *data, *user, *item, *words;
     int64_t max_tokens;
@@ -125,7 +127,5 @@ int main(int argc, char **argv) {
     if (status) fail(&ctx);
     r2_template_free(&ctx, &words);
     r2_run_free(&ctx, &run);
-    if (fflush(stdout) == 0 && !ferror(stdout)) return status != R2_OK;
-    fprintf(stderr, "prompts: cannot write standard output\n");
-    return 1;
+    return output_end("prompts", status != R2_OK);
 }

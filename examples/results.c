@@ -827,18 +827,7 @@ static int64_t count_rows(const xp *x) {
 int main(int argc, char **argv) {
     xp x = xp_begin("results", 1, argc, argv);
     x.ctx.user = &x;
-    if (x.only) {
-        int known = 0;
-        for (int method = 0; method < N_METHODS; ++method)
-            known += !strcmp(x.only, method_name(method));
-        if (!known) {
-            fprintf(stderr, "results: no method \"%s\"; the methods are", x.only);
-            for (int method = 0; method < N_METHODS; ++method)
-                fprintf(stderr, " %s", method_name(method));
-            fprintf(stderr, "\n");
-            return 2;
-        }
-    }
+    if (xp_unknown(&x, "method", method_name, N_METHODS)) return 2;
     xp_claim(&x);
     x.n_rows = count_rows(&x);
     for (int64_t model = x.first; model <= x.models; ++model) {
