@@ -8943,19 +8943,26 @@ typedef uint32_t r2__uvec;
 /* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
    are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
 #if defined(__GNUC__)
-#define R2__FETCH(p) __builtin_prefetch((const void *)(p), 0, 2)
+#define R2__FETCH(p)      __builtin_prefetch((const void *)(p), 0, 2)
+#define R2__FETCH_NEAR(p) __builtin_prefetch((const void *)(p), 0, 3) /* into the first cache */
 #else
-#define R2__FETCH(p) ((void)(p))
+#define R2__FETCH(p)      ((void)(p))
+#define R2__FETCH_NEAR(p) ((void)(p))
 #endif
 
+/* The first for short loops over constants, the second for the loop around them: clang, given leave,
+   unrolls that one too and runs out of registers. */
 #if defined(__clang__)
 #define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
+#define R2__ROLLED R2__PRAGMA(clang loop unroll(disable))
 #define R2__INLINE static inline __attribute__((always_inline))
 #elif defined(__GNUC__)
 #define R2__UNROLL R2__PRAGMA(GCC unroll 16)
+#define R2__ROLLED
 #define R2__INLINE static inline __attribute__((always_inline))
 #else
 #define R2__UNROLL
+#define R2__ROLLED
 #define R2__INLINE static inline
 #endif
 
@@ -9078,25 +9085,41 @@ typedef struct r2__view {
 } r2__view;
 
 /* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
-   the next; rows and vectors are constants of the caller, so that the loops over them unroll. */
+   the next; rows and vectors are constants of the caller, so that the loops over them unroll.
+   Twelve rows have more addresses than a processor has registers, unless three rows share one from
+   which two strides lead to the others. Meanwhile the next tile of a is asked for, row after row. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
                          const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
                          bool add) {
     const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
+    const float *next = a.p + rows * a.rs;
+    const float *third[(R2__TILE_ROWS + 2) / 3];
     r2__vec acc[R2__TILE_ROWS][2], b[2];
+    int until_first = rows;
     R2__UNROLL
     for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
+    R2__UNROLL
+    for (int i = 0; i < rows; i += 3) third[i / 3] = a.p + i * a.rs;
+    R2__ROLLED
     for (int64_t k = 0; k < K; ++k) {
-        const float *ak = a.p + k * a.cs;
-        if (fetch) R2__FETCH(ak + (rows + k % rows) * a.rs); /* a line of the next tile */
+        if (fetch) {
+            R2__FETCH_NEAR(next);
+            next += a.rs + 1;
+            if (--until_first == 0) {
+                until_first = rows;
+                next -= rows * a.rs;
+            }
+        }
         R2__UNROLL
         for (int v = 0; v < vectors; ++v) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
         R2__UNROLL
         for (int i = 0; i < rows; ++i) {
-            r2__vec ai = r2__all(ak[i * a.rs]);
+            r2__vec ai = r2__all(third[i / 3][i % 3 * a.rs]);
             R2__UNROLL
             for (int v = 0; v < vectors; ++v) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
         }
+        R2__UNROLL
+        for (int i = 0; i < rows; i += 3) third[i / 3] += a.cs;
     }
     R2__UNROLL
     for (int i = 0; i < rows; ++i) {
