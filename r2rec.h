@@ -8905,6 +8905,7 @@ typedef uint32_t r2__uvec __attribute__((vector_size(64)));
 #define R2__FMA(a, b, c) ((r2__vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define R2__MAX(a, b)    ((r2__vec)_mm512_maskz_max_ps((__mmask16)-1, (__m512)(a), (__m512)(b)))
 #define R2__SQRT(a)      ((r2__vec)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)(a)))
+#define R2__FIRST(n)     ((__mmask16)((1u << (n)) - 1u)) /* a mask of n lanes, n < 16 */
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define R2__LANES        8
@@ -8982,18 +8983,30 @@ R2__INLINE r2__vec r2__load(const float *p) {
 
 R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
 
-/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. */
+/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. A copy of a length
+   that the compiler does not know costs more than ten whole vectors: masks where there are some. */
 R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
     r2__vec v;
     if (n >= R2__LANES) return r2__load(p);
     v = r2__all(rest);
+#if defined(R2__FIRST)
+    v = (r2__vec)_mm512_mask_loadu_ps((__m512)v, R2__FIRST(n), p);
+#else
     memcpy(&v, p, (size_t)n * sizeof *p);
+#endif
     return v;
 }
 
 R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
-    if (n >= R2__LANES) r2__store(p, v);
-    else memcpy(p, &v, (size_t)n * sizeof *p);
+    if (n >= R2__LANES) {
+        r2__store(p, v);
+        return;
+    }
+#if defined(R2__FIRST)
+    _mm512_mask_storeu_ps(p, R2__FIRST(n), (__m512)v);
+#else
+    memcpy(p, &v, (size_t)n * sizeof *p);
+#endif
 }
 
 /* Sum of the lanes, halves upon halves; in fours as long as it can. */
