@@ -529,9 +529,9 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
    kin of ridge regression). ridge = (1 + sqrt(users / items))^2: the largest eigenvalue that
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
    trusted; an item counts as far as it is as popular as others, items = (sum n_i)^2 / sum n_i^2;
-   u0 is in neither. It knows no order in time. K itself is never made: a step walks from the users to their items and back, along
-   each edge twice. With more than R2_DEEP_EDGES edges it is left out: it would take longer than all
-   the rest.
+   u0 is in neither. It knows no order in time. K itself is never made: a step walks from the users
+   to their items and back, along each edge twice. With more than R2_DEEP_EDGES edges it is left
+   out: it would take longer than all the rest.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -8914,6 +8914,7 @@ typedef uint32_t r2__uvec __attribute__((vector_size(64)));
 #define R2__FMA(a, b, c) ((r2__vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define R2__MAX(a, b)    ((r2__vec)_mm512_maskz_max_ps((__mmask16)-1, (__m512)(a), (__m512)(b)))
 #define R2__SQRT(a)      ((r2__vec)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)(a)))
+#define R2__FIRST(n)     ((__mmask16)((1u << (n)) - 1u)) /* a mask of n lanes, n < 16 */
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 #define R2__LANES        8
@@ -8952,19 +8953,26 @@ typedef uint32_t r2__uvec;
 /* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
    are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
 #if defined(__GNUC__)
-#define R2__FETCH(p) __builtin_prefetch((const void *)(p), 0, 2)
+#define R2__FETCH(p)      __builtin_prefetch((const void *)(p), 0, 2)
+#define R2__FETCH_NEAR(p) __builtin_prefetch((const void *)(p), 0, 3) /* into the first cache */
 #else
-#define R2__FETCH(p) ((void)(p))
+#define R2__FETCH(p)      ((void)(p))
+#define R2__FETCH_NEAR(p) ((void)(p))
 #endif
 
+/* The first for short loops over constants, the second for the loop around them: clang, given
+   leave, unrolls that one too and runs out of registers. */
 #if defined(__clang__)
 #define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
+#define R2__ROLLED R2__PRAGMA(clang loop unroll(disable))
 #define R2__INLINE static inline __attribute__((always_inline))
 #elif defined(__GNUC__)
 #define R2__UNROLL R2__PRAGMA(GCC unroll 16)
+#define R2__ROLLED
 #define R2__INLINE static inline __attribute__((always_inline))
 #else
 #define R2__UNROLL
+#define R2__ROLLED
 #define R2__INLINE static inline
 #endif
 
@@ -8984,18 +8992,30 @@ R2__INLINE r2__vec r2__load(const float *p) {
 
 R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
 
-/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. */
+/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. A copy of a length
+   that the compiler does not know costs more than ten whole vectors: masks where there are some. */
 R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
     r2__vec v;
     if (n >= R2__LANES) return r2__load(p);
     v = r2__all(rest);
+#if defined(R2__FIRST)
+    v = (r2__vec)_mm512_mask_loadu_ps((__m512)v, R2__FIRST(n), p);
+#else
     memcpy(&v, p, (size_t)n * sizeof *p);
+#endif
     return v;
 }
 
 R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
-    if (n >= R2__LANES) r2__store(p, v);
-    else memcpy(p, &v, (size_t)n * sizeof *p);
+    if (n >= R2__LANES) {
+        r2__store(p, v);
+        return;
+    }
+#if defined(R2__FIRST)
+    _mm512_mask_storeu_ps(p, R2__FIRST(n), (__m512)v);
+#else
+    memcpy(p, &v, (size_t)n * sizeof *p);
+#endif
 }
 
 /* Sum of the lanes, halves upon halves; in fours as long as it can. */
@@ -9087,25 +9107,41 @@ typedef struct r2__view {
 } r2__view;
 
 /* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
-   the next; rows and vectors are constants of the caller, so that the loops over them unroll. */
+   the next; rows and vectors are constants of the caller, so that the loops over them unroll.
+   Twelve rows have more addresses than a processor has registers, unless three rows share one,
+   from which two strides lead to the others. The next tile of a is asked for, row after row. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
                          const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
                          bool add) {
     const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
+    const float *next = a.p + rows * a.rs;
+    const float *third[(R2__TILE_ROWS + 2) / 3];
     r2__vec acc[R2__TILE_ROWS][2], b[2];
+    int until_first = rows;
     R2__UNROLL
     for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
+    R2__UNROLL
+    for (int i = 0; i < rows; i += 3) third[i / 3] = a.p + i * a.rs;
+    R2__ROLLED
     for (int64_t k = 0; k < K; ++k) {
-        const float *ak = a.p + k * a.cs;
-        if (fetch) R2__FETCH(ak + (rows + k % rows) * a.rs); /* a line of the next tile */
+        if (fetch) {
+            R2__FETCH_NEAR(next);
+            next += a.rs + 1;
+            if (--until_first == 0) {
+                until_first = rows;
+                next -= rows * a.rs;
+            }
+        }
         R2__UNROLL
         for (int v = 0; v < vectors; ++v) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
         R2__UNROLL
         for (int i = 0; i < rows; ++i) {
-            r2__vec ai = r2__all(ak[i * a.rs]);
+            r2__vec ai = r2__all(third[i / 3][i % 3 * a.rs]);
             R2__UNROLL
             for (int v = 0; v < vectors; ++v) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
         }
+        R2__UNROLL
+        for (int i = 0; i < rows; i += 3) third[i / 3] += a.cs;
     }
     R2__UNROLL
     for (int i = 0; i < rows; ++i) {
