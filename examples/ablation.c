@@ -293,9 +293,23 @@ static void shuffle_traces(r2_run *run) {
 
 /* ---- one row ---- */
 
-static void make_run(xp *x, const ablation *a, int64_t seed, int64_t steps, r2_run *run) {
+static void row_key(char key[150], const ablation *a, int64_t steps, int64_t seed) {
+    snprintf(key, 150, "%s-s%d-m%d", a->name, (int)steps, (int)seed);
+}
+
+/* Rows that differ in RL alone go on from one and the same SFT, that of the whole. */
+static void fine_tune(xp *x, const ablation *a, int64_t seed, r2_run *run) {
+    char key[150], name[160];
+    row_key(key, &list[0], x->steps, seed);
+    snprintf(name, sizeof name, "model-%s", key);
+    if (a->rl && xp_load_weights(x, name, run)) return;
+    xp_check(x, r2_run_sft(&x->ctx, run));
+    if (a->rl || a == &list[0]) xp_save_run(x, name, run);
+}
+
+static void make_run(xp *x, const ablation *a, int64_t seed, r2_run *run) {
     r2_run_config config = xp_config(x, (uint64_t)seed);
-    if (steps) config.sft.n_steps = steps;
+    if (x->steps) config.sft.n_steps = x->steps;
     config.sft.valid_every = 0; /* its validation groups would not be twisted */
     if (a->change) a->change(&config);
     xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
@@ -305,7 +319,7 @@ static void make_run(xp *x, const ablation *a, int64_t seed, int64_t steps, r2_r
     if (a->evidence) rebuild(x, run);
     if (a->traces == GUIDED) guide_traces(x, run);
     if (a->traces == SHUFFLED) shuffle_traces(run);
-    if (!a->no_sft) xp_check(x, r2_run_sft(&x->ctx, run));
+    if (!a->no_sft) fine_tune(x, a, seed, run);
     if (a->rl) xp_check(x, r2_run_grpo(&x->ctx, run));
 }
 
@@ -341,10 +355,6 @@ static void score_rows(xp *x, const ablation *a, r2_run *run, const char *key) {
     r2_release(&x->ctx, score);
 }
 
-static void row_key(char key[150], const ablation *a, int64_t steps, int64_t seed) {
-    snprintf(key, 150, "%s-s%d-m%d", a->name, (int)steps, (int)seed);
-}
-
 static void ablate(xp *x, const ablation *a, int64_t seed) {
     r2_run run;
     char key[150], last[200];
@@ -354,7 +364,7 @@ static void ablate(xp *x, const ablation *a, int64_t seed) {
         x->n_done++;
         return;
     }
-    make_run(x, a, seed, x->steps, &run);
+    make_run(x, a, seed, &run);
     score_rows(x, a, &run, key);
     r2_run_free(&x->ctx, &run);
 }

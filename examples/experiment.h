@@ -234,6 +234,24 @@ static inline bool xp_unknown(const xp *x, const char *what, const char *(*name)
     return true;
 }
 
+/* ---- trained runs, kept beside the rows so that nothing is trained twice ---- */
+
+/* Whether there was one of that name; then the run has its weights. */
+static inline bool xp_load_weights(xp *x, const char *name, r2_run *run) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s/model.safetensors", x->dir, name);
+    if (access(path, R_OK) != 0) return false;
+    xp_check(x, r2_model_load(&x->ctx, &run->model, path));
+    return true;
+}
+
+static inline void xp_save_run(xp *x, const char *name, const r2_run *run) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", x->dir, name);
+    mkdir(path, 0777);
+    xp_check(x, r2_run_save(&x->ctx, run, path));
+}
+
 /* ---- averages ---- */
 
 typedef enum xp_metric {

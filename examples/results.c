@@ -92,20 +92,14 @@ static r2_run *lab_run(lab *l) {
 /* Loads the model of a stage, or makes and saves it. */
 static void lab_train(lab *l, stage wanted) {
     r2_run *run = lab_run(l);
-    char directory[600], file[700];
+    char name[40];
     bool rl = wanted >= RL_DIRECT;
     if (wanted == UNTRAINED || (l->trained != UNTRAINED && (l->trained >= RL_DIRECT) == rl)) return;
     if (rl) lab_train(l, SFT_DIRECT);
-    snprintf(directory, sizeof directory, "%s/model-m%d-%s", l->x->dir, (int)l->model,
-             rl ? "grpo" : "sft");
-    snprintf(file, sizeof file, "%s/model.safetensors", directory);
-    if (access(file, R_OK) == 0) {
-        xp_check(l->x, r2_model_load(&l->x->ctx, &run->model, file));
-    } else {
-        if (!rl) xp_check(l->x, r2_run_sft(&l->x->ctx, run));
-        else xp_check(l->x, r2_run_grpo(&l->x->ctx, run));
-        mkdir(directory, 0777);
-        xp_check(l->x, r2_run_save(&l->x->ctx, run, directory));
+    snprintf(name, sizeof name, "model-m%d-%s", (int)l->model, rl ? "grpo" : "sft");
+    if (!xp_load_weights(l->x, name, run)) {
+        xp_check(l->x, rl ? r2_run_grpo(&l->x->ctx, run) : r2_run_sft(&l->x->ctx, run));
+        xp_save_run(l->x, name, run);
     }
     l->trained = wanted;
 }
