@@ -250,6 +250,7 @@ typedef struct r2_data {
     int16_t *year;       /* (n_items) of release, 0 when unknown                                  */
     float rating_min, rating_max; /* of the scale seen                                            */
     bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
+    bool was_counted;             /* r2_data_grade put grades in place of counts                  */
     int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
@@ -298,6 +299,13 @@ typedef struct r2_filter {
    their old order. No graph or split of the old rows may be alive. On an error nothing has
    changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
+/* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
+   user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
+   the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
+   share of the user's values that are no larger, rounded up. Otherwise nothing changes (ours: D12
+   knows ratings alone). On an error nothing has changed. */
+#define R2_COUNTS_RARE 100
+r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
@@ -3294,6 +3302,44 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     return R2_OK;
 }
 
+static bool r2__are_counts(const r2_data *data) {
+    int64_t n_high = 0;
+    for (int64_t k = 0; k < data->n_ratings; ++k)
+        n_high += (double)data->rating[k] >= 0.8 * (double)data->rating_max;
+    return data->n_ratings > 0 && n_high < data->n_ratings / R2_COUNTS_RARE;
+}
+
+static int r2__compare_float(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+r2_status r2_data_grade(r2_ctx *ctx, r2_data *data) {
+    float *sorted;
+    if (!r2__are_counts(data)) return R2_OK;
+    sorted = (float *)r2_alloc(ctx, (uint64_t)data->n_ratings, sizeof *sorted);
+    if (!sorted) return ctx->status;
+    memcpy(sorted, data->rating, (size_t)data->n_ratings * sizeof *sorted);
+    for (int64_t u = 0; u < data->n_users; ++u) {
+        int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
+        qsort(sorted + begin, (size_t)n, sizeof *sorted, r2__compare_float);
+        for (int64_t k = begin; k < begin + n; ++k) {
+            int64_t low = 0, high = n; /* how many are no larger */
+            while (low < high) {
+                int64_t middle = low + (high - low) / 2;
+                if (sorted[begin + middle] <= data->rating[k]) low = middle + 1;
+                else high = middle;
+            }
+            data->rating[k] = (float)((5 * low + n - 1) / n);
+        }
+    }
+    r2_release(ctx, sorted);
+    data->rating_min = 1.0f;
+    data->rating_max = 5.0f;
+    data->was_counted = true;
+    return R2_OK;
+}
+
 /* Days since 1970 -> year, month, day of the Gregorian calendar. The year starts in March, so that
    the leap day is its last one; an era is 400 years. */
 static void r2__add_date(r2_ctx *ctx, r2_text *text, int64_t seconds) {
@@ -3345,6 +3391,8 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     r2_text_addf(ctx, text, "users %lld\nitems %lld\ninteractions %lld\ndensity %.4g %%\n",
                  (long long)data->n_users, (long long)data->n_items, (long long)data->n_ratings,
                  cells > 0.0 ? 100.0 * (double)data->n_ratings / cells : 0.0);
+    if (data->was_counted)
+        r2_text_addf(ctx, text, "counts, not grades: graded 1 to 5 by their order, user by user\n");
     if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
     else r2__add_histogram(ctx, text, data);
     if (!data->has_time) {
@@ -5534,11 +5582,6 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
 /* ============================================================================= [S5] prompt ==== */
 
 /* ---- codebook ---- */
-
-static int r2__compare_float(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
 
 static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
 
@@ -13877,6 +13920,7 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
     r2_status status = r2_data_load(ctx, &run->data, directory);
+    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
     if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT, "%s: no user has two positives (rating >= %g) after "

@@ -542,6 +542,8 @@ int main(int argc, char **argv) {
            d.options.data, (long long)d.run.data.n_users, (long long)d.run.data.n_items,
            (long long)d.run.data.n_ratings, (long long)d.run.n_train,
            (long long)d.run.graph.n_users);
+    if (d.run.data.was_counted)
+        printf("the ratings are counts, not grades: each user's are graded 1 to 5 by their order\n");
     printf("model: %lld parameters, %d words\n", (long long)d.run.model.n_params,
            (int)d.run.vocab.n_words);
     fflush(stdout);

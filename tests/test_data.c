@@ -405,6 +405,7 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
         memory.left = n_allocations;
         status = r2_data_load_files(&ctx, &data, &path, 1, &format);
         if (!status) status = r2_data_filter(&ctx, &data, &filter);
+        if (!status) status = r2_data_grade(&ctx, &data);
         if (!status) status = r2_split_init(&ctx, &split, &data, NULL);
         if (!status)
             status = r2_candidates_init(&ctx, &cases, &data, split.test, split.n_test, 1, 1);
@@ -534,6 +535,70 @@ TEST(filters_by_rating_and_time_and_the_report) {
           NULL);
     r2_text_free(&ctx, &text);
     r2_data_free(&ctx, &data);
+}
+
+/* 5 x the share of the user's values that are no larger, rounded up. */
+static int grade_of(const r2_data *raw, uint32_t user, float value) {
+    int64_t n = raw->user_begin[user + 1] - raw->user_begin[user], low = 0;
+    for (int64_t k = 0; k < n; ++k) low += raw->rating[raw->user_begin[user] + k] <= value;
+    return (int)ceil(5.0 * (double)low / (double)n - 1e-9);
+}
+
+TEST(counts_become_grades_and_grades_stay) {
+    enum { USERS = 12, EACH = 25 };
+    r2_ctx ctx = r2_ctx_default(), poor = ctx;
+    ratings_memory memory = {0, 0};
+    r2_text text = {NULL, 0, 0, false}, report = {NULL, 0, 0, false};
+    r2_data raw, data;
+    r2_split split;
+    int64_t n_favourites = 0;
+    for (int u = 0; u < USERS; ++u)
+        for (int i = 0; i < EACH; ++i) /* from 1 to 11 (many ties), one user to 937,500 */
+            r2_text_addf(&ctx, &text, "u%d i%d %d %d\n", u, i,
+                         u == 3 ? (i + 1) * (i + 1) * (i + 1) * 60 : 1 + (i * 7 + u) % 11, 100 * i + u);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &raw, text.data));
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
+    memory.left = 0;
+    poor.realloc_fn = ratings_realloc;
+    poor.user = &memory;
+    CHECK_STATUS(&poor, r2_data_grade(&poor, &data), R2_NO_MEMORY);
+    CHECK(memcmp(raw.rating, data.rating, sizeof(float) * (size_t)raw.n_ratings) == 0);
+    REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));
+    CHECK(data.was_counted);
+    CHECK_WITHIN(data.rating_min, 1, 0);
+    CHECK_WITHIN(data.rating_max, 5, 0);
+    for (uint32_t u = 0; u < USERS; ++u)
+        for (int64_t k = raw.user_begin[u]; k < raw.user_begin[u + 1]; ++k) {
+            CHECK_WITHIN(data.rating[k], grade_of(&raw, u, raw.rating[k]), 0);
+            n_favourites += data.rating[k] >= 4.0f;
+        }
+    CHECK(n_favourites >= USERS * EACH * 2 / 5 && n_favourites < USERS * EACH * 3 / 5);
+    REQUIRE_OK(&ctx, r2_data_report(&ctx, &data, &report));
+    CHECK(strstr(report.data, "counts, not grades") != NULL);
+    /* with the counts as they are only the one user has favourites */
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &raw, NULL));
+    CHECK_EQ_INT(split.n_test, 1);
+    r2_split_free(&ctx, &split);
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
+    CHECK_EQ_INT(split.n_test, USERS);
+    r2_split_free(&ctx, &split);
+    /* graded once, they are grades */
+    memcpy(raw.rating, data.rating, sizeof(float) * (size_t)raw.n_ratings);
+    REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));
+    CHECK(memcmp(raw.rating, data.rating, sizeof(float) * (size_t)raw.n_ratings) == 0);
+    r2_data_free(&ctx, &raw);
+    r2_data_free(&ctx, &data);
+    r2_text_free(&ctx, &report);
+    /* one in a hundred at the top of the scale is enough for grades */
+    text.len = 0;
+    for (int k = 0; k < 200; ++k)
+        r2_text_addf(&ctx, &text, "u%d i%d %s\n", k % 4, k / 4, k < 2 ? "10" : "1");
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
+    REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));
+    CHECK(!data.was_counted);
+    CHECK_WITHIN(data.rating_max, 10, 0);
+    r2_data_free(&ctx, &data);
+    r2_text_free(&ctx, &text);
 }
 
 /* ---- splits ---- */
