@@ -9061,11 +9061,12 @@ R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
 #endif
 }
 
-/* Sum of the lanes, halves upon halves; in fours as long as it can. */
-R2__INLINE float r2__sum(r2__vec v) {
 #if R2__LANES >= 4
-    typedef float four __attribute__((vector_size(16)));
-    four part[R2__LANES / 4];
+typedef float r2__four __attribute__((vector_size(16)));
+
+/* Adds halves upon halves of the lanes until four are left. */
+R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
+    r2__four part[R2__LANES / 4];
     memcpy(part, &v, sizeof v);
 #if R2__LANES >= 16
     part[0] = part[0] + part[2];
@@ -9074,9 +9075,52 @@ R2__INLINE float r2__sum(r2__vec v) {
 #if R2__LANES >= 8
     part[0] = part[0] + part[1];
 #endif
-    return (part[0][0] + part[0][2]) + (part[0][1] + part[0][3]);
+    return part[0];
+}
+#endif
+
+/* Sum of the lanes, halves upon halves. */
+R2__INLINE float r2__sum(r2__vec v) {
+#if R2__LANES >= 4
+    r2__four part = r2__sum_to_four(v);
+    return (part[0] + part[2]) + (part[1] + part[3]);
 #else
     return v;
+#endif
+}
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define R2__SHUFFLE __builtin_shufflevector
+#endif
+#endif
+
+#if defined(R2__SHUFFLE)
+/* Transposes a matrix of four times four. */
+R2__INLINE void r2__transpose_four(r2__four row[4]) {
+    r2__four low[2], high[2];
+    for (int i = 0; i < 2; ++i) {
+        low[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 0, 4, 1, 5);
+        high[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 2, 6, 3, 7);
+    }
+    row[0] = R2__SHUFFLE(low[0], low[1], 0, 1, 4, 5);
+    row[1] = R2__SHUFFLE(low[0], low[1], 2, 3, 6, 7);
+    row[2] = R2__SHUFFLE(high[0], high[1], 0, 1, 4, 5);
+    row[3] = R2__SHUFFLE(high[0], high[1], 2, 3, 6, 7);
+}
+#endif
+
+/* to(4) = r2__sum of each of four vectors, the same bits in half the steps. */
+R2__INLINE void r2__sum_four(float *to, const r2__vec *v) {
+#if defined(R2__SHUFFLE)
+    r2__four row[4];
+    R2__UNROLL
+    for (int i = 0; i < 4; ++i) row[i] = r2__sum_to_four(v[i]);
+    r2__transpose_four(row);
+    row[0] = (row[0] + row[2]) + (row[1] + row[3]);
+    memcpy(to, &row[0], sizeof row[0]);
+#else
+    for (int i = 0; i < 4; ++i) to[i] = r2__sum(v[i]);
 #endif
 }
 
@@ -9220,30 +9264,16 @@ static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, in
     }
 }
 
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define R2__SHUFFLE __builtin_shufflevector
-#endif
-#endif
-
 /* to(K, 4) = from(4, K)^T for a multiple of 4 of k; returns how many were done. Four by four in
    registers, for one at a time packing would cost a quarter of a small product. */
 static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
                                    int64_t K) {
     int64_t k = 0;
 #if defined(R2__SHUFFLE)
-    typedef float four __attribute__((vector_size(16)));
     for (; k + 4 <= K; k += 4) {
-        four row[4], low[2], high[2];
+        r2__four row[4];
         for (int i = 0; i < 4; ++i) memcpy(&row[i], from + i * ldf + k, sizeof row[i]);
-        for (int i = 0; i < 2; ++i) {
-            low[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 0, 4, 1, 5);
-            high[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 2, 6, 3, 7);
-        }
-        row[0] = R2__SHUFFLE(low[0], low[1], 0, 1, 4, 5);
-        row[1] = R2__SHUFFLE(low[0], low[1], 2, 3, 6, 7);
-        row[2] = R2__SHUFFLE(high[0], high[1], 0, 1, 4, 5);
-        row[3] = R2__SHUFFLE(high[0], high[1], 2, 3, 6, 7);
+        r2__transpose_four(row);
         for (int i = 0; i < 4; ++i) memcpy(to + (k + i) * ldt, &row[i], sizeof row[i]);
     }
 #else
@@ -9340,7 +9370,8 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
 #define R2__FEW      (R2__LANES * 3 / 4)
 #define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
-/* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols are constants. */
+/* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols (1 or 4) are
+   constants. */
 R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
                          const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
     r2__vec acc[4][4];
@@ -9364,11 +9395,11 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
     }
     R2__UNROLL
     for (int i = 0; i < rows; ++i) {
+        float sum[4];
+        if (cols == 4) r2__sum_four(sum, acc[i]);
+        else sum[0] = r2__sum(acc[i][0]);
         R2__UNROLL
-        for (int j = 0; j < cols; ++j) {
-            float sum = r2__sum(acc[i][j]);
-            c[i * ldc + j] = add ? c[i * ldc + j] + sum : sum;
-        }
+        for (int j = 0; j < cols; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[j] : sum[j];
     }
 }
 
