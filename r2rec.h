@@ -9371,9 +9371,10 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
 #define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
 /* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols (1 or 4) are
-   constants. */
+   constants. What stands `ahead` floats behind in b is asked for. */
 R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
-                         const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+                         const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
+                         bool add) {
     r2__vec acc[4][4];
     R2__UNROLL
     for (int i = 0; i < rows; ++i) {
@@ -9385,7 +9386,7 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
         R2__UNROLL
         for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
         R2__UNROLL
-        for (int j = 0; j < cols && cols > 1; ++j) R2__FETCH(b + (2 * cols + j) * ldb + k);
+        for (int j = 0; j < cols; ++j) R2__FETCH(b + ahead + j * ldb + k);
         R2__UNROLL
         for (int i = 0; i < rows; ++i) {
             r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
@@ -9404,20 +9405,23 @@ R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float 
 }
 
 /* c(M,N) = or += a(M,K) b(N,K)^T for few rows of a, on one thread. */
-static void r2__multiply_few(const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                             int64_t ldc, int64_t M, int64_t N, int64_t K, bool add) {
+static void r2__multiply_few(const float *a, int64_t lda, const float *b, int64_t ldb,
+                             int64_t ahead, float *c, int64_t ldc, int64_t M, int64_t N, int64_t K,
+                             bool add) {
     for (int64_t j = 0; j < N; j += 4) {
         const float *bj = b + j * ldb;
         int64_t i = 0;
         if (N - j < 4) {
             for (int64_t e = 0; e < M * (N - j); ++e)
-                r2__dots(1, 1, K, a + e % M * lda, lda, bj + e / M * ldb, ldb,
+                r2__dots(1, 1, K, a + e % M * lda, lda, bj + e / M * ldb, ldb, ahead,
                          c + e % M * ldc + j + e / M, ldc, add);
             return;
         }
         for (; i + R2__DOT_ROWS <= M; i += R2__DOT_ROWS)
-            r2__dots(R2__DOT_ROWS, 4, K, a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, add);
-        for (; i < M; ++i) r2__dots(1, 4, K, a + i * lda, lda, bj, ldb, c + i * ldc + j, ldc, add);
+            r2__dots(R2__DOT_ROWS, 4, K, a + i * lda, lda, bj, ldb, ahead, c + i * ldc + j, ldc,
+                     add);
+        for (; i < M; ++i)
+            r2__dots(1, 4, K, a + i * lda, lda, bj, ldb, ahead, c + i * ldc + j, ldc, add);
     }
 }
 
@@ -9533,7 +9537,7 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
         r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
         float *to = c + i.begin * ldc + j.begin;
         const int64_t m = i.end - i.begin, n = j.end - j.begin;
-        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, to, ldc, m, n, K, add);
+        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, 8 * ldb, to, ldc, m, n, K, add);
         else if (some) r2__multiply_some(at, bt, to, ldc, m, n, K, add);
         else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
         else r2__multiply(at, bt, to, ldc, m, n, K, add);
@@ -11429,14 +11433,34 @@ static void r2__prefill(r2__decoder *d, const int32_t *token) {
     r2__decoder_head(d, x, d->n_prompt);
 }
 
-/* y(D) += p(n) v(n, D). */
-static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D) {
-    for (int64_t e = 0; e < D; e += R2__LANES) {
-        r2__vec sum = r2__load_n(y + e, D - e, 0.0f);
-        for (int64_t j = 0; j < n; ++j)
-            sum = R2__FMA(r2__all(p[j]), r2__load_n(v + j * D + e, D - e, 0.0f), sum);
-        r2__store_n(y + e, sum, D - e);
+/* y(width) += p(n) v(n, width), rows of v ldv apart; `vectors`, a constant, are as many as width
+   needs. What stands `ahead` floats behind in v is asked for. */
+R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, const float *v,
+                                int64_t ldv, int64_t n, int64_t width, int64_t ahead) {
+    r2__vec sum[3];
+    R2__UNROLL
+    for (int i = 0; i < vectors; ++i)
+        sum[i] = r2__load_n(y + i * R2__LANES, width - i * R2__LANES, 0.0f);
+    for (int64_t j = 0; j < n; ++j) {
+        R2__UNROLL
+        for (int i = 0; i < vectors; ++i) {
+            const float *vi = v + j * ldv + i * R2__LANES;
+            R2__FETCH(vi + ahead);
+            sum[i] = R2__FMA(r2__all(p[j]), r2__load_n(vi, width - i * R2__LANES, 0.0f), sum[i]);
+        }
     }
+    R2__UNROLL
+    for (int i = 0; i < vectors; ++i)
+        r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+}
+
+/* y(D) += p(n) v(n, D). Three vectors at once: sums of their own hide the delay of each. */
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
+                    int64_t ahead) {
+    int64_t e = 0;
+    for (; e + 3 * R2__LANES <= D; e += 3 * R2__LANES)
+        r2__mix_columns(3, y + e, p, v + e, D, n, 3 * R2__LANES, ahead);
+    for (; e < D; e += R2__LANES) r2__mix_columns(1, y + e, p, v + e, D, n, D - e, ahead);
 }
 
 /* Attention of one new token of output active[i], by the query heads of key-value head g, over its
@@ -11447,22 +11471,19 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, in
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
     const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
     const int64_t per_group = c->n_head / c->n_kv_head;
+    const int64_t next = 2 * room * D; /* to what the next head, or output, reads */
     const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
     float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
     const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
     r2__keep_token(d, suffix, room, own - 1, g, qkv);
-    for (int64_t e = 0; e < own * D; e += R2__LANES) { /* what the next head, or output, reads */
-        R2__FETCH(k + 2 * room * D + e);
-        R2__FETCH(k + 3 * room * D + e);
-    }
     for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
         float *y = d->acts.att + i * c->d_model + h * D;
-        r2__multiply_few(qkv + h * D, D, k0, D, s, 0, 1, shared, D, false);
-        r2__multiply_few(qkv + h * D, D, k, D, s + shared, 0, 1, own, D, false);
+        r2__multiply_few(qkv + h * D, D, k0, D, 2 * shared * D, s, 0, 1, shared, D, false);
+        r2__multiply_few(qkv + h * D, D, k, D, next, s + shared, 0, 1, own, D, false);
         r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
         memset(y, 0, (size_t)D * sizeof *y);
-        r2__mix(y, s, k0 + shared * D, shared, D);
-        r2__mix(y, s + shared, k + room * D, own, D);
+        r2__mix(y, s, k0 + shared * D, shared, D, 2 * shared * D);
+        r2__mix(y, s + shared, k + room * D, own, D, next);
     }
 }
 
