@@ -226,6 +226,17 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 
+/* The same where the body is one statement. One thread goes without a parallel region: even that of
+   a single thread costs as much as norming a row, and so does the next one of several. */
+#define R2__FOR_EACH(threads, i, n, statement)                                                     \
+    do {                                                                                           \
+        if ((threads) > 1) {                                                                       \
+            R2_PARALLEL_FOR(threads, i, n) statement;                                              \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < (n); ++i) statement;                                           \
+        }                                                                                          \
+    } while (0)
+
 /* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
 
@@ -9546,24 +9557,26 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
 
 /* ---- rows: norm, positions, gates ---- */
 
+static float r2__rmsnorm_row(float *y, const float *x, const float *gain, int64_t C, float eps) {
+    r2__vec squares = r2__zero(), scale;
+    float rstd;
+    for (int64_t c = 0; c < C; c += R2__LANES) {
+        r2__vec v = r2__load_n(x + c, C - c, 0.0f);
+        squares = R2__FMA(v, v, squares);
+    }
+    rstd = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
+    scale = r2__all(rstd);
+    for (int64_t c = 0; c < C; c += R2__LANES)
+        r2__store_n(y + c,
+                    r2__load_n(x + c, C - c, 0.0f) * scale * r2__load_n(gain + c, C - c, 0.0f),
+                    C - c);
+    return rstd;
+}
+
 void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
                     int64_t R, int64_t C, float eps) {
     const int threads = r2_threads(ctx, R * C / 4);
-    R2_PARALLEL_FOR(threads, r, R) {
-        const float *xr = x + r * C;
-        float *yr = y + r * C;
-        r2__vec squares = r2__zero(), scale;
-        for (int64_t c = 0; c < C; c += R2__LANES) {
-            r2__vec v = r2__load_n(xr + c, C - c, 0.0f);
-            squares = R2__FMA(v, v, squares);
-        }
-        rstd[r] = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
-        scale = r2__all(rstd[r]);
-        for (int64_t c = 0; c < C; c += R2__LANES)
-            r2__store_n(yr + c,
-                        r2__load_n(xr + c, C - c, 0.0f) * scale * r2__load_n(gain + c, C - c, 0.0f),
-                        C - c);
-    }
+    R2__FOR_EACH(threads, r, R, rstd[r] = r2__rmsnorm_row(y + r * C, x + r * C, gain, C, eps));
 }
 
 static void r2__rmsnorm_bwd_row(float *dx, const float *dy, const float *x, const float *gain,
@@ -9597,36 +9610,43 @@ void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
     r2__rmsnorm_bwd_row(dx + r * C, dy + r * C, x + r * C, gain, rstd[r], C);
 }
 
+static void r2__rope_row(float *x, const float *cosine, int32_t n_head, int32_t d_head,
+                         int direction) {
+    const int64_t half = d_head / 2;
+    const float *sine = cosine + half;
+    for (int32_t h = 0; h < n_head; ++h) {
+        float *x1 = x + h * d_head, *x2 = x1 + half;
+        for (int64_t d = 0; d < half; d += R2__LANES) {
+            int64_t left = half - d;
+            r2__vec a = r2__load_n(x1 + d, left, 0.0f), b = r2__load_n(x2 + d, left, 0.0f);
+            r2__vec c = r2__load_n(cosine + d, left, 0.0f);
+            r2__vec s = r2__load_n(sine + d, left, 0.0f) * (float)direction;
+            r2__store_n(x1 + d, a * c - b * s, left);
+            r2__store_n(x2 + d, b * c + a * s, left);
+        }
+    }
+}
+
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction) {
     const int threads = r2_threads(ctx, 2 * R * n_head * d_head);
-    const int64_t half = d_head / 2;
-    R2_PARALLEL_FOR(threads, r, R) {
-        const float *cosine = table + (int64_t)position[r] * d_head, *sine = cosine + half;
-        for (int32_t h = 0; h < n_head; ++h) {
-            float *x1 = x + r * ld + h * d_head, *x2 = x1 + half;
-            for (int64_t d = 0; d < half; d += R2__LANES) {
-                int64_t left = half - d;
-                r2__vec a = r2__load_n(x1 + d, left, 0.0f), b = r2__load_n(x2 + d, left, 0.0f);
-                r2__vec c = r2__load_n(cosine + d, left, 0.0f);
-                r2__vec s = r2__load_n(sine + d, left, 0.0f) * (float)direction;
-                r2__store_n(x1 + d, a * c - b * s, left);
-                r2__store_n(x2 + d, b * c + a * s, left);
-            }
-        }
+    R2__FOR_EACH(threads, r, R,
+                 r2__rope_row(x + r * ld, table + (int64_t)position[r] * d_head, n_head, d_head,
+                              direction));
+}
+
+static void r2__swiglu_row(float *y, const float *g, int64_t F) {
+    const float *u = g + F;
+    for (int64_t f = 0; f < F; f += R2__LANES) {
+        r2__vec gate = r2__load_n(g + f, F - f, 0.0f);
+        r2__vec value = gate * r2__load_n(u + f, F - f, 0.0f) / (1.0f + r2__exp(-gate));
+        r2__store_n(y + f, value, F - f);
     }
 }
 
 void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
     const int threads = r2_threads(ctx, R * F);
-    R2_PARALLEL_FOR(threads, r, R) {
-        const float *g = gu + r * 2 * F, *u = g + F;
-        for (int64_t f = 0; f < F; f += R2__LANES) {
-            r2__vec gate = r2__load_n(g + f, F - f, 0.0f);
-            r2__vec value = gate * r2__load_n(u + f, F - f, 0.0f) / (1.0f + r2__exp(-gate));
-            r2__store_n(y + r * F + f, value, F - f);
-        }
-    }
+    R2__FOR_EACH(threads, r, R, r2__swiglu_row(y + r * F, gu + r * 2 * F, F));
 }
 
 void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
@@ -9648,8 +9668,7 @@ void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *
 void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t *token, int64_t R,
                   int64_t C) {
     const int threads = r2_threads(ctx, R * C / 8);
-    R2_PARALLEL_FOR(threads, r, R)
-    memcpy(x + r * C, table + token[r] * C, (size_t)C * sizeof *x);
+    R2__FOR_EACH(threads, r, R, memcpy(x + r * C, table + token[r] * C, (size_t)C * sizeof *x));
 }
 
 void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
@@ -9972,26 +9991,28 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
 
 /* ---- log-probabilities ---- */
 
+static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
+    r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
+    float shift, total;
+    for (int64_t v = 0; v < V; v += R2__LANES)
+        top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
+    shift = r2__largest(top);
+    for (int64_t v = 0; v < V; v += R2__LANES) {
+        /* exp(-200) adds nothing: the lanes beyond V need no care */
+        r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift, e = r2__exp(z);
+        sum = sum + e;
+        weighted = R2__FMA(e, z, weighted);
+    }
+    total = r2__sum(sum);
+    if (entropy) *entropy = logf(total) - r2__sum(weighted) / total;
+    return shift + logf(total);
+}
+
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V) {
     const int threads = R > 1 ? r2_threads(ctx, R * V) : 1;
-    R2_PARALLEL_FOR(threads, r, R) {
-        const float *x = logits + r * V;
-        r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
-        float shift, total;
-        for (int64_t v = 0; v < V; v += R2__LANES)
-            top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
-        shift = r2__largest(top);
-        for (int64_t v = 0; v < V; v += R2__LANES) {
-            /* exp(-200) adds nothing: the lanes beyond V need no care */
-            r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift, e = r2__exp(z);
-            sum = sum + e;
-            weighted = R2__FMA(e, z, weighted);
-        }
-        total = r2__sum(sum);
-        lse[r] = shift + logf(total);
-        if (entropy) entropy[r] = logf(total) - r2__sum(weighted) / total;
-    }
+    R2__FOR_EACH(threads, r, R,
+                 lse[r] = r2__logsumexp_row(logits + r * V, V, entropy ? entropy + r : NULL));
 }
 
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
@@ -11374,20 +11395,24 @@ static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
     r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
 }
 
-/* Every active output chooses; those that are done leave. The logits of output i are in row
-   active[i] / per_row. */
-static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
-    const int64_t V = d->model->config.n_vocab, n = d->n_active;
-    const int threads = n > 1 ? r2_threads(d->ctx, n * V * 4) : 1;
-    int64_t kept = 0;
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range part = r2__share(n, 1, t, threads);
-        for (int64_t i = part.begin; i < part.end; ++i) {
-            int64_t row = per_row ? d->active[i] / per_row : i;
-            stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row],
-                                   d->scratch + t * d->slot);
-        }
+/* Part t of the active outputs chooses. The logits of output i are in row active[i] / per_row (0:
+   in row i); stays[i]: it goes on. */
+static void r2__choose_part(r2__decoder *d, int64_t per_row, bool *stays, int64_t t,
+                            int64_t threads) {
+    const int64_t V = d->model->config.n_vocab;
+    const r2__range part = r2__share(d->n_active, 1, t, threads);
+    for (int64_t i = part.begin; i < part.end; ++i) {
+        int64_t row = per_row ? d->active[i] / per_row : i;
+        stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row], d->scratch + t * d->slot);
     }
+}
+
+/* Every active output chooses; those that are done leave. */
+static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
+    const int64_t n = d->n_active;
+    const int threads = n > 1 ? r2_threads(d->ctx, n * d->model->config.n_vocab * 4) : 1;
+    int64_t kept = 0;
+    R2__FOR_EACH(threads, t, threads, r2__choose_part(d, per_row, stays, t, threads));
     for (int64_t i = 0; i < n; ++i) {
         if (!stays[i]) continue;
         d->active[kept] = d->active[i];
@@ -11487,10 +11512,18 @@ static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, in
     }
 }
 
+/* Attention of part t of the new tokens and their key-value heads. */
+static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int64_t threads) {
+    const int64_t G = d->model->config.n_kv_head;
+    const r2__range part = r2__share(d->n_active * G, 1, t, threads);
+    for (int64_t j = part.begin; j < part.end; ++j)
+        r2__attend_cached(d, layer, j / G, j % G, d->scratch + t * d->slot);
+}
+
 /* One token of every active output through the model. */
 static void r2__step(r2__decoder *d) {
     r2_model *m = d->model;
-    const int64_t C = m->config.d_model, G = m->config.n_kv_head, n = d->n_active;
+    const int64_t C = m->config.d_model, n = d->n_active;
     int64_t keys = 0;
     int threads;
     for (int64_t i = 0; i < n; ++i) {
@@ -11503,11 +11536,7 @@ static void r2__step(r2__decoder *d) {
     r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
     for (int32_t l = 0; l < m->config.n_layer; ++l) {
         r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
-        R2_PARALLEL_FOR(threads, t, threads) {
-            r2__range part = r2__share(n * G, 1, t, threads);
-            for (int64_t j = part.begin; j < part.end; ++j)
-                r2__attend_cached(d, l, j / G, j % G, d->scratch + t * d->slot);
-        }
+        R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
     }
     r2__decoder_head(d, d->acts.x, n);
