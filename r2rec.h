@@ -9146,13 +9146,12 @@ R2__INLINE float r2__largest(r2__vec v) {
 
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the
    sum; exp(r) by the polynomial of Cephes' expf, error below 2 units in the last place. Arguments
-   are held within +-87.3, where the result is a normal number. */
-R2__INLINE r2__vec r2__exp(r2__vec x) {
+   are held above -87.3, where the result is a normal number, and must be below 87.3. */
+R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     const float magic = 12582912.0f;
     r2__vec n, r, p, scale;
     r2__uvec bits;
     x = R2__MAX(r2__all(-87.3f), x); /* in this order a NaN passes through */
-    x = -R2__MAX(r2__all(-87.3f), -x);
     n = R2__FMA(x, r2__all(1.44269504f), r2__all(magic));
     memcpy(&bits, &n, sizeof n);
     bits = (bits << 23) + 0x3F800000u; /* n as an exponent; what stood above it is shifted out */
@@ -9168,6 +9167,9 @@ R2__INLINE r2__vec r2__exp(r2__vec x) {
     p = R2__FMA(p, r * r, r + 1.0f);
     return p * scale;
 }
+
+/* The same for any x: held within +-87.3. */
+R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
 
 /* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
 typedef struct r2__range {
@@ -9742,7 +9744,7 @@ static float r2__softmax(float *s, int64_t keys, float scale) {
         top = R2__MAX(top, r2__load_n(s + j, keys - j, lowest));
     shift = r2__largest(top);
     for (int64_t j = 0; j < keys; j += R2__LANES) {
-        r2__vec e = r2__exp((r2__load_n(s + j, keys - j, lowest) - shift) * scale);
+        r2__vec e = r2__exp_below((r2__load_n(s + j, keys - j, lowest) - shift) * scale);
         r2__store_n(s + j, e, keys - j);
         sum = sum + e; /* the lanes beyond `keys` hold 1e-38 at most */
     }
@@ -9999,9 +10001,9 @@ static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
     shift = r2__largest(top);
     for (int64_t v = 0; v < V; v += R2__LANES) {
         /* exp(-200) adds nothing: the lanes beyond V need no care */
-        r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift, e = r2__exp(z);
+        r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift, e = r2__exp_below(z);
         sum = sum + e;
-        weighted = R2__FMA(e, z, weighted);
+        if (entropy) weighted = R2__FMA(e, z, weighted);
     }
     total = r2__sum(sum);
     if (entropy) *entropy = logf(total) - r2__sum(weighted) / total;
