@@ -1914,7 +1914,8 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
     return true;
 }
 
-void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
+/* As r2_arena_alloc, but what was there stays there. */
+static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
     if (!r2_mul_u64(count, size, &bytes) || !r2_add_u64(bytes, R2__ALIGN - 1, &padded)) {
@@ -1929,7 +1930,12 @@ void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size
     result = arena->blocks->base + arena->blocks->used;
     arena->blocks->used += padded;
     arena->used += padded;
-    if (bytes) memset(result, 0, (size_t)bytes);
+    return result;
+}
+
+void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
+    void *result = r2__arena_take(ctx, arena, count, size);
+    if (result) memset(result, 0, (size_t)(count * size));
     return result;
 }
 
@@ -10001,7 +10007,8 @@ static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
     shift = r2__largest(top);
     for (int64_t v = 0; v < V; v += R2__LANES) {
         /* exp(-200) adds nothing: the lanes beyond V need no care */
-        r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift, e = r2__exp_below(z);
+        r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
+        r2__vec e = r2__exp_below(z);
         sum = sum + e;
         if (entropy) weighted = R2__FMA(e, z, weighted);
     }
@@ -10675,8 +10682,9 @@ struct r2__work {
 /* Logits are kept for the backward pass up to this many floats; beyond, they are made again. */
 #define R2__KEEP_LOGITS ((int64_t)1 << 24)
 
+/* Not cleared: activations are written before they are read. */
 static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
-    float *p = (float *)r2_arena_alloc(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
+    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
     if (!p) *good = false;
     return p;
 }
