@@ -6619,6 +6619,12 @@ static int32_t r2__rules_lean(const r2_task *task) {
     return lean;
 }
 
+/* Whether no rating in sight bears on the question before step 4. */
+static bool r2__rules_blind(const r2_task *task) {
+    int32_t step = r2__asked_step(task->config);
+    return step == 1 || !task->data || r2__sight(task->config, step - 1) != R2_SHOWN;
+}
+
 /* The answer of an unguided trace. Before step 4: that the masked rating is like the one before it.
    At step 4: 0 without a chain or when the weights speak against the item, else what the people u1
    think of it, moved by how u0 and u1 differ on i0, the first chains counting most. */
@@ -6627,7 +6633,7 @@ static int32_t r2__rules_answer(const r2_task *task) {
     int32_t step = r2__asked_step(task->config), n = task->prompt->n_shown;
     double sum = 0.0, weight = 0.0, rating;
     if (step == R2_STEP_ASK && (n < 1 || r2__rules_lean(task) < 0)) return 0;
-    if (step == 1 || !task->data || r2__sight(task->config, step - 1) != R2_SHOWN) return 3;
+    if (r2__rules_blind(task)) return 3;
     for (int32_t c = 0; c < n; ++c) {
         const r2_chain *chain = &query->chain[c].chain;
         sum += ((double)chain->r3 + (double)chain->r1 - (double)chain->r2) / (1.0 + c);
@@ -6688,13 +6694,21 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
                                                                     : ", so they differ");
 }
 
+/* What the trace comes to. A guided one knows its answer; what it says of the facts is all the same
+   what an unguided one would conclude from them, and strong only where the counted weights are. */
 static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answer, r2_text *out) {
     static const char *const why[R2_N_ANSWERS] = {
-        "this does not lead to it",   "this speaks strongly against liking it",
+        "this does not lead to it",      "this speaks against liking it",
         "this speaks against liking it", "this is mixed",
-        "this speaks for liking it",  "this speaks strongly for liking it"};
-    if (task->prompt->n_shown < 1) r2_text_addf(ctx, out, "no chain leads to it; ");
-    r2_text_addf(ctx, out, "%s, so I expect %d.\n</think><answer>%d</answer>", why[answer],
+        "this speaks for liking it",     "this speaks for liking it"};
+    const int32_t step = r2__asked_step(task->config), facts = r2__rules_answer(task);
+    const char *says = why[facts];
+    if (step == R2_STEP_ASK && task->prompt->n_shown < 1) says = "no chain leads to it";
+    else if (r2__rules_blind(task)) says = "no rating in sight tells it";
+    else if (facts == 5 && step == R2_STEP_ASK && r2__rules_lean(task) >= R2_MAX_TOTAL / 2)
+        says = "this speaks strongly for liking it";
+    r2_text_addf(ctx, out, "%s, %s I expect %d.\n</think><answer>%d</answer>", says,
+                 (facts > 3) - (facts < 3) == (answer > 3) - (answer < 3) ? "so" : "yet",
                  (int)answer, (int)answer);
 }
 
