@@ -11,7 +11,7 @@
        #include "r2rec.h"
 
    everywhere else the #include alone. Link with -lcjson -lm; add -fopenmp for threads.
-   README.md has a 25-line program, examples/movielens_demo.c the whole journey.
+   README.md has a short program, examples/movielens_demo.c the whole journey.
 
    CONTENTS      search for the mark; the interface comes first, then the implementation
        [S1]  base     status, memory, random numbers, threads, text
