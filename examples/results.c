@@ -104,7 +104,8 @@ static void lab_train(lab *l, stage wanted) {
     } else {
         if (!rl) xp_check(l->x, r2_run_sft(&l->x->ctx, run));
         else xp_check(l->x, r2_run_grpo(&l->x->ctx, run));
-        mkdir(directory, 0777);
+        xp_own(l->x);
+        options_directory(l->x->name, directory);
         xp_check(l->x, r2_run_save(&l->x->ctx, run, directory));
     }
     l->trained = wanted;

@@ -81,6 +81,7 @@ static void lab_open(lab *l) {
     config.n_groups = 8192; /* its own size: the lesson stays as it is when the default run grows */
     if (l->ready) return;
     xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
+    output_printable(&run->data);
     xp_check(x, tc_init(&x->ctx, &l->circles, &run->index, (uint64_t)l->seed));
     xp_check(x, tc_learn(&x->ctx, &l->table, &l->circles, run->question, run->n_train,
                          1 + config.n_sampled));
@@ -556,6 +557,7 @@ int main(int argc, char **argv) {
                 x.only);
         return 2;
     }
+    xp_claim(&x);
     x.n_rows = x.models * n_asked;
     for (int64_t seed = x.seed; seed < x.seed + x.models; ++seed) {
         lab l;
