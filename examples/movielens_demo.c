@@ -456,6 +456,20 @@ static r2_run_config configure(const demo_options *o) {
     return config;
 }
 
+/* What the files lack, lest the numbers below surprise. */
+static void print_gaps(const r2_data *data) {
+    int64_t untitled = 0;
+    for (int64_t i = 0; i < data->n_items; ++i) untitled += !data->title[i][0];
+    if (!data->has_rating) printf("no rating column: every rating is 1\n");
+    if (!data->has_time) printf("no time column: what came last is decided by lot\n");
+    if (!untitled) return;
+    printf("%lld of %lld films have no title and are called by their ids", (long long)untitled,
+           (long long)data->n_items);
+    if (data->n_unrated)
+        printf("; %lld titles belong to no rated film", (long long)data->n_unrated);
+    printf("\n");
+}
+
 static int64_t wanted_user(demo *d) {
     int64_t user;
     if (!d->options.user) return -1;
@@ -494,6 +508,7 @@ int main(int argc, char **argv) {
            d.options.data, (long long)d.run.data.n_users, (long long)d.run.data.n_items,
            (long long)d.run.data.n_ratings, (long long)d.run.n_train,
            (long long)d.run.graph.n_users);
+    print_gaps(&d.run.data);
     printf("model: %lld parameters, %d words\n", (long long)d.run.model.n_params,
            (int)d.run.vocab.n_words);
     fflush(stdout);
