@@ -146,8 +146,8 @@ static void xp_write(xp *x, const char *path, const char *text) {
     xp_check(x, r2_write_file(&x->ctx, path, text, strlen(text)));
 }
 
-/* Rows are named by method and seed: a directory holds those of one data set alone. Refuses one that
-   holds those of another; to be called before any work. */
+/* Rows are named by method and seed: a directory holds those of one data set alone. Refuses one
+   that holds those of another; to be called before any work. */
 static inline void xp_claim(xp *x) {
     cJSON *row = xp_load(x, "data");
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(row, "data");

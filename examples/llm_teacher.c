@@ -8,7 +8,7 @@
    come, so that an interrupted run goes on where it stopped; those that pass the strict filter
    become SFT triples in OUT. R2_LLM_PRICE_IN and R2_LLM_PRICE_OUT, per million tokens, give the
    cost.
-   Exit status: 0 every prompt was answered, 3 some were not, 1 an error, 2 one of the command line. */
+   Exit status: 0 every prompt was answered, 3 some were not, 1 an error, 2 an error of usage. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"

@@ -76,8 +76,8 @@ static inline void options_take(const char *program, const options_entry *o, con
     }
 }
 
-/* Reads all of argv. `usage` follows the program's name in what --help prints. `argument`: where the
-   one word that is no option goes ("-" is such a word), NULL: there is none. */
+/* Reads all of argv. `usage` follows the program's name in what --help prints. `argument`: where
+   the one word that is no option goes ("-" is such a word), NULL: there is none. */
 static inline void options_read(const char *program, const char *usage, const options_entry *entry,
                                 size_t n, int argc, char **argv, const char **argument) {
     for (int k = 1; k < argc; ++k) {

@@ -34,6 +34,7 @@ done
 # 8 reasoned steps of 70 words a sequence; the others within a step of the same multiply-adds
 ok 'direct has more steps' grep -q '^| direct | 1 | 1[78] | ' "$here/one.md"
 ok 'shuffled has as many as reasoned' grep -q '^| shuffled | 1 | 8 | ' "$here/one.md"
+ok 'the picture says which seed it shows' [ "$(grep -c "^set xlabel '.*seed 1'" "$here/one/think.gp")" -eq 2 ]
 if command -v gnuplot >/dev/null; then ok 'a picture' grep -q '<svg' "$here/one/think.svg"; fi
 
 # what is there is not computed again: a row that was changed stays, one that is gone comes back
@@ -46,6 +47,10 @@ ok 'and is what the table says' grep -q '^| direct | 1 .* | 0.125 | ' "$here/one
 ok 'a row that is gone comes back' grep -q '"better"' "$rows/total-l1-s1.json"
 ok 'other steps are another experiment' short one --threads 1 --steps 9 --only counted
 ok 'and replace the row' grep -q '9 steps' "$rows/counted-l1-s1.json"
+
+# two seeds: the picture says what its two dots are
+ok 'two seeds' short one --threads 1 --models 2 --only counted
+ok 'a dot for each' grep -q "^set xlabel 'a dot per seed, 1 to 2 from the left'" "$here/one/think.gp"
 
 # a directory holds the rows of one data set: those that are there stay
 cp "$here/one/think.md" "$here/before"
