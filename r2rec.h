@@ -11,7 +11,7 @@
        #include "r2rec.h"
 
    everywhere else the #include alone. Link with -lcjson -lm; add -fopenmp for threads.
-   README.md has a 25-line program, examples/movielens_demo.c the whole journey.
+   README.md has a short program, examples/movielens_demo.c the whole journey.
 
    CONTENTS      search for the mark; the interface comes first, then the implementation
        [S1]  base     status, memory, random numbers, threads, text
@@ -102,12 +102,17 @@ typedef struct r2_ctx {
 /* A context with defaults: C allocator, no hooks, one thread per processor. */
 r2_ctx r2_ctx_default(void);
 
-/* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. */
+/* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
+   sentence may quote anything: it is made printable. */
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
+
+/* Replaces control characters of UTF-8 text by '?', in place: a terminal would obey them. Tabs
+   stay. */
+void r2_printable(char *text);
 
 /* Returns a short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
@@ -263,6 +268,7 @@ typedef struct r2_data {
     bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
     bool was_counted;             /* r2_data_grade put grades in place of counts                  */
     int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
+    int64_t n_unrated;    /* records of the file of titles that are of items that nobody rated    */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
 } r2_data;
@@ -274,10 +280,10 @@ typedef struct r2_data {
    - any file of one interaction a line, "-" for standard input: a table with or without a line
      of column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line,
      see r2_format.
-   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark and a missing
-   last newline are accepted; a quoted field must end on its line; what is wrong is an error:
-   R2_IO, R2_FORMAT (file, line, what was expected, what was found), R2_NO_MEMORY. While loading
-   it takes about 32 bytes an interaction. */
+   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark, a missing last
+   newline and blanks around ids and numbers are accepted; a quoted field must end on its line;
+   what is wrong is an error: R2_IO, R2_FORMAT (file, line, what was expected, what was found),
+   R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
@@ -288,13 +294,14 @@ typedef struct r2_format {
        "user_id:token", "reviewerID", ...), and without such names the columns 1 2 3 4. A rating
        column that is missing makes every rating 1, a missing time column every time 0. */
     const char *user, *item, *rating, *time;
-    /* File with id, title, genres, year, by the same rules; NULL: none. */
+    /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
     const char *items;
     /* In seconds; 0: times of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
 } r2_format;
 
-/* Loads the interactions of several files as one; `format` NULL: a zeroed one. */
+/* Loads the interactions of several paths, each as r2_data_load takes them, as one; `format` NULL:
+   a zeroed one. */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
@@ -1807,8 +1814,17 @@ r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) {
     va_start(args, format);
     vsnprintf(ctx->message, sizeof ctx->message, format, args);
     va_end(args);
+    r2_printable(ctx->message);
     ctx->status = status;
     return status;
+}
+
+void r2_printable(char *text) {
+    for (char *at = text; *at; ++at) {
+        unsigned char c = (unsigned char)*at, next = (unsigned char)at[1];
+        if ((c < 0x20 && c != '\t') || c == 0x7F) *at = '?';
+        if (c == 0xC2 && next >= 0x80 && next < 0xA0) at[0] = at[1] = '?'; /* U+0080 .. U+009F */
+    }
 }
 
 const char *r2_status_name(r2_status status) {
@@ -2330,23 +2346,35 @@ typedef struct r2__table {
     bool quoted;           /* a field may stand in double quotes, "" inside means one */
     int n_fields;          /* every line has as many as the first; 0 before it        */
     r2__slice field[R2__FIELDS_MAX];
+    char *plain; /* (plain_cap) the current line's fields with "" inside, without their quotes */
+    size_t n_plain, plain_cap;
 } r2__table;
 
 /* Takes the quotes off the field that begins at `at`; returns what follows it, or NULL when the
-   closing quote is missing. The shorter text is written over the longer one. */
+   closing quote is missing. The line stays as it is, for messages: a field with "" inside is
+   written anew, to table->plain. */
 static const char *r2__unquote(r2__table *table, const char *at, const char *end,
                                r2__slice *field) {
-    char *to = table->lines.buffer + (at - table->lines.buffer);
-    field->at = to;
-    for (++at; at < end; ++at) {
-        if (*at == '"') {
-            if (at + 1 == end || at[1] != '"') break;
-            ++at;
-        }
-        *to++ = *at;
+    const char *begin = ++at;
+    char *to;
+    size_t n_doubled = 0;
+    for (; at < end; ++at) {
+        if (*at != '"') continue;
+        if (at + 1 == end || at[1] != '"') break;
+        ++at;
+        ++n_doubled;
     }
-    field->len = (size_t)(to - field->at);
-    return at < end ? at + 1 : NULL;
+    if (at >= end) return NULL;
+    *field = r2__slice_of(begin, (size_t)(at - begin));
+    if (n_doubled == 0) return at + 1;
+    field->at = to = table->plain + table->n_plain;
+    for (const char *from = begin; from < at; ++from) {
+        *to++ = *from;
+        from += *from == '"';
+    }
+    field->len -= n_doubled;
+    table->n_plain += field->len;
+    return at + 1;
 }
 
 /* Cuts `line` into table->field; returns the number of fields, or -1 when a quote stays open or
@@ -2374,7 +2402,15 @@ static int r2__cut(r2__table *table, r2__slice line) {
 /* Cuts a line into table->field; every line must have as many fields as the first. */
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     char expected[64];
-    int n = r2__cut(table, line);
+    int n;
+    if (table->quoted && line.len > table->plain_cap && memchr(line.at, '"', line.len)) {
+        char *plain = (char *)r2_resize(ctx, table->plain, 2 * line.len, 1);
+        if (!plain) return ctx->status;
+        table->plain = plain;
+        table->plain_cap = 2 * line.len;
+    }
+    table->n_plain = 0;
+    n = r2__cut(table, line);
     if (n < 0) return r2__bad_line(ctx, &table->lines, "closed quotes and <= 64 fields", line);
     if (table->n_fields == 0) table->n_fields = n;
     if (n == table->n_fields) return R2_OK;
@@ -2388,16 +2424,22 @@ static double r2__ten_to(int n) {
     return n < 8 ? power[n] : pow(10.0, n);
 }
 
+/* Without the blanks around it. */
+static r2__slice r2__trim(r2__slice text) {
+    while (text.len && text.at[0] == ' ') ++text.at, --text.len;
+    while (text.len && text.at[text.len - 1] == ' ') --text.len;
+    return text;
+}
+
 /* A decimal number: sign, digits, fraction, exponent; nothing but blanks around it (copies of
    MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the
    locale. */
 static bool r2__number(r2__slice text, double *value) {
-    const char *at = text.at, *end = text.at + text.len;
+    const r2__slice trimmed = r2__trim(text);
+    const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
     bool negative, any = false, fraction = false;
     uint64_t digits = 0;
     int scale = 0, exponent = 0;
-    while (at < end && *at == ' ') ++at;
-    while (at < end && end[-1] == ' ') --end;
     negative = at < end && *at == '-';
     if (at < end && (*at == '-' || *at == '+')) ++at;
     for (; at < end; ++at) {
@@ -2436,7 +2478,7 @@ static const char *const r2__rating_names[R2__WANTED] = {
     "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid",
     "rating overall stars score bookrating", "timestamp time unixreviewtime unixtime ts"};
 static const char *const r2__item_names[R2__WANTED] = {
-    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid",
+    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid id",
     "title movietitle itemname booktitle name", "genres genre class categories category",
     "releaseyear year yearofpublication"};
 
@@ -2601,6 +2643,10 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     }
     if (source->column[0] < 0 || source->column[1] < 0)
         return r2__bad_line(ctx, &table->lines, "at least two columns", line);
+    if (source->names == r2__rating_names && source->pending && table->separator[0] == ' ' &&
+        table->n_fields > R2__WANTED && !(wish && wish[0] && wish[1]))
+        return r2__bad_line(ctx, &table->lines,
+                            "user item rating time, for ids with blanks another separator", line);
     if (source->names == r2__rating_names && source->pending && source->column[2] >= 0 &&
         !r2__number(table->field[source->column[2]], &number))
         return r2__bad_line(ctx, &table->lines,
@@ -2642,6 +2688,8 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
 
 static void r2__source_close(r2_ctx *ctx, r2__source *source) {
     for (int w = 0; w < R2__WANTED; ++w) r2_text_free(ctx, &source->text[w]);
+    r2_release(ctx, source->table.plain);
+    source->table.plain = NULL;
     r2__lines_close(ctx, &source->table.lines);
 }
 
@@ -2846,13 +2894,13 @@ static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
 /* Adds the record user, item, rating, time. A field without text stands for a missing column. */
 static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__source *source) {
     const r2__lines *lines = &source->table.lines;
-    const r2__slice *field = source->field;
+    const r2__slice *field = source->field, user = r2__trim(field[0]), item = r2__trim(field[1]);
     r2_data *data = loader->data;
     double rating = 1.0, time = 0.0;
     r2__row *row = r2__loader_row(ctx, loader);
     if (!row) return ctx->status;
-    if (!field[0].len) return r2__bad_line(ctx, lines, "a user", field[0]);
-    if (!field[1].len) return r2__bad_line(ctx, lines, "an item", field[1]);
+    if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
+    if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
     if (source->column[2] >= 0 && (!r2__number(field[2], &rating) || fabs(rating) > 1e6))
         return r2__bad_line(ctx, lines, "a rating", field[2]);
     if (source->column[3] >= 0 && (!r2__number(field[3], &time) || fabs(time) > 1e15))
@@ -2870,8 +2918,8 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     row->time = (int32_t)time;
     if (row->rating < data->rating_min) data->rating_min = row->rating;
     if (row->rating > data->rating_max) data->rating_max = row->rating;
-    if (r2__names_intern(ctx, &loader->users, field[0], &row->user)) return ctx->status;
-    return r2__names_intern(ctx, &loader->items, field[1], &row->item);
+    if (r2__names_intern(ctx, &loader->users, user, &row->user)) return ctx->status;
+    return r2__names_intern(ctx, &loader->items, item, &row->item);
 }
 
 /* Exclusive prefix sums in place: counts -> begins; count[n] must be 0 and becomes the total. */
@@ -3021,9 +3069,12 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
-    int64_t item = r2__names_find(&loader->items, field[0]);
+    int64_t item = r2__names_find(&loader->items, r2__trim(field[0]));
     double year;
-    if (item < 0) return R2_OK;
+    if (item < 0) {
+        data->n_unrated++;
+        return R2_OK;
+    }
     if (genres.len && genres.at[0] == '(') genres.len = 0; /* "(no genres listed)" */
     data->title[item] = r2__keep_text(ctx, &loader->items, field[1]);
     data->genres[item] = r2__keep_text(ctx, &loader->items, genres);
@@ -3095,29 +3146,6 @@ static r2_status r2__loader_finish(r2_ctx *ctx, r2__loader *loader) {
     return status;
 }
 
-r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
-                             const r2_format *format) {
-    r2_format plain;
-    r2__loader loader;
-    r2_status status = R2_OK;
-    memset(data, 0, sizeof *data);
-    memset(&plain, 0, sizeof plain);
-    memset(&loader, 0, sizeof loader);
-    if (!format) format = &plain;
-    if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
-    loader.data = data;
-    loader.time_unit = format->time_unit;
-    loader.users.arena = loader.items.arena = &data->text;
-    for (int64_t k = 0; k < n_paths && !status; ++k)
-        status = r2__load_ratings(ctx, &loader, paths[k], format);
-    if (!status) status = r2__loader_items(ctx, &loader);
-    if (!status && format->items) status = r2__load_items(ctx, &loader, format->items);
-    if (!status) status = r2__loader_finish(ctx, &loader);
-    r2__loader_free(ctx, &loader);
-    if (status) r2_data_free(ctx, data);
-    return status;
-}
-
 static bool r2__file_exists(const char *path) {
     FILE *file = strcmp(path, "-") ? fopen(path, "rb") : NULL;
     if (file) fclose(file);
@@ -3163,25 +3191,60 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
     return ratings->failed || items->failed ? ctx->status : R2_OK;
 }
 
-r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
+/* The interactions of a file or a known directory. */
+static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const char *path,
+                                       const r2_format *format) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_format format;
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    memset(data, 0, sizeof *data);
-    memset(&format, 0, sizeof format);
-    if (!status) {
-        const char *file = ratings.data;
-        format.items = items.len && r2__file_exists(items.data) ? items.data : NULL;
-        status = r2_data_load_files(ctx, data, &file, 1, &format);
-        if (status == R2_IO && strcmp(file, path) == 0)
-            r2_fail(ctx, R2_IO,
-                    "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
-                    "u.data or NAME.inter in it",
-                    path);
-    }
+    if (!status) status = r2__load_ratings(ctx, loader, ratings.data, format);
+    if (status == R2_IO && strcmp(ratings.data, path) == 0)
+        r2_fail(ctx, R2_IO,
+                "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
+                "u.data or NAME.inter in it",
+                path);
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
     return status;
+}
+
+/* The titles that lie beside the interactions, if any do. */
+static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
+    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
+    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
+    if (!status && items.len && r2__file_exists(items.data))
+        status = r2__load_items(ctx, loader, items.data);
+    r2_text_free(ctx, &ratings);
+    r2_text_free(ctx, &items);
+    return status;
+}
+
+r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
+                             const r2_format *format) {
+    r2_format plain;
+    r2__loader loader;
+    r2_status status = R2_OK;
+    memset(data, 0, sizeof *data);
+    memset(&plain, 0, sizeof plain);
+    memset(&loader, 0, sizeof loader);
+    if (!format) format = &plain;
+    if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
+    loader.data = data;
+    loader.time_unit = format->time_unit;
+    loader.users.arena = loader.items.arena = &data->text;
+    for (int64_t k = 0; k < n_paths && !status; ++k)
+        status = r2__load_interactions(ctx, &loader, paths[k], format);
+    if (!status) status = r2__loader_items(ctx, &loader);
+    if (!status && format->items) status = r2__load_items(ctx, &loader, format->items);
+    for (int64_t k = 0; k < n_paths && !status && !format->items; ++k)
+        status = r2__load_titles(ctx, &loader, paths[k]);
+    if (!status) status = r2__loader_finish(ctx, &loader);
+    r2__loader_free(ctx, &loader);
+    if (status) r2_data_free(ctx, data);
+    return status;
+}
+
+r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
+    return r2_data_load_files(ctx, data, &path, 1, NULL);
 }
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
@@ -3303,7 +3366,7 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     for (int64_t u = 0; u < data->n_users; ++u)
         for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
             int64_t time = data->time_zero + data->time[k];
-            bool low = data->rating[k] < filter->min_rating;
+            bool low = filter->min_rating != 0.0f && data->rating[k] < filter->min_rating;
             bool out = (filter->time_from && time < filter->time_from) ||
                        (filter->time_until && time >= filter->time_until);
             data->n_dropped_rating += low;
@@ -3401,13 +3464,16 @@ static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
 }
 
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
-    int64_t last = 0;
+    int64_t last = 0, n_titles = 0;
     double cells = (double)data->n_users * (double)data->n_items;
+    for (int64_t i = 0; i < data->n_items; ++i) n_titles += data->title[i][0] != '\0';
     for (int64_t k = 0; k < data->n_ratings; ++k)
         last = data->time[k] > last ? data->time[k] : last;
     r2_text_addf(ctx, text, "users %lld\nitems %lld\ninteractions %lld\ndensity %.4g %%\n",
                  (long long)data->n_users, (long long)data->n_items, (long long)data->n_ratings,
                  cells > 0.0 ? 100.0 * (double)data->n_ratings / cells : 0.0);
+    r2_text_addf(ctx, text, "titles %lld, and %lld of items that nobody rated\n",
+                 (long long)n_titles, (long long)data->n_unrated);
     if (data->was_counted)
         r2_text_addf(ctx, text, "counts, not grades: graded 1 to 5 by their order, user by user\n");
     if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
@@ -6679,6 +6745,12 @@ static int32_t r2__rules_lean(const r2_task *task) {
     return lean;
 }
 
+/* Whether no rating in sight bears on the question before step 4. */
+static bool r2__rules_blind(const r2_task *task) {
+    int32_t step = r2__asked_step(task->config);
+    return step == 1 || !task->data || r2__sight(task->config, step - 1) != R2_SHOWN;
+}
+
 /* The answer of an unguided trace. Before step 4: that the masked rating is like the one before it.
    At step 4: 0 without a chain or when the weights speak against the item, else what the people u1
    think of it, moved by how u0 and u1 differ on i0, the first chains counting most. */
@@ -6687,7 +6759,7 @@ static int32_t r2__rules_answer(const r2_task *task) {
     int32_t step = r2__asked_step(task->config), n = task->prompt->n_shown;
     double sum = 0.0, weight = 0.0, rating;
     if (step == R2_STEP_ASK && (n < 1 || r2__rules_lean(task) < 0)) return 0;
-    if (step == 1 || !task->data || r2__sight(task->config, step - 1) != R2_SHOWN) return 3;
+    if (r2__rules_blind(task)) return 3;
     for (int32_t c = 0; c < n; ++c) {
         const r2_chain *chain = &query->chain[c].chain;
         sum += ((double)chain->r3 + (double)chain->r1 - (double)chain->r2) / (1.0 + c);
@@ -6748,13 +6820,21 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
                                                                     : ", so they differ");
 }
 
+/* What the trace comes to. A guided one knows its answer; what it says of the facts is all the same
+   what an unguided one would conclude from them, and strong only where the counted weights are. */
 static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answer, r2_text *out) {
     static const char *const why[R2_N_ANSWERS] = {
-        "this does not lead to it",   "this speaks strongly against liking it",
+        "this does not lead to it",      "this speaks against liking it",
         "this speaks against liking it", "this is mixed",
-        "this speaks for liking it",  "this speaks strongly for liking it"};
-    if (task->prompt->n_shown < 1) r2_text_addf(ctx, out, "no chain leads to it; ");
-    r2_text_addf(ctx, out, "%s, so I expect %d.\n</think><answer>%d</answer>", why[answer],
+        "this speaks for liking it",     "this speaks for liking it"};
+    const int32_t step = r2__asked_step(task->config), facts = r2__rules_answer(task);
+    const char *says = why[facts];
+    if (step == R2_STEP_ASK && task->prompt->n_shown < 1) says = "no chain leads to it";
+    else if (r2__rules_blind(task)) says = "no rating in sight tells it";
+    else if (facts == 5 && step == R2_STEP_ASK && r2__rules_lean(task) >= R2_MAX_TOTAL / 2)
+        says = "this speaks strongly for liking it";
+    r2_text_addf(ctx, out, "%s, %s I expect %d.\n</think><answer>%d</answer>", says,
+                 (facts > 3) - (facts < 3) == (answer > 3) - (answer < 3) ? "so" : "yet",
                  (int)answer, (int)answer);
 }
 

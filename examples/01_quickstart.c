@@ -2,12 +2,19 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+static int show(void *user, const char *what, int64_t done, int64_t total) {
+    const char *end = done == total ? "\n" : "";
+    fprintf((FILE *)user, "\r%s: %lld of %lld%s", what, (long long)done, (long long)total, end);
+    return 0;
+}
+
 int main(void) {
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = r2_run_config_default();
     r2_run run;
     r2_recommendation best[3];
     int64_t n = 0;
+    ctx.progress = show, ctx.user = stderr;
     config.sft.n_steps = 200;
     if (r2_run_init(&ctx, &run, "data/mini", &config) != R2_OK || /* chains, prompts, traces */
         r2_run_sft(&ctx, &run) != R2_OK ||                        /* supervised fine-tuning */

@@ -7,13 +7,12 @@
    user best: people who agreed with that user on many things, and on which two of them. With --item
    it asks for a rating instead, as a prompt does: the last edge of each chain is the question. The
    first chain is drawn as a picture. This is the place to start reading sections S2 to S4. */
-#define _POSIX_C_SOURCE 200809L /* mkdir */
+#define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include "options.h"
 #include "output.h"
-
-#include <sys/stat.h>
 
 typedef struct options {
     const char *data, *items, *user, *item, *out;
@@ -22,36 +21,27 @@ typedef struct options {
 } options;
 
 static const char usage[] =
-    "usage: chains FILE_OR_DIRECTORY [options]\n"
+    "FILE_OR_DIRECTORY [options]\n"
     "  --items FILE     titles of the items (id, title, genres), when the data have none\n"
     "  --user ID        whose chains (default: the user who lies in the most butterflies)\n"
     "  --item ID        ask for that user's rating of this item\n"
     "  --chains N       how many chains to show (default 5)\n"
     "  --min-rating R   drop lower ratings first\n"
-    "  --out DIR        where chain.dot and chain.svg go (default out)\n";
+    "  --out DIR        where chain.dot and chain.svg go (default out)\n"
+    "  --help           this text\n";
 
-static int parse_options(options *o, int argc, char **argv) {
-    memset(o, 0, sizeof *o);
-    o->out = "out";
-    o->n_chains = 5;
-    for (int k = 1; k < argc; ++k) {
-        const char *name = argv[k], *value = k + 1 < argc ? argv[k + 1] : NULL;
-        if (name[0] != '-' || !name[1]) {
-            if (o->data) return 0;
-            o->data = name;
-            continue;
-        }
-        if (!value) return 0;
-        ++k;
-        if (!strcmp(name, "--items")) o->items = value;
-        else if (!strcmp(name, "--user")) o->user = value;
-        else if (!strcmp(name, "--item")) o->item = value;
-        else if (!strcmp(name, "--out")) o->out = value;
-        else if (!strcmp(name, "--chains")) o->n_chains = strtol(value, NULL, 10);
-        else if (!strcmp(name, "--min-rating")) o->min_rating = strtod(value, NULL);
-        else return 0;
-    }
-    return o->data && o->n_chains > 0 && o->n_chains <= 1000;
+static options parse_options(int argc, char **argv) {
+    options o = {NULL, NULL, NULL, NULL, "out", 0.0, 5};
+    const options_entry list[] = {{"--items", OPTIONS_TEXT, &o.items, 0, 0},
+                                  {"--user", OPTIONS_TEXT, &o.user, 0, 0},
+                                  {"--item", OPTIONS_TEXT, &o.item, 0, 0},
+                                  {"--chains", OPTIONS_WHOLE, &o.n_chains, 1, 1000},
+                                  {"--min-rating", OPTIONS_NUMBER, &o.min_rating, 0, 1000000},
+                                  {"--out", OPTIONS_TEXT, &o.out, 0, 0}};
+    options_read("chains", usage, list, sizeof list / sizeof *list, argc, argv, &o.data);
+    if (o.data) return o;
+    fprintf(stderr, "chains: expected a file or directory of ratings; --help says more\n");
+    exit(2);
 }
 
 /* ---- text ---- */
@@ -151,7 +141,6 @@ static r2_status save_picture(r2_ctx *ctx, const r2_data *data, const r2_chain *
     r2_text_addf(ctx, &path, "%s/chain.dot", dir);
     r2_text_addf(ctx, &command, "dot -Tsvg -o '%s/chain.svg' '%s/chain.dot' 2>/dev/null", dir, dir);
     if (!status && (path.failed || command.failed)) status = ctx->status;
-    mkdir(dir, 0777); /* when it cannot be made, writing into it says so */
     if (!status) status = r2_write_file(ctx, path.data, dot.data, dot.len);
     if (!status) {
         bool drawn = !strchr(dir, '\'') && system(command.data) == 0;
@@ -174,8 +163,7 @@ static r2_status load(r2_ctx *ctx, r2_data *data, const options *o) {
     memset(&filter, 0, sizeof filter);
     format.items = o->items;
     filter.min_rating = (float)o->min_rating;
-    status = o->items ? r2_data_load_files(ctx, data, &o->data, 1, &format)
-                      : r2_data_load(ctx, data, o->data);
+    status = r2_data_load_files(ctx, data, &o->data, 1, &format);
     if (!status && o->min_rating > 0.0) status = r2_data_filter(ctx, data, &filter);
     return status;
 }
@@ -191,7 +179,7 @@ static int64_t richest_user(r2_ctx *ctx, const r2_graph *graph) {
 }
 
 /* The most coherent chains of a user, or of a user and an item. */
-static r2_status show_chains(r2_ctx *ctx, const r2_data *data, const r2_graph *graph,
+static r2_status show_chains(r2_ctx *ctx, r2_data *data, const r2_graph *graph,
                              const options *o) {
     r2_chain_config config = r2_chain_config_default();
     int64_t user = o->user ? r2_data_user(data, o->user) : richest_user(ctx, graph);
@@ -201,6 +189,7 @@ static r2_status show_chains(r2_ctx *ctx, const r2_data *data, const r2_graph *g
     if (user < 0 && !o->user) return ctx->status;
     if (user < 0) return r2_fail(ctx, R2_ARGUMENT, "no user %s in the data", o->user);
     if (o->item && item < 0) return r2_fail(ctx, R2_ARGUMENT, "no item %s in the data", o->item);
+    output_printable(data);
     config.k = o->n_chains;
     chains = (r2_chain *)r2_alloc(ctx, (uint64_t)config.k, sizeof *chains);
     if (!chains) return ctx->status;
@@ -226,15 +215,12 @@ int main(int argc, char **argv) {
     r2_text report = {NULL, 0, 0, false};
     r2_data data;
     r2_graph graph;
-    options o;
+    const options o = parse_options(argc, argv);
     int64_t butterflies;
     r2_status status;
     memset(&data, 0, sizeof data);
     memset(&graph, 0, sizeof graph);
-    if (!parse_options(&o, argc, argv)) {
-        fputs(usage, stderr);
-        return 2;
-    }
+    options_directory("chains", o.out);
     status = load(&ctx, &data, &o);
     if (!status) status = r2_data_report(&ctx, &data, &report);
     if (!status) fputs(report.data, stdout);

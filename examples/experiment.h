@@ -7,15 +7,13 @@
 #ifndef R2_EXPERIMENT_H
 #define R2_EXPERIMENT_H
 
-#include <sys/stat.h>
-#include <unistd.h>
-
+#include "options.h"
 #include "output.h"
 
 typedef struct xp {
     const char *name, *data, *out;
     char dir[512]; /* of the rows */
-    bool full, verbose;
+    bool full, verbose, claimed; /* claimed: the directory of the rows is this data set's */
     bool validate;       /* headline only: leave the test positives alone */
     const char *design;  /* headline only: this one alone; NULL: all      */
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
@@ -42,6 +40,7 @@ static void *xp_need(xp *x, void *memory) {
 static int xp_progress(void *user, const char *what, int64_t done, int64_t total) {
     xp *x = (xp *)user;
     double now = r2_seconds();
+    if (output_is_part(what)) return 0;
     if (now - x->shown < (isatty(2) ? 0.2 : 60.0)) return 0;
     x->shown = now;
     fprintf(stderr,
@@ -57,30 +56,44 @@ static void xp_say(void *user, const char *line) {
     fprintf(stderr, "%s%s\n", isatty(2) ? "\r\033[K" : "", line);
 }
 
-static void xp_usage(const xp *x) {
-    printf("usage: %s [options]\n"
-           "  --data DIR     ratings (default data/ml-latest-small)\n"
-           "  --out DIR      where results go; what is already there is not computed again (out)\n"
-           "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
-           "  --models N     trainings from different seeds (quick %d, full 3)\n"
-           "  --first N      begin with the N-th of them (not think): processes may share the work\n"
-           "  --steps N      of supervised fine-tuning (ablation; think: of the reasoned student)\n"
-           "  --layers N     of the students (think, headline: 1)\n"
-           "  --seed N       the first of the trainings' seeds (think, headline: 1)\n"
-           "  --design NAME  headline only: this design alone\n"
-           "  --check        headline only: validation, no look at the test positives\n"
-           "  --only NAME    this method or row alone, however long it takes\n"
-           "  --quick        the quick training (default)\n"
-           "  --full         the long training\n"
-           "  --threads N    results do not depend on it\n"
-           "  --verbose      every grid point that was tried\n",
-           x->name, (int)x->models);
-    exit(0);
-}
+static const char xp_usage[] =
+    "[options]\n"
+    "  --data DIR     ratings (default data/ml-latest-small)\n"
+    "  --out DIR      where results go; what is already there is not computed again (out)\n"
+    "  --seeds N      candidate sets of the test users (quick 1, full 3)\n"
+    "  --models N     trainings from different seeds (quick 1, think and headline 2; full 3)\n"
+    "  --first N      begin with the N-th of them (not think): processes may share the work\n"
+    "  --steps N      of supervised fine-tuning (ablation; think: of the reasoned student)\n"
+    "  --layers N     of the students (think, headline: 1)\n"
+    "  --seed N       the first of the trainings' seeds (think, headline: 1)\n"
+    "  --design NAME  headline only: this design alone\n"
+    "  --check        headline only: validation, no look at the test positives\n"
+    "  --only NAME    this method or row alone, however long it takes\n"
+    "  --quick        the quick training (default)\n"
+    "  --full         the long training\n"
+    "  --threads N    results do not depend on it\n"
+    "  --verbose      every grid point that was tried\n"
+    "  --help         this text\n";
 
 /* `models`: trainings of a quick run, unless the user says. */
 static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     xp x;
+    int64_t threads = 0;
+    const options_entry list[] = {{"--data", OPTIONS_TEXT, &x.data, 0, 0},
+                                  {"--out", OPTIONS_TEXT, &x.out, 0, 0},
+                                  {"--seeds", OPTIONS_WHOLE, &x.seeds, 1, 1000},
+                                  {"--models", OPTIONS_WHOLE, &x.models, 1, 1000},
+                                  {"--first", OPTIONS_WHOLE, &x.first, 1, 1000},
+                                  {"--steps", OPTIONS_WHOLE, &x.steps, 1, 10000000},
+                                  {"--layers", OPTIONS_WHOLE, &x.layers, 1, 100},
+                                  {"--seed", OPTIONS_WHOLE, &x.seed, 1, 1000000000},
+                                  {"--design", OPTIONS_TEXT, &x.design, 0, 0},
+                                  {"--check", OPTIONS_FLAG, &x.validate, true, 0},
+                                  {"--only", OPTIONS_TEXT, &x.only, 0, 0},
+                                  {"--quick", OPTIONS_FLAG, &x.full, false, 0},
+                                  {"--full", OPTIONS_FLAG, &x.full, true, 0},
+                                  {"--threads", OPTIONS_WHOLE, &threads, 1, 256},
+                                  {"--verbose", OPTIONS_FLAG, &x.verbose, true, 0}};
     memset(&x, 0, sizeof x);
     x.name = name;
     x.layers = x.seed = 1;
@@ -89,42 +102,17 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     x.first = 1;
     x.ctx = r2_ctx_default();
     x.ctx.progress = xp_progress;
-    for (int k = 1; k < argc; ++k) {
-        const char *value = k + 1 < argc ? argv[k + 1] : "";
-        if (!strcmp(argv[k], "--help")) x.models = models, xp_usage(&x);
-        else if (!strcmp(argv[k], "--quick")) x.full = false;
-        else if (!strcmp(argv[k], "--full")) x.full = true;
-        else if (!strcmp(argv[k], "--verbose")) x.verbose = true;
-        else if (!strcmp(argv[k], "--check")) x.validate = true;
-        else {
-            if (!strcmp(argv[k], "--data")) x.data = value;
-            else if (!strcmp(argv[k], "--out")) x.out = value;
-            else if (!strcmp(argv[k], "--seeds") && atoi(value) > 0) x.seeds = atoi(value);
-            else if (!strcmp(argv[k], "--models") && atoi(value) > 0) x.models = atoi(value);
-            else if (!strcmp(argv[k], "--first") && atoi(value) > 0) x.first = atoi(value);
-            else if (!strcmp(argv[k], "--only")) x.only = value;
-            else if (!strcmp(argv[k], "--design")) x.design = value;
-            else if (!strcmp(argv[k], "--steps") && atoi(value) > 0) x.steps = atoi(value);
-            else if (!strcmp(argv[k], "--layers") && atoi(value) > 0) x.layers = atoi(value);
-            else if (!strcmp(argv[k], "--seed") && atoi(value) > 0) x.seed = atoi(value);
-            else if (!strcmp(argv[k], "--threads") && atoi(value) > 0)
-                x.ctx.n_threads = atoi(value);
-            else {
-                fprintf(stderr, "%s: \"%s\"? --help lists the options\n", name, argv[k]);
-                exit(2);
-            }
-            ++k;
-        }
-    }
+    options_read(name, xp_usage, list, sizeof list / sizeof *list, argc, argv, NULL);
+    if (threads) x.ctx.n_threads = (int)threads;
     if (x.verbose) x.ctx.log = xp_say;
     if (!x.seeds) x.seeds = x.full ? 3 : 1;
     if (!x.models) x.models = x.full ? 3 : models;
     x.began = r2_seconds();
-    mkdir(x.out, 0777);
+    options_directory(name, x.out);
     snprintf(x.dir, sizeof x.dir, "%s/%s", x.out, name);
-    mkdir(x.dir, 0777);
+    options_directory(name, x.dir);
     snprintf(x.dir, sizeof x.dir, "%s/%s/%s", x.out, name, x.full ? "full" : "quick");
-    mkdir(x.dir, 0777);
+    options_directory(name, x.dir);
     return x;
 }
 
@@ -158,9 +146,40 @@ static void xp_write(xp *x, const char *path, const char *text) {
     xp_check(x, r2_write_file(&x->ctx, path, text, strlen(text)));
 }
 
+/* Rows are named by method and seed: a directory holds those of one data set alone. Refuses one
+   that holds those of another; to be called before any work. */
+static inline void xp_claim(xp *x) {
+    cJSON *row = xp_load(x, "data");
+    const cJSON *data = cJSON_GetObjectItemCaseSensitive(row, "data");
+    x->claimed = cJSON_IsString(data);
+    if (x->claimed && strcmp(data->valuestring, x->data) != 0) {
+        fprintf(stderr, "%s: %s holds results of %s, not of %s: choose another --out\n", x->name,
+                x->dir, data->valuestring, x->data);
+        exit(1);
+    }
+    cJSON_Delete(row);
+}
+
+/* Says in the directory whose results it holds: with the first of them, since before that the data
+   may turn out not to be there. */
+static void xp_own(xp *x) {
+    char path[1024], *text;
+    cJSON *row;
+    if (x->claimed) return;
+    row = cJSON_CreateObject();
+    cJSON_AddStringToObject(row, "data", x->data);
+    text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
+    xp_path(x, "data", path);
+    xp_write(x, path, text);
+    cJSON_free(text);
+    cJSON_Delete(row);
+    x->claimed = true;
+}
+
 /* Writes and releases the row. */
 static void xp_save(xp *x, const char *key, cJSON *row) {
     char path[1024], *text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
+    xp_own(x);
     xp_path(x, key, path);
     xp_write(x, path, text);
     cJSON_free(text);
@@ -199,24 +218,6 @@ static cJSON *xp_row(const float *score, int64_t n_cases, int64_t n_per_case) {
     return row;
 }
 
-/* Rows are named by method and seed: a directory holds those of one data set alone. */
-static inline void xp_claim(xp *x) {
-    cJSON *row = xp_load(x, "data");
-    const cJSON *data = cJSON_GetObjectItemCaseSensitive(row, "data");
-    const bool claimed = cJSON_IsString(data);
-    if (claimed && strcmp(data->valuestring, x->data) != 0) {
-        fprintf(stderr, "%s: %s holds results of %s, not of %s: choose another --out\n", x->name,
-                x->dir, data->valuestring, x->data);
-        exit(1);
-    }
-    cJSON_Delete(row);
-    if (claimed) return;
-    row = cJSON_CreateObject();
-    cJSON_AddStringToObject(row, "data", x->data);
-    xp_save(x, "data", row);
-    x->n_done--; /* not one of the rows */
-}
-
 /* The exit status. */
 static inline int xp_end(const xp *x) {
     if (isatty(2)) fprintf(stderr, "\r\033[K"); /* the progress line */
@@ -248,7 +249,8 @@ static inline bool xp_load_weights(xp *x, const char *name, r2_run *run) {
 static inline void xp_save_run(xp *x, const char *name, const r2_run *run) {
     char path[1024];
     snprintf(path, sizeof path, "%s/%s", x->dir, name);
-    mkdir(path, 0777);
+    xp_own(x);
+    options_directory(x->name, path);
     xp_check(x, r2_run_save(&x->ctx, run, path));
 }
 

@@ -353,6 +353,7 @@ static void write_tokens(lab *l, hl_kind kind) {
     add_tokens(l, "valid", &l->valid, &text);
     if (!x->validate) add_tokens(l, "test", &l->test, &text);
     if (text.failed) xp_check(x, R2_NO_MEMORY);
+    xp_own(x);
     xp_write(x, path, text.data);
     r2_text_free(&x->ctx, &text);
 }
@@ -492,6 +493,7 @@ int main(int argc, char **argv) {
                         "facts, sums, circles or records\n");
         return 2;
     }
+    xp_claim(&x);
     x.n_rows = x.models * n_asked * n_designs;
     for (int64_t seed = x.seed; seed < x.seed + x.models; ++seed) {
         lab *l = (lab *)xp_need(&x, r2_alloc(&x.ctx, 1, sizeof *l));

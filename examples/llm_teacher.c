@@ -8,16 +8,19 @@
    come, so that an interrupted run goes on where it stopped; those that pass the strict filter
    become SFT triples in OUT. R2_LLM_PRICE_IN and R2_LLM_PRICE_OUT, per million tokens, give the
    cost.
-   Exit status: 0 every prompt was answered, 2 some were not, 1 an error. */
+   Exit status: 0 every prompt was answered, 3 some were not, 1 an error, 2 an error of usage. */
+#define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
+
+#include "options.h"
+#include "output.h"
 
 #include <curl/curl.h>
 
 typedef struct options {
     const char *data, *out, *words;
-    int64_t n;
-    long parallel, retries, timeout_ms, backoff_ms;
+    int64_t n, parallel, retries, timeout_ms, backoff_ms;
 } options;
 
 /* Where the server is and what it costs: from the environment. */
@@ -60,45 +63,35 @@ typedef struct teacher {
 
 /* ---- what is asked for ---- */
 
-static int bad_usage(const char *option) {
-    fprintf(
-        stderr,
-        "llm_teacher: %s?\n"
-        "usage: llm_teacher [--data DIR] [--out FILE] [--n PROMPTS] [--parallel N] [--retries N]\n"
-        "                   [--timeout MILLISECONDS] [--backoff MILLISECONDS] [--template FILE]\n",
-        option);
-    return 1;
-}
+static const char usage_text[] =
+    "[options]\n"
+    "  --data DIR       ratings (default data/mini)\n"
+    "  --out FILE       what passed (default traces.jsonl); FILE.raw holds all replies\n"
+    "  --n N            prompts (default 100)\n"
+    "  --parallel N     requests at a time (default 4)\n"
+    "  --retries N      of a request (default 4)\n"
+    "  --timeout MS     of a request, in milliseconds (default 120000)\n"
+    "  --backoff MS     before the first retry, then doubled (default 1000)\n"
+    "  --template FILE  the user's own words\n"
+    "  --help           this text\n";
 
-static int read_options(int argc, char **argv, options *opt) {
-    opt->data = "data/mini";
-    opt->out = "traces.jsonl";
-    opt->words = NULL;
-    opt->n = 100;
-    opt->parallel = 4;
-    opt->retries = 4;
-    opt->timeout_ms = 120000;
-    opt->backoff_ms = 1000;
-    for (int k = 1; k < argc; k += 2) {
-        const char *value = k + 1 < argc ? argv[k + 1] : NULL;
-        long number = value ? strtol(value, NULL, 10) : 0;
-        if (!value) return bad_usage(argv[k]);
-        if (!strcmp(argv[k], "--data")) opt->data = value;
-        else if (!strcmp(argv[k], "--out")) opt->out = value;
-        else if (!strcmp(argv[k], "--template")) opt->words = value;
-        else if (!strcmp(argv[k], "--n") && number > 0) opt->n = number;
-        else if (!strcmp(argv[k], "--parallel") && number > 0) opt->parallel = number;
-        else if (!strcmp(argv[k], "--retries") && number >= 0) opt->retries = number;
-        else if (!strcmp(argv[k], "--timeout") && number > 0) opt->timeout_ms = number;
-        else if (!strcmp(argv[k], "--backoff") && number > 0) opt->backoff_ms = number;
-        else return bad_usage(argv[k]);
-    }
-    return 0;
+static options parse_options(int argc, char **argv) {
+    options o = {"data/mini", "traces.jsonl", NULL, 100, 4, 4, 120000, 1000};
+    const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
+                                  {"--out", OPTIONS_TEXT, &o.out, 0, 0},
+                                  {"--template", OPTIONS_TEXT, &o.words, 0, 0},
+                                  {"--n", OPTIONS_WHOLE, &o.n, 1, 10000000},
+                                  {"--parallel", OPTIONS_WHOLE, &o.parallel, 1, 1000},
+                                  {"--retries", OPTIONS_WHOLE, &o.retries, 0, 1000},
+                                  {"--timeout", OPTIONS_WHOLE, &o.timeout_ms, 1, 86400000},
+                                  {"--backoff", OPTIONS_WHOLE, &o.backoff_ms, 1, 86400000}};
+    options_read("llm_teacher", usage_text, list, sizeof list / sizeof *list, argc, argv, NULL);
+    return o;
 }
 
 static double price(const char *name) {
     const char *text = getenv(name);
-    return text ? strtod(text, NULL) : 0.0;
+    return text && *text ? options_number("llm_teacher", name, text, 0, 1000000) : 0.0;
 }
 
 static int read_server(server *s) {
@@ -215,7 +208,7 @@ static bool start_job(teacher *t, job *j, CURLM *multi, void **pair) {
     curl_easy_setopt(j->easy, CURLOPT_POSTFIELDS, j->body);
     curl_easy_setopt(j->easy, CURLOPT_WRITEFUNCTION, receive);
     curl_easy_setopt(j->easy, CURLOPT_WRITEDATA, pair);
-    curl_easy_setopt(j->easy, CURLOPT_TIMEOUT_MS, t->opt.timeout_ms);
+    curl_easy_setopt(j->easy, CURLOPT_TIMEOUT_MS, (long)t->opt.timeout_ms);
     curl_easy_setopt(j->easy, CURLOPT_ERRORBUFFER, j->error);
     curl_easy_setopt(j->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(j->easy, CURLOPT_PRIVATE, j);
@@ -408,12 +401,13 @@ int main(int argc, char **argv) {
     r2_status status;
     int64_t given_up;
     t.ctx = r2_ctx_default();
-    if (read_options(argc, argv, &t.opt) || read_server(&t.server)) return 1;
+    t.opt = parse_options(argc, argv);
+    if (read_server(&t.server)) return 1;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     status = teach(&t);
     if (status) fprintf(stderr, "llm_teacher: %s\n", t.ctx.message);
     given_up = t.use.given_up;
     free_teacher(&t);
     curl_global_cleanup();
-    return status ? 1 : given_up ? 2 : 0;
+    return output_end("llm_teacher", status ? 1 : given_up ? 3 : 0);
 }

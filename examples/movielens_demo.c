@@ -3,85 +3,48 @@
    Loads ratings, splits, samples chains, writes prompts and traces, trains a small transformer by
    supervised fine-tuning and GRPO, ranks held-out items beside the usual baselines, and recommends
    films to three people with its reasons. `--help` lists the options. */
-#define _POSIX_C_SOURCE 200809L /* isatty, mkdir */
+#define _POSIX_C_SOURCE 200809L /* access, isatty, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
 #include "baselines.h"
+#include "options.h"
 #include "output.h"
-
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* ---- what the command line asks for ---- */
 
 typedef struct demo_options {
     const char *data, *out, *user;
-    uint64_t seed;
-    int threads;
+    int64_t seed, threads;
     bool full;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
-static void usage(FILE *to) {
-    fputs("usage: movielens_demo [options]\n"
-          "  --data DIR     ratings in any MovieLens layout (default data/mini)\n"
-          "  --out DIR      where results go (default out)\n"
-          "  --user ID      recommend to this user of the data, not to three test users\n"
-          "  --seed N       of everything drawn (default 1)\n"
-          "  --threads N    default: all processors; results do not depend on it\n"
-          "  --quick        minutes (the default)\n"
-          "  --full         a longer training: up to 45 minutes\n"
-          "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
-          "  --grpo-steps N batches of reinforcement learning, likewise\n"
-          "  --help         this text\n",
-          to);
-}
-
-/* A whole number in [low, high], or an exit with a sentence. */
-static uint64_t number(const char *option, const char *text, uint64_t low, uint64_t high) {
-    char *end;
-    unsigned long long value;
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || value < low || value > high) {
-        fprintf(stderr, "movielens_demo: %s: expected a whole number from %llu to %llu, found \"%s\"\n",
-                option, (unsigned long long)low, (unsigned long long)high, text);
-        exit(2);
-    }
-    return value;
-}
+static const char usage[] =
+    "[options]\n"
+    "  --data DIR     ratings in any MovieLens layout (default data/mini)\n"
+    "  --out DIR      where results go (default out)\n"
+    "  --user ID      recommend to this user of the data, not to three test users\n"
+    "  --seed N       of everything drawn (default 1)\n"
+    "  --threads N    default: all processors; results do not depend on it\n"
+    "  --quick        minutes (the default)\n"
+    "  --full         a longer training: up to 45 minutes\n"
+    "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
+    "  --grpo-steps N batches of reinforcement learning, likewise\n"
+    "  --help         this text\n";
 
 static demo_options parse_options(int argc, char **argv) {
     demo_options o = {"data/mini", "out", NULL, 1, 0, false, -1, -1};
-    for (int k = 1; k < argc; ++k) {
-        const char *name = argv[k], *value = k + 1 < argc ? argv[k + 1] : NULL;
-        bool takes_value = true;
-        if (!strcmp(name, "--help")) {
-            usage(stdout);
-            exit(0);
-        }
-        if (!strcmp(name, "--quick")) o.full = takes_value = false;
-        else if (!strcmp(name, "--full")) takes_value = false, o.full = true;
-        else if (strcmp(name, "--data") && strcmp(name, "--out") && strcmp(name, "--user") &&
-                 strcmp(name, "--seed") && strcmp(name, "--threads") &&
-                 strcmp(name, "--sft-steps") && strcmp(name, "--grpo-steps")) {
-            fprintf(stderr, "movielens_demo: unknown option \"%s\"; --help lists them\n", name);
-            exit(2);
-        } else if (!value || !*value) {
-            fprintf(stderr, "movielens_demo: %s needs a value\n", name);
-            exit(2);
-        }
-        if (!takes_value) continue;
-        if (!strcmp(name, "--data")) o.data = value;
-        if (!strcmp(name, "--out")) o.out = value;
-        if (!strcmp(name, "--user")) o.user = value;
-        if (!strcmp(name, "--seed")) o.seed = number(name, value, 0, UINT64_MAX);
-        if (!strcmp(name, "--threads")) o.threads = (int)number(name, value, 1, 256);
-        if (!strcmp(name, "--sft-steps")) o.sft_steps = (int64_t)number(name, value, 0, 10000000);
-        if (!strcmp(name, "--grpo-steps")) o.grpo_steps = (int64_t)number(name, value, 0, 10000000);
-        ++k;
-    }
+    const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
+                                  {"--out", OPTIONS_TEXT, &o.out, 0, 0},
+                                  {"--user", OPTIONS_TEXT, &o.user, 0, 0},
+                                  {"--seed", OPTIONS_WHOLE, &o.seed, 0, INT64_MAX},
+                                  {"--threads", OPTIONS_WHOLE, &o.threads, 1, 256},
+                                  {"--quick", OPTIONS_FLAG, &o.full, false, 0},
+                                  {"--full", OPTIONS_FLAG, &o.full, true, 0},
+                                  {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, 10000000},
+                                  {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, 10000000}};
+    options_read("movielens_demo", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     return o;
 }
 
@@ -98,7 +61,7 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
     demo_progress *p = (demo_progress *)user;
     double now = r2_seconds(), left;
     int width = 30, filled = (int)(width * done / (total > 0 ? total : 1));
-    if (!strcmp(what, "generate")) return 0; /* a part of what else is under way */
+    if (output_is_part(what)) return 0;
     if (strncmp(p->what, what, sizeof p->what - 1) != 0 || done <= 1) {
         snprintf(p->what, sizeof p->what, "%s", what);
         p->began = p->shown = now;
@@ -186,7 +149,7 @@ static result_row *add_row(demo *d, const char *method) {
     const r2_candidates *test = &d->run.test;
     result_row *row = &d->row[d->n_rows++];
     r2_eval_config eval = r2_eval_config_default();
-    eval.seed = d->options.seed;
+    eval.seed = (uint64_t)d->options.seed;
     row->method = method;
     row->hit = (double *)need(d, r2_alloc(&d->ctx, (uint64_t)test->n_cases, sizeof(double)));
     check(d, r2_evaluate(&d->ctx, d->score, test->n_cases, test->n_per_case, &eval, &row->m,
@@ -216,13 +179,13 @@ static void evaluate_untrained(demo *d) {
     enum { N_INIT = 3 };
     result_row *row = NULL;
     r2_eval_config eval = r2_eval_config_default();
-    eval.seed = d->options.seed;
+    eval.seed = (uint64_t)d->options.seed;
     for (int k = 0; k < N_INIT; ++k) {
         r2_model fresh;
         r2_model_config config = d->run.model.config;
         r2_metrics m;
         double *hit = (double *)need(d, r2_alloc(&d->ctx, (uint64_t)d->run.test.n_cases, sizeof *hit));
-        config.seed = r2_hash(d->options.seed, (uint64_t)k, R2_STREAM_INIT);
+        config.seed = r2_hash((uint64_t)d->options.seed, (uint64_t)k, R2_STREAM_INIT);
         check(d, r2_model_init(&d->ctx, &fresh, &config, false));
         score_test(d, &fresh, R2_DIRECT, NULL);
         r2_model_free(&d->ctx, &fresh);
@@ -256,9 +219,9 @@ static void evaluate_model(demo *d, const char *method, r2_mode mode, r2_trace_m
 
 static void print_table(const demo *d) {
     const r2_run *run = &d->run;
-    printf("\nOne held-out favourite among %d films, %lld users (seed %llu)\n\n",
+    printf("\nOne held-out favourite among %d films, %lld users (seed %lld)\n\n",
            (int)run->test.n_per_case, (long long)run->test.n_cases,
-           (unsigned long long)d->options.seed);
+           (long long)d->options.seed);
     if (run->test.n_cases < run->split.n_test)
         printf("  %lld more users have taken nearly everything: too few films are left to choose from\n\n",
                (long long)(run->split.n_test - run->test.n_cases));
@@ -333,7 +296,7 @@ static void recommend_to(demo *d, uint32_t user) {
 
 /* The user asked for, or three of the test users, drawn by the seed. */
 static void recommend(demo *d, int64_t wanted) {
-    r2_rng rng = r2_rng_make(d->options.seed, R2_STREAM_USER, 0);
+    r2_rng rng = r2_rng_make((uint64_t)d->options.seed, R2_STREAM_USER, 0);
     const int64_t n_cases = d->run.test.n_cases;
     int64_t drawn[3] = {-1, -1, -1};
     printf("\n%s with the chains it stands on and the model's own thoughts.\n"
@@ -487,22 +450,25 @@ static void write_traces(demo *d) {
 
 static r2_run_config configure(const demo_options *o) {
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
-    config.seed = o->seed;
+    config.seed = (uint64_t)o->seed;
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     return config;
 }
 
-/* Tried before hours of work, not after. */
-static void make_directory(const char *path) {
-    struct stat found;
-    if (mkdir(path, 0777) && errno != EEXIST) {
-        fprintf(stderr, "movielens_demo: --out %s: %s\n", path, strerror(errno));
-        exit(1);
-    }
-    if (!stat(path, &found) && S_ISDIR(found.st_mode) && !access(path, W_OK)) return;
-    fprintf(stderr, "movielens_demo: --out %s: expected a directory that can be written\n", path);
-    exit(1);
+/* What the files lack, lest the numbers below surprise. */
+static void print_gaps(const r2_data *data) {
+    int64_t untitled = 0;
+    for (int64_t i = 0; i < data->n_items; ++i) untitled += !data->title[i][0];
+    if (!data->has_rating) printf("no rating column: every rating is 1\n");
+    if (data->was_counted) printf("counts, not grades: each user's are graded 1 to 5 by their order\n");
+    if (!data->has_time) printf("no time column: what came last is decided by lot\n");
+    if (!untitled) return;
+    printf("%lld of %lld films have no title and are called by their ids", (long long)untitled,
+           (long long)data->n_items);
+    if (data->n_unrated)
+        printf("; %lld titles belong to no rated film", (long long)data->n_unrated);
+    printf("\n");
 }
 
 static int64_t wanted_user(demo *d) {
@@ -532,18 +498,18 @@ int main(int argc, char **argv) {
     d.ctx.user = &d.progress;
     d.progress.terminal = isatty(2);
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
-    if (d.options.threads) d.ctx.n_threads = d.options.threads;
-    make_directory(d.options.out);
+    if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
+    options_directory("movielens_demo", d.options.out);
     d.phase_began = r2_seconds();
     config = configure(&d.options);
     check(&d, r2_run_init(&d.ctx, &d.run, d.options.data, &config));
     user = wanted_user(&d);
+    output_printable(&d.run.data);
     printf("%s: %lld users, %lld films, %lld ratings; %lld training questions of %lld users' past\n",
            d.options.data, (long long)d.run.data.n_users, (long long)d.run.data.n_items,
            (long long)d.run.data.n_ratings, (long long)d.run.n_train,
            (long long)d.run.graph.n_users);
-    if (d.run.data.was_counted)
-        printf("the ratings are counts, not grades: each user's are graded 1 to 5 by their order\n");
+    print_gaps(&d.run.data);
     printf("model: %lld parameters, %d words\n", (long long)d.run.model.n_params,
            (int)d.run.vocab.n_words);
     fflush(stdout);

@@ -1,13 +1,14 @@
 /* prompts.c: what the model reads. One question of one user, in every masking schedule, as compact
    words and in English, with what the rule-based teacher answers.
 
-       prompts [--data DIR] [--user ID] [--item ID] [--template FILE] [--tokens N]
+       prompts --data data/mini --user 7
 
-   Without a user the first one with a held-out item is taken, without an item that one. A template
-   file is a changed copy of what `prompts --template -` prints. */
+   Without a user the first one with a held-out item is taken, without an item that one. */
+#define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include "options.h"
 #include "output.h"
 
 typedef struct options {
@@ -17,16 +18,24 @@ typedef struct options {
 
 static int fail(const r2_ctx *ctx) { return fprintf(stderr, "prompts: %s\n", ctx->message), 1; }
 
-static bool read_options(int argc, char **argv, options *o) {
-    for (int k = 1; k + 1 < argc; k += 2) {
-        if (!strcmp(argv[k], "--data")) o->data = argv[k + 1];
-        else if (!strcmp(argv[k], "--user")) o->user = argv[k + 1];
-        else if (!strcmp(argv[k], "--item")) o->item = argv[k + 1];
-        else if (!strcmp(argv[k], "--template")) o->words = argv[k + 1];
-        else if (!strcmp(argv[k], "--tokens")) o->max_tokens = strtol(argv[k + 1], NULL, 10);
-        else return false;
-    }
-    return argc % 2 == 1;
+static const char usage[] =
+    "[options]\n"
+    "  --data DIR       ratings (default data/mini)\n"
+    "  --user ID        who is asked (default: the first with a held-out item)\n"
+    "  --item ID        about what (default: that user's held-out item)\n"
+    "  --template FILE  words in place of the English ones; \"-\" prints those, to be changed\n"
+    "  --tokens N       of a prompt at most, then chains are left out (default 0: no limit)\n"
+    "  --help           this text\n";
+
+static options parse_options(int argc, char **argv) {
+    options o = {"data/mini", NULL, NULL, NULL, 0};
+    const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
+                                  {"--user", OPTIONS_TEXT, &o.user, 0, 0},
+                                  {"--item", OPTIONS_TEXT, &o.item, 0, 0},
+                                  {"--template", OPTIONS_TEXT, &o.words, 0, 0},
+                                  {"--tokens", OPTIONS_WHOLE, &o.max_tokens, 0, 1000000}};
+    options_read("prompts", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
+    return o;
 }
 
 /* Who is asked about what: as it would be asked now, after all training interactions. */
@@ -99,19 +108,19 @@ int main(int argc, char **argv) {
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = r2_run_config_default();
     r2_prompt_config view = r2_prompt_config_default();
-    options o = {"data/mini", NULL, NULL, NULL, 0};
+    const options o = parse_options(argc, argv);
     r2_query query;
     r2_status status;
-    if (!read_options(argc, argv, &o))
-        return fprintf(stderr, "usage: prompts [--data DIR] [--user ID] [--item ID] "
-                               "[--template FILE] [--tokens N]\n"),
-               2;
-    if (o.words && !strcmp(o.words, "-")) return printf("%s", r2_template_english_text()), 0;
+    if (o.words && !strcmp(o.words, "-")) {
+        fputs(r2_template_english_text(), stdout);
+        return output_end("prompts", 0);
+    }
     status = r2_run_init(&ctx, &run, o.data, &config);
     if (!status)
         status = o.words ? r2_template_load(&ctx, &words, o.words)
                          : r2_template_english(&ctx, &words);
     if (!status) status = choose(&ctx, &run, &o, &query);
+    if (!status) output_printable(&run.data);
     if (!status) status = reveal(&ctx, &view, &run, &query);
     view.max_tokens = o.max_tokens;
     for (int form = 0; form < 2; ++form)

@@ -81,6 +81,7 @@ static void lab_open(lab *l) {
     config.n_groups = 8192; /* its own size: the lesson stays as it is when the default run grows */
     if (l->ready) return;
     xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
+    output_printable(&run->data);
     xp_check(x, tc_init(&x->ctx, &l->circles, &run->index, (uint64_t)l->seed));
     xp_check(x, tc_learn(&x->ctx, &l->table, &l->circles, run->question, run->n_train,
                          1 + config.n_sampled));
@@ -481,11 +482,13 @@ static const char picture[] =
     "set ylabel 'HR@1 (1+19)'\n"
     "set title 'Test users, 95 %% intervals'\n"
     "set xrange [-0.5:4.7]\n"
-    "set xtics (\"counted\\nsum\" 0, 'direct' 1, 'reasoned' 2, \"total\\nonly\" 3, 'shuffled' 4)\n"
+    "set xlabel '%s' offset 0,-0.8\n"
+    "set xtics font ',11' (\"counted\\nsum\" 0, 'direct' 1, 'reasoned' 2, \"total\\nonly\" 3, "
+    "'shuffled' 4)\n"
     "plot '%s/think.dat' index 0 using 1:3:4:5 with yerrorbars ls 2 notitle\n"
     "set title 'Validation users, while learning'\n"
     "set xtics auto\n"
-    "set xlabel 'share of the computing'\n"
+    "set xlabel 'share of the computing; %s' offset 0,0\n"
     "set xrange [0:1.02]\n"
     "set key bottom right\n"
     "plot for [s=1:%d] '%s/think.dat' index s using 1:2 with linespoints ls 1 "
@@ -497,11 +500,17 @@ static const char picture[] =
 /* Writes OUT/think.dat and think.gp, and think.svg where gnuplot is installed. */
 static void draw(report *r) {
     xp *x = r->x;
-    char path[600], command[700];
+    char path[600], command[700], dots[60], lines[30];
     r2_text script = {NULL, 0, 0, false};
+    const int first = (int)x->seed, n = (int)x->models;
+    snprintf(dots, sizeof dots, "seed %d", first);
+    snprintf(lines, sizeof lines, "seed %d", first);
+    if (n > 1) {
+        snprintf(dots, sizeof dots, "a dot per seed, %d to %d from the left", first, first + n - 1);
+        snprintf(lines, sizeof lines, "a line per seed");
+    }
     r2_text_add(&x->ctx, &r->bars, r->curves.data, r->curves.len);
-    r2_text_addf(&x->ctx, &script, picture, x->out, x->out, (int)x->models, x->out, (int)x->models,
-                 x->out);
+    r2_text_addf(&x->ctx, &script, picture, x->out, dots, x->out, lines, n, x->out, n, x->out);
     if (script.failed || r->bars.failed) xp_check(x, R2_NO_MEMORY);
     snprintf(path, sizeof path, "%s/think.dat", x->out);
     xp_write(x, path, r->bars.data);
@@ -556,6 +565,7 @@ int main(int argc, char **argv) {
                 x.only);
         return 2;
     }
+    xp_claim(&x);
     x.n_rows = x.models * n_asked;
     for (int64_t seed = x.seed; seed < x.seed + x.models; ++seed) {
         lab l;

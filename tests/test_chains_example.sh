@@ -49,6 +49,40 @@ for wrong in '/no/such/file' 'tests' 'data/mini --user nobody' 'data/mini --item
     ok "$wrong: one line" [ "$(wc -l <"$here/said")" -eq 1 ]
 done
 
+refuses() { # refuses STATUS WORDS OPTION...: one line that holds WORDS
+    status=$1 words=$2
+    shift 2
+    "$@" >/dev/null 2>"$here/said"
+    ok "$*: exit status $status" [ $? -eq "$status" ]
+    ok "$*: one line with $words" [ "$(grep -c -e "$words" "$here/said")" = 1 -a "$(wc -l <"$here/said")" -eq 1 ]
+}
+for number in 3x -5 '' 99999999999 0; do
+    refuses 2 "^chains: --chains: expected a whole number from 1 to 1000, found \"$number\"\$" $chains data/mini --chains "$number"
+    [ "$number" = 0 ] && continue # no limit
+    refuses 2 "^prompts: --tokens: expected a whole number from 0 to 1000000, found \"$number\"\$" build/examples/prompts --tokens "$number"
+done
+for number in 3x -5 '' nan inf 0x1; do
+    refuses 2 "^chains: --min-rating: expected a number from 0 to 1000000, found \"$number\"\$" $chains data/mini --min-rating "$number"
+done
+refuses 2 '"--nonsense"' $chains data/mini --nonsense
+refuses 2 '"data"' $chains data/mini data
+refuses 2 '--help' $chains
+refuses 2 '--user needs a value' build/examples/prompts --user
+refuses 1 '^chains: /nope: ' $chains data/mini --items /nope --out "$here"
+refuses 1 '^chains: --out /dev/null/x: Not a directory$' $chains data/mini --out /dev/null/x
+for program in chains prompts; do
+    build/examples/$program --help >"$here/said" 2>"$here/error"
+    ok "$program --help" [ $? -eq 0 -a ! -s "$here/error" ]
+    ok "$program --help prints its usage" says "^usage: $program "
+done
+
+# titles of one's own; what a terminal would obey does not reach it
+printf 'movieId,title\n%s,Red \033[31m\302\233 title\n' "$item" >"$here/titles.csv"
+$chains data/mini --items "$here/titles.csv" --user "$user" --item "$item" --out "$here" >"$here/said"
+ok 'a title of a file beside' says 'Red ?\[31m?? title'
+ok 'no control characters' [ -z "$(LC_ALL=C tr -d '\n\t\040-\377' <"$here/said")" ]
+ok 'the report counts titles' says '^titles 1, and 0 of items that nobody rated$'
+
 if [ -e $real/ratings.csv ]; then
     for known in '0 114132206' '3 62154383' '4 13096023'; do
         $chains $real --min-rating ${known% *} --chains 1 --out "$here" >"$here/said"

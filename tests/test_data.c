@@ -254,6 +254,13 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"1,2,3,4\n5,,3,4\n", ":2: expected an item"},
         {"1,2,3,4\n5,\"6,3,4\n", ":2: expected closed quotes"},
         {"1,2,3,4\n5,\"6\"7,3,4\n", ":2: expected closed quotes"},
+        /* the line as the file has it */
+        {"1,2,3,4\n\"a \"\"b\"\"\",\"6,3,4\n",
+         "<= 64 fields, found \"\"a \"\"b\"\"\",\"6,3,4\""},
+        {"1,2,3,4\n\"\"\"b\"\"\",6,3\n", "as before, not 3, found \"\"\"\"b\"\"\",6,3\""},
+        {"1,2,3,4\n5,6,\x1B[31m\xC2\x9B\tx\x7F,4\n", "a rating, found \"?[31m??\tx?\""},
+        {"1,2,3,4\n ,6,3,4\n", ":2: expected a user"},
+        {"John Smith 2 3 4\n", ":1: expected user item rating time, for ids with blanks"},
         {"1 2 3 0\n1 3 3 4000000000\n", ":2: expected a time within 68 years"},
         {"1 2 3 0\n1 3 3 2000000000\n1 4 3 -2000000000\n", "expected times within 68 years"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n", ":2: expected asin"},
@@ -599,6 +606,51 @@ TEST(counts_become_grades_and_grades_stay) {
     CHECK_WITHIN(data.rating_max, 10, 0);
     r2_data_free(&ctx, &data);
     r2_text_free(&ctx, &text);
+}
+
+TEST(a_filter_by_time_leaves_negative_ratings) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_filter filter;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x -9.5 1\nb x 0 2\nb y 9.5 3\n"));
+    memset(&filter, 0, sizeof filter);
+    filter.time_until = 3;
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_EQ_INT(data.n_ratings, 2);
+    check_rating(&data, "a", "x", -9.5, 1);
+    r2_data_free(&ctx, &data);
+}
+
+/* Titles for a directory by way of its path, and the report on those that belong to nothing. */
+TEST(titles_of_ones_own_for_a_directory) {
+    static const char *const items = "build/test_own_titles.tmp", *const mini = "data/mini";
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_format format;
+    r2_text text = {NULL, 0, 0, false};
+    memset(&format, 0, sizeof format);
+    format.items = "build/no such file";
+    CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &mini, 1, &format), R2_IO);
+    CHECK(!strncmp(ctx.message, "build/no such file: ", 20));
+    format.items = items;
+    REQUIRE(ratings_write_text(items, "id,title\nnobody's,One\nneither,Two\n 1029 ,Mine\n"));
+    REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &mini, 1, &format));
+    remove(items);
+    CHECK_EQ_INT(data.n_unrated, 2);
+    CHECK_EQ_STR(data.title[r2_data_item(&data, "1029")], "Mine");
+    REQUIRE_OK(&ctx, r2_data_report(&ctx, &data, &text));
+    CHECK(strstr(text.data, "titles 1, and 2 of items that nobody rated\n") != NULL);
+    r2_text_free(&ctx, &text);
+    r2_data_free(&ctx, &data);
+}
+
+TEST(blanks_around_ids_do_not_belong_to_them) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "user, item, rating\n1, 7, 4\n 2 ,7 ,5\n"));
+    CHECK_EQ_INT(data.n_items, 1);
+    check_rating(&data, "2", "7", 5, 0);
+    r2_data_free(&ctx, &data);
 }
 
 /* ---- splits ---- */

@@ -81,6 +81,17 @@ for file in metrics.json candidates.csv traces.jsonl model.safetensors codebook.
     ok "$file: the same bytes again, with another number of threads" cmp "$here/one/$file" "$here/two/$file"
 done
 
+# --- what the files lack, and what a terminal would obey --------------------------------------------
+
+mkdir "$here/gaps" && sed '1!s/^/9/' data/mini/movies.csv >"$here/gaps/movies.csv"
+sed '1s/,rating//; 1!s/^\([^,]*\),\([^,]*\),[^,]*/\1,\2\x1b[31m/' data/mini/ratings.csv |
+    awk -F, 'NR == 1 || $1 <= 60' >"$here/gaps/ratings.csv"
+$demo --data "$here/gaps" --out "$here/one" --sft-steps 1 --grpo-steps 0 >"$here/said" 2>"$here/error"
+ok "a journey on data with gaps" test $? -eq 0
+ok "no rating column is told" grep -q '^no rating column: every rating is 1$' "$here/said"
+ok "titles of other films are told" grep -q 'films have no title and are called by their ids; [1-9][0-9]* titles belong to no rated film$' "$here/said"
+ok "no control characters" test -z "$(LC_ALL=C tr -d '\n\t\040-\377' <"$here/said")"
+
 # --- the whole journey ------------------------------------------------------------------------------
 
 hr() { # hr METHOD: its HR@1 in metrics.json

@@ -33,6 +33,11 @@ done
 ok 'direct has more steps' grep -q '^| records | 1 | direct .* | 10 | ' "$here/one.md"
 ok 'validation alone' short three --threads 1 --check --only logit
 ok 'has no test figure' grep -q '^| records | 1 | conditional logit | 0\.[0-9]* \[[^|]*\] | | ' "$here/three.md"
+$headline --data data/mini --out "$here/one" --steps 4 --models 1 --design records >/dev/null 2>"$here/error"
+ok 'other data in the same directory: refused' [ $? -eq 1 ]
+ok 'in one line' [ "$(wc -l <"$here/error")" -eq 1 ]
+$headline --out "$here/data/movies.csv/below" >/dev/null 2>"$here/error"
+ok 'a directory that cannot be: said before any work' grep -q -x "headline: --out $here/data/movies.csv/below: Not a directory" "$here/error"
 $headline --out "$here/out" --design nothing >/dev/null 2>"$here/error"
 ok 'an unknown design: exit status 2' [ $? -eq 2 ]
 ok 'and one line' [ "$(wc -l <"$here/error")" -eq 1 ]

@@ -71,21 +71,24 @@ fresh; teach cut 0
 check 'cut: each once more' says 'not a chat completion'
 check 'cut: all kept' says '^8 of 8 kept'
 
-fresh; teach down 2 --retries 2
+fresh; teach down 3 --retries 2
 check 'down: three attempts each' says '^24 requests, 16 of them again; 0 answered, 8 given up'
-fresh; teach silent 2 --timeout 300 --retries 1 --parallel 8
+fresh; teach silent 3 --timeout 300 --retries 1 --parallel 8
 check 'silent: timed out' says 'imed out'
 check 'silent: given up' says '8 given up'
-fresh; key=wrong; teach good 2
+fresh; key=wrong; teach good 3
 check 'refused: not tried again' says '^8 requests, 0 of them again'
 key=
 
-fresh; teach dies 2 --retries 0 --parallel 1
+fresh; teach dies 3 --retries 0 --parallel 1
 check 'dies: some answered' says '3 answered, 5 given up'
 printf '{"id":7,"user":"cut o' >>"$here/out.raw"
 teach good 0
 check 'resumed: only the rest is asked' says '^5 requests, 0 of them again; 5 answered, 0 given up, 3 from before'
 check 'resumed: all kept' says '^8 of 8 kept'
+
+teach good 2 --parallel 2x
+check 'a number must be one' says '^llm_teacher: --parallel: expected a whole number from 1 to 1000, found "2x"$'
 
 echo "# $passed $failed 0"
 [ $failed -eq 0 ]

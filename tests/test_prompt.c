@@ -729,6 +729,52 @@ TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
     r2_prompt_free(&ctx, &prompt);
 }
 
+/* A guided trace knows its answer, but what it says of the facts comes from the facts. */
+TEST(an_english_conclusion_says_what_the_facts_say) {
+    static const int32_t answers[3] = {5, 1, 0};
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_text trace = {NULL, 0, 0, false}, first = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_task task;
+    int64_t n_strong = 0;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    for (int q = 0; q < N_QUERIES; ++q)
+        for (int32_t step = 1; step <= R2_STEP_ASK; ++step) {
+            r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, step);
+            int32_t weight = 0;
+            if (step < R2_STEP_ASK && !world.query[q].n_chains) continue;
+            for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+                weight += world.run.codebook.weight[f][r2_codebook_bucket(
+                    &world.run.codebook, (r2_field)f, world.query[q].value[f])];
+            for (int k = 0; k < 3; ++k) {
+                const char *at, *end;
+                REQUIRE(teach_query(&config, &world.query[q], &prompt, &task, &trace));
+                r2_text_clear(&trace);
+                task.answer = answers[k];
+                REQUIRE_OK(&ctx, r2_teacher_rules(&ctx, &teacher, &task, &trace));
+                at = strrchr(trace.data, ':');
+                end = at ? strstr(at, ", so I expect ") : NULL;
+                if (at && !end) end = strstr(at, ", yet I expect ");
+                REQUIRE(at && end);
+                trace.data[end - trace.data] = '\0';
+                if (k == 0) {
+                    bool strong = strstr(at, "strongly") != NULL;
+                    r2_text_clear(&first);
+                    r2_text_addf(&ctx, &first, "%s", at);
+                    n_strong += strong;
+                    CHECK(!strong || (step == R2_STEP_ASK && weight >= R2_MAX_TOTAL / 2));
+                    CHECK(step > 1 || strstr(at, "no rating in sight"));
+                }
+                CHECK_EQ_STR(at, first.data);
+            }
+        }
+    CHECK(n_strong > 0);
+    r2_text_free(&ctx, &trace);
+    r2_text_free(&ctx, &first);
+    r2_prompt_free(&ctx, &prompt);
+}
+
 /* Ratings and titles exchanged within the prompt: true pieces, false whole. */
 TEST(a_true_title_with_another_ones_rating_is_refused) {
     r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);

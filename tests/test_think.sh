@@ -34,6 +34,7 @@ done
 # 8 reasoned steps of 70 words a sequence; the others within a step of the same multiply-adds
 ok 'direct has more steps' grep -q '^| direct | 1 | 1[78] | ' "$here/one.md"
 ok 'shuffled has as many as reasoned' grep -q '^| shuffled | 1 | 8 | ' "$here/one.md"
+ok 'the picture says which seed it shows' [ "$(grep -c "^set xlabel '.*seed 1'" "$here/one/think.gp")" -eq 2 ]
 if command -v gnuplot >/dev/null; then ok 'a picture' grep -q '<svg' "$here/one/think.svg"; fi
 
 # what is there is not computed again: a row that was changed stays, one that is gone comes back
@@ -47,6 +48,17 @@ ok 'a row that is gone comes back' grep -q '"better"' "$rows/total-l1-s1.json"
 ok 'other steps are another experiment' short one --threads 1 --steps 9 --only counted
 ok 'and replace the row' grep -q '9 steps' "$rows/counted-l1-s1.json"
 
+# two seeds: the picture says what its two dots are
+ok 'two seeds' short one --threads 1 --models 2 --only counted
+ok 'a dot for each' grep -q "^set xlabel 'a dot per seed, 1 to 2 from the left'" "$here/one/think.gp"
+
+# a directory holds the rows of one data set: those that are there stay
+cp "$here/one/think.md" "$here/before"
+$think --data data/mini --out "$here/one" --steps 8 --models 1 >/dev/null 2>"$here/error"
+ok 'other data in the same directory: refused' [ $? -eq 1 ]
+ok 'in one line' [ "$(wc -l <"$here/error")" -eq 1 ]
+ok 'and the table stays' cmp "$here/before" "$here/one/think.md"
+
 refuses() { # refuses STATUS WORDS OPTION...: one line that holds WORDS
     status=$1 words=$2
     shift 2
@@ -59,8 +71,14 @@ refuses 2 nonsense --nonsense
 refuses 2 layers --layers 0
 refuses 2 steps --steps
 refuses 2 'seed' --seed none
+refuses 2 '--models: expected a whole number from 1 to 1000, found "3x"' --models 3x
+refuses 2 '--steps: expected .* found "99999999999"' --steps 99999999999
+refuses 1 "--out $here/data/movies.csv/below: Not a directory" --out "$here/data/movies.csv/below"
 refuses 2 'only' --only nobody
 refuses 1 "$here/missing" --data "$here/missing"
+ok 'data that are not there do not claim the directory' [ ! -e "$here/out/think/quick/data.json" ]
+$think --help >"$here/said" 2>"$here/error"
+ok '--help' [ $? -eq 0 -a ! -s "$here/error" -a "$(sed -n '1s/ .*//p' "$here/said")" = usage: ]
 
 echo "# $passed $failed 0"
 [ $failed -eq 0 ]

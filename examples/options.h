@@ -1,0 +1,115 @@
+/* options.h: a command line, read strictly. A program lists its options once; what it does not
+   understand is one sentence (the option, what was expected, what was found) and exit status 2. */
+#ifndef R2_OPTIONS_H
+#define R2_OPTIONS_H
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "output.h"
+
+typedef enum options_kind {
+    OPTIONS_TEXT = 0, /* to a const char *                  */
+    OPTIONS_WHOLE,    /* to an int64_t in [low, high]       */
+    OPTIONS_NUMBER,   /* to a double in [low, high]         */
+    OPTIONS_FLAG      /* no value; the bool becomes low     */
+} options_kind;
+
+typedef struct options_entry {
+    const char *name;
+    options_kind kind;
+    void *to;
+    int64_t low, high;
+} options_entry;
+
+/* A whole number in [low, high], or an exit with a sentence. */
+static inline int64_t options_whole(const char *program, const char *name, const char *text,
+                                    int64_t low, int64_t high) {
+    char *end;
+    long long value;
+    errno = 0;
+    value = strtoll(text, &end, 10);
+    if (*text >= '0' && *text <= '9' && !*end && !errno && value >= low && value <= high)
+        return value;
+    fprintf(stderr, "%s: %s: expected a whole number from %lld to %lld, found \"%s\"\n", program,
+            name, (long long)low, (long long)high, text);
+    exit(2);
+}
+
+/* A decimal number in [low, high], likewise. */
+static inline double options_number(const char *program, const char *name, const char *text,
+                                    int64_t low, int64_t high) {
+    char *end;
+    double value = strtod(text, &end);
+    if (*text && !*end && strspn(text, "+-.0123456789eE") == strlen(text) &&
+        value >= (double)low && value <= (double)high)
+        return value;
+    fprintf(stderr, "%s: %s: expected a number from %lld to %lld, found \"%s\"\n", program, name,
+            (long long)low, (long long)high, text);
+    exit(2);
+}
+
+static inline void options_take(const char *program, const options_entry *o, const char *value) {
+    if (o->kind == OPTIONS_FLAG) {
+        *(bool *)o->to = o->low != 0;
+        return;
+    }
+    if (!value || (!*value && o->kind == OPTIONS_TEXT)) {
+        fprintf(stderr, "%s: %s needs a value\n", program, o->name);
+        exit(2);
+    }
+    switch (o->kind) {
+    case OPTIONS_WHOLE:
+        *(int64_t *)o->to = options_whole(program, o->name, value, o->low, o->high);
+        break;
+    case OPTIONS_NUMBER:
+        *(double *)o->to = options_number(program, o->name, value, o->low, o->high);
+        break;
+    default: *(const char **)o->to = value;
+    }
+}
+
+/* Reads all of argv. `usage` follows the program's name in what --help prints. `argument`: where
+   the one word that is no option goes ("-" is such a word), NULL: there is none. */
+static inline void options_read(const char *program, const char *usage, const options_entry *entry,
+                                size_t n, int argc, char **argv, const char **argument) {
+    for (int k = 1; k < argc; ++k) {
+        const options_entry *found = NULL;
+        if (!strcmp(argv[k], "--help")) {
+            printf("usage: %s %s", program, usage);
+            exit(output_end(program, 0));
+        }
+        if (argument && !*argument && argv[k][0] && (argv[k][0] != '-' || !argv[k][1])) {
+            *argument = argv[k];
+            continue;
+        }
+        for (size_t e = 0; e < n; ++e)
+            if (!strcmp(argv[k], entry[e].name)) found = &entry[e];
+        if (!found) {
+            fprintf(stderr, "%s: unknown option \"%s\"; --help lists them\n", program, argv[k]);
+            exit(2);
+        }
+        options_take(program, found, k + 1 < argc ? argv[k + 1] : NULL);
+        k += found->kind != OPTIONS_FLAG;
+    }
+}
+
+/* A directory to write into, made if need be: tried before hours of work, not after. */
+static inline void options_directory(const char *program, const char *path) {
+    struct stat found;
+    int reason = mkdir(path, 0777) ? errno : 0;
+    if (!stat(path, &found))
+        reason = !S_ISDIR(found.st_mode) ? ENOTDIR : access(path, W_OK | X_OK) ? errno : 0;
+    if (!reason) return;
+    fprintf(stderr, "%s: --out %s: %s\n", program, path, strerror(reason));
+    exit(1);
+}
+
+#endif
