@@ -3386,7 +3386,7 @@ static bool r2__are_counts(const r2_data *data) {
     int64_t n_high = 0;
     for (int64_t k = 0; k < data->n_ratings; ++k)
         n_high += (double)data->rating[k] >= 0.8 * (double)data->rating_max;
-    return data->n_ratings > 0 && n_high < data->n_ratings / R2_COUNTS_RARE;
+    return n_high * R2_COUNTS_RARE < data->n_ratings;
 }
 
 static int r2__compare_float(const void *a, const void *b) {
