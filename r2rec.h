@@ -320,8 +320,9 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
    user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
    the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
-   share of the user's values that are no larger, rounded up. Otherwise nothing changes (ours: D12
-   knows ratings alone). On an error nothing has changed. */
+   share of the user's values that are no larger, rounded up; where most are the least, as with
+   purchases, all are favourites. Otherwise nothing changes (ours: D12 knows ratings alone). It says
+   so to the log hook. On an error nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
@@ -1809,11 +1810,31 @@ r2_ctx r2_ctx_default(void) {
     return ctx;
 }
 
+/* No truncated or overlong sequence, no surrogate, nothing above U+10FFFF. */
+static bool r2__utf8_valid(const char *text, size_t len) {
+    for (size_t i = 0; i < len;) {
+        unsigned char c = (unsigned char)text[i], second;
+        size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
+        if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || i + more >= len) return false;
+        second = more ? (unsigned char)text[i + 1] : 0;
+        if ((c == 0xE0 && second < 0xA0) || (c == 0xED && second > 0x9F) ||
+            (c == 0xF0 && second < 0x90) || (c == 0xF4 && second > 0x8F))
+            return false;
+        for (size_t k = 1; k <= more; ++k)
+            if (((unsigned char)text[i + k] & 0xC0) != 0x80) return false;
+        i += more + 1;
+    }
+    return true;
+}
+
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) {
     va_list args;
     va_start(args, format);
     vsnprintf(ctx->message, sizeof ctx->message, format, args);
     va_end(args);
+    if (!r2__utf8_valid(ctx->message, strlen(ctx->message))) /* latin-1, or cut within a letter */
+        for (char *at = ctx->message; *at; ++at)
+            if ((unsigned char)*at >= 0x80) *at = '?';
     r2_printable(ctx->message);
     ctx->status = status;
     return status;
@@ -2735,23 +2756,6 @@ static uint64_t r2__fnv(const char *text, size_t len) {
     return hash;
 }
 
-/* No truncated or overlong sequence, no surrogate, nothing above U+10FFFF. */
-static bool r2__utf8_valid(const char *text, size_t len) {
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i], second;
-        size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-        if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || i + more >= len) return false;
-        second = more ? (unsigned char)text[i + 1] : 0;
-        if ((c == 0xE0 && second < 0xA0) || (c == 0xED && second > 0x9F) ||
-            (c == 0xF0 && second < 0x90) || (c == 0xF4 && second > 0x8F))
-            return false;
-        for (size_t k = 1; k <= more; ++k)
-            if (((unsigned char)text[i + k] & 0xC0) != 0x80) return false;
-        i += more + 1;
-    }
-    return true;
-}
-
 /* A NUL-terminated copy as UTF-8: text that is not UTF-8 is taken for latin-1. NULL: no memory. */
 static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
     const size_t piece = 1u << 16;
@@ -3384,9 +3388,12 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
 
 static bool r2__are_counts(const r2_data *data) {
     int64_t n_high = 0;
+    float largest = 0.0f; /* of the rows that are left */
     for (int64_t k = 0; k < data->n_ratings; ++k)
-        n_high += (double)data->rating[k] >= 0.8 * (double)data->rating_max;
-    return n_high * R2_COUNTS_RARE < data->n_ratings;
+        if (data->rating[k] > largest) largest = data->rating[k];
+    for (int64_t k = 0; k < data->n_ratings; ++k)
+        n_high += (double)data->rating[k] >= 0.8 * (double)largest;
+    return largest > 0.0f && n_high * R2_COUNTS_RARE < data->n_ratings;
 }
 
 static int r2__compare_float(const void *a, const void *b) {
@@ -3414,6 +3421,8 @@ r2_status r2_data_grade(r2_ctx *ctx, r2_data *data) {
         }
     }
     r2_release(ctx, sorted);
+    r2_log(ctx, "counts up to %g, not grades: graded 1 to 5 by their order, user by user",
+           (double)data->rating_max);
     data->rating_min = 1.0f;
     data->rating_max = 5.0f;
     data->was_counted = true;
@@ -3685,8 +3694,8 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
         if (status || !more) break;
-        user = r2__names_find(&names[0], source.field[0]);
-        item = r2__names_find(&names[1], source.field[1]);
+        user = r2__names_find(&names[0], r2__trim(source.field[0]));
+        item = r2__names_find(&names[1], r2__trim(source.field[1]));
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
         else
@@ -6745,7 +6754,7 @@ static int32_t r2__rules_lean(const r2_task *task) {
     return lean;
 }
 
-/* Whether no rating in sight bears on the question before step 4. */
+/* Whether no rating in sight bears on the question: the one before it is masked. */
 static bool r2__rules_blind(const r2_task *task) {
     int32_t step = r2__asked_step(task->config);
     return step == 1 || !task->data || r2__sight(task->config, step - 1) != R2_SHOWN;
@@ -6828,14 +6837,15 @@ static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answe
         "this speaks against liking it", "this is mixed",
         "this speaks for liking it",     "this speaks for liking it"};
     const int32_t step = r2__asked_step(task->config), facts = r2__rules_answer(task);
+    const int32_t side = (facts > 3) - (facts < 3), expected = (answer > 3) - (answer < 3);
+    const bool follows = side == expected && (facts == 0) == (answer == 0);
     const char *says = why[facts];
     if (step == R2_STEP_ASK && task->prompt->n_shown < 1) says = "no chain leads to it";
-    else if (r2__rules_blind(task)) says = "no rating in sight tells it";
+    else if (facts && r2__rules_blind(task)) says = "no rating in sight tells it";
     else if (facts == 5 && step == R2_STEP_ASK && r2__rules_lean(task) >= R2_MAX_TOTAL / 2)
         says = "this speaks strongly for liking it";
     r2_text_addf(ctx, out, "%s, %s I expect %d.\n</think><answer>%d</answer>", says,
-                 (facts > 3) - (facts < 3) == (answer > 3) - (answer < 3) ? "so" : "yet",
-                 (int)answer, (int)answer);
+                 follows ? "so" : "yet", (int)answer, (int)answer);
 }
 
 static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
@@ -9186,7 +9196,7 @@ R2__INLINE float r2__sum(r2__vec v) {
 #endif
 }
 
-#if defined(__has_builtin)
+#if R2__LANES >= 4 && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define R2__SHUFFLE __builtin_shufflevector
 #endif

@@ -875,7 +875,7 @@ static const bl_method bl_methods[] = {
     {"lightgcn", "layers, weight decay, epochs", bl_lightgcn_fit, bl_factors,
      {{2, 0.01, 40}, {3, 0.01, 40}, {2, 0.1, 40}, {2, 0.01, 80}}, 4, true, true},
     {"sasrec", "width, epochs, learning rate", bl_sasrec_fit, bl_sasrec,
-     {{64, 5, 2e-3}, {64, 10, 2e-3}, {64, 20, 2e-3}, {64, 10, 5e-3}}, 4, true, true},
+     {{32, 15, 2e-3}, {64, 5, 2e-3}, {64, 10, 2e-3}, {64, 20, 2e-3}, {64, 10, 5e-3}}, 5, true, true},
     {"logistic", "L2, choice", bl_logistic_fit, bl_logistic,
      {{3, 0}, {30, 0}, {3, 1}, {30, 1}}, 4, false, true},
 };

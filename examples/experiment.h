@@ -165,6 +165,7 @@ static inline void xp_claim(xp *x) {
 static void xp_own(xp *x) {
     char path[1024], *text;
     cJSON *row;
+    if (!x->claimed) xp_claim(x); /* another program may have begun at the same time */
     if (x->claimed) return;
     row = cJSON_CreateObject();
     cJSON_AddStringToObject(row, "data", x->data);

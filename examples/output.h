@@ -17,7 +17,8 @@ static inline int output_end(const char *program, int status) {
 static inline bool output_is_part(const char *what) { return !strcmp(what, "generate"); }
 
 /* Ids and titles as they came from the files may hold what a terminal would obey. Call it before
-   any is printed, and after users and items were looked up by their ids. */
+   any is printed, and after users and items were looked up by their ids; files that are written
+   later have them so, too. */
 static inline void output_printable(r2_data *data) {
     for (int64_t u = 0; u < data->n_users; ++u) r2_printable(data->user_key[u]);
     for (int64_t i = 0; i < data->n_items; ++i) {

@@ -558,6 +558,7 @@ TEST(counts_become_grades_and_grades_stay) {
     r2_text text = {NULL, 0, 0, false}, report = {NULL, 0, 0, false};
     r2_data raw, data;
     r2_split split;
+    r2_filter filter;
     int64_t n_favourites = 0;
     for (int u = 0; u < USERS; ++u)
         for (int i = 0; i < EACH; ++i) /* from 1 to 11 (many ties), one user to 937,500 */
@@ -604,6 +605,25 @@ TEST(counts_become_grades_and_grades_stay) {
     REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));
     CHECK(!data.was_counted);
     CHECK_WITHIN(data.rating_max, 10, 0);
+    r2_data_free(&ctx, &data);
+    /* so are negative values, and what is left of grades without a slip of the pen */
+    text.len = 0;
+    for (int k = 0; k < 200; ++k)
+        r2_text_addf(&ctx, &text, "u%d i%d %d\n", k % 4, k / 4, -1 - k % 5);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
+    REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));
+    CHECK(!data.was_counted);
+    r2_data_free(&ctx, &data);
+    memset(&filter, 0, sizeof filter);
+    filter.user_core = 2;
+    text.len = 0;
+    for (int k = 0; k < 200; ++k) r2_text_addf(&ctx, &text, "u%d i%d 5\n", k % 4, k / 4);
+    r2_text_addf(&ctx, &text, "slip i0 50\n");
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_WITHIN(data.rating_max, 50, 0);
+    REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));
+    CHECK(!data.was_counted);
     r2_data_free(&ctx, &data);
     r2_text_free(&ctx, &text);
 }
@@ -818,6 +838,10 @@ TEST(splits_from_files) {
     REQUIRE(split.n_valid == 1 && split.n_test == 1); /* b disliked z; c is not in training */
     CHECK_EQ_STR(data.item_key[split.valid[0].item], "y");
     CHECK_EQ_STR(data.item_key[split.test[0].item], "z");
+    r2_split_free(&ctx, &split);
+    REQUIRE(ratings_write_text(test, "user, item\na , z\n"));
+    REQUIRE_OK(&ctx, r2_split_given(&ctx, &split, &data, NULL, valid, test, NULL));
+    CHECK_EQ_INT(split.n_test, 1);
     r2_split_free(&ctx, &split);
     REQUIRE(ratings_write_text(test, "user,item,rating,time\na,unknown,4,5\n"));
     CHECK_STATUS(&ctx, r2_split_given(&ctx, &split, &data, NULL, valid, test, NULL), R2_FORMAT);

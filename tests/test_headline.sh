@@ -36,6 +36,7 @@ ok 'has no test figure' grep -q '^| records | 1 | conditional logit | 0\.[0-9]* 
 $headline --data data/mini --out "$here/one" --steps 4 --models 1 --design records >/dev/null 2>"$here/error"
 ok 'other data in the same directory: refused' [ $? -eq 1 ]
 ok 'in one line' [ "$(wc -l <"$here/error")" -eq 1 ]
+ok 'that says whose results these are' grep -q 'holds results of .*, not of data/mini' "$here/error"
 $headline --out "$here/data/movies.csv/below" >/dev/null 2>"$here/error"
 ok 'a directory that cannot be: said before any work' grep -q -x "headline: --out $here/data/movies.csv/below: Not a directory" "$here/error"
 $headline --out "$here/out" --design nothing >/dev/null 2>"$here/error"

@@ -57,6 +57,7 @@ cp "$here/one/think.md" "$here/before"
 $think --data data/mini --out "$here/one" --steps 8 --models 1 >/dev/null 2>"$here/error"
 ok 'other data in the same directory: refused' [ $? -eq 1 ]
 ok 'in one line' [ "$(wc -l <"$here/error")" -eq 1 ]
+ok 'that says whose results these are' grep -q 'holds results of .*, not of data/mini' "$here/error"
 ok 'and the table stays' cmp "$here/before" "$here/one/think.md"
 
 refuses() { # refuses STATUS WORDS OPTION...: one line that holds WORDS
