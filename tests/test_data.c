@@ -563,7 +563,8 @@ TEST(counts_become_grades_and_grades_stay) {
     for (int u = 0; u < USERS; ++u)
         for (int i = 0; i < EACH; ++i) /* from 1 to 11 (many ties), one user to 937,500 */
             r2_text_addf(&ctx, &text, "u%d i%d %d %d\n", u, i,
-                         u == 3 ? (i + 1) * (i + 1) * (i + 1) * 60 : 1 + (i * 7 + u) % 11, 100 * i + u);
+                         u == 3 ? (i + 1) * (i + 1) * (i + 1) * 60 : 1 + (i * 7 + u) % 11,
+                         100 * i + u);
     REQUIRE_OK(&ctx, ratings_load(&ctx, &raw, text.data));
     REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
     memory.left = 0;

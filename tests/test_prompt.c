@@ -729,8 +729,8 @@ TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
     r2_prompt_free(&ctx, &prompt);
 }
 
-/* What the trace of this task says of the facts, with the word that joins the answer, in *says; returns
-   the answer, or -1. */
+/* What the trace of this task says of the facts, with the word that joins the answer, in *says;
+   returns the answer, or -1. */
 static int32_t concluded(const r2_prompt_config *config, int q, int32_t answer, r2_text *says) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_text trace = {NULL, 0, 0, false};
@@ -753,8 +753,8 @@ static int32_t concluded(const r2_prompt_config *config, int q, int32_t answer, 
     return expected;
 }
 
-/* A guided trace knows its answer, but what it says of the facts comes from the facts, and "so" joins
-   only an answer on their side: not taken up, disliked, in between, liked. */
+/* A guided trace knows its answer, but what it says of the facts comes from the facts, and "so"
+   joins only an answer on their side: not taken up, disliked, in between, liked. */
 TEST(an_english_conclusion_says_what_the_facts_say) {
     static const int side[R2_N_ANSWERS] = {0, 1, 1, 2, 3, 3};
     r2_text own = {NULL, 0, 0, false}, guided = {NULL, 0, 0, false};
