@@ -231,17 +231,6 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 
-/* The same where the body is one statement. One thread goes without a parallel region: even that of
-   a single thread costs as much as norming a row, and so does the next one of several. */
-#define R2__FOR_EACH(threads, i, n, statement)                                                     \
-    do {                                                                                           \
-        if ((threads) > 1) {                                                                       \
-            R2_PARALLEL_FOR(threads, i, n) statement;                                              \
-        } else {                                                                                   \
-            for (int64_t i = 0; i < (n); ++i) statement;                                           \
-        }                                                                                          \
-    } while (0)
-
 /* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
 
@@ -2220,6 +2209,17 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
 }
 
 /* ---- threads and time ---- */
+
+/* R2_PARALLEL_FOR where the body is one statement. One thread goes without a parallel region: even
+   that of a single thread costs as much as norming a row, and so does the next one of several. */
+#define R2__FOR_EACH(threads, i, n, statement)                                                     \
+    do {                                                                                           \
+        if ((threads) > 1) {                                                                       \
+            R2_PARALLEL_FOR(threads, i, n) statement;                                              \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < (n); ++i) statement;                                           \
+        }                                                                                          \
+    } while (0)
 
 int r2_threads(const r2_ctx *ctx, int64_t work) {
     const int64_t worth_waking = 20000; /* about 10 us: what a parallel region costs */
