@@ -110,8 +110,8 @@ r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #endif
     ;
 
-/* Replaces control characters of UTF-8 text by '?', in place: a terminal would obey them. Tabs
-   stay. */
+/* Replaces control characters by '?', in place: a terminal would obey them. Tabs stay. In text that
+   is not UTF-8 so goes whatever is not ASCII. */
 void r2_printable(char *text);
 
 /* Returns a short name of `status`, for messages. */
@@ -1821,18 +1821,16 @@ r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) {
     va_start(args, format);
     vsnprintf(ctx->message, sizeof ctx->message, format, args);
     va_end(args);
-    if (!r2__utf8_valid(ctx->message, strlen(ctx->message))) /* latin-1, or cut within a letter */
-        for (char *at = ctx->message; *at; ++at)
-            if ((unsigned char)*at >= 0x80) *at = '?';
-    r2_printable(ctx->message);
+    r2_printable(ctx->message); /* what it quotes may be latin-1, or cut within a letter */
     ctx->status = status;
     return status;
 }
 
 void r2_printable(char *text) {
+    const bool valid = r2__utf8_valid(text, strlen(text));
     for (char *at = text; *at; ++at) {
         unsigned char c = (unsigned char)*at, next = (unsigned char)at[1];
-        if ((c < 0x20 && c != '\t') || c == 0x7F) *at = '?';
+        if ((c < 0x20 && c != '\t') || c == 0x7F || (c >= 0x80 && !valid)) *at = '?';
         if (c == 0xC2 && next >= 0x80 && next < 0xA0) at[0] = at[1] = '?'; /* U+0080 .. U+009F */
     }
 }

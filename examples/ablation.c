@@ -299,12 +299,13 @@ static void row_key(char key[150], const ablation *a, int64_t steps, int64_t see
 
 /* Rows that differ in RL alone go on from one and the same SFT, that of the whole. */
 static void fine_tune(xp *x, const ablation *a, int64_t seed, r2_run *run) {
+    const bool shared = a->rl || a == &list[0];
     char key[150], name[160];
     row_key(key, &list[0], x->steps, seed);
     snprintf(name, sizeof name, "model-%s", key);
-    if (a->rl && xp_load_weights(x, name, run)) return;
+    if (shared && xp_load_weights(x, name, run)) return;
     xp_check(x, r2_run_sft(&x->ctx, run));
-    if (a->rl || a == &list[0]) xp_save_run(x, name, run);
+    if (shared) xp_save_run(x, name, run);
 }
 
 static void make_run(xp *x, const ablation *a, int64_t seed, r2_run *run) {

@@ -146,6 +146,15 @@ static void xp_write(xp *x, const char *path, const char *text) {
     xp_check(x, r2_write_file(&x->ctx, path, text, strlen(text)));
 }
 
+/* Writes and releases a row. */
+static void xp_put(xp *x, const char *key, cJSON *row) {
+    char path[1024], *text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
+    xp_path(x, key, path);
+    xp_write(x, path, text);
+    cJSON_free(text);
+    cJSON_Delete(row);
+}
+
 /* Rows are named by method and seed: a directory holds those of one data set alone. Refuses one
    that holds those of another; to be called before any work. */
 static inline void xp_claim(xp *x) {
@@ -163,28 +172,19 @@ static inline void xp_claim(xp *x) {
 /* Says in the directory whose results it holds: with the first of them, since before that the data
    may turn out not to be there. */
 static void xp_own(xp *x) {
-    char path[1024], *text;
     cJSON *row;
     if (!x->claimed) xp_claim(x); /* another program may have begun at the same time */
     if (x->claimed) return;
     row = cJSON_CreateObject();
     cJSON_AddStringToObject(row, "data", x->data);
-    text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
-    xp_path(x, "data", path);
-    xp_write(x, path, text);
-    cJSON_free(text);
-    cJSON_Delete(row);
+    xp_put(x, "data", row);
     x->claimed = true;
 }
 
-/* Writes and releases the row. */
+/* Writes and releases a row of the data set, and counts it as done. */
 static void xp_save(xp *x, const char *key, cJSON *row) {
-    char path[1024], *text = (char *)xp_need(x, cJSON_PrintUnformatted(row));
     xp_own(x);
-    xp_path(x, key, path);
-    xp_write(x, path, text);
-    cJSON_free(text);
-    cJSON_Delete(row);
+    xp_put(x, key, row);
     x->n_done++;
 }
 

@@ -4,7 +4,6 @@
 #define R2_OPTIONS_H
 
 #include <errno.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +28,13 @@ typedef struct options_entry {
     int64_t low, high;
 } options_entry;
 
+static inline void options_refuse(const char *program, const char *name, const char *expected,
+                                  int64_t low, int64_t high, const char *found) {
+    fprintf(stderr, "%s: %s: expected %s from %lld to %lld, found \"%s\"\n", program, name,
+            expected, (long long)low, (long long)high, found);
+    exit(2);
+}
+
 /* A whole number in [low, high], or an exit with a sentence. */
 static inline int64_t options_whole(const char *program, const char *name, const char *text,
                                     int64_t low, int64_t high) {
@@ -36,11 +42,9 @@ static inline int64_t options_whole(const char *program, const char *name, const
     long long value;
     errno = 0;
     value = strtoll(text, &end, 10);
-    if (*text >= '0' && *text <= '9' && !*end && !errno && value >= low && value <= high)
-        return value;
-    fprintf(stderr, "%s: %s: expected a whole number from %lld to %lld, found \"%s\"\n", program,
-            name, (long long)low, (long long)high, text);
-    exit(2);
+    if (!(*text >= '0' && *text <= '9' && !*end && !errno && value >= low && value <= high))
+        options_refuse(program, name, "a whole number", low, high, text);
+    return value;
 }
 
 /* A decimal number in [low, high], likewise. */
@@ -48,12 +52,10 @@ static inline double options_number(const char *program, const char *name, const
                                     int64_t low, int64_t high) {
     char *end;
     double value = strtod(text, &end);
-    if (*text && !*end && strspn(text, "+-.0123456789eE") == strlen(text) &&
-        value >= (double)low && value <= (double)high)
-        return value;
-    fprintf(stderr, "%s: %s: expected a number from %lld to %lld, found \"%s\"\n", program, name,
-            (long long)low, (long long)high, text);
-    exit(2);
+    if (!(*text && !*end && strspn(text, "+-.0123456789eE") == strlen(text) &&
+          value >= (double)low && value <= (double)high))
+        options_refuse(program, name, "a number", low, high, text);
+    return value;
 }
 
 static inline void options_take(const char *program, const options_entry *o, const char *value) {
