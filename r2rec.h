@@ -546,8 +546,9 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
    trusted; an item counts as far as it is as popular as others, items = (sum n_i)^2 / sum n_i^2;
    u0 is in neither. It knows no order in time. K itself is never made: a step walks from the users
-   to their items and back, along each edge twice. With more than R2_DEEP_EDGES edges it is left
-   out: it would take longer than all the rest.
+   to their items and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only
+   every s-th user takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all of them would
+   take longer than everything else.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -623,6 +624,7 @@ typedef struct r2_index {
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                        */
+    int64_t deep_stride;   /* s: of every so many users the first takes part in `deep`          */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
@@ -1660,18 +1662,32 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 
 /* A run: the whole journey as one object, for those who want a recommender and not its parts. Every
    part stays within reach as a member. */
+struct r2_run;
+
+/* Evidence from elsewhere: called with every batch of questions that the run asks, in training, RL,
+   validation and ranking, when the header's own evidence is there and before words are made of it.
+   May change the values and chains of query[q], which belongs to question[q] (answer -1: asked, not
+   trained on); another recommender's score takes the place of a field's value. D2 is the hook's to
+   keep: of u0 it uses the first `history` interactions at most, and never the edge (u0, i*). */
+typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
+                                    const r2_question *question, int64_t n, r2_query *query);
+
 typedef struct r2_run_config {
     uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
     int64_t n_groups;       /* training groups of 1 observed + n_sampled items                  */
     int32_t n_sampled;      /* D8                                                               */
-    int32_t min_history;    /* interactions that must precede a training target                 */
+    int32_t min_history;    /* interactions that must precede a training target; 0: five, or two
+                               or one where that gives fewer groups than there are test cases   */
     int32_t n_chains;       /* shown in a prompt                                                */
     int32_t n_negatives;    /* of a candidate set                                               */
+    int64_t n_cases;        /* of a candidate set at most, every so many users; 0: all          */
     r2_split_config split;
     r2_teacher_config teacher;
     r2_model_config model;  /* n_vocab and n_ctx are filled in by the run */
     r2_sft_config sft;
     r2_grpo_config grpo;
+    r2_evidence_fn evidence; /* NULL: the header's own alone */
+    void *evidence_user;
 } r2_run_config;
 
 typedef struct r2_run {
@@ -1704,6 +1720,9 @@ r2_run_config r2_run_config_full(void);
 /* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
    model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
+/* The second half of r2_run_init, for those who changed the graph or its index: questions, evidence,
+   buckets, prompts, traces, vocabulary and an untrained model anew. */
+r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
    cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew (the
@@ -5006,6 +5025,7 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
         const int64_t n = r2_graph_item_degree(graph, (uint32_t)i);
         index->degree_square += n * n;
     }
+    index->deep_stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
     r2__index_fade(index);
     r2__index_items(index, data);
     return R2_OK;
@@ -5057,7 +5077,7 @@ typedef struct r2__lens {
     float *simrec, *simidf; /* (n_users)                                                          */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
     double near50_sum;
-    const float *deep;     /* (n_users) a_v / sqrt(n_v), NULL when left out                       */
+    const float *deep;     /* (n_users) a_v / sqrt(n_v)                                           */
     float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
     r2__link_sum *sum;     /* (history) scratch of one target                                     */
     r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
@@ -5231,11 +5251,13 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->rest && s->way && s->image && s->at_item && s->deep;
 }
 
-/* The largest eigenvalue that chance alone gives the cosines of all users but u0. */
+/* The largest eigenvalue that chance alone gives the cosines of all users but u0. (Of every s-th:
+   users / s, and items as before, since the degrees of all become as much smaller.) */
 static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     const r2_graph *g = index->graph;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
-    double edges = (double)(g->n_edges - (end - begin)), users = (double)(g->n_users - 1), root;
+    double edges = (double)(g->n_edges - (end - begin)), root;
+    const double users = (double)(g->n_users - 1) / (double)index->deep_stride;
     int64_t square = index->degree_square;
     for (int64_t e = begin; e < end; ++e) /* n^2 -> (n - 1)^2 */
         square -= 2 * r2_graph_item_degree(g, g->user_item[e]) - 1;
@@ -5248,7 +5270,7 @@ static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
     const r2_index *index = lens->index;
     const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
     s->ridge[lane] = r2__noise_edge(index, lens->user);
-    for (int64_t v = 0; v < index->graph->n_users; ++v)
+    for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
         s->way[v][lane] = s->rest[v][lane] =
             (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;
 }
@@ -5258,7 +5280,7 @@ static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; ++v) {
+    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
         double share[R2__WALKS];
         for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->way[v][j];
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
@@ -5266,7 +5288,7 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
             for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
         }
     }
-    for (int64_t v = 0; v < g->n_users; ++v) {
+    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
         double sum[R2__WALKS] = {0.0};
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
             const double *got = s->at_item[g->user_item[e]];
@@ -5312,7 +5334,6 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
     double left[R2__WALKS];
-    if (index->graph->n_edges > R2_DEEP_EDGES) return true;
     if (!r2__solve_alloc(ctx, s, index->graph)) return false;
     for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
     r2__solve_dot(s->rest, s->rest, n, left);
@@ -5349,7 +5370,7 @@ static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, 
     s->rating += rating;
     s->n_shared += lens->path_begin[u1 + 1] - lens->path_begin[u1] >= 2;
     s->near50 += (double)lens->near50[u1];
-    if (lens->deep) s->deep += (double)lens->deep[u1];
+    s->deep += (double)lens->deep[u1];
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
     s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
@@ -5561,11 +5582,10 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
     }
     if (status == R2_OK) {
         run[n_runs] = n;
-        /* as many lanes as still leave something to every thread; one when none of them walks */
+        /* as many lanes as still leave something to every thread */
         const int threads = r2_threads(ctx, n * 1000);
         const int64_t share = (n_runs + threads - 1) / threads;
-        const int64_t most = index->graph->n_edges > R2_DEEP_EDGES ? 1 : R2__WALKS;
-        const int64_t lanes = share < most ? share : most;
+        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
         const int64_t n_blocks = n_runs > 0 ? (n_runs + lanes - 1) / lanes : 0;
         R2_PARALLEL_FOR(threads, b, n_blocks) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
@@ -14066,9 +14086,9 @@ r2_run_config r2_run_config_default(void) {
     config.seed = 1;
     config.n_groups = 16384;
     config.n_sampled = 4;
-    config.min_history = 5;
     config.n_chains = 3;
     config.n_negatives = 19;
+    config.n_cases = 8192;
     config.split = r2_split_config_default();
     config.teacher = r2_teacher_config_default();
     config.model = r2_model_config_default();
@@ -14095,6 +14115,21 @@ static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
 }
 
+/* Candidates of all targets, or of config.n_cases that lie evenly among them. */
+static r2_status r2__run_cases(r2_ctx *ctx, const r2_run *run, const r2_target *target, int64_t n,
+                               r2_role role, r2_candidates *candidates) {
+    const r2_run_config *c = &run->config;
+    const int64_t wanted = c->n_cases > 0 && c->n_cases < n ? c->n_cases : n;
+    r2_target *some = (r2_target *)r2_alloc(ctx, (uint64_t)wanted, sizeof *some);
+    r2_status status = some ? R2_OK : ctx->status;
+    for (int64_t k = 0; k < wanted && some; ++k) some[k] = target[k * n / wanted];
+    if (some)
+        status = r2_candidates_init(ctx, candidates, &run->data, some, wanted, c->n_negatives,
+                                    r2_hash(c->seed, (uint64_t)role, 0));
+    r2_release(ctx, some);
+    return status;
+}
+
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
@@ -14106,16 +14141,22 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
                          "another interaction: nothing to test on", directory,
                          (double)split->config.min_positive);
     if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
+        status = r2__run_cases(ctx, run, split->valid, split->n_valid, R2_VALID, &run->valid);
     if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
+        status = r2__run_cases(ctx, run, split->test, split->n_test, R2_TEST, &run->test);
     if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
     if (status == R2_OK)
         status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
                                split->config.min_positive, split->config.seed);
     return status;
+}
+
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_query *query) {
+    const r2_run_config *c = &run->config;
+    r2_status status = r2_queries(ctx, &run->index, question, n, c->n_chains, query);
+    if (status != R2_OK || !c->evidence) return status;
+    return c->evidence(ctx, c->evidence_user, run, question, n, query);
 }
 
 /* Training questions in groups and their evidence: *n of them, to be released by the caller, also
@@ -14124,16 +14165,22 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
                               r2_question **question, r2_query **query, int64_t *n) {
     const r2_run_config *c = &run->config;
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
+    const int64_t enough = n_groups < run->test.n_cases ? n_groups : run->test.n_cases;
+    int32_t history = c->min_history > 0 ? c->min_history : 5;
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
     if (!*question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
-                               n_groups, c->n_sampled, c->min_history, seed, *question, &n_drawn);
+    for (;;) {
+        status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
+                                   n_groups, c->n_sampled, history, seed, *question, &n_drawn);
+        if (c->min_history > 0 || history == 1 || (status == R2_OK && n_drawn >= enough)) break;
+        history /= 2;
+    }
     if (status != R2_OK) return status;
     *n = n_drawn * group;
     *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);
     if (!*query) return ctx->status;
-    return r2_queries(ctx, &run->index, *question, *n, c->n_chains, *query);
+    return r2__run_evidence(ctx, run, *question, *n, *query);
 }
 
 static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
@@ -14155,33 +14202,44 @@ static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory,
                       const r2_run_config *config) {
-    r2_run_config *c = &run->config;
     r2_status status;
     memset(run, 0, sizeof *run);
-    *c = *config;
-    r2__run_seeds(c);
+    run->config = *config;
+    r2__run_seeds(&run->config);
     status = r2__run_data(ctx, run, directory);
-    if (status == R2_OK) status = r2__run_queries(ctx, run);
-    if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
-                                  run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
-    if (status == R2_OK) {
-        c->model.n_vocab = run->vocab.n_words;
-        c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
-        c->model.n_ctx = run->train.longest + c->grpo.max_new;
-        status = r2_model_init(ctx, &run->model, &c->model, true);
-    }
+    if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
 }
 
-void r2_run_free(r2_ctx *ctx, r2_run *run) {
+static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
     r2_model_free(ctx, &run->model);
     r2_examples_free(ctx, &run->train);
     r2_vocab_free(ctx, &run->vocab);
     r2_release(ctx, run->query);
     r2_release(ctx, run->question);
+    run->query = NULL;
+    run->question = NULL;
+}
+
+r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
+    r2_run_config *c = &run->config;
+    r2_status status;
+    r2__run_unprepare(ctx, run);
+    status = r2__run_queries(ctx, run);
+    if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
+    if (status == R2_OK)
+        status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
+                                  run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
+    if (status != R2_OK) return status;
+    c->model.n_vocab = run->vocab.n_words;
+    c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
+    c->model.n_ctx = run->train.longest + c->grpo.max_new;
+    return r2_model_init(ctx, &run->model, &c->model, true);
+}
+
+void r2_run_free(r2_ctx *ctx, r2_run *run) {
+    r2__run_unprepare(ctx, run);
     r2_index_free(ctx, &run->index);
     r2_graph_free(ctx, &run->graph);
     r2_candidates_free(ctx, &run->valid);
@@ -14212,7 +14270,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK)
-        status = r2_queries(ctx, &run->index, question, n, run->config.n_chains, query);
+        status = r2__run_evidence(ctx, run, question, n, query);
     if (status == R2_OK)
         status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query,
                                   n, (int32_t)group, &run->config.teacher);
@@ -14273,8 +14331,7 @@ r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const
             status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
         else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
     }
-    if (status == R2_OK)
-        status = r2_queries(ctx, &run->index, question, n, run->config.n_chains, query);
+    if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, query);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
     return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n, 1,

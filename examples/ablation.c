@@ -7,6 +7,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include "baselines.h"
 #include "experiment.h"
 
 /* ---- the list ---- */
@@ -20,6 +21,7 @@ typedef enum twist {
     RANDOM_U1,         /* chains alone, over a user of the target who need not share i0      */
     OPEN_CHAINS,       /* chains alone, in training over another item of u1: no closure      */
     NO_DEEP,           /* without the field that follows longer chains, a kin of EASE        */
+    EASE_FOR_DEEP,     /* EASE^R's own score in the place of that field                      */
     NO_RATINGS,        /* every rating masked                                                */
     PERMUTED_RATINGS   /* control: ratings dealt anew among all interactions                 */
 } twist;
@@ -79,6 +81,7 @@ static const ablation list[] = {
     {"chains-open", "chains alone, not closed in training", OPEN_CHAINS, UNGUIDED, false, false,
      NULL},
     {"no-deep", "evidence without `deep`", NO_DEEP, UNGUIDED, false, false, NULL},
+    {"ease", "EASE^R's score in place of `deep`", EASE_FOR_DEEP, UNGUIDED, false, false, NULL},
     {"no-ratings", "every rating masked", NO_RATINGS, UNGUIDED, false, false, NULL},
     {"permuted", "control: ratings permuted", PERMUTED_RATINGS, UNGUIDED, false, false, NULL},
     {"direct", "answers without reasoning", AS_IT_IS, UNGUIDED, false, false, direct_only},
@@ -150,20 +153,22 @@ static void add_chain(const r2_index *index, r2_query *q, uint32_t i0, uint32_t 
 }
 
 /* Chains of the graph that lie within the query's history, every one equally likely. */
-static void uniform_chains(xp *x, const r2_run *run, r2_query *q) {
+static r2_status uniform_chains(r2_ctx *ctx, const r2_run *run, r2_query *q) {
     enum { DRAWN = 64 };
     r2_chain chain[DRAWN];
     r2_chain_config how = r2_chain_config_default();
     int64_t n = 0;
+    r2_status status;
     how.law = R2_CHAINS_UNIFORM;
     how.k = DRAWN;
     how.seed = run->config.seed;
-    xp_check(x, r2_chains_target(&x->ctx, &run->graph, q->user, q->item, &how, chain, &n));
-    for (int64_t k = 0; k < n && q->n_chains < run->config.n_chains; ++k) {
+    status = r2_chains_target(ctx, &run->graph, q->user, q->item, &how, chain, &n);
+    for (int64_t k = 0; status == R2_OK && k < n && q->n_chains < run->config.n_chains; ++k) {
         int64_t own = r2_graph_find(&run->graph, q->user, chain[k].i0);
         if ((int64_t)run->index.position[own] < q->history)
             add_chain(&run->index, q, chain[k].i0, chain[k].u1, q->item);
     }
+    return status;
 }
 
 /* Any i0 of the history; RANDOM_U1: any other user of the target; OPEN_CHAINS: any other user of i0
@@ -186,7 +191,7 @@ static void loose_chains(const r2_run *run, bool open, r2_query *q) {
     }
 }
 
-static void twist_query(xp *x, const r2_run *run, twist how, bool training, r2_query *q) {
+static void twist_query(const r2_run *run, twist how, bool training, r2_query *q) {
     bool alone = how >= CHAINS_ALONE && how <= OPEN_CHAINS;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         if (alone || (how == NO_CHAIN_EVIDENCE && is_of_chains(f)) ||
@@ -196,16 +201,34 @@ static void twist_query(xp *x, const r2_run *run, twist how, bool training, r2_q
         for (int k = 1; k < 6; k += 2) q->chain[c].value[k] = NAN; /* own, theirs, took */
     if (how == UNIFORM_CHAINS || how == RANDOM_U1 || (how == OPEN_CHAINS && training))
         q->n_chains = 0;
-    if (how == UNIFORM_CHAINS) uniform_chains(x, run, q);
     if (how == RANDOM_U1) loose_chains(run, false, q);
     if (how == OPEN_CHAINS && training) loose_chains(run, true, q);
 }
 
-/* Deals the ratings of all interactions anew, and draws the training questions from that. */
+/* What the evidence hook needs. */
+typedef struct twister {
+    twist how;
+    bl_evidence ease;
+} twister;
+
+/* The hook (r2_evidence_fn). Only training questions know their answer. */
+static r2_status twist_evidence(r2_ctx *ctx, void *user, const r2_run *run,
+                                const r2_question *question, int64_t n, r2_query *query) {
+    twister *t = (twister *)user;
+    r2_status status = R2_OK;
+    if (t->how == EASE_FOR_DEEP)
+        return bl_ease_evidence(ctx, &t->ease, run, question, n, query);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        twist_query(run, t->how, question[q].answer >= 0, &query[q]);
+        if (t->how == UNIFORM_CHAINS) status = uniform_chains(ctx, run, &query[q]);
+    }
+    return status;
+}
+
+/* Deals the ratings of all interactions anew. */
 static void permute_ratings(xp *x, r2_run *run) {
     r2_rng rng = r2_rng_make(run->config.seed, R2_STREAM_USER, 0);
     float *rating = run->graph.user_rating;
-    int64_t n_groups;
     for (int64_t k = run->graph.n_edges - 1; k > 0; --k) {
         int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
         float swap = rating[k];
@@ -215,31 +238,7 @@ static void permute_ratings(xp *x, r2_run *run) {
     r2_index_free(&x->ctx, &run->index);
     xp_check(x, r2_index_init(&x->ctx, &run->index, &run->graph, &run->data,
                               run->split.config.min_positive, run->split.config.seed));
-    xp_check(x,
-             r2_questions_draw(&x->ctx, &run->index, run->data.rating_min, run->data.rating_max,
-                               run->config.n_groups, run->config.n_sampled, run->config.min_history,
-                               run->config.seed, run->question, &n_groups));
-    xp_check(x, r2_queries(&x->ctx, &run->index, run->question, run->n_train, run->config.n_chains,
-                           run->query));
-}
-
-/* Buckets, words, prompts, traces and model anew, from run->query as it is now. */
-static void rebuild(xp *x, r2_run *run) {
-    int64_t group = 1 + (int64_t)run->config.n_sampled;
-    uint8_t *observed = (uint8_t *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)run->n_train, 1));
-    for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % group == 0;
-    r2_model_free(&x->ctx, &run->model);
-    r2_examples_free(&x->ctx, &run->train);
-    r2_vocab_free(&x->ctx, &run->vocab);
-    memset(&run->vocab, 0, sizeof run->vocab);
-    xp_check(x, r2_codebook_fit(&x->ctx, &run->codebook, run->query, observed, run->n_train,
-                                run->config.n_chains));
-    xp_check(x, r2_markup_init(&x->ctx, &run->markup, &run->vocab, &run->codebook));
-    xp_check(x, r2_examples_init(&x->ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
-                                 run->query, run->n_train, (int32_t)group, &run->config.teacher));
-    run->config.model.n_vocab = run->vocab.n_words;
-    xp_check(x, r2_model_init(&x->ctx, &run->model, &run->config.model, true));
-    r2_release(&x->ctx, observed);
+    xp_check(x, r2_run_prepare(&x->ctx, run));
 }
 
 /* ---- twisting the traces ---- */
@@ -308,16 +307,14 @@ static void fine_tune(xp *x, const ablation *a, int64_t seed, r2_run *run) {
     if (shared) xp_save_run(x, name, run);
 }
 
-static void make_run(xp *x, const ablation *a, int64_t seed, r2_run *run) {
+static void make_run(xp *x, const ablation *a, int64_t seed, twister *t, r2_run *run) {
     r2_run_config config = xp_config(x, (uint64_t)seed);
     if (x->steps) config.sft.n_steps = x->steps;
-    config.sft.valid_every = 0; /* its validation groups would not be twisted */
+    config.sft.valid_every = 0; /* every row is trained for as long */
     if (a->change) a->change(&config);
+    if (a->evidence) config.evidence = twist_evidence, config.evidence_user = t;
     xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
     if (a->evidence == PERMUTED_RATINGS) permute_ratings(x, run);
-    for (int64_t q = 0; q < run->n_train && a->evidence; ++q)
-        twist_query(x, run, a->evidence, true, &run->query[q]);
-    if (a->evidence) rebuild(x, run);
     if (a->traces == GUIDED) guide_traces(x, run);
     if (a->traces == SHUFFLED) shuffle_traces(run);
     if (!a->no_sft) fine_tune(x, a, seed, run);
@@ -325,7 +322,7 @@ static void make_run(xp *x, const ablation *a, int64_t seed, r2_run *run) {
 }
 
 /* Ranks of the test candidates, answered at once and after reasoning. */
-static void score_rows(xp *x, const ablation *a, r2_run *run, const char *key) {
+static void score_rows(xp *x, r2_run *run, const char *key) {
     static const char *const mode_name[] = {"direct", "reasoned"};
     const r2_candidates *c = &run->test;
     int64_t n = c->n_cases * c->n_per_case;
@@ -333,10 +330,6 @@ static void score_rows(xp *x, const ablation *a, r2_run *run, const char *key) {
     float *score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *score));
     r2_examples asked;
     xp_check(x, r2_run_ask_candidates(&x->ctx, run, c, query, &asked));
-    r2_examples_free(&x->ctx, &asked);
-    for (int64_t k = 0; k < n; ++k) twist_query(x, run, a->evidence, false, &query[k]);
-    xp_check(x, r2_examples_init(&x->ctx, &asked, &run->codebook, &run->vocab, &run->markup, query,
-                                 n, 1, NULL));
     for (int mode = 0; mode < 2; ++mode) {
         r2_score_config how = r2_score_config_default();
         r2_trace_metrics trace;
@@ -358,15 +351,19 @@ static void score_rows(xp *x, const ablation *a, r2_run *run, const char *key) {
 
 static void ablate(xp *x, const ablation *a, int64_t seed) {
     r2_run run;
+    twister t;
     char key[150], last[200];
+    memset(&t, 0, sizeof t);
+    t.how = a->evidence;
     row_key(key, a, x->steps, seed);
     snprintf(last, sizeof last, "%s-reasoned", key);
     if (xp_has(x, last)) {
         x->n_done++;
         return;
     }
-    make_run(x, a, seed, &run);
-    score_rows(x, a, &run, key);
+    make_run(x, a, seed, &t, &run);
+    score_rows(x, &run, key);
+    bl_evidence_free(&x->ctx, &t.ease);
     r2_run_free(&x->ctx, &run);
 }
 

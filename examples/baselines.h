@@ -105,12 +105,14 @@ static int bl_descending(const void *a, const void *b) {
 static void bl_nearest(const r2_graph *g, uint32_t u, int64_t neighbours, double power,
                        double *near, double *sorted) {
     double own = (double)r2_graph_user_degree(g, u), least = 0.0;
+    int64_t n = 0; /* who shares anything */
     for (int64_t v = 0; v < g->n_users; ++v) {
-        double other = (double)r2_graph_user_degree(g, (uint32_t)v);
-        sorted[v] = near[v] = near[v] > 0.0 ? near[v] / sqrt(own * other) : 0.0;
+        if (near[v] <= 0.0) continue;
+        near[v] /= sqrt(own * (double)r2_graph_user_degree(g, (uint32_t)v));
+        sorted[n++] = near[v];
     }
-    qsort(sorted, (size_t)g->n_users, sizeof *sorted, bl_descending);
-    if (neighbours < g->n_users) least = sorted[neighbours - 1];
+    qsort(sorted, (size_t)n, sizeof *sorted, bl_descending);
+    if (neighbours < n) least = sorted[neighbours - 1];
     for (int64_t v = 0; v < g->n_users; ++v)
         near[v] = near[v] > 0.0 && near[v] >= least ? pow(near[v], power) : 0.0;
 }
@@ -207,13 +209,14 @@ static double bl_dot(const double *a, const double *b, int64_t n) {
 /* ---- EASE^R (arXiv 1905.03375), p: ridge, half-life of the query (0: none) ---- */
 
 /* The weights between items are B = I - P / diag(P), P = (X^T X + ridge I)^-1, items by items.
-   item = B. */
+   item = B, bias = diag(P). */
 static r2_status bl_ease_fit_items(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     int64_t n = g->n_items;
     double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
     m->item = bl_array(ctx, m, n, n);
-    if (!gram || !m->item) {
+    m->bias = bl_array(ctx, m, n, 1);
+    if (!gram || !m->item || !m->bias) {
         r2_release(ctx, gram);
         return ctx->status;
     }
@@ -226,9 +229,9 @@ static r2_status bl_ease_fit_items(r2_ctx *ctx, bl_model *m) {
         m->item[i * n + i] = 1.0;
     }
     bl_solve(ctx, gram, m->item, n, n);
-    for (int64_t i = 0; i < n; ++i) gram[i] = m->item[i * n + i]; /* diag(P) */
+    for (int64_t i = 0; i < n; ++i) m->bias[i] = m->item[i * n + i];
     R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, n) {
-        for (int64_t j = 0; j < n; ++j) m->item[i * n + j] /= -gram[j];
+        for (int64_t j = 0; j < n; ++j) m->item[i * n + j] /= -m->bias[j];
         m->item[i * n + i] = 0.0;
     }
     r2_release(ctx, gram);
@@ -271,14 +274,17 @@ static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
     return g->n_items < g->n_users ? bl_ease_fit_items(ctx, m) : bl_ease_fit_users(ctx, m);
 }
 
-/* query[i] = 0.5^(age / half_life) of the user's items, 0 of all others. */
-static void bl_ease_query(const bl_model *m, uint32_t u, double *query) {
+/* query[i] = 0.5^(age / half_life) of the user's first `history` items but `without`, else 0. */
+static void bl_ease_query(const bl_model *m, uint32_t u, int64_t history, uint32_t without,
+                          double *query) {
     const r2_graph *g = &m->run->graph;
-    int64_t degree = r2_graph_user_degree(g, u);
+    double age = 0.0;
     memset(query, 0, (size_t)g->n_items * sizeof *query);
-    for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-        double age = (double)(degree - 1 - (int64_t)m->run->index.position[e]);
-        query[g->user_item[e]] = m->p[1] > 0.0 ? exp2(-age / m->p[1]) : 1.0;
+    for (int64_t p = history - 1; p >= 0; --p) {
+        uint32_t i = g->user_item[m->run->index.by_time[g->user_begin[u] + p]];
+        if (i == without) continue;
+        query[i] = m->p[1] > 0.0 ? exp2(-age / m->p[1]) : 1.0;
+        age += 1.0;
     }
 }
 
@@ -296,19 +302,24 @@ static void bl_ease_row_items(const bl_model *m, uint32_t u, const double *query
     }
 }
 
-/* The same from K. near (n_users): scratch, becomes K X q. */
-static void bl_ease_row_users(const bl_model *m, const double *query, const uint32_t *item,
-                              int64_t n, double *near, float *row) {
+/* near = K X q, X without the row of user `without` (-1: all are there). near (n_users). */
+static void bl_ease_near(const bl_model *m, const double *query, int64_t without, double *near) {
     const r2_graph *g = &m->run->graph;
     memset(near, 0, (size_t)g->n_users * sizeof *near);
     for (int64_t v = 0; v < g->n_users; ++v) {
         double seen = 0.0; /* X q */
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1] && v != without; ++e)
             seen += query[g->user_item[e]];
         for (int64_t w = 0; w < g->n_users && seen != 0.0; ++w)
             near[w] += seen * m->user[v * g->n_users + w];
     }
-    bl_sum_users(g, near, item, n, row);
+}
+
+/* The same row from K. near: scratch. */
+static void bl_ease_row_users(const bl_model *m, const double *query, const uint32_t *item,
+                              int64_t n, double *near, float *row) {
+    bl_ease_near(m, query, -1, near);
+    bl_sum_users(&m->run->graph, near, item, n, row);
     for (int64_t k = 0; k < n; ++k) {
         double d = m->bias[item[k]];
         row[k] = (float)(((double)row[k] - query[item[k]] * d) / (1.0 - d));
@@ -323,13 +334,74 @@ static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
     for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
         const uint32_t *item = c->item + s * c->n_per_case;
         float *row = score + s * c->n_per_case;
-        bl_ease_query(m, c->user[s], query);
+        bl_ease_query(m, c->user[s], r2_graph_user_degree(g, c->user[s]), R2_NO_ITEM, query);
         if (m->item) bl_ease_row_items(m, c->user[s], query, item, c->n_per_case, row);
         else bl_ease_row_users(m, query, item, c->n_per_case, near, row);
     }
     r2_release(ctx, query);
     r2_release(ctx, near);
     return status;
+}
+
+/* ---- EASE^R without u0: what it would say had u0 never been there. To take a user out of the
+   matrix changes its inverse by a product of two vectors, so nothing is fitted anew ---- */
+
+/* P' = P + z z^T / (1 - x^T z), z = P x, x the row of u0.
+   Item `item` for a query that does not hold it: row[k] = -q P' / P'_ii. z (n_items): scratch. */
+static void bl_ease_unseen_items(const bl_model *m, uint32_t u0, const double *query,
+                                 const uint32_t *item, int64_t n, double *z, float *row) {
+    const r2_graph *g = &m->run->graph;
+    const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
+    double left = 1.0, asked = 0.0; /* 1 - x^T z, q z */
+    memset(z, 0, (size_t)g->n_items * sizeof *z);
+    for (int64_t e = begin; e < end; ++e) {
+        const double *b = m->item + (int64_t)g->user_item[e] * g->n_items;
+        for (int64_t i = 0; i < g->n_items; ++i) z[i] -= b[i];
+        z[g->user_item[e]] += 1.0;
+    }
+    for (int64_t i = 0; i < g->n_items; ++i) z[i] *= m->bias[i];
+    for (int64_t e = begin; e < end; ++e) {
+        left -= z[g->user_item[e]];
+        asked += z[g->user_item[e]] * query[g->user_item[e]];
+    }
+    bl_ease_row_items(m, u0, query, item, n, row); /* q B = -q P / diag(P), but on the diagonal */
+    for (int64_t k = 0; k < n; ++k) {
+        const double p = m->bias[item[k]], mine = z[item[k]];
+        row[k] = (float)(((double)row[k] * p - asked * mine / left) / (p + mine * mine / left));
+    }
+}
+
+/* K' = K - k k^T / K_uu, k the column of u0: the inverse of the matrix without its row and column.
+   row[k] = q X^T K' X_i / (1 - d'_i). near (n_users): scratch. */
+static void bl_ease_unseen_users(const bl_model *m, uint32_t u0, const double *query,
+                                 const uint32_t *item, int64_t n, double *near, float *row) {
+    const r2_graph *g = &m->run->graph;
+    const double *of_u0 = m->user + (int64_t)u0 * g->n_users;
+    double share;
+    bl_ease_near(m, query, u0, near);
+    share = near[u0] / of_u0[u0];
+    for (int64_t v = 0; v < g->n_users; ++v) near[v] -= share * of_u0[v];
+    near[u0] = 0.0;
+    bl_sum_users(g, near, item, n, row);
+    for (int64_t k = 0; k < n; ++k) {
+        double d = m->bias[item[k]], others = 0.0, own = 0.0;
+        for (int64_t a = g->item_begin[item[k]]; a < g->item_begin[item[k] + 1]; ++a) {
+            if (g->item_user[a] == u0) own = 1.0;
+            else others += of_u0[g->item_user[a]];
+        }
+        d -= own * (2.0 * others + of_u0[u0]) + others * others / of_u0[u0];
+        row[k] = (float)((double)row[k] / (1.0 - d));
+    }
+}
+
+/* Answers questions of one user, history and left-out item: score (n). scratch (n_items +
+   max(n_items, n_users)). */
+static void bl_ease_unseen(const bl_model *m, const r2_question *question, const uint32_t *item,
+                           int64_t n, double *scratch, float *score) {
+    double *query = scratch, *rest = scratch + m->run->graph.n_items;
+    bl_ease_query(m, question->user, question->history, question->item, query);
+    if (m->item) bl_ease_unseen_items(m, question->user, query, item, n, rest, score);
+    else bl_ease_unseen_users(m, question->user, query, item, n, rest, score);
 }
 
 /* ---- factors: score = bias + user . item ---- */
@@ -869,9 +941,10 @@ static const bl_method bl_methods[] = {
     {"bpr-mf", "factors, regularisation, epochs", bl_bpr_fit, bl_factors,
      {{32, 0.01, 20}, {32, 0.01, 60}, {32, 0.03, 60}, {32, 0.01, 120}, {32, 0.003, 60},
       {64, 0.01, 120}}, 6, true, true},
-    {"ease", "ridge", bl_ease_fit, bl_ease, {{200}, {500}, {1000}}, 3, false, false},
+    {"ease", "ridge", bl_ease_fit, bl_ease, {{200}, {500}, {1000}, {2000}, {5000}}, 5, false,
+     false},
     {"ease+recency", "ridge, half-life", bl_ease_fit, bl_ease,
-     {{500, 5}, {500, 10}, {500, 20}, {1000, 10}}, 4, false, false},
+     {{500, 5}, {500, 10}, {500, 20}, {1000, 10}, {2000, 10}, {5000, 10}}, 6, false, false},
     {"lightgcn", "layers, weight decay, epochs", bl_lightgcn_fit, bl_factors,
      {{2, 0.01, 40}, {3, 0.01, 40}, {2, 0.1, 40}, {2, 0.01, 80}}, 4, true, true},
     {"sasrec", "width, epochs, learning rate", bl_sasrec_fit, bl_sasrec,
@@ -932,6 +1005,68 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
     }
     r2_release(ctx, score);
     if (status != R2_OK) bl_free(ctx, best);
+    return status;
+}
+
+/* ---- EASE^R as evidence ---- */
+
+typedef struct bl_evidence {
+    bl_model ease; /* tuned when it is first asked; zeroed: not yet */
+} bl_evidence;
+
+static inline void bl_evidence_free(r2_ctx *ctx, bl_evidence *e) { bl_free(ctx, &e->ease); }
+
+/* The best of the EASE rows of the table on validation. */
+static r2_status bl_evidence_tune(r2_ctx *ctx, bl_evidence *e, const r2_run *run) {
+    r2_status status = R2_OK;
+    for (int b = 0; b < BL_N_METHODS && status == R2_OK; ++b) {
+        bl_model tuned;
+        if (bl_methods[b].fit != bl_ease_fit) continue;
+        status = bl_tune(ctx, &bl_methods[b], run, &tuned);
+        if (status == R2_OK && (!e->ease.run || tuned.validation > e->ease.validation)) {
+            bl_model swap = e->ease;
+            e->ease = tuned;
+            tuned = swap;
+        }
+        bl_free(ctx, &tuned);
+    }
+    return status;
+}
+
+/* Whether the question's item is among the interactions that its history counts. */
+static bool bl_is_past(const r2_run *run, const r2_question *q) {
+    int64_t edge = r2_graph_find(&run->graph, q->user, q->item);
+    return edge >= 0 && (int64_t)run->index.position[edge] < q->history;
+}
+
+/* The hook of a run (r2_evidence_fn): the score of EASE^R takes the place of `deep`, its kin. What
+   EASE^R says to a user whose interactions it was fitted to is not what it says to others, and the
+   item of an observed training question is one of these; so each question is put to an EASE^R that
+   has never seen its user, with the history that the question knows. */
+static inline r2_status bl_ease_evidence(r2_ctx *ctx, void *user, const r2_run *run,
+                                         const r2_question *question, int64_t n,
+                                         r2_query *query) {
+    bl_evidence *e = (bl_evidence *)user;
+    const int64_t n_items = run->graph.n_items, n_users = run->graph.n_users;
+    const int64_t longest = n_items > n_users ? n_items : n_users;
+    double *scratch = (double *)r2_alloc(ctx, (uint64_t)(n_items + longest), sizeof *scratch);
+    uint32_t *item = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *item);
+    float *score = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *score);
+    r2_status status = scratch && item && score ? R2_OK : R2_NO_MEMORY;
+    if (status == R2_OK && !e->ease.run) status = bl_evidence_tune(ctx, e, run);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) item[q] = question[q].item;
+    for (int64_t q = 0, end; q < n && status == R2_OK; q = end) {
+        end = q + 1; /* candidates of one user and moment share the query */
+        while (end < n && question[end].user == question[q].user &&
+               question[end].history == question[q].history &&
+               !bl_is_past(run, &question[q]) && !bl_is_past(run, &question[end]))
+            ++end;
+        bl_ease_unseen(&e->ease, &question[q], item + q, end - q, scratch, score + q);
+    }
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) query[q].value[R2_FIELD_deep] = score[q];
+    r2_release(ctx, scratch);
+    r2_release(ctx, item);
+    r2_release(ctx, score);
     return status;
 }
 

@@ -16,7 +16,7 @@
 typedef struct demo_options {
     const char *data, *out, *user;
     int64_t seed, threads;
-    bool full;
+    bool full, ease;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
@@ -29,12 +29,13 @@ static const char usage[] =
     "  --threads N    default: all processors; results do not depend on it\n"
     "  --quick        minutes (the default)\n"
     "  --full         a longer training: up to 45 minutes\n"
+    "  --ease         EASE^R's score among the evidence, in the place of its kin `deep`\n"
     "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
     "  --grpo-steps N batches of reinforcement learning, likewise\n"
     "  --help         this text\n";
 
 static demo_options parse_options(int argc, char **argv) {
-    demo_options o = {"data/mini", "out", NULL, 1, 0, false, -1, -1};
+    demo_options o = {"data/mini", "out", NULL, 1, 0, false, false, -1, -1};
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0},
                                   {"--user", OPTIONS_TEXT, &o.user, 0, 0},
@@ -42,6 +43,7 @@ static demo_options parse_options(int argc, char **argv) {
                                   {"--threads", OPTIONS_WHOLE, &o.threads, 1, 256},
                                   {"--quick", OPTIONS_FLAG, &o.full, false, 0},
                                   {"--full", OPTIONS_FLAG, &o.full, true, 0},
+                                  {"--ease", OPTIONS_FLAG, &o.ease, true, 0},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, 10000000},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, 10000000}};
     options_read("movielens_demo", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
@@ -96,6 +98,7 @@ typedef struct demo {
     r2_ctx ctx;
     demo_progress progress;
     r2_run run;
+    bl_evidence ease; /* --ease */
     r2_examples test; /* prompts of the test candidates, case after case */
     float *score; /* (n_cases, n_per_case) of the test candidates */
     result_row row[MAX_ROWS];
@@ -159,7 +162,7 @@ static result_row *add_row(demo *d, const char *method) {
 
 /* The methods that cost seconds; `make results` runs the others too. */
 static void evaluate_baselines(demo *d) {
-    enum { MANY = 1200 }; /* EASE inverts a matrix of users or of items, seven times */
+    enum { MANY = 2000 }; /* EASE inverts a matrix of users or of items, eleven times */
     const r2_graph *g = &d->run.graph;
     const int64_t fewer = g->n_users < g->n_items ? g->n_users : g->n_items;
     for (int b = 0; b < BL_N_METHODS; ++b) {
@@ -219,12 +222,17 @@ static void evaluate_model(demo *d, const char *method, r2_mode mode, r2_trace_m
 
 static void print_table(const demo *d) {
     const r2_run *run = &d->run;
+    const int64_t asked = run->split.n_test < run->config.n_cases ? run->split.n_test
+                                                                  : run->config.n_cases;
     printf("\nOne held-out favourite among %d films, %lld users (seed %lld)\n\n",
            (int)run->test.n_per_case, (long long)run->test.n_cases,
            (long long)d->options.seed);
-    if (run->test.n_cases < run->split.n_test)
+    if (asked < run->split.n_test)
+        printf("  of %lld users who have a favourite to hold out every so many are asked\n\n",
+               (long long)run->split.n_test);
+    if (run->test.n_cases < asked)
         printf("  %lld more users have taken nearly everything: too few films are left to choose from\n\n",
-               (long long)(run->split.n_test - run->test.n_cases));
+               (long long)(asked - run->test.n_cases));
     printf("  %-12s %6s  %-15s %6s  %6s  %6s\n", "method", "HR@1", "95 % interval", "HR@5", "NDCG@5",
            "MRR");
     for (int k = 0; k < d->n_rows; ++k) {
@@ -379,6 +387,7 @@ static void write_metrics(demo *d) {
     cJSON_AddNumberToObject(config, "groups", (double)(d->run.n_train / (1 + c->n_sampled)));
     cJSON_AddNumberToObject(config, "sampled_per_group", c->n_sampled);
     cJSON_AddNumberToObject(config, "chains", c->n_chains);
+    cJSON_AddBoolToObject(config, "ease", d->options.ease);
     cJSON_AddNumberToObject(config, "d_model", c->model.d_model);
     cJSON_AddNumberToObject(config, "layers", c->model.n_layer);
     cJSON_AddNumberToObject(config, "parameters", (double)d->run.model.n_params);
@@ -417,17 +426,16 @@ static void write_traces(demo *d) {
     const r2_candidates *test = &d->run.test;
     r2_text lines = {NULL, 0, 0, false};
     for (int64_t c = 0; c < test->n_cases; ++c) {
-        uint32_t item = test->item[c * test->n_per_case];
-        r2_query query;
-        r2_examples asked;
+        const int64_t e = c * test->n_per_case, from = d->test.prompt_begin[e];
+        const uint32_t item = test->item[e];
         r2_trace trace;
         r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
         cJSON *json = cJSON_CreateObject();
         char *printed;
-        check(d, r2_run_ask(&d->ctx, &d->run, &test->user[c], &item, 1, &query, &asked));
-        check(d, r2_think(&d->ctx, &d->run.model, &asked, 0, &d->run.codebook, &d->run.vocab, &output,
-                          &trace));
-        r2_prompt_compact(&d->ctx, &d->run.codebook, &query, &prompt);
+        check(d, r2_vocab_decode(&d->ctx, &d->run.vocab, d->test.prompt + from,
+                                 d->test.prompt_begin[e + 1] - from, &prompt));
+        check(d, r2_think(&d->ctx, &d->run.model, &d->test, e, &d->run.codebook, &d->run.vocab,
+                          &output, &trace));
         cJSON_AddStringToObject(json, "user", d->run.data.user_key[test->user[c]]);
         cJSON_AddStringToObject(json, "item", d->run.data.item_key[item]);
         cJSON_AddStringToObject(json, "title", title(d, item));
@@ -440,7 +448,7 @@ static void write_traces(demo *d) {
         cJSON_Delete(json);
         r2_text_free(&d->ctx, &prompt);
         r2_text_free(&d->ctx, &output);
-        r2_examples_free(&d->ctx, &asked);
+        check(d, r2_progress(&d->ctx, "traces", c + 1, test->n_cases));
     }
     write_file(d, "traces.jsonl", &lines);
     r2_text_free(&d->ctx, &lines);
@@ -448,9 +456,11 @@ static void write_traces(demo *d) {
 
 /* ---- the journey ---- */
 
-static r2_run_config configure(const demo_options *o) {
+static r2_run_config configure(demo *d) {
+    const demo_options *o = &d->options;
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = (uint64_t)o->seed;
+    if (o->ease) config.evidence = bl_ease_evidence, config.evidence_user = &d->ease;
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     return config;
@@ -501,7 +511,7 @@ int main(int argc, char **argv) {
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
     d.phase_began = r2_seconds();
-    config = configure(&d.options);
+    config = configure(&d);
     check(&d, r2_run_init(&d.ctx, &d.run, d.options.data, &config));
     user = wanted_user(&d);
     output_printable(&d.run.data);
@@ -544,6 +554,7 @@ int main(int argc, char **argv) {
     for (int k = 0; k < d.n_rows; ++k) r2_release(&d.ctx, d.row[k].hit);
     r2_release(&d.ctx, d.score);
     r2_examples_free(&d.ctx, &d.test);
+    bl_evidence_free(&d.ctx, &d.ease);
     r2_run_free(&d.ctx, &d.run);
     return output_end("movielens_demo", 0);
 }

@@ -102,6 +102,71 @@ TEST(ease_with_a_query_that_fades) {
     check_ease("ease+recency", bl_ease_fit_users, 0.5, 2.0, want_ease_recency);
 }
 
+/* The specification: EASE^R fitted to a graph in which u0 has no edge, its history put to that. */
+static double never_seen(world *w, const r2_question *q, const double *p) {
+    world without;
+    bl_model m;
+    bl_method items = *method("ease");
+    double score = 0.0, age = 0.0;
+    uint8_t *role = (uint8_t *)r2_alloc(&w->ctx, (uint64_t)w->run.data.n_ratings, 1);
+    memset(&without, 0, sizeof without);
+    without.run.config = w->run.config;
+    for (int64_t k = w->run.data.user_begin[q->user]; k < w->run.data.user_begin[q->user + 1]; ++k)
+        role[k] = R2_TEST;
+    items.fit = bl_ease_fit_items;
+    CHECK_STATUS(&w->ctx, r2_graph_init(&w->ctx, &without.run.graph, &w->run.data, role), R2_OK);
+    CHECK_STATUS(&w->ctx, bl_fit(&w->ctx, &items, &without.run, p, &m), R2_OK);
+    for (int64_t at = q->history - 1; at >= 0; --at) {
+        uint32_t i = w->run.graph.user_item[w->run.index.by_time[w->run.graph.user_begin[q->user] + at]];
+        if (i == q->item) continue;
+        score += (p[1] > 0.0 ? exp2(-age / p[1]) : 1.0) *
+                 m.item[(int64_t)i * w->run.graph.n_items + q->item];
+        age += 1.0;
+    }
+    bl_free(&w->ctx, &m);
+    r2_graph_free(&w->ctx, &without.run.graph);
+    r2_release(&w->ctx, role);
+    return score;
+}
+
+/* Every user, history and item, by both forms: the item may lie in the history, later, or nowhere. */
+static void check_unseen(r2_status (*fit)(r2_ctx *, bl_model *), double half_life) {
+    static const double ridge = 0.7;
+    world w;
+    bl_method ease = *method("ease+recency");
+    bl_evidence e;
+    int n = 0;
+    double p[3] = {ridge, half_life, 0.0};
+    memset(&e, 0, sizeof e);
+    REQUIRE(world_make(&w, small));
+    ease.fit = fit;
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, &ease, &w.run, p, &e.ease));
+    for (uint32_t u = 0; u < 6; ++u)
+        for (int32_t history = 0; history <= 3; ++history) {
+            r2_question question[6];
+            r2_query query[6];
+            for (uint32_t i = 0; i < 6; ++i, ++n) {
+                r2_question q = {u, i, history, -1};
+                question[i] = q;
+            }
+            REQUIRE_OK(&w.ctx, bl_ease_evidence(&w.ctx, &e, &w.run, question, 6, query));
+            for (int i = 0; i < 6; ++i)
+                CHECK_WITHIN(query[i].value[R2_FIELD_deep], never_seen(&w, &question[i], p), 1e-6);
+        }
+    CHECK_EQ_INT(n, 144);
+    bl_evidence_free(&w.ctx, &e);
+    world_free(&w);
+}
+
+TEST(ease_as_evidence_has_never_seen_its_user) {
+    check_unseen(bl_ease_fit_items, 0.0);
+    check_unseen(bl_ease_fit_items, 2.0);
+    check_unseen(bl_ease_fit_users, 0.0);
+    check_unseen(bl_ease_fit_users, 2.0);
+}
+
+/* ---- linear algebra ---- */
+
 TEST(a_symmetric_system_is_solved) {
     /* [4 2; 2 3] x = [2 1; 5 4]: x = [-.5 -.625; 2 1.75] by hand; below the diagonal is not read */
     double a[4] = {4, 2, -99, 3}, b[4] = {2, 1, 5, 4};

@@ -62,7 +62,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses "$here/file" --out "$here/file"
     refuses "$here/file/below" --out "$here/file/below"
     "$demo" --help >"$here/said" 2>"$here/error"
-    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -c '^  --' "$here/said")" -eq 10 \
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -c '^  --' "$here/said")" -eq 11 \
         -a ! -s "$here/error"
 done
 
@@ -80,6 +80,12 @@ ok "with two threads" short two --threads 2
 for file in metrics.json candidates.csv traces.jsonl model.safetensors codebook.json; do
     ok "$file: the same bytes again, with another number of threads" cmp "$here/one/$file" "$here/two/$file"
 done
+
+ok "with the score of EASE among the evidence" short ease --ease
+ok "which metrics.json says" grep -q '"ease":.*true' "$here/ease/metrics.json"
+buckets() { grep -v '"deep"' "$here/$1/codebook.json"; }
+ok "in the place of deep" test "$(grep '"deep"' "$here/one/codebook.json")" != "$(grep '"deep"' "$here/ease/codebook.json")"
+ok "and of nothing else" test "$(buckets one)" = "$(buckets ease)"
 
 # --- what the files lack, and what a terminal would obey --------------------------------------------
 

@@ -262,17 +262,23 @@ static double ref_ridge(const ref_world *r) {
     for (int e = 0; e < r->n; ++e) n += r->edge[e].user != r->u0;
     for (uint32_t i = 0; i < r->w->data.n_items && n > 0.0; ++i)
         meet += pow(ref_item_degree(r, i) / n, 2.0);
-    return pow(1.0 + sqrt((double)(r->w->data.n_users - 1) * meet), 2.0);
+    return pow(1.0 + sqrt((double)(r->w->data.n_users - 1) / (double)r->w->index.deep_stride * meet),
+               2.0);
 }
 
-/* (K + ridge) in, u0 left out; K(v,w) = items of both / sqrt(n_v n_w). */
+/* Whether a user takes part in `deep`. */
+static bool ref_walks(const ref_world *r, uint32_t v) {
+    return v != r->u0 && (int64_t)v % r->w->index.deep_stride == 0;
+}
+
+/* (K + ridge) in, of those who take part; K(v,w) = items of both / sqrt(n_v n_w). */
 static void ref_kin_times(const ref_world *r, const double *in, double *out) {
     const double ridge = ref_ridge(r);
     for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
         out[v] = ridge * in[v];
         for (uint32_t w = 0; w < r->w->data.n_users; ++w) {
             double both = 0.0;
-            if (v == r->u0 || w == r->u0 || in[w] == 0.0) continue;
+            if (!ref_walks(r, v) || !ref_walks(r, w) || in[w] == 0.0) continue;
             for (int e = 0; e < r->n; ++e)
                 both += r->edge[e].user == v && ref_find(r, w, r->edge[e].item) >= 0;
             if (both > 0.0) both /= sqrt((double)ref_user_degree(r, v) * ref_user_degree(r, w));
@@ -292,7 +298,7 @@ static double ref_deep(const ref_world *r) {
         double rest[MOST], now[MOST], length = 0.0, norm = 0.0, size = 0.0;
         ref_kin_times(r, a, now);
         for (uint32_t v = 0; v < (uint32_t)n; ++v) {
-            double c = v == r->u0 || ref_shared(r, v) == 0
+            double c = !ref_walks(r, v) || ref_shared(r, v) == 0
                            ? 0.0
                            : ref_shared(r, v) / sqrt((double)ref_user_degree(r, v) * r->n_history);
             rest[v] = way[step][v] = c - now[v];
@@ -488,13 +494,15 @@ static const struct {
     double p;
 } shapes[] = {{6, 5, 0.5}, {12, 9, 0.2}, {9, 14, 0.7}, {70, 12, 0.35}, {3, 40, 0.6}};
 
-TEST(every_field_and_chain_against_a_second_implementation) {
+static void check_shapes(int64_t deep_stride) {
     r2_ctx ctx = r2_ctx_default();
     for (int s = 0; s < 5; ++s) {
         world w;
         r2_rng rng = r2_rng_make(11, R2_STREAM_USER, (uint64_t)s);
         REQUIRE(world_make(&ctx, &w, shapes[s].n_users, shapes[s].n_items, shapes[s].p,
                            100 + (uint64_t)s));
+        CHECK_EQ_INT(w.index.deep_stride, 1);
+        w.index.deep_stride = deep_stride;
         for (int k = 0; k < (shapes[s].n_users > 50 ? 12 : 60); ++k) {
             r2_question question = draw_question(&w, &rng);
             r2_query query;
@@ -508,6 +516,14 @@ TEST(every_field_and_chain_against_a_second_implementation) {
         }
         world_free(&ctx, &w);
     }
+}
+
+TEST(every_field_and_chain_against_a_second_implementation) { check_shapes(1); }
+
+/* What a graph of too many edges gets: `deep` of every so many users, all else as before. */
+TEST(deep_of_some_users_against_a_second_implementation) {
+    check_shapes(2);
+    check_shapes(5);
 }
 
 /* u0: A. u1: A, then B. u2: B. All by hand for u0 and B:

@@ -233,6 +233,143 @@ TEST(asking_about_what_was_rated) {
     r2_run_free(&ctx, &run);
 }
 
+/* ---- evidence from elsewhere ---- */
+
+/* What the hook was asked, and what it does: `pop` becomes a number of its own making. */
+typedef struct stranger {
+    const r2_run *run;
+    int64_t n_training, n_asked;
+    bool refuses;
+} stranger;
+
+static float strange(const r2_question *q) { return (float)(1 + (q->user + 7 * q->item) % 50); }
+
+static r2_status speak(r2_ctx *ctx, void *user, const r2_run *run, const r2_question *question,
+                       int64_t n, r2_query *query) {
+    stranger *s = (stranger *)user;
+    if (s->refuses) return r2_fail(ctx, R2_CANCELLED, "the stranger is silent");
+    CHECK(run == s->run);
+    for (int64_t q = 0; q < n; ++q) {
+        CHECK(query[q].user == question[q].user && query[q].item == question[q].item);
+        CHECK(question[q].history <= r2_graph_user_degree(&run->graph, question[q].user));
+        *(question[q].answer < 0 ? &s->n_asked : &s->n_training) += 1;
+        query[q].value[R2_FIELD_pop] = strange(&question[q]);
+    }
+    return R2_OK;
+}
+
+/* Every question of the run passes the hook, and prompts are made of what it left there. */
+TEST(evidence_from_elsewhere_is_in_every_prompt) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    stranger s = {NULL, 0, 0, false};
+    r2_run run;
+    r2_query query;
+    r2_examples asked;
+    r2_text text = {NULL, 0, 0, false};
+    uint32_t user = 3, item = 5;
+    int64_t n;
+    s.run = &run;
+    config.evidence = speak;
+    config.evidence_user = &s;
+    REQUIRE(small_make(&ctx, &run, &config));
+    CHECK_EQ_INT(s.n_training, run.n_train);
+    for (int64_t q = 0; q < run.n_train; ++q)
+        CHECK(run.query[q].value[R2_FIELD_pop] == strange(&run.question[q]));
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run)); /* early stopping looks at validation cases */
+    n = run.valid.n_cases < R2_N_LOOKED_AT ? run.valid.n_cases : R2_N_LOOKED_AT;
+    CHECK_EQ_INT(s.n_training, run.n_train + n * (1 + config.n_sampled));
+    n = s.n_training;
+    REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run)); /* one step of one group */
+    CHECK_EQ_INT(s.n_training, n + 1 + config.n_sampled);
+    CHECK_EQ_INT(s.n_asked, 0);
+    REQUIRE_OK(&ctx, r2_run_ask(&ctx, &run, &user, &item, 1, &query, &asked));
+    CHECK_EQ_INT(s.n_asked, 1);
+    CHECK(query.value[R2_FIELD_pop] == (float)(1 + (3 + 35) % 50));
+    r2_prompt_compact(&ctx, &run.codebook, &query, &text);
+    r2_examples_free(&ctx, &asked);
+    r2_text_free(&ctx, &text);
+    s.refuses = true;
+    CHECK_STATUS(&ctx, r2_run_ask(&ctx, &run, &user, &item, 1, &query, &asked), R2_CANCELLED);
+    CHECK(!strcmp(ctx.message, "the stranger is silent") && asked.prompt == NULL);
+    r2_run_free(&ctx, &run);
+    CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, "data/mini", &config), R2_CANCELLED);
+}
+
+/* Nothing changed: nothing changes. Ratings changed: what is drawn from them does. */
+TEST(a_run_is_prepared_anew_from_its_graph) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_run run, again;
+    int64_t differ = 0;
+    REQUIRE(small_make(&ctx, &run, &config) && small_make(&ctx, &again, &config));
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &again));
+    REQUIRE_OK(&ctx, r2_run_prepare(&ctx, &again));
+    REQUIRE(run.n_train == again.n_train && run.model.n_params == again.model.n_params);
+    CHECK(!memcmp(run.query, again.query, (size_t)run.n_train * sizeof *run.query));
+    CHECK(!memcmp(run.model.param, again.model.param, (size_t)run.model.n_params * sizeof(float)));
+    for (int64_t e = 0; e < again.graph.n_edges; ++e) again.graph.user_rating[e] = 5.0f;
+    REQUIRE_OK(&ctx, r2_run_prepare(&ctx, &again));
+    REQUIRE(run.n_train == again.n_train);
+    for (int64_t q = 0; q < run.n_train; ++q) {
+        CHECK(again.question[q].answer == (q % (1 + config.n_sampled) ? 0 : 5));
+        differ += run.question[q].answer != again.question[q].answer;
+    }
+    CHECK(differ > 0);
+    r2_run_free(&ctx, &run);
+    r2_run_free(&ctx, &again);
+}
+
+/* ---- little data, and much ---- */
+
+/* 60 users who took five items each: none has five interactions of training before another. */
+TEST(short_histories_are_enough) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_rng rng = r2_rng_make(4, R2_STREAM_USER, 0);
+    r2_text text = {NULL, 0, 0, false};
+    char path[64];
+    r2_run run;
+    snprintf(path, sizeof path, "build/run-%p.csv", (void *)&run);
+    r2_text_addf(&ctx, &text, "userId,movieId,rating,timestamp\n");
+    for (int u = 0; u < 60; ++u)
+        for (int k = 0; k < 5; ++k)
+            r2_text_addf(&ctx, &text, "%d,%d,5,%d\n", u,
+                         10 * k + (int)r2_rng_below(&rng, 10), 1000 + k);
+    CHECK(ratings_write(path, text.data, text.len));
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path, &config));
+    CHECK_EQ_INT(run.test.n_cases, 60);
+    CHECK_EQ_INT(run.n_train, config.n_groups * (1 + config.n_sampled));
+    for (int64_t q = 0; q < run.n_train; ++q) CHECK_EQ_INT(run.question[q].history, 2);
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run));
+    r2_run_free(&ctx, &run);
+    config.min_history = 5; /* who insists gets what there is */
+    CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, path, &config), R2_ARGUMENT);
+    r2_text_free(&ctx, &text);
+    remove(path);
+}
+
+/* The first 10 of 16 by sixteen tenths: of very many users every so many are asked. */
+TEST(of_many_users_every_so_many_are_asked) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_run all, some;
+    config.n_cases = 0;
+    REQUIRE(small_make(&ctx, &all, &config));
+    config.n_cases = 10;
+    REQUIRE(small_make(&ctx, &some, &config));
+    REQUIRE(all.test.n_cases == all.split.n_test && all.split.n_test > 10);
+    CHECK_EQ_INT(some.split.n_test, all.split.n_test);
+    REQUIRE(some.test.n_cases == 10 && some.valid.n_cases == 10);
+    for (int64_t k = 0; k < 10; ++k) {
+        const int64_t from = k * all.test.n_cases / 10, n = all.test.n_per_case;
+        CHECK_EQ_INT(some.test.user[k], all.test.user[from]);
+        CHECK(!memcmp(some.test.item + k * n, all.test.item + from * n, (size_t)n * sizeof(uint32_t)));
+    }
+    r2_run_free(&ctx, &all);
+    r2_run_free(&ctx, &some);
+}
+
 /* ---- bad input, no memory ---- */
 
 /* Every allocation counted: what an error leaves behind is 0. */
