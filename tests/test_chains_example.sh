@@ -1,24 +1,16 @@
 #!/bin/sh
 # examples/chains: any ratings file by its path or through a pipe, the counts it promises, a picture
 # that Graphviz can draw, and one clear line for what it cannot read.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0
-here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
+cd "$(dirname "$0")/.." && . tests/test.sh
+
 chains=build/examples/chains
 real=../shared/data/ml-latest-small
 [ -d data/ml-latest-small ] && real=data/ml-latest-small
 
-ok() { # ok WHAT COMMAND...
-    what=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
-}
-
 if [ ! -x $chains ]; then
-    echo "skipped [chains]: build/examples/chains is not built"
-    echo "# 0 0 1"
-    exit 0
+    skip "build/examples/chains is not built"
+    finish
+    exit
 fi
 
 says() { grep -q -e "$1" "$here/said"; }
@@ -90,5 +82,4 @@ if [ -e $real/ratings.csv ]; then
     done
 fi
 
-echo "# $passed $failed 0"
-[ $failed -eq 0 ]
+finish

@@ -1,17 +1,9 @@
 #!/bin/sh
 # The main job as a user meets it: bad input gives one clear line and no crash; the whole journey, on
 # real data when they are beside the repository, ends where the README says.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0 skipped=0
-here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
-real=../shared/data/ml-latest-small
+cd "$(dirname "$0")/.." && . tests/test.sh
 
-ok() { # ok WHAT COMMAND...
-    what=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
-}
+real=../shared/data/ml-latest-small
 
 # --- bad input --------------------------------------------------------------------------------------
 
@@ -45,7 +37,7 @@ mkdir "$here/cut" "$here/nothing" && cp data/mini/movies.csv "$here/cut"
 { head -n 5000 data/mini/ratings.csv && printf '61,1029,4'; } >"$here/cut/ratings.csv"
 
 for demo in build/examples/movielens_demo build/checked/examples/movielens_demo; do
-    [ -x $demo ] || { echo "skipped: bad input under sanitizers" && skipped=$((skipped + 1)) && continue; }
+    [ -x $demo ] || { skip "bad input under sanitizers" && continue; }
     refuses "$here/missing" --data "$here/missing"
     refuses "$here/nothing" --data "$here/nothing"
     refuses 'ratings.csv:100: ' --data "$here/letters"
@@ -121,7 +113,7 @@ founded() { # founded FILE: traces that passed cite nothing else than what their
 above() { awk "BEGIN { exit !($1 > $2) }"; }
 
 if [ -d $real ]; then data=$real goal=0.6; else data=data/mini goal=0.5; fi
-[ $data = $real ] || { echo "skipped: the journey on real data, since $real is not there" && skipped=1; }
+[ $data = $real ] || skip "the journey on real data, since $real is not there"
 
 if $demo --data $data --out "$here/out" >"$here/said" 2>"$here/error"; then
     passed=$((passed + 1))
@@ -141,5 +133,4 @@ else
     echo "FAILED: $demo --data $data ends with an error" && tail -n 5 "$here/error"
 fi
 
-echo "# $passed $failed $skipped"
-[ $failed -eq 0 ]
+finish

@@ -1,15 +1,13 @@
 #!/bin/sh
 # data/fetch.sh leaves the whole, verified data set or nothing. Runs on a copy of the script in a folder
 # of its own; nothing is downloaded, the archives are made here.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0
+cd "$(dirname "$0")/.." && . tests/test.sh
+
 have() { command -v "$1" >/dev/null; }
 if ! have curl || ! have unzip || ! have python3; then
-    echo "skipped: needs curl, unzip and python3" && echo "# 0 0 1" && exit 0
+    skip 'needs curl, unzip and python3' && finish && exit
 fi
 
-here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
 real=../shared/data/ml-latest-small
 name=ml-latest-small
 cp data/fetch.sh "$here/fetch.sh"
@@ -45,9 +43,8 @@ if [ -d $real ]; then
     archive "$here/right.zip" "$PWD/$real"
     expect 0 'wrote data/' "file://$here/right.zip"
     expect 0 'is there and whole' "file://$here/missing.zip"
-    echo "# $passed $failed 0"
 else
-    echo "skipped: a successful fetch, since $real is not there"
-    echo "# $passed $failed 1"
+    skip "a successful fetch, since $real is not there"
 fi
-[ $failed -eq 0 ]
+
+finish

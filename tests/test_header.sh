@@ -1,8 +1,7 @@
 #!/bin/sh
 # r2rec.h must compile without a warning in every language mode, by every compiler at hand.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0 skipped=0
+cd "$(dirname "$0")/.." && . tests/test.sh
+
 strict='-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Werror'
 flags="$strict ${CPPFLAGS:--I.} $(pkg-config --cflags libcjson 2>/dev/null)"
 
@@ -11,8 +10,7 @@ check() {
     compiler=$1 language=$2
     shift 2
     if ! echo 'int main(void) { return 0; }' | "$compiler" "$@" -x "$language" - -o /dev/null 2>/dev/null; then
-        echo "skipped: $compiler $* cannot build a program here"
-        skipped=$((skipped + 1))
+        skip "$compiler $* cannot build a program here"
         return
     fi
     for define in '' '#define R2REC_IMPLEMENTATION'; do
@@ -35,5 +33,4 @@ check gcc c -std=c11 -DR2_NAIVE
 # no GNU C: one float is a vector; the INFINITY of the system is then a number too large
 check clang c -std=c11 -fgnuc-version=0 -Wno-literal-range
 
-echo "# $passed $failed $skipped"
-[ $failed -eq 0 ]
+finish

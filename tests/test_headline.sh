@@ -1,17 +1,9 @@
 #!/bin/sh
 # examples/headline, on few steps: the same bytes for any number of threads, every row there, equal
 # computing, no test figure when only validation is asked for, one clear line for what it does not know.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0
-here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
-headline=build/examples/headline
+cd "$(dirname "$0")/.." && . tests/test.sh
 
-ok() { # ok WHAT COMMAND...
-    what=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
-}
+headline=build/examples/headline
 
 mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
 awk -F, 'NR == 1 || $1 <= 40' data/mini/ratings.csv >"$here/data/ratings.csv"
@@ -43,5 +35,4 @@ $headline --out "$here/out" --design nothing >/dev/null 2>"$here/error"
 ok 'an unknown design: exit status 2' [ $? -eq 2 ]
 ok 'and one line' [ "$(wc -l <"$here/error")" -eq 1 ]
 
-echo "# $passed $failed 0"
-[ $failed -eq 0 ]
+finish

@@ -1,16 +1,15 @@
 #!/bin/sh
 # examples/llm_teacher against a server on 127.0.0.1 that answers well, slowly, wrongly, with 429 and 500,
 # with cut JSON, and not at all.
-set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." && . tests/test.sh
+
 program=build/examples/llm_teacher
-passed=0 failed=0 server=
+server=
 if [ ! -x $program ] || ! python3 -c '' 2>/dev/null; then
-    echo 'skipped [llm_teacher]: needs libcurl and python3'
-    echo '# 0 0 1'
-    exit 0
+    skip 'needs libcurl and python3'
+    finish
+    exit
 fi
-here=$(mktemp -d) || exit 1
 stop() { [ -z "$server" ] || kill "$server" 2>/dev/null; server=; }
 trap 'stop; rm -rf "$here"' EXIT
 
@@ -90,5 +89,4 @@ check 'resumed: all kept' says '^8 of 8 kept'
 teach good 2 --parallel 2x
 check 'a number must be one' says '^llm_teacher: --parallel: expected a whole number from 1 to 1000, found "2x"$'
 
-echo "# $passed $failed 0"
-[ $failed -eq 0 ]
+finish

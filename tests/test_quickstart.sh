@@ -1,15 +1,6 @@
 #!/bin/sh
 # examples/01_quickstart: the README shows it as it is, and it does not work in silence.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0
-here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
-
-ok() { # ok WHAT COMMAND...
-    what=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
-}
+cd "$(dirname "$0")/.." && . tests/test.sh
 
 sed -n '/^```c$/,/^```$/{/^```/d;p;}' README.md >"$here/shown"
 ok 'the README shows the program' sh -c "sed 1d examples/01_quickstart.c | cmp - '$here/shown'"
@@ -18,5 +9,4 @@ ok 'exit status' [ $? -eq 0 ]
 ok 'three recommendations' [ "$(grep -c '^ *[0-9.-]*  [A-Z]' "$here/said")" -eq 3 ]
 ok 'progress, a line for each part' grep -q 'sft: 200 of 200$' "$here/error"
 
-echo "# $passed $failed 0"
-[ $failed -eq 0 ]
+finish

@@ -1,9 +1,6 @@
 #!/bin/sh
 # The runner itself: a failure, a crash and a silent exit must never look like success.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0
-here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
+cd "$(dirname "$0")/.." && . tests/test.sh
 
 program() { # program NAME BODY: a test program that does BODY
     printf '#!/bin/sh\n%s\n' "$2" >"$here/$1"
@@ -40,5 +37,4 @@ expect 1 '3 passed, 1 failed' ./good ./silent
 expect 1 '0 passed, 1 failed' ./missing
 expect 1 '0 passed, 0 failed'
 
-echo "# $passed $failed 0"
-[ $failed -eq 0 ]
+finish

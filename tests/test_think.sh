@@ -1,17 +1,9 @@
 #!/bin/sh
 # examples/think, on few steps: the same bytes for any number of threads, equal computing, goes on where
 # it stood, what it writes can be read, and one clear line for what it does not understand.
-set -u
-cd "$(dirname "$0")/.."
-passed=0 failed=0
-here=$(mktemp -d) && trap 'rm -rf "$here"' EXIT || exit 1
-think=build/examples/think
+cd "$(dirname "$0")/.." && . tests/test.sh
 
-ok() { # ok WHAT COMMAND...
-    what=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "FAILED: $what"; fi
-}
+think=build/examples/think
 
 mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
 awk -F, 'NR == 1 || $1 <= 60' data/mini/ratings.csv >"$here/data/ratings.csv"
@@ -81,5 +73,4 @@ ok 'data that are not there do not claim the directory' [ ! -e "$here/out/think/
 $think --help >"$here/said" 2>"$here/error"
 ok '--help' [ $? -eq 0 -a ! -s "$here/error" -a "$(sed -n '1s/ .*//p' "$here/said")" = usage: ]
 
-echo "# $passed $failed 0"
-[ $failed -eq 0 ]
+finish
