@@ -423,7 +423,6 @@ static void add_result(xp *x, const ablation *a, const char *mode, r2_text *text
 static void write_report(xp *x) {
     r2_text text = {NULL, 0, 0, false};
     cJSON *all = cJSON_CreateArray();
-    char path[600], *printed;
     r2_text_addf(
         &x->ctx, &text,
         "`build/examples/ablation --data %s %s --models %lld --steps %lld` (0: as "
@@ -441,16 +440,7 @@ static void write_report(xp *x) {
         add_result(x, &list[k], "reasoned", &text, all);
         r2_text_addf(&x->ctx, &text, "\n");
     }
-    if (text.failed) xp_check(x, R2_NO_MEMORY);
-    printf("%s", text.data);
-    snprintf(path, sizeof path, "%s/ablation.md", x->out);
-    xp_write(x, path, text.data);
-    snprintf(path, sizeof path, "%s/ablation.json", x->out);
-    printed = (char *)xp_need(x, cJSON_Print(all));
-    xp_write(x, path, printed);
-    cJSON_free(printed);
-    cJSON_Delete(all);
-    r2_text_free(&x->ctx, &text);
+    xp_report(x, &text, all);
 }
 
 static const char *ablation_name(int k) { return list[k].name; }

@@ -155,6 +155,30 @@ static void xp_put(xp *x, const char *key, cJSON *row) {
     cJSON_Delete(row);
 }
 
+/* OUT/NAME, of the long training OUT/NAME-full: what files about all rows begin with. */
+static void xp_base(const xp *x, char base[600]) {
+    snprintf(base, 600, "%s/%s%s", x->out, x->name, x->full ? "-full" : "");
+}
+
+static void xp_write_base(xp *x, const char *extension, const char *text) {
+    char base[600], path[620];
+    xp_base(x, base);
+    snprintf(path, sizeof path, "%s.%s", base, extension);
+    xp_write(x, path, text);
+}
+
+/* Says the report and writes it, BASE.md and BASE.json. Releases both. */
+static inline void xp_report(xp *x, r2_text *text, cJSON *json) {
+    char *printed = (char *)xp_need(x, cJSON_Print(json));
+    if (text->failed) xp_check(x, R2_NO_MEMORY);
+    printf("%s", text->data);
+    xp_write_base(x, "md", text->data);
+    xp_write_base(x, "json", printed);
+    cJSON_free(printed);
+    cJSON_Delete(json);
+    r2_text_free(&x->ctx, text);
+}
+
 /* Rows are named by method and seed: a directory holds those of one data set alone. Refuses one
    that holds those of another; to be called before any work. */
 static inline void xp_claim(xp *x) {

@@ -452,7 +452,6 @@ static bool chosen(const xp *x, hl_kind kind) {
 
 static void write_report(xp *x) {
     report r;
-    char path[600], *printed;
     memset(&r, 0, sizeof r);
     r.x = x;
     r.json = cJSON_CreateArray();
@@ -469,16 +468,7 @@ static void write_report(xp *x) {
     for (int kind = 0; kind < HL_N_DESIGNS; ++kind)
         for (int64_t seed = x->seed; seed < x->seed + x->models; ++seed)
             if (chosen(x, (hl_kind)kind)) design_rows(&r, (hl_kind)kind, seed);
-    if (r.text.failed) xp_check(x, R2_NO_MEMORY);
-    printf("%s", r.text.data);
-    snprintf(path, sizeof path, "%s/headline.md", x->out);
-    xp_write(x, path, r.text.data);
-    snprintf(path, sizeof path, "%s/headline.json", x->out);
-    printed = (char *)xp_need(x, cJSON_Print(r.json));
-    xp_write(x, path, printed);
-    cJSON_free(printed);
-    cJSON_Delete(r.json);
-    r2_text_free(&x->ctx, &r.text);
+    xp_report(x, &r.text, r.json);
 }
 
 int main(int argc, char **argv) {

@@ -778,7 +778,6 @@ static void coverage_table(report *r) {
 
 static void write_report(xp *x) {
     report r;
-    char path[600], *printed;
     int reference = reference_method(x);
     memset(&r, 0, sizeof r);
     r.x = x;
@@ -795,16 +794,7 @@ static void write_report(xp *x) {
     split_table(&r, "popularity");
     coverage_table(&r);
     other_tables(&r);
-    if (r.text.failed) xp_check(x, R2_NO_MEMORY);
-    printf("%s", r.text.data);
-    snprintf(path, sizeof path, "%s/results.md", x->out);
-    xp_write(x, path, r.text.data);
-    snprintf(path, sizeof path, "%s/results.json", x->out);
-    printed = (char *)xp_need(x, cJSON_Print(r.json));
-    xp_write(x, path, printed);
-    cJSON_free(printed);
-    cJSON_Delete(r.json);
-    r2_text_free(&x->ctx, &r.text);
+    xp_report(x, &r.text, r.json);
 }
 
 /* ---- the journey ---- */

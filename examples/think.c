@@ -474,7 +474,7 @@ static void add_example(report *r) {
 
 static const char picture[] =
     "set terminal svg size 900,380 font 'sans-serif,13' noenhanced background 'white'\n"
-    "set output '%s/think.svg'\n"
+    "set output '%s.svg'\n"
     "set multiplot layout 1,2\nset bmargin 5\n"
     "set style line 1 lc rgb '#888888' pt 7 lw 2\n"
     "set style line 2 lc rgb '#c0392b' pt 7 lw 2\n"
@@ -485,22 +485,22 @@ static const char picture[] =
     "set xlabel '%s' offset 0,-0.8\n"
     "set xtics font ',11' (\"counted\\nsum\" 0, 'direct' 1, 'reasoned' 2, \"total\\nonly\" 3, "
     "'shuffled' 4)\n"
-    "plot '%s/think.dat' index 0 using 1:3:4:5 with yerrorbars ls 2 notitle\n"
+    "plot '%s.dat' index 0 using 1:3:4:5 with yerrorbars ls 2 notitle\n"
     "set title 'Validation users, while learning'\n"
     "set xtics auto\n"
     "set xlabel 'share of the computing; %s' offset 0,0\n"
     "set xrange [0:1.02]\n"
     "set key bottom right\n"
-    "plot for [s=1:%d] '%s/think.dat' index s using 1:2 with linespoints ls 1 "
+    "plot for [s=1:%d] '%s.dat' index s using 1:2 with linespoints ls 1 "
     "title (s == 1 ? 'direct' : ''), \\\n"
-    "     for [s=1:%d] '%s/think.dat' index s using 1:3 with linespoints ls 2 "
+    "     for [s=1:%d] '%s.dat' index s using 1:3 with linespoints ls 2 "
     "title (s == 1 ? 'reasoned' : '')\n"
     "unset multiplot\n";
 
-/* Writes OUT/think.dat and think.gp, and think.svg where gnuplot is installed. */
+/* Writes BASE.dat and BASE.gp, and BASE.svg where gnuplot is installed. */
 static void draw(report *r) {
     xp *x = r->x;
-    char path[600], command[700], dots[60], lines[30];
+    char base[600], command[640], dots[60], lines[30];
     r2_text script = {NULL, 0, 0, false};
     const int first = (int)x->seed, n = (int)x->models;
     snprintf(dots, sizeof dots, "seed %d", first);
@@ -509,24 +509,22 @@ static void draw(report *r) {
         snprintf(dots, sizeof dots, "a dot per seed, %d to %d from the left", first, first + n - 1);
         snprintf(lines, sizeof lines, "a line per seed");
     }
+    xp_base(x, base);
     r2_text_add(&x->ctx, &r->bars, r->curves.data, r->curves.len);
-    r2_text_addf(&x->ctx, &script, picture, x->out, dots, x->out, lines, n, x->out, n, x->out);
-    if (script.failed || r->bars.failed) xp_check(x, R2_NO_MEMORY);
-    snprintf(path, sizeof path, "%s/think.dat", x->out);
-    xp_write(x, path, r->bars.data);
-    snprintf(path, sizeof path, "%s/think.gp", x->out);
-    xp_write(x, path, script.data);
-    snprintf(command, sizeof command, "gnuplot '%s' 2>/dev/null", path);
-    if (system(command) == 0) fprintf(stderr, "%s/think.svg drawn\n", x->out);
+    r2_text_addf(&x->ctx, &script, picture, base, dots, base, lines, n, base, n, base);
+    if (script.failed || r->bars.failed || r->curves.failed) xp_check(x, R2_NO_MEMORY);
+    xp_write_base(x, "dat", r->bars.data);
+    xp_write_base(x, "gp", script.data);
+    snprintf(command, sizeof command, "gnuplot '%s.gp' 2>/dev/null", base);
+    if (system(command) == 0) fprintf(stderr, "%s.svg drawn\n", base);
     else
-        fprintf(stderr, "gnuplot drew nothing (is it installed?): %s/think.dat holds what `gnuplot %s` would draw\n",
-                x->out, path);
+        fprintf(stderr, "gnuplot drew nothing (is it installed?): %s.dat holds what `gnuplot %s.gp` would draw\n",
+                base, base);
     r2_text_free(&x->ctx, &script);
 }
 
 static void write_report(xp *x) {
     report r;
-    char path[600], *printed;
     memset(&r, 0, sizeof r);
     r.x = x;
     r.json = cJSON_CreateArray();
@@ -540,17 +538,8 @@ static void write_report(xp *x) {
                  (int)x->seed, (int)x->models);
     for (int64_t seed = x->seed; seed < x->seed + x->models; ++seed) seed_rows(&r, seed);
     add_example(&r);
-    if (r.text.failed || r.curves.failed) xp_check(x, R2_NO_MEMORY);
-    printf("%s", r.text.data);
-    snprintf(path, sizeof path, "%s/think.md", x->out);
-    xp_write(x, path, r.text.data);
-    snprintf(path, sizeof path, "%s/think.json", x->out);
-    printed = (char *)xp_need(x, cJSON_Print(r.json));
-    xp_write(x, path, printed);
+    xp_report(x, &r.text, r.json);
     draw(&r);
-    cJSON_free(printed);
-    cJSON_Delete(r.json);
-    r2_text_free(&x->ctx, &r.text);
     r2_text_free(&x->ctx, &r.bars);
     r2_text_free(&x->ctx, &r.curves);
 }

@@ -20,6 +20,24 @@ TEST(options_have_defaults) {
     CHECK_EQ_STR(x.dir, "build/experiment/defaults/quick");
 }
 
+/* The long training does not write over the tables of the quick one. */
+TEST(quick_and_full_have_files_of_their_own) {
+    xp x = begin("reports");
+    for (int full = 0; full < 2; ++full) {
+        static const char *const path[] = {"build/experiment/reports.md",
+                                           "build/experiment/reports-full.md"};
+        r2_text text = {NULL, 0, 0, false}, said = {NULL, 0, 0, false};
+        x.full = full;
+        remove(path[full]);
+        r2_text_addf(&x.ctx, &text, "# table %d\n", full);
+        xp_report(&x, &text, cJSON_CreateArray());
+        REQUIRE_OK(&x.ctx, r2_read_file(&x.ctx, path[full], &said));
+        CHECK_EQ_STR(said.data, full ? "# table 1\n" : "# table 0\n");
+        CHECK(text.data == NULL);
+        r2_text_free(&x.ctx, &said);
+    }
+}
+
 /* Two progress lines would write over each other. */
 TEST(progress_of_a_part_is_not_shown) {
     xp x = begin("progress");
