@@ -268,7 +268,14 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
     return gram && one && m->user && m->bias ? R2_OK : R2_NO_MEMORY;
 }
 
-/* By the smaller of the two. */
+/* The rank of that matrix: the fewer of users and items. To tune takes eleven fits, each as long as
+   its cube: seconds up to BL_EASE_MOST, many minutes beyond. */
+enum { BL_EASE_MOST = 2000 };
+static int64_t bl_ease_rank(const r2_run *run) {
+    const r2_graph *g = &run->graph;
+    return g->n_items < g->n_users ? g->n_items : g->n_users;
+}
+
 static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     return g->n_items < g->n_users ? bl_ease_fit_items(ctx, m) : bl_ease_fit_users(ctx, m);
@@ -1019,6 +1026,12 @@ static inline void bl_evidence_free(r2_ctx *ctx, bl_evidence *e) { bl_free(ctx, 
 /* The best of the EASE rows of the table on validation. */
 static r2_status bl_evidence_tune(r2_ctx *ctx, bl_evidence *e, const r2_run *run) {
     r2_status status = R2_OK;
+    if (bl_ease_rank(run) > BL_EASE_MOST)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "EASE^R as evidence: expected at most %d users or %d items, found %lld and "
+                       "%lld: tuning it would take longer than all the rest",
+                       BL_EASE_MOST, BL_EASE_MOST, (long long)run->graph.n_users,
+                       (long long)run->graph.n_items);
     for (int b = 0; b < BL_N_METHODS && status == R2_OK; ++b) {
         bl_model tuned;
         if (bl_methods[b].fit != bl_ease_fit) continue;

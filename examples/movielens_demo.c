@@ -162,13 +162,11 @@ static result_row *add_row(demo *d, const char *method) {
 
 /* The methods that cost seconds; `make results` runs the others too. */
 static void evaluate_baselines(demo *d) {
-    enum { MANY = 2000 }; /* EASE inverts a matrix of users or of items, eleven times */
-    const r2_graph *g = &d->run.graph;
-    const int64_t fewer = g->n_users < g->n_items ? g->n_users : g->n_items;
     for (int b = 0; b < BL_N_METHODS; ++b) {
         const bl_method *method = &bl_methods[b];
         bl_model best;
-        if (method->slow || (method->fit == bl_ease_fit && fewer > MANY)) continue;
+        if (method->slow) continue;
+        if (method->fit == bl_ease_fit && bl_ease_rank(&d->run) > BL_EASE_MOST) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
         bl_free(&d->ctx, &best);
