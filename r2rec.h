@@ -34,6 +34,7 @@
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_STB_DS_PROVIDED     the program already defines STB_DS_IMPLEMENTATION elsewhere
        R2_NAIVE               use the naive twin of every fast kernel (slow; the specification)
+       R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([S4])
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
@@ -368,6 +369,9 @@ r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
+/* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as many
+   users. What was held out stays out of training. */
+void r2_split_thin(r2_split *split, int64_t n);
 /* Adds lines of text: targets, training interactions, what a positive is, the tie rule. */
 r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
@@ -593,7 +597,9 @@ typedef enum r2_field {
     R2_FIRST_CHAIN_FIELD = R2_FIELD_age
 } r2_field;
 
+#ifndef R2_DEEP_EDGES
 #define R2_DEEP_EDGES (4 << 20)
+#endif
 #define R2_DEEP_STEPS 4
 #define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
 #define R2_FACTS_PER_THOUGHT 3 /* a thought weighs this many facts and cites the decisive one  */
@@ -624,7 +630,7 @@ typedef struct r2_index {
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                        */
-    int64_t deep_stride;   /* s: of every so many users the first takes part in `deep`          */
+    int64_t deep_stride;   /* s: every s-th user takes part in `deep`                           */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
@@ -1664,11 +1670,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
    part stays within reach as a member. */
 struct r2_run;
 
-/* Evidence from elsewhere: called with every batch of questions that the run asks, in training, RL,
-   validation and ranking, when the header's own evidence is there and before words are made of it.
-   May change the values and chains of query[q], which belongs to question[q] (answer -1: asked, not
-   trained on); another recommender's score takes the place of a field's value. D2 is the hook's to
-   keep: of u0 it uses the first `history` interactions at most, and never the edge (u0, i*). */
+/* Evidence from elsewhere: called with every batch of questions that the run asks, when the header's
+   own evidence is there and before words are made of it. May change the values and chains of
+   query[q], which belongs to question[q] (the answer is known in training, RL and early stopping, -1
+   in ranking); another recommender's score takes the place of a field's value. D2 is the hook's to
+   keep: of u0 it uses the first `history` interactions at most, and never the edge (u0, i*).
+   Before the first questions it is called with n = 0, to get ready or to refuse: then data, split,
+   candidates, graph and index are there, and no more. Never from two threads at once. A status other
+   than R2_OK, recorded by r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_query *query);
 
@@ -1676,11 +1685,12 @@ typedef struct r2_run_config {
     uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
     int64_t n_groups;       /* training groups of 1 observed + n_sampled items                  */
     int32_t n_sampled;      /* D8                                                               */
-    int32_t min_history;    /* interactions that must precede a training target; 0: five, or two
-                               or one where that gives fewer groups than there are test cases   */
+    int32_t min_history;    /* interactions that must precede a training target; 0: five, or, as
+                               long as that gives fewer groups than are wanted and than there
+                               are test cases, two or one                                       */
     int32_t n_chains;       /* shown in a prompt                                                */
     int32_t n_negatives;    /* of a candidate set                                               */
-    int64_t n_cases;        /* of a candidate set at most, every so many users; 0: all          */
+    int64_t n_cases;        /* test and validation cases at most (r2_split_thin); 0: all        */
     r2_split_config split;
     r2_teacher_config teacher;
     r2_model_config model;  /* n_vocab and n_ctx are filled in by the run */
@@ -1700,6 +1710,7 @@ typedef struct r2_run {
     r2_question *question; /* (n_train) training questions, in groups */
     r2_query *query;       /* (n_train) with their evidence           */
     int64_t n_train;
+    int32_t min_history;   /* what config.min_history came to         */
     r2_codebook codebook;
     r2_vocab vocab;
     r2_markup markup;
@@ -1721,7 +1732,9 @@ r2_run_config r2_run_config_full(void);
    model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
 /* The second half of r2_run_init, for those who changed the graph or its index: questions, evidence,
-   buckets, prompts, traces, vocabulary and an untrained model anew. */
+   buckets, prompts, traces, vocabulary and an untrained model anew, in place of those before. Errors:
+   R2_ARGUMENT, R2_NO_MEMORY and the hook's; then the run has none of these, and can be prepared
+   again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
@@ -1750,7 +1763,7 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
-   with the same data and configuration; anything that does not fit is R2_FORMAT and changes
+   with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT and changes
    nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
@@ -3753,6 +3766,17 @@ r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
     return text->failed ? ctx->status : R2_OK;
 }
 
+static int64_t r2__thin_targets(r2_target *target, int64_t n_targets, int64_t n) {
+    if (n_targets <= n) return n_targets;
+    for (int64_t k = 0; k < n; ++k) target[k] = target[k * n_targets / n];
+    return n;
+}
+
+void r2_split_thin(r2_split *split, int64_t n) {
+    split->n_valid = r2__thin_targets(split->valid, split->n_valid, n);
+    split->n_test = r2__thin_targets(split->test, split->n_test, n);
+}
+
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
     if (!split) return;
     r2_release(ctx, split->role);
@@ -5251,8 +5275,8 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->rest && s->way && s->image && s->at_item && s->deep;
 }
 
-/* The largest eigenvalue that chance alone gives the cosines of all users but u0. (Of every s-th:
-   users / s, and items as before, since the degrees of all become as much smaller.) */
+/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0: with
+   a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
 static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     const r2_graph *g = index->graph;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
@@ -14115,21 +14139,6 @@ static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
 }
 
-/* Candidates of all targets, or of config.n_cases that lie evenly among them. */
-static r2_status r2__run_cases(r2_ctx *ctx, const r2_run *run, const r2_target *target, int64_t n,
-                               r2_role role, r2_candidates *candidates) {
-    const r2_run_config *c = &run->config;
-    const int64_t wanted = c->n_cases > 0 && c->n_cases < n ? c->n_cases : n;
-    r2_target *some = (r2_target *)r2_alloc(ctx, (uint64_t)wanted, sizeof *some);
-    r2_status status = some ? R2_OK : ctx->status;
-    for (int64_t k = 0; k < wanted && some; ++k) some[k] = target[k * n / wanted];
-    if (some)
-        status = r2_candidates_init(ctx, candidates, &run->data, some, wanted, c->n_negatives,
-                                    r2_hash(c->seed, (uint64_t)role, 0));
-    r2_release(ctx, some);
-    return status;
-}
-
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
@@ -14140,10 +14149,13 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
         status = r2_fail(ctx, R2_ARGUMENT, "%s: no user has two positives (rating >= %g) after "
                          "another interaction: nothing to test on", directory,
                          (double)split->config.min_positive);
+    if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
     if (status == R2_OK)
-        status = r2__run_cases(ctx, run, split->valid, split->n_valid, R2_VALID, &run->valid);
+        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
+                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
     if (status == R2_OK)
-        status = r2__run_cases(ctx, run, split->test, split->n_test, R2_TEST, &run->test);
+        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
+                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
     if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
     if (status == R2_OK)
         status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
@@ -14165,17 +14177,11 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
                               r2_question **question, r2_query **query, int64_t *n) {
     const r2_run_config *c = &run->config;
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
-    const int64_t enough = n_groups < run->test.n_cases ? n_groups : run->test.n_cases;
-    int32_t history = c->min_history > 0 ? c->min_history : 5;
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
     if (!*question) return ctx->status;
-    for (;;) {
-        status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
-                                   n_groups, c->n_sampled, history, seed, *question, &n_drawn);
-        if (c->min_history > 0 || history == 1 || (status == R2_OK && n_drawn >= enough)) break;
-        history /= 2;
-    }
+    status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
+                               n_groups, c->n_sampled, run->min_history, seed, *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
     *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);
@@ -14183,12 +14189,34 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     return r2__run_evidence(ctx, run, *question, *n, *query);
 }
 
+/* Groups that ask for an interaction after at least `history` others. */
+static int64_t r2__run_groups(const r2_run *run, int32_t history) {
+    int64_t n = 0;
+    for (int64_t u = 0; u < run->graph.n_users; ++u) {
+        int64_t more = r2_graph_user_degree(&run->graph, (uint32_t)u) - history;
+        n += more > 0 ? more : 0;
+    }
+    return n;
+}
+
+static int32_t r2__run_history(const r2_run *run) {
+    const r2_run_config *c = &run->config;
+    const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
+    if (c->min_history > 0) return c->min_history;
+    if (r2__run_groups(run, 5) >= enough) return 5;
+    return r2__run_groups(run, 2) >= enough ? 2 : 1;
+}
+
 static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
-    r2_status status;
-    if (c->n_groups < 1 || c->n_sampled < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1 and n_sampled >= 1");
+    r2_status status = R2_OK;
+    if (c->n_groups < 1 || c->n_sampled < 1 || c->min_history < 0 || c->n_cases < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1, n_sampled >= 1, "
+                       "min_history >= 0 and n_cases >= 0");
+    run->min_history = r2__run_history(run);
+    if (c->evidence) status = c->evidence(ctx, c->evidence_user, run, NULL, 0, NULL);
+    if (status != R2_OK) return status;
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->query,
                           &run->n_train);
     if (status != R2_OK) return status;
@@ -14220,6 +14248,7 @@ static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
     r2_release(ctx, run->question);
     run->query = NULL;
     run->question = NULL;
+    run->n_train = 0;
 }
 
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
@@ -14231,11 +14260,14 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     if (status == R2_OK)
         status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
                                   run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
-    if (status != R2_OK) return status;
-    c->model.n_vocab = run->vocab.n_words;
-    c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
-    c->model.n_ctx = run->train.longest + c->grpo.max_new;
-    return r2_model_init(ctx, &run->model, &c->model, true);
+    if (status == R2_OK) {
+        c->model.n_vocab = run->vocab.n_words;
+        c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
+        c->model.n_ctx = run->train.longest + c->grpo.max_new;
+        status = r2_model_init(ctx, &run->model, &c->model, true);
+    }
+    if (status != R2_OK) r2__run_unprepare(ctx, run);
+    return status;
 }
 
 void r2_run_free(r2_ctx *ctx, r2_run *run) {
@@ -14433,7 +14465,9 @@ r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char 
 
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     char path[R2__PATH];
-    r2_status status = r2_model_save_dir(ctx, &run->model, directory);
+    r2_status status;
+    if (!run->model.n_params) return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model", directory);
+    status = r2_model_save_dir(ctx, &run->model, directory);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
     if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");

@@ -208,16 +208,20 @@ static void twist_query(const r2_run *run, twist how, bool training, r2_query *q
 /* What the evidence hook needs. */
 typedef struct twister {
     twist how;
-    bl_evidence ease;
+    bl_model ease;
+    bool refused; /* too many users and items for EASE */
 } twister;
 
-/* The hook (r2_evidence_fn). Only training questions know their answer. */
+/* The hook (r2_evidence_fn). Early stopping is off, so only training questions know their answer. */
 static r2_status twist_evidence(r2_ctx *ctx, void *user, const r2_run *run,
                                 const r2_question *question, int64_t n, r2_query *query) {
     twister *t = (twister *)user;
     r2_status status = R2_OK;
-    if (t->how == EASE_FOR_DEEP)
-        return bl_ease_evidence(ctx, &t->ease, run, question, n, query);
+    if (t->how == EASE_FOR_DEEP) {
+        status = bl_ease_evidence(ctx, &t->ease, run, question, n, query);
+        t->refused = status == R2_ARGUMENT;
+        return status;
+    }
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         twist_query(run, t->how, question[q].answer >= 0, &query[q]);
         if (t->how == UNIFORM_CHAINS) status = uniform_chains(ctx, run, &query[q]);
@@ -307,18 +311,24 @@ static void fine_tune(xp *x, const ablation *a, int64_t seed, r2_run *run) {
     if (shared) xp_save_run(x, name, run);
 }
 
-static void make_run(xp *x, const ablation *a, int64_t seed, twister *t, r2_run *run) {
+/* False when this data set cannot have the row. */
+static bool make_run(xp *x, const ablation *a, int64_t seed, twister *t, r2_run *run) {
     r2_run_config config = xp_config(x, (uint64_t)seed);
     if (x->steps) config.sft.n_steps = x->steps;
     config.sft.valid_every = 0; /* every row is trained for as long */
     if (a->change) a->change(&config);
     if (a->evidence) config.evidence = twist_evidence, config.evidence_user = t;
-    xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
+    if (r2_run_init(&x->ctx, run, x->data, &config) != R2_OK) {
+        if (!t->refused) xp_check(x, x->ctx.status);
+        fprintf(stderr, "no row \"%s\": %s\n", a->name, x->ctx.message);
+        return false;
+    }
     if (a->evidence == PERMUTED_RATINGS) permute_ratings(x, run);
     if (a->traces == GUIDED) guide_traces(x, run);
     if (a->traces == SHUFFLED) shuffle_traces(run);
     if (!a->no_sft) fine_tune(x, a, seed, run);
     if (a->rl) xp_check(x, r2_run_grpo(&x->ctx, run));
+    return true;
 }
 
 /* Ranks of the test candidates, answered at once and after reasoning. */
@@ -361,9 +371,8 @@ static void ablate(xp *x, const ablation *a, int64_t seed) {
         x->n_done++;
         return;
     }
-    make_run(x, a, seed, &t, &run);
-    score_rows(x, &run, key);
-    bl_evidence_free(&x->ctx, &t.ease);
+    if (make_run(x, a, seed, &t, &run)) score_rows(x, &run, key);
+    bl_free(&x->ctx, &t.ease);
     r2_run_free(&x->ctx, &run);
 }
 

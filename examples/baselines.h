@@ -51,6 +51,24 @@ static r2_status bl_fit_nothing(r2_ctx *ctx, bl_model *m) {
     return R2_OK;
 }
 
+/* Scores the candidates of one user; scratch: as much as the method asks for. */
+typedef void (*bl_case_fn)(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
+                           double *scratch, float *score);
+
+/* All cases, each of which is one user's: threads share them, each with `scratch` doubles. */
+static r2_status bl_each_case(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
+                              bl_case_fn one, int64_t scratch, float *score) {
+    const int64_t n = c->n_per_case, threads = r2_threads(ctx, c->n_cases * scratch);
+    double *room = (double *)r2_alloc(ctx, (uint64_t)threads, (uint64_t)scratch * sizeof *room);
+    if (!room) return ctx->status;
+    R2_PARALLEL_FOR((int)threads, t, threads) {
+        for (int64_t s = c->n_cases * t / threads; s < c->n_cases * (t + 1) / threads; ++s)
+            one(m, c->user[s], c->item + s * n, n, room + t * scratch, score + s * n);
+    }
+    r2_release(ctx, room);
+    return R2_OK;
+}
+
 /* ---- chance and popularity ---- */
 
 /* Scores of a fixed but arbitrary order. */
@@ -74,13 +92,13 @@ static r2_status bl_popularity(r2_ctx *ctx, const bl_model *m, const r2_candidat
 
 /* ---- neighbours ---- */
 
-/* near[v] = sum of weight[i] over the items i that u and v share; 0 for u itself. */
+/* near[v] = sum of weight[i] over the items i that u and v share (NULL: 1 each); 0 for u itself. */
 static void bl_near(const r2_graph *g, uint32_t u, const double *weight, double *near) {
     memset(near, 0, (size_t)g->n_users * sizeof *near);
     for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
         uint32_t i = g->user_item[e];
         for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
-            near[g->item_user[k]] += weight[i];
+            near[g->item_user[k]] += weight ? weight[i] : 1.0;
     }
     near[u] = 0.0;
 }
@@ -96,67 +114,79 @@ static void bl_sum_users(const r2_graph *g, const double *near, const uint32_t *
     }
 }
 
-static int bl_descending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x < y) - (x > y);
+/* The largest but k of n values, which change places (Hoare's selection). */
+static double bl_largest_but(double *value, int64_t n, int64_t k) {
+    for (int64_t low = 0, high = n - 1; low < high;) {
+        const double pivot = value[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (value[i] > pivot) ++i;
+            while (value[j] < pivot) --j;
+            if (i > j) break;
+            double swap = value[i];
+            value[i++] = value[j];
+            value[j--] = swap;
+        }
+        if (k <= j) high = j;
+        else if (k >= i) low = i;
+        else break;
+    }
+    return value[k];
 }
 
 /* near[v] = cosine(u, v)^power of the nearest users, 0 of the others. */
 static void bl_nearest(const r2_graph *g, uint32_t u, int64_t neighbours, double power,
-                       double *near, double *sorted) {
+                       double *near, double *scratch) {
     double own = (double)r2_graph_user_degree(g, u), least = 0.0;
     int64_t n = 0; /* who shares anything */
     for (int64_t v = 0; v < g->n_users; ++v) {
         if (near[v] <= 0.0) continue;
         near[v] /= sqrt(own * (double)r2_graph_user_degree(g, (uint32_t)v));
-        sorted[n++] = near[v];
+        scratch[n++] = near[v];
     }
-    qsort(sorted, (size_t)n, sizeof *sorted, bl_descending);
-    if (neighbours < n) least = sorted[neighbours - 1];
+    if (neighbours < n) least = bl_largest_but(scratch, n, neighbours - 1);
     for (int64_t v = 0; v < g->n_users; ++v)
         near[v] = near[v] > 0.0 && near[v] >= least ? pow(near[v], power) : 0.0;
 }
 
-static r2_status bl_user_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+static void bl_user_knn_case(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
+                             double *scratch, float *score) {
     const r2_graph *g = &m->run->graph;
-    double *near = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *near);
-    double *sorted = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *sorted);
-    double *one = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *one);
-    r2_status status = near && sorted && one ? R2_OK : R2_NO_MEMORY;
-    for (int64_t i = 0; i < g->n_items && status == R2_OK; ++i) one[i] = 1.0;
-    for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
-        bl_near(g, c->user[s], one, near);
-        bl_nearest(g, c->user[s], (int64_t)m->p[0], m->p[1], near, sorted);
-        bl_sum_users(g, near, c->item + s * c->n_per_case, c->n_per_case,
-                     score + s * c->n_per_case);
-    }
-    r2_release(ctx, near);
-    r2_release(ctx, sorted);
-    r2_release(ctx, one);
-    return status;
+    double *near = scratch;
+    bl_near(g, user, NULL, near);
+    bl_nearest(g, user, (int64_t)m->p[0], m->p[1], near, scratch + g->n_users);
+    bl_sum_users(g, near, item, n, score);
+}
+
+static r2_status bl_user_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    return bl_each_case(ctx, m, c, bl_user_knn_case, 2 * m->run->graph.n_users, score);
 }
 
 /* Sum over the user's items i of shared(i, t) / (sqrt(n_i + shrink) (n_t + shrink)^power),
-   shared(i, t) = users of both: read as a sum over the users of t, it costs no item-item matrix. */
-static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+   shared(i, t) = users of both: read as a sum over the users of t, it costs no item-item matrix.
+   bias[i] = 1 / sqrt(n_i + shrink). */
+static r2_status bl_item_knn_fit(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
-    double *near = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *near);
-    double *weight = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *weight);
-    r2_status status = near && weight ? R2_OK : R2_NO_MEMORY;
-    for (int64_t i = 0; i < g->n_items && status == R2_OK; ++i)
-        weight[i] = 1.0 / sqrt((double)r2_graph_item_degree(g, (uint32_t)i) + m->p[1] + 1e-9);
-    for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
-        const uint32_t *item = c->item + s * c->n_per_case;
-        bl_near(g, c->user[s], weight, near);
-        bl_sum_users(g, near, item, c->n_per_case, score + s * c->n_per_case);
-        for (int64_t k = 0; k < c->n_per_case; ++k) {
-            double n_t = (double)r2_graph_item_degree(g, item[k]) + m->p[1] + 1e-9;
-            score[s * c->n_per_case + k] /= (float)pow(n_t, m->p[0]);
-        }
+    m->bias = bl_array(ctx, m, g->n_items, 1);
+    if (!m->bias) return ctx->status;
+    for (int64_t i = 0; i < g->n_items; ++i)
+        m->bias[i] = 1.0 / sqrt((double)r2_graph_item_degree(g, (uint32_t)i) + m->p[1] + 1e-9);
+    return R2_OK;
+}
+
+static void bl_item_knn_case(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
+                             double *near, float *score) {
+    const r2_graph *g = &m->run->graph;
+    bl_near(g, user, m->bias, near);
+    bl_sum_users(g, near, item, n, score);
+    for (int64_t k = 0; k < n; ++k) {
+        double n_t = (double)r2_graph_item_degree(g, item[k]) + m->p[1] + 1e-9;
+        score[k] /= (float)pow(n_t, m->p[0]);
     }
-    r2_release(ctx, near);
-    r2_release(ctx, weight);
-    return status;
+}
+
+static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    return bl_each_case(ctx, m, c, bl_item_knn_case, m->run->graph.n_users, score);
 }
 
 /* ---- linear algebra ---- */
@@ -245,14 +275,12 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     int64_t n = g->n_users;
     double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
-    double *one = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *one);
     m->dim = n;
     m->user = bl_array(ctx, m, n, n);
     m->bias = bl_array(ctx, m, g->n_items, 1);
-    if (gram && one && m->user && m->bias) {
-        for (int64_t i = 0; i < g->n_items; ++i) one[i] = 1.0;
+    if (gram && m->user && m->bias) {
         R2_PARALLEL_FOR(r2_threads(ctx, n * n), u, n) {
-            bl_near(g, (uint32_t)u, one, gram + u * n);
+            bl_near(g, (uint32_t)u, NULL, gram + u * n);
             gram[u * n + u] = (double)r2_graph_user_degree(g, (uint32_t)u) + m->p[0];
             m->user[u * n + u] = 1.0;
         }
@@ -264,18 +292,18 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
         }
     }
     r2_release(ctx, gram);
-    r2_release(ctx, one);
-    return gram && one && m->user && m->bias ? R2_OK : R2_NO_MEMORY;
+    return gram && m->user && m->bias ? R2_OK : R2_NO_MEMORY;
 }
 
-/* The rank of that matrix: the fewer of users and items. To tune takes eleven fits, each as long as
-   its cube: seconds up to BL_EASE_MOST, many minutes beyond. */
+/* Rows of the matrix to be inverted, which takes time as their cube. A grid of BL_EASE_MOST takes half
+   a minute, of twice as many several. */
 enum { BL_EASE_MOST = 2000 };
-static int64_t bl_ease_rank(const r2_run *run) {
+static int64_t bl_ease_size(const r2_run *run) {
     const r2_graph *g = &run->graph;
     return g->n_items < g->n_users ? g->n_items : g->n_users;
 }
 
+/* By the smaller of the two. */
 static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
     return g->n_items < g->n_users ? bl_ease_fit_items(ctx, m) : bl_ease_fit_users(ctx, m);
@@ -333,31 +361,28 @@ static void bl_ease_row_users(const bl_model *m, const double *query, const uint
     }
 }
 
+static void bl_ease_case(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
+                         double *scratch, float *score) {
+    const r2_graph *g = &m->run->graph;
+    bl_ease_query(m, user, r2_graph_user_degree(g, user), R2_NO_ITEM, scratch);
+    if (m->item) bl_ease_row_items(m, user, scratch, item, n, score);
+    else bl_ease_row_users(m, scratch, item, n, scratch + g->n_items, score);
+}
+
 static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
     const r2_graph *g = &m->run->graph;
-    double *query = (double *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *query);
-    double *near = (double *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *near);
-    r2_status status = query && near ? R2_OK : R2_NO_MEMORY;
-    for (int64_t s = 0; s < c->n_cases && status == R2_OK; ++s) {
-        const uint32_t *item = c->item + s * c->n_per_case;
-        float *row = score + s * c->n_per_case;
-        bl_ease_query(m, c->user[s], r2_graph_user_degree(g, c->user[s]), R2_NO_ITEM, query);
-        if (m->item) bl_ease_row_items(m, c->user[s], query, item, c->n_per_case, row);
-        else bl_ease_row_users(m, query, item, c->n_per_case, near, row);
-    }
-    r2_release(ctx, query);
-    r2_release(ctx, near);
-    return status;
+    return bl_each_case(ctx, m, c, bl_ease_case, g->n_items + g->n_users, score);
 }
 
 /* ---- EASE^R without u0: what it would say had u0 never been there. To take a user out of the
    matrix changes its inverse by a product of two vectors, so nothing is fitted anew ---- */
 
-/* P' = P + z z^T / (1 - x^T z), z = P x, x the row of u0.
-   Item `item` for a query that does not hold it: row[k] = -q P' / P'_ii. z (n_items): scratch. */
-static void bl_ease_unseen_items(const bl_model *m, uint32_t u0, const double *query,
-                                 const uint32_t *item, int64_t n, double *z, float *row) {
+/* P' = P + z z^T / (1 - x^T z), z = P x, x the row of u0. For a query q that does not hold item i,
+   `deep` becomes -(q P')_i / P'_ii. z (n_items): scratch. */
+static void bl_ease_unseen_items(const bl_model *m, const double *q, const r2_question *question,
+                                 int64_t n, double *z, r2_query *query) {
     const r2_graph *g = &m->run->graph;
+    const uint32_t u0 = question->user;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
     double left = 1.0, asked = 0.0; /* 1 - x^T z, q z */
     memset(z, 0, (size_t)g->n_items * sizeof *z);
@@ -369,46 +394,51 @@ static void bl_ease_unseen_items(const bl_model *m, uint32_t u0, const double *q
     for (int64_t i = 0; i < g->n_items; ++i) z[i] *= m->bias[i];
     for (int64_t e = begin; e < end; ++e) {
         left -= z[g->user_item[e]];
-        asked += z[g->user_item[e]] * query[g->user_item[e]];
+        asked += z[g->user_item[e]] * q[g->user_item[e]];
     }
-    bl_ease_row_items(m, u0, query, item, n, row); /* q B = -q P / diag(P), but on the diagonal */
     for (int64_t k = 0; k < n; ++k) {
-        const double p = m->bias[item[k]], mine = z[item[k]];
-        row[k] = (float)(((double)row[k] * p - asked * mine / left) / (p + mine * mine / left));
+        const uint32_t item = question[k].item;
+        const double p = m->bias[item], mine = z[item];
+        float seen; /* q B = -q P / diag(P), but on the diagonal */
+        bl_ease_row_items(m, u0, q, &item, 1, &seen);
+        query[k].value[R2_FIELD_deep] =
+            (float)(((double)seen * p - asked * mine / left) / (p + mine * mine / left));
     }
 }
 
 /* K' = K - k k^T / K_uu, k the column of u0: the inverse of the matrix without its row and column.
-   row[k] = q X^T K' X_i / (1 - d'_i). near (n_users): scratch. */
-static void bl_ease_unseen_users(const bl_model *m, uint32_t u0, const double *query,
-                                 const uint32_t *item, int64_t n, double *near, float *row) {
+   `deep` becomes q X^T K' x_i / (1 - d'_i). near (n_users): scratch. */
+static void bl_ease_unseen_users(const bl_model *m, const double *q, const r2_question *question,
+                                 int64_t n, double *near, r2_query *query) {
     const r2_graph *g = &m->run->graph;
+    const uint32_t u0 = question->user;
     const double *of_u0 = m->user + (int64_t)u0 * g->n_users;
     double share;
-    bl_ease_near(m, query, u0, near);
+    bl_ease_near(m, q, u0, near);
     share = near[u0] / of_u0[u0];
     for (int64_t v = 0; v < g->n_users; ++v) near[v] -= share * of_u0[v];
     near[u0] = 0.0;
-    bl_sum_users(g, near, item, n, row);
     for (int64_t k = 0; k < n; ++k) {
-        double d = m->bias[item[k]], others = 0.0, own = 0.0;
-        for (int64_t a = g->item_begin[item[k]]; a < g->item_begin[item[k] + 1]; ++a) {
+        const uint32_t item = question[k].item;
+        double d = m->bias[item], sum = 0.0, others = 0.0, own = 0.0;
+        for (int64_t a = g->item_begin[item]; a < g->item_begin[item + 1]; ++a) {
+            sum += near[g->item_user[a]];
             if (g->item_user[a] == u0) own = 1.0;
             else others += of_u0[g->item_user[a]];
         }
         d -= own * (2.0 * others + of_u0[u0]) + others * others / of_u0[u0];
-        row[k] = (float)((double)row[k] / (1.0 - d));
+        query[k].value[R2_FIELD_deep] = (float)(sum / (1.0 - d));
     }
 }
 
-/* Answers questions of one user, history and left-out item: score (n). scratch (n_items +
-   max(n_items, n_users)). */
-static void bl_ease_unseen(const bl_model *m, const r2_question *question, const uint32_t *item,
-                           int64_t n, double *scratch, float *score) {
-    double *query = scratch, *rest = scratch + m->run->graph.n_items;
-    bl_ease_query(m, question->user, question->history, question->item, query);
-    if (m->item) bl_ease_unseen_items(m, question->user, query, item, n, rest, score);
-    else bl_ease_unseen_users(m, question->user, query, item, n, rest, score);
+/* Answers n questions of one user and history, none of whose items the query holds. scratch (n_items +
+   the larger of n_items and n_users). */
+static void bl_ease_unseen(const bl_model *m, const r2_question *question, int64_t n,
+                           double *scratch, r2_query *query) {
+    double *q = scratch, *rest = scratch + m->run->graph.n_items;
+    bl_ease_query(m, question->user, question->history, question->item, q);
+    if (m->item) bl_ease_unseen_items(m, q, question, n, rest, query);
+    else bl_ease_unseen_users(m, q, question, n, rest, query);
 }
 
 /* ---- factors: score = bias + user . item ---- */
@@ -940,7 +970,7 @@ static const bl_method bl_methods[] = {
     {"popularity", "", bl_fit_nothing, bl_popularity, {{0}}, 1, false, false},
     {"user-knn", "neighbours, power", bl_fit_nothing, bl_user_knn,
      {{20, 1}, {50, 1}, {100, 1}, {300, 1}, {20, 2}, {50, 2}, {100, 2}, {300, 2}}, 8, false, false},
-    {"item-knn", "power of popularity, shrink", bl_fit_nothing, bl_item_knn,
+    {"item-knn", "power of popularity, shrink", bl_item_knn_fit, bl_item_knn,
      {{0.3, 0}, {0.5, 0}, {0.7, 0}, {0.3, 10}, {0.5, 10}, {0.7, 10}, {0.5, 50}}, 7, false, false},
     {"ials", "factors, unobserved weight, regularisation", bl_ials_fit, bl_factors,
      {{8, 0.3, 0.003}, {16, 0.1, 0.003}, {16, 0.3, 0.003}, {16, 1, 0.003}, {16, 1, 0.001},
@@ -1017,16 +1047,10 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
 
 /* ---- EASE^R as evidence ---- */
 
-typedef struct bl_evidence {
-    bl_model ease; /* tuned when it is first asked; zeroed: not yet */
-} bl_evidence;
-
-static inline void bl_evidence_free(r2_ctx *ctx, bl_evidence *e) { bl_free(ctx, &e->ease); }
-
 /* The best of the EASE rows of the table on validation. */
-static r2_status bl_evidence_tune(r2_ctx *ctx, bl_evidence *e, const r2_run *run) {
+static r2_status bl_evidence_tune(r2_ctx *ctx, const r2_run *run, bl_model *ease) {
     r2_status status = R2_OK;
-    if (bl_ease_rank(run) > BL_EASE_MOST)
+    if (bl_ease_size(run) > BL_EASE_MOST)
         return r2_fail(ctx, R2_ARGUMENT,
                        "EASE^R as evidence: expected at most %d users or %d items, found %lld and "
                        "%lld: tuning it would take longer than all the rest",
@@ -1036,13 +1060,14 @@ static r2_status bl_evidence_tune(r2_ctx *ctx, bl_evidence *e, const r2_run *run
         bl_model tuned;
         if (bl_methods[b].fit != bl_ease_fit) continue;
         status = bl_tune(ctx, &bl_methods[b], run, &tuned);
-        if (status == R2_OK && (!e->ease.run || tuned.validation > e->ease.validation)) {
-            bl_model swap = e->ease;
-            e->ease = tuned;
+        if (status == R2_OK && (!ease->run || tuned.validation > ease->validation)) {
+            bl_model swap = *ease;
+            *ease = tuned;
             tuned = swap;
         }
         bl_free(ctx, &tuned);
     }
+    if (status != R2_OK) bl_free(ctx, ease);
     return status;
 }
 
@@ -1052,35 +1077,45 @@ static bool bl_is_past(const r2_run *run, const r2_question *q) {
     return edge >= 0 && (int64_t)run->index.position[edge] < q->history;
 }
 
-/* The hook of a run (r2_evidence_fn): the score of EASE^R takes the place of `deep`, its kin. What
-   EASE^R says to a user whose interactions it was fitted to is not what it says to others, and the
-   item of an observed training question is one of these; so each question is put to an EASE^R that
-   has never seen its user, with the history that the question knows. */
+/* Candidates of one user and moment share a query, unless one of them lies in the history. */
+static bool bl_same_query(const r2_run *run, const r2_question *a, const r2_question *b) {
+    return a->user == b->user && a->history == b->history && !bl_is_past(run, a) &&
+           !bl_is_past(run, b);
+}
+
+/* The hook of a run (r2_evidence_fn), `user` a zeroed bl_model: the score of EASE^R takes the place of
+   `deep`, its kin. What EASE^R says to a user whose interactions it was fitted to is not what it says
+   to others, and the item of an observed training question is one of these; so each question is put
+   to an EASE^R that has never seen its user, with the history that the question knows. Tuned when a
+   run gets ready; whoever changes the graph prepares the run anew. Free with bl_free. */
 static inline r2_status bl_ease_evidence(r2_ctx *ctx, void *user, const r2_run *run,
                                          const r2_question *question, int64_t n,
                                          r2_query *query) {
-    bl_evidence *e = (bl_evidence *)user;
-    const int64_t n_items = run->graph.n_items, n_users = run->graph.n_users;
-    const int64_t longest = n_items > n_users ? n_items : n_users;
-    double *scratch = (double *)r2_alloc(ctx, (uint64_t)(n_items + longest), sizeof *scratch);
-    uint32_t *item = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *item);
-    float *score = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *score);
-    r2_status status = scratch && item && score ? R2_OK : R2_NO_MEMORY;
-    if (status == R2_OK && !e->ease.run) status = bl_evidence_tune(ctx, e, run);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) item[q] = question[q].item;
-    for (int64_t q = 0, end; q < n && status == R2_OK; q = end) {
-        end = q + 1; /* candidates of one user and moment share the query */
-        while (end < n && question[end].user == question[q].user &&
-               question[end].history == question[q].history &&
-               !bl_is_past(run, &question[q]) && !bl_is_past(run, &question[end]))
-            ++end;
-        bl_ease_unseen(&e->ease, &question[q], item + q, end - q, scratch, score + q);
+    bl_model *ease = (bl_model *)user;
+    const r2_graph *g = &run->graph;
+    const int64_t room = g->n_items + (g->n_items > g->n_users ? g->n_items : g->n_users);
+    const int64_t threads = r2_threads(ctx, n * room);
+    int64_t *begin, n_groups = 0;
+    double *scratch;
+    if (n == 0) {
+        bl_free(ctx, ease);
+        return bl_evidence_tune(ctx, run, ease);
     }
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) query[q].value[R2_FIELD_deep] = score[q];
+    begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *begin);
+    scratch = (double *)r2_alloc(ctx, (uint64_t)threads, (uint64_t)room * sizeof *scratch);
+    for (int64_t q = 0; q < n && begin; ++q)
+        if (q == 0 || !bl_same_query(run, &question[q - 1], &question[q])) begin[n_groups++] = q;
+    if (begin && scratch) {
+        begin[n_groups] = n;
+        R2_PARALLEL_FOR((int)threads, t, threads) {
+            for (int64_t k = n_groups * t / threads; k < n_groups * (t + 1) / threads; ++k)
+                bl_ease_unseen(ease, question + begin[k], begin[k + 1] - begin[k],
+                               scratch + t * room, query + begin[k]);
+        }
+    }
+    r2_release(ctx, begin);
     r2_release(ctx, scratch);
-    r2_release(ctx, item);
-    r2_release(ctx, score);
-    return status;
+    return begin && scratch ? R2_OK : R2_NO_MEMORY;
 }
 
 #endif

@@ -98,7 +98,7 @@ typedef struct demo {
     r2_ctx ctx;
     demo_progress progress;
     r2_run run;
-    bl_evidence ease; /* --ease */
+    bl_model ease; /* --ease */
     r2_examples test; /* prompts of the test candidates, case after case */
     float *score; /* (n_cases, n_per_case) of the test candidates */
     result_row row[MAX_ROWS];
@@ -166,7 +166,7 @@ static void evaluate_baselines(demo *d) {
         const bl_method *method = &bl_methods[b];
         bl_model best;
         if (method->slow) continue;
-        if (method->fit == bl_ease_fit && bl_ease_rank(&d->run) > BL_EASE_MOST) continue;
+        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > BL_EASE_MOST) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
         bl_free(&d->ctx, &best);
@@ -220,17 +220,14 @@ static void evaluate_model(demo *d, const char *method, r2_mode mode, r2_trace_m
 
 static void print_table(const demo *d) {
     const r2_run *run = &d->run;
-    const int64_t asked = run->split.n_test < run->config.n_cases ? run->split.n_test
-                                                                  : run->config.n_cases;
     printf("\nOne held-out favourite among %d films, %lld users (seed %lld)\n\n",
            (int)run->test.n_per_case, (long long)run->test.n_cases,
            (long long)d->options.seed);
-    if (asked < run->split.n_test)
-        printf("  of %lld users who have a favourite to hold out every so many are asked\n\n",
-               (long long)run->split.n_test);
-    if (run->test.n_cases < asked)
+    if (run->split.n_test == run->config.n_cases)
+        printf("  a sample of all who have a favourite to hold out: more would take longer\n\n");
+    if (run->test.n_cases < run->split.n_test)
         printf("  %lld more users have taken nearly everything: too few films are left to choose from\n\n",
-               (long long)(asked - run->test.n_cases));
+               (long long)(run->split.n_test - run->test.n_cases));
     printf("  %-12s %6s  %-15s %6s  %6s  %6s\n", "method", "HR@1", "95 % interval", "HR@5", "NDCG@5",
            "MRR");
     for (int k = 0; k < d->n_rows; ++k) {
@@ -552,7 +549,7 @@ int main(int argc, char **argv) {
     for (int k = 0; k < d.n_rows; ++k) r2_release(&d.ctx, d.row[k].hit);
     r2_release(&d.ctx, d.score);
     r2_examples_free(&d.ctx, &d.test);
-    bl_evidence_free(&d.ctx, &d.ease);
+    bl_free(&d.ctx, &d.ease);
     r2_run_free(&d.ctx, &d.run);
     return output_end("movielens_demo", 0);
 }

@@ -675,21 +675,21 @@ static void split_table(report *r, const char *what) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(cases, what);
     int64_t n = list ? cJSON_GetArraySize(list) : 0, k = 0;
     double *value = (double *)xp_need(x, r2_alloc(&x->ctx, 2 * (uint64_t)n, sizeof *value));
-    double *sorted = value + n;
+    double *ordered = value + n, high = NAN, low = NAN;
     for (const cJSON *e = list ? list->child : NULL; e; e = e->next, ++k)
-        value[k] = sorted[k] = e->valuedouble;
+        value[k] = ordered[k] = e->valuedouble;
     if (n > 2) {
-        qsort(sorted, (size_t)n, sizeof *sorted, bl_descending);
+        high = bl_largest_but(ordered, n, n / 3), low = bl_largest_but(ordered, n, 2 * n / 3);
         r2_text_addf(&x->ctx, &r->text,
                      "\nHR@1 (1+19) by %s: above %g, between, at most %g\n\n| method | high | "
                      "middle | low |\n|---|---|---|---|\n",
-                     what, sorted[n / 3], sorted[2 * n / 3]);
+                     what, high, low);
     }
     for (int method = 0; method < N_METHODS && n > 2; ++method) {
         xp_mean mean = mean_of(x, method, U19);
         double sum[3] = {0, 0, 0}, count[3] = {0, 0, 0};
         for (k = 0; k < n && mean.n == n; ++k) {
-            int third = value[k] > sorted[n / 3] ? 0 : value[k] > sorted[2 * n / 3] ? 1 : 2;
+            int third = value[k] > high ? 0 : value[k] > low ? 1 : 2;
             sum[third] += mean.value[k];
             count[third] += 1.0;
         }

@@ -117,7 +117,8 @@ static double never_seen(world *w, const r2_question *q, const double *p) {
     CHECK_STATUS(&w->ctx, r2_graph_init(&w->ctx, &without.run.graph, &w->run.data, role), R2_OK);
     CHECK_STATUS(&w->ctx, bl_fit(&w->ctx, &items, &without.run, p, &m), R2_OK);
     for (int64_t at = q->history - 1; at >= 0; --at) {
-        uint32_t i = w->run.graph.user_item[w->run.index.by_time[w->run.graph.user_begin[q->user] + at]];
+        const int64_t place = w->run.graph.user_begin[q->user] + at;
+        const uint32_t i = w->run.graph.user_item[w->run.index.by_time[place]];
         if (i == q->item) continue;
         score += (p[1] > 0.0 ? exp2(-age / p[1]) : 1.0) *
                  m.item[(int64_t)i * w->run.graph.n_items + q->item];
@@ -129,18 +130,17 @@ static double never_seen(world *w, const r2_question *q, const double *p) {
     return score;
 }
 
-/* Every user, history and item, by both forms: the item may lie in the history, later, or nowhere. */
+/* Every user, history and item: the item may lie in the history, later, or nowhere. */
 static void check_unseen(r2_status (*fit)(r2_ctx *, bl_model *), double half_life) {
     static const double ridge = 0.7;
     world w;
     bl_method ease = *method("ease+recency");
-    bl_evidence e;
+    bl_model m;
     int n = 0;
     double p[3] = {ridge, half_life, 0.0};
-    memset(&e, 0, sizeof e);
     REQUIRE(world_make(&w, small));
     ease.fit = fit;
-    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, &ease, &w.run, p, &e.ease));
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, &ease, &w.run, p, &m));
     for (uint32_t u = 0; u < 6; ++u)
         for (int32_t history = 0; history <= 3; ++history) {
             r2_question question[6];
@@ -149,12 +149,12 @@ static void check_unseen(r2_status (*fit)(r2_ctx *, bl_model *), double half_lif
                 r2_question q = {u, i, history, -1};
                 question[i] = q;
             }
-            REQUIRE_OK(&w.ctx, bl_ease_evidence(&w.ctx, &e, &w.run, question, 6, query));
+            REQUIRE_OK(&w.ctx, bl_ease_evidence(&w.ctx, &m, &w.run, question, 6, query));
             for (int i = 0; i < 6; ++i)
                 CHECK_WITHIN(query[i].value[R2_FIELD_deep], never_seen(&w, &question[i], p), 1e-6);
         }
     CHECK_EQ_INT(n, 144);
-    bl_evidence_free(&w.ctx, &e);
+    bl_free(&w.ctx, &m);
     world_free(&w);
 }
 
@@ -165,7 +165,36 @@ TEST(ease_as_evidence_has_never_seen_its_user) {
     check_unseen(bl_ease_fit_users, 2.0);
 }
 
-/* ---- linear algebra ---- */
+TEST(ease_as_evidence_refuses_what_takes_too_long) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_ctx ctx = r2_ctx_default();
+    bl_model ease;
+    world w;
+    memset(&ease, 0, sizeof ease);
+    r2_text_addf(&ctx, &text, "user,item,rating,time\n");
+    for (int k = 0; k <= BL_EASE_MOST; ++k) r2_text_addf(&ctx, &text, "u%d,i%d,5,1\n", k, k);
+    REQUIRE(!text.failed && world_make(&w, text.data));
+    CHECK_STATUS(&w.ctx, bl_ease_evidence(&w.ctx, &ease, &w.run, NULL, 0, NULL), R2_ARGUMENT);
+    CHECK(strstr(w.ctx.message, "found 2001 and 2001") != NULL);
+    CHECK(ease.run == NULL);
+    r2_text_free(&ctx, &text);
+    world_free(&w);
+}
+
+/* ---- neighbours, linear algebra ---- */
+
+TEST(selection_is_what_sorting_finds) {
+    r2_rng rng = r2_rng_make(9, R2_STREAM_USER, 0);
+    for (int n = 1; n <= 40; ++n)
+        for (int k = 0; k < n; ++k) {
+            double value[40], found;
+            int above = 0, equal = 0;
+            for (int i = 0; i < n; ++i) value[i] = (double)r2_rng_below(&rng, (uint64_t)n / 2 + 1);
+            found = bl_largest_but(value, n, k);
+            for (int i = 0; i < n; ++i) above += value[i] > found, equal += value[i] == found;
+            CHECK(above <= k && k < above + equal);
+        }
+}
 
 TEST(a_symmetric_system_is_solved) {
     /* [4 2; 2 3] x = [2 1; 5 4]: x = [-.5 -.625; 2 1.75] by hand; below the diagonal is not read */

@@ -238,7 +238,7 @@ TEST(asking_about_what_was_rated) {
 /* What the hook was asked, and what it does: `pop` becomes a number of its own making. */
 typedef struct stranger {
     const r2_run *run;
-    int64_t n_training, n_asked;
+    int64_t n_ready, n_training, n_asked;
     bool refuses;
 } stranger;
 
@@ -249,6 +249,11 @@ static r2_status speak(r2_ctx *ctx, void *user, const r2_run *run, const r2_ques
     stranger *s = (stranger *)user;
     if (s->refuses) return r2_fail(ctx, R2_CANCELLED, "the stranger is silent");
     CHECK(run == s->run);
+    if (n == 0) {
+        CHECK(run->index.graph == &run->graph && run->test.n_cases > 0 && !run->query);
+        CHECK(s->n_training == 0);
+        s->n_ready++;
+    }
     for (int64_t q = 0; q < n; ++q) {
         CHECK(query[q].user == question[q].user && query[q].item == question[q].item);
         CHECK(question[q].history <= r2_graph_user_degree(&run->graph, question[q].user));
@@ -258,15 +263,29 @@ static r2_status speak(r2_ctx *ctx, void *user, const r2_run *run, const r2_ques
     return R2_OK;
 }
 
+/* Whether the prompt of an example is made of the query as the hook left it. */
+static bool is_prompt_of(r2_ctx *ctx, const r2_run *run, const r2_examples *ex, int64_t e,
+                         const r2_query *query) {
+    r2_text want = {NULL, 0, 0, false}, got = {NULL, 0, 0, false};
+    const int64_t from = ex->prompt_begin[e];
+    bool same;
+    r2_prompt_compact(ctx, &run->codebook, query, &want);
+    CHECK_STATUS(ctx, r2_vocab_decode(ctx, &run->vocab, ex->prompt + from,
+                                      ex->prompt_begin[e + 1] - from, &got), R2_OK);
+    same = CHECK(want.data && got.data) && !strcmp(want.data, got.data);
+    r2_text_free(ctx, &want);
+    r2_text_free(ctx, &got);
+    return same;
+}
+
 /* Every question of the run passes the hook, and prompts are made of what it left there. */
 TEST(evidence_from_elsewhere_is_in_every_prompt) {
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = small_run();
-    stranger s = {NULL, 0, 0, false};
+    stranger s = {NULL, 0, 0, 0, false};
     r2_run run;
     r2_query query;
     r2_examples asked;
-    r2_text text = {NULL, 0, 0, false};
     uint32_t user = 3, item = 5;
     int64_t n;
     s.run = &run;
@@ -274,8 +293,11 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
     config.evidence_user = &s;
     REQUIRE(small_make(&ctx, &run, &config));
     CHECK_EQ_INT(s.n_training, run.n_train);
-    for (int64_t q = 0; q < run.n_train; ++q)
+    CHECK_EQ_INT(s.n_ready, 1);
+    for (int64_t q = 0; q < run.n_train; ++q) {
         CHECK(run.query[q].value[R2_FIELD_pop] == strange(&run.question[q]));
+        CHECK(is_prompt_of(&ctx, &run, &run.train, q, &run.query[q]));
+    }
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run)); /* early stopping looks at validation cases */
     n = run.valid.n_cases < R2_N_LOOKED_AT ? run.valid.n_cases : R2_N_LOOKED_AT;
     CHECK_EQ_INT(s.n_training, run.n_train + n * (1 + config.n_sampled));
@@ -286,13 +308,23 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
     REQUIRE_OK(&ctx, r2_run_ask(&ctx, &run, &user, &item, 1, &query, &asked));
     CHECK_EQ_INT(s.n_asked, 1);
     CHECK(query.value[R2_FIELD_pop] == (float)(1 + (3 + 35) % 50));
-    r2_prompt_compact(&ctx, &run.codebook, &query, &text);
+    CHECK(is_prompt_of(&ctx, &run, &asked, 0, &query));
+    query.value[R2_FIELD_pop] = 0.0f;
+    CHECK(!is_prompt_of(&ctx, &run, &asked, 0, &query));
     r2_examples_free(&ctx, &asked);
-    r2_text_free(&ctx, &text);
     s.refuses = true;
     CHECK_STATUS(&ctx, r2_run_ask(&ctx, &run, &user, &item, 1, &query, &asked), R2_CANCELLED);
     CHECK(!strcmp(ctx.message, "the stranger is silent") && asked.prompt == NULL);
+    /* a run that could not be prepared has nothing to save, and can be prepared again */
+    CHECK_STATUS(&ctx, r2_run_prepare(&ctx, &run), R2_CANCELLED);
+    CHECK(run.n_train == 0 && !run.query && !run.train.prompt && !run.model.param);
+    CHECK_STATUS(&ctx, r2_run_save(&ctx, &run, "build"), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "no model") != NULL);
+    s.refuses = false, s.n_training = 0;
+    REQUIRE_OK(&ctx, r2_run_prepare(&ctx, &run));
+    CHECK_EQ_INT(s.n_training, run.n_train);
     r2_run_free(&ctx, &run);
+    s.refuses = true;
     CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, "data/mini", &config), R2_CANCELLED);
 }
 
@@ -322,7 +354,7 @@ TEST(a_run_is_prepared_anew_from_its_graph) {
 
 /* ---- little data, and much ---- */
 
-/* 60 users who took five items each: none has five interactions of training before another. */
+/* Of 60 users 57 took five items: they have three interactions of training. */
 TEST(short_histories_are_enough) {
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = small_run();
@@ -333,24 +365,32 @@ TEST(short_histories_are_enough) {
     snprintf(path, sizeof path, "build/run-%p.csv", (void *)&run);
     r2_text_addf(&ctx, &text, "userId,movieId,rating,timestamp\n");
     for (int u = 0; u < 60; ++u)
-        for (int k = 0; k < 5; ++k)
+        for (int k = 0; k < (u < 3 ? 12 : 5); ++k) /* three users alone have more */
             r2_text_addf(&ctx, &text, "%d,%d,5,%d\n", u,
                          10 * k + (int)r2_rng_below(&rng, 10), 1000 + k);
     CHECK(ratings_write(path, text.data, text.len));
+    config.n_groups = 15;
+    config.grpo.n_steps = 2;
     REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path, &config));
     CHECK_EQ_INT(run.test.n_cases, 60);
-    CHECK_EQ_INT(run.n_train, config.n_groups * (1 + config.n_sampled));
-    for (int64_t q = 0; q < run.n_train; ++q) CHECK_EQ_INT(run.question[q].history, 2);
-    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run));
+    CHECK_EQ_INT(run.min_history, 5); /* the 15 groups of three users are as many as wanted ... */
+    CHECK_EQ_INT(run.n_train, 15 * (1 + config.n_sampled));
     r2_run_free(&ctx, &run);
-    config.min_history = 5; /* who insists gets what there is */
+    config.n_groups = 200; /* ... but not as many as users are tested */
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path, &config));
+    CHECK_EQ_INT(run.min_history, 2);
+    CHECK_EQ_INT(run.n_train, (3 * 8 + 57) * (1 + config.n_sampled));
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run));
+    REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run));
+    r2_run_free(&ctx, &run);
+    config.min_history = 11; /* who insists gets what there is */
     CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, path, &config), R2_ARGUMENT);
     r2_text_free(&ctx, &text);
     remove(path);
 }
 
-/* The first 10 of 16 by sixteen tenths: of very many users every so many are asked. */
-TEST(of_many_users_every_so_many_are_asked) {
+/* Of more users than n_cases that many are asked, with the candidates that they would have had. */
+TEST(of_many_users_a_sample_is_asked) {
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = small_run();
     r2_run all, some;
@@ -359,12 +399,13 @@ TEST(of_many_users_every_so_many_are_asked) {
     config.n_cases = 10;
     REQUIRE(small_make(&ctx, &some, &config));
     REQUIRE(all.test.n_cases == all.split.n_test && all.split.n_test > 10);
-    CHECK_EQ_INT(some.split.n_test, all.split.n_test);
-    REQUIRE(some.test.n_cases == 10 && some.valid.n_cases == 10);
+    CHECK_EQ_INT(some.split.n_train, all.split.n_train);
+    REQUIRE(some.split.n_test == 10 && some.test.n_cases == 10 && some.valid.n_cases == 10);
     for (int64_t k = 0; k < 10; ++k) {
         const int64_t from = k * all.test.n_cases / 10, n = all.test.n_per_case;
         CHECK_EQ_INT(some.test.user[k], all.test.user[from]);
-        CHECK(!memcmp(some.test.item + k * n, all.test.item + from * n, (size_t)n * sizeof(uint32_t)));
+        CHECK(!memcmp(some.test.item + k * n, all.test.item + from * n,
+                      (size_t)n * sizeof(uint32_t)));
     }
     r2_run_free(&ctx, &all);
     r2_run_free(&ctx, &some);
@@ -401,6 +442,10 @@ TEST(bad_input_is_one_clear_message) {
     remove(path);
     config.n_groups = 0;
     refused("data/mini", &config, R2_ARGUMENT, "n_groups");
+    config = small_run(), config.min_history = -1;
+    refused("data/mini", &config, R2_ARGUMENT, "min_history");
+    config = small_run(), config.n_cases = -1;
+    refused("data/mini", &config, R2_ARGUMENT, "n_cases");
     config = small_run(), config.min_history = 100000;
     refused("data/mini", &config, R2_ARGUMENT, "100000");
     config = small_run(), config.n_chains = 99;
