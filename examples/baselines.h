@@ -21,6 +21,8 @@ typedef struct bl_model {
     int32_t *feature;    /* logistic regression: see bl_features     */
     r2_model *net;       /* SASRec                                   */
     r2_arena memory;     /* of all of these but net                  */
+    const r2_candidates *asked_of; /* logistic regression: whoever has the prompts of these */
+    const r2_examples *asked;      /* candidates lends them here; NULL: they are made       */
 } bl_model;
 
 typedef struct bl_method {
@@ -946,18 +948,27 @@ static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
     return status;
 }
 
-static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
-    int64_t n = c->n_cases * c->n_per_case;
-    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
-    int32_t *column = (int32_t *)r2_alloc(ctx, (uint64_t)m->run->train.longest + 1, sizeof *column);
-    r2_examples asked;
-    r2_status status = query && column ? R2_OK : R2_NO_MEMORY;
-    memset(&asked, 0, sizeof asked);
-    if (status == R2_OK) status = r2_run_ask_candidates(ctx, m->run, c, query, &asked);
-    for (int64_t k = 0; k < n && status == R2_OK; ++k)
-        score[k] = (float)bl_log_odds(m->bias, column, bl_columns(m, &asked, k, column));
-    r2_examples_free(ctx, &asked);
+/* The prompts of all candidates. */
+static r2_status bl_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c,
+                        r2_examples *asked) {
+    const uint64_t n = (uint64_t)(c->n_cases * c->n_per_case);
+    r2_query *query = (r2_query *)r2_alloc(ctx, n, sizeof *query);
+    r2_status status = query ? r2_run_ask_candidates(ctx, run, c, query, asked) : ctx->status;
     r2_release(ctx, query);
+    return status;
+}
+
+static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    int32_t *column = (int32_t *)r2_alloc(ctx, (uint64_t)m->run->train.longest + 1, sizeof *column);
+    const r2_examples *asked = m->asked_of == c ? m->asked : NULL;
+    r2_examples made;
+    r2_status status = column ? R2_OK : R2_NO_MEMORY;
+    memset(&made, 0, sizeof made);
+    if (status == R2_OK && !asked) status = bl_ask(ctx, m->run, c, &made);
+    if (!asked) asked = &made;
+    for (int64_t k = 0; k < c->n_cases * c->n_per_case && status == R2_OK; ++k)
+        score[k] = (float)bl_log_odds(m->bias, column, bl_columns(m, asked, k, column));
+    r2_examples_free(ctx, &made);
     r2_release(ctx, column);
     return status;
 }
@@ -1026,11 +1037,16 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
     float *score = (float *)r2_alloc(ctx, (uint64_t)n, sizeof *score);
     double best_value = -1.0;
     r2_status status = score ? R2_OK : R2_NO_MEMORY;
+    r2_examples asked;
     memset(best, 0, sizeof *best);
+    memset(&asked, 0, sizeof asked);
+    if (status == R2_OK && method->fit == bl_logistic_fit)
+        status = bl_ask(ctx, run, &run->valid, &asked); /* once for the whole grid */
     for (int k = 0; k < method->n_grid && status == R2_OK; ++k) {
         double value = 0.0;
         bl_model model;
         status = bl_fit(ctx, method, run, method->grid[k], &model);
+        if (asked.n > 0) model.asked_of = &run->valid, model.asked = &asked;
         if (status == R2_OK) status = bl_validate(ctx, method, &model, score, &value);
         if (status == R2_OK && value > best_value) {
             bl_model swap = *best;
@@ -1040,6 +1056,9 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
         }
         bl_free(ctx, &model);
     }
+    best->asked_of = NULL;
+    best->asked = NULL;
+    r2_examples_free(ctx, &asked);
     r2_release(ctx, score);
     if (status != R2_OK) bl_free(ctx, best);
     return status;

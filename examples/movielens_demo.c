@@ -168,6 +168,7 @@ static void evaluate_baselines(demo *d) {
         if (method->slow) continue;
         if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > BL_EASE_MOST) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
+        best.asked_of = &d->run.test, best.asked = &d->test;
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
         bl_free(&d->ctx, &best);
         add_row(d, method->name);
@@ -520,10 +521,10 @@ int main(int argc, char **argv) {
     fflush(stdout);
     d.score = (float *)need(&d, r2_alloc(&d.ctx, (uint64_t)(d.run.test.n_cases * d.run.test.n_per_case),
                                          sizeof *d.score));
+    ask_test(&d);
     phase_ends(&d, "data, chains, prompts");
     evaluate_baselines(&d);
     phase_ends(&d, "baselines");
-    ask_test(&d);
     evaluate_untrained(&d);
     phase_ends(&d, "untrained model");
     check(&d, r2_run_sft(&d.ctx, &d.run));
