@@ -598,7 +598,7 @@ typedef enum r2_field {
 } r2_field;
 
 #ifndef R2_DEEP_EDGES
-#define R2_DEEP_EDGES (4 << 20)
+#define R2_DEEP_EDGES (1 << 20)
 #endif
 #define R2_DEEP_STEPS 4
 #define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
