@@ -369,8 +369,8 @@ r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
-/* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as many
-   users. What was held out stays out of training. */
+/* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as
+   many users. What was held out stays out of training. */
 void r2_split_thin(r2_split *split, int64_t n);
 /* Adds lines of text: targets, training interactions, what a positive is, the tie rule. */
 r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
@@ -1670,14 +1670,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
    part stays within reach as a member. */
 struct r2_run;
 
-/* Evidence from elsewhere: called with every batch of questions that the run asks, when the header's
-   own evidence is there and before words are made of it. May change the values and chains of
-   query[q], which belongs to question[q] (the answer is known in training, RL and early stopping, -1
-   in ranking); another recommender's score takes the place of a field's value. D2 is the hook's to
-   keep: of u0 it uses the first `history` interactions at most, and never the edge (u0, i*).
-   Before the first questions it is called with n = 0, to get ready or to refuse: then data, split,
-   candidates, graph and index are there, and no more. Never from two threads at once. A status other
-   than R2_OK, recorded by r2_fail, ends what the run was doing. */
+/* Evidence from elsewhere: called with every batch of questions that the run asks, when the
+   header's own evidence is there and before words are made of it. May change the values and chains
+   of query[q], which belongs to question[q] (the answer is known in training, RL and early
+   stopping, -1 in ranking); another recommender's score takes the place of a field's value. D2 is
+   the hook's to keep: of u0 it uses the first `history` interactions at most, and never the edge
+   (u0, i*). Before the first questions it is called with n = 0, to get ready or to refuse: then
+   data, split, candidates, graph and index are there, and no more. Never from two threads at once.
+   A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_query *query);
 
@@ -1731,10 +1731,10 @@ r2_run_config r2_run_config_full(void);
 /* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
    model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
-/* The second half of r2_run_init, for those who changed the graph or its index: questions, evidence,
-   buckets, prompts, traces, vocabulary and an untrained model anew, in place of those before. Errors:
-   R2_ARGUMENT, R2_NO_MEMORY and the hook's; then the run has none of these, and can be prepared
-   again. */
+/* The second half of r2_run_init, for those who changed the graph or its index: questions,
+   evidence, buckets, prompts, traces, vocabulary and an untrained model anew, in place of those
+   before. Errors: R2_ARGUMENT, R2_NO_MEMORY and the hook's; then the run has none of these, and can
+   be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
@@ -5275,8 +5275,8 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->rest && s->way && s->image && s->at_item && s->deep;
 }
 
-/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0: with
-   a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
+/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
+   with a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
 static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     const r2_graph *g = index->graph;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
@@ -14466,7 +14466,8 @@ r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char 
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_status status;
-    if (!run->model.n_params) return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model", directory);
+    if (!run->model.n_params)
+        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
     status = r2_model_save_dir(ctx, &run->model, directory);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
     if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);

@@ -319,7 +319,7 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
     CHECK_STATUS(&ctx, r2_run_prepare(&ctx, &run), R2_CANCELLED);
     CHECK(run.n_train == 0 && !run.query && !run.train.prompt && !run.model.param);
     CHECK_STATUS(&ctx, r2_run_save(&ctx, &run, "build"), R2_ARGUMENT);
-    CHECK(strstr(ctx.message, "no model") != NULL);
+    CHECK(strstr(ctx.message, "no model to save") != NULL);
     s.refuses = false, s.n_training = 0;
     REQUIRE_OK(&ctx, r2_run_prepare(&ctx, &run));
     CHECK_EQ_INT(s.n_training, run.n_train);
