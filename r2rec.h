@@ -1749,7 +1749,8 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
    interactions. user, item (n). */
 r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                      int64_t n, r2_query *query, r2_examples *examples);
-/* The same for all candidates of a set, case after case: query (n_cases, n_per_case). */
+/* The same for all candidates of a set, case after case: query (n_cases, n_per_case), NULL: not
+   wanted. */
 r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                 r2_query *query, r2_examples *examples);
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
@@ -1763,8 +1764,8 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
-   with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT and changes
-   nothing. */
+   with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT
+   and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
@@ -14163,6 +14164,7 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     return status;
 }
 
+/* The header's own evidence, then what the hook makes of it: nothing is asked in another way. */
 static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
                                   int64_t n, r2_query *query) {
     const r2_run_config *c = &run->config;
@@ -14189,22 +14191,14 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     return r2__run_evidence(ctx, run, *question, *n, *query);
 }
 
-/* Groups that ask for an interaction after at least `history` others. */
-static int64_t r2__run_groups(const r2_run *run, int32_t history) {
-    int64_t n = 0;
-    for (int64_t u = 0; u < run->graph.n_users; ++u) {
-        int64_t more = r2_graph_user_degree(&run->graph, (uint32_t)u) - history;
-        n += more > 0 ? more : 0;
-    }
-    return n;
-}
-
+/* What config.min_history comes to. */
 static int32_t r2__run_history(const r2_run *run) {
     const r2_run_config *c = &run->config;
     const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
+    int64_t unused;
     if (c->min_history > 0) return c->min_history;
-    if (r2__run_groups(run, 5) >= enough) return 5;
-    return r2__run_groups(run, 2) >= enough ? 2 : 1;
+    if (r2__quota_total(&run->graph, 5, INT64_MAX, &unused) >= enough) return 5;
+    return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
 }
 
 static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
@@ -14374,28 +14368,27 @@ r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candida
                                 r2_query *query, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
     uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
-    r2_status status;
+    r2_query *unwanted = query ? NULL : (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
+    r2_status status = user && (query || unwanted) ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    if (!user) return ctx->status;
-    for (int64_t k = 0; k < n; ++k) user[k] = candidates->user[k / candidates->n_per_case];
-    status = r2_run_ask(ctx, run, user, candidates->item, n, query, examples);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        user[k] = candidates->user[k / candidates->n_per_case];
+    if (status == R2_OK)
+        status = r2_run_ask(ctx, run, user, candidates->item, n, query ? query : unwanted,
+                            examples);
     r2_release(ctx, user);
+    r2_release(ctx, unwanted);
     return status;
 }
 
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace) {
-    const int64_t n = candidates->n_cases * candidates->n_per_case;
-    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
     r2_examples examples;
-    r2_status status;
-    if (!query) return ctx->status;
-    status = r2_run_ask_candidates(ctx, run, candidates, query, &examples);
+    r2_status status = r2_run_ask_candidates(ctx, run, candidates, NULL, &examples);
     if (status == R2_OK)
         status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
                           trace);
     r2_examples_free(ctx, &examples);
-    r2_release(ctx, query);
     return status;
 }
 

@@ -191,7 +191,8 @@ static void loose_chains(const r2_run *run, bool open, r2_query *q) {
     }
 }
 
-static void twist_query(const r2_run *run, twist how, bool training, r2_query *q) {
+static r2_status twist_query(r2_ctx *ctx, const r2_run *run, twist how, bool training,
+                             r2_query *q) {
     bool alone = how >= CHAINS_ALONE && how <= OPEN_CHAINS;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         if (alone || (how == NO_CHAIN_EVIDENCE && is_of_chains(f)) ||
@@ -203,6 +204,7 @@ static void twist_query(const r2_run *run, twist how, bool training, r2_query *q
         q->n_chains = 0;
     if (how == RANDOM_U1) loose_chains(run, false, q);
     if (how == OPEN_CHAINS && training) loose_chains(run, true, q);
+    return how == UNIFORM_CHAINS ? uniform_chains(ctx, run, q) : R2_OK;
 }
 
 /* What the evidence hook needs. */
@@ -222,10 +224,8 @@ static r2_status twist_evidence(r2_ctx *ctx, void *user, const r2_run *run,
         t->refused = status == R2_ARGUMENT;
         return status;
     }
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        twist_query(run, t->how, question[q].answer >= 0, &query[q]);
-        if (t->how == UNIFORM_CHAINS) status = uniform_chains(ctx, run, &query[q]);
-    }
+    for (int64_t q = 0; q < n && status == R2_OK; ++q)
+        status = twist_query(ctx, run, t->how, question[q].answer >= 0, &query[q]);
     return status;
 }
 
@@ -336,10 +336,9 @@ static void score_rows(xp *x, r2_run *run, const char *key) {
     static const char *const mode_name[] = {"direct", "reasoned"};
     const r2_candidates *c = &run->test;
     int64_t n = c->n_cases * c->n_per_case;
-    r2_query *query = (r2_query *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *query));
     float *score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *score));
     r2_examples asked;
-    xp_check(x, r2_run_ask_candidates(&x->ctx, run, c, query, &asked));
+    xp_check(x, r2_run_ask_candidates(&x->ctx, run, c, NULL, &asked));
     for (int mode = 0; mode < 2; ++mode) {
         r2_score_config how = r2_score_config_default();
         r2_trace_metrics trace;
@@ -355,7 +354,6 @@ static void score_rows(xp *x, r2_run *run, const char *key) {
         xp_save(x, full, row);
     }
     r2_examples_free(&x->ctx, &asked);
-    r2_release(&x->ctx, query);
     r2_release(&x->ctx, score);
 }
 

@@ -948,23 +948,13 @@ static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
     return status;
 }
 
-/* The prompts of all candidates. */
-static r2_status bl_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c,
-                        r2_examples *asked) {
-    const uint64_t n = (uint64_t)(c->n_cases * c->n_per_case);
-    r2_query *query = (r2_query *)r2_alloc(ctx, n, sizeof *query);
-    r2_status status = query ? r2_run_ask_candidates(ctx, run, c, query, asked) : ctx->status;
-    r2_release(ctx, query);
-    return status;
-}
-
 static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
     int32_t *column = (int32_t *)r2_alloc(ctx, (uint64_t)m->run->train.longest + 1, sizeof *column);
     const r2_examples *asked = m->asked_of == c ? m->asked : NULL;
     r2_examples made;
     r2_status status = column ? R2_OK : R2_NO_MEMORY;
     memset(&made, 0, sizeof made);
-    if (status == R2_OK && !asked) status = bl_ask(ctx, m->run, c, &made);
+    if (status == R2_OK && !asked) status = r2_run_ask_candidates(ctx, m->run, c, NULL, &made);
     if (!asked) asked = &made;
     for (int64_t k = 0; k < c->n_cases * c->n_per_case && status == R2_OK; ++k)
         score[k] = (float)bl_log_odds(m->bias, column, bl_columns(m, asked, k, column));
@@ -1041,7 +1031,7 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
     memset(best, 0, sizeof *best);
     memset(&asked, 0, sizeof asked);
     if (status == R2_OK && method->fit == bl_logistic_fit)
-        status = bl_ask(ctx, run, &run->valid, &asked); /* once for the whole grid */
+        status = r2_run_ask_candidates(ctx, run, &run->valid, NULL, &asked); /* once for all */
     for (int k = 0; k < method->n_grid && status == R2_OK; ++k) {
         double value = 0.0;
         bl_model model;

@@ -130,15 +130,6 @@ static void *need(demo *d, void *memory) {
 
 /* ---- evaluation ---- */
 
-/* The prompts of the test candidates: chains and evidence are computed once for all models. */
-static void ask_test(demo *d) {
-    const r2_candidates *c = &d->run.test;
-    r2_query *query = (r2_query *)need(
-        d, r2_alloc(&d->ctx, (uint64_t)(c->n_cases * c->n_per_case), sizeof *query));
-    check(d, r2_run_ask_candidates(&d->ctx, &d->run, c, query, &d->test));
-    r2_release(&d->ctx, query);
-}
-
 /* Into d->score. trace NULL: not wanted. */
 static void score_test(demo *d, r2_model *model, r2_mode mode, r2_trace_metrics *trace) {
     r2_score_config how = r2_score_config_default();
@@ -521,7 +512,8 @@ int main(int argc, char **argv) {
     fflush(stdout);
     d.score = (float *)need(&d, r2_alloc(&d.ctx, (uint64_t)(d.run.test.n_cases * d.run.test.n_per_case),
                                          sizeof *d.score));
-    ask_test(&d);
+    /* chains and evidence of the test candidates are computed once for all models */
+    check(&d, r2_run_ask_candidates(&d.ctx, &d.run, &d.run.test, NULL, &d.test));
     phase_ends(&d, "data, chains, prompts");
     evaluate_baselines(&d);
     phase_ends(&d, "baselines");
