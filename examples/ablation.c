@@ -1,6 +1,6 @@
 /* ablation.c: what each part of the method is worth. Every row leaves one thing out, or puts
-   another in its place, trains from the same seeds and ranks the same candidates (test users,
-   1 + 19), so the differences to the whole method are paired.
+   another in its place, trains from the same seeds and ranks the same sets of candidates (test
+   users, 1 + 19), so the differences to the whole method are paired.
 
    Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
@@ -296,15 +296,23 @@ static void shuffle_traces(r2_run *run) {
 
 /* ---- one row ---- */
 
-static void row_key(char key[150], const ablation *a, int64_t steps, int64_t seed) {
-    snprintf(key, 150, "%s-s%d-m%d", a->name, (int)steps, (int)seed);
+enum { KEY = 200 };
+
+static void model_key(char key[KEY], const ablation *a, int64_t steps, int64_t model) {
+    snprintf(key, KEY, "%s-s%d-m%d", a->name, (int)steps, (int)model);
+}
+
+static void row_key(char key[KEY], const ablation *a, int64_t steps, int64_t model, int64_t seed,
+                    r2_mode mode) {
+    snprintf(key, KEY, "%s-s%d-m%d-c%d-%s", a->name, (int)steps, (int)model, (int)seed,
+             mode == R2_DIRECT ? "direct" : "reasoned");
 }
 
 /* Rows that differ in RL alone go on from one and the same SFT, that of the whole. */
-static void fine_tune(xp *x, const ablation *a, int64_t seed, r2_run *run) {
+static void fine_tune(xp *x, const ablation *a, int64_t model, r2_run *run) {
     const bool shared = a->rl || a == &list[0];
-    char key[150], name[160];
-    row_key(key, &list[0], x->steps, seed);
+    char key[KEY], name[KEY + 10];
+    model_key(key, &list[0], x->steps, model);
     snprintf(name, sizeof name, "model-%s", key);
     if (shared && xp_load_weights(x, name, run)) return;
     xp_check(x, r2_run_sft(&x->ctx, run));
@@ -312,8 +320,8 @@ static void fine_tune(xp *x, const ablation *a, int64_t seed, r2_run *run) {
 }
 
 /* False when this data set cannot have the row. */
-static bool make_run(xp *x, const ablation *a, int64_t seed, twister *t, r2_run *run) {
-    r2_run_config config = xp_config(x, (uint64_t)seed);
+static bool make_run(xp *x, const ablation *a, int64_t model, twister *t, r2_run *run) {
+    r2_run_config config = xp_config(x, (uint64_t)model);
     if (x->steps) config.sft.n_steps = x->steps;
     config.sft.valid_every = 0; /* every row is trained for as long */
     if (a->change) a->change(&config);
@@ -326,65 +334,75 @@ static bool make_run(xp *x, const ablation *a, int64_t seed, twister *t, r2_run 
     if (a->evidence == PERMUTED_RATINGS) permute_ratings(x, run);
     if (a->traces == GUIDED) guide_traces(x, run);
     if (a->traces == SHUFFLED) shuffle_traces(run);
-    if (!a->no_sft) fine_tune(x, a, seed, run);
+    if (!a->no_sft) fine_tune(x, a, model, run);
     if (a->rl) xp_check(x, r2_run_grpo(&x->ctx, run));
     return true;
 }
 
-/* Ranks of the test candidates, answered at once and after reasoning. */
-static void score_rows(xp *x, r2_run *run, const char *key) {
-    static const char *const mode_name[] = {"direct", "reasoned"};
-    const r2_candidates *c = &run->test;
-    int64_t n = c->n_cases * c->n_per_case;
-    float *score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)n, sizeof *score));
+/* Ranks of one set of candidates, answered at once and after reasoning. */
+static void score_set(xp *x, r2_run *run, const ablation *a, int64_t model, int64_t seed) {
+    r2_candidates c;
     r2_examples asked;
-    xp_check(x, r2_run_ask_candidates(&x->ctx, run, c, NULL, &asked));
-    for (int mode = 0; mode < 2; ++mode) {
+    float *score;
+    xp_candidates(x, run, run->config.n_negatives, seed, &c);
+    score = (float *)xp_need(
+        x, r2_alloc(&x->ctx, (uint64_t)(c.n_cases * c.n_per_case), sizeof *score));
+    xp_check(x, r2_run_ask_candidates(&x->ctx, run, &c, NULL, &asked));
+    for (int mode = R2_DIRECT; mode <= R2_REASONED; ++mode) {
         r2_score_config how = r2_score_config_default();
         r2_trace_metrics trace;
         cJSON *row;
-        char full[200];
-        how.mode = mode ? R2_REASONED : R2_DIRECT;
+        char key[KEY];
+        how.mode = (r2_mode)mode;
         xp_check(x, r2_score(&x->ctx, &run->model, &asked, &run->codebook, &run->vocab, &how, score,
                              &trace));
-        row = xp_row(score, c->n_cases, c->n_per_case);
+        row = xp_row(score, c.n_cases, c.n_per_case);
         cJSON_AddNumberToObject(row, "well_formed", trace.well_formed);
         cJSON_AddNumberToObject(row, "faithful", trace.faithful);
-        snprintf(full, sizeof full, "%s-%s", key, mode_name[mode]);
-        xp_save(x, full, row);
+        row_key(key, a, x->steps, model, seed, how.mode);
+        xp_save(x, key, row);
     }
     r2_examples_free(&x->ctx, &asked);
     r2_release(&x->ctx, score);
+    r2_candidates_free(&x->ctx, &c);
 }
 
-static void ablate(xp *x, const ablation *a, int64_t seed) {
+/* Whether a set of candidates has both its rows; then they count as done. */
+static bool has_set(xp *x, const ablation *a, int64_t model, int64_t seed) {
+    char direct[KEY], reasoned[KEY];
+    row_key(direct, a, x->steps, model, seed, R2_DIRECT);
+    row_key(reasoned, a, x->steps, model, seed, R2_REASONED);
+    return xp_has(x, direct) && xp_has(x, reasoned);
+}
+
+/* One row, from one model seed, over all sets of candidates that are not there yet. */
+static void ablate(xp *x, const ablation *a, int64_t model) {
     r2_run run;
     twister t;
-    char key[150], last[200];
+    bool made = false, can = true;
     memset(&t, 0, sizeof t);
     t.how = a->evidence;
-    row_key(key, a, x->steps, seed);
-    snprintf(last, sizeof last, "%s-reasoned", key);
-    if (xp_has(x, last)) {
-        x->n_done++;
-        return;
+    for (int64_t seed = 1; seed <= x->seeds && can; ++seed) {
+        if (has_set(x, a, model, seed)) continue;
+        if (!made) can = make_run(x, a, model, &t, &run);
+        made = true;
+        if (can) score_set(x, &run, a, model, seed);
     }
-    if (make_run(x, a, seed, &t, &run)) score_rows(x, &run, key);
     bl_free(&x->ctx, &t.ease);
-    r2_run_free(&x->ctx, &run);
+    if (made) r2_run_free(&x->ctx, &run);
 }
 
 /* ---- the table ---- */
 
-static xp_mean mean_of(xp *x, const ablation *a, const char *mode, double *faithful) {
+/* Over models and sets of candidates. */
+static xp_mean mean_of(xp *x, const ablation *a, r2_mode mode, double *faithful) {
     xp_mean mean = {0, 0, NULL};
     *faithful = 0.0;
-    for (int64_t seed = 1; seed <= x->models; ++seed) {
-        char key[150], full[200];
+    for (int64_t k = 0; k < x->models * x->seeds; ++k) {
+        char key[KEY];
         cJSON *row;
-        row_key(key, a, x->steps, seed);
-        snprintf(full, sizeof full, "%s-%s", key, mode);
-        row = xp_load(x, full);
+        row_key(key, a, x->steps, 1 + k / x->seeds, 1 + k % x->seeds, mode);
+        row = xp_load(x, key);
         if (row) {
             xp_mean_add(x, &mean, row);
             *faithful += xp_number(row, "faithful");
@@ -396,7 +414,7 @@ static xp_mean mean_of(xp *x, const ablation *a, const char *mode, double *faith
 }
 
 /* One mode of one ablation: HR@1, and the paired difference to the whole method's. */
-static void add_result(xp *x, const ablation *a, const char *mode, r2_text *text, cJSON *all) {
+static void add_result(xp *x, const ablation *a, r2_mode mode, r2_text *text, cJSON *all) {
     double faithful, unused, lo, hi, d_lo = NAN, d_hi = NAN;
     xp_mean mean = mean_of(x, a, mode, &faithful), whole = mean_of(x, &list[0], mode, &unused);
     cJSON *json;
@@ -408,12 +426,12 @@ static void add_result(xp *x, const ablation *a, const char *mode, r2_text *text
         xp_interval(x, &mean, &whole, XP_HR1, &d_lo, &d_hi);
         r2_text_addf(&x->ctx, text, " %.3f [%.3f, %.3f] | %+.3f [%+.3f, %+.3f] |",
                      xp_average(&mean, XP_HR1), lo, hi, difference, d_lo, d_hi);
-        if (mode[0] == 'r') r2_text_addf(&x->ctx, text, " %.3f |", faithful);
+        if (mode == R2_REASONED) r2_text_addf(&x->ctx, text, " %.3f |", faithful);
         json = cJSON_CreateObject();
         cJSON_AddStringToObject(json, "name", a->name);
         cJSON_AddStringToObject(json, "what", a->what);
-        cJSON_AddStringToObject(json, "mode", mode);
-        cJSON_AddNumberToObject(json, "seeds", (double)mean.n_rows);
+        cJSON_AddStringToObject(json, "mode", mode == R2_DIRECT ? "direct" : "reasoned");
+        cJSON_AddNumberToObject(json, "rows", (double)mean.n_rows);
         cJSON_AddNumberToObject(json, "hr@1", xp_average(&mean, XP_HR1));
         cJSON_AddNumberToObject(json, "hr@1_lo", lo);
         cJSON_AddNumberToObject(json, "hr@1_hi", hi);
@@ -432,19 +450,19 @@ static void write_report(xp *x) {
     cJSON *all = cJSON_CreateArray();
     r2_text_addf(
         &x->ctx, &text,
-        "`build/examples/ablation --data %s %s --models %lld --steps %lld` (0: as "
+        "`build/examples/ablation --data %s %s --models %lld --seeds %lld --steps %lld` (0: as "
         "configured): HR@1 (1+19), mean of the seeds, intervals over users\n\n"
         "| row | what | direct [95 %%] | - whole | reasoned [95 %%] | - whole | faithful |\n"
         "|---|---|---|---|---|---|---|\n",
-        x->data, x->full ? "--full" : "--quick", (long long)x->models, (long long)x->steps);
+        x->data, x->full ? "--full" : "--quick", (long long)x->models, (long long)x->seeds,
+        (long long)x->steps);
     for (int k = 0; k < N_ABLATIONS; ++k) {
-        char key[150], full[200];
-        row_key(key, &list[k], x->steps, 1);
-        snprintf(full, sizeof full, "%s-reasoned", key);
-        if (!xp_has(x, full)) continue;
+        char key[KEY];
+        row_key(key, &list[k], x->steps, 1, 1, R2_REASONED);
+        if (!xp_has(x, key)) continue;
         r2_text_addf(&x->ctx, &text, "| %s | %s |", list[k].name, list[k].what);
-        add_result(x, &list[k], "direct", &text, all);
-        add_result(x, &list[k], "reasoned", &text, all);
+        add_result(x, &list[k], R2_DIRECT, &text, all);
+        add_result(x, &list[k], R2_REASONED, &text, all);
         r2_text_addf(&x->ctx, &text, "\n");
     }
     xp_report(x, &text, all);
@@ -459,10 +477,10 @@ int main(int argc, char **argv) {
     for (int k = 0; k < N_ABLATIONS; ++k) n += !x.only || !strcmp(x.only, list[k].name);
     if (xp_unknown(&x, "row", ablation_name, N_ABLATIONS)) return 2;
     xp_claim(&x);
-    x.n_rows = 2 * n * x.models;
-    for (int64_t seed = x.first; seed <= x.models; ++seed)
+    x.n_rows = 2 * n * x.models * x.seeds;
+    for (int64_t model = x.first; model <= x.models; ++model)
         for (int k = 0; k < N_ABLATIONS; ++k)
-            if (!x.only || !strcmp(x.only, list[k].name)) ablate(&x, &list[k], seed);
+            if (!x.only || !strcmp(x.only, list[k].name)) ablate(&x, &list[k], model);
     write_report(&x);
     return xp_end(&x);
 }

@@ -193,43 +193,85 @@ static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates
 
 /* ---- linear algebra ---- */
 
-/* Takes row k out of row i > k: of A right of the diagonal, and of B. */
-static void bl_eliminate(double *a, double *b, int64_t k, int64_t i, int64_t n, int64_t cols) {
-    double factor = a[k * n + i];
-    for (int64_t j = i; j < n; ++j) a[i * n + j] -= factor * a[k * n + j];
-    for (int64_t j = 0; j < cols; ++j) b[i * cols + j] -= factor * b[k * cols + j];
+enum { BL_BLOCK = 32, BL_STRIP = 128 };
+
+/* row -= factor[0] other[0] + factor[step] other[1] + ..: n numbers, count rows of `other`. Four of
+   them at a time, so that `row` is read and written a quarter as often. */
+static void bl_eliminate(double *row, int64_t n, const double *factor, int64_t step,
+                         const double *other, int64_t stride, int64_t count) {
+    int64_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+        const double *o = other + k * stride, *f = factor + k * step;
+        const double f0 = f[0], f1 = f[step], f2 = f[2 * step], f3 = f[3 * step];
+        for (int64_t j = 0; j < n; ++j)
+            row[j] = row[j] - f0 * o[j] - f1 * o[stride + j] - f2 * o[2 * stride + j] -
+                     f3 * o[3 * stride + j];
+    }
+    for (; k < count; ++k) {
+        const double f0 = factor[k * step], *o = other + k * stride;
+        for (int64_t j = 0; j < n; ++j) row[j] -= f0 * o[j];
+    }
 }
 
-/* Takes the solved row k of B out of row i < k. */
-static void bl_substitute(const double *a, double *b, int64_t k, int64_t i, int64_t n,
-                          int64_t cols) {
-    double factor = a[i * n + k];
-    for (int64_t j = 0; j < cols; ++j) b[i * cols + j] -= factor * b[k * cols + j];
+static void bl_divide(double *row, int64_t n, double divisor) {
+    for (int64_t j = 0; j < n; ++j) row[j] /= divisor;
 }
 
-/* Solves A X = B for a symmetric positive definite A (n, n): A = U^T U, B (n, cols) becomes X. The
-   upper triangle of A becomes U. Every inner loop runs along a row. A small system is solved
-   without threads: to start them takes longer, and iALS solves thousands. */
-static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n, int64_t cols) {
-    const int threads = r2_threads(ctx, n * (n + cols));
-    for (int64_t k = 0; k < n; ++k) {
-        double root = sqrt(a[k * n + k]);
-        for (int64_t j = k; j < n; ++j) a[k * n + j] /= root;
-        for (int64_t j = 0; j < cols; ++j) b[k * cols + j] /= root;
-        if (threads == 1) {
-            for (int64_t i = k + 1; i < n; ++i) bl_eliminate(a, b, k, i, n, cols);
-        } else {
-            R2_PARALLEL_FOR(threads, i, n - k - 1) bl_eliminate(a, b, k, k + 1 + i, n, cols);
+/* A (n, n), symmetric and positive definite, becomes U^T U: its upper triangle holds U. By blocks of
+   rows, so that threads are started once a block and not once a row. */
+static void bl_cholesky(const r2_ctx *ctx, double *a, int64_t n) {
+    for (int64_t begin = 0, end; begin < n; begin = end) {
+        const double *block = a + begin * n;
+        end = begin + BL_BLOCK < n ? begin + BL_BLOCK : n;
+        for (int64_t i = begin; i < end; ++i) {
+            double *row = a + i * n + i;
+            bl_eliminate(row, n - i, block + i, n, block + i, n, i - begin);
+            bl_divide(row, n - i, sqrt(*row));
         }
+        R2_PARALLEL_FOR(r2_threads(ctx, (n - end) * n * BL_BLOCK / 2), k, n - end) {
+            const int64_t i = end + k;
+            bl_eliminate(a + i * n + i, n - i, block + i, n, block + i, n, end - begin);
+        }
+    }
+}
+
+/* U^T U X = B in `width` columns of B (n, cols), b the first of them, which become X. */
+static void bl_solve_columns(const double *u, double *b, int64_t n, int64_t cols, int64_t width) {
+    for (int64_t i = 0; i < n; ++i) {
+        bl_eliminate(b + i * cols, width, u + i, n, b, cols, i);
+        bl_divide(b + i * cols, width, u[i * n + i]);
+    }
+    for (int64_t i = n - 1; i >= 0; --i) {
+        const double *below = b + (i + 1) * cols;
+        bl_eliminate(b + i * cols, width, u + i * n + i + 1, 1, below, cols, n - i - 1);
+        bl_divide(b + i * cols, width, u[i * n + i]);
+    }
+}
+
+/* The same for a single right side: every solved number is taken out of all others at once. */
+static void bl_solve_vector(const double *u, double *b, int64_t n) {
+    for (int64_t k = 0; k < n; ++k) {
+        b[k] /= u[k * n + k];
+        bl_eliminate(b + k + 1, n - k - 1, b + k, 0, u + k * n + k + 1, 0, 1);
     }
     for (int64_t k = n - 1; k >= 0; --k) {
-        for (int64_t j = 0; j < cols; ++j) b[k * cols + j] /= a[k * n + k];
-        if (threads == 1) {
-            for (int64_t i = 0; i < k; ++i) bl_substitute(a, b, k, i, n, cols);
-        } else {
-            R2_PARALLEL_FOR(threads, i, k) bl_substitute(a, b, k, i, n, cols);
-        }
+        b[k] /= u[k * n + k];
+        for (int64_t i = 0; i < k; ++i) b[i] -= u[i * n + k] * b[k];
     }
+}
+
+/* Solves A X = B for a symmetric positive definite A (n, n), which becomes U; B (n, cols) becomes
+   X. Threads share the columns. */
+static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n, int64_t cols) {
+    const int64_t strips = (cols + BL_STRIP - 1) / BL_STRIP;
+    bl_cholesky(ctx, a, n);
+    if (cols == 1) {
+        bl_solve_vector(a, b, n);
+        return;
+    }
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n * cols), s, strips)
+        bl_solve_columns(a, b + s * BL_STRIP, n, cols,
+                         s + 1 < strips ? BL_STRIP : cols - s * BL_STRIP);
 }
 
 static double bl_dot(const double *a, const double *b, int64_t n) {

@@ -109,15 +109,12 @@ static void draw(xp *x, const r2_run *run, protocol p, int64_t seed, r2_candidat
     const r2_split *split = &run->split;
     const r2_data *data = &run->data;
     uint64_t mixed = r2_hash((uint64_t)seed, R2_TEST, 0);
-    int64_t n = p == U99 ? 99 : 19;
-    r2_status status;
     if (p == C5)
-        status = r2_candidates_common(&x->ctx, c, data, split->role, 5, split->test, split->n_test,
-                                      n, mixed);
+        xp_check(x, r2_candidates_common(&x->ctx, c, data, split->role, 5, split->test,
+                                         split->n_test, 19, mixed));
     else if (p == POPULAR)
-        status = r2_candidates_popular(&x->ctx, c, data, split->test, split->n_test, n, mixed);
-    else status = r2_candidates_init(&x->ctx, c, data, split->test, split->n_test, n, mixed);
-    xp_check(x, status);
+        xp_check(x, r2_candidates_popular(&x->ctx, c, data, split->test, split->n_test, 19, mixed));
+    else xp_candidates(x, run, p == U99 ? 99 : 19, seed, c);
 }
 
 /* ---- rows ---- */

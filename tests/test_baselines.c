@@ -207,6 +207,28 @@ TEST(a_symmetric_system_is_solved) {
     CHECK_WITHIN(b[3], 1.75, 1e-12);
 }
 
+TEST(a_large_system_is_solved_by_any_number_of_threads) {
+    enum { N = 150, COLS = 70 }; /* several blocks and strips, the last of them not full */
+    static double full[N * N], a[N * N], want[N * COLS], right[N * COLS], x[2][N * COLS];
+    r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
+    r2_ctx ctx = r2_ctx_default();
+    for (int i = 0; i < N; ++i)
+        for (int j = i; j < N; ++j)
+            full[i * N + j] = full[j * N + i] = r2_rng_normal(&rng) + (i == j ? 40.0 : 0.0);
+    for (int k = 0; k < N * COLS; ++k) want[k] = r2_rng_normal(&rng);
+    for (int i = 0; i < N; ++i)
+        for (int j = 0; j < COLS; ++j)
+            for (int k = 0; k < N; ++k) right[i * COLS + j] += full[i * N + k] * want[k * COLS + j];
+    for (int run = 0; run < 2; ++run) {
+        memcpy(a, full, sizeof a);
+        memcpy(x[run], right, sizeof right);
+        ctx.n_threads = 1 + 2 * run;
+        bl_solve(&ctx, a, x[run], N, COLS);
+    }
+    CHECK(!memcmp(x[0], x[1], sizeof x[0]));
+    for (int k = 0; k < N * COLS; ++k) CHECK_WITHIN(x[0][k], want[k], 1e-12);
+}
+
 TEST(logistic_regression_is_scipys) {
     enum { N = 24, PLACES = 3 };
     r2_ctx ctx = r2_ctx_default();
