@@ -503,6 +503,7 @@ typedef struct report {
     xp *x;
     r2_text text; /* Markdown, for the terminal as well */
     cJSON *json;
+    size_t before, after; /* lengths of the text: before the table that is open, and its head */
 } report;
 
 /* Over the rows of one model, or of all (0), and the first `seeds` candidate sets. */
@@ -551,6 +552,23 @@ static double mcnemar_of(const xp_mean *a, const xp_mean *b) {
     return r2_mcnemar(only_a, only_b);
 }
 
+/* A table: title, columns; rows are added after it. */
+static void open_table(report *r, const char *title, const char *columns) {
+    r->before = r->text.len;
+    r2_text_addf(&r->x->ctx, &r->text, "\n%s\n\n| %s |\n|", title, columns);
+    for (const char *c = columns; c; c = strchr(c, '|'), c = c ? c + 1 : NULL)
+        r2_text_addf(&r->x->ctx, &r->text, "---|");
+    r2_text_addf(&r->x->ctx, &r->text, "\n");
+    r->after = r->text.len;
+}
+
+/* One without rows was never there. */
+static void close_table(report *r) {
+    if (r->text.len != r->after || r->text.failed) return;
+    r->text.len = r->before;
+    r->text.data[r->text.len] = 0;
+}
+
 static void table_row(report *r, int method, protocol p, const xp_mean *mean,
                       const xp_mean *reference) {
     xp *x = r->x;
@@ -582,15 +600,18 @@ static void table_row(report *r, int method, protocol p, const xp_mean *mean,
 static void protocol_table(report *r, protocol p, int reference) {
     xp *x = r->x;
     xp_mean base = mean_of(x, reference, p);
-    r2_text_addf(&x->ctx, &r->text,
-                 "\n%s, %lld users\n\n| method | HR@1 [95 %%] | HR@5 | NDCG@5 | NDCG@10 | MRR | "
-                 "HR@1 - %s | McNemar p | ties |\n|---|---|---|---|---|---|---|---|---|\n",
-                 protocol_name[p], (long long)base.n, method_name(reference));
+    char title[100], columns[200];
+    snprintf(title, sizeof title, "%s, %lld users", protocol_name[p], (long long)base.n);
+    snprintf(columns, sizeof columns,
+             "method | HR@1 [95 %%] | HR@5 | NDCG@5 | NDCG@10 | MRR | HR@1 - %s | McNemar p | ties",
+             method_name(reference));
+    open_table(r, title, columns);
     for (int method = 0; method < N_METHODS && base.n; ++method) {
         xp_mean mean = mean_of(x, method, p);
         if (mean.n == base.n) table_row(r, method, p, &mean, &base);
         xp_mean_free(x, &mean);
     }
+    close_table(r);
     xp_mean_free(x, &base);
 }
 
@@ -625,23 +646,21 @@ static void stage_table(report *r) {
     static const stage pair[][2] = {{SFT_REASONED, SFT_DIRECT}, {SFT_SAMPLED, SFT_REASONED},
                                     {RL_DIRECT, SFT_DIRECT},    {RL_REASONED, SFT_REASONED},
                                     {RL_REASONED, RL_DIRECT},   {RL_SAMPLED, SFT_SAMPLED}};
-    r2_text_addf(
-        &r->x->ctx, &r->text,
-        "\nOur stages against each other, HR@1, paired over users\n\n| protocol | stages | "
-        "difference [95 %%] | model by model |\n|---|---|---|---|\n");
+    open_table(r, "Our stages against each other, HR@1, paired over users",
+               "protocol | stages | difference [95 %] | model by model");
     for (int p = U19; p < CATALOGUE; ++p)
         for (size_t k = 0; k < sizeof pair / sizeof pair[0]; ++k)
             stage_row(r, pair[k][0], pair[k][1], (protocol)p);
+    close_table(r);
 }
 
 /* Shares of the traces under 1 + 19 that have the right shape, and that the strict checker accepts:
    the mean of all rows, and the lowest and the highest. */
 static void trace_table(report *r) {
     xp *x = r->x;
-    r2_text_addf(&x->ctx, &r->text,
-                 "\nTraces (1+19; sampled: %d each at temperature 1)\n\n| stage | well formed | "
-                 "strictly faithful | lowest, highest |\n|---|---|---|---|\n",
-                 (int)SAMPLES);
+    char title[100];
+    snprintf(title, sizeof title, "Traces (1+19; sampled: %d each at temperature 1)", (int)SAMPLES);
+    open_table(r, title, "stage | well formed | strictly faithful | lowest, highest");
     for (int s = 0; s < N_STAGES; ++s) {
         double formed = 0.0, faithful = 0.0, least = 1.0, most = 0.0, n = 0.0;
         for (int64_t model = 1; model <= x->models; ++model)
@@ -663,6 +682,7 @@ static void trace_table(report *r) {
             r2_text_addf(&x->ctx, &r->text, "| %s | %.4f | %.4f | %.4f, %.4f |\n", stage_name[s],
                          formed / n, faithful / n, least, most);
     }
+    close_table(r);
 }
 
 /* HR@1 (1+19) of the thirds of the users by a number that each of them has. */
@@ -673,14 +693,14 @@ static void split_table(report *r, const char *what) {
     int64_t n = list ? cJSON_GetArraySize(list) : 0, k = 0;
     double *value = (double *)xp_need(x, r2_alloc(&x->ctx, 2 * (uint64_t)n, sizeof *value));
     double *ordered = value + n, high = NAN, low = NAN;
+    char title[200];
     for (const cJSON *e = list ? list->child : NULL; e; e = e->next, ++k)
         value[k] = ordered[k] = e->valuedouble;
     if (n > 2) {
         high = bl_largest_but(ordered, n, n / 3), low = bl_largest_but(ordered, n, 2 * n / 3);
-        r2_text_addf(&x->ctx, &r->text,
-                     "\nHR@1 (1+19) by %s: above %g, between, at most %g\n\n| method | high | "
-                     "middle | low |\n|---|---|---|---|\n",
-                     what, high, low);
+        snprintf(title, sizeof title, "HR@1 (1+19) by %s: above %g, between, at most %g", what, high,
+                 low);
+        open_table(r, title, "method | high | middle | low");
     }
     for (int method = 0; method < N_METHODS && n > 2; ++method) {
         xp_mean mean = mean_of(x, method, U19);
@@ -695,6 +715,7 @@ static void split_table(report *r, const char *what) {
                          sum[0] / count[0], sum[1] / count[1], sum[2] / count[2]);
         xp_mean_free(x, &mean);
     }
+    if (n > 2) close_table(r);
     r2_release(&x->ctx, value);
     cJSON_Delete(cases);
 }
@@ -729,23 +750,20 @@ static void other_tables(report *r) {
     xp *x = r->x;
     double v[7];
     char key[100];
-    r2_text_addf(&x->ctx, &r->text,
-                 "\nRatings held out (lower by their making than those trained on)\n\n| method | "
-                 "MAE | RMSE | calibration error | ratings "
-                 "|\n|---|---|---|---|---|\n");
+    open_table(r, "Ratings held out (lower by their making than those trained on)",
+               "method | MAE | RMSE | calibration error | ratings");
     for (int k = 0; k < 4; ++k) {
         snprintf(key, sizeof key, "rating-%s", rating_method[k]);
         if (average_row(x, key, rating, 4, v))
             r2_text_addf(&x->ctx, &r->text, "| %s | %.3f | %.3f | %.3f | %.0f |\n",
                          rating_method[k], v[0], v[1], v[2], v[3]);
     }
-    r2_text_addf(&x->ctx, &r->text,
-                 "\nCounterfactual faithfulness (validation positives): shares moved as the "
-                 "weights say, mean "
-                 "shifts\n\n| model | change | cited moved | uncited moved | uncited alike moved | "
-                 "cited shift "
-                 "| uncited shift | uncited alike shift | traces "
-                 "|\n|---|---|---|---|---|---|---|---|---|\n");
+    close_table(r);
+    open_table(r,
+               "Counterfactual faithfulness (validation positives): shares moved as the weights say, "
+               "mean shifts",
+               "model | change | cited moved | uncited moved | uncited alike moved | cited shift | "
+               "uncited shift | uncited alike shift | traces");
     for (int k = 0; k < 2; ++k)
         for (int c = 0; c < 2; ++c) {
             stage s = causal_stage[k];
@@ -755,13 +773,12 @@ static void other_tables(report *r) {
                              "| %s | %s | %.3f | %.3f | %.3f | %+.3f | %+.3f | %+.3f | %.0f |\n",
                              stage_name[s], changes[c], v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
         }
+    close_table(r);
 }
 
 static void coverage_table(report *r) {
     cJSON *cases = xp_load(r->x, "cases");
-    r2_text_addf(&r->x->ctx, &r->text,
-                 "\nShare of candidates with a chain\n\n| protocol | positives | negatives "
-                 "|\n|---|---|---|\n");
+    open_table(r, "Share of candidates with a chain", "protocol | positives | negatives");
     for (int p = 0; p < CATALOGUE && cases; ++p) {
         char positive[60], negative[60];
         if (p == U99) continue;
@@ -770,6 +787,7 @@ static void coverage_table(report *r) {
         r2_text_addf(&r->x->ctx, &r->text, "| %s | %.3f | %.3f |\n", protocol_name[p],
                      xp_number(cases, positive), xp_number(cases, negative));
     }
+    close_table(r);
     cJSON_Delete(cases);
 }
 

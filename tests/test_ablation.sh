@@ -1,0 +1,55 @@
+#!/bin/sh
+# examples/ablation, on forty users and four steps of training: the same bytes for any number of threads,
+# figures that follow from the rows of all sets of candidates, weights that are trained once.
+cd "$(dirname "$0")/.." && . tests/test.sh
+
+ablation=build/examples/ablation
+
+mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
+awk -F, 'NR == 1 || $1 <= 40' data/mini/ratings.csv >"$here/data/ratings.csv"
+
+short() { # short NAME ROW OPTION...
+    name=$1 row=$2
+    shift 2
+    $ablation --data "$here/data" --out "$here/$name" --steps 4 --seeds 2 --only "$row" "$@" \
+        >"$here/$name.md" 2>"$here/error"
+}
+
+# HR@1 of a row over its sets of candidates: of users for whom none is better, the chance among the tied
+hit_ratio() { # hit_ratio ROW MODE
+    cat "$here"/one/ablation/quick/"$1"-s4-m1-c?-"$2".json | tr -d '{"' | awk -v RS='}' '/better/ {
+        match($0, /better:\[[^]]*/); n = split(substr($0, RSTART + 8, RLENGTH - 8), better, ",")
+        match($0, /tied:\[[^]]*/); split(substr($0, RSTART + 6, RLENGTH - 6), tied, ",")
+        for (k = 1; k <= n; ++k) hits += better[k] == 0 ? 1 / (1 + tied[k]) : 0
+        users += n
+    } END { printf "%.3f", hits / users }'
+}
+
+rows='whole no-chains k-1 chains-uniform chains-random-u1 chains-open ease no-ratings permuted guided shuffled'
+for row in $rows; do
+    ok "$row" short one "$row" --threads 1
+    short two "$row" --threads 2
+done
+ok 'the same bytes with two threads' cmp "$here/one/ablation.json" "$here/two/ablation.json"
+for row in $rows; do
+    ok "$row: two sets of candidates, answered in two ways" \
+        [ "$(ls "$here/one/ablation/quick" | grep -c "^$row-s4-m1-c[12]-\(direct\|reasoned\)\.json$")" -eq 4 ]
+    ok "$row: the table says what the rows say" grep -q \
+        "^| $row | .* | $(hit_ratio "$row" direct) \[[^|]* | [^|]* | $(hit_ratio "$row" reasoned) \[" "$here/one.md"
+done
+ok 'the whole differs from itself by nothing' grep -q \
+    '^| whole |.*| +0.000 \[+0.000, +0.000\] |.*| +0.000 \[+0.000, +0.000\] |' "$here/one.md"
+ok 'sets of candidates differ' [ "$(hit_ratio whole direct)" != "$(rm "$here/one/ablation/quick/whole-s4-m1-c2-direct.json" && hit_ratio whole direct)" ]
+
+weights="$here/one/ablation/quick/model-whole-s4-m1/model.safetensors"
+ok 'the weights of the whole are kept' [ -s "$weights" ]
+touch -t 200101010000 "$weights"
+ok 'the row that is missing' short one whole --threads 1
+ok 'is as before' cmp "$here/one/ablation.json" "$here/two/ablation.json"
+ok 'from the weights that were there' [ "$weights" -ot "$here/data/movies.csv" ]
+
+$ablation --out "$here/out" --only nothing >/dev/null 2>"$here/error"
+ok 'an unknown row: exit status 2' [ $? -eq 2 ]
+ok 'and the names of all' grep -q 'no row "nothing"; the rows are whole no-chains' "$here/error"
+
+finish

@@ -1,0 +1,61 @@
+#!/bin/sh
+# examples/results, on forty users and methods that take no training: the same bytes for any number of
+# threads, figures that follow from the rows on disk, rows that are computed once, no empty tables.
+cd "$(dirname "$0")/.." && . tests/test.sh
+
+results=build/examples/results
+
+mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
+awk -F, 'NR == 1 || $1 <= 40' data/mini/ratings.csv >"$here/data/ratings.csv"
+
+short() { # short NAME OPTION...
+    name=$1
+    shift
+    $results --data "$here/data" --out "$here/$name" --seeds 2 "$@" >"$here/$name.md" 2>"$here/error"
+}
+
+# HR@1 of a method under a protocol: of users for whom none is better, the chance among the tied
+hit_ratio() { # hit_ratio METHOD PROTOCOL
+    cat "$here"/one/results/quick/"$1-$2"-m1-c?.json | tr -d '{"' | awk -v RS='}' '/better/ {
+        match($0, /better:\[[^]]*/); n = split(substr($0, RSTART + 8, RLENGTH - 8), better, ",")
+        match($0, /tied:\[[^]]*/); split(substr($0, RSTART + 6, RLENGTH - 6), tied, ",")
+        for (k = 1; k <= n; ++k) hits += better[k] == 0 ? 1 / (1 + tied[k]) : 0
+        users += n
+    } END { printf "%.3f", hits / users }'
+}
+
+ok 'a method' short one --threads 1 --only popularity
+ok 'and another beside it' short one --threads 1 --only ease
+ok 'and an untrained model' short one --threads 1 --only untrained
+short two --threads 2 --only popularity && short two --threads 2 --only ease
+ok 'with two threads' short two --threads 2 --only untrained
+ok 'the same bytes' cmp "$here/one/results.json" "$here/two/results.json"
+ok 'and the same table' [ "$(sed 1d "$here/one.md")" = "$(sed 1d "$here/two.md")" ]
+for protocol in 1+19 1+99 c5 popular catalogue; do
+    ok "a table for $protocol" grep -q -x "$protocol, 40 users" "$here/one.md"
+    for method in popularity ease; do
+        ok "$protocol, $method: what its rows say" awk -v head="$protocol, 40 users" \
+            -v row="| $method | $(hit_ratio $method $protocol) [" \
+            '$0 == head { on = 1 } /^$/ { on += on > 0 } on > 0 && on < 4 && index($0, row) == 1 { found = 1 }
+             END { exit !found }' "$here/one.md"
+    done
+done
+ok 'untrained: what its rows say' grep -q -F "| untrained | $(hit_ratio untrained 1+19) [" "$here/one.md"
+ok 'no table without a row' awk '/^\|-/ { head = 1; next } head && !/^\|/ { exit bad = 1 } { head = 0 }
+    END { exit bad || head }' "$here/one.md"
+
+rows="$here/one/results/quick"
+cp "$rows/ease-c5-m1-c2.json" "$here/before" && rm "$rows/ease-c5-m1-c2.json"
+touch -t 200101010000 "$rows/ease-c5-m1-c1.json"
+ok 'going on where it stood' short one --threads 1 --only ease
+ok 'makes the row that is missing' cmp "$rows/ease-c5-m1-c2.json" "$here/before"
+ok 'and no other' [ "$rows/ease-c5-m1-c1.json" -ot "$here/before" ]
+
+$results --data data/mini --out "$here/one" --only ease >/dev/null 2>"$here/error"
+ok 'other data in the same directory: refused' [ $? -eq 1 ]
+ok 'with whose results these are' grep -q 'holds results of .*, not of data/mini' "$here/error"
+$results --out "$here/out" --only nothing >/dev/null 2>"$here/error"
+ok 'an unknown method: exit status 2' [ $? -eq 2 ]
+ok 'and the names of all' grep -q 'no method "nothing"; the methods are random popularity' "$here/error"
+
+finish
