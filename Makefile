@@ -8,7 +8,7 @@ DATA     ?= data/mini
 OUT      ?= out
 SEED     ?=
 THREADS  ?=
-ARGS     ?=# handed to the demo as they are, for example ARGS=--full
+ARGS     ?=# handed to the program as they are, for example ARGS=--full
 
 # --- compiler and libraries -------------------------------------------------------------------------
 
@@ -91,17 +91,19 @@ demo: build/examples/movielens_demo ## train and recommend: [DATA=dir] [OUT=dir]
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 # These go on where they were stopped. The data must be there: `make data`.
-results: build/examples/results ## every number of the README: [DATA=data/ml-latest-small] [ARGS="--full"]
-	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+REAL = $(if $(filter file,$(origin DATA)),data/ml-latest-small,$(DATA))
 
-ablation: build/examples/ablation ## what each part is worth, one row each: [DATA=...] [ARGS="--only no-chains"]
-	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+results: build/examples/results ## the tables of all methods: [DATA=data/ml-latest-small] [ARGS="--full"]
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+ablation: build/examples/ablation ## what each part is worth, one row each: [DATA=...] [ARGS="--models 2 --seeds 3"]
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 think: build/examples/think ## when does thinking step by step help? [DATA=...] [SEED=n] [ARGS="--layers 2"]
-	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 headline: build/examples/headline ## does it pay where evidence is complete? [DATA=...] [SEED=n] [ARGS="--design records"]
-	@$< --data '$(if $(filter data/mini,$(DATA)),data/ml-latest-small,$(DATA))' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 data: ## fetch MovieLens latest-small (real data) into data/ml-latest-small
 	@tools/install-deps.sh fetch

@@ -26,7 +26,7 @@
        [S10] sft      supervised fine-tuning
        [S11] rl       GRPO
        [S12] eval     scorers, ranking metrics, intervals, paired tests
-       [S13] run      checkpoints and the manifest of a run
+       [S13] run      the whole journey as one object, saved and loaded
    Data flows one way, files -> r2_data -> r2_split -> r2_graph -> r2_chain -> r2_prompt -> tokens
    -> model -> metrics; each section uses only the sections above it.
 
@@ -557,13 +557,13 @@ r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
     X(genre, 1, 10, "cosine of i*'s genres and the history's, weighted 0.5^(age/10)")              \
-    X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10)")               \
+    X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10), + 0.5")        \
     X(shared, 2, 10, "share of the users of i* who share two items or more with u0")               \
     X(uknn, 2, 10, "share of the 50 nearest users' simrec^2 who have i*")                          \
     X(deep, 2, 20, "sum over users v of i* of a_v / sqrt(n_v): chains over up to 4 people")        \
     X(pop, 3, 10, "users of i*")                                                                   \
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
-    X(pred, 3, 10, "simidf-weighted rating of i* relative to each user's mean")                    \
+    X(pred, 3, 10, "simidf-weighted rating of i* above each user's mean, shrunk as by 0.05 of 0")  \
     X(fresh, 3, 10, "clock minus the first rank of i*, share of N")                                \
     X(trend, 3, 10, "ratings of i* in the last 1 % of N before the clock")                         \
     X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")                        \
@@ -1493,8 +1493,8 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 
 /* Named variants of group-relative policy optimisation (D9).
    GRPO: 2402.03300; DR_GRPO: 2503.20783 (no division by std, constant length normaliser);
-   DAPO: 2503.14476 (token-level normaliser, eps_high > eps_low, groups without variance dropped,
-   no KL). */
+   DAPO: 2503.14476 (token-level normaliser, groups without variance dropped, no KL; its wider clip
+   is for the caller to set: eps_high = 0.28 in the paper). */
 typedef enum r2_rl_variant { R2_GRPO = 0, R2_DR_GRPO, R2_DAPO } r2_rl_variant;
 
 /* advantage[i] of output i in a group of n from their rewards: (r - mean) / (std + 1e-6) with the
@@ -1518,8 +1518,9 @@ typedef struct r2_reward_config {
     bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
 } r2_reward_config;
 
-/* Reward of one output. `rank_share` in [0, 1] is the ranking term: the mean chance to rank right
-   against the other items of the question's group, logistic in the difference of log-odds. */
+/* Reward of one output. `rank_share` in [0, 1] is the ranking term, a chance to rank right that is
+   logistic in a difference of log-odds: of the observed item's outputs the mean over the sampled
+   items of its group, of a sampled item's output that of the observed item against it. */
 double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
                  double rank_share);
 
@@ -1534,10 +1535,11 @@ typedef struct r2_grpo_config {
     r2_rl_variant variant;
     int64_t n_steps;
     int32_t groups;     /* groups of examples (1 observed + sampled) per step            */
-    int32_t n_samples;  /* outputs per prompt, G                                         */
+    int32_t n_samples;  /* outputs per prompt, G: 1 .. 64                                */
     int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
     int32_t max_new;    /* tokens of an output                                           */
-    float temperature, lr, eps_low, eps_high, beta;
+    float temperature, eps_low, eps_high, beta;
+    float lr;           /* peak: three steps of warm-up, then a cosine down to a tenth   */
     /* The answers after the sampled reasoning go on learning from the data: adds sft_weight x their
        cross-entropy, and list_weight x the listwise term of r2_sft_config, between the s-th outputs
        of a group. Without the second, the first would undo what SFT has learned of ranking. */
@@ -1692,8 +1694,10 @@ typedef struct r2_run_config {
     int32_t n_negatives;    /* of a candidate set                                               */
     int64_t n_cases;        /* test and validation cases at most (r2_split_thin); 0: all        */
     r2_split_config split;
+    /* The run fills in what follows from others: the seeds of these four, n_vocab and n_ctx of the
+       model, max_new of GRPO. */
     r2_teacher_config teacher;
-    r2_model_config model;  /* n_vocab and n_ctx are filled in by the run */
+    r2_model_config model;
     r2_sft_config sft;
     r2_grpo_config grpo;
     r2_evidence_fn evidence; /* NULL: the header's own alone */

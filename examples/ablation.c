@@ -418,14 +418,17 @@ static void add_result(xp *x, const ablation *a, r2_mode mode, r2_text *text, cJ
     double faithful, unused, lo, hi, d_lo = NAN, d_hi = NAN;
     xp_mean mean = mean_of(x, a, mode, &faithful), whole = mean_of(x, &list[0], mode, &unused);
     cJSON *json;
-    if (!mean.n || mean.n != whole.n) {
-        r2_text_addf(&x->ctx, text, " | |");
-    } else {
-        double difference = xp_average(&mean, XP_HR1) - xp_average(&whole, XP_HR1);
+    if (mean.n) {
+        double difference = NAN;
         xp_interval(x, &mean, NULL, XP_HR1, &lo, &hi);
-        xp_interval(x, &mean, &whole, XP_HR1, &d_lo, &d_hi);
-        r2_text_addf(&x->ctx, text, " %.3f [%.3f, %.3f] | %+.3f [%+.3f, %+.3f] |",
-                     xp_average(&mean, XP_HR1), lo, hi, difference, d_lo, d_hi);
+        r2_text_addf(&x->ctx, text, " %.3f [%.3f, %.3f] |", xp_average(&mean, XP_HR1), lo, hi);
+        if (mean.n == whole.n && mean.n_rows == whole.n_rows) {
+            difference = xp_average(&mean, XP_HR1) - xp_average(&whole, XP_HR1);
+            xp_interval(x, &mean, &whole, XP_HR1, &d_lo, &d_hi);
+            r2_text_addf(&x->ctx, text, " %+.3f [%+.3f, %+.3f] |", difference, d_lo, d_hi);
+        } else {
+            r2_text_addf(&x->ctx, text, " |"); /* the same rows of the whole are not there yet */
+        }
         if (mode == R2_REASONED) r2_text_addf(&x->ctx, text, " %.3f |", faithful);
         json = cJSON_CreateObject();
         cJSON_AddStringToObject(json, "name", a->name);

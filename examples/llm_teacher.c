@@ -73,7 +73,9 @@ static const char usage_text[] =
     "  --timeout MS     of a request, in milliseconds (default 120000)\n"
     "  --backoff MS     before the first retry, then doubled (default 1000)\n"
     "  --template FILE  the user's own words\n"
-    "  --help           this text\n";
+    "  --help           this text\n"
+    "Where the server is: R2_LLM_URL, R2_LLM_MODEL, R2_LLM_KEY in the environment; what it costs per\n"
+    "million tokens: R2_LLM_PRICE_IN, R2_LLM_PRICE_OUT.\n";
 
 static options parse_options(int argc, char **argv) {
     options o = {"data/mini", "traces.jsonl", NULL, 100, 4, 4, 120000, 1000};
@@ -376,9 +378,21 @@ static void free_teacher(teacher *t) {
     if (t->log) fclose(t->log);
 }
 
+/* Opens OUT.raw for appending. */
+static r2_status open_log(teacher *t, const char *path) {
+    t->log = fopen(path, "ab");
+    return t->log ? R2_OK : r2_fail(&t->ctx, R2_IO, "%s: %s", path, strerror(errno));
+}
+
 static r2_status teach(teacher *t) {
     char path[4096];
-    r2_status status = make_prompts(t);
+    r2_status status;
+    snprintf(path, sizeof path, "%s.raw", t->opt.out);
+    status = open_log(t, path); /* tried before any work; what is there may be mended below */
+    if (status) return status;
+    fclose(t->log);
+    t->log = NULL;
+    status = make_prompts(t);
     if (status) return status;
     t->job = (job *)calloc((size_t)t->n, sizeof *t->job);
     if (!t->job) return r2_fail(&t->ctx, R2_NO_MEMORY, "out of memory");
@@ -387,11 +401,9 @@ static r2_status teach(teacher *t) {
         t->job[i].body = make_body(t, i);
         if (!t->job[i].body) return r2_fail(&t->ctx, R2_NO_MEMORY, "out of memory");
     }
-    snprintf(path, sizeof path, "%s.raw", t->opt.out);
     status = read_earlier(t, path);
+    if (!status) status = open_log(t, path);
     if (status) return status;
-    t->log = fopen(path, "ab");
-    if (!t->log) return r2_fail(&t->ctx, R2_IO, "%s: cannot write", path);
     if (ask_all(t)) return r2_fail(&t->ctx, R2_NO_MEMORY, "libcurl cannot start");
     return keep_and_report(t);
 }

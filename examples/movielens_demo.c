@@ -28,7 +28,7 @@ static const char usage[] =
     "  --seed N       of everything drawn (default 1)\n"
     "  --threads N    default: all processors; results do not depend on it\n"
     "  --quick        minutes (the default)\n"
-    "  --full         a longer training: up to 45 minutes\n"
+    "  --full         the long training: twice the questions, more steps, minutes more\n"
     "  --ease         EASE^R's score among the evidence, in the place of its kin `deep`\n"
     "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
     "  --grpo-steps N batches of reinforcement learning, likewise\n"

@@ -21,8 +21,8 @@ static int fail(const r2_ctx *ctx) { return fprintf(stderr, "prompts: %s\n", ctx
 static const char usage[] =
     "[options]\n"
     "  --data DIR       ratings (default data/mini)\n"
-    "  --user ID        who is asked (default: the first with a held-out item)\n"
-    "  --item ID        about what (default: that user's held-out item)\n"
+    "  --user ID        who is asked (default: the first test user)\n"
+    "  --item ID        about what (default: the user's held-out item, else the first test user's)\n"
     "  --template FILE  words in place of the English ones; \"-\" prints those, to be changed\n"
     "  --tokens N       of a prompt at most, then chains are left out (default 0: no limit)\n"
     "  --help           this text\n";

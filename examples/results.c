@@ -1,5 +1,5 @@
-/* results.c: every number that the README quotes. All methods, tuned on validation, under five
-   protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or more (c5),
+/* results.c: the tables of README and what is said beside them. All methods, tuned on validation,
+   under five protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or more (c5),
    popular negatives, the full catalogue. Then rating prediction and counterfactual faithfulness.
 
    Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */

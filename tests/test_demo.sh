@@ -4,6 +4,7 @@
 cd "$(dirname "$0")/.." && . tests/test.sh
 
 real=../shared/data/ml-latest-small
+[ -d data/ml-latest-small ] && real=data/ml-latest-small
 
 # --- bad input --------------------------------------------------------------------------------------
 

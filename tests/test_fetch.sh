@@ -9,6 +9,7 @@ if ! have curl || ! have unzip || ! have python3; then
 fi
 
 real=../shared/data/ml-latest-small
+[ -d data/ml-latest-small ] && real=data/ml-latest-small
 name=ml-latest-small
 cp data/fetch.sh "$here/fetch.sh"
 
