@@ -1286,7 +1286,8 @@ r2_model_config r2_model_config_default(void);
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
-/* Copies all parameters of `from`, a model of the same shape. */
+/* Copies all parameters of `from`, a model of the same shape, but no adapters. Errors: R2_ARGUMENT
+   (another shape; `to` has merged adapters). */
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from);
 /* Where tensor `id` of `layer` stands in param or in grad; NULL when the model has none. */
 float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
@@ -1336,8 +1337,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 /* Log-probabilities of given continuations of prompts. Prompt p is prompt[prompt_begin[p]] ..
    prompt[prompt_begin[p + 1] - 1]; continuation k, of prompt owner[k] (ascending), is
    next[next_begin[k]] .. next[next_begin[k + 1] - 1]; logp(next_begin[n_next]) gets one value for
-   each of their tokens. Each prompt is run once, whatever the number of its continuations, and one
-   of a single token costs no row at all. Errors as of r2_forward. */
+   each of their tokens. Each prompt, one token or more, is run once, whatever the number of its
+   continuations, all of them in one batch; one of a single token costs no row at all. Errors as of
+   r2_forward. */
 r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
                                  const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
                                  const int64_t *owner, const int64_t *next_begin,
@@ -1485,7 +1487,7 @@ typedef struct r2_sft_config {
 
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (counts; examples without
-   answers or of another shape), R2_NO_MEMORY, R2_CANCELLED. */
+   answers, or without traces unless reasoned_share is 0), R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1512,7 +1514,8 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
                               double eps_low, double eps_high, double beta);
 
 /* Reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking + w_faith x
-   faithfulness, each in [0, 1]. */
+   faithfulness, each in [0, 1]. Faithfulness is 1 when the strict checker accepts the trace, else
+   half the share of its cited facts that are right. */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
     bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
@@ -1538,7 +1541,8 @@ typedef struct r2_grpo_config {
     int32_t n_samples;  /* outputs per prompt, G: 1 .. 64                                */
     int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
     int32_t max_new;    /* tokens of an output                                           */
-    float temperature, eps_low, eps_high, beta;
+    float temperature;  /* of the sampling; ratios and gradients are those at temperature 1 */
+    float eps_low, eps_high, beta;
     float lr;           /* peak: three steps of warm-up, then a cosine down to a tenth   */
     /* The answers after the sampled reasoning go on learning from the data: adds sft_weight x their
        cross-entropy, and list_weight x the listwise term of r2_sft_config, between the s-th outputs
@@ -1765,7 +1769,8 @@ r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 
-/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory. */
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
+   Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
    with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT
@@ -10230,8 +10235,8 @@ void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *posit
     for (int64_t r = 0; r < R; ++r) {
         for (int64_t i = 0; i < n_head * half; ++i) {
             float *x1 = x + r * ld + i / half * d_head + i % half, *x2 = x1 + half;
-            float cosine = table[position[r] * d_head + i % half];
-            float sine = table[position[r] * d_head + half + i % half] * (float)direction;
+            const float *turn = table + (int64_t)position[r] * d_head;
+            float cosine = turn[i % half], sine = turn[half + i % half] * (float)direction;
             float first = *x1, second = *x2;
             *x1 = first * cosine - second * sine;
             *x2 = second * cosine + first * sine;
@@ -10764,7 +10769,16 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
+/* Whether the weights may be written over: merged ones hold adapters that would be taken out of
+   others later. */
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *what) {
+    if (!model->lora || !model->lora->merged) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: r2_lora_unmerge first", what);
+}
+
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
+    r2_status status = r2__check_own_weights(ctx, to, "model copy");
+    if (status != R2_OK) return status;
     for (int id = 0; id < R2_TENSOR_COUNT; ++id)
         if (to->tensor[id].rows != from->tensor[id].rows ||
             to->tensor[id].cols != from->tensor[id].cols ||
@@ -10800,7 +10814,7 @@ struct r2__work {
     r2_arena memory;
     int64_t max_rows, max_pred; /* room for so many                            */
     int64_t max_scratch;        /* floats of attention scratch                 */
-    bool recompute;             /* how the room was laid out, and for what     */
+    bool recompute, trains;     /* how the room was laid out, and for what     */
     const r2_lora *lora;
     bool ready;            /* a forward has left what backward needs      */
     r2__layer_acts *layer; /* (n_layer + 1), of the last only x           */
@@ -10915,12 +10929,14 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
     }
     w->ready = false;
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
-        w->recompute == model->recompute && w->lora == model->lora)
+        w->recompute == model->recompute && w->trains == r2__trains(model) &&
+        w->lora == model->lora)
         return R2_OK;
     if (rows > w->max_rows) w->max_rows = rows;
     if (preds > w->max_pred) w->max_pred = preds;
     if (scratch > w->max_scratch) w->max_scratch = scratch;
     w->recompute = model->recompute;
+    w->trains = r2__trains(model);
     w->lora = model->lora;
     r2_arena_free(ctx, &w->memory);
     w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
@@ -11049,11 +11065,12 @@ static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r
                        "or is a branch");
     for (int32_t s = 0; s < n_seq; ++s) {
         const bool branch = batch->branch && batch->branch[s];
-        int64_t length = (int64_t)begin[s + 1] - begin[s];
-        if (length < 1 || length + (branch ? shared : 0) > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: sequence %d has %lld tokens, expected 1 to %d",
-                           s, (long long)length, model->config.n_ctx);
-        if (!branch) shared = length;
+        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
+        if (own < 1 || own + before > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
+                           s, (long long)own, (long long)before, model->config.n_ctx);
+        if (!branch) shared = own;
     }
     for (int32_t r = 0; r < begin[n_seq]; ++r)
         if (batch->token[r] < 0 || batch->token[r] >= V)
@@ -11239,14 +11256,22 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
                        r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
 }
 
+/* Whether what the last forward left is laid out as the model is now, and for as many threads. */
+static bool r2__still_fits(const r2_ctx *ctx, const r2_model *model, const r2_attention *shape) {
+    const struct r2__work *w = model->work;
+    return w->trains == r2__trains(model) && w->lora == model->lora &&
+           w->recompute == model->recompute && r2_attention_scratch(ctx, shape) <= w->max_scratch;
+}
+
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
     const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
                                                 batch->branch);
     struct r2__work *w = model->work;
     if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
-        w->begin[w->n_unique] != batch->n_pred)
+        w->begin[w->n_unique] != batch->n_pred || !r2__still_fits(ctx, model, &shape))
         return r2_fail(ctx, R2_ARGUMENT,
-                       "backward: no forward of this batch with gradients before");
+                       "backward: no forward of this batch with gradients before, or adapters, "
+                       "recompute or threads have changed since");
     w->ready = false;
     r2__head_bwd(ctx, model, batch, dlogp);
     for (int32_t l = model->config.n_layer - 1; l >= 0; --l) {
@@ -11342,6 +11367,15 @@ r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
                            "score: continuation %lld is of prompt %lld, out of "
                            "order or beyond the last",
                            (long long)k, (long long)owner[k]);
+    for (int64_t k = 0; k < n_next; ++k)
+        if (next_begin[k + 1] < next_begin[k])
+            return r2_fail(ctx, R2_ARGUMENT, "score: continuation %lld ends before it begins",
+                           (long long)k);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (prompt_begin[p + 1] <= prompt_begin[p])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "score: prompt %lld has %lld tokens, expected one or more",
+                           (long long)p, (long long)(prompt_begin[p + 1] - prompt_begin[p]));
     for (int64_t first = 0, k0 = 0; first < n_prompt && status == R2_OK;) {
         int64_t end = first, k1 = k0, rows = 0;
         r2__scoring s;
@@ -11994,7 +12028,7 @@ static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
         !r2__json_size(item->next, &t->end) || t->begin > t->end)
         return "has data_offsets that are not [begin, end]";
-    return t->end - t->begin == bytes ? NULL : "has as many bytes as its shape does not say";
+    return t->end - t->begin == bytes ? NULL : "has another number of bytes than its shape says";
 }
 
 static int r2__by_begin(const void *a, const void *b) {
@@ -12192,8 +12226,9 @@ static r2_status r2__fill_tensors(r2_ctx *ctx, const r2__tensor_file *file, cons
 static r2_status r2__load_tensors(r2_ctx *ctx, r2_model *model, bool adapters, const char *path) {
     r2__tensor_file file;
     int64_t n = 0;
-    r2_status status = r2__tensor_open(ctx, path, &file);
+    r2_status status = r2__check_own_weights(ctx, model, path);
     r2__named *list;
+    if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
     if (status != R2_OK) return status;
     list = r2__list(ctx, model, adapters, &n);
     status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
@@ -12334,8 +12369,9 @@ static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     for (const cJSON *item = layers ? layers->child : NULL; item; item = item->next)
         if (!cJSON_IsString(item) || strcmp(item->valuestring, "full_attention") != 0)
             r2__settings_fail(s, "layer_types", "has other layers than full attention");
-    if (r2__setting_int(s, "head_dim", c->n_head > 0 ? c->d_model / c->n_head + !c->d_model : 1) !=
-        c->d_model / c->n_head)
+    if (c->d_model < c->n_head)
+        r2__settings_fail(s, "hidden_size", "is less than num_attention_heads");
+    if (r2__setting_int(s, "head_dim", c->d_model / c->n_head) != c->d_model / c->n_head)
         r2__settings_fail(s, "head_dim", "is not hidden_size / num_attention_heads");
     for (int k = 0; k < 2; ++k) {
         const cJSON *item = r2__setting(s, s->root, dtype[k]);
@@ -12443,6 +12479,20 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     return s.status;
 }
 
+/* Memory is asked for only when the file can fill it: a parameter takes two bytes there at least. */
+static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
+                                size_t n_bytes) {
+    r2_model plan;
+    r2_status status = r2__check_config(ctx, config);
+    if (status != R2_OK) return status;
+    memset(&plan, 0, sizeof plan);
+    plan.config = *config;
+    r2__lay_out(&plan);
+    if ((uint64_t)plan.n_params <= n_bytes) return R2_OK;
+    return r2_fail(ctx, R2_FORMAT, "%s: has %llu bytes, config.json asks for %lld parameters", path,
+                   (unsigned long long)n_bytes, (long long)plan.n_params);
+}
+
 static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
                                  r2_model_config *config, bool with_grad) {
     r2__tensor_file file;
@@ -12451,7 +12501,8 @@ static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
     r2_status status = r2__tensor_open(ctx, path, &file);
     if (status != R2_OK) return status;
     config->tied = !r2__find_stored(&file, "lm_head.weight");
-    status = r2_model_init(ctx, model, config, with_grad);
+    status = r2__check_room(ctx, path, config, file.text.len);
+    if (status == R2_OK) status = r2_model_init(ctx, model, config, with_grad);
     if (status == R2_OK) {
         list = r2__list(ctx, model, false, &n);
         status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
@@ -12876,15 +12927,27 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
     return R2_OK;
 }
 
+/* Whoever writes reasoned sequences needs a trace of every example: without one the first word after
+   the prompt would teach the other mode. */
+static r2_status r2__check_traces(r2_ctx *ctx, const char *who, const r2_examples *ex,
+                                  float reasoned_share) {
+    for (int64_t e = 0; e < ex->n && reasoned_share > 0.0f; ++e)
+        if (ex->trace_begin[e + 1] == ex->trace_begin[e])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
+                           (long long)e);
+    return R2_OK;
+}
+
 /* ---- batches ---- */
 
-/* Growable arrays of one batch, allocated once for the largest. */
+/* Arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
     int32_t *zero_pred; /* SFT: of each sequence, the prediction of answer 0 */
     bool *branch;
     float *logp, *dlogp;
-    int32_t n_seq, n_row, n_pred, max_seq, max_row, max_pred;
+    int32_t n_seq, n_row, n_pred;
 } r2__batcher;
 
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
@@ -12903,10 +12966,8 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
                                   int64_t max_pred) {
     memset(b, 0, sizeof *b);
     if (max_row > INT32_MAX || max_pred > INT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "a batch of %lld tokens is too large", (long long)max_row);
-    b->max_seq = (int32_t)max_seq;
-    b->max_row = (int32_t)max_row;
-    b->max_pred = (int32_t)max_pred;
+        return r2_fail(ctx, R2_ARGUMENT, "a batch of %lld tokens and %lld predictions is too large",
+                       (long long)max_row, (long long)max_pred);
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
     b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
     b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
@@ -13163,10 +13224,13 @@ static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples,
     if (config->groups < 1 || config->n_steps < 0)
         return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
     status = r2__examples_check(ctx, "sft", examples);
+    if (status == R2_OK) status = r2__check_traces(ctx, "sft", examples, config->reasoned_share);
     if (status != R2_OK || !config->valid) return status;
     if (config->valid_every < 1 || config->patience < 1)
         return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
-    return r2__examples_check(ctx, "sft: valid", config->valid);
+    status = r2__examples_check(ctx, "sft: valid", config->valid);
+    if (status != R2_OK) return status;
+    return r2__check_traces(ctx, "sft: valid", config->valid, config->reasoned_share);
 }
 
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
@@ -13586,6 +13650,19 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
+/* The model as it comes in, its adapters included. */
+static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_lora *lora = rl->model->lora;
+    r2_model *reference = &rl->reference;
+    r2_status status = r2_model_init(ctx, reference, &rl->model->config, false);
+    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->model);
+    if (status != R2_OK || !lora) return status;
+    status = r2_lora_attach(ctx, reference, &lora->config);
+    if (status == R2_OK)
+        memcpy(reference->lora->param, lora->param, (size_t)lora->n_params * sizeof(float));
+    return status;
+}
+
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     int64_t n_prompt = (int64_t)c->groups * rl->ex->group, n_out = n_prompt * c->n_samples;
@@ -13607,10 +13684,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
         !rl->logp_ref || !rl->entropy || !rl->list)
         return ctx->status;
     status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
-    if (status == R2_OK)
-        status = r2_model_init(ctx, &rl->reference, &rl->model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, &rl->reference, rl->model);
-    return status;
+    return status == R2_OK ? r2__grpo_reference(ctx, rl) : status;
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
@@ -13875,9 +13949,10 @@ static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_c
                                   int64_t example, r2_text *output, r2_trace *trace) {
     r2_text prompt = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[example], len = ex->prompt_begin[example + 1] - from;
+    const size_t before = output->len; /* the caller's */
     r2_status status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK) status = r2__output_text(ctx, ex, vocab, gen, o, output);
-    if (status == R2_OK) *trace = r2_trace_check(codebook, prompt.data, output->data);
+    if (status == R2_OK) *trace = r2_trace_check(codebook, prompt.data, output->data + before);
     r2_text_free(ctx, &prompt);
     return status;
 }
@@ -14465,6 +14540,10 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     r2_status status;
     if (!run->model.n_params)
         return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
+    if (run->model.lora && !run->model.lora->merged)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: the run's model has adapters: r2_lora_merge before, or r2_lora_save",
+                       directory);
     status = r2_model_save_dir(ctx, &run->model, directory);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
     if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);

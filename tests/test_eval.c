@@ -297,6 +297,14 @@ TEST(reasoned_scores_belong_to_what_was_written) {
         r2_prompt_compact(&ctx, &t.codebook, &t.query[e], &prompt);
         again = r2_trace_check(&t.codebook, prompt.data, output.data);
         CHECK(one.verdict == again.verdict && one.answer == again.answer);
+        { /* after words of the caller's: these are not part of what is checked */
+            r2_text appended = {NULL, 0, 0, false};
+            r2_text_addf(&ctx, &appended, "before");
+            REQUIRE_OK(&ctx,
+                       r2_think(&ctx, &t.model, &t.ex, e, &t.codebook, &t.vocab, &appended, &again));
+            CHECK(one.verdict == again.verdict && one.well_formed == again.well_formed);
+            r2_text_free(&ctx, &appended);
+        }
         verdict[one.verdict]++;
         well_formed += one.well_formed;
         REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, prompt.data, prompt.len, &tokens));

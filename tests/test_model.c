@@ -337,6 +337,66 @@ TEST(recomputed_activations_give_the_same_bits) {
 
 /* Few rows get what the adapters add, many go through weights that contain it: one short sequence
    against many copies of it, whose gradients are so many times as large. */
+/* What a forward leaves is for the model as it was then: another layout must be made anew, and a
+   backward that finds one must say so. */
+TEST(backward_wants_the_model_of_the_forward) {
+    r2_model_config config = small_config();
+    r2_lora_config lora = r2_lora_config_default();
+    r2_batch batch = some_batch();
+    r2_model model, plain;
+    float logp[9];
+    for (int k = 0; k < 2; ++k) {
+        r2_model *m = k ? &plain : &model;
+        fresh(2);
+        REQUIRE_OK(&ctx, r2_model_init(&ctx, m, &config, false));
+        REQUIRE_OK(&ctx, r2_lora_attach(&ctx, m, &lora));
+        for (int64_t i = 0; i < m->lora->n_params; ++i)
+            m->lora->param[i] += (float)(i % 7 - 3) * 0.02f;
+    }
+    REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &model)); /* the first layout is one without gradients */
+    REQUIRE_OK(&ctx, r2_forward(&ctx, &model, &batch, logp, NULL));
+    CHECK_STATUS(&ctx, r2_backward(&ctx, &model, &batch, some_dlogp), R2_ARGUMENT);
+    REQUIRE_OK(&ctx, r2_lora_unmerge(&ctx, &model));
+    REQUIRE_OK(&ctx, r2_forward(&ctx, &model, &batch, logp, NULL));
+    REQUIRE_OK(&ctx, r2_backward(&ctx, &model, &batch, some_dlogp));
+    REQUIRE_OK(&ctx, r2_forward(&ctx, &plain, &batch, logp, NULL));
+    REQUIRE_OK(&ctx, r2_backward(&ctx, &plain, &batch, some_dlogp));
+    CHECK(distance(model.lora->grad, plain.lora->grad, plain.lora->n_params) < 1e-4);
+
+    REQUIRE_OK(&ctx, r2_forward(&ctx, &model, &batch, logp, NULL));
+    REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &model));
+    CHECK_STATUS(&ctx, r2_backward(&ctx, &model, &batch, some_dlogp), R2_ARGUMENT);
+    REQUIRE_OK(&ctx, r2_lora_unmerge(&ctx, &model));
+    REQUIRE_OK(&ctx, r2_forward(&ctx, &model, &batch, logp, NULL));
+    model.recompute = true;
+    CHECK_STATUS(&ctx, r2_backward(&ctx, &model, &batch, some_dlogp), R2_ARGUMENT);
+    model.recompute = false;
+    fresh(1);
+    REQUIRE_OK(&ctx, r2_forward(&ctx, &model, &batch, logp, NULL));
+    ctx.n_threads = 64; /* whose scratch nobody has made */
+    (void)r2_backward(&ctx, &model, &batch, some_dlogp); /* the sanitizer looks */
+    r2_model_free(&ctx, &model);
+    r2_model_free(&ctx, &plain);
+}
+
+/* Merged weights hold the adapters: written over, they would lose what unmerging takes out. */
+TEST(merged_weights_are_not_written_over) {
+    r2_model_config config = small_config();
+    r2_lora_config lora = r2_lora_config_default();
+    r2_model model, other;
+    fresh(1);
+    REQUIRE_OK(&ctx, r2_model_init(&ctx, &model, &config, false));
+    REQUIRE_OK(&ctx, r2_model_init(&ctx, &other, &config, false));
+    REQUIRE_OK(&ctx, r2_lora_attach(&ctx, &model, &lora));
+    REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &model));
+    CHECK_STATUS(&ctx, r2_model_copy(&ctx, &model, &other), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_model_load(&ctx, &model, "tests/reference/nowhere"), R2_ARGUMENT);
+    REQUIRE_OK(&ctx, r2_lora_unmerge(&ctx, &model));
+    REQUIRE_OK(&ctx, r2_model_copy(&ctx, &model, &other));
+    r2_model_free(&ctx, &model);
+    r2_model_free(&ctx, &other);
+}
+
 TEST(adapters_added_and_summed_agree) {
     enum { COPIES = 32, LENGTH = 2 };
     r2_model_config config = small_config();
@@ -448,6 +508,13 @@ TEST(continuations_score_as_whole_sequences) {
     }
     CHECK_STATUS(&ctx, r2_score_continuations(&ctx, &model, 2, prompt_begin, some_token, 5, owner,
                                               next_begin, next, logp), R2_ARGUMENT);
+    {
+        const int64_t empty[] = {0, 5, 5, 20}, falling[] = {0, 4, 1, 4, 5, 12};
+        CHECK_STATUS(&ctx, r2_score_continuations(&ctx, &model, 3, empty, some_token, 5, owner,
+                                                  next_begin, next, logp), R2_ARGUMENT);
+        CHECK_STATUS(&ctx, r2_score_continuations(&ctx, &model, 3, prompt_begin, some_token, 5,
+                                                  owner, falling, next, logp), R2_ARGUMENT);
+    }
     r2_model_free(&ctx, &model);
 }
 
@@ -1074,6 +1141,13 @@ TEST(hostile_directories_are_refused) {
             printf("  %s -> %s: %s\n", wrong[i][2], wrong[i][3], r2_status_name(status));
         CHECK(model.param == NULL);
     }
+    CHECK_STATUS(&ctx, /* of so many layers the file has not even the bytes */
+                 r2_model_load_dir(&ctx, &model,
+                                   altered_directory("llama", config, "\"num_hidden_layers\": 2",
+                                                     "\"num_hidden_layers\": 4096"),
+                                   0, true),
+                 R2_FORMAT);
+    CHECK(strstr(ctx.message, "bytes, config.json asks for") != NULL);
     CHECK_STATUS(&ctx, /* a shard that is not there */
                  r2_model_load_dir(
                      &ctx, &model,

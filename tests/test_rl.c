@@ -382,6 +382,27 @@ TEST(the_reward_rises) {
     tiny_free(&ctx, &t);
 }
 
+/* The reference is the model as it comes in, whatever of it is in adapters. */
+TEST(adapters_belong_to_the_reference) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_lora_config lora = r2_lora_config_default();
+    r2_grpo_report report;
+    r2_grpo_config c;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 1));
+    REQUIRE_OK(&ctx, learn_the_shape(&ctx, &t, 60));
+    REQUIRE_OK(&ctx, r2_lora_attach(&ctx, &t.model, &lora));
+    for (int64_t i = 0; i < t.model.lora->n_params; ++i)
+        t.model.lora->param[i] += (float)(i % 7 - 3) * 0.02f;
+    c = small_grpo(&t);
+    c.n_steps = 1;
+    c.on_step = keep_report;
+    c.user = &report;
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+    CHECK(report.kl == 0.0);
+    tiny_free(&ctx, &t);
+}
+
 /* A second update on the same outputs is no longer at ratio 1: large steps are clipped. */
 TEST(later_updates_meet_the_clip) {
     r2_ctx ctx = r2_ctx_default();

@@ -145,6 +145,14 @@ TEST(a_saved_run_scores_the_same) {
     REQUIRE_OK(&ctx, r2_run_load_model(&ctx, &loaded, path));
     REQUIRE_OK(&ctx, r2_run_score(&ctx, &loaded, &loaded.test, &how, score[1], NULL));
     CHECK(!memcmp(score[0], score[1], (size_t)trained.test.n_cases * 7 * sizeof(float)));
+    { /* adapters that are not merged would be lost */
+        r2_lora_config lora = r2_lora_config_default();
+        REQUIRE_OK(&ctx, r2_lora_attach(&ctx, &loaded.model, &lora));
+        CHECK_STATUS(&ctx, r2_run_save(&ctx, &loaded, path), R2_ARGUMENT);
+        REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &loaded.model));
+        REQUIRE_OK(&ctx, r2_run_save(&ctx, &loaded, path));
+        r2_lora_detach(&ctx, &loaded.model);
+    }
     CHECK(loaded.train.n == trained.train.n &&
           !memcmp(loaded.train.prompt, trained.train.prompt,
                   (size_t)trained.train.prompt_begin[trained.train.n] * sizeof(int32_t)));

@@ -391,6 +391,17 @@ TEST(training_that_cannot_be) {
     REQUIRE_OK(&ctx, r2_model_init(&ctx, &small, &shape, false)); /* no gradients */
     CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
     r2_model_free(&ctx, &small);
+    ctx.progress = NULL, c = still(1, 0.5f);
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.query, 3, 3,
+                                      NULL)); /* answers without traces */
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "example 0 has no trace") != NULL);
+    c.valid = &asked, c.valid_every = c.patience = 1;
+    CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
+    c.reasoned_share = 0.0f;
+    REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &asked, &c));
+    r2_examples_free(&ctx, &asked);
+    c.valid = NULL;
     t.query[0].answer = -1; /* asked, not known */
     REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.query, 3, 3,
                                       NULL));
