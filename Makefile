@@ -191,7 +191,7 @@ build/flags: FORCE | deps
 	@mkdir -p build
 	@echo '$(COMPILE) $(CFLAGS) $(LIBS)' | cmp -s - $@ || echo '$(COMPILE) $(CFLAGS) $(LIBS)' > $@
 
-deps: ## install what is missing (stb, cJSON); asks for sudo only when it must
+deps: ## install what is missing (cJSON); asks for sudo only when it must
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' LDFLAGS='$(LINKING)' tools/install-deps.sh
 
 -include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)

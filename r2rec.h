@@ -32,7 +32,6 @@
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
-       R2_STB_DS_PROVIDED     the program already defines STB_DS_IMPLEMENTATION elsewhere
        R2_NAIVE               use the naive twin of every fast kernel (slow; the specification)
        R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([S4])
 
@@ -1809,19 +1808,6 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 #endif
 #else
 #include <cjson/cJSON.h>
-#endif
-
-#if !defined(R2_STB_DS_PROVIDED) && !defined(STB_DS_IMPLEMENTATION)
-#define STB_DS_IMPLEMENTATION
-#endif
-#if defined(__has_include)
-#if __has_include(<stb/stb_ds.h>)
-#include <stb/stb_ds.h>
-#else
-#include <stb_ds.h>
-#endif
-#else
-#include <stb/stb_ds.h>
 #endif
 
 #ifdef __cplusplus
@@ -11803,9 +11789,10 @@ static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2
     return R2_OK;
 }
 
-r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
-                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
-                      r2_generation *out) {
+/* `what`: whose progress it is, NULL: it is part of what reports itself. */
+static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
+                              const r2_generate_config *config, int64_t n_prompt,
+                              const int64_t *begin, const int32_t *token, r2_generation *out) {
     /* Enough rows to keep the products busy, few enough for the caches and for 64 MB of logits. */
     const int64_t most_rows = 8192, most_logits = (int64_t)1 << 24;
     r2_status status = r2__check_generate(ctx, model, config, n_prompt, begin, token);
@@ -11826,11 +11813,17 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
              ++n) {
         }
         status = r2__generate_chunk(&d, p, n, begin, token);
-        if (status == R2_OK) status = r2_progress(ctx, "generate", p + n, n_prompt);
+        if (status == R2_OK && what) status = r2_progress(ctx, what, p + n, n_prompt);
     }
     r2_arena_free(ctx, &d.memory);
     if (status != R2_OK) r2_generation_free(ctx, out);
     return status;
+}
+
+r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
+                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
+                      r2_generation *out) {
+    return r2__generate(ctx, model, "generate", config, n_prompt, begin, token, out);
 }
 
 /* ---- weights on disk: safetensors ----
@@ -13619,7 +13612,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.stop_token = rl->ex->markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2_generate(ctx, rl->model, &how, rl->n_prompt, rl->prompt_begin, rl->prompt, &gen);
+    status = r2__generate(ctx, rl->model, NULL, &how, rl->n_prompt, rl->prompt_begin, rl->prompt,
+                          &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
@@ -13922,7 +13916,7 @@ static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
     how.watch = ex->markup.level;
-    status = r2_generate(ctx, model, &how, n, begin, token, gen);
+    status = r2__generate(ctx, model, NULL, &how, n, begin, token, gen);
     r2_release(ctx, begin);
     r2_release(ctx, token);
     return status;

@@ -40,7 +40,6 @@ static void *xp_need(xp *x, void *memory) {
 static int xp_progress(void *user, const char *what, int64_t done, int64_t total) {
     xp *x = (xp *)user;
     double now = r2_seconds();
-    if (output_is_part(what)) return 0;
     if (now - x->shown < (isatty(2) ? 0.2 : 60.0)) return 0;
     x->shown = now;
     fprintf(stderr,

@@ -63,7 +63,6 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
     demo_progress *p = (demo_progress *)user;
     double now = r2_seconds(), left;
     int width = 30, filled = (int)(width * done / (total > 0 ? total : 1));
-    if (output_is_part(what)) return 0;
     if (strncmp(p->what, what, sizeof p->what - 1) != 0 || done <= 1) {
         snprintf(p->what, sizeof p->what, "%s", what);
         p->began = p->shown = now;

@@ -3,7 +3,6 @@
 #define R2_OUTPUT_H
 
 #include <stdio.h>
-#include <string.h>
 
 /* The exit status: `status`, or 1 with a message when what was written did not arrive. */
 static inline int output_end(const char *program, int status) {
@@ -11,10 +10,6 @@ static inline int output_end(const char *program, int status) {
     fprintf(stderr, "%s: cannot write standard output\n", program);
     return 1;
 }
-
-/* Whether progress is that of a part of what else is under way: two lines would write over each
-   other. */
-static inline bool output_is_part(const char *what) { return !strcmp(what, "generate"); }
 
 /* Ids and titles as they came from the files may hold what a terminal would obey. Call it before
    any is printed, and after users and items were looked up by their ids; files that are written

@@ -326,6 +326,28 @@ TEST(reasoned_scores_belong_to_what_was_written) {
     tiny_free(&ctx, &t);
 }
 
+static int only_score(void *user, const char *what, int64_t done, int64_t total) {
+    (void)done, (void)total;
+    ++*(int *)user;
+    return strcmp(what, "score") != 0;
+}
+
+/* The generation within has no lines of its own: they would write over the other's. */
+TEST(progress_is_that_of_the_whole) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_score_config how = r2_score_config_default();
+    float score[2 * TINY_GROUP];
+    int calls = 0;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 2));
+    how.mode = R2_REASONED;
+    ctx.progress = only_score;
+    ctx.user = &calls;
+    REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &how, score, NULL));
+    CHECK(calls > 0);
+    tiny_free(&ctx, &t);
+}
+
 TEST(an_example_that_is_not_there) {
     r2_ctx ctx = r2_ctx_default();
     r2_text output = {NULL, 0, 0, false};

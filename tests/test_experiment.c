@@ -38,16 +38,6 @@ TEST(quick_and_full_have_files_of_their_own) {
     }
 }
 
-/* Two progress lines would write over each other. */
-TEST(progress_of_a_part_is_not_shown) {
-    xp x = begin("progress");
-    CHECK_EQ_INT(xp_progress(&x, "generate", 1, 2), 0);
-    CHECK(x.shown <= 0.0);
-    x.shown = -1000.0;
-    CHECK_EQ_INT(xp_progress(&x, "grpo", 1, 2), 0);
-    CHECK(x.shown > -1000.0);
-}
-
 TEST(a_row_comes_back_from_disk) {
     /* the positive stands first: best, second of two equals, worst */
     static const float score[9] = {3, 2, 1, 2, 2, 1, 0, 2, 1};

@@ -3,7 +3,7 @@
 #
 #     tools/install-deps.sh [GROUP...]
 #
-# Without a group: what r2rec.h needs, stb_ds.h and cJSON. Groups, on request only:
+# Without a group: what r2rec.h needs, cJSON. Groups, on request only:
 #     fetch     curl and unzip, to download real data
 #     checks    a second compiler and NumPy, for the widest set of tests
 #     bench     PyTorch, NumPy and OpenBLAS, to measure against
@@ -18,7 +18,6 @@ set -u
 needs_of() {
     case $1 in
     base) cat <<'END' ;;
-stb_ds.h|have_header stb/stb_ds.h stb_ds.h|libstb-dev|stb-devel|stb|stb|-
 cJSON|have_library cjson cjson/cJSON.h cJSON.h|libcjson-dev|cjson-devel|cjson-dev|cjson|cjson
 END
     fetch) cat <<'END' ;;
@@ -48,14 +47,6 @@ END
 }
 
 # --- probes -----------------------------------------------------------------------------------------
-
-have_header() { # NAME...: one of them can be included
-    for name; do
-        printf '#include <stddef.h>\n#include <%s>\n' "$name" |
-            ${CC:-cc} ${CPPFLAGS:-} -fsyntax-only -x c - 2>/dev/null && return
-    done
-    return 1
-}
 
 have_library() { # LIBRARY HEADER...: it links, and one of the headers can be included
     flags=$(pkg-config --cflags --libs "lib$1" 2>/dev/null || echo "-l$1")
@@ -108,10 +99,6 @@ done
 by_hand() { # by_hand WHY: the last word is what a person has to do
     say "$1; still missing: $lacking"
     [ -z "$packages" ] || say "  with $manager, packages $packages"
-    case $lacking in *stb_ds.h*)
-        say "  stb_ds.h is one file, https://github.com/nothings/stb/raw/master/stb_ds.h: put it into"
-        say "  /usr/local/include/stb/, or anywhere and say make CPPFLAGS=-Ithat/folder" ;;
-    esac
     case $lacking in *cJSON*) say "  cJSON comes from https://github.com/DaveGamble/cJSON" ;; esac
     exit 1
 }
