@@ -1384,7 +1384,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
    model.safetensors, or the shards that model.safetensors.index.json names. The head is tied when
-   there is no lm_head.weight. n_ctx 0: as many positions as config.json says; else at most those.
+   there is no lm_head.weight. n_ctx 0: as many positions as config.json says; else n_ctx of them.
    What would change the numbers and is not supported (scaled positions, sliding windows, other
    activations, quantisation ...) is R2_FORMAT. On failure `model` is left zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
