@@ -8412,6 +8412,11 @@ static int64_t r2__stat_slot(const r2__trainer *t, uint64_t key) {
     return s;
 }
 
+/* The statistics of a pair that is there. */
+static r2__pair_stat *r2__stat_find(const r2__trainer *t, uint64_t key) {
+    return &t->pair[t->slot[r2__stat_slot(t, key)] - 1];
+}
+
 /* The statistics of a pair, made when it is new; NULL without memory. */
 static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
     r2__pair_stat *pair;
@@ -8522,7 +8527,7 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat(ctx, t, key)->places; !status && place >= 0;
+    for (int32_t place = r2__stat_find(t, key)->places; !status && place >= 0;
          place = t->place_next.id[place])
         status = r2__train_word(ctx, t, t->place_word.id[place], key, joined);
     return status ? status : r2__train_heap(ctx, t);
@@ -8534,7 +8539,7 @@ static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_conf
     r2_status status = R2_OK;
     while (!status && parts->word.n_words < n_tokens && t->heap.n > 0) {
         r2__heap_item top = r2__heap_pop(&t->heap);
-        r2__pair_stat *pair = r2__stat(ctx, t, top.second);
+        r2__pair_stat *pair = r2__stat_find(t, top.second);
         if (pair->count < config->min_count || pair->count < 1) {
             pair->heaped = 0;
         } else if (UINT64_MAX - top.first != (uint64_t)pair->count) {

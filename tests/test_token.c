@@ -436,3 +436,31 @@ TEST(out_of_memory_is_a_result) {
     CHECK(done && n > 50);
     remove(path);
 }
+
+/* Looking up a pair needs no memory, even where one pair more would make the table grow. */
+TEST(training_looks_pairs_up_without_memory) {
+    r2_bpe_config config = r2_bpe_config_default();
+    bool done = false;
+    for (int64_t n = 0; !done && n < 20; ++n) {
+        r2_ctx poor = r2_ctx_default();
+        r2__bpe_parts parts;
+        r2__trainer t;
+        r2_status status;
+        memset(&parts, 0, sizeof parts);
+        memset(&t, 0, sizeof t);
+        REQUIRE_OK(&ctx, r2_vocab_add(&ctx, &parts.word, "a", NULL));
+        for (uint64_t key = 0; key == 0 || t.n_pairs < t.n_slots / 2; ++key)
+            REQUIRE(r2__stat(&ctx, &t, key) != NULL);
+        t.pair[0].count = t.pair[0].heaped = 2; /* (a, a), the one pair worth a merge */
+        REQUIRE(r2__heap_push(&ctx, &t.heap, UINT64_MAX - 2, 0));
+        poor.realloc_fn = scarce;
+        allocations_left = n;
+        status = r2__train_merges(&poor, &t, &config, 2, &parts);
+        done = status == R2_OK;
+        if (!done) CHECK_STATUS(&poor, status, R2_NO_MEMORY);
+        CHECK_EQ_INT(t.n_pairs, t.n_slots / 2);
+        r2__trainer_free(&ctx, &t);
+        r2__bpe_parts_free(&ctx, &parts);
+    }
+    CHECK(done);
+}
