@@ -7902,21 +7902,29 @@ static size_t r2__contraction(const char *text, size_t at, size_t len, bool fold
     return fold && len - at >= 3 && memcmp(text + at + 1, "\xC5\xBF", 2) == 0 ? 3 : 0;
 }
 
+/* Class of the character at `at`; a digit is R2__END when the rule has cut digits off before. */
+static int r2__class_before_digits(const r2_bpe *bpe, const char *text, size_t at, size_t len,
+                                   size_t *size) {
+    int class_ = r2__class_at(bpe, text, at, len, size);
+    return class_ == R2__NUMBER && bpe->rule == R2_BPE_GPT2_DIGITS ? (int)R2__END : class_;
+}
+
 /* \s+(?!\S)|\s+ : white space before a word leaves its last character to the word. */
 static size_t r2__bpe_cut_space(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
     size_t size, last = at, end = at;
-    while (r2__class_at(bpe, text, end, len, &size) == R2__SPACE) {
+    int class_;
+    while ((class_ = r2__class_before_digits(bpe, text, end, len, &size)) == R2__SPACE) {
         last = end;
         end += size;
     }
-    return end < len && last > at ? last : end;
+    return class_ != R2__END && last > at ? last : end;
 }
 
 /* End of the GPT-2 piece that starts at `at`:
    's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 static size_t r2__bpe_cut_gpt2(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
     size_t size, n = r2__contraction(text, at, len, false), from = at + (text[at] == ' ');
-    int class_ = r2__class_at(bpe, text, from, len, &size);
+    int class_ = r2__class_before_digits(bpe, text, from, len, &size);
     if (n) return at + n;
     if (class_ == R2__SPACE || class_ == R2__END) return r2__bpe_cut_space(bpe, text, at, len);
     return r2__run(bpe, text, from, len, class_);
@@ -7948,17 +7956,10 @@ static size_t r2__bpe_cut_qwen2(const r2_bpe *bpe, const char *text, size_t at, 
 
 /* End of the piece that starts at `at` < len. */
 static size_t r2__bpe_cut(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
-    size_t size, end = at;
+    size_t size;
     if (bpe->rule == R2_BPE_QWEN2) return r2__bpe_cut_qwen2(bpe, text, at, len);
-    if (bpe->rule == R2_BPE_GPT2_DIGITS) {
-        int class_ = r2__class_at(bpe, text, at, len, &size);
-        if (class_ == R2__NUMBER) return at + size;
-        while (class_ != R2__NUMBER && class_ != R2__END) {
-            end += size;
-            class_ = r2__class_at(bpe, text, end, len, &size);
-        }
-        len = end;
-    }
+    if (bpe->rule == R2_BPE_GPT2_DIGITS && r2__class_at(bpe, text, at, len, &size) == R2__NUMBER)
+        return at + size;
     return r2__bpe_cut_gpt2(bpe, text, at, len);
 }
 

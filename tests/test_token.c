@@ -150,6 +150,7 @@ TEST(rules_cut_where_their_expressions_do) {
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "(fun) \tx"), "(fun|)| |\tx");
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "it'\xC5\xBFx"), "it|'\xC5\xBF|x"); /* the long s is an s */
     CHECK_EQ_STR(cut(R2_BPE_GPT2_DIGITS, "a  12 b\xC2\xBD"), "a|  |1|2| b|\xC2\xBD");
+    CHECK_EQ_STR(cut(R2_BPE_GPT2_DIGITS, "it's 9'd \n7  x"), "it|'s| |9|'d| \n|7| | x");
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "WE'REx I'Dx a'Tx"), "WE|'RE|x| I|'D|x| a|'T|x");
     CHECK_EQ_STR(cut(R2_BPE_GPT2, "WE'REx we'rex"), "WE|'|REx| we|'re|x");
     /* U+0085 is white space, U+FEFF is not. */
@@ -199,7 +200,8 @@ TEST(normal_form_c) {
                  "\xC7\x8E\xFF\xCC\x8C"); /* a broken byte is no base */
 }
 
-/* A hostile run of marks must not take quadratic time, nor one piece of a million letters. */
+/* A hostile run of marks must not take quadratic time, nor one piece of a million letters, nor a
+   text without the digits at which a rule cuts. */
 TEST(long_runs_stay_fast) {
     r2_text marks = {NULL, 0, 0, false};
     r2_tokens ids = {NULL, 0, 0, false};
@@ -208,6 +210,10 @@ TEST(long_runs_stay_fast) {
     for (int i = 0; i < 1000000; ++i) r2_text_add(&ctx, &marks, "the" + i % 3, 1);
     REQUIRE(tokenizer(1) != NULL);
     REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, tokenizer(1), marks.data, marks.len, false, &ids));
+    r2_text_clear(&marks);
+    for (int i = 0; i < 1000000; ++i) r2_text_add(&ctx, &marks, i % 2 ? "a" : " ", 1);
+    REQUIRE(tokenizer(2) != NULL);
+    REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, tokenizer(2), marks.data, marks.len, false, &ids));
     CHECK(r2_seconds() - begin < 30.0); /* measured: under a second; with sanitizers a few */
     r2_tokens_free(&ctx, &ids);
     r2_text_free(&ctx, &marks);
