@@ -8607,6 +8607,7 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     r2__trainer t;
     int32_t byte_token[256];
     r2_status status;
+    memset(bpe, 0, sizeof *bpe);
     if (config->n_control < 0 || config->n_tokens < 256 + config->n_control)
         return r2_fail(ctx, R2_ARGUMENT, "tokenizer: %d ids do not hold 256 bytes and %d controls",
                        (int)config->n_tokens, (int)config->n_control);

@@ -351,7 +351,10 @@ TEST(nothing_to_learn_from) {
     CHECK_EQ_INT(ids.id[0], 0); /* GPT-2's order of bytes begins with '!' */
     r2_bpe_free(&ctx, &bpe);
     config.n_tokens = 258;
+    memset(&bpe, 0xFF, sizeof bpe);
     CHECK_STATUS(&ctx, r2_bpe_train(&ctx, &bpe, &config, "", 0), R2_ARGUMENT);
+    REQUIRE(bpe.n_tokens == 0 && bpe.memory.blocks == NULL); /* free can be called all the same */
+    r2_bpe_free(&ctx, &bpe);
     r2_tokens_free(&ctx, &ids);
 }
 
