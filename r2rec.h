@@ -8730,6 +8730,12 @@ static bool r2__json_true(const cJSON *object, const char *key) {
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
 }
 
+/* Whether the value is left out, null or "". */
+static bool r2__json_empty(const cJSON *object, const char *key) {
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    return !value || cJSON_IsNull(value) || r2__json_is(object, key, "");
+}
+
 /* An integer in [0, limit), or -1. */
 static int32_t r2__json_id(const cJSON *value, int64_t limit) {
     double x = cJSON_IsNumber(value) ? value->valuedouble : -1;
@@ -8869,6 +8875,9 @@ static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
     if ((dropout && !cJSON_IsNull(dropout)) || r2__json_true(model, "byte_fallback") ||
         r2__json_true(model, "ignore_merges"))
         return r2_fail(ctx, R2_FORMAT, "dropout, byte_fallback, ignore_merges are not supported");
+    if (!r2__json_empty(model, "continuing_subword_prefix") ||
+        !r2__json_empty(model, "end_of_word_suffix"))
+        return r2_fail(ctx, R2_FORMAT, "marks on subwords or ends of words are not supported");
     if (!r2__bpe_load_rule(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), &rule))
         return r2_fail(ctx, R2_FORMAT, "pre_tokenizer is none of GPT-2, Qwen2, digits + GPT-2");
     if (!r2__bpe_load_nfc(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), &nfc))

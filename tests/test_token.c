@@ -312,12 +312,18 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
                                          {"ByteLevel", "Whitespace"},
                                          {"\"type\":\"BPE\"", "\"dropout\":0.1"},
                                          {"\"type\":\"BPE\"", "\"byte_fallback\":true"},
+                                         {"\"type\":\"BPE\"", "\"end_of_word_suffix\":\"</w>\""},
+                                         {"\"type\":\"BPE\"",
+                                          "\"continuing_subword_prefix\":\"##\""},
+                                         {"\"type\":\"BPE\"", "\"end_of_word_suffix\":0"},
                                          {"\"merges\":[\"a b\"]", "\"merges\":{}"},
                                          {"}}", ""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i)
         if (!CHECK_STATUS(&ctx, load_with(bad[i][0], bad[i][1]), R2_FORMAT)) puts(bad[i][1]);
     CHECK_STATUS(&ctx, load_with("\"a b\"", "[\"a\",\"b\"]"), R2_OK);
     CHECK_STATUS(&ctx, load_with("null", "{\"type\":\"NFC\"}"), R2_OK);
+    CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"end_of_word_suffix\":\"\""), R2_OK);
+    CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"continuing_subword_prefix\":null"), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"ab\":2", "\"ab\":2,\"<s>\":3"), R2_OK);
 }
 
