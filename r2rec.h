@@ -6835,7 +6835,9 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
     for (int32_t c = 0; c < n; ++c) {
         strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
         if (task->answer >= 0 && r2__sight(task->config, 3) == R2_SHOWN)
-            strength[c] -= fabsf(task->query->chain[c].chain.r3 - (float)answer);
+            strength[c] -= (float)abs(r2_answer_level(task->query->chain[c].chain.r3,
+                                                      task->data->rating_min,
+                                                      task->data->rating_max) - answer);
         cited[c] = false;
     }
     for (int32_t k = 0; k < wanted && k < n; ++k) {
@@ -6858,6 +6860,11 @@ static const char *r2__edge_title(const r2_data *data, const r2_query *query, in
     return r2__item_title(data, edge <= 2 ? chain->i0 : chain->i1);
 }
 
+/* Whether two ratings are at most one answer level apart. */
+static bool r2__ratings_agree(const r2_data *data, float a, float b) {
+    return 4.0f * fabsf(a - b) <= data->rating_max - data->rating_min;
+}
+
 /* What an English trace says of edge `edge` of chain c. */
 static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
                                r2_text *out) {
@@ -6872,8 +6879,8 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
     r2_text_addf(ctx, out, "%s gave \"%s\" %g stars", name, title,
                  (double)r2__chain_rating(chain, edge));
     if (edge == 2)
-        r2_text_addf(ctx, out, fabsf(chain->r1 - chain->r2) <= 1.0f ? ", so they agree"
-                                                                    : ", so they differ");
+        r2_text_addf(ctx, out, r2__ratings_agree(task->data, chain->r1, chain->r2)
+                                   ? ", so they agree" : ", so they differ");
 }
 
 /* What the trace comes to. A guided one knows its answer; what it says of the facts is all the same

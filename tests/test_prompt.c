@@ -796,6 +796,52 @@ TEST(an_english_conclusion_says_what_the_facts_say) {
     r2_text_free(&ctx, &guided);
 }
 
+/* The chains that a trace cites, and whether it finds that their people agree, hang on the scale. */
+TEST(an_english_trace_reads_ratings_on_their_scale) {
+    static const float scale[][2] = {{1.0f, 10.0f}, {0.0f, 1.0f}, {1.0f, 5.0f}, {0.5f, 5.0f}};
+    /* r1, r2, r3 of three chains; cited are the second, best of all like the answer, and the first */
+    static const float rating[][3][3] = {{{7, 9, 5}, {7, 10, 10}, {7, 7, 5}},
+                                         {{0.5f, 0.75f, 0}, {0.25f, 1, 1}, {1, 1, 0}},
+                                         {{3, 4, 3}, {3, 5, 5}, {3, 3, 3}},
+                                         {{3, 4, 2.5f}, {3, 4.5f, 5}, {3, 3, 2}}};
+    r2_data *data = &world.run.data;
+    r2_text trace = {NULL, 0, 0, false}, says = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_query query;
+    r2_task task;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    REQUIRE(closed_query(3, &query) && query.n_chains == 3);
+    const float kept[2] = {data->rating_min, data->rating_max};
+    query.answer = 5;
+    for (size_t k = 0; k < sizeof scale / sizeof *scale; ++k) {
+        r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_teacher_config teacher = r2_teacher_config_default();
+        teacher.gumbel = 0.0f;
+        data->rating_min = scale[k][0];
+        data->rating_max = scale[k][1];
+        for (int c = 0; c < 3; ++c) {
+            query.chain[c].chain.r1 = rating[k][c][0];
+            query.chain[c].chain.r2 = rating[k][c][1];
+            query.chain[c].chain.r3 = rating[k][c][2];
+        }
+        REQUIRE(teach_query(&config, &query, &prompt, &task, &trace));
+        r2_text_clear(&trace);
+        REQUIRE_OK(&ctx, r2_teacher_rules(&ctx, &teacher, &task, &trace));
+        r2_text_clear(&says);
+        for (int c = 0; c < 2; ++c)
+            r2_text_addf(&ctx, &says, "%sPerson %c gave \"%s\" %g stars, so they %s",
+                         c ? "; " : "Step 2: ", 'A' + c, data->title[query.chain[c].chain.i0],
+                         (double)rating[k][c][1], c ? "differ" : "agree");
+        if (!CHECK(strstr(trace.data, says.data) != NULL)) printf("%s\n", trace.data);
+    }
+    data->rating_min = kept[0];
+    data->rating_max = kept[1];
+    r2_text_free(&ctx, &trace);
+    r2_text_free(&ctx, &says);
+    r2_prompt_free(&ctx, &prompt);
+}
+
 /* Ratings and titles exchanged within the prompt: true pieces, false whole. */
 TEST(a_true_title_with_another_ones_rating_is_refused) {
     r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
