@@ -5869,30 +5869,6 @@ void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, con
         }
 }
 
-/* ---- prompt ---- */
-
-static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
-                         r2_text *text) {
-    char word[40];
-    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
-    r2_text_add(ctx, text, " ", 1);
-    r2_text_add(ctx, text, word, (size_t)len);
-}
-
-void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
-                       r2_text *text) {
-    r2_text_add(ctx, text, "<q>", 3);
-    for (int32_t c = 0; c < codebook->n_chains; ++c) {
-        bool there = c < query->n_chains;
-        r2_text_addf(ctx, text, " c%d", (int)c + 1);
-        for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
-            r2__add_fact(ctx, codebook, (r2_field)f,
-                         there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
-    }
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_fact(ctx, codebook, (r2_field)f, query->value[f], text);
-}
-
 /* ---- reading prompts and traces back: one scanner for teacher and checker ---- */
 
 typedef struct r2__word {
@@ -6163,7 +6139,7 @@ static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *c
     return config->step >= R2_STEP_REVEAL ? R2_MASKED : R2_HIDDEN;
 }
 
-/* ---- the compact template at any step ---- */
+/* ---- the compact prompt at any step ---- */
 
 /* Facts that tell a rating: what masking an edge takes away. */
 static bool r2__field_rates(r2_field field) {
@@ -6195,6 +6171,14 @@ void r2_codebook_mask_words(const r2_codebook *codebook,
     }
 }
 
+static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
+                         r2_text *text) {
+    char word[40];
+    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
+    r2_text_add(ctx, text, " ", 1);
+    r2_text_add(ctx, text, word, (size_t)len);
+}
+
 static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prompt_config *config,
                          r2_field field, float value, r2_text *text) {
     r2_sight sight = r2__sight(config, r2__field_edge(field));
@@ -6205,7 +6189,7 @@ static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prom
         r2__add_fact(ctx, codebook, field, value, text);
 }
 
-/* As r2_prompt_compact, with what the step lets see and the first n_shown chains. Slots without a
+/* The compact prompt, with what the step lets see and the first n_shown chains. Slots without a
    chain stay, so that every chain stands at its place, unless the prompt had to be cut. */
 static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
                              const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
@@ -6226,6 +6210,12 @@ static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const 
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
     if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
+}
+
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
+                       r2_text *text) {
+    const r2_prompt_config config = r2_prompt_config_default();
+    r2__compact_view(ctx, &config, NULL, codebook, query, query->n_chains, 0, text);
 }
 
 /* ---- templates ---- */
