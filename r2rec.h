@@ -6306,8 +6306,15 @@ static bool r2__template_next(const char **cursor, int groups, const char **text
     return true;
 }
 
-static bool r2__template_holds(const char *section, const char *placeholder) {
-    return strstr(section, placeholder) != NULL;
+static bool r2__template_holds(const r2_template *words, int section, const char *placeholder) {
+    const char *cursor = words->section[section], *text;
+    size_t len;
+    int name;
+    while (r2__template_next(&cursor, r2__section_groups(section), &text, &len, &name))
+        if (name != R2__N_NAMES && len == strlen(placeholder) &&
+            memcmp(text, placeholder, len) == 0)
+            return true;
+    return false;
 }
 
 /* Checks the placeholders of a section that begins at `line`. */
@@ -6329,19 +6336,19 @@ static r2_status r2__template_check(r2_ctx *ctx, const r2_template *words, int s
 /* What every template must hold, or its prompts would not ask. */
 static r2_status r2__template_check_whole(r2_ctx *ctx, const r2_template *words) {
     static const struct { int section; const char *placeholder; } needed[] = {
-        {R2_SECTION_user, "{chains}"},  {R2_SECTION_user, "{question}"},
-        {R2_SECTION_chain, "{e1}"},     {R2_SECTION_chain, "{e2}"},
-        {R2_SECTION_chain, "{e3}"},     {R2_SECTION_chain, "{e4}"},
-        {R2_SECTION_e1_shown, "{r1}"},  {R2_SECTION_e2_shown, "{r2}"},
-        {R2_SECTION_e3_shown, "{r3}"},  {R2_SECTION_e4_shown, "{r4}"},
-        {R2_SECTION_question4, "{target}"}};
+        {R2_SECTION_user, "chains"},  {R2_SECTION_user, "question"},
+        {R2_SECTION_chain, "e1"},     {R2_SECTION_chain, "e2"},
+        {R2_SECTION_chain, "e3"},     {R2_SECTION_chain, "e4"},
+        {R2_SECTION_e1_shown, "r1"},  {R2_SECTION_e2_shown, "r2"},
+        {R2_SECTION_e3_shown, "r3"},  {R2_SECTION_e4_shown, "r4"},
+        {R2_SECTION_question4, "target"}};
     for (int s = 0; s < R2_N_SECTIONS; ++s)
         if (!words->section[s])
             return r2_fail(ctx, R2_FORMAT, "%s: section @%s is missing", words->name,
                            r2__section_name(s));
     for (size_t k = 0; k < sizeof needed / sizeof needed[0]; ++k)
-        if (!r2__template_holds(words->section[needed[k].section], needed[k].placeholder))
-            return r2_fail(ctx, R2_FORMAT, "%s: section @%s must hold %s", words->name,
+        if (!r2__template_holds(words, needed[k].section, needed[k].placeholder))
+            return r2_fail(ctx, R2_FORMAT, "%s: section @%s must hold {%s}", words->name,
                            r2__section_name(needed[k].section), needed[k].placeholder);
     return R2_OK;
 }

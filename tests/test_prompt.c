@@ -541,6 +541,8 @@ TEST(templates_are_checked_when_they_are_read) {
         {"@system\n", "hello\n@system\n", "mine:1: expected"},
         {"@fact\n- {fact}: {level} of {levels}\n", "", "@fact is missing"},
         {"{chains}", "", "must hold {chains}"},
+        {"{chains}", "{{chains}}", "must hold {chains}"},
+        {"{r2}", "{{{{r2}}}}", "must hold {r2}"},
         {"{question}", "", "must hold {question}"},
         {"{e3}", "", "must hold {e3}"},
         {"{r2}", "", "must hold {r2}"},
@@ -555,6 +557,7 @@ TEST(templates_are_checked_when_they_are_read) {
         if (!CHECK(strstr(ctx.message, bad[k][2]) != NULL)) printf("%s\n", ctx.message);
     }
     CHECK_STATUS(&ctx, parse_with("Chain {number}", "{{Chain}} {number}"), R2_OK);
+    CHECK_STATUS(&ctx, parse_with("{chains}", "{{{chains}}}"), R2_OK);
 }
 
 /* Every beginning of a template, in memory that ends where the text does. */
