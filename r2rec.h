@@ -7346,9 +7346,11 @@ static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn t
     int32_t answer = r2_prompt_answer(task->config, task->data, task->query);
     r2_task asked_for = *task;
     r2_trace trace;
+    r2_status status;
     r2_text_clear(output);
     r2_text_add(ctx, output, "", 0);
-    if (teacher(ctx, user, task, output)) return ctx->status;
+    status = teacher(ctx, user, task, output);
+    if (status) return status; /* a teacher of the caller's need not have told the context */
     if (output->failed) return ctx->status;
     asked_for.answer = answer; /* what was not guided must end in the answer all the same */
     trace = r2_task_check(&asked_for, output->data);

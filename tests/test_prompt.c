@@ -1065,6 +1065,25 @@ static r2_status my_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text 
     return R2_OK;
 }
 
+static r2_status ill_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text *output) {
+    (void)c, (void)user, (void)task, (void)output;
+    return R2_CANCELLED;
+}
+
+TEST(the_failure_of_a_teacher_is_that_of_r2_teach) {
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_ctx own = r2_ctx_default();
+    r2_records records;
+    r2_tally tally;
+    memset(&records, 0, sizeof records);
+    memset(&tally, 0, sizeof tally);
+    REQUIRE(ready());
+    CHECK_EQ_INT(r2_teach(&own, &config, &world.run.data, &world.run.codebook, world.query, 2, 0,
+                          true, ill_teacher, NULL, "ill", &records, &tally), R2_CANCELLED);
+    CHECK_EQ_INT(records.n, 0);
+    CHECK_EQ_INT(r2_tally_total(&tally), 0);
+}
+
 TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
     const char *path = "/tmp/r2_test_records.jsonl";
     r2_teacher_config teacher = r2_teacher_config_default();
