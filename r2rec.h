@@ -7390,13 +7390,13 @@ r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *d
 /* A rating as stars, in 8 columns; scales beyond five stars are written as numbers. */
 static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_sight sight, float rating,
                               r2_text *text) {
-    int full = (int)rating, width = 0;
-    bool half = rating - (float)full >= 0.25f;
     if (sight == R2_MASKED) {
         r2_text_addf(ctx, text, "%-8s", "[?]");
     } else if (data->rating_max > 5.0f) {
         r2_text_addf(ctx, text, "%-8g", (double)rating);
     } else {
+        int full = (int)rating, width = 0;
+        bool half = rating - (float)full >= 0.25f;
         for (; width < full; ++width) r2_text_add(ctx, text, "\xE2\x98\x85", 3); /* a star */
         if (half) r2_text_add(ctx, text, "\xC2\xBD", 2), ++width;                /* one half */
         for (; width < 8; ++width) r2_text_add(ctx, text, " ", 1);
