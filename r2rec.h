@@ -513,7 +513,8 @@ r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_tar
 
 /* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1. A chain and its
    mirror (i0 and i1 exchanged) are the same; which of the two is i1 is a fair coin, or the later of
-   the two in u0's history when coherent. */
+   the two in u0's history when coherent. Coherent chains over the same u1 share no item, even where
+   they need not be distinct: with any k there may be fewer than r2_chains_count says. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
@@ -780,8 +781,8 @@ typedef enum r2_sight { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_sight;
 
 const char *r2_schedule_name(r2_schedule schedule);
 int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK */
-/* What is seen of edge 1 .. 4 at a step. An e4 that is the question is never shown, of course: at
-   the end it stays masked, without masks it is left out. */
+/* What a schedule shows of edge 1 .. 4 at a step. It does not know whether e4 is the question: then
+   no prompt shows it. */
 r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge);
 
 /* The words of a prompt as text with {placeholders}. A template file has one part per section,
@@ -832,7 +833,8 @@ typedef struct r2_prompt_config {
     int64_t max_tokens;       /* of system and user text; the least coherent chains are left out
                                  until it fits. 0: no limit                                      */
     int64_t (*count)(void *user, const char *text, size_t len); /* tokens of a text. NULL: its
-                                 words when compact, else a quarter of its bytes                 */
+                                 words when compact, else a quarter of its bytes. Several threads
+                                 call it at once in r2_prompt_build_all                          */
     void *count_user;
 } r2_prompt_config;
 
@@ -6130,8 +6132,8 @@ static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
     return edge == 1 ? chain->r1 : edge == 2 ? chain->r2 : edge == 3 ? chain->r3 : chain->r4;
 }
 
-/* What is seen of an edge of a chain. A rating that nobody knows is masked at the end, and left out
-   where nothing is masked. */
+/* What is seen of an edge of a chain. An e4 that is the question is never shown, of course: at the
+   end it stays masked, without masks it is left out. */
 static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *chain,
                                int32_t edge) {
     r2_sight sight = r2__sight(config, edge);
