@@ -5262,11 +5262,11 @@ static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
 #define R2__WALKS 8
 
 typedef struct r2__solve {
-    double (*a)[R2__WALKS], (*rest)[R2__WALKS], (*way)[R2__WALKS]; /* (n_users) */
-    double (*image)[R2__WALKS];   /* (n_users) K way, then (K + ridge) way */
-    double ridge[R2__WALKS];      /* of each lane */
-    double (*at_item)[R2__WALKS]; /* (n_items) */
-    float *deep;                  /* (lanes, n_users) */
+    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
+    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
+    double ridge[R2__WALKS];          /* of each lane */
+    double (*at_item)[R2__WALKS];     /* (n_items) */
+    float *deep;                      /* (lanes, n_users) */
     r2_arena memory;
 } r2__solve;
 
@@ -5274,12 +5274,12 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
     r2_arena *m = &s->memory;
     s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->rest = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->way = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->image = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
     s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
     s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
-    return s->a && s->rest && s->way && s->image && s->at_item && s->deep;
+    return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
 }
 
 /* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
@@ -5296,24 +5296,24 @@ static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     return root * root;
 }
 
-/* c of one question: its lane of `rest` and `way`. */
+/* c of one question: its lane of `residual` and `direction`. */
 static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
     const r2_index *index = lens->index;
     const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
     s->ridge[lane] = r2__noise_edge(index, lens->user);
     for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
-        s->way[v][lane] = s->rest[v][lane] =
+        s->direction[v][lane] = s->residual[v][lane] =
             (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;
 }
 
-/* image = K way: every user hands way / sqrt(n_v) to each of its items, every item what it got to
-   each of its users. */
+/* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
+   item what it got to each of its users. */
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
     for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
         double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->way[v][j];
+        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
             double *got = s->at_item[g->user_item[e]];
             for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
@@ -5325,7 +5325,7 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
             const double *got = s->at_item[g->user_item[e]];
             for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
         }
-        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] = index->inv_root[v] * sum[j];
+        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
     }
 }
 
@@ -5335,40 +5335,45 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
-/* One step of conjugate gradients; left: the squared norms of `rest`. u0 hands nothing on and gets
-   nothing, so its own edges change nothing, not even the rounding. */
-static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes, double *left) {
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
+   nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
+static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes,
+                           double *residual_norm2) {
     const int64_t n = lens->index->graph->n_users;
-    double slope[R2__WALKS], length[R2__WALKS], turn[R2__WALKS], before[R2__WALKS];
+    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
     r2__solve_walk(s, lens->index);
     for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] += s->ridge[j] * s->way[v][j];
-    for (int j = 0; j < n_lanes; ++j) s->image[lens[j].user][j] = 0.0;
-    r2__solve_dot(s->way, s->image, n, slope);
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
+    for (int j = 0; j < n_lanes; ++j) s->k_direction[lens[j].user][j] = 0.0;
+    r2__solve_dot(s->direction, s->k_direction, n, curvature);
     for (int j = 0; j < R2__WALKS; ++j) {
-        before[j] = left[j];
-        length[j] = left[j] > 0.0 ? left[j] / slope[j] : 0.0;
+        before[j] = residual_norm2[j];
+        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
     }
     for (int64_t v = 0; v < n; ++v)
         for (int j = 0; j < R2__WALKS; ++j) {
-            s->a[v][j] += length[j] * s->way[v][j];
-            s->rest[v][j] -= length[j] * s->image[v][j];
+            s->a[v][j] += alpha[j] * s->direction[v][j];
+            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
         }
-    r2__solve_dot(s->rest, s->rest, n, left);
-    for (int j = 0; j < R2__WALKS; ++j) turn[j] = before[j] > 0.0 ? left[j] / before[j] : 0.0;
+    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    for (int j = 0; j < R2__WALKS; ++j)
+        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
     for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j) s->way[v][j] = s->rest[v][j] + turn[j] * s->way[v][j];
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
 /* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
 static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__lens *lens,
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
-    double left[R2__WALKS];
+    double residual_norm2[R2__WALKS];
     if (!r2__solve_alloc(ctx, s, index->graph)) return false;
     for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
-    r2__solve_dot(s->rest, s->rest, n, left);
-    for (int step = 0; step < R2_DEEP_STEPS; ++step) r2__solve_step(s, lens, n_lanes, left);
+    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    for (int step = 0; step < R2_DEEP_STEPS; ++step)
+        r2__solve_step(s, lens, n_lanes, residual_norm2);
     for (int j = 0; j < n_lanes; ++j) {
         lens[j].deep = s->deep + j * n;
         for (int64_t v = 0; v < n; ++v)
