@@ -679,9 +679,9 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
    latest of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
    *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
-                            int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
-                            r2_question *question, int64_t *n_drawn);
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
+                            int32_t min_history, uint64_t seed, r2_question *question,
+                            int64_t *n_drawn);
 
 /* ============================================================================= [S5] prompt ==== */
 
@@ -5679,8 +5679,7 @@ static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_
 }
 
 static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
-                           int32_t n_sampled, float rating_min, float rating_max,
-                           r2_question *group) {
+                           int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
     int64_t edge = r2__history_edge(index, user, place);
     for (int32_t k = 0; k <= n_sampled; ++k) {
@@ -5691,12 +5690,12 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
         while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
-    group[0].answer = r2_answer_level(g->user_rating[edge], rating_min, rating_max);
+    group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
-                            int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
-                            r2_question *question, int64_t *n_drawn) {
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
+                            int32_t min_history, uint64_t seed, r2_question *question,
+                            int64_t *n_drawn) {
     const r2_graph *g = index->graph;
     int64_t quota, n_left, n_more;
     r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
@@ -5714,7 +5713,7 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
         if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
         for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled, rating_min, rating_max,
+            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled,
                            question + (*n_drawn)++ * (n_sampled + 1));
     }
     if (*n_drawn == 0)
@@ -14215,8 +14214,8 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
     if (!*question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
-                               n_groups, c->n_sampled, run->min_history, seed, *question, &n_drawn);
+    status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
+                               *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
     *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);
