@@ -512,7 +512,8 @@ r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_tar
 
 /* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1. A chain and its
    mirror (i0 and i1 exchanged) are the same; which of the two is i1 is a fair coin, or the later of
-   the two in u0's history when coherent. */
+   the two in u0's history when coherent. Coherent chains over the same u1 share no item, even where
+   they need not be distinct: with any k there may be fewer than r2_chains_count says. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
@@ -677,9 +678,9 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
    latest of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
    *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
-                            int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
-                            r2_question *question, int64_t *n_drawn);
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
+                            int32_t min_history, uint64_t seed, r2_question *question,
+                            int64_t *n_drawn);
 
 /* ============================================================================= [S5] prompt ==== */
 
@@ -779,8 +780,8 @@ typedef enum r2_sight { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_sight;
 
 const char *r2_schedule_name(r2_schedule schedule);
 int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK */
-/* What is seen of edge 1 .. 4 at a step. An e4 that is the question is never shown, of course: at
-   the end it stays masked, without masks it is left out. */
+/* What a schedule shows of edge 1 .. 4 at a step. It does not know whether e4 is the question: then
+   no prompt shows it. */
 r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge);
 
 /* The words of a prompt as text with {placeholders}. A template file has one part per section,
@@ -831,7 +832,8 @@ typedef struct r2_prompt_config {
     int64_t max_tokens;       /* of system and user text; the least coherent chains are left out
                                  until it fits. 0: no limit                                      */
     int64_t (*count)(void *user, const char *text, size_t len); /* tokens of a text. NULL: its
-                                 words when compact, else a quarter of its bytes                 */
+                                 words when compact, else a quarter of its bytes. Several threads
+                                 call it at once in r2_prompt_build_all                          */
     void *count_user;
 } r2_prompt_config;
 
@@ -5251,11 +5253,11 @@ static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
 #define R2__WALKS 8
 
 typedef struct r2__solve {
-    double (*a)[R2__WALKS], (*rest)[R2__WALKS], (*way)[R2__WALKS]; /* (n_users) */
-    double (*image)[R2__WALKS];   /* (n_users) K way, then (K + ridge) way */
-    double ridge[R2__WALKS];      /* of each lane */
-    double (*at_item)[R2__WALKS]; /* (n_items) */
-    float *deep;                  /* (lanes, n_users) */
+    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
+    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
+    double ridge[R2__WALKS];          /* of each lane */
+    double (*at_item)[R2__WALKS];     /* (n_items) */
+    float *deep;                      /* (lanes, n_users) */
     r2_arena memory;
 } r2__solve;
 
@@ -5263,12 +5265,12 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
     r2_arena *m = &s->memory;
     s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->rest = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->way = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->image = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
     s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
     s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
-    return s->a && s->rest && s->way && s->image && s->at_item && s->deep;
+    return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
 }
 
 /* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
@@ -5285,24 +5287,24 @@ static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     return root * root;
 }
 
-/* c of one question: its lane of `rest` and `way`. */
+/* c of one question: its lane of `residual` and `direction`. */
 static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
     const r2_index *index = lens->index;
     const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
     s->ridge[lane] = r2__noise_edge(index, lens->user);
     for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
-        s->way[v][lane] = s->rest[v][lane] =
+        s->direction[v][lane] = s->residual[v][lane] =
             (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;
 }
 
-/* image = K way: every user hands way / sqrt(n_v) to each of its items, every item what it got to
-   each of its users. */
+/* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
+   item what it got to each of its users. */
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
     for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
         double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->way[v][j];
+        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
             double *got = s->at_item[g->user_item[e]];
             for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
@@ -5314,7 +5316,7 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
             const double *got = s->at_item[g->user_item[e]];
             for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
         }
-        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] = index->inv_root[v] * sum[j];
+        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
     }
 }
 
@@ -5324,40 +5326,45 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
-/* One step of conjugate gradients; left: the squared norms of `rest`. u0 hands nothing on and gets
-   nothing, so its own edges change nothing, not even the rounding. */
-static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes, double *left) {
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
+   nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
+static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes,
+                           double *residual_norm2) {
     const int64_t n = lens->index->graph->n_users;
-    double slope[R2__WALKS], length[R2__WALKS], turn[R2__WALKS], before[R2__WALKS];
+    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
     r2__solve_walk(s, lens->index);
     for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j) s->image[v][j] += s->ridge[j] * s->way[v][j];
-    for (int j = 0; j < n_lanes; ++j) s->image[lens[j].user][j] = 0.0;
-    r2__solve_dot(s->way, s->image, n, slope);
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
+    for (int j = 0; j < n_lanes; ++j) s->k_direction[lens[j].user][j] = 0.0;
+    r2__solve_dot(s->direction, s->k_direction, n, curvature);
     for (int j = 0; j < R2__WALKS; ++j) {
-        before[j] = left[j];
-        length[j] = left[j] > 0.0 ? left[j] / slope[j] : 0.0;
+        before[j] = residual_norm2[j];
+        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
     }
     for (int64_t v = 0; v < n; ++v)
         for (int j = 0; j < R2__WALKS; ++j) {
-            s->a[v][j] += length[j] * s->way[v][j];
-            s->rest[v][j] -= length[j] * s->image[v][j];
+            s->a[v][j] += alpha[j] * s->direction[v][j];
+            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
         }
-    r2__solve_dot(s->rest, s->rest, n, left);
-    for (int j = 0; j < R2__WALKS; ++j) turn[j] = before[j] > 0.0 ? left[j] / before[j] : 0.0;
+    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    for (int j = 0; j < R2__WALKS; ++j)
+        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
     for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j) s->way[v][j] = s->rest[v][j] + turn[j] * s->way[v][j];
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
 /* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
 static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__lens *lens,
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
-    double left[R2__WALKS];
+    double residual_norm2[R2__WALKS];
     if (!r2__solve_alloc(ctx, s, index->graph)) return false;
     for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
-    r2__solve_dot(s->rest, s->rest, n, left);
-    for (int step = 0; step < R2_DEEP_STEPS; ++step) r2__solve_step(s, lens, n_lanes, left);
+    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    for (int step = 0; step < R2_DEEP_STEPS; ++step)
+        r2__solve_step(s, lens, n_lanes, residual_norm2);
     for (int j = 0; j < n_lanes; ++j) {
         lens[j].deep = s->deep + j * n;
         for (int64_t v = 0; v < n; ++v)
@@ -5663,8 +5670,7 @@ static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_
 }
 
 static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
-                           int32_t n_sampled, float rating_min, float rating_max,
-                           r2_question *group) {
+                           int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
     int64_t edge = r2__history_edge(index, user, place);
     for (int32_t k = 0; k <= n_sampled; ++k) {
@@ -5675,12 +5681,12 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
         while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
-    group[0].answer = r2_answer_level(g->user_rating[edge], rating_min, rating_max);
+    group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min, float rating_max,
-                            int64_t n_groups, int32_t n_sampled, int32_t min_history, uint64_t seed,
-                            r2_question *question, int64_t *n_drawn) {
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
+                            int32_t min_history, uint64_t seed, r2_question *question,
+                            int64_t *n_drawn) {
     const r2_graph *g = index->graph;
     int64_t quota, n_left, n_more;
     r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
@@ -5698,7 +5704,7 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, float rating_min
         if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
         for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled, rating_min, rating_max,
+            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled,
                            question + (*n_drawn)++ * (n_sampled + 1));
     }
     if (*n_drawn == 0)
@@ -5858,30 +5864,6 @@ void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, con
             r2__fact_word(text, sizeof text, (r2_field)f, b);
             word(user, text);
         }
-}
-
-/* ---- prompt ---- */
-
-static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
-                         r2_text *text) {
-    char word[40];
-    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
-    r2_text_add(ctx, text, " ", 1);
-    r2_text_add(ctx, text, word, (size_t)len);
-}
-
-void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
-                       r2_text *text) {
-    r2_text_add(ctx, text, "<q>", 3);
-    for (int32_t c = 0; c < codebook->n_chains; ++c) {
-        bool there = c < query->n_chains;
-        r2_text_addf(ctx, text, " c%d", (int)c + 1);
-        for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
-            r2__add_fact(ctx, codebook, (r2_field)f,
-                         there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
-    }
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_fact(ctx, codebook, (r2_field)f, query->value[f], text);
 }
 
 /* ---- reading prompts and traces back: one scanner for teacher and checker ---- */
@@ -6145,8 +6127,8 @@ static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
     return edge == 1 ? chain->r1 : edge == 2 ? chain->r2 : edge == 3 ? chain->r3 : chain->r4;
 }
 
-/* What is seen of an edge of a chain. A rating that nobody knows is masked at the end, and left out
-   where nothing is masked. */
+/* What is seen of an edge of a chain. An e4 that is the question is never shown, of course: at the
+   end it stays masked, without masks it is left out. */
 static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *chain,
                                int32_t edge) {
     r2_sight sight = r2__sight(config, edge);
@@ -6154,7 +6136,7 @@ static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *c
     return config->step >= R2_STEP_REVEAL ? R2_MASKED : R2_HIDDEN;
 }
 
-/* ---- the compact template at any step ---- */
+/* ---- the compact prompt at any step ---- */
 
 /* Facts that tell a rating: what masking an edge takes away. */
 static bool r2__field_rates(r2_field field) {
@@ -6186,6 +6168,14 @@ void r2_codebook_mask_words(const r2_codebook *codebook,
     }
 }
 
+static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
+                         r2_text *text) {
+    char word[40];
+    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
+    r2_text_add(ctx, text, " ", 1);
+    r2_text_add(ctx, text, word, (size_t)len);
+}
+
 static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prompt_config *config,
                          r2_field field, float value, r2_text *text) {
     r2_sight sight = r2__sight(config, r2__field_edge(field));
@@ -6196,7 +6186,7 @@ static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prom
         r2__add_fact(ctx, codebook, field, value, text);
 }
 
-/* As r2_prompt_compact, with what the step lets see and the first n_shown chains. Slots without a
+/* The compact prompt, with what the step lets see and the first n_shown chains. Slots without a
    chain stay, so that every chain stands at its place, unless the prompt had to be cut. */
 static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
                              const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
@@ -6217,6 +6207,12 @@ static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const 
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
     if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
+}
+
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
+                       r2_text *text) {
+    const r2_prompt_config config = r2_prompt_config_default();
+    r2__compact_view(ctx, &config, NULL, codebook, query, query->n_chains, 0, text);
 }
 
 /* ---- templates ---- */
@@ -6307,8 +6303,15 @@ static bool r2__template_next(const char **cursor, int groups, const char **text
     return true;
 }
 
-static bool r2__template_holds(const char *section, const char *placeholder) {
-    return strstr(section, placeholder) != NULL;
+static bool r2__template_holds(const r2_template *words, int section, const char *placeholder) {
+    const char *cursor = words->section[section], *text;
+    size_t len;
+    int name;
+    while (r2__template_next(&cursor, r2__section_groups(section), &text, &len, &name))
+        if (name != R2__N_NAMES && len == strlen(placeholder) &&
+            memcmp(text, placeholder, len) == 0)
+            return true;
+    return false;
 }
 
 /* Checks the placeholders of a section that begins at `line`. */
@@ -6330,19 +6333,19 @@ static r2_status r2__template_check(r2_ctx *ctx, const r2_template *words, int s
 /* What every template must hold, or its prompts would not ask. */
 static r2_status r2__template_check_whole(r2_ctx *ctx, const r2_template *words) {
     static const struct { int section; const char *placeholder; } needed[] = {
-        {R2_SECTION_user, "{chains}"},  {R2_SECTION_user, "{question}"},
-        {R2_SECTION_chain, "{e1}"},     {R2_SECTION_chain, "{e2}"},
-        {R2_SECTION_chain, "{e3}"},     {R2_SECTION_chain, "{e4}"},
-        {R2_SECTION_e1_shown, "{r1}"},  {R2_SECTION_e2_shown, "{r2}"},
-        {R2_SECTION_e3_shown, "{r3}"},  {R2_SECTION_e4_shown, "{r4}"},
-        {R2_SECTION_question4, "{target}"}};
+        {R2_SECTION_user, "chains"},  {R2_SECTION_user, "question"},
+        {R2_SECTION_chain, "e1"},     {R2_SECTION_chain, "e2"},
+        {R2_SECTION_chain, "e3"},     {R2_SECTION_chain, "e4"},
+        {R2_SECTION_e1_shown, "r1"},  {R2_SECTION_e2_shown, "r2"},
+        {R2_SECTION_e3_shown, "r3"},  {R2_SECTION_e4_shown, "r4"},
+        {R2_SECTION_question4, "target"}};
     for (int s = 0; s < R2_N_SECTIONS; ++s)
         if (!words->section[s])
             return r2_fail(ctx, R2_FORMAT, "%s: section @%s is missing", words->name,
                            r2__section_name(s));
     for (size_t k = 0; k < sizeof needed / sizeof needed[0]; ++k)
-        if (!r2__template_holds(words->section[needed[k].section], needed[k].placeholder))
-            return r2_fail(ctx, R2_FORMAT, "%s: section @%s must hold %s", words->name,
+        if (!r2__template_holds(words, needed[k].section, needed[k].placeholder))
+            return r2_fail(ctx, R2_FORMAT, "%s: section @%s must hold {%s}", words->name,
                            r2__section_name(needed[k].section), needed[k].placeholder);
     return R2_OK;
 }
@@ -6826,7 +6829,9 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
     for (int32_t c = 0; c < n; ++c) {
         strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
         if (task->answer >= 0 && r2__sight(task->config, 3) == R2_SHOWN)
-            strength[c] -= fabsf(task->query->chain[c].chain.r3 - (float)answer);
+            strength[c] -= (float)abs(r2_answer_level(task->query->chain[c].chain.r3,
+                                                      task->data->rating_min,
+                                                      task->data->rating_max) - answer);
         cited[c] = false;
     }
     for (int32_t k = 0; k < wanted && k < n; ++k) {
@@ -6849,6 +6854,11 @@ static const char *r2__edge_title(const r2_data *data, const r2_query *query, in
     return r2__item_title(data, edge <= 2 ? chain->i0 : chain->i1);
 }
 
+/* Whether two ratings are at most one answer level apart. */
+static bool r2__ratings_agree(const r2_data *data, float a, float b) {
+    return 4.0f * fabsf(a - b) <= data->rating_max - data->rating_min;
+}
+
 /* What an English trace says of edge `edge` of chain c. */
 static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
                                r2_text *out) {
@@ -6863,8 +6873,8 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
     r2_text_addf(ctx, out, "%s gave \"%s\" %g stars", name, title,
                  (double)r2__chain_rating(chain, edge));
     if (edge == 2)
-        r2_text_addf(ctx, out, fabsf(chain->r1 - chain->r2) <= 1.0f ? ", so they agree"
-                                                                    : ", so they differ");
+        r2_text_addf(ctx, out, r2__ratings_agree(task->data, chain->r1, chain->r2)
+                                   ? ", so they agree" : ", so they differ");
 }
 
 /* What the trace comes to. A guided one knows its answer; what it says of the facts is all the same
@@ -7333,9 +7343,11 @@ static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn t
     int32_t answer = r2_prompt_answer(task->config, task->data, task->query);
     r2_task asked_for = *task;
     r2_trace trace;
+    r2_status status;
     r2_text_clear(output);
     r2_text_add(ctx, output, "", 0);
-    if (teacher(ctx, user, task, output)) return ctx->status;
+    status = teacher(ctx, user, task, output);
+    if (status) return status; /* a teacher of the caller's need not have told the context */
     if (output->failed) return ctx->status;
     asked_for.answer = answer; /* what was not guided must end in the answer all the same */
     trace = r2_task_check(&asked_for, output->data);
@@ -7375,13 +7387,13 @@ r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *d
 /* A rating as stars, in 8 columns; scales beyond five stars are written as numbers. */
 static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_sight sight, float rating,
                               r2_text *text) {
-    int full = (int)rating, width = 0;
-    bool half = rating - (float)full >= 0.25f;
     if (sight == R2_MASKED) {
         r2_text_addf(ctx, text, "%-8s", "[?]");
     } else if (data->rating_max > 5.0f) {
         r2_text_addf(ctx, text, "%-8g", (double)rating);
     } else {
+        int full = (int)rating, width = 0;
+        bool half = rating - (float)full >= 0.25f;
         for (; width < full; ++width) r2_text_add(ctx, text, "\xE2\x98\x85", 3); /* a star */
         if (half) r2_text_add(ctx, text, "\xC2\xBD", 2), ++width;                /* one half */
         for (; width < 8; ++width) r2_text_add(ctx, text, " ", 1);
@@ -7893,21 +7905,29 @@ static size_t r2__contraction(const char *text, size_t at, size_t len, bool fold
     return fold && len - at >= 3 && memcmp(text + at + 1, "\xC5\xBF", 2) == 0 ? 3 : 0;
 }
 
+/* Class of the character at `at`; a digit is R2__END when the rule has cut digits off before. */
+static int r2__class_before_digits(const r2_bpe *bpe, const char *text, size_t at, size_t len,
+                                   size_t *size) {
+    int class_ = r2__class_at(bpe, text, at, len, size);
+    return class_ == R2__NUMBER && bpe->rule == R2_BPE_GPT2_DIGITS ? (int)R2__END : class_;
+}
+
 /* \s+(?!\S)|\s+ : white space before a word leaves its last character to the word. */
 static size_t r2__bpe_cut_space(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
     size_t size, last = at, end = at;
-    while (r2__class_at(bpe, text, end, len, &size) == R2__SPACE) {
+    int class_;
+    while ((class_ = r2__class_before_digits(bpe, text, end, len, &size)) == R2__SPACE) {
         last = end;
         end += size;
     }
-    return end < len && last > at ? last : end;
+    return class_ != R2__END && last > at ? last : end;
 }
 
 /* End of the GPT-2 piece that starts at `at`:
    's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 static size_t r2__bpe_cut_gpt2(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
     size_t size, n = r2__contraction(text, at, len, false), from = at + (text[at] == ' ');
-    int class_ = r2__class_at(bpe, text, from, len, &size);
+    int class_ = r2__class_before_digits(bpe, text, from, len, &size);
     if (n) return at + n;
     if (class_ == R2__SPACE || class_ == R2__END) return r2__bpe_cut_space(bpe, text, at, len);
     return r2__run(bpe, text, from, len, class_);
@@ -7939,17 +7959,10 @@ static size_t r2__bpe_cut_qwen2(const r2_bpe *bpe, const char *text, size_t at, 
 
 /* End of the piece that starts at `at` < len. */
 static size_t r2__bpe_cut(const r2_bpe *bpe, const char *text, size_t at, size_t len) {
-    size_t size, end = at;
+    size_t size;
     if (bpe->rule == R2_BPE_QWEN2) return r2__bpe_cut_qwen2(bpe, text, at, len);
-    if (bpe->rule == R2_BPE_GPT2_DIGITS) {
-        int class_ = r2__class_at(bpe, text, at, len, &size);
-        if (class_ == R2__NUMBER) return at + size;
-        while (class_ != R2__NUMBER && class_ != R2__END) {
-            end += size;
-            class_ = r2__class_at(bpe, text, end, len, &size);
-        }
-        len = end;
-    }
+    if (bpe->rule == R2_BPE_GPT2_DIGITS && r2__class_at(bpe, text, at, len, &size) == R2__NUMBER)
+        return at + size;
     return r2__bpe_cut_gpt2(bpe, text, at, len);
 }
 
@@ -8403,6 +8416,11 @@ static int64_t r2__stat_slot(const r2__trainer *t, uint64_t key) {
     return s;
 }
 
+/* The statistics of a pair that is there. */
+static r2__pair_stat *r2__stat_find(const r2__trainer *t, uint64_t key) {
+    return &t->pair[t->slot[r2__stat_slot(t, key)] - 1];
+}
+
 /* The statistics of a pair, made when it is new; NULL without memory. */
 static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
     r2__pair_stat *pair;
@@ -8513,7 +8531,7 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat(ctx, t, key)->places; !status && place >= 0;
+    for (int32_t place = r2__stat_find(t, key)->places; !status && place >= 0;
          place = t->place_next.id[place])
         status = r2__train_word(ctx, t, t->place_word.id[place], key, joined);
     return status ? status : r2__train_heap(ctx, t);
@@ -8525,7 +8543,7 @@ static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_conf
     r2_status status = R2_OK;
     while (!status && parts->word.n_words < n_tokens && t->heap.n > 0) {
         r2__heap_item top = r2__heap_pop(&t->heap);
-        r2__pair_stat *pair = r2__stat(ctx, t, top.second);
+        r2__pair_stat *pair = r2__stat_find(t, top.second);
         if (pair->count < config->min_count || pair->count < 1) {
             pair->heaped = 0;
         } else if (UINT64_MAX - top.first != (uint64_t)pair->count) {
@@ -8592,6 +8610,7 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     r2__trainer t;
     int32_t byte_token[256];
     r2_status status;
+    memset(bpe, 0, sizeof *bpe);
     if (config->n_control < 0 || config->n_tokens < 256 + config->n_control)
         return r2_fail(ctx, R2_ARGUMENT, "tokenizer: %d ids do not hold 256 bytes and %d controls",
                        (int)config->n_tokens, (int)config->n_control);
@@ -8712,6 +8731,12 @@ static bool r2__json_is(const cJSON *object, const char *key, const char *value)
 
 static bool r2__json_true(const cJSON *object, const char *key) {
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+}
+
+/* Whether the value is left out, null or "". */
+static bool r2__json_empty(const cJSON *object, const char *key) {
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
+    return !value || cJSON_IsNull(value) || r2__json_is(object, key, "");
 }
 
 /* An integer in [0, limit), or -1. */
@@ -8853,6 +8878,9 @@ static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
     if ((dropout && !cJSON_IsNull(dropout)) || r2__json_true(model, "byte_fallback") ||
         r2__json_true(model, "ignore_merges"))
         return r2_fail(ctx, R2_FORMAT, "dropout, byte_fallback, ignore_merges are not supported");
+    if (!r2__json_empty(model, "continuing_subword_prefix") ||
+        !r2__json_empty(model, "end_of_word_suffix"))
+        return r2_fail(ctx, R2_FORMAT, "marks on subwords or ends of words are not supported");
     if (!r2__bpe_load_rule(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), &rule))
         return r2_fail(ctx, R2_FORMAT, "pre_tokenizer is none of GPT-2, Qwen2, digits + GPT-2");
     if (!r2__bpe_load_nfc(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), &nfc))
@@ -14255,8 +14283,8 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
     if (!*question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, run->data.rating_min, run->data.rating_max,
-                               n_groups, c->n_sampled, run->min_history, seed, *question, &n_drawn);
+    status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
+                               *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
     *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);

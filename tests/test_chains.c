@@ -311,6 +311,12 @@ TEST(coherent_chains_closed_and_repeating) {
             if (chains[k].u1 == chains[k - 1].u1)
                 CHECK(when(&w.g, u0, chains[k].i0) <= when(&w.g, u0, chains[k - 1].i0));
         }
+        REQUIRE_OK(&w.ctx, draw(&w, u0, R2_NO_ITEM, &config, chains, &n));
+        for (int64_t k = 1, first = 0; k < n; ++k) { /* over one u1 no item comes twice */
+            if (chains[k].u1 != chains[k - 1].u1) first = k;
+            CHECK(!among(chains + first, k - first, chains[k].i0));
+            CHECK(!among(chains + first, k - first, chains[k].i1));
+        }
     }
     CHECK(same > 100);
     world_free(&w);

@@ -628,7 +628,7 @@ TEST(the_edge_asked_for_is_invisible_in_real_data) {
     REQUIRE_OK(&ctx, r2_data_load(&ctx, &w.data, real));
     w.role = (uint8_t *)r2_alloc(&ctx, (uint64_t)w.data.n_ratings, 1);
     REQUIRE(question && w.role && world_index(&ctx, &w));
-    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, TARGETS, 0, 5, 3, question, &n));
+    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, TARGETS, 0, 5, 3, question, &n));
     CHECK_EQ_INT(n, TARGETS);
     for (int64_t k = 0; k < n; ++k) {
         int64_t edge = r2_graph_find(&w.graph, question[k].user, question[k].item);
@@ -762,28 +762,21 @@ TEST(training_questions) {
         for (uint32_t u = 0; u < 40; ++u)
             in_all += r2_graph_user_degree(&w.graph, u) > 5 ? r2_graph_user_degree(&w.graph, u) - 5
                                                             : 0;
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, wanted[k], 3, 5, 77, q, &n));
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, wanted[k], 3, 5, 77, q, &n));
         CHECK_EQ_INT(n, in_all < wanted[k] ? in_all : wanted[k]);
         check_draw(&w, q, n, 3, 5);
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, wanted[k], 3, 5, 77, again,
-                                           &n_again));
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, wanted[k], 3, 5, 77, again, &n_again));
         CHECK(n == n_again && !memcmp(q, again, (size_t)n * 4 * sizeof *q));
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, wanted[k], 3, 5, 78, again,
-                                           &n_again));
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, wanted[k], 3, 5, 78, again, &n_again));
         CHECK(n == n_again && memcmp(q, again, (size_t)n * 4 * sizeof *q));
     }
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 0, 3, 5, 1, q, &n),
-                 R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, -1, 5, 1, q, &n),
-                 R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, 3, -1, 1, q, &n),
-                 R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, 3, 50, 1, q, &n),
-                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0, 3, 5, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, -1, 5, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, 3, -1, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, 3, 50, 1, q, &n), R2_ARGUMENT);
     world_free(&ctx, &w);
     REQUIRE(world_make(&ctx, &w, 4, 6, 1.0, 4)); /* everybody has everything: nothing to sample */
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 9, 3, 2, 1, q, &n),
-                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, 3, 2, 1, q, &n), R2_ARGUMENT);
     world_free(&ctx, &w);
     free(q);
 }
@@ -798,7 +791,7 @@ TEST(sampled_items_are_uniform) {
     REQUIRE(world_make(&ctx, &w, 30, 20, 0.4, 6));
     for (uint64_t seed = 0; seed < 10; ++seed) {
         int64_t n;
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 0.5f, 5.0f, 1, 4000, 1, seed, q, &n));
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 1, 4000, 1, seed, q, &n));
         for (uint32_t i = 0; i < 20; ++i)
             if (r2_graph_find(&w.graph, q[0].user, i) < 0)
                 expected[i] += 4000.0 / (double)(20 - r2_graph_user_degree(&w.graph, q[0].user));
@@ -833,7 +826,7 @@ TEST(evidence_survives_any_failed_allocation) {
         status = r2_index_init(&ctx, &index, &w.graph, &w.data, POSITIVE, SEED);
         if (status == R2_OK) status = r2_queries(&ctx, &index, question, 30, 4, query);
         if (status == R2_OK)
-            status = r2_questions_draw(&ctx, &index, 0.5f, 5.0f, 10, 3, 2, 1, drawn, &n);
+            status = r2_questions_draw(&ctx, &index, 10, 3, 2, 1, drawn, &n);
         r2_index_free(&ctx, &index);
         if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
             break;

@@ -541,6 +541,8 @@ TEST(templates_are_checked_when_they_are_read) {
         {"@system\n", "hello\n@system\n", "mine:1: expected"},
         {"@fact\n- {fact}: {level} of {levels}\n", "", "@fact is missing"},
         {"{chains}", "", "must hold {chains}"},
+        {"{chains}", "{{chains}}", "must hold {chains}"},
+        {"{r2}", "{{{{r2}}}}", "must hold {r2}"},
         {"{question}", "", "must hold {question}"},
         {"{e3}", "", "must hold {e3}"},
         {"{r2}", "", "must hold {r2}"},
@@ -555,6 +557,7 @@ TEST(templates_are_checked_when_they_are_read) {
         if (!CHECK(strstr(ctx.message, bad[k][2]) != NULL)) printf("%s\n", ctx.message);
     }
     CHECK_STATUS(&ctx, parse_with("Chain {number}", "{{Chain}} {number}"), R2_OK);
+    CHECK_STATUS(&ctx, parse_with("{chains}", "{{{chains}}}"), R2_OK);
 }
 
 /* Every beginning of a template, in memory that ends where the text does. */
@@ -796,6 +799,52 @@ TEST(an_english_conclusion_says_what_the_facts_say) {
     r2_text_free(&ctx, &guided);
 }
 
+/* The chains that a trace cites, and whether it finds that their people agree, hang on the scale. */
+TEST(an_english_trace_reads_ratings_on_their_scale) {
+    static const float scale[][2] = {{1.0f, 10.0f}, {0.0f, 1.0f}, {1.0f, 5.0f}, {0.5f, 5.0f}};
+    /* r1, r2, r3 of three chains; cited are the second, best of all like the answer, and the first */
+    static const float rating[][3][3] = {{{7, 9, 5}, {7, 10, 10}, {7, 7, 5}},
+                                         {{0.5f, 0.75f, 0}, {0.25f, 1, 1}, {1, 1, 0}},
+                                         {{3, 4, 3}, {3, 5, 5}, {3, 3, 3}},
+                                         {{3, 4, 2.5f}, {3, 4.5f, 5}, {3, 3, 2}}};
+    r2_data *data = &world.run.data;
+    r2_text trace = {NULL, 0, 0, false}, says = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_query query;
+    r2_task task;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    REQUIRE(closed_query(3, &query) && query.n_chains == 3);
+    const float kept[2] = {data->rating_min, data->rating_max};
+    query.answer = 5;
+    for (size_t k = 0; k < sizeof scale / sizeof *scale; ++k) {
+        r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_teacher_config teacher = r2_teacher_config_default();
+        teacher.gumbel = 0.0f;
+        data->rating_min = scale[k][0];
+        data->rating_max = scale[k][1];
+        for (int c = 0; c < 3; ++c) {
+            query.chain[c].chain.r1 = rating[k][c][0];
+            query.chain[c].chain.r2 = rating[k][c][1];
+            query.chain[c].chain.r3 = rating[k][c][2];
+        }
+        REQUIRE(teach_query(&config, &query, &prompt, &task, &trace));
+        r2_text_clear(&trace);
+        REQUIRE_OK(&ctx, r2_teacher_rules(&ctx, &teacher, &task, &trace));
+        r2_text_clear(&says);
+        for (int c = 0; c < 2; ++c)
+            r2_text_addf(&ctx, &says, "%sPerson %c gave \"%s\" %g stars, so they %s",
+                         c ? "; " : "Step 2: ", 'A' + c, data->title[query.chain[c].chain.i0],
+                         (double)rating[k][c][1], c ? "differ" : "agree");
+        if (!CHECK(strstr(trace.data, says.data) != NULL)) printf("%s\n", trace.data);
+    }
+    data->rating_min = kept[0];
+    data->rating_max = kept[1];
+    r2_text_free(&ctx, &trace);
+    r2_text_free(&ctx, &says);
+    r2_prompt_free(&ctx, &prompt);
+}
+
 /* Ratings and titles exchanged within the prompt: true pieces, false whole. */
 TEST(a_true_title_with_another_ones_rating_is_refused) {
     r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
@@ -1014,6 +1063,25 @@ static r2_status my_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text 
     ++*(int *)user;
     r2_text_addf(c, output, "<think>I just know.</think><answer>%d</answer>", (int)task->answer);
     return R2_OK;
+}
+
+static r2_status ill_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text *output) {
+    (void)c, (void)user, (void)task, (void)output;
+    return R2_CANCELLED;
+}
+
+TEST(the_failure_of_a_teacher_is_that_of_r2_teach) {
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_ctx own = r2_ctx_default();
+    r2_records records;
+    r2_tally tally;
+    memset(&records, 0, sizeof records);
+    memset(&tally, 0, sizeof tally);
+    REQUIRE(ready());
+    CHECK_EQ_INT(r2_teach(&own, &config, &world.run.data, &world.run.codebook, world.query, 2, 0,
+                          true, ill_teacher, NULL, "ill", &records, &tally), R2_CANCELLED);
+    CHECK_EQ_INT(records.n, 0);
+    CHECK_EQ_INT(r2_tally_total(&tally), 0);
 }
 
 TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {

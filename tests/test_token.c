@@ -150,6 +150,7 @@ TEST(rules_cut_where_their_expressions_do) {
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "(fun) \tx"), "(fun|)| |\tx");
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "it'\xC5\xBFx"), "it|'\xC5\xBF|x"); /* the long s is an s */
     CHECK_EQ_STR(cut(R2_BPE_GPT2_DIGITS, "a  12 b\xC2\xBD"), "a|  |1|2| b|\xC2\xBD");
+    CHECK_EQ_STR(cut(R2_BPE_GPT2_DIGITS, "it's 9'd \n7  x"), "it|'s| |9|'d| \n|7| | x");
     CHECK_EQ_STR(cut(R2_BPE_QWEN2, "WE'REx I'Dx a'Tx"), "WE|'RE|x| I|'D|x| a|'T|x");
     CHECK_EQ_STR(cut(R2_BPE_GPT2, "WE'REx we'rex"), "WE|'|REx| we|'re|x");
     /* U+0085 is white space, U+FEFF is not. */
@@ -199,7 +200,8 @@ TEST(normal_form_c) {
                  "\xC7\x8E\xFF\xCC\x8C"); /* a broken byte is no base */
 }
 
-/* A hostile run of marks must not take quadratic time, nor one piece of a million letters. */
+/* A hostile run of marks must not take quadratic time, nor one piece of a million letters, nor a
+   text without the digits at which a rule cuts. */
 TEST(long_runs_stay_fast) {
     r2_text marks = {NULL, 0, 0, false};
     r2_tokens ids = {NULL, 0, 0, false};
@@ -208,6 +210,10 @@ TEST(long_runs_stay_fast) {
     for (int i = 0; i < 1000000; ++i) r2_text_add(&ctx, &marks, "the" + i % 3, 1);
     REQUIRE(tokenizer(1) != NULL);
     REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, tokenizer(1), marks.data, marks.len, false, &ids));
+    r2_text_clear(&marks);
+    for (int i = 0; i < 1000000; ++i) r2_text_add(&ctx, &marks, i % 2 ? "a" : " ", 1);
+    REQUIRE(tokenizer(2) != NULL);
+    REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, tokenizer(2), marks.data, marks.len, false, &ids));
     CHECK(r2_seconds() - begin < 30.0); /* measured: under a second; with sanitizers a few */
     r2_tokens_free(&ctx, &ids);
     r2_text_free(&ctx, &marks);
@@ -306,12 +312,18 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
                                          {"ByteLevel", "Whitespace"},
                                          {"\"type\":\"BPE\"", "\"dropout\":0.1"},
                                          {"\"type\":\"BPE\"", "\"byte_fallback\":true"},
+                                         {"\"type\":\"BPE\"", "\"end_of_word_suffix\":\"</w>\""},
+                                         {"\"type\":\"BPE\"",
+                                          "\"continuing_subword_prefix\":\"##\""},
+                                         {"\"type\":\"BPE\"", "\"end_of_word_suffix\":0"},
                                          {"\"merges\":[\"a b\"]", "\"merges\":{}"},
                                          {"}}", ""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i)
         if (!CHECK_STATUS(&ctx, load_with(bad[i][0], bad[i][1]), R2_FORMAT)) puts(bad[i][1]);
     CHECK_STATUS(&ctx, load_with("\"a b\"", "[\"a\",\"b\"]"), R2_OK);
     CHECK_STATUS(&ctx, load_with("null", "{\"type\":\"NFC\"}"), R2_OK);
+    CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"end_of_word_suffix\":\"\""), R2_OK);
+    CHECK_STATUS(&ctx, load_with("\"type\":\"BPE\"", "\"continuing_subword_prefix\":null"), R2_OK);
     CHECK_STATUS(&ctx, load_with("\"ab\":2", "\"ab\":2,\"<s>\":3"), R2_OK);
 }
 
@@ -345,7 +357,10 @@ TEST(nothing_to_learn_from) {
     CHECK_EQ_INT(ids.id[0], 0); /* GPT-2's order of bytes begins with '!' */
     r2_bpe_free(&ctx, &bpe);
     config.n_tokens = 258;
+    memset(&bpe, 0xFF, sizeof bpe);
     CHECK_STATUS(&ctx, r2_bpe_train(&ctx, &bpe, &config, "", 0), R2_ARGUMENT);
+    REQUIRE(bpe.n_tokens == 0 && bpe.memory.blocks == NULL); /* free can be called all the same */
+    r2_bpe_free(&ctx, &bpe);
     r2_tokens_free(&ctx, &ids);
 }
 
@@ -435,4 +450,32 @@ TEST(out_of_memory_is_a_result) {
     }
     CHECK(done && n > 50);
     remove(path);
+}
+
+/* Looking up a pair needs no memory, even where one pair more would make the table grow. */
+TEST(training_looks_pairs_up_without_memory) {
+    r2_bpe_config config = r2_bpe_config_default();
+    bool done = false;
+    for (int64_t n = 0; !done && n < 20; ++n) {
+        r2_ctx poor = r2_ctx_default();
+        r2__bpe_parts parts;
+        r2__trainer t;
+        r2_status status;
+        memset(&parts, 0, sizeof parts);
+        memset(&t, 0, sizeof t);
+        REQUIRE_OK(&ctx, r2_vocab_add(&ctx, &parts.word, "a", NULL));
+        for (uint64_t key = 0; key == 0 || t.n_pairs < t.n_slots / 2; ++key)
+            REQUIRE(r2__stat(&ctx, &t, key) != NULL);
+        t.pair[0].count = t.pair[0].heaped = 2; /* (a, a), the one pair worth a merge */
+        REQUIRE(r2__heap_push(&ctx, &t.heap, UINT64_MAX - 2, 0));
+        poor.realloc_fn = scarce;
+        allocations_left = n;
+        status = r2__train_merges(&poor, &t, &config, 2, &parts);
+        done = status == R2_OK;
+        if (!done) CHECK_STATUS(&poor, status, R2_NO_MEMORY);
+        CHECK_EQ_INT(t.n_pairs, t.n_slots / 2);
+        r2__trainer_free(&ctx, &t);
+        r2__bpe_parts_free(&ctx, &parts);
+    }
+    CHECK(done);
 }

@@ -55,8 +55,8 @@ static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     observed = (uint8_t *)r2_alloc(ctx, (uint64_t)t->n, 1);
     status = t->question && t->query && observed ? R2_OK : R2_NO_MEMORY;
     if (!status)
-        status = r2_questions_draw(ctx, &t->index, 0.5f, 5.0f, n_groups, TINY_SAMPLED, 3, 1,
-                                   t->question, &n_groups);
+        status = r2_questions_draw(ctx, &t->index, n_groups, TINY_SAMPLED, 3, 1, t->question,
+                                   &n_groups);
     t->n = n_groups * TINY_GROUP;
     if (!status) status = r2_queries(ctx, &t->index, t->question, t->n, 2, t->query);
     for (int64_t q = 0; q < t->n && observed; ++q) observed[q] = q % TINY_GROUP == 0;
