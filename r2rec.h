@@ -2775,13 +2775,14 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
 
 /*  slot[hash & mask] = index + 1 or 0; the next free slot is taken on a collision  */
 typedef struct r2__names {
-    char **key; /* (n) */
+    char **key; /* (n) UTF-8 */
     uint32_t *slot;
     uint64_t n, cap, n_slots;
     uint64_t last;   /* the one asked for last: files often stay with a user for a while */
     r2_arena *arena; /* of the keys */
     char *pool;      /* rest of the piece of arena that is being filled */
     size_t pool_left;
+    r2_text utf8; /* what was latin-1 */
 } r2__names;
 
 /* 64-bit FNV-1a. */
@@ -2791,31 +2792,33 @@ static uint64_t r2__fnv(const char *text, size_t len) {
     return hash;
 }
 
-/* A NUL-terminated copy as UTF-8: text that is not UTF-8 is taken for latin-1. NULL: no memory. */
+/* Text that is not UTF-8 is taken for latin-1 and written anew, to names->utf8: an id is one name,
+   however a file spells it. */
+static r2_status r2__names_utf8(r2_ctx *ctx, r2__names *names, r2__slice *text) {
+    if (r2__utf8_valid(text->at, text->len)) return R2_OK;
+    r2_text_clear(&names->utf8);
+    for (size_t k = 0; k < text->len; ++k)
+        r2__utf8_add(ctx, &names->utf8, (unsigned char)text->at[k]);
+    *text = r2__slice_of(names->utf8.data, names->utf8.len);
+    return names->utf8.failed ? ctx->status : R2_OK;
+}
+
+/* A NUL-terminated copy as UTF-8. NULL: no memory. */
 static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
     const size_t piece = 1u << 16;
-    bool valid = r2__utf8_valid(text.at, text.len);
-    size_t need = (valid ? text.len : 2 * text.len) + 1;
-    char *copy, *to;
-    if (need > names->pool_left) {
-        names->pool_left = need > piece ? need : piece;
+    char *copy;
+    if (r2__names_utf8(ctx, names, &text)) return NULL;
+    if (text.len + 1 > names->pool_left) {
+        names->pool_left = text.len + 1 > piece ? text.len + 1 : piece;
         names->pool = (char *)r2_arena_alloc(ctx, names->arena, names->pool_left, 1);
         if (!names->pool) names->pool_left = 0;
         if (!names->pool) return NULL;
     }
-    copy = to = names->pool;
-    for (size_t i = 0; i < text.len; ++i) {
-        unsigned char c = (unsigned char)text.at[i];
-        if (valid || c < 0x80) {
-            *to++ = text.at[i];
-        } else {
-            *to++ = (char)(0xC0 | c >> 6);
-            *to++ = (char)(0x80 | (c & 0x3F));
-        }
-    }
-    *to++ = '\0';
-    names->pool = to;
-    names->pool_left -= (size_t)(to - copy);
+    copy = names->pool;
+    if (text.len) memcpy(copy, text.at, text.len);
+    copy[text.len] = '\0';
+    names->pool += text.len + 1;
+    names->pool_left -= text.len + 1;
     return copy;
 }
 
@@ -2863,6 +2866,7 @@ static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, 
         *index = (uint32_t)names->last;
         return R2_OK;
     }
+    if (r2__names_utf8(ctx, names, &key)) return ctx->status;
     if (names->n == names->cap) {
         r2_status status = r2__names_grow(ctx, names);
         if (status) return status;
@@ -2879,14 +2883,17 @@ static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, 
 }
 
 /* The index of `key`, or -1. */
-static int64_t r2__names_find(const r2__names *names, r2__slice key) {
-    if (!names->n) return -1;
-    return (int64_t)names->slot[r2__names_slot(names, key)] - 1;
+static r2_status r2__names_find(r2_ctx *ctx, r2__names *names, r2__slice key, int64_t *index) {
+    *index = -1;
+    if (r2__names_utf8(ctx, names, &key)) return ctx->status;
+    if (names->n) *index = (int64_t)names->slot[r2__names_slot(names, key)] - 1;
+    return R2_OK;
 }
 
 static void r2__names_free(r2_ctx *ctx, r2__names *names) {
     r2_release(ctx, names->key);
     r2_release(ctx, names->slot);
+    r2_text_free(ctx, &names->utf8);
     memset(names, 0, sizeof *names);
 }
 
@@ -3108,8 +3115,9 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
-    int64_t item = r2__names_find(&loader->items, r2__trim(field[0]));
+    int64_t item;
     double year;
+    if (r2__names_find(ctx, &loader->items, r2__trim(field[0]), &item)) return ctx->status;
     if (item < 0) {
         data->n_unrated++;
         return R2_OK;
@@ -3714,7 +3722,7 @@ static r2_status r2__names_of(r2_ctx *ctx, r2__names *names, char *const *keys, 
 
 /* Gives the rows of one file their role. */
 static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
-                                const r2_format *format, r2_role role, const r2__names names[2]) {
+                                const r2_format *format, r2_role role, r2__names names[2]) {
     const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
     r2__source source;
     bool more = true;
@@ -3729,8 +3737,9 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
         if (status || !more) break;
-        user = r2__names_find(&names[0], r2__trim(source.field[0]));
-        item = r2__names_find(&names[1], r2__trim(source.field[1]));
+        status = r2__names_find(ctx, &names[0], r2__trim(source.field[0]), &user);
+        if (!status) status = r2__names_find(ctx, &names[1], r2__trim(source.field[1]), &item);
+        if (status) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
         else
@@ -3950,12 +3959,13 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
 /* One line: a user and items, between tabs. */
 static r2_status r2__candidates_line(r2_ctx *ctx, r2_candidates *c, int64_t row,
                                      const r2__lines *lines, r2__slice line,
-                                     const r2__names names[2]) {
+                                     r2__names names[2]) {
     const char *at = line.at, *end = line.at + line.len;
     for (int64_t k = -1; k < c->n_per_case; ++k) {
         const char *tab = at <= end ? (const char *)memchr(at, '\t', (size_t)(end - at)) : NULL;
         r2__slice key = r2__slice_of(at, at > end ? 0 : (size_t)((tab ? tab : end) - at));
-        int64_t index = r2__names_find(&names[k < 0 ? 0 : 1], key);
+        int64_t index;
+        if (r2__names_find(ctx, &names[k < 0 ? 0 : 1], key, &index)) return ctx->status;
         if (index < 0) return r2__bad_line(ctx, lines, k < 0 ? "a user" : "an item", key);
         if (k < 0) c->user[row] = (uint32_t)index;
         else c->item[row * c->n_per_case + k] = (uint32_t)index;

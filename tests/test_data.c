@@ -356,6 +356,46 @@ TEST(text_is_utf8_or_latin1) {
     }
 }
 
+/* An id is one user or item, however a file spells it: as latin-1, as UTF-8, in JSON. */
+TEST(latin1_ids_are_one_name) {
+    static const char *const ratings = "build/test_data_latin1.tmp",
+                             *items = "build/test_data_latin1_items.tmp",
+                             *test = "build/test_data_latin1_test.tmp";
+    r2_ctx ctx = r2_ctx_default();
+    r2_format format;
+    r2_data data;
+    r2_split split;
+    r2_candidates cases;
+    memset(&format, 0, sizeof format);
+    format.items = items;
+    REQUIRE(ratings_write_text(ratings, "user,item,rating,time\nRen\xE9,caf\xE9,5,1\nBo,tea,4,2\n"
+                                        "Ren\xE9,tea,3,3\nRen\xC3\xA9,milk,2,4\n"
+                                        "Bo,caf\xC3\xA9,1,5\nBo,caf\xE9,4,6\n"));
+    REQUIRE(ratings_write_text(items, "id,title\ncaf\xE9,Caf\xE9 noir\ntea,The\xC3\xA9\n"));
+    REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &ratings, 1, &format));
+    CHECK_EQ_INT(data.n_users, 2);
+    CHECK_EQ_INT(data.n_items, 3);
+    CHECK_EQ_INT(data.n_duplicates, 1);
+    CHECK_EQ_INT(data.n_unrated, 0);
+    check_rating(&data, "Ren\xC3\xA9", "caf\xC3\xA9", 5, 1);
+    check_rating(&data, "Ren\xC3\xA9", "milk", 2, 4);
+    check_rating(&data, "Bo", "caf\xC3\xA9", 4, 6);
+    CHECK_EQ_STR(data.title[0], "Caf\xC3\xA9 noir");
+    CHECK_EQ_STR(data.title[1], "The\xC3\xA9");
+    REQUIRE(ratings_write_text(test, "user,item\nRen\xE9,caf\xE9\n"));
+    REQUIRE_OK(&ctx, r2_split_given(&ctx, &split, &data, NULL, NULL, test, NULL));
+    CHECK_EQ_INT(split.n_test, 1);
+    r2_split_free(&ctx, &split);
+    REQUIRE(ratings_write_text(test, "Ren\xE9\tcaf\xE9\ttea\n"));
+    REQUIRE_OK(&ctx, r2_candidates_load(&ctx, &cases, &data, test));
+    CHECK_EQ_INT(cases.item[0], 0);
+    r2_candidates_free(&ctx, &cases);
+    r2_data_free(&ctx, &data);
+    remove(ratings);
+    remove(items);
+    remove(test);
+}
+
 TEST(extreme_ids_and_times) {
     r2_ctx ctx = r2_ctx_default();
     r2_data data;
@@ -393,11 +433,14 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     r2_ctx ctx = r2_ctx_default();
     ratings_memory memory = {0, 0};
     const char *path = "build/test_data_memory.tmp";
+    r2_text text = {NULL, 0, 0, false};
     int64_t n_allocations = 0;
     r2_format format;
     memset(&format, 0, sizeof format);
     format.items = path; /* rows whose "title" is an item's id do no harm here */
-    REQUIRE(ratings_write_text(path, formats[0]));
+    r2_text_addf(&ctx, &text, "%s\xE9,10,1,1000000003\n", formats[0]); /* latin-1 */
+    REQUIRE(!text.failed && ratings_write_text(path, text.data));
+    r2_text_free(&ctx, &text);
     ctx.realloc_fn = ratings_realloc;
     ctx.user = &memory;
     for (bool done = false; !done; ++n_allocations) {
