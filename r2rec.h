@@ -2116,6 +2116,30 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
     r2_text_add(ctx, text, "\"", 1);
 }
 
+/* A NUL, as it is or as an escape, would end a string too early. */
+static bool r2__json_has_nul(const char *text, size_t len) {
+    if (len && memchr(text, '\0', len)) return true;
+    for (size_t k = 0; k + 5 < len; ++k) {
+        if (text[k] != '\\') continue;
+        if (memcmp(text + k + 1, "u0000", 5) == 0) return true;
+        ++k; /* what is escaped is no backslash of its own */
+    }
+    return false;
+}
+
+/* One JSON value with nothing but white space around it (cJSON does not mind what follows), without
+   NUL; or NULL. Release with cJSON_Delete. */
+static cJSON *r2__json_parse(const char *text, size_t len) {
+    const char *end = NULL;
+    cJSON *root = text && !r2__json_has_nul(text, len)
+                      ? cJSON_ParseWithLengthOpts(text, len, &end, 0)
+                      : NULL;
+    while (root && end < text + len && strchr(" \t\r\n", *end)) ++end;
+    if (!root || end == text + len) return root;
+    cJSON_Delete(root);
+    return NULL;
+}
+
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
     bool from_stdin = strcmp(path, "-") == 0;
     FILE *file = from_stdin ? stdin : fopen(path, "rb");
@@ -2635,25 +2659,17 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* A NUL written as an escape would end a text too early. */
-static bool r2__json_has_nul(r2__slice line) {
-    for (size_t k = 0; k + 5 < line.len; ++k) {
-        if (line.at[k] != '\\') continue;
-        if (memcmp(line.at + k + 1, "u0000", 5) == 0) return true;
-        ++k; /* what is escaped is no backslash of its own */
-    }
-    return false;
-}
-
 /* One JSON object -> the wanted fields. The first one settles which keys are meant. */
 static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
                                  const char *const wish[R2__WANTED], bool first) {
     const r2__lines *lines = &source->table.lines;
     int best[R2__WANTED] = {-1, -1, -1, -1}, n_found[R2__WANTED] = {0, 0, 0, 0}, number = 0;
-    cJSON *object = cJSON_ParseWithLength(line.at, line.len);
+    cJSON *object = r2__json_parse(line.at, line.len);
     r2_status status = R2_OK;
-    if (!cJSON_IsObject(object)) status = r2__bad_line(ctx, lines, "a JSON object", line);
-    else if (r2__json_has_nul(line)) status = r2__bad_line(ctx, lines, "text without NUL", line);
+    if (!cJSON_IsObject(object))
+        status = r2__bad_line(ctx, lines, r2__json_has_nul(line.at, line.len) ? "text without NUL"
+                                                                              : "a JSON object",
+                              line);
     for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
     for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
@@ -7293,7 +7309,7 @@ static const char *r2__record_parse(const cJSON *line, r2_record *record) {
 
 static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const char *path,
                                        int64_t number, const char *text, size_t len) {
-    cJSON *line = cJSON_ParseWithLength(text, len);
+    cJSON *line = r2__json_parse(text, len);
     r2_record record;
     const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
     r2_status status =
@@ -8891,7 +8907,7 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     memset(bpe, 0, sizeof *bpe);
     memset(&parts, 0, sizeof parts);
     if (!status) {
-        root = cJSON_ParseWithLength(text.data, text.len);
+        root = r2__json_parse(text.data, text.len);
         status = root ? r2__bpe_load_json(ctx, bpe, root, &parts)
                       : r2_fail(ctx, R2_FORMAT, "not JSON");
     }
@@ -12247,7 +12263,7 @@ static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *dir
     s->ctx = ctx;
     s->status = r2__join_path(ctx, s->path, directory, name);
     if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
-    if (s->status == R2_OK && text.data) s->root = cJSON_ParseWithLength(text.data, text.len);
+    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
     if (s->status == R2_OK && !cJSON_IsObject(s->root))
         s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
     r2_text_free(ctx, &text);
@@ -14528,7 +14544,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
         r2_text_free(ctx, &text);
         return status;
     }
-    json = cJSON_ParseWithLength(text.data, text.len);
+    json = r2__json_parse(text.data, text.len);
     field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
     good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = cJSON_GetObjectItemCaseSensitive(json, "fields");

@@ -1046,6 +1046,7 @@ TEST(hostile_directories_are_refused) {
         {"llama", config, "\"float32\"", "\"float8\""},
         {"llama", config, "{", "[{"},
         {"llama", config, "{", ""},
+        {"llama", config, "\n}", "\n}}"},
         {"qwen2", config, "\"use_sliding_window\": false", "\"use_sliding_window\": true"},
         {"qwen2", config, "\"full_attention\"", "\"sliding_attention\""},
         {"qwen2", config, "\"default\"", "\"yarn\""},

@@ -1086,7 +1086,13 @@ TEST(what_is_not_a_record_is_refused_with_its_line) {
         "\"prompt\":\"<q>\",\"output\":\"\",\"answer\":4,\"answer\":5}",
         "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
         "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
-        "\"prompt\":\"<q>\",\"output\":\"cut off"};
+        "\"prompt\":\"<q>\",\"output\":\"cut off",
+        "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\",\"output\":\"\",\"answer\":4}{\"id\":2}",
+        "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\\u0000a\",\"output\":\"\",\"answer\":4}"};
     const char *path = "/tmp/r2_test_bad.jsonl";
     r2_text text = {NULL, 0, 0, false};
     r2_records records;

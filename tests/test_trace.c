@@ -495,6 +495,7 @@ TEST(a_codebook_comes_back_from_disk) {
     refused_codebook(&ctx, &book, &saved, path, "\"weights\"", "\"Weights\"");
     refused_codebook(&ctx, &book, &saved, path, "{\"name\"", "{\"name\": 1}, {\"name\"");
     refused_codebook(&ctx, &book, &saved, path, "{", "[");
+    refused_codebook(&ctx, &book, &saved, path, "\n]}\n", "\n]}\n]}\n");
     CHECK(ratings_write_text(path, ""));
     CHECK_STATUS(&ctx, r2_codebook_load(&ctx, &loaded, path), R2_FORMAT);
     remove(path);
