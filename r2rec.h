@@ -280,9 +280,10 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 typedef struct r2_format {
     /* NULL: "::", else a tab, else the most frequent of , ; and |, else a blank */
     const char *separator;
-    /* Columns or JSON keys: a name, or a number from "1". NULL: the usual names ("userId",
-       "user_id:token", "reviewerID", ...), and without such names the columns 1 2 3 4. A rating
-       column that is missing makes every rating 1, a missing time column every time 0. */
+    /* Columns: a name, or a number from "1"; JSON keys: a name, also where it is a number. The first
+       line must have what is named here. NULL: the usual names ("userId", "user_id:token",
+       "reviewerID", ...), and without such names the columns 1 2 3 4. A rating column that is
+       missing makes every rating 1, a missing time column every time 0. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
     const char *items;
@@ -2608,7 +2609,7 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
         int place = r2__name_place(source->names[w], name);
-        if (wish && wish[w] && !r2__wished_number(wish, w)) {
+        if (wish && wish[w] && (source->json || !r2__wished_number(wish, w))) {
             bool same = strlen(wish[w]) == name.len && !memcmp(wish[w], name.at, name.len);
             place = same ? 0 : -1;
         }
@@ -2672,6 +2673,8 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
                               line);
     for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
+    for (int w = 0; w < R2__WANTED && wish && !status; ++w)
+        if (wish[w] && source->column[w] < 0) status = r2__bad_line(ctx, lines, wish[w], line);
     for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
         for (int w = 0; w < R2__WANTED && !status; ++w) {
             if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;

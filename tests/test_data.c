@@ -94,6 +94,33 @@ TEST(columns_by_name_and_by_number) {
     remove(path);
 }
 
+TEST(json_keys_by_name) {
+    static const char *const text = "{\"who\": 1, \"2\": 10, \"how\": 4.5, \"when\": 1000000000}\n"
+                                    "{\"who\": 1, \"2\": 20, \"how\": 3, \"when\": 1000000001}\n"
+                                    "{\"who\": 2, \"2\": 10, \"how\": 0.5, \"when\": 1000000002}\n"
+                                    "{\"who\": 7, \"2\": 30, \"how\": 5, \"when\": 1100000000}\n";
+    static const char *const path = "build/test_data_keys.tmp";
+    static const char *const absent[] = {"no such key", "1"}; /* a number is a name, too */
+    r2_ctx ctx = r2_ctx_default();
+    r2_format format;
+    r2_data data;
+    memset(&format, 0, sizeof format);
+    format.user = "who", format.item = "2", format.rating = "how", format.time = "when";
+    REQUIRE(ratings_write_text(path, text));
+    REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format));
+    check_four(&data);
+    r2_data_free(&ctx, &data);
+    for (int k = 0; k < 8; ++k) {
+        const char **wish[4] = {&format.user, &format.item, &format.rating, &format.time};
+        const char *present = *wish[k % 4];
+        *wish[k % 4] = absent[k / 4];
+        CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format), R2_FORMAT);
+        CHECK(strstr(ctx.message, k < 4 ? ":1: expected no such key" : ":1: expected 1, ") != NULL);
+        *wish[k % 4] = present;
+    }
+    remove(path);
+}
+
 TEST(standard_input_reads_like_a_file) {
     static const char *const path = "build/test_data_stdin.tmp";
     r2_ctx ctx = r2_ctx_default();
