@@ -305,7 +305,7 @@ typedef struct r2_filter {
 } r2_filter;
 
 /* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order. No graph or split of the old rows may be alive. On an error nothing has
+   their old order; time_zero becomes the earliest of what is left. No graph or split of the old rows may be alive. On an error nothing has
    changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
@@ -3445,7 +3445,7 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep_core(data, &keep, filter);
     r2__keep_close(data, &keep);
     r2__keep_free(ctx, &keep);
-    return R2_OK;
+    return data->n_ratings ? r2__rebase_times(ctx, data) : R2_OK; /* a shorter span always fits */
 }
 
 static bool r2__are_counts(const r2_data *data) {

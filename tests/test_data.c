@@ -618,6 +618,29 @@ TEST(filters_by_rating_and_time_and_the_report) {
     r2_data_free(&ctx, &data);
 }
 
+/* time_zero is the earliest time of what is left, whatever the filter took away. */
+TEST(a_filter_moves_the_beginning_of_time) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_filter filter;
+    r2_text text = {NULL, 0, 0, false};
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 951782400\na y 4 1104537600\n"
+                                               "b x 5 1262304000\n"));
+    memset(&filter, 0, sizeof filter);
+    filter.min_rating = 2;
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_EQ_INT(data.time_zero, 1104537600);
+    check_rating(&data, "a", "y", 4, 1104537600);
+    check_rating(&data, "b", "x", 5, 1262304000);
+    REQUIRE_OK(&ctx, r2_data_report(&ctx, &data, &text));
+    CHECK(strstr(text.data, "from 2005-01-01 to 2010-01-01\n") != NULL);
+    filter.min_rating = 9;
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_EQ_INT(data.n_ratings, 0);
+    r2_text_free(&ctx, &text);
+    r2_data_free(&ctx, &data);
+}
+
 /* 5 x the share of the user's values that are no larger, rounded up. */
 static int grade_of(const r2_data *raw, uint32_t user, float value) {
     int64_t n = raw->user_begin[user + 1] - raw->user_begin[user], low = 0;
