@@ -278,7 +278,8 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
 typedef struct r2_format {
-    /* NULL: "::", else a tab, else the most frequent of , ; and |, else a blank */
+    /* One or two bytes; where the first is , or ; a field may stand in double quotes. NULL: "::",
+       else a tab, else the most frequent of , ; and |, else a blank */
     const char *separator;
     /* Columns: a name, or a number from "1"; JSON keys: a name, also where it is a number. The first
        line must have what is named here. NULL: the usual names ("userId", "user_id:token",
@@ -292,7 +293,7 @@ typedef struct r2_format {
 } r2_format;
 
 /* Loads the interactions of several paths, each as r2_data_load takes them, as one; `format` NULL:
-   a zeroed one. */
+   a zeroed one. Further errors: R2_ARGUMENT (no path, a separator of another length). */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
@@ -2458,6 +2459,11 @@ static const char *r2__unquote(r2__table *table, const char *at, const char *end
     return at + 1;
 }
 
+/* Does a separator stand at `at` < end? `second` is 0 where it is one character. */
+static bool r2__separates(char first, char second, const char *at, const char *end) {
+    return *at == first && (!second || (at + 1 < end && at[1] == second));
+}
+
 /* Cuts `line` into table->field; returns the number of fields, or -1 when a quote stays open or
    there are too many. */
 static int r2__cut(r2__table *table, r2__slice line) {
@@ -2467,11 +2473,10 @@ static int r2__cut(r2__table *table, r2__slice line) {
         r2__slice *field = &table->field[n];
         if (table->quoted && at < end && *at == '"') {
             at = r2__unquote(table, at, end, field);
-            if (!at || (at < end && *at != first)) return -1;
+            if (!at || (at < end && !r2__separates(first, second, at, end))) return -1;
         } else {
             field->at = at;
-            while (at < end && (*at != first || (second && (at + 1 == end || at[1] != second))))
-                ++at;
+            while (at < end && !r2__separates(first, second, at, end)) ++at;
             field->len = (size_t)(at - field->at);
         }
         if (at == end) return n + 1;
@@ -2740,6 +2745,9 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
     memset(source, 0, sizeof *source);
     source->names = names;
     for (int w = 0; w < R2__WANTED; ++w) source->column[w] = -1;
+    if (separator && (!separator[0] || strlen(separator) > 2))
+        return r2_fail(ctx, R2_ARGUMENT, "separator: expected one or two bytes, found \"%s\"",
+                       separator);
     status = r2__lines_open(ctx, &table->lines, path);
     do {
         if (!status) status = r2__lines_next(ctx, &table->lines, &line);

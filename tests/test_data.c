@@ -121,6 +121,37 @@ TEST(json_keys_by_name) {
     remove(path);
 }
 
+TEST(separators_of_ones_own) {
+    static const struct {
+        const char *separator, *text, *message; /* NULL: it says what the formats say */
+    } cases[] = {
+        {"#", "1#10#4.5#1000000000\n1#20#3#1000000001\n2#10#0.5#1000000002\n7#30#5#1100000000\n", 0},
+        {",;", "1,;\"10\",;4.5,;1000000000\n1,;20,;\"3\",;1000000001\n2,;10,;0.5,;1000000002\n"
+               "\"7\",;30,;5,;1100000000\n", 0},
+        {"", "1 2 3 4\n", "one or two bytes, found \"\""},
+        {"<->", "1<->2<->3<->4\n", "one or two bytes, found \"<->\""},
+        {",;", "\"1\",2,;3,;4\n", ":1: expected closed quotes"},
+        {",;", "1,;2,;\"3\",", ":1: expected closed quotes"},
+    };
+    static const char *const path = "build/test_data_separators.tmp";
+    r2_ctx ctx = r2_ctx_default();
+    r2_format format;
+    memset(&format, 0, sizeof format);
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; ++k) {
+        const r2_status refused = strstr(cases[k].text, "\"") ? R2_FORMAT : R2_ARGUMENT;
+        r2_data data;
+        format.separator = cases[k].separator;
+        REQUIRE(ratings_write_text(path, cases[k].text));
+        if (!CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format),
+                          cases[k].message ? refused : R2_OK))
+            continue;
+        if (!cases[k].message) check_four(&data);
+        else CHECK(strstr(ctx.message, cases[k].message) != NULL);
+        r2_data_free(&ctx, &data);
+    }
+    remove(path);
+}
+
 TEST(standard_input_reads_like_a_file) {
     static const char *const path = "build/test_data_stdin.tmp";
     r2_ctx ctx = r2_ctx_default();
