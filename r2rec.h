@@ -362,7 +362,8 @@ r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 /* One cut in time for all: the last test_share of the interactions, and the valid_share before
    them; interactions of the same second stay together. Targets, here and below: the positives
-   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares), R2_NO_MEMORY. */
+   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
+   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
 r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config, double valid_share, double test_share);
 /* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
@@ -3709,6 +3710,7 @@ r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
     const size_t n = (size_t)data->n_ratings;
     size_t at;
     int32_t *sorted, valid_from, test_from;
+    bool untrained;
     r2_status status;
     memset(split, 0, sizeof *split);
     if (!(valid_share >= 0.0) || !(test_share > 0.0) || !(valid_share + test_share < 1.0) || !n)
@@ -3722,7 +3724,12 @@ r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
     test_from = sorted[at < n ? at : n - 1];
     at = (size_t)((1.0 - valid_share - test_share) * (double)n);
     valid_from = sorted[at < n ? at : n - 1];
+    untrained = valid_from == sorted[0];
     r2_release(ctx, sorted);
+    if (untrained)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "split: expected interactions before the cut in time, found none of %lld%s",
+                       (long long)n, data->has_time ? "" : ": there is no time column");
     status = r2__split_start(ctx, split, data, config, data->n_ratings);
     for (size_t k = 0; k < n && !status; ++k) {
         if (data->time[k] >= test_from) split->role[k] = R2_TEST;

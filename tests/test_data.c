@@ -951,6 +951,23 @@ TEST(one_cut_in_time_for_all) {
     r2_data_free(&ctx, &data);
 }
 
+TEST(a_cut_in_time_needs_times) {
+    static const char *const texts[] = {"user,item,rating\na,x,5\na,y,4\nb,x,5\nb,z,1\n",
+                                        "a x 5 7\na y 4 7\nb x 5 7\nb z 1 7\n",
+                                        "a x 5 7\na y 4 7\nb x 5 7\nb z 1 8\n"};
+    r2_ctx ctx = r2_ctx_default();
+    for (int k = 0; k < 3; ++k) {
+        r2_data data;
+        r2_split split;
+        REQUIRE_OK(&ctx, ratings_load(&ctx, &data, texts[k]));
+        CHECK_STATUS(&ctx, r2_split_time(&ctx, &split, &data, NULL, 0.25, 0.25), R2_ARGUMENT);
+        CHECK(strstr(ctx.message, "before the cut in time, found none of 4") != NULL);
+        CHECK_EQ_INT(strstr(ctx.message, "no time column") != NULL, k == 0);
+        CHECK(split.role == NULL);
+        r2_data_free(&ctx, &data);
+    }
+}
+
 TEST(splits_from_files) {
     static const char *const train = "build/split_train.tmp", *valid = "build/split_valid.tmp",
                              *test = "build/split_test.tmp";
