@@ -4020,7 +4020,8 @@ static r2_status r2__candidates_shape(r2_ctx *ctx, const char *path, int64_t *n_
         status = r2__lines_next(ctx, &lines, &line);
         if (status || !line.at) break;
         for (size_t k = 0; k < line.len && *n_lines == 0; ++k) *n_items += line.at[k] == '\t';
-        ++*n_lines;
+        if (++*n_lines == 1 && *n_items == 0)
+            status = r2__bad_line(ctx, &lines, "a user and items between tabs", line);
     }
     r2__lines_close(ctx, &lines);
     return status;

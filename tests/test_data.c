@@ -1038,6 +1038,9 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
     REQUIRE(ratings_write_text(path, "u1\ti1\ti2\nu2\ti1\ti2\ti3\n"));
     CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
+    REQUIRE(ratings_write_text(path, "u1\nu2\n"));
+    CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
+    CHECK(strstr(ctx.message, ".tmp:1: expected a user and items between tabs") != NULL);
     remove(path);
     /* popular negatives are more popular */
     REQUIRE_OK(&ctx, r2_candidates_popular(&ctx, &popular, &data, split.test, split.n_test, 9, 7));
