@@ -281,10 +281,10 @@ typedef struct r2_format {
     /* One or two bytes; where the first is , or ; a field may stand in double quotes. NULL: "::",
        else a tab, else the most frequent of , ; and |, else a blank */
     const char *separator;
-    /* Columns: a name, or a number from "1"; JSON keys: a name, also where it is a number. The first
-       line must have what is named here. NULL: the usual names ("userId", "user_id:token",
-       "reviewerID", ...), and without such names the columns 1 2 3 4. A rating column that is
-       missing makes every rating 1, a missing time column every time 0. */
+    /* Columns: a name, or a number from "1"; JSON keys: always a name. The first line must have
+       what is wished here. NULL: the usual names ("userId", "user_id:token", "reviewerID", ...),
+       and without such names the columns 1 2 3 4. A rating column that is missing makes every
+       rating 1, a missing time column every time 0. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
     const char *items;
@@ -306,8 +306,8 @@ typedef struct r2_filter {
 } r2_filter;
 
 /* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order; time_zero becomes the earliest of what is left. No graph or split of the old rows may be alive. On an error nothing has
-   changed. */
+   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
+   be alive. On an error nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
    user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
