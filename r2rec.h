@@ -2074,6 +2074,27 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
+/* Turns what is no letter, digit or sign in a printed number, the locale's decimal point of one or
+   more bytes, into a point; returns the new length. */
+static size_t r2__with_point(char *number) {
+    size_t len = 0;
+    for (const char *at = number; *at; ++at) {
+        bool same = (*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') || *at == '-' ||
+                    *at == '+';
+        if (same || !len || number[len - 1] != '.') number[len++] = same ? *at : '.';
+    }
+    number[len] = '\0';
+    return len;
+}
+
+/* Adds x like %.{digits}g, at most 17, with a point whatever the locale: for text that is read by a
+   program or a model. */
+static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
+    char number[64];
+    snprintf(number, sizeof number, "%.*g", digits, x);
+    r2_text_add(ctx, text, number, r2__with_point(number));
+}
+
 /* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
    sequence is taken alone, as R2__BAD_BYTE + its value. */
 #define R2__BAD_BYTE 0x110000u
@@ -2578,6 +2599,7 @@ typedef struct r2__source {
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
     r2__slice field[R2__WANTED]; /* of the current record                                */
     r2_text text[R2__WANTED];    /* JSON: their text                                     */
+    double number[R2__WANTED];   /* JSON: their numbers; NAN where there is only text    */
 } r2__source;
 
 /* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
@@ -2647,13 +2669,16 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     r2_text *text = &source->text[w];
     r2_text_clear(text);
     r2_text_add(ctx, text, "", 0);
+    source->number[w] = NAN;
     if (cJSON_IsString(value)) {
         r2_text_add(ctx, text, value->valuestring, strlen(value->valuestring));
     } else if (cJSON_IsNumber(value)) {
         if (id && (floor(number) != number || fabs(number) >= 0x1p53))
             return r2__bad_line(ctx, &source->table.lines, "an id as text or below 2^53",
                                 r2__slice_of("a number", 8));
-        r2_text_addf(ctx, text, floor(number) == number ? "%.0f" : "%.17g", number);
+        source->number[w] = number;
+        if (floor(number) == number) r2_text_addf(ctx, text, "%.0f", number);
+        else r2__text_number(ctx, text, number, 17);
     } else if (cJSON_IsArray(value) && !id) {
         for (const cJSON *part = value->child; part; part = part->next)
             if (cJSON_IsString(part))
@@ -2745,7 +2770,7 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
     r2_status status;
     memset(source, 0, sizeof *source);
     source->names = names;
-    for (int w = 0; w < R2__WANTED; ++w) source->column[w] = -1;
+    for (int w = 0; w < R2__WANTED; ++w) source->column[w] = -1, source->number[w] = NAN;
     if (separator && (!separator[0] || strlen(separator) > 2))
         return r2_fail(ctx, R2_ARGUMENT, "separator: expected one or two bytes, found \"%s\"",
                        separator);
@@ -2965,6 +2990,12 @@ static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
 }
 
+/* The number in a wanted field of the current record; false: it is none. */
+static bool r2__source_number(const r2__source *source, int w, double *number) {
+    *number = source->number[w];
+    return !isnan(*number) || r2__number(source->field[w], number);
+}
+
 /* Adds the record user, item, rating, time. A field without text stands for a missing column. */
 static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__source *source) {
     const r2__lines *lines = &source->table.lines;
@@ -2975,9 +3006,9 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     if (!row) return ctx->status;
     if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
-    if (source->column[2] >= 0 && (!r2__number(field[2], &rating) || fabs(rating) > 1e6))
+    if (source->column[2] >= 0 && (!r2__source_number(source, 2, &rating) || fabs(rating) > 1e6))
         return r2__bad_line(ctx, lines, "a rating", field[2]);
-    if (source->column[3] >= 0 && (!r2__number(field[3], &time) || fabs(time) > 1e15))
+    if (source->column[3] >= 0 && (!r2__source_number(source, 3, &time) || fabs(time) > 1e15))
         return r2__bad_line(ctx, lines, "a Unix time", field[3]);
     if (loader->time_unit > 0.0) time *= loader->time_unit;
     else if (fabs(time) >= 1e11) time /= 1000.0; /* in seconds it would be after the year 5000 */
@@ -6702,7 +6733,7 @@ static void r2__fill_name(r2__fill *fill, r2__name name) {
     default: r2__fill_block(fill, name);
     }
     if (string) r2_text_add(fill->ctx, fill->out, string, strlen(string));
-    if (!isnan(number)) r2_text_addf(fill->ctx, fill->out, "%g", number);
+    if (!isnan(number)) r2__text_number(fill->ctx, fill->out, number, 6);
 }
 
 static void r2__fill_section(r2__fill *fill, int section) {
@@ -6914,8 +6945,9 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
         r2_text_addf(ctx, out, "what %s thinks of \"%s\" is masked", name, title);
         return;
     }
-    r2_text_addf(ctx, out, "%s gave \"%s\" %g stars", name, title,
-                 (double)r2__chain_rating(chain, edge));
+    r2_text_addf(ctx, out, "%s gave \"%s\" ", name, title);
+    r2__text_number(ctx, out, (double)r2__chain_rating(chain, edge), 6);
+    r2_text_addf(ctx, out, " stars");
     if (edge == 2)
         r2_text_addf(ctx, out, fabsf(chain->r1 - chain->r2) <= 1.0f ? ", so they agree"
                                                                     : ", so they differ");
@@ -12547,11 +12579,15 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
                  "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
                  "  \"max_position_embeddings\": %d,\n",
                  c->n_vocab, c->n_layer, c->n_head, c->n_kv_head, c->d_model, c->d_ff, c->n_ctx);
+    r2_text_addf(ctx, text, "  \"rms_norm_eps\": ");
+    r2__text_number(ctx, text, (double)c->norm_eps, 9);
+    r2_text_addf(ctx, text, ",\n  \"rope_theta\": ");
+    r2__text_number(ctx, text, (double)c->rope_theta, 9);
     r2_text_addf(ctx, text,
-                 "  \"rms_norm_eps\": %.9g,\n  \"rope_theta\": %.9g,\n  \"hidden_act\": \"silu\",\n"
+                 ",\n  \"hidden_act\": \"silu\",\n"
                  "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"float32\",\n"
                  "  \"bos_token_id\": null,\n  \"eos_token_id\": null\n}\n",
-                 (double)c->norm_eps, (double)c->rope_theta, c->tied ? "true" : "false");
+                 c->tied ? "true" : "false");
 }
 
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
@@ -12581,10 +12617,12 @@ r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
     r2_text_addf(ctx, &text,
                  "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
-                 "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": %.9g,\n"
-                 "  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
-                 "  \"target_modules\": [",
-                 model->lora->config.rank, (double)model->lora->config.alpha);
+                 "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
+                 model->lora->config.rank);
+    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
+    r2_text_addf(ctx, &text,
+                 ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
+                 "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
         const char *name;
         const size_t length = r2__module_name(&model->tensor[id], &name);
@@ -14486,8 +14524,10 @@ static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text 
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
                      r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
-        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b)
-            r2_text_addf(ctx, json, "%s%.9g", b > 1 ? ", " : "", (double)codebook->edge[f][b]);
+        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
+            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
+            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
+        }
         r2_text_addf(ctx, json, "], \"weights\": [");
         for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
             r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);

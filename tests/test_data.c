@@ -493,6 +493,44 @@ TEST(numbers_are_what_strtod_reads) {
     }
 }
 
+TEST(printed_numbers_have_a_point) {
+    static const char *const texts[][2] = {
+        {"3,5", "3.5"},   {"-1,25e-07", "-1.25e-07"}, {"3\xD9\xAB" "5", "3.5"},
+        {"3.5", "3.5"},   {"1e+20", "1e+20"},         {"-inf", "-inf"},
+        {"12", "12"}};
+    r2_ctx ctx = r2_ctx_default();
+    r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
+    r2_text text = {NULL, 0, 0, false};
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; ++k) {
+        char number[32];
+        snprintf(number, sizeof number, "%s", texts[k][0]);
+        CHECK_EQ_INT(r2__with_point(number), strlen(texts[k][1]));
+        CHECK_EQ_STR(number, texts[k][1]);
+    }
+    for (int k = 0; k < 20000; ++k) { /* in the C locale nothing but what printf writes */
+        const int digits = 1 + k % 17;
+        const double x = (r2_rng_double(&rng) - 0.5) * pow(10.0, (double)(k % 600 - 300));
+        char number[64];
+        snprintf(number, sizeof number, "%.*g", digits, x);
+        r2_text_clear(&text);
+        r2__text_number(&ctx, &text, x, digits);
+        if (!CHECK_EQ_STR(text.data, number)) break;
+    }
+    r2_text_free(&ctx, &text);
+}
+
+TEST(formats_say_the_same_under_a_decimal_comma) {
+    r2_ctx ctx = r2_ctx_default();
+    if (!test_comma(1)) SKIP("no locale with a decimal comma is installed");
+    for (size_t k = 0; k < sizeof formats / sizeof *formats; ++k) {
+        r2_data data;
+        if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, formats[k]), R2_OK)) continue;
+        check_four(&data);
+        r2_data_free(&ctx, &data);
+    }
+    test_comma(0);
+}
+
 TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     r2_ctx ctx = r2_ctx_default();
     ratings_memory memory = {0, 0};

@@ -1142,6 +1142,38 @@ TEST(the_schema_is_that_of_the_lines) {
     r2_text_free(&ctx, &schema);
 }
 
+TEST(records_are_the_same_under_a_decimal_comma) {
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_records point, comma;
+    r2_tally tally;
+    int64_t n_halves = 0;
+    REQUIRE(ready());
+    memset(&point, 0, sizeof point);
+    memset(&comma, 0, sizeof comma);
+    memset(&tally, 0, sizeof tally);
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 50,
+                              0, true, r2_teacher_rules, &teacher, "rules", &point, &tally));
+    if (!test_comma(1)) {
+        r2_records_free(&ctx, &point);
+        SKIP("no locale with a decimal comma is installed");
+    }
+    CHECK_STATUS(&ctx,
+                 r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 50, 0,
+                          true, r2_teacher_rules, &teacher, "rules", &comma, &tally),
+                 R2_OK);
+    test_comma(0);
+    CHECK_EQ_INT(comma.n, point.n);
+    for (int64_t k = 0; k < point.n && k < comma.n; ++k) {
+        CHECK_EQ_STR(comma.record[k].prompt, point.record[k].prompt);
+        CHECK_EQ_STR(comma.record[k].output, point.record[k].output);
+        n_halves += strstr(point.record[k].output, ".5 stars") != NULL;
+    }
+    CHECK(n_halves > 0);
+    r2_records_free(&ctx, &point);
+    r2_records_free(&ctx, &comma);
+}
+
 /* ---- memory: every allocation in turn fails ---- */
 
 static int64_t allocations_left;
