@@ -40,7 +40,8 @@
                  says what was wrong (of an input: file, line, expected, found). The library never
                  exits, never prints, has no globals. What a failed call had begun is released.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
-                 struct is allowed. All memory comes from the context's allocator.
+                 struct is allowed. All memory comes from the context's allocator, except the trees
+                 that cJSON makes while JSON is read: those come from cJSON's own.
    THREADS       ctx.n_threads (default: all processors). Same seed, same bytes, for any number of
                  threads. A context serves one caller at a time; two contexts are independent.
                  On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
@@ -159,8 +160,8 @@ void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size
 void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
 void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
-/* A growing text. `data` is NUL-terminated as soon as anything was added. Check r2_text_ok once at
-   the end: after a failed allocation further additions do nothing. */
+/* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
+   at the end: after a failed allocation further additions do nothing. */
 typedef struct r2_text {
     char *data;
     size_t len, cap;
@@ -190,10 +191,12 @@ typedef struct r2_rng {
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams: what a random number is for. Two purposes never share numbers. */
+/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
+   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
+   alike; closed and longer chains both draw with CHAINS, compact and English traces with TEACHER. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
-    R2_STREAM_SPLIT,
+    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
     R2_STREAM_CANDIDATES,
     R2_STREAM_CHAINS,
     R2_STREAM_NEGATIVES,
@@ -446,7 +449,8 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item);
 
 /* The number of butterflies (2 x 2 bicliques), exactly: walks from the vertex of highest degree of
    each (vertex priority, Wang et al., VLDB 2019), about sum over edges of the smaller degree steps.
-   Takes 8 bytes an edge while it runs. Errors: R2_NO_MEMORY. */
+   Takes 8 bytes an edge and 12 a vertex while it runs, and 12 a vertex for every thread.
+   Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 users and items or more). */
 r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total);
 
 /* Butterflies by where they lie. A butterfly has two users, two items, four edges, so
