@@ -193,7 +193,7 @@ typedef struct r2_rng {
 
 /* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
    seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
-   alike; closed and longer chains both draw with CHAINS, compact and English traces with TEACHER. */
+   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
     R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
@@ -2916,6 +2916,17 @@ static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
     return R2_OK;
 }
 
+/* The slot of a key that may be latin-1; it becomes UTF-8. All names are UTF-8, so one that is
+   found as it stands costs no second look. */
+static r2_status r2__names_look(r2_ctx *ctx, r2__names *names, r2__slice *key, uint64_t *slot) {
+    const char *before = key->at;
+    *slot = r2__names_slot(names, *key);
+    if (names->slot[*slot]) return R2_OK;
+    if (r2__names_utf8(ctx, names, key)) return ctx->status;
+    if (key->at != before) *slot = r2__names_slot(names, *key);
+    return R2_OK;
+}
+
 /* The index of `key`, new or known. */
 static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, uint32_t *index) {
     uint64_t slot;
@@ -2923,12 +2934,11 @@ static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, 
         *index = (uint32_t)names->last;
         return R2_OK;
     }
-    if (r2__names_utf8(ctx, names, &key)) return ctx->status;
     if (names->n == names->cap) {
         r2_status status = r2__names_grow(ctx, names);
         if (status) return status;
     }
-    slot = r2__names_slot(names, key);
+    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
     if (!names->slot[slot]) {
         names->key[names->n] = r2__keep_text(ctx, names, key);
         if (!names->key[names->n]) return ctx->status;
@@ -2941,9 +2951,11 @@ static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, 
 
 /* The index of `key`, or -1. */
 static r2_status r2__names_find(r2_ctx *ctx, r2__names *names, r2__slice key, int64_t *index) {
+    uint64_t slot;
     *index = -1;
-    if (r2__names_utf8(ctx, names, &key)) return ctx->status;
-    if (names->n) *index = (int64_t)names->slot[r2__names_slot(names, key)] - 1;
+    if (!names->n) return R2_OK;
+    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
+    *index = (int64_t)names->slot[slot] - 1;
     return R2_OK;
 }
 
