@@ -39,7 +39,8 @@
                  says what was wrong (of an input: file, line, expected, found). The library never
                  exits, never prints, has no globals. What a failed call had begun is released.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
-                 struct is allowed. All memory comes from the context's allocator.
+                 struct is allowed. All memory comes from the context's allocator, except the trees
+                 that cJSON makes while JSON is read: those come from cJSON's own.
    THREADS       ctx.n_threads (default: all processors). Same seed, same bytes, for any number of
                  threads. A context serves one caller at a time; two contexts are independent.
                  On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
@@ -158,8 +159,8 @@ void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size
 void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
 void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
-/* A growing text. `data` is NUL-terminated as soon as anything was added. Check r2_text_ok once at
-   the end: after a failed allocation further additions do nothing. */
+/* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
+   at the end: after a failed allocation further additions do nothing. */
 typedef struct r2_text {
     char *data;
     size_t len, cap;
@@ -189,10 +190,12 @@ typedef struct r2_rng {
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams: what a random number is for. Two purposes never share numbers. */
+/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
+   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
+   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
-    R2_STREAM_SPLIT,
+    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
     R2_STREAM_CANDIDATES,
     R2_STREAM_CHAINS,
     R2_STREAM_NEGATIVES,
@@ -277,11 +280,13 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
 typedef struct r2_format {
-    /* NULL: "::", else a tab, else the most frequent of , ; and |, else a blank */
+    /* One or two bytes; where the first is , or ; a field may stand in double quotes. NULL: "::",
+       else a tab, else the most frequent of , ; and |, else a blank */
     const char *separator;
-    /* Columns or JSON keys: a name, or a number from "1". NULL: the usual names ("userId",
-       "user_id:token", "reviewerID", ...), and without such names the columns 1 2 3 4. A rating
-       column that is missing makes every rating 1, a missing time column every time 0. */
+    /* Columns: a name, or a number from "1"; JSON keys: always a name. The first line must have
+       what is wished here. NULL: the usual names ("userId", "user_id:token", "reviewerID", ...),
+       and without such names the columns 1 2 3 4. A rating column that is missing makes every
+       rating 1, a missing time column every time 0. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
     const char *items;
@@ -290,7 +295,7 @@ typedef struct r2_format {
 } r2_format;
 
 /* Loads the interactions of several paths, each as r2_data_load takes them, as one; `format` NULL:
-   a zeroed one. */
+   a zeroed one. Further errors: R2_ARGUMENT (no path, a separator of another length). */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
@@ -303,8 +308,8 @@ typedef struct r2_filter {
 } r2_filter;
 
 /* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order. No graph or split of the old rows may be alive. On an error nothing has
-   changed. */
+   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
+   be alive. On an error nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
    user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
@@ -359,7 +364,8 @@ r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 /* One cut in time for all: the last test_share of the interactions, and the valid_share before
    them; interactions of the same second stay together. Targets, here and below: the positives
-   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares), R2_NO_MEMORY. */
+   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
+   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
 r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config, double valid_share, double test_share);
 /* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
@@ -442,7 +448,8 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item);
 
 /* The number of butterflies (2 x 2 bicliques), exactly: walks from the vertex of highest degree of
    each (vertex priority, Wang et al., VLDB 2019), about sum over edges of the smaller degree steps.
-   Takes 8 bytes an edge while it runs. Errors: R2_NO_MEMORY. */
+   Takes 8 bytes an edge and 12 a vertex while it runs, and 12 a vertex for every thread.
+   Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 users and items or more). */
 r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total);
 
 /* Butterflies by where they lie. A butterfly has two users, two items, four edges, so
@@ -2064,6 +2071,27 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
+/* Turns what is no letter, digit or sign in a printed number, the locale's decimal point of one or
+   more bytes, into a point; returns the new length. */
+static size_t r2__with_point(char *number) {
+    size_t len = 0;
+    for (const char *at = number; *at; ++at) {
+        bool same = (*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') || *at == '-' ||
+                    *at == '+';
+        if (same || !len || number[len - 1] != '.') number[len++] = same ? *at : '.';
+    }
+    number[len] = '\0';
+    return len;
+}
+
+/* Adds x like %.{digits}g, at most 17, with a point whatever the locale: for text that is read by a
+   program or a model. */
+static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
+    char number[64];
+    snprintf(number, sizeof number, "%.*g", digits, x);
+    r2_text_add(ctx, text, number, r2__with_point(number));
+}
+
 /* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
    sequence is taken alone, as R2__BAD_BYTE + its value. */
 #define R2__BAD_BYTE 0x110000u
@@ -2107,6 +2135,30 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
         else r2_text_add(ctx, text, "\xEF\xBF\xBD", 3);
     }
     r2_text_add(ctx, text, "\"", 1);
+}
+
+/* A NUL, as it is or as an escape, would end a string too early. */
+static bool r2__json_has_nul(const char *text, size_t len) {
+    if (len && memchr(text, '\0', len)) return true;
+    for (size_t k = 0; k + 5 < len; ++k) {
+        if (text[k] != '\\') continue;
+        if (memcmp(text + k + 1, "u0000", 5) == 0) return true;
+        ++k; /* what is escaped is no backslash of its own */
+    }
+    return false;
+}
+
+/* One JSON value with nothing but white space around it (cJSON does not mind what follows), without
+   NUL; or NULL. Release with cJSON_Delete. */
+static cJSON *r2__json_parse(const char *text, size_t len) {
+    const char *end = NULL;
+    cJSON *root = text && !r2__json_has_nul(text, len)
+                      ? cJSON_ParseWithLengthOpts(text, len, &end, 0)
+                      : NULL;
+    while (root && end < text + len && strchr(" \t\r\n", *end)) ++end;
+    if (!root || end == text + len) return root;
+    cJSON_Delete(root);
+    return NULL;
 }
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
@@ -2426,6 +2478,11 @@ static const char *r2__unquote(r2__table *table, const char *at, const char *end
     return at + 1;
 }
 
+/* Does a separator stand at `at` < end? `second` is 0 where it is one character. */
+static bool r2__separates(char first, char second, const char *at, const char *end) {
+    return *at == first && (!second || (at + 1 < end && at[1] == second));
+}
+
 /* Cuts `line` into table->field; returns the number of fields, or -1 when a quote stays open or
    there are too many. */
 static int r2__cut(r2__table *table, r2__slice line) {
@@ -2435,11 +2492,10 @@ static int r2__cut(r2__table *table, r2__slice line) {
         r2__slice *field = &table->field[n];
         if (table->quoted && at < end && *at == '"') {
             at = r2__unquote(table, at, end, field);
-            if (!at || (at < end && *at != first)) return -1;
+            if (!at || (at < end && !r2__separates(first, second, at, end))) return -1;
         } else {
             field->at = at;
-            while (at < end && (*at != first || (second && (at + 1 == end || at[1] != second))))
-                ++at;
+            while (at < end && !r2__separates(first, second, at, end)) ++at;
             field->len = (size_t)(at - field->at);
         }
         if (at == end) return n + 1;
@@ -2540,6 +2596,7 @@ typedef struct r2__source {
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
     r2__slice field[R2__WANTED]; /* of the current record                                */
     r2_text text[R2__WANTED];    /* JSON: their text                                     */
+    double number[R2__WANTED];   /* JSON: their numbers; NAN where there is only text    */
 } r2__source;
 
 /* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
@@ -2577,7 +2634,7 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
         int place = r2__name_place(source->names[w], name);
-        if (wish && wish[w] && !r2__wished_number(wish, w)) {
+        if (wish && wish[w] && (source->json || !r2__wished_number(wish, w))) {
             bool same = strlen(wish[w]) == name.len && !memcmp(wish[w], name.at, name.len);
             place = same ? 0 : -1;
         }
@@ -2609,13 +2666,16 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     r2_text *text = &source->text[w];
     r2_text_clear(text);
     r2_text_add(ctx, text, "", 0);
+    source->number[w] = NAN;
     if (cJSON_IsString(value)) {
         r2_text_add(ctx, text, value->valuestring, strlen(value->valuestring));
     } else if (cJSON_IsNumber(value)) {
         if (id && (floor(number) != number || fabs(number) >= 0x1p53))
             return r2__bad_line(ctx, &source->table.lines, "an id as text or below 2^53",
                                 r2__slice_of("a number", 8));
-        r2_text_addf(ctx, text, floor(number) == number ? "%.0f" : "%.17g", number);
+        source->number[w] = number;
+        if (floor(number) == number) r2_text_addf(ctx, text, "%.0f", number);
+        else r2__text_number(ctx, text, number, 17);
     } else if (cJSON_IsArray(value) && !id) {
         for (const cJSON *part = value->child; part; part = part->next)
             if (cJSON_IsString(part))
@@ -2628,27 +2688,21 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* A NUL written as an escape would end a text too early. */
-static bool r2__json_has_nul(r2__slice line) {
-    for (size_t k = 0; k + 5 < line.len; ++k) {
-        if (line.at[k] != '\\') continue;
-        if (memcmp(line.at + k + 1, "u0000", 5) == 0) return true;
-        ++k; /* what is escaped is no backslash of its own */
-    }
-    return false;
-}
-
 /* One JSON object -> the wanted fields. The first one settles which keys are meant. */
 static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
                                  const char *const wish[R2__WANTED], bool first) {
     const r2__lines *lines = &source->table.lines;
     int best[R2__WANTED] = {-1, -1, -1, -1}, n_found[R2__WANTED] = {0, 0, 0, 0}, number = 0;
-    cJSON *object = cJSON_ParseWithLength(line.at, line.len);
+    cJSON *object = r2__json_parse(line.at, line.len);
     r2_status status = R2_OK;
-    if (!cJSON_IsObject(object)) status = r2__bad_line(ctx, lines, "a JSON object", line);
-    else if (r2__json_has_nul(line)) status = r2__bad_line(ctx, lines, "text without NUL", line);
+    if (!cJSON_IsObject(object))
+        status = r2__bad_line(ctx, lines, r2__json_has_nul(line.at, line.len) ? "text without NUL"
+                                                                              : "a JSON object",
+                              line);
     for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
+    for (int w = 0; w < R2__WANTED && wish && !status; ++w)
+        if (wish[w] && source->column[w] < 0) status = r2__bad_line(ctx, lines, wish[w], line);
     for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
         for (int w = 0; w < R2__WANTED && !status; ++w) {
             if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
@@ -2713,7 +2767,10 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
     r2_status status;
     memset(source, 0, sizeof *source);
     source->names = names;
-    for (int w = 0; w < R2__WANTED; ++w) source->column[w] = -1;
+    for (int w = 0; w < R2__WANTED; ++w) source->column[w] = -1, source->number[w] = NAN;
+    if (separator && (!separator[0] || strlen(separator) > 2))
+        return r2_fail(ctx, R2_ARGUMENT, "separator: expected one or two bytes, found \"%s\"",
+                       separator);
     status = r2__lines_open(ctx, &table->lines, path);
     do {
         if (!status) status = r2__lines_next(ctx, &table->lines, &line);
@@ -2768,13 +2825,14 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
 
 /*  slot[hash & mask] = index + 1 or 0; the next free slot is taken on a collision  */
 typedef struct r2__names {
-    char **key; /* (n) */
+    char **key; /* (n) UTF-8 */
     uint32_t *slot;
     uint64_t n, cap, n_slots;
     uint64_t last;   /* the one asked for last: files often stay with a user for a while */
     r2_arena *arena; /* of the keys */
     char *pool;      /* rest of the piece of arena that is being filled */
     size_t pool_left;
+    r2_text utf8; /* what was latin-1 */
 } r2__names;
 
 /* 64-bit FNV-1a. */
@@ -2784,31 +2842,33 @@ static uint64_t r2__fnv(const char *text, size_t len) {
     return hash;
 }
 
-/* A NUL-terminated copy as UTF-8: text that is not UTF-8 is taken for latin-1. NULL: no memory. */
+/* Text that is not UTF-8 is taken for latin-1 and written anew, to names->utf8: an id is one name,
+   however a file spells it. */
+static r2_status r2__names_utf8(r2_ctx *ctx, r2__names *names, r2__slice *text) {
+    if (r2__utf8_valid(text->at, text->len)) return R2_OK;
+    r2_text_clear(&names->utf8);
+    for (size_t k = 0; k < text->len; ++k)
+        r2__utf8_add(ctx, &names->utf8, (unsigned char)text->at[k]);
+    *text = r2__slice_of(names->utf8.data, names->utf8.len);
+    return names->utf8.failed ? ctx->status : R2_OK;
+}
+
+/* A NUL-terminated copy as UTF-8. NULL: no memory. */
 static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
     const size_t piece = 1u << 16;
-    bool valid = r2__utf8_valid(text.at, text.len);
-    size_t need = (valid ? text.len : 2 * text.len) + 1;
-    char *copy, *to;
-    if (need > names->pool_left) {
-        names->pool_left = need > piece ? need : piece;
+    char *copy;
+    if (r2__names_utf8(ctx, names, &text)) return NULL;
+    if (text.len + 1 > names->pool_left) {
+        names->pool_left = text.len + 1 > piece ? text.len + 1 : piece;
         names->pool = (char *)r2_arena_alloc(ctx, names->arena, names->pool_left, 1);
         if (!names->pool) names->pool_left = 0;
         if (!names->pool) return NULL;
     }
-    copy = to = names->pool;
-    for (size_t i = 0; i < text.len; ++i) {
-        unsigned char c = (unsigned char)text.at[i];
-        if (valid || c < 0x80) {
-            *to++ = text.at[i];
-        } else {
-            *to++ = (char)(0xC0 | c >> 6);
-            *to++ = (char)(0x80 | (c & 0x3F));
-        }
-    }
-    *to++ = '\0';
-    names->pool = to;
-    names->pool_left -= (size_t)(to - copy);
+    copy = names->pool;
+    if (text.len) memcpy(copy, text.at, text.len);
+    copy[text.len] = '\0';
+    names->pool += text.len + 1;
+    names->pool_left -= text.len + 1;
     return copy;
 }
 
@@ -2849,6 +2909,17 @@ static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
     return R2_OK;
 }
 
+/* The slot of a key that may be latin-1; it becomes UTF-8. All names are UTF-8, so one that is
+   found as it stands costs no second look. */
+static r2_status r2__names_look(r2_ctx *ctx, r2__names *names, r2__slice *key, uint64_t *slot) {
+    const char *before = key->at;
+    *slot = r2__names_slot(names, *key);
+    if (names->slot[*slot]) return R2_OK;
+    if (r2__names_utf8(ctx, names, key)) return ctx->status;
+    if (key->at != before) *slot = r2__names_slot(names, *key);
+    return R2_OK;
+}
+
 /* The index of `key`, new or known. */
 static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, uint32_t *index) {
     uint64_t slot;
@@ -2860,7 +2931,7 @@ static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, 
         r2_status status = r2__names_grow(ctx, names);
         if (status) return status;
     }
-    slot = r2__names_slot(names, key);
+    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
     if (!names->slot[slot]) {
         names->key[names->n] = r2__keep_text(ctx, names, key);
         if (!names->key[names->n]) return ctx->status;
@@ -2872,14 +2943,19 @@ static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, 
 }
 
 /* The index of `key`, or -1. */
-static int64_t r2__names_find(const r2__names *names, r2__slice key) {
-    if (!names->n) return -1;
-    return (int64_t)names->slot[r2__names_slot(names, key)] - 1;
+static r2_status r2__names_find(r2_ctx *ctx, r2__names *names, r2__slice key, int64_t *index) {
+    uint64_t slot;
+    *index = -1;
+    if (!names->n) return R2_OK;
+    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
+    *index = (int64_t)names->slot[slot] - 1;
+    return R2_OK;
 }
 
 static void r2__names_free(r2_ctx *ctx, r2__names *names) {
     r2_release(ctx, names->key);
     r2_release(ctx, names->slot);
+    r2_text_free(ctx, &names->utf8);
     memset(names, 0, sizeof *names);
 }
 
@@ -2923,6 +2999,12 @@ static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
 }
 
+/* The number in a wanted field of the current record; false: it is none. */
+static bool r2__source_number(const r2__source *source, int w, double *number) {
+    *number = source->number[w];
+    return !isnan(*number) || r2__number(source->field[w], number);
+}
+
 /* Adds the record user, item, rating, time. A field without text stands for a missing column. */
 static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__source *source) {
     const r2__lines *lines = &source->table.lines;
@@ -2933,9 +3015,9 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     if (!row) return ctx->status;
     if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
-    if (source->column[2] >= 0 && (!r2__number(field[2], &rating) || fabs(rating) > 1e6))
+    if (source->column[2] >= 0 && (!r2__source_number(source, 2, &rating) || fabs(rating) > 1e6))
         return r2__bad_line(ctx, lines, "a rating", field[2]);
-    if (source->column[3] >= 0 && (!r2__number(field[3], &time) || fabs(time) > 1e15))
+    if (source->column[3] >= 0 && (!r2__source_number(source, 3, &time) || fabs(time) > 1e15))
         return r2__bad_line(ctx, lines, "a Unix time", field[3]);
     if (loader->time_unit > 0.0) time *= loader->time_unit;
     else if (fabs(time) >= 1e11) time /= 1000.0; /* in seconds it would be after the year 5000 */
@@ -3101,8 +3183,9 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
-    int64_t item = r2__names_find(&loader->items, r2__trim(field[0]));
+    int64_t item;
     double year;
+    if (r2__names_find(ctx, &loader->items, r2__trim(field[0]), &item)) return ctx->status;
     if (item < 0) {
         data->n_unrated++;
         return R2_OK;
@@ -3411,7 +3494,7 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep_core(data, &keep, filter);
     r2__keep_close(data, &keep);
     r2__keep_free(ctx, &keep);
-    return R2_OK;
+    return data->n_ratings ? r2__rebase_times(ctx, data) : R2_OK; /* a shorter span always fits */
 }
 
 static bool r2__are_counts(const r2_data *data) {
@@ -3667,6 +3750,7 @@ r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
     const size_t n = (size_t)data->n_ratings;
     size_t at;
     int32_t *sorted, valid_from, test_from;
+    bool untrained;
     r2_status status;
     memset(split, 0, sizeof *split);
     if (!(valid_share >= 0.0) || !(test_share > 0.0) || !(valid_share + test_share < 1.0) || !n)
@@ -3680,7 +3764,12 @@ r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
     test_from = sorted[at < n ? at : n - 1];
     at = (size_t)((1.0 - valid_share - test_share) * (double)n);
     valid_from = sorted[at < n ? at : n - 1];
+    untrained = valid_from == sorted[0];
     r2_release(ctx, sorted);
+    if (untrained)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "split: expected interactions before the cut in time, found none of %lld%s",
+                       (long long)n, data->has_time ? "" : ": there is no time column");
     status = r2__split_start(ctx, split, data, config, data->n_ratings);
     for (size_t k = 0; k < n && !status; ++k) {
         if (data->time[k] >= test_from) split->role[k] = R2_TEST;
@@ -3707,7 +3796,7 @@ static r2_status r2__names_of(r2_ctx *ctx, r2__names *names, char *const *keys, 
 
 /* Gives the rows of one file their role. */
 static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
-                                const r2_format *format, r2_role role, const r2__names names[2]) {
+                                const r2_format *format, r2_role role, r2__names names[2]) {
     const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
     r2__source source;
     bool more = true;
@@ -3722,8 +3811,9 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
         if (status || !more) break;
-        user = r2__names_find(&names[0], r2__trim(source.field[0]));
-        item = r2__names_find(&names[1], r2__trim(source.field[1]));
+        status = r2__names_find(ctx, &names[0], r2__trim(source.field[0]), &user);
+        if (!status) status = r2__names_find(ctx, &names[1], r2__trim(source.field[1]), &item);
+        if (status) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
         else
@@ -3943,12 +4033,13 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
 /* One line: a user and items, between tabs. */
 static r2_status r2__candidates_line(r2_ctx *ctx, r2_candidates *c, int64_t row,
                                      const r2__lines *lines, r2__slice line,
-                                     const r2__names names[2]) {
+                                     r2__names names[2]) {
     const char *at = line.at, *end = line.at + line.len;
     for (int64_t k = -1; k < c->n_per_case; ++k) {
         const char *tab = at <= end ? (const char *)memchr(at, '\t', (size_t)(end - at)) : NULL;
         r2__slice key = r2__slice_of(at, at > end ? 0 : (size_t)((tab ? tab : end) - at));
-        int64_t index = r2__names_find(&names[k < 0 ? 0 : 1], key);
+        int64_t index;
+        if (r2__names_find(ctx, &names[k < 0 ? 0 : 1], key, &index)) return ctx->status;
         if (index < 0) return r2__bad_line(ctx, lines, k < 0 ? "a user" : "an item", key);
         if (k < 0) c->user[row] = (uint32_t)index;
         else c->item[row * c->n_per_case + k] = (uint32_t)index;
@@ -3969,7 +4060,8 @@ static r2_status r2__candidates_shape(r2_ctx *ctx, const char *path, int64_t *n_
         status = r2__lines_next(ctx, &lines, &line);
         if (status || !line.at) break;
         for (size_t k = 0; k < line.len && *n_lines == 0; ++k) *n_items += line.at[k] == '\t';
-        ++*n_lines;
+        if (++*n_lines == 1 && *n_items == 0)
+            status = r2__bad_line(ctx, &lines, "a user and items between tabs", line);
     }
     r2__lines_close(ctx, &lines);
     return status;
@@ -6651,7 +6743,7 @@ static void r2__fill_name(r2__fill *fill, r2__name name) {
     default: r2__fill_block(fill, name);
     }
     if (string) r2_text_add(fill->ctx, fill->out, string, strlen(string));
-    if (!isnan(number)) r2_text_addf(fill->ctx, fill->out, "%g", number);
+    if (!isnan(number)) r2__text_number(fill->ctx, fill->out, number, 6);
 }
 
 static void r2__fill_section(r2__fill *fill, int section) {
@@ -6870,8 +6962,9 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
         r2_text_addf(ctx, out, "what %s thinks of \"%s\" is masked", name, title);
         return;
     }
-    r2_text_addf(ctx, out, "%s gave \"%s\" %g stars", name, title,
-                 (double)r2__chain_rating(chain, edge));
+    r2_text_addf(ctx, out, "%s gave \"%s\" ", name, title);
+    r2__text_number(ctx, out, (double)r2__chain_rating(chain, edge), 6);
+    r2_text_addf(ctx, out, " stars");
     if (edge == 2)
         r2_text_addf(ctx, out, r2__ratings_agree(task->data, chain->r1, chain->r2)
                                    ? ", so they agree" : ", so they differ");
@@ -7284,7 +7377,7 @@ static const char *r2__record_parse(const cJSON *line, r2_record *record) {
 
 static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const char *path,
                                        int64_t number, const char *text, size_t len) {
-    cJSON *line = cJSON_ParseWithLength(text, len);
+    cJSON *line = r2__json_parse(text, len);
     r2_record record;
     const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
     r2_status status =
@@ -8900,7 +8993,7 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     memset(bpe, 0, sizeof *bpe);
     memset(&parts, 0, sizeof parts);
     if (!status) {
-        root = cJSON_ParseWithLength(text.data, text.len);
+        root = r2__json_parse(text.data, text.len);
         status = root ? r2__bpe_load_json(ctx, bpe, root, &parts)
                       : r2_fail(ctx, R2_FORMAT, "not JSON");
     }
@@ -12293,7 +12386,7 @@ static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *dir
     s->ctx = ctx;
     s->status = r2__join_path(ctx, s->path, directory, name);
     if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
-    if (s->status == R2_OK && text.data) s->root = cJSON_ParseWithLength(text.data, text.len);
+    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
     if (s->status == R2_OK && !cJSON_IsObject(s->root))
         s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
     r2_text_free(ctx, &text);
@@ -12574,11 +12667,15 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
                  "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
                  "  \"max_position_embeddings\": %d,\n",
                  c->n_vocab, c->n_layer, c->n_head, c->n_kv_head, c->d_model, c->d_ff, c->n_ctx);
+    r2_text_addf(ctx, text, "  \"rms_norm_eps\": ");
+    r2__text_number(ctx, text, (double)c->norm_eps, 9);
+    r2_text_addf(ctx, text, ",\n  \"rope_theta\": ");
+    r2__text_number(ctx, text, (double)c->rope_theta, 9);
     r2_text_addf(ctx, text,
-                 "  \"rms_norm_eps\": %.9g,\n  \"rope_theta\": %.9g,\n  \"hidden_act\": \"silu\",\n"
+                 ",\n  \"hidden_act\": \"silu\",\n"
                  "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"float32\",\n"
                  "  \"bos_token_id\": null,\n  \"eos_token_id\": null\n}\n",
-                 (double)c->norm_eps, (double)c->rope_theta, c->tied ? "true" : "false");
+                 c->tied ? "true" : "false");
 }
 
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
@@ -12608,10 +12705,12 @@ r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
     r2_text_addf(ctx, &text,
                  "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
-                 "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": %.9g,\n"
-                 "  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
-                 "  \"target_modules\": [",
-                 model->lora->config.rank, (double)model->lora->config.alpha);
+                 "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
+                 model->lora->config.rank);
+    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
+    r2_text_addf(ctx, &text,
+                 ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
+                 "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
         const char *name;
         const size_t length = r2__module_name(&model->tensor[id], &name);
@@ -14538,8 +14637,10 @@ static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text 
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
                      r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
-        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b)
-            r2_text_addf(ctx, json, "%s%.9g", b > 1 ? ", " : "", (double)codebook->edge[f][b]);
+        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
+            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
+            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
+        }
         r2_text_addf(ctx, json, "], \"weights\": [");
         for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
             r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
@@ -14619,7 +14720,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
         r2_text_free(ctx, &text);
         return status;
     }
-    json = cJSON_ParseWithLength(text.data, text.len);
+    json = r2__json_parse(text.data, text.len);
     field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
     good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = cJSON_GetObjectItemCaseSensitive(json, "fields");

@@ -15,6 +15,7 @@
 #ifndef R2_TEST_H
 #define R2_TEST_H
 
+#include <locale.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -128,6 +129,16 @@ static inline int test_array_near(const float *got, const float *want, int64_t n
     printf("%s[%lld] is %.9g, not %.9g (off by %.3g of %.3g)\n", what, (long long)where,
            (double)got[where], (double)want[where], worst, scale);
     return 0;
+}
+
+/* Numbers with a decimal comma, as a program in another language has them (1; false: no such locale
+   here), or as C has them (0). */
+static inline int test_comma(int on) {
+    static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "ru_RU.UTF-8", "de_DE"};
+    for (size_t k = 0; on && k < sizeof names / sizeof *names; ++k)
+        if (setlocale(LC_NUMERIC, names[k]) && *localeconv()->decimal_point == ',') return 1;
+    setlocale(LC_NUMERIC, "C");
+    return !on;
 }
 
 /* The library's part, when r2rec.h was included first: a call must come to `want`; when it does not,

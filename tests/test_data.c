@@ -94,6 +94,66 @@ TEST(columns_by_name_and_by_number) {
     remove(path);
 }
 
+TEST(json_keys_by_name) {
+    static const char *const text = "{\"who\": 1, \"2\": 10, \"how\": 4.5, \"when\": 1000000000}\n"
+                                    "{\"who\": 1, \"2\": 20, \"how\": 3, \"when\": 1000000001}\n"
+                                    "{\"who\": 2, \"2\": 10, \"how\": 0.5, \"when\": 1000000002}\n"
+                                    "{\"who\": 7, \"2\": 30, \"how\": 5, \"when\": 1100000000}\n";
+    static const char *const path = "build/test_data_keys.tmp";
+    static const char *const absent[] = {"no such key", "1"}; /* a number is a name, too */
+    r2_ctx ctx = r2_ctx_default();
+    r2_format format;
+    r2_data data;
+    memset(&format, 0, sizeof format);
+    format.user = "who", format.item = "2", format.rating = "how", format.time = "when";
+    REQUIRE(ratings_write_text(path, text));
+    REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format));
+    check_four(&data);
+    r2_data_free(&ctx, &data);
+    for (int k = 0; k < 8; ++k) {
+        const char **wish[4] = {&format.user, &format.item, &format.rating, &format.time};
+        const char *present = *wish[k % 4];
+        *wish[k % 4] = absent[k / 4];
+        CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format), R2_FORMAT);
+        CHECK(strstr(ctx.message, k < 4 ? ":1: expected no such key" : ":1: expected 1, ") != NULL);
+        *wish[k % 4] = present;
+    }
+    remove(path);
+}
+
+TEST(separators_of_ones_own) {
+    static const struct {
+        const char *separator, *text;
+        r2_status status;
+        const char *message;
+    } cases[] = {
+        {"#", "1#10#4.5#1000000000\n1#20#3#1000000001\n2#10#0.5#1000000002\n7#30#5#1100000000\n",
+         R2_OK, ""},
+        {",;", "1,;\"10\",;4.5,;1000000000\n1,;20,;\"3\",;1000000001\n2,;10,;0.5,;1000000002\n"
+               "\"7\",;30,;5,;1100000000\n", R2_OK, ""},
+        {"", "1 2 3 4\n", R2_ARGUMENT, "one or two bytes, found \"\""},
+        {"<->", "1<->2<->3<->4\n", R2_ARGUMENT, "one or two bytes, found \"<->\""},
+        {",;", "\"1\",2,;3,;4\n", R2_FORMAT, ":1: expected closed quotes"},
+        {",;", "1,;2,;\"3\",", R2_FORMAT, ":1: expected closed quotes"},
+    };
+    static const char *const path = "build/test_data_separators.tmp";
+    r2_ctx ctx = r2_ctx_default();
+    r2_format format;
+    memset(&format, 0, sizeof format);
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; ++k) {
+        r2_data data;
+        format.separator = cases[k].separator;
+        REQUIRE(ratings_write_text(path, cases[k].text));
+        if (!CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format),
+                          cases[k].status))
+            continue;
+        if (cases[k].status) CHECK(strstr(ctx.message, cases[k].message) != NULL);
+        else check_four(&data);
+        r2_data_free(&ctx, &data);
+    }
+    remove(path);
+}
+
 TEST(standard_input_reads_like_a_file) {
     static const char *const path = "build/test_data_stdin.tmp";
     r2_ctx ctx = r2_ctx_default();
@@ -266,6 +326,10 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n", ":2: expected asin"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n[1]\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\"\n", ":2: expected a JSON object"},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}{\"user_id\": \"1\", \"asin\": \"3\"}\n",
+         ":1: expected a JSON object"},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\", \"asin\": \"3\"} x\n",
+         ":2: expected a JSON object"},
         {"{\"user_id\": 9007199254740993, \"asin\": \"2\"}\n", ":1: expected an id as text"},
         {"{\"user_id\": \"1\", \"user_id\": \"2\", \"asin\": \"2\"}\n",
          ":1: expected each key once"},
@@ -356,6 +420,46 @@ TEST(text_is_utf8_or_latin1) {
     }
 }
 
+/* An id is one user or item, however a file spells it: as latin-1, as UTF-8, in JSON. */
+TEST(latin1_ids_are_one_name) {
+    static const char *const ratings = "build/test_data_latin1.tmp",
+                             *items = "build/test_data_latin1_items.tmp",
+                             *test = "build/test_data_latin1_test.tmp";
+    r2_ctx ctx = r2_ctx_default();
+    r2_format format;
+    r2_data data;
+    r2_split split;
+    r2_candidates cases;
+    memset(&format, 0, sizeof format);
+    format.items = items;
+    REQUIRE(ratings_write_text(ratings, "user,item,rating,time\nRen\xE9,caf\xE9,5,1\nBo,tea,4,2\n"
+                                        "Ren\xE9,tea,3,3\nRen\xC3\xA9,milk,2,4\n"
+                                        "Bo,caf\xC3\xA9,1,5\nBo,caf\xE9,4,6\n"));
+    REQUIRE(ratings_write_text(items, "id,title\ncaf\xE9,Caf\xE9 noir\ntea,The\xC3\xA9\n"));
+    REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &ratings, 1, &format));
+    CHECK_EQ_INT(data.n_users, 2);
+    CHECK_EQ_INT(data.n_items, 3);
+    CHECK_EQ_INT(data.n_duplicates, 1);
+    CHECK_EQ_INT(data.n_unrated, 0);
+    check_rating(&data, "Ren\xC3\xA9", "caf\xC3\xA9", 5, 1);
+    check_rating(&data, "Ren\xC3\xA9", "milk", 2, 4);
+    check_rating(&data, "Bo", "caf\xC3\xA9", 4, 6);
+    CHECK_EQ_STR(data.title[0], "Caf\xC3\xA9 noir");
+    CHECK_EQ_STR(data.title[1], "The\xC3\xA9");
+    REQUIRE(ratings_write_text(test, "user,item\nRen\xE9,caf\xE9\n"));
+    REQUIRE_OK(&ctx, r2_split_given(&ctx, &split, &data, NULL, NULL, test, NULL));
+    CHECK_EQ_INT(split.n_test, 1);
+    r2_split_free(&ctx, &split);
+    REQUIRE(ratings_write_text(test, "Ren\xE9\tcaf\xE9\ttea\n"));
+    REQUIRE_OK(&ctx, r2_candidates_load(&ctx, &cases, &data, test));
+    CHECK_EQ_INT(cases.item[0], 0);
+    r2_candidates_free(&ctx, &cases);
+    r2_data_free(&ctx, &data);
+    remove(ratings);
+    remove(items);
+    remove(test);
+}
+
 TEST(extreme_ids_and_times) {
     r2_ctx ctx = r2_ctx_default();
     r2_data data;
@@ -389,15 +493,56 @@ TEST(numbers_are_what_strtod_reads) {
     }
 }
 
+TEST(printed_numbers_have_a_point) {
+    static const char *const texts[][2] = {
+        {"3,5", "3.5"},   {"-1,25e-07", "-1.25e-07"}, {"3\xD9\xAB" "5", "3.5"},
+        {"3.5", "3.5"},   {"1e+20", "1e+20"},         {"-inf", "-inf"},
+        {"12", "12"}};
+    r2_ctx ctx = r2_ctx_default();
+    r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
+    r2_text text = {NULL, 0, 0, false};
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; ++k) {
+        char number[32];
+        snprintf(number, sizeof number, "%s", texts[k][0]);
+        CHECK_EQ_INT(r2__with_point(number), strlen(texts[k][1]));
+        CHECK_EQ_STR(number, texts[k][1]);
+    }
+    for (int k = 0; k < 20000; ++k) { /* in the C locale nothing but what printf writes */
+        const int digits = 1 + k % 17;
+        const double x = (r2_rng_double(&rng) - 0.5) * pow(10.0, (double)(k % 600 - 300));
+        char number[64];
+        snprintf(number, sizeof number, "%.*g", digits, x);
+        r2_text_clear(&text);
+        r2__text_number(&ctx, &text, x, digits);
+        if (!CHECK_EQ_STR(text.data, number)) break;
+    }
+    r2_text_free(&ctx, &text);
+}
+
+TEST(formats_say_the_same_under_a_decimal_comma) {
+    r2_ctx ctx = r2_ctx_default();
+    if (!test_comma(1)) SKIP("no locale with a decimal comma is installed");
+    for (size_t k = 0; k < sizeof formats / sizeof *formats; ++k) {
+        r2_data data;
+        if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, formats[k]), R2_OK)) continue;
+        check_four(&data);
+        r2_data_free(&ctx, &data);
+    }
+    test_comma(0);
+}
+
 TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     r2_ctx ctx = r2_ctx_default();
     ratings_memory memory = {0, 0};
     const char *path = "build/test_data_memory.tmp";
+    r2_text text = {NULL, 0, 0, false};
     int64_t n_allocations = 0;
     r2_format format;
     memset(&format, 0, sizeof format);
     format.items = path; /* rows whose "title" is an item's id do no harm here */
-    REQUIRE(ratings_write_text(path, formats[0]));
+    r2_text_addf(&ctx, &text, "%s\xE9,10,1,1000000003\n", formats[0]); /* latin-1 */
+    REQUIRE(!text.failed && ratings_write_text(path, text.data));
+    r2_text_free(&ctx, &text);
     ctx.realloc_fn = ratings_realloc;
     ctx.user = &memory;
     for (bool done = false; !done; ++n_allocations) {
@@ -540,6 +685,29 @@ TEST(filters_by_rating_and_time_and_the_report) {
     CHECK(strstr(text.data, "from 2000-02-29 to 2000-03-01\n") != NULL);
     CHECK(strstr(text.data, "duplicates 1, low ratings 1, outside the time window 1, not in") !=
           NULL);
+    r2_text_free(&ctx, &text);
+    r2_data_free(&ctx, &data);
+}
+
+/* time_zero is the earliest time of what is left, whatever the filter took away. */
+TEST(a_filter_moves_the_beginning_of_time) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_filter filter;
+    r2_text text = {NULL, 0, 0, false};
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 951782400\na y 4 1104537600\n"
+                                               "b x 5 1262304000\n"));
+    memset(&filter, 0, sizeof filter);
+    filter.min_rating = 2;
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_EQ_INT(data.time_zero, 1104537600);
+    check_rating(&data, "a", "y", 4, 1104537600);
+    check_rating(&data, "b", "x", 5, 1262304000);
+    REQUIRE_OK(&ctx, r2_data_report(&ctx, &data, &text));
+    CHECK(strstr(text.data, "from 2005-01-01 to 2010-01-01\n") != NULL);
+    filter.min_rating = 9;
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_EQ_INT(data.n_ratings, 0);
     r2_text_free(&ctx, &text);
     r2_data_free(&ctx, &data);
 }
@@ -823,6 +991,23 @@ TEST(one_cut_in_time_for_all) {
     r2_data_free(&ctx, &data);
 }
 
+TEST(a_cut_in_time_needs_times) {
+    static const char *const texts[] = {"user,item,rating\na,x,5\na,y,4\nb,x,5\nb,z,1\n",
+                                        "a x 5 7\na y 4 7\nb x 5 7\nb z 1 7\n",
+                                        "a x 5 7\na y 4 7\nb x 5 7\nb z 1 8\n"};
+    r2_ctx ctx = r2_ctx_default();
+    for (int k = 0; k < 3; ++k) {
+        r2_data data;
+        r2_split split;
+        REQUIRE_OK(&ctx, ratings_load(&ctx, &data, texts[k]));
+        CHECK_STATUS(&ctx, r2_split_time(&ctx, &split, &data, NULL, 0.25, 0.25), R2_ARGUMENT);
+        CHECK(strstr(ctx.message, "before the cut in time, found none of 4") != NULL);
+        CHECK_EQ_INT(strstr(ctx.message, "no time column") != NULL, k == 0);
+        CHECK(split.role == NULL);
+        r2_data_free(&ctx, &data);
+    }
+}
+
 TEST(splits_from_files) {
     static const char *const train = "build/split_train.tmp", *valid = "build/split_valid.tmp",
                              *test = "build/split_test.tmp";
@@ -893,6 +1078,9 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
     REQUIRE(ratings_write_text(path, "u1\ti1\ti2\nu2\ti1\ti2\ti3\n"));
     CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
+    REQUIRE(ratings_write_text(path, "u1\nu2\n"));
+    CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &b, &data, path), R2_FORMAT);
+    CHECK(strstr(ctx.message, ".tmp:1: expected a user and items between tabs") != NULL);
     remove(path);
     /* popular negatives are more popular */
     REQUIRE_OK(&ctx, r2_candidates_popular(&ctx, &popular, &data, split.test, split.n_test, 9, 7));

@@ -1113,6 +1113,7 @@ TEST(hostile_directories_are_refused) {
         {"llama", config, "\"float32\"", "\"float8\""},
         {"llama", config, "{", "[{"},
         {"llama", config, "{", ""},
+        {"llama", config, "\n}", "\n}}"},
         {"qwen2", config, "\"use_sliding_window\": false", "\"use_sliding_window\": true"},
         {"qwen2", config, "\"full_attention\"", "\"sliding_attention\""},
         {"qwen2", config, "\"default\"", "\"yarn\""},
@@ -1214,6 +1215,49 @@ TEST(adapters_come_back_from_a_file) {
         memcmp(again.lora->param, model.lora->param, (size_t)model.lora->n_params * sizeof(float)),
         0);
     r2_model_free(&ctx, &again);
+    r2_model_free(&ctx, &model);
+    remove_directory();
+}
+
+TEST(directories_are_the_same_under_a_decimal_comma) {
+    static const char *const files[] = {"config.json", "adapter_config.json"};
+    const char *directory = altered_directory("adapter", NULL, NULL, NULL);
+    r2_model_config config = small_config();
+    r2_lora_config lora = r2_lora_config_default();
+    r2_model model, again;
+    r2_text text[2][2];
+    char path[256];
+    fresh(1);
+    if (!test_comma(1)) {
+        remove_directory();
+        SKIP("no locale with a decimal comma is installed");
+    }
+    test_comma(0);
+    memset(text, 0, sizeof text);
+    config.rope_theta = 1234.5f;
+    config.norm_eps = 1.5e-6f;
+    lora.alpha = 0.7f;
+    REQUIRE_OK(&ctx, r2_model_init(&ctx, &model, &config, false));
+    REQUIRE_OK(&ctx, r2_lora_attach(&ctx, &model, &lora));
+    for (int comma = 0; comma < 2; ++comma) {
+        test_comma(comma);
+        CHECK_STATUS(&ctx, r2_model_save_dir(&ctx, &model, directory), R2_OK);
+        CHECK_STATUS(&ctx, r2_lora_save(&ctx, &model, directory), R2_OK);
+        for (int f = 0; f < 2; ++f) {
+            snprintf(path, sizeof path, "%s/%s", directory, files[f]);
+            CHECK_STATUS(&ctx, r2_read_file(&ctx, path, &text[f][comma]), R2_OK);
+        }
+    }
+    CHECK_EQ_STR(text[0][1].data, text[0][0].data);
+    CHECK_EQ_STR(text[1][1].data, text[1][0].data);
+    CHECK(strstr(text[0][0].data, "\"rope_theta\": 1234.5,") != NULL);
+    if (CHECK_STATUS(&ctx, r2_model_load_dir(&ctx, &again, directory, 0, false), R2_OK)) {
+        CHECK_STATUS(&ctx, r2_lora_load(&ctx, &again, directory), R2_OK);
+        CHECK(again.config.rope_theta == 1234.5f && again.config.norm_eps == 1.5e-6f);
+        r2_model_free(&ctx, &again);
+    }
+    test_comma(0);
+    for (int f = 0; f < 4; ++f) r2_text_free(&ctx, &text[f / 2][f % 2]);
     r2_model_free(&ctx, &model);
     remove_directory();
 }

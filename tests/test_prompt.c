@@ -1154,7 +1154,13 @@ TEST(what_is_not_a_record_is_refused_with_its_line) {
         "\"prompt\":\"<q>\",\"output\":\"\",\"answer\":4,\"answer\":5}",
         "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
         "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
-        "\"prompt\":\"<q>\",\"output\":\"cut off"};
+        "\"prompt\":\"<q>\",\"output\":\"cut off",
+        "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\",\"output\":\"\",\"answer\":4}{\"id\":2}",
+        "{\"id\":1,\"user\":\"1\",\"item\":\"2\",\"history\":3,\"schedule\":\"all\",\"step\":4,"
+        "\"template\":\"compact\",\"shown\":4,\"left_out\":0,\"source\":\"\",\"system\":\"\","
+        "\"prompt\":\"<q>\\u0000a\",\"output\":\"\",\"answer\":4}"};
     const char *path = "/tmp/r2_test_bad.jsonl";
     r2_text text = {NULL, 0, 0, false};
     r2_records records;
@@ -1202,6 +1208,38 @@ TEST(the_schema_is_that_of_the_lines) {
     cJSON_Delete(rules);
     r2_text_free(&ctx, &line);
     r2_text_free(&ctx, &schema);
+}
+
+TEST(records_are_the_same_under_a_decimal_comma) {
+    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_records point, comma;
+    r2_tally tally;
+    int64_t n_halves = 0;
+    REQUIRE(ready());
+    memset(&point, 0, sizeof point);
+    memset(&comma, 0, sizeof comma);
+    memset(&tally, 0, sizeof tally);
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 50,
+                              0, true, r2_teacher_rules, &teacher, "rules", &point, &tally));
+    if (!test_comma(1)) {
+        r2_records_free(&ctx, &point);
+        SKIP("no locale with a decimal comma is installed");
+    }
+    CHECK_STATUS(&ctx,
+                 r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 50, 0,
+                          true, r2_teacher_rules, &teacher, "rules", &comma, &tally),
+                 R2_OK);
+    test_comma(0);
+    CHECK_EQ_INT(comma.n, point.n);
+    for (int64_t k = 0; k < point.n && k < comma.n; ++k) {
+        CHECK_EQ_STR(comma.record[k].prompt, point.record[k].prompt);
+        CHECK_EQ_STR(comma.record[k].output, point.record[k].output);
+        n_halves += strstr(point.record[k].output, ".5 stars") != NULL;
+    }
+    CHECK(n_halves > 0);
+    r2_records_free(&ctx, &point);
+    r2_records_free(&ctx, &comma);
 }
 
 /* ---- memory: every allocation in turn fails ---- */

@@ -317,6 +317,8 @@ TEST(what_changes_ids_and_is_not_supported_is_refused) {
                                           "\"continuing_subword_prefix\":\"##\""},
                                          {"\"type\":\"BPE\"", "\"end_of_word_suffix\":0"},
                                          {"\"merges\":[\"a b\"]", "\"merges\":{}"},
+                                         {"\"<s>\"", "\"<s>\\u0000\""},
+                                         {"}}", "}}}"},
                                          {"}}", ""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i)
         if (!CHECK_STATUS(&ctx, load_with(bad[i][0], bad[i][1]), R2_FORMAT)) puts(bad[i][1]);

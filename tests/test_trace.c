@@ -486,6 +486,15 @@ TEST(a_codebook_comes_back_from_disk) {
         for (int b = 1; b < book.n_bucket[f] - 1; ++b) CHECK(loaded.edge[f][b] == book.edge[f][b]);
         for (int b = 0; b < book.n_bucket[f]; ++b) CHECK(loaded.weight[f][b] == book.weight[f][b]);
     }
+    if (test_comma(1)) { /* the same bytes in every language */
+        r2_text again = {NULL, 0, 0, false};
+        CHECK_STATUS(&ctx, r2_codebook_save(&ctx, &book, path), R2_OK);
+        CHECK_STATUS(&ctx, r2_codebook_load(&ctx, &loaded, path), R2_OK);
+        test_comma(0);
+        REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &again));
+        CHECK_EQ_STR(again.data, saved.data);
+        r2_text_free(&ctx, &again);
+    }
     refused_codebook(&ctx, &book, &saved, path, "\"n_chains\": 2", "\"n_chains\": 3");
     refused_codebook(&ctx, &book, &saved, path, "\"hist\"", "\"pop\"");
     refused_codebook(&ctx, &book, &saved, path, "\"edges\": [", "\"edges\": [1e9, ");
@@ -495,6 +504,7 @@ TEST(a_codebook_comes_back_from_disk) {
     refused_codebook(&ctx, &book, &saved, path, "\"weights\"", "\"Weights\"");
     refused_codebook(&ctx, &book, &saved, path, "{\"name\"", "{\"name\": 1}, {\"name\"");
     refused_codebook(&ctx, &book, &saved, path, "{", "[");
+    refused_codebook(&ctx, &book, &saved, path, "\n]}\n", "\n]}\n]}\n");
     CHECK(ratings_write_text(path, ""));
     CHECK_STATUS(&ctx, r2_codebook_load(&ctx, &loaded, path), R2_FORMAT);
     remove(path);
