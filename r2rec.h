@@ -936,7 +936,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
 /* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict
-   in `tally`, and keeps only what passed; without one (NULL) keeps the prompts. Adds the records,
+   in `tally` (NULL: nowhere), and keeps only what passed; without one (NULL) keeps the prompts. Adds the records,
    ids first_id, first_id + 1 ... in order of the queries. `source` names the teacher. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
                    const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
@@ -7444,7 +7444,7 @@ static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn t
     if (output->failed) return ctx->status;
     asked_for.answer = answer; /* what was not guided must end in the answer all the same */
     trace = r2_task_check(&asked_for, output->data);
-    r2_tally_add(tally, trace.verdict, answer);
+    if (tally) r2_tally_add(tally, trace.verdict, answer);
     if (trace.verdict) return R2_OK;
     return r2__record_task(ctx, task, source, output->data, trace.answer, records);
 }
