@@ -936,8 +936,9 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
 /* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict
-   in `tally` (NULL: nowhere), and keeps only what passed; without one (NULL) keeps the prompts. Adds the records,
-   ids first_id, first_id + 1 ... in order of the queries. `source` names the teacher. */
+   in `tally` (NULL: nowhere), and keeps only what passed; without one (NULL) keeps the prompts.
+   Adds the records, ids first_id, first_id + 1 ... in order of the queries. `source` names the
+   teacher. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
                    const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
                    bool guided, r2_teacher_fn teacher, void *user, const char *source,
@@ -12593,7 +12594,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     return s.status;
 }
 
-/* Memory is asked for only when the file can fill it: a parameter takes two bytes there at least. */
+/* Memory is asked for only when the file can fill it: a parameter takes two bytes or more there. */
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 size_t n_bytes) {
     r2_model plan;
@@ -13047,8 +13048,8 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
     return R2_OK;
 }
 
-/* Whoever writes reasoned sequences needs a trace of every example: without one the first word after
-   the prompt would teach the other mode. */
+/* Whoever writes reasoned sequences needs a trace of every example: without one the first word
+   after the prompt would teach the other mode. */
 static r2_status r2__check_traces(r2_ctx *ctx, const char *who, const r2_examples *ex,
                                   float reasoned_share) {
     for (int64_t e = 0; e < ex->n && reasoned_share > 0.0f; ++e)
