@@ -11026,6 +11026,12 @@ static void r2__carve_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, boo
     if (!w->begin || !w->row) *good = false;
 }
 
+/* Whether the room is laid out for the model as it is now. */
+static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
+    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
+           w->lora == model->lora;
+}
+
 /* Makes room for the batch; keeps what is there when it suffices. */
 static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t preds,
                              int64_t scratch) {
@@ -11037,8 +11043,7 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
     }
     w->ready = false;
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
-        w->recompute == model->recompute && w->trains == r2__trains(model) &&
-        w->lora == model->lora)
+        r2__work_fits(w, model))
         return R2_OK;
     if (rows > w->max_rows) w->max_rows = rows;
     if (preds > w->max_pred) w->max_pred = preds;
@@ -11364,19 +11369,13 @@ static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int
                        r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
 }
 
-/* Whether what the last forward left is laid out as the model is now, and for as many threads. */
-static bool r2__still_fits(const r2_ctx *ctx, const r2_model *model, const r2_attention *shape) {
-    const struct r2__work *w = model->work;
-    return w->trains == r2__trains(model) && w->lora == model->lora &&
-           w->recompute == model->recompute && r2_attention_scratch(ctx, shape) <= w->max_scratch;
-}
-
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
     const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
                                                 batch->branch);
     struct r2__work *w = model->work;
     if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
-        w->begin[w->n_unique] != batch->n_pred || !r2__still_fits(ctx, model, &shape))
+        w->begin[w->n_unique] != batch->n_pred || !r2__work_fits(w, model) ||
+        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* as many threads */
         return r2_fail(ctx, R2_ARGUMENT,
                        "backward: no forward of this batch with gradients before, or adapters, "
                        "recompute or threads have changed since");
@@ -13040,23 +13039,19 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
 }
 
 /* Training needs to know the answers. */
-static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
-    for (int64_t e = 0; e < ex->n; ++e)
-        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
-            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
-    return R2_OK;
-}
-
 /* Whoever writes reasoned sequences needs a trace of every example: without one the first word
    after the prompt would teach the other mode. */
-static r2_status r2__check_traces(r2_ctx *ctx, const char *who, const r2_examples *ex,
-                                  float reasoned_share) {
-    for (int64_t e = 0; e < ex->n && reasoned_share > 0.0f; ++e)
-        if (ex->trace_begin[e + 1] == ex->trace_begin[e])
+static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
+                                    bool with_traces) {
+    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
+    for (int64_t e = 0; e < ex->n; ++e) {
+        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
+            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
+        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
             return r2_fail(ctx, R2_ARGUMENT,
                            "%s: example %lld has no trace, expected one or reasoned_share 0", who,
                            (long long)e);
+    }
     return R2_OK;
 }
 
@@ -13344,14 +13339,11 @@ static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples,
     r2_status status;
     if (config->groups < 1 || config->n_steps < 0)
         return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
-    status = r2__examples_check(ctx, "sft", examples);
-    if (status == R2_OK) status = r2__check_traces(ctx, "sft", examples, config->reasoned_share);
+    status = r2__examples_check(ctx, "sft", examples, config->reasoned_share > 0.0f);
     if (status != R2_OK || !config->valid) return status;
     if (config->valid_every < 1 || config->patience < 1)
         return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
-    status = r2__examples_check(ctx, "sft: valid", config->valid);
-    if (status != R2_OK) return status;
-    return r2__check_traces(ctx, "sft: valid", config->valid, config->reasoned_share);
+    return r2__examples_check(ctx, "sft: valid", config->valid, config->reasoned_share > 0.0f);
 }
 
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
@@ -13832,7 +13824,7 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         config->n_updates < 1 || config->max_new < 1)
         return r2_fail(ctx, R2_ARGUMENT, "grpo: expected groups, n_updates, max_new >= 1 and "
                        "n_samples in 1 .. 64");
-    status = r2__examples_check(ctx, "grpo", examples);
+    status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
     rl.model = model;
