@@ -298,22 +298,19 @@ static void shuffle_traces(r2_run *run) {
 
 enum { KEY = 200 };
 
-static void model_key(char key[KEY], const ablation *a, int64_t steps, int64_t model) {
-    snprintf(key, KEY, "%s-s%d-m%d", a->name, (int)steps, (int)model);
-}
+static const char *const mode_name[] = {"direct", "reasoned"}; /* by r2_mode */
 
 static void row_key(char key[KEY], const ablation *a, int64_t steps, int64_t model, int64_t seed,
                     r2_mode mode) {
     snprintf(key, KEY, "%s-s%d-m%d-c%d-%s", a->name, (int)steps, (int)model, (int)seed,
-             mode == R2_DIRECT ? "direct" : "reasoned");
+             mode_name[mode]);
 }
 
 /* Rows that differ in RL alone go on from one and the same SFT, that of the whole. */
 static void fine_tune(xp *x, const ablation *a, int64_t model, r2_run *run) {
     const bool shared = a->rl || a == &list[0];
-    char key[KEY], name[KEY + 10];
-    model_key(key, &list[0], x->steps, model);
-    snprintf(name, sizeof name, "model-%s", key);
+    char name[KEY];
+    snprintf(name, sizeof name, "model-%s-s%d-m%d", list[0].name, (int)x->steps, (int)model);
     if (shared && xp_load_weights(x, name, run)) return;
     xp_check(x, r2_run_sft(&x->ctx, run));
     if (shared) xp_save_run(x, name, run);
@@ -433,7 +430,7 @@ static void add_result(xp *x, const ablation *a, r2_mode mode, r2_text *text, cJ
         json = cJSON_CreateObject();
         cJSON_AddStringToObject(json, "name", a->name);
         cJSON_AddStringToObject(json, "what", a->what);
-        cJSON_AddStringToObject(json, "mode", mode == R2_DIRECT ? "direct" : "reasoned");
+        cJSON_AddStringToObject(json, "mode", mode_name[mode]);
         cJSON_AddNumberToObject(json, "rows", (double)mean.n_rows);
         cJSON_AddNumberToObject(json, "hr@1", xp_average(&mean, XP_HR1));
         cJSON_AddNumberToObject(json, "hr@1_lo", lo);

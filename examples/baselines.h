@@ -217,8 +217,8 @@ static void bl_divide(double *row, int64_t n, double divisor) {
     for (int64_t j = 0; j < n; ++j) row[j] /= divisor;
 }
 
-/* A (n, n), symmetric and positive definite, becomes U^T U: its upper triangle holds U. By blocks of
-   rows, so that threads are started once a block and not once a row. */
+/* A (n, n), symmetric and positive definite, becomes U^T U: its upper triangle holds U. By blocks
+   of rows, so that threads are started once a block and not once a row. */
 static void bl_cholesky(const r2_ctx *ctx, double *a, int64_t n) {
     for (int64_t begin = 0, end; begin < n; begin = end) {
         const double *block = a + begin * n;

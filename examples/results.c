@@ -1,6 +1,7 @@
 /* results.c: the tables of README and what is said beside them. All methods, tuned on validation,
-   under five protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or more (c5),
-   popular negatives, the full catalogue. Then rating prediction and counterfactual faithfulness.
+   under five protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or
+   more (c5), popular negatives, the full catalogue. Then rating prediction and counterfactual
+   faithfulness.
 
    Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
@@ -698,8 +699,8 @@ static void split_table(report *r, const char *what) {
         value[k] = ordered[k] = e->valuedouble;
     if (n > 2) {
         high = bl_largest_but(ordered, n, n / 3), low = bl_largest_but(ordered, n, 2 * n / 3);
-        snprintf(title, sizeof title, "HR@1 (1+19) by %s: above %g, between, at most %g", what, high,
-                 low);
+        snprintf(title, sizeof title, "HR@1 (1+19) by %s: above %g, between, at most %g", what,
+                 high, low);
         open_table(r, title, "method | high | middle | low");
     }
     for (int method = 0; method < N_METHODS && n > 2; ++method) {
