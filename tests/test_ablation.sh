@@ -5,8 +5,7 @@ cd "$(dirname "$0")/.." && . tests/test.sh
 
 ablation=build/examples/ablation
 
-mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
-awk -F, 'NR == 1 || $1 <= 40' data/mini/ratings.csv >"$here/data/ratings.csv"
+few_users 40
 
 short() { # short NAME ROW OPTION...
     name=$1 row=$2
@@ -15,14 +14,8 @@ short() { # short NAME ROW OPTION...
         >"$here/$name.md" 2>"$here/error"
 }
 
-# HR@1 of a row over its sets of candidates: of users for whom none is better, the chance among the tied
-hit_ratio() { # hit_ratio ROW MODE
-    cat "$here"/one/ablation/quick/"$1"-s4-m1-c?-"$2".json | tr -d '{"' | awk -v RS='}' '/better/ {
-        match($0, /better:\[[^]]*/); n = split(substr($0, RSTART + 8, RLENGTH - 8), better, ",")
-        match($0, /tied:\[[^]]*/); split(substr($0, RSTART + 6, RLENGTH - 6), tied, ",")
-        for (k = 1; k <= n; ++k) hits += better[k] == 0 ? 1 / (1 + tied[k]) : 0
-        users += n
-    } END { printf "%.3f", hits / users }'
+row_hits() { # row_hits ROW MODE: over its sets of candidates
+    hit_ratio "$here/one/ablation/quick/$1"-s4-m1-c?-"$2.json"
 }
 
 same_rows() { # same_rows ROW: as with two threads
@@ -41,11 +34,11 @@ for row in $rows; do
     ok "$row: two sets of candidates, answered in two ways" \
         [ "$(ls "$here/one/ablation/quick" | grep -c "^$row-s4-m1-c[12]-\(direct\|reasoned\)\.json$")" -eq 4 ]
     ok "$row: the table says what the rows say" grep -q \
-        "^| $row | .* | $(hit_ratio "$row" direct) \[[^|]* | [^|]* | $(hit_ratio "$row" reasoned) \[" "$here/one.md"
+        "^| $row | .* | $(row_hits "$row" direct) \[[^|]* | [^|]* | $(row_hits "$row" reasoned) \[" "$here/one.md"
 done
 ok 'the whole differs from itself by nothing' grep -q \
     '^| whole |.*| +0.000 \[+0.000, +0.000\] |.*| +0.000 \[+0.000, +0.000\] |' "$here/one.md"
-ok 'sets of candidates differ' [ "$(hit_ratio whole direct)" != "$(rm "$here/one/ablation/quick/whole-s4-m1-c2-direct.json" && hit_ratio whole direct)" ]
+ok 'sets of candidates differ' [ "$(row_hits whole direct)" != "$(rm "$here/one/ablation/quick/whole-s4-m1-c2-direct.json" && row_hits whole direct)" ]
 
 cp "$here/one/ablation.json" "$here/before"
 weights="$here/one/ablation/quick/model-whole-s4-m1/model.safetensors"

@@ -208,7 +208,7 @@ TEST(a_symmetric_system_is_solved) {
 }
 
 TEST(a_large_system_is_solved_by_any_number_of_threads) {
-    enum { N = 150, COLS = 70 }; /* several blocks and strips, the last of them not full */
+    enum { N = 150, COLS = 300 }; /* several blocks and strips, the last of them not full */
     static double full[N * N], a[N * N], want[N * COLS], right[N * COLS], x[2][N * COLS];
     r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
     r2_ctx ctx = r2_ctx_default();

@@ -5,8 +5,7 @@ cd "$(dirname "$0")/.." && . tests/test.sh
 
 headline=build/examples/headline
 
-mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
-awk -F, 'NR == 1 || $1 <= 40' data/mini/ratings.csv >"$here/data/ratings.csv"
+few_users 40
 
 short() { # short NAME OPTION...: of the first forty users
     name=$1

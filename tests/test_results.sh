@@ -5,8 +5,7 @@ cd "$(dirname "$0")/.." && . tests/test.sh
 
 results=build/examples/results
 
-mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
-awk -F, 'NR == 1 || $1 <= 40' data/mini/ratings.csv >"$here/data/ratings.csv"
+few_users 40
 
 short() { # short NAME OPTION...
     name=$1
@@ -14,14 +13,8 @@ short() { # short NAME OPTION...
     $results --data "$here/data" --out "$here/$name" --seeds 2 "$@" >"$here/$name.md" 2>"$here/error"
 }
 
-# HR@1 of a method under a protocol: of users for whom none is better, the chance among the tied
-hit_ratio() { # hit_ratio METHOD PROTOCOL
-    cat "$here"/one/results/quick/"$1-$2"-m1-c?.json | tr -d '{"' | awk -v RS='}' '/better/ {
-        match($0, /better:\[[^]]*/); n = split(substr($0, RSTART + 8, RLENGTH - 8), better, ",")
-        match($0, /tied:\[[^]]*/); split(substr($0, RSTART + 6, RLENGTH - 6), tied, ",")
-        for (k = 1; k <= n; ++k) hits += better[k] == 0 ? 1 / (1 + tied[k]) : 0
-        users += n
-    } END { printf "%.3f", hits / users }'
+method_hits() { # method_hits METHOD PROTOCOL: over its sets of candidates
+    hit_ratio "$here/one/results/quick/$1-$2"-m1-c?.json
 }
 
 ok 'a method' short one --threads 1 --only popularity
@@ -35,12 +28,12 @@ for protocol in 1+19 1+99 c5 popular catalogue; do
     ok "a table for $protocol" grep -q -x "$protocol, 40 users" "$here/one.md"
     for method in popularity ease; do
         ok "$protocol, $method: what its rows say" awk -v head="$protocol, 40 users" \
-            -v row="| $method | $(hit_ratio $method $protocol) [" \
+            -v row="| $method | $(method_hits $method $protocol) [" \
             '$0 == head { on = 1 } /^$/ { on += on > 0 } on > 0 && on < 4 && index($0, row) == 1 { found = 1 }
              END { exit !found }' "$here/one.md"
     done
 done
-ok 'untrained: what its rows say' grep -q -F "| untrained | $(hit_ratio untrained 1+19) [" "$here/one.md"
+ok 'untrained: what its rows say' grep -q -F "| untrained | $(method_hits untrained 1+19) [" "$here/one.md"
 ok 'no table without a row' awk '/^\|-/ { head = 1; next } head && !/^\|/ { exit bad = 1 } { head = 0 }
     END { exit bad || head }' "$here/one.md"
 

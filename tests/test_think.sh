@@ -5,8 +5,7 @@ cd "$(dirname "$0")/.." && . tests/test.sh
 
 think=build/examples/think
 
-mkdir "$here/data" && cp data/mini/movies.csv "$here/data"
-awk -F, 'NR == 1 || $1 <= 60' data/mini/ratings.csv >"$here/data/ratings.csv"
+few_users 60
 
 short() { # short NAME OPTION...: of the first sixty users
     name=$1
