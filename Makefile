@@ -49,12 +49,12 @@ LIBS    = $(LINKING) $(CJSON_LIBS) -lm
 
 # --- what there is to build -------------------------------------------------------------------------
 
-# Every C file is one program: examples/x.c becomes build/examples/x, and build/checked/examples/x when
-# built with sanitizers.
-EXAMPLES := $(patsubst %.c,build/%,$(wildcard examples/*.c))
+# Every C file is one program: examples/tools/x.c becomes build/examples/tools/x, and
+# build/checked/examples/tools/x when built with sanitizers.
+EXAMPLES := $(patsubst %.c,build/%,$(wildcard examples/*.c examples/*/*.c))
 # The one example that talks to a server is left out where libcurl is not installed.
 ifneq ($(call builds,-lcurl,curl/curl.h),1)
-EXAMPLES := $(filter-out build/examples/llm_teacher,$(EXAMPLES))
+EXAMPLES := $(filter-out build/examples/tools/llm_teacher,$(EXAMPLES))
 endif
 TESTS    := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
 SCRIPTS  := $(wildcard tests/test_*.sh)
@@ -93,16 +93,16 @@ demo: build/examples/movielens_demo ## train and recommend: [DATA=dir] [OUT=dir]
 # These go on where they were stopped. The data must be there: `make data`.
 REAL = $(if $(filter file,$(origin DATA)),data/ml-latest-small,$(DATA))
 
-results: build/examples/results ## the tables of all methods: [DATA=data/ml-latest-small] [ARGS="--full"]
+results: build/examples/experiments/results ## the tables of all methods: [DATA=data/ml-latest-small] [ARGS="--full"]
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
-ablation: build/examples/ablation ## what each part is worth, one row each: [DATA=...] [ARGS="--models 2 --seeds 3"]
+ablation: build/examples/experiments/ablation ## what each part is worth, one row each: [DATA=...] [ARGS="--models 2 --seeds 3"]
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
-think: build/examples/think ## when does thinking step by step help? [DATA=...] [SEED=n] [ARGS="--layers 2"]
+think: build/examples/experiments/think ## when does thinking step by step help? [DATA=...] [SEED=n] [ARGS="--layers 2"]
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
-headline: build/examples/headline ## does it pay where evidence is complete? [DATA=...] [SEED=n] [ARGS="--design records"]
+headline: build/examples/experiments/headline ## does it pay where evidence is complete? [DATA=...] [SEED=n] [ARGS="--design records"]
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 data: ## fetch MovieLens latest-small (real data) into data/ml-latest-small
@@ -157,7 +157,7 @@ clean: ## remove build/ (out/ and fetched data stay)
 Q = $(if $(V),,@)
 
 # private: else build/flags, which it depends on, would change with it
-build/examples/llm_teacher: private LIBS += -lcurl
+build/examples/tools/llm_teacher: private LIBS += -lcurl
 
 build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
@@ -194,4 +194,4 @@ build/flags: FORCE | deps
 deps: ## install what is missing (cJSON); asks for sudo only when it must
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' LDFLAGS='$(LINKING)' tools/install-deps.sh
 
--include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -11,8 +11,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#include "options.h"
-#include "output.h"
+#include "../common/options.h"
+#include "../common/output.h"
 
 typedef struct options {
     const char *data, *items, *user, *item, *out;
@@ -116,7 +116,7 @@ static r2_status draw_chain(r2_ctx *ctx, r2_text *dot, const r2_data *data, cons
     static const char *const thing = "shape=box, style=\"filled,rounded\", fillcolor=\"#f8ecd0\"";
     r2_text_addf(
         ctx, dot,
-        "// made by examples/chains.c: a chain u0 -> i0 -> u1 -> i1 -> u0\n"
+        "// made by examples/tools/chains.c: a chain u0 -> i0 -> u1 -> i1 -> u0\n"
         "digraph chain {\n"
         "  layout=neato; splines=line; outputorder=edgesfirst; bgcolor=white;\n"
         "  node [style=filled, fontname=\"Helvetica\", fontsize=12, color=\"#5b6470\"];\n"
