@@ -1,6 +1,7 @@
 #!/bin/sh
-# The Makefile, with programs that do nothing in the place of the real ones: one target does not rebuild
-# what another has built, a changed header rebuilds what includes it, and `make help` fits a terminal.
+# The Makefile, with programs that do nothing in the place of the real ones: one target does not
+# rebuild what another has built, a changed header rebuilds what includes it, and `make help` fits a
+# terminal.
 cd "$(dirname "$0")/.." && . tests/test.sh
 unset CFLAGS V MAKEFLAGS MFLAGS MAKELEVEL # those of the make that runs this script
 
@@ -11,7 +12,8 @@ echo 'extern int r2rec;' >"$tree/r2rec.h"
 for tool in tools/install-deps.sh tests/run.sh; do
     printf '#!/bin/sh\n' >"$tree/$tool" && chmod +x "$tree/$tool"
 done
-for program in $(ls examples/*.c examples/*/*.c) tests/test_data.c tests/test_mini.c data/mini/generate.c; do
+others="data/mini/generate.c tests/test_data.c tests/test_mini.c"
+for program in $(ls examples/*.c examples/*/*.c) $others; do
     mkdir -p "$tree/${program%/*}"
     echo 'int main(void) { return 0; }' >"$tree/$program"
 done
