@@ -13,27 +13,23 @@
    everywhere else the #include alone. Link with -lcjson -lm; add -fopenmp for threads.
    README.md has a short program, examples/movielens_demo.c the whole journey.
 
-   CONTENTS      search for the mark; the interface comes first, then the implementation
-       [S1]  base     status, memory, random numbers, threads, text
-       [S2]  data     interactions and items, loaders, splits, candidate sets
-       [S3]  graph    the bipartite graph as CSR both ways, butterflies
-       [S4]  chains   closed chains, target chains, evidence over all chains
-       [S5]  prompt   interaction-of-thought: masking, templates, teachers, trace checker
-       [S6]  token    closed vocabularies and byte-level BPE
-       [S7]  ops      tensor kernels, forward and backward
-       [S8]  model    Llama-style decoder, generation, LoRA, safetensors
-       [S9]  optim    AdamW, schedules
-       [S10] sft      supervised fine-tuning
-       [S11] rl       GRPO
-       [S12] eval     scorers, ranking metrics, intervals, paired tests
-       [S13] run      the whole journey as one object, saved and loaded
-   Data flows one way, files -> r2_data -> r2_split -> r2_graph -> r2_chain -> r2_prompt -> tokens
-   -> model -> metrics; each section uses only the sections above it.
+   CONTENTS      search for the mark
+       interface for readers     [A1] status, context  [A2] data  [A3] graph  [A4] chains
+                                 [A5] questions  [A6] prompts and traces  [A7] words  [A8] model
+                                 [A9] SFT  [A10] RL  [A11] evaluation  [A12] run
+       interface for builders    [B1] memory, text, files, random numbers, threads  [B2] filters,
+                                 splits, candidate sets  [B3] templates, records  [B4] BPE
+                                 [B5] ops  [B6] adapters, weights on disk  [B7] counterfactuals
+       part one, the method      [M1] data  [M2] graph  [M3] chains  [M4] questions  [M5] prompts
+                                 [M6] traces  [M7] model  [M8] SFT  [M9] RL  [M10] eval  [M11] run
+       part two, the engine room [E1] base  [E2] loaders  [E3] filters, splits, candidate sets
+                                 [E4] kernels  [E5] batched decoding  [E6] adapters
+                                 [E7] weights on disk  [E8] text
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_NAIVE               use the naive twin of every fast kernel (slow; the specification)
-       R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([S4])
+       R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
@@ -66,7 +62,9 @@
 extern "C" {
 #endif
 
-/* =============================================================================== [S1] base ==== */
+/* ############################################################ INTERFACE A: for readers ############ */
+
+/* ================================================= [A1] status, context, memory of results ==== */
 
 /* What a call came to. Everything but R2_OK comes with a sentence in r2_ctx.message. */
 typedef enum r2_status {
@@ -128,21 +126,6 @@ void r2_log(r2_ctx *ctx, const char *format, ...)
 #endif
     ;
 
-/* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
-   product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
-void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
-
-/* Resizes an r2_alloc'd block to `count` elements of `size` bytes; NULL on failure, and then `ptr`
-   is still valid. New bytes are not cleared. */
-void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
-
-/* Gives back memory; NULL is allowed. */
-void r2_release(r2_ctx *ctx, void *ptr);
-
-/* Checked arithmetic for sizes that come from files: false on overflow. */
-bool r2_mul_u64(uint64_t a, uint64_t b, uint64_t *product);
-bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
-
 /* Memory with one lifetime: many allocations, one free. Blocks are 64-byte aligned.
 
        blocks -> [ header | used ........ | free .... ] -> [ header | used ... | free ] -> NULL  */
@@ -152,13 +135,6 @@ typedef struct r2_arena {
     uint64_t reserved;              /* bytes taken from the allocator        */
 } r2_arena;
 
-/* Zeroed, 64-byte aligned memory that lives until r2_arena_reset or r2_arena_free. */
-void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-/* Forgets all allocations; keeps one block large enough for all that was used, so that the next
-   round needs no allocation. */
-void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
-void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
-
 /* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
    at the end: after a failed allocation further additions do nothing. */
 typedef struct r2_text {
@@ -167,80 +143,7 @@ typedef struct r2_text {
     bool failed;
 } r2_text;
 
-void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
-void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
-void r2_text_clear(r2_text *text); /* keeps the memory */
-void r2_text_free(r2_ctx *ctx, r2_text *text);
-
-/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
-r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
-
-/* Writes `len` bytes to `path` by way of `path`.tmp and a rename, so that a reader never sees half
-   a file and a failed write leaves the old one. Errors: R2_IO. */
-r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
-
-/* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
-   depend on (seed, stream, index) and on nothing else. */
-typedef struct r2_rng {
-    uint32_t key[2], counter[4], block[4];
-    int left; /* unused words of `block` */
-} r2_rng;
-
-/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
-   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
-   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
-typedef enum r2_stream {
-    R2_STREAM_USER = 0, /* the caller's own */
-    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
-    R2_STREAM_CANDIDATES,
-    R2_STREAM_CHAINS,
-    R2_STREAM_NEGATIVES,
-    R2_STREAM_TEACHER,
-    R2_STREAM_INIT,
-    R2_STREAM_BATCH,
-    R2_STREAM_SAMPLE,
-    R2_STREAM_BOOTSTRAP
-} r2_stream;
-
-/* The four words of Philox4x32-10 for one counter and key (known answers: Random123). */
-void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
-/* A generator for item `index` of `stream`. */
-r2_rng r2_rng_make(uint64_t seed, r2_stream stream, uint64_t index);
-uint32_t r2_rng_u32(r2_rng *rng);
-uint64_t r2_rng_u64(r2_rng *rng);
-/* Uniform in [0, n), exactly (Lemire's method with rejection); n = 0 gives 0. */
-uint64_t r2_rng_below(r2_rng *rng, uint64_t n);
-/* Uniform in [0, 1), 53 bits. */
-double r2_rng_double(r2_rng *rng);
-/* Standard normal (Box-Muller, one value a call). */
-double r2_rng_normal(r2_rng *rng);
-/* Standard Gumbel: argmax of (log p + Gumbel) samples from p. */
-double r2_rng_gumbel(r2_rng *rng);
-/* A well-mixed 64-bit hash of (seed, a, b): the tie rule of splits. */
-uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
-
-/* R2_PARALLEL_FOR(threads, i, n): a loop over int64_t i in [0, n) divided statically over threads.
-   The body may write only what belongs to i. Without OpenMP it is the plain loop. */
-#define R2__PRAGMA(text) _Pragma(#text)
-#if defined(_OPENMP)
-#define R2_PARALLEL_FOR(threads, i, n)                                                             \
-    R2__PRAGMA(omp parallel for schedule(static) num_threads(threads))                             \
-    for (int64_t i = 0; i < (n); ++i)
-#else
-#define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
-#endif
-
-/* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
-int r2_threads(const r2_ctx *ctx, int64_t work);
-
-/* Seconds of a wall clock; for reports only, never in results. */
-double r2_seconds(void);
-
-/* =============================================================================== [S2] data ==== */
+/* =============================================================================== [A2] data ==== */
 
 /* Who rated what, as it came from the files: one row per (user, item), sorted by user, then item.
    Users and items are numbered 0 .. n-1 in the order of their first appearance. 12 bytes a row. */
@@ -300,28 +203,6 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
 
-/* What to leave out; a zeroed field leaves nothing out. */
-typedef struct r2_filter {
-    float min_rating;
-    int64_t time_from, time_until; /* Unix seconds: from <= time < until                     */
-    int64_t user_core, item_core;  /* every user and item has at least so many interactions */
-} r2_filter;
-
-/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
-   be alive. On an error nothing has changed. */
-r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
-   user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
-   the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
-   share of the user's values that are no larger, rounded up; where most are the least, as with
-   purchases, all are favourites. Otherwise nothing changes (ours: D12 knows ratings alone). It says
-   so to the log hook. On an error nothing has changed. */
-#define R2_COUNTS_RARE 100
-r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
-/* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
-r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
-
 /* Row of (user, item) in the arrays above, or -1. O(log degree). */
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
 /* Index of a user or item by the file's own id, or -1. A search from the first to the last. */
@@ -362,18 +243,7 @@ r2_split_config r2_split_config_default(void);
    training interaction stay in training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
-/* One cut in time for all: the last test_share of the interactions, and the valid_share before
-   them; interactions of the same second stay together. Targets, here and below: the positives
-   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
-   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share);
-/* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
-   interactions in valid_path and test_path (NULL: none) are held out.
-   Errors: R2_FORMAT also for an interaction that `data` does not have. */
-r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                         const r2_split_config *config, const char *valid_path,
-                         const char *test_path, const r2_format *format);
+
 /* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as
    many users. What was held out stays out of training. */
 void r2_split_thin(r2_split *split, int64_t n);
@@ -395,28 +265,10 @@ typedef struct r2_candidates {
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                              uint64_t seed);
-/* The same with negatives as popular as what people take: drawn in proportion to their number of
-   interactions, without repetition. */
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed);
-/* The same with uniform negatives among the items that have at least min_train training
-   interactions (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed);
-/* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
-   user never interacted with, ascending. Returns how many. */
-int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* A case a line, the files' own ids between tabs: user, positive, negatives. So a set outlives the
-   numbering and can be shared between programs. Errors of loading: R2_IO, R2_FORMAT (also for ids
-   that `data` does not have), R2_NO_MEMORY. */
-r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
-                             const char *path);
-r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
+
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
-/* ============================================================================== [S3] graph ==== */
+/* ============================================================================== [A3] graph ==== */
 
 /* The bipartite graph of some interactions: CSR both ways. Edge e of user u is a row of the user
    side; the item side points back to it. 20 bytes an edge, 8 when the user side is r2_data's own.
@@ -467,7 +319,7 @@ typedef struct r2_butterflies {
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
-/* ============================================================================= [S4] chains ==== */
+/* ============================================================================= [A4] chains ==== */
 
 /* u0 -> i0 -> u1 -> i1 -> u0: a closed walk over four edges, a butterfly of the graph seen from u0.
 
@@ -538,6 +390,8 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint3
 r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                          int n_between, int64_t k, uint64_t seed, uint32_t *path,
                          int64_t *n_chains);
+
+/* ============================================================= [A5] questions and evidence ==== */
 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
    few chains worth showing. Fields stand in the order of the paper's steps, three to a thought:
@@ -689,7 +543,7 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups
                             int32_t min_history, uint64_t seed, r2_question *question,
                             int64_t *n_drawn);
 
-/* ============================================================================= [S5] prompt ==== */
+/* ================================================================= [A6] prompts and traces ==== */
 
 #define R2_MAX_BUCKETS 21 /* of one field, the bucket "-" (nothing to count) included */
 
@@ -791,51 +645,10 @@ int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK
    no prompt shows it. */
 r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge);
 
-/* The words of a prompt as text with {placeholders}. A template file has one part per section,
-   after a line "@section"; {{ and }} are braces; r2_template_english is the one to start from.
-
-       everywhere    {target} {n_history} {min} {max} (of the rating scale) {n_chains} {n_left_out}
-       system, user  {evidence} {chains} {left_out} {question} {steps}, each made of other sections
-       fact          {fact} {level} {levels}                            one line of {evidence}
-       chain         {number} {person} {item0} {item1} {e1} {e2} {e3} {e4}   one of {chains}
-       e1_shown ...  {number} {person} {item0} {item1}, and {r1} in e1_shown .. {r4} in e4_shown
-       question1 ... {person} {item0} {item1}; think1 ... alike
-
-   A rating can stand nowhere else, so no template can tell an answer that the step masks. */
-#define R2_TEMPLATE_SECTIONS(X)                                                                    \
-    X(system) X(user) X(fact) X(chain) X(no_chains) X(left_out)                                    \
-    X(e1_shown) X(e2_shown) X(e3_shown) X(e4_shown)                                                \
-    X(e1_masked) X(e2_masked) X(e3_masked) X(e4_masked)                                            \
-    X(question1) X(question2) X(question3) X(question4) X(think1) X(think2) X(think3) X(think4)
-
-typedef enum r2_section {
-#define R2__X(name) R2_SECTION_##name,
-    R2_TEMPLATE_SECTIONS(R2__X)
-#undef R2__X
-    R2_N_SECTIONS
-} r2_section;
-
-typedef struct r2_template {
-    char *name;
-    char *section[R2_N_SECTIONS];
-    r2_arena text; /* holds the strings */
-} r2_template;
-
-/* Reads a template and checks it: every section once, no unknown or misplaced placeholder, and
-   those without which a prompt would not ask. Errors: R2_FORMAT (name, line, expected, found),
-   R2_IO. */
-r2_status r2_template_parse(r2_ctx *ctx, r2_template *words, const char *name, const char *text,
-                            size_t len);
-r2_status r2_template_load(r2_ctx *ctx, r2_template *words, const char *path);
-r2_status r2_template_english(r2_ctx *ctx, r2_template *words);
-/* The text of the English template, to copy and change. */
-const char *r2_template_english_text(void);
-void r2_template_free(r2_ctx *ctx, r2_template *words);
-
 typedef struct r2_prompt_config {
     r2_schedule schedule;
     int32_t step;             /* 1 .. 4, R2_STEP_REVEAL                                          */
-    const r2_template *words; /* NULL: compact                                                   */
+    const struct r2_template *words; /* NULL: compact                                            */
     int64_t max_tokens;       /* of system and user text; the least coherent chains are left out
                                  until it fits. 0: no limit                                      */
     int64_t (*count)(void *user, const char *text, size_t len); /* tokens of a text. NULL: its
@@ -909,46 +722,7 @@ int64_t r2_tally_total(const r2_tally *tally);
 /* Adds a table: a line per verdict that occurred, a column per answer. */
 void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text);
 
-/* ---- records: prompts, traces and SFT triples as JSON Lines ---- */
-
-/* One line of a file, the same keys and types on each (data/records.schema.json). A prompt has no
-   output and answer -1; a triple (Q, R, A) has system + prompt, output, answer. */
-typedef struct r2_record {
-    int64_t id, history, step, shown, left_out, answer;
-    const char *user, *item; /* the data's own ids */
-    const char *schedule, *words, *source, *system, *prompt, *output;
-} r2_record;
-
-typedef struct r2_records {
-    r2_record *record; /* (n) */
-    int64_t n, cap;
-    r2_arena text;     /* holds the strings */
-} r2_records;
-
-/* Adds a copy. Errors: R2_NO_MEMORY. */
-r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
-/* Adds the line of a record, without a line end. Text is UTF-8; a broken byte becomes U+FFFD. */
-void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
-r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
-/* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
-   line (a key missing, unknown or twice, a wrong type), R2_IO. */
-r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
-void r2_records_free(r2_ctx *ctx, r2_records *records);
-
-/* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict
-   in `tally` (NULL: nowhere), and keeps only what passed; without one (NULL) keeps the prompts.
-   Adds the records, ids first_id, first_id + 1 ... in order of the queries. `source` names the
-   teacher. */
-r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
-                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
-                   r2_records *records, r2_tally *tally);
-
-/* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
-   parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
-r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
-
-/* ============================================================================== [S6] token ==== */
+/* ============================================================================== [A7] words ==== */
 
 /* A growing list of token ids. Like r2_text: check `failed` once at the end. */
 typedef struct r2_tokens {
@@ -989,6 +763,739 @@ r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id,
 r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
+
+/* ============================================================================== [A8] model ==== */
+
+/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671): per layer
+   x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
+   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); at the end logits = head rmsnorm(x).
+   All sizes in elements. */
+typedef struct r2_model_config {
+    int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
+    float rope_theta, norm_eps;
+    float init_std; /* of the initial weights; 0: leave them zero, when they will be loaded */
+    bool qkv_bias;  /* Qwen2: yes, Llama: no                                                */
+    bool tied;      /* the head is the transposed token embedding                           */
+    uint64_t seed;  /* of the initial weights                                               */
+} r2_model_config;
+
+/* The one table of parameters: id, whether each layer has one, rows, columns, initial values, name
+   in Hugging Face's files. `c` is the config, D the size of a head; no rows: absent. Query, key,
+   value and gate, up are neighbours, so that one product makes them all. */
+#define R2_MODEL_TENSORS(X)                                                                        \
+    X(R2_EMBED, false, c->n_vocab, c->d_model, R2_INIT_NORMAL, "model.embed_tokens.weight")        \
+    X(R2_ATTN_NORM, true, 1, c->d_model, R2_INIT_ONE, "input_layernorm.weight")                    \
+    X(R2_WQ, true, c->n_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.q_proj.weight")           \
+    X(R2_WK, true, c->n_kv_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.k_proj.weight")        \
+    X(R2_WV, true, c->n_kv_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.v_proj.weight")        \
+    X(R2_BQ, true, c->qkv_bias, c->n_head * D, R2_INIT_ZERO, "self_attn.q_proj.bias")              \
+    X(R2_BK, true, c->qkv_bias, c->n_kv_head * D, R2_INIT_ZERO, "self_attn.k_proj.bias")           \
+    X(R2_BV, true, c->qkv_bias, c->n_kv_head * D, R2_INIT_ZERO, "self_attn.v_proj.bias")           \
+    X(R2_WO, true, c->d_model, c->n_head * D, R2_INIT_RESIDUAL, "self_attn.o_proj.weight")         \
+    X(R2_FFN_NORM, true, 1, c->d_model, R2_INIT_ONE, "post_attention_layernorm.weight")            \
+    X(R2_WGATE, true, c->d_ff, c->d_model, R2_INIT_NORMAL, "mlp.gate_proj.weight")                 \
+    X(R2_WUP, true, c->d_ff, c->d_model, R2_INIT_NORMAL, "mlp.up_proj.weight")                     \
+    X(R2_WDOWN, true, c->d_model, c->d_ff, R2_INIT_RESIDUAL, "mlp.down_proj.weight")               \
+    X(R2_FINAL_NORM, false, 1, c->d_model, R2_INIT_ONE, "model.norm.weight")                       \
+    X(R2_HEAD, false, c->tied ? 0 : c->n_vocab, c->d_model, R2_INIT_NORMAL, "lm_head.weight")
+
+/* Initial values: N(0, init_std), the same over sqrt(2 n_layer) for what adds to the residual
+   stream, ones, zeros. */
+typedef enum r2_init { R2_INIT_NORMAL, R2_INIT_RESIDUAL, R2_INIT_ONE, R2_INIT_ZERO } r2_init;
+
+typedef enum r2_tensor_id {
+#define R2__ID(id, per_layer, rows, cols, init, name) id,
+    R2_MODEL_TENSORS(R2__ID)
+#undef R2__ID
+    R2_TENSOR_COUNT
+} r2_tensor_id;
+
+typedef struct r2_tensor {
+    int64_t rows, cols; /* rows 1: a vector; rows 0: this model has none */
+    int64_t offset;     /* of layer 0 in r2_model.param                  */
+    bool per_layer;
+    r2_init init;
+    const char *name;   /* in a file; "model.layers.<n>." precedes it when per_layer */
+} r2_tensor;
+
+/* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
+   Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
+   pred_row ascends; several predictions may share a row. A branch continues the sequence before it
+   that is none, as if that stood in front of it: what several sequences begin with is run once. */
+typedef struct r2_batch {
+    int32_t n_seq;
+    const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
+    const int32_t *token;      /* (n_rows = seq_begin[n_seq])                     */
+    int32_t n_pred;
+    const int32_t *pred_row;   /* (n_pred)                                        */
+    const int32_t *pred_token; /* (n_pred)                                        */
+    const bool *branch;        /* (n_seq) which sequences are branches; NULL: none */
+} r2_batch;
+
+typedef struct r2_model {
+    r2_model_config config;
+    int64_t n_params;
+    float *param, *grad;   /* (n_params) in the order of R2_MODEL_TENSORS; grad may be NULL */
+    r2_tensor tensor[R2_TENSOR_COUNT];
+    int64_t layer_stride;  /* floats from a tensor of one layer to that of the next         */
+    float *rope;           /* (n_ctx, d_head) cosines and sines                             */
+    struct r2_lora *lora;  /* adapters; NULL: none                                          */
+    bool recompute;        /* backward makes each layer's activations anew: a third more    */
+                           /* time, nearly none of their memory; the caller's choice        */
+    r2_arena memory;
+    struct r2__work *work; /* activations of the last forward                               */
+} r2_model;
+
+r2_model_config r2_model_config_default(void);
+/* Allocates parameters (and gradients when with_grad) and draws the initial weights.
+   Errors: R2_ARGUMENT (a shape that cannot be), R2_NO_MEMORY. */
+r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
+                        bool with_grad);
+void r2_model_free(r2_ctx *ctx, r2_model *model);
+/* Copies all parameters of `from`, a model of the same shape, but no adapters. Errors: R2_ARGUMENT
+   (another shape; `to` has merged adapters). */
+r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from);
+/* Where tensor `id` of `layer` stands in param or in grad; NULL when the model has none. */
+float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
+float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
+
+/* logp[j] = log-probability of prediction j; entropy[j] (nats; NULL: not wanted) of its row.
+   Keeps the activations for r2_backward when the model has gradients. */
+r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
+                     float *entropy);
+/* Adds to model->grad the gradient of a loss whose derivative by logp[j] is dlogp[j]. Any objective
+   that is a function of log-probabilities (cross-entropy, GRPO, a listwise term) goes through here.
+   Must follow r2_forward on the same batch, once: it uses up the activations. */
+r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
+void r2_zero_grad(r2_ctx *ctx, r2_model *model);
+
+/* Sampling. */
+typedef struct r2_generate_config {
+    int32_t n_samples;   /* outputs per prompt, sharing its prefix                            */
+    int32_t max_new;     /* tokens at most; 0: only the watched log-probabilities             */
+    int32_t stop_token;  /* generation of an output ends with this token; -1: none            */
+    int32_t n_token;     /* ids from here on are never generated; 0: all may be               */
+    float temperature;   /* 0: greedy, the lowest id of equals                                */
+    float top_p;         /* the most probable tokens of this mass (1904.09751); 1: off        */
+    uint64_t seed;       /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s) */
+    int32_t n_watch;     /* log-probabilities of these tokens after the last one generated ...*/
+    const int32_t *watch;/* ... (n_watch): the answer distribution                            */
+} r2_generate_config;
+
+typedef struct r2_generation {
+    int64_t n_out;     /* n_prompt * n_samples                                     */
+    int32_t max_new, n_watch;
+    int32_t *token;    /* (n_out, max_new) padded with -1                          */
+    float *logp;       /* (n_out, max_new) of each generated token at temperature 1 */
+    int32_t *length;   /* (n_out) tokens generated, the stop token included        */
+    float *watch_logp; /* (n_out, n_watch)                                         */
+} r2_generation;
+
+r2_generate_config r2_generate_config_default(void);
+/* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
+   least one token, with max_new more within n_ctx. Prompts are taken in chunks, so that memory does
+   not grow with their number. On failure `out` is left zeroed. */
+r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
+                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
+                      r2_generation *out);
+void r2_generation_free(r2_ctx *ctx, r2_generation *out);
+
+/* AdamW (2014 1412.6980, decoupled decay 1711.05101) with clipping of the global gradient norm. */
+typedef struct r2_adamw_config {
+    float beta1, beta2, eps, weight_decay; /* decay acts on matrices, not on norms and biases */
+    float clip;                            /* largest gradient norm; 0: no clipping           */
+} r2_adamw_config;
+
+typedef struct r2_adamw {
+    r2_adamw_config config;
+    int64_t n_params, step;
+    float *m, *v; /* (n_params) first and second moments */
+} r2_adamw;
+
+r2_adamw_config r2_adamw_config_default(void);
+r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
+                        const r2_adamw_config *config);
+void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
+/* One update of all parameters from model->grad at learning rate lr; *grad_norm (NULL: not wanted)
+   is the norm before clipping. A norm that is not finite is an error and changes nothing. */
+r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
+/* Linear warm-up to `peak`, then a cosine down to `floor_ratio` x peak at step `total`. */
+float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
+
+/* ============================================================= [A9] supervised fine-tuning ==== */
+
+/* Where the marks and the answers of a trace stand in a vocabulary. */
+typedef struct r2_markup {
+    int32_t think, think_end, answer, answer_end;
+    int32_t level[R2_N_ANSWERS]; /* token of answer k */
+} r2_markup;
+
+/* Adds all words of a codebook to an empty vocabulary and finds the marks. */
+r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
+                         const r2_codebook *codebook);
+
+/* Tokenised triples (Q, R, A): prompts, traces and answers. They come in groups of `group`: an
+   observed item, then items sampled from what its user has not rated (answer 0; D8). */
+typedef struct r2_examples {
+    int64_t n;
+    int32_t group;
+    int64_t *prompt_begin, *trace_begin; /* (n + 1) */
+    int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
+    int8_t *answer;                      /* (n) 0 .. 5, -1 unknown */
+    r2_markup markup;
+    int32_t longest; /* tokens of the longest Q + R + A */
+} r2_examples;
+
+/* Writes the prompt of each query and its trace by the rule-based teacher (none when teacher is
+   NULL: for scoring), and encodes both. n must be a multiple of `group`. */
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
+                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
+                           int64_t n, int32_t group, const r2_teacher_config *teacher);
+void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
+
+/* One step's losses, in nats. */
+typedef struct r2_sft_report {
+    int64_t step, n_steps;
+    float answer_loss, trace_loss, list_loss, grad_norm, lr;
+    float valid_loss; /* of config.valid after the step, all terms; NAN when not looked at */
+} r2_sft_report;
+
+/* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
+   (Q, R, A), the others direct (Q, A): one model learns both. The loss of a batch is
+       mean over sequences of -log p(A)
+     + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
+     + list_weight x mean over groups of -log of the observed item's share in the softmax over the
+       group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items
+   Early stopping: every `valid_every` steps, and after the last, the same loss of all of `valid` is
+   looked at; training ends after `patience` looks in a row without a new lowest, and the weights of
+   the lowest are kept. */
+typedef struct r2_sft_config {
+    int64_t n_steps, warmup; /* warmup: a fifth of n_steps at most */
+    int32_t groups;
+    float reasoned_share, trace_weight, list_weight;
+    float lr, lr_floor; /* peak; floor as a share of it */
+    r2_adamw_config adamw;
+    const r2_examples *valid; /* borrowed; NULL: no early stopping */
+    int32_t valid_every, patience;
+    uint64_t seed;
+    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: not wanted */
+    void *user;
+} r2_sft_config;
+
+r2_sft_config r2_sft_config_default(void);
+/* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (counts; examples without
+   answers, or without traces unless reasoned_share is 0), R2_NO_MEMORY, R2_CANCELLED. */
+r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                 const r2_sft_config *config);
+
+/* ============================================================ [A10] reinforcement learning ==== */
+
+/* Named variants of group-relative policy optimisation (D9).
+   GRPO: 2402.03300; DR_GRPO: 2503.20783 (no division by std, constant length normaliser);
+   DAPO: 2503.14476 (token-level normaliser, groups without variance dropped, no KL; its wider clip
+   is for the caller to set: eps_high = 0.28 in the paper). */
+typedef enum r2_rl_variant { R2_GRPO = 0, R2_DR_GRPO, R2_DAPO } r2_rl_variant;
+
+/* advantage[i] of output i in a group of n from their rewards: (r - mean) / (std + 1e-6) with the
+   sample standard deviation; DR_GRPO: r - mean. A group without variance gets zeros. */
+void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage);
+
+/* The per-token objective and its derivative by logp (D9):
+       -min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A) + beta KL,
+       ratio = exp(logp - logp_old), KL = exp(ref - logp) - (ref - logp) - 1 (k3). */
+typedef struct r2_policy_term {
+    double loss, dlogp, ratio, kl;
+    bool clipped;
+} r2_policy_term;
+r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
+                              double eps_low, double eps_high, double beta);
+
+/* Reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking + w_faith x
+   faithfulness, each in [0, 1]. Faithfulness is 1 when the strict checker accepts the trace, else
+   half the share of its cited facts that are right. */
+typedef struct r2_reward_config {
+    float w_format, w_accuracy, w_rank, w_faith;
+    bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
+} r2_reward_config;
+
+/* Reward of one output. `rank_share` in [0, 1] is the ranking term, a chance to rank right that is
+   logistic in a difference of log-odds: of the observed item's outputs the mean over the sampled
+   items of its group, of a sampled item's output that of the observed item against it. */
+double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
+                 double rank_share);
+
+/* One step's log. Shares are of groups, tokens or outputs, as named. */
+typedef struct r2_grpo_report {
+    int64_t step, n_steps;
+    double reward_mean, reward_std, zero_variance_groups, kl, entropy, clipped_tokens, grad_norm,
+        output_length, well_formed_outputs, faithful_outputs, majority_answer;
+} r2_grpo_report;
+
+typedef struct r2_grpo_config {
+    r2_rl_variant variant;
+    int64_t n_steps;
+    int32_t groups;     /* groups of examples (1 observed + sampled) per step            */
+    int32_t n_samples;  /* outputs per prompt, G: 1 .. 64                                */
+    int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
+    int32_t max_new;    /* tokens of an output                                           */
+    float temperature;  /* of the sampling; ratios and gradients are those at temperature 1 */
+    float eps_low, eps_high, beta;
+    float lr;           /* peak: three steps of warm-up, then a cosine down to a tenth   */
+    /* The answers after the sampled reasoning go on learning from the data: adds sft_weight x their
+       cross-entropy, and list_weight x the listwise term of r2_sft_config, between the s-th outputs
+       of a group. Without the second, the first would undo what SFT has learned of ranking. */
+    float sft_weight, list_weight;
+    r2_reward_config reward;
+    r2_adamw_config adamw;
+    uint64_t seed;
+    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: not wanted */
+    void *user;
+} r2_grpo_config;
+
+r2_grpo_config r2_grpo_config_default(void);
+/* Improves `model` on `examples` from the reward of its own sampled reasoning; the KL reference is
+   the model as it comes in. `codebook` and `vocab` are those of the examples. */
+r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                  const r2_codebook *codebook, const r2_vocab *vocab, const r2_grpo_config *config);
+
+/* ======================================================================== [A11] evaluation ==== */
+
+/* Ranking metrics of one positive among candidates (D13). Ties are part of the result, not of the
+   order of the list: `better` candidates score above the positive, `tied` others equal it. */
+typedef struct r2_rank {
+    int64_t better, tied;
+} r2_rank;
+
+/* What to make of ties (D11). A constant scorer must not get HR@1 = 1. */
+typedef enum r2_tie_rule {
+    R2_TIES_EXPECTED = 0, /* exact mean over all orders of the tied  */
+    R2_TIES_PESSIMISTIC,  /* the positive comes last among them      */
+    R2_TIES_OPTIMISTIC    /* the positive comes first among them     */
+} r2_tie_rule;
+
+/* Place of the positive score[0] among score[0 .. n-1]. NaN scores below everything. */
+r2_rank r2_rank_of(const float *score, int64_t n);
+/* mean of 1[rank <= k], 1[rank <= k] / log2(rank + 1), 1 / rank over the ranks the rule allows. */
+double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule);
+double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule);
+double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule);
+
+/* Means over cases, and the 95 % percentile bootstrap interval of HR@1 over cases (users). */
+typedef struct r2_metrics {
+    int64_t n_cases;
+    double hr1, hr1_lo, hr1_hi, hr5, hr10, ndcg5, ndcg10, mrr, auc;
+    double tie_rate; /* share of cases in which the positive ties with somebody */
+} r2_metrics;
+
+typedef struct r2_eval_config {
+    r2_tie_rule ties;
+    int32_t n_bootstrap; /* resamples */
+    uint64_t seed;       /* of the bootstrap */
+} r2_eval_config;
+
+r2_eval_config r2_eval_config_default(void);
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases; NULL: not wanted)
+   gets each case's HR@1, for paired tests. */
+r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
+                      const r2_eval_config *config, r2_metrics *out, double *hit1);
+
+/* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison give the
+   differences case by case. Errors: R2_ARGUMENT (n < 1), R2_NO_MEMORY. */
+r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
+                            uint64_t seed, double *lo, double *hi);
+/* Exact two-sided McNemar test: `only_a` cases that a alone got right, `only_b` that b alone did.
+   Returns the probability of a split at least this uneven when both are equally good. */
+double r2_mcnemar(int64_t only_a, int64_t only_b);
+
+/* How the model is asked. */
+typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
+/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer.
+   What predicts a rating: the expected level 1 .. 5 given that the user interacts. */
+typedef enum r2_score_kind {
+    R2_SCORE_LOG_ODDS = 0,
+    R2_SCORE_EXPECTED,
+    R2_SCORE_RATING
+} r2_score_kind;
+
+typedef struct r2_score_config {
+    r2_mode mode;
+    r2_score_kind kind;
+    int32_t n_samples, max_new; /* reasoned: traces averaged (1: greedy), tokens of a trace */
+    float temperature;          /* of samples when n_samples > 1                            */
+    uint64_t seed;
+} r2_score_config;
+
+/* Of the reasoning behind the scores; zeros for R2_DIRECT. */
+typedef struct r2_trace_metrics {
+    int64_t n, verdict[R2_N_VERDICTS];
+    double well_formed, faithful;      /* shares of outputs                                     */
+    double facts_found, facts_right;   /* shares of cited facts: in the prompt; right weight too */
+} r2_trace_metrics;
+
+r2_score_config r2_score_config_default(void);
+/* score[e] of every example by the answer distribution after the model's own reasoning (or at
+   once). trace (NULL: not wanted) gets the verdicts on what it wrote. */
+r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                   const r2_codebook *codebook, const r2_vocab *vocab,
+                   const r2_score_config *config, float *score, r2_trace_metrics *trace);
+/* Score from the log-probabilities of the six answers. */
+float r2_answer_score(const float *level_logp, r2_score_kind kind);
+/* The reasoning and answer that the model writes for one example, greedily: appends its words from
+   <think> on, and returns the check of it in *trace. */
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
+                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
+                   r2_trace *trace);
+
+/* =============================================================================== [A12] run ==== */
+
+/* A run: the whole journey as one object, for those who want a recommender and not its parts. Every
+   part stays within reach as a member. */
+struct r2_run;
+
+/* Evidence from elsewhere: called with every batch of questions that the run asks, when the
+   header's own evidence is there and before words are made of it. May change the values and chains
+   of query[q], which belongs to question[q] (the answer is known in training, RL and early
+   stopping, -1 in ranking); another recommender's score takes the place of a field's value. D2 is
+   the hook's to keep: of u0 it uses the first `history` interactions at most, and never the edge
+   (u0, i*). Before the first questions it is called with n = 0, to get ready or to refuse: then
+   data, split, candidates, graph and index are there, and no more. Never from two threads at once.
+   A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
+typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
+                                    const r2_question *question, int64_t n, r2_query *query);
+
+typedef struct r2_run_config {
+    uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
+    int64_t n_groups;       /* training groups of 1 observed + n_sampled items                  */
+    int32_t n_sampled;      /* D8                                                               */
+    int32_t min_history;    /* interactions that must precede a training target; 0: five, or, as
+                               long as that gives fewer groups than are wanted and than there
+                               are test cases, two or one                                       */
+    int32_t n_chains;       /* shown in a prompt                                                */
+    int32_t n_negatives;    /* of a candidate set                                               */
+    int64_t n_cases;        /* test and validation cases at most (r2_split_thin); 0: all        */
+    r2_split_config split;
+    /* The run fills in what follows from others: the seeds of these four, n_vocab and n_ctx of the
+       model, max_new of GRPO. */
+    r2_teacher_config teacher;
+    r2_model_config model;
+    r2_sft_config sft;
+    r2_grpo_config grpo;
+    r2_evidence_fn evidence; /* NULL: the header's own alone */
+    void *evidence_user;
+} r2_run_config;
+
+typedef struct r2_run {
+    r2_run_config config;
+    r2_data data;
+    r2_split split;
+    r2_graph graph;   /* of the training interactions */
+    r2_index index;
+    r2_candidates valid, test;
+    r2_question *question; /* (n_train) training questions, in groups */
+    r2_query *query;       /* (n_train) with their evidence           */
+    int64_t n_train;
+    int32_t min_history;   /* what config.min_history came to         */
+    r2_codebook codebook;
+    r2_vocab vocab;
+    r2_markup markup;
+    r2_examples train;
+    r2_model model;
+} r2_run;
+
+/* One recommended item. */
+typedef struct r2_recommendation {
+    uint32_t item;
+    float score;
+} r2_recommendation;
+
+/* The quick run: minutes on two cores. */
+r2_run_config r2_run_config_default(void);
+/* The long run: the same model on more questions. */
+r2_run_config r2_run_config_full(void);
+/* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
+   model. Errors: those of the parts. */
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
+/* The second half of r2_run_init, for those who changed the graph or its index: questions,
+   evidence, buckets, prompts, traces, vocabulary and an untrained model anew, in place of those
+   before. Errors: R2_ARGUMENT, R2_NO_MEMORY and the hook's; then the run has none of these, and can
+   be prepared again. */
+r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
+void r2_run_free(r2_ctx *ctx, r2_run *run);
+/* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
+   cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew (the
+   users' latest interactions again, beside other sampled items), for which no traces are written:
+   rewards need none, which is what makes them scale. */
+#define R2_N_LOOKED_AT 256
+r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
+r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
+
+/* Prompts for (user, item) pairs as they would be asked now, after all of the user's training
+   interactions. user, item (n). */
+r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                     int64_t n, r2_query *query, r2_examples *examples);
+/* The same for all candidates of a set, case after case: query (n_cases, n_per_case), NULL: not
+   wanted. */
+r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
+                                r2_query *query, r2_examples *examples);
+/* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
+r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
+                       const r2_score_config *config, float *score, r2_trace_metrics *trace);
+/* The n items with the highest direct scores that `user` has no training interaction with, best
+   first; *n_found <= n. */
+r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                           r2_recommendation *out, int64_t *n_found);
+
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
+   Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
+r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
+/* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
+   with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT
+   and changes nothing. */
+r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
+
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
+/* Reads edges and weights into a codebook that has the same fields and numbers of buckets. */
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path);
+
+/* ############################################################ INTERFACE B: for builders ########### */
+
+/* ======================================= [B1] memory, text, files, random numbers, threads ==== */
+
+/* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
+   product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
+void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
+
+/* Resizes an r2_alloc'd block to `count` elements of `size` bytes; NULL on failure, and then `ptr`
+   is still valid. New bytes are not cleared. */
+void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
+
+/* Gives back memory; NULL is allowed. */
+void r2_release(r2_ctx *ctx, void *ptr);
+
+/* Checked arithmetic for sizes that come from files: false on overflow. */
+bool r2_mul_u64(uint64_t a, uint64_t b, uint64_t *product);
+bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
+
+/* Zeroed, 64-byte aligned memory that lives until r2_arena_reset or r2_arena_free. */
+void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
+/* Forgets all allocations; keeps one block large enough for all that was used, so that the next
+   round needs no allocation. */
+void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
+void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
+
+void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
+void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 3, 4)))
+#endif
+    ;
+void r2_text_clear(r2_text *text); /* keeps the memory */
+void r2_text_free(r2_ctx *ctx, r2_text *text);
+
+/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
+r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
+
+/* Writes `len` bytes to `path` by way of `path`.tmp and a rename, so that a reader never sees half
+   a file and a failed write leaves the old one. Errors: R2_IO. */
+r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
+
+/* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
+   depend on (seed, stream, index) and on nothing else. */
+typedef struct r2_rng {
+    uint32_t key[2], counter[4], block[4];
+    int left; /* unused words of `block` */
+} r2_rng;
+
+/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
+   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
+   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
+typedef enum r2_stream {
+    R2_STREAM_USER = 0, /* the caller's own */
+    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
+    R2_STREAM_CANDIDATES,
+    R2_STREAM_CHAINS,
+    R2_STREAM_NEGATIVES,
+    R2_STREAM_TEACHER,
+    R2_STREAM_INIT,
+    R2_STREAM_BATCH,
+    R2_STREAM_SAMPLE,
+    R2_STREAM_BOOTSTRAP
+} r2_stream;
+
+/* The four words of Philox4x32-10 for one counter and key (known answers: Random123). */
+void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+/* A generator for item `index` of `stream`. */
+r2_rng r2_rng_make(uint64_t seed, r2_stream stream, uint64_t index);
+uint32_t r2_rng_u32(r2_rng *rng);
+uint64_t r2_rng_u64(r2_rng *rng);
+/* Uniform in [0, n), exactly (Lemire's method with rejection); n = 0 gives 0. */
+uint64_t r2_rng_below(r2_rng *rng, uint64_t n);
+/* Uniform in [0, 1), 53 bits. */
+double r2_rng_double(r2_rng *rng);
+/* Standard normal (Box-Muller, one value a call). */
+double r2_rng_normal(r2_rng *rng);
+/* Standard Gumbel: argmax of (log p + Gumbel) samples from p. */
+double r2_rng_gumbel(r2_rng *rng);
+/* A well-mixed 64-bit hash of (seed, a, b): the tie rule of splits. */
+uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
+
+/* R2_PARALLEL_FOR(threads, i, n): a loop over int64_t i in [0, n) divided statically over threads.
+   The body may write only what belongs to i. Without OpenMP it is the plain loop. */
+#define R2__PRAGMA(text) _Pragma(#text)
+#if defined(_OPENMP)
+#define R2_PARALLEL_FOR(threads, i, n)                                                             \
+    R2__PRAGMA(omp parallel for schedule(static) num_threads(threads))                             \
+    for (int64_t i = 0; i < (n); ++i)
+#else
+#define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
+#endif
+
+/* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
+int r2_threads(const r2_ctx *ctx, int64_t work);
+
+/* Seconds of a wall clock; for reports only, never in results. */
+double r2_seconds(void);
+
+/* =========================================== [B2] filters, other splits and candidate sets ==== */
+
+/* What to leave out; a zeroed field leaves nothing out. */
+typedef struct r2_filter {
+    float min_rating;
+    int64_t time_from, time_until; /* Unix seconds: from <= time < until                     */
+    int64_t user_core, item_core;  /* every user and item has at least so many interactions */
+} r2_filter;
+
+/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
+   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
+   be alive. On an error nothing has changed. */
+r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
+/* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
+   user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
+   the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
+   share of the user's values that are no larger, rounded up; where most are the least, as with
+   purchases, all are favourites. Otherwise nothing changes (ours: D12 knows ratings alone). It says
+   so to the log hook. On an error nothing has changed. */
+#define R2_COUNTS_RARE 100
+r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
+/* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
+r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
+
+/* One cut in time for all: the last test_share of the interactions, and the valid_share before
+   them; interactions of the same second stay together. Targets, here and below: the positives
+   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
+   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
+r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                        const r2_split_config *config, double valid_share, double test_share);
+/* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
+   interactions in valid_path and test_path (NULL: none) are held out.
+   Errors: R2_FORMAT also for an interaction that `data` does not have. */
+r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                         const r2_split_config *config, const char *valid_path,
+                         const char *test_path, const r2_format *format);
+
+/* The same with negatives as popular as what people take: drawn in proportion to their number of
+   interactions, without repetition. */
+r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
+                                uint64_t seed);
+/* The same with uniform negatives among the items that have at least min_train training
+   interactions (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
+r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                               const uint8_t *role, int64_t min_train, const r2_target *targets,
+                               int64_t n_targets, int64_t n_negatives, uint64_t seed);
+/* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
+   user never interacted with, ascending. Returns how many. */
+int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
+/* A case a line, the files' own ids between tabs: user, positive, negatives. So a set outlives the
+   numbering and can be shared between programs. Errors of loading: R2_IO, R2_FORMAT (also for ids
+   that `data` does not have), R2_NO_MEMORY. */
+r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
+                             const char *path);
+r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
+
+/* ============================================================== [B3] templates and records ==== */
+
+/* The words of a prompt as text with {placeholders}. A template file has one part per section,
+   after a line "@section"; {{ and }} are braces; r2_template_english is the one to start from.
+
+       everywhere    {target} {n_history} {min} {max} (of the rating scale) {n_chains} {n_left_out}
+       system, user  {evidence} {chains} {left_out} {question} {steps}, each made of other sections
+       fact          {fact} {level} {levels}                            one line of {evidence}
+       chain         {number} {person} {item0} {item1} {e1} {e2} {e3} {e4}   one of {chains}
+       e1_shown ...  {number} {person} {item0} {item1}, and {r1} in e1_shown .. {r4} in e4_shown
+       question1 ... {person} {item0} {item1}; think1 ... alike
+
+   A rating can stand nowhere else, so no template can tell an answer that the step masks. */
+#define R2_TEMPLATE_SECTIONS(X)                                                                    \
+    X(system) X(user) X(fact) X(chain) X(no_chains) X(left_out)                                    \
+    X(e1_shown) X(e2_shown) X(e3_shown) X(e4_shown)                                                \
+    X(e1_masked) X(e2_masked) X(e3_masked) X(e4_masked)                                            \
+    X(question1) X(question2) X(question3) X(question4) X(think1) X(think2) X(think3) X(think4)
+
+typedef enum r2_section {
+#define R2__X(name) R2_SECTION_##name,
+    R2_TEMPLATE_SECTIONS(R2__X)
+#undef R2__X
+    R2_N_SECTIONS
+} r2_section;
+
+typedef struct r2_template {
+    char *name;
+    char *section[R2_N_SECTIONS];
+    r2_arena text; /* holds the strings */
+} r2_template;
+
+/* Reads a template and checks it: every section once, no unknown or misplaced placeholder, and
+   those without which a prompt would not ask. Errors: R2_FORMAT (name, line, expected, found),
+   R2_IO. */
+r2_status r2_template_parse(r2_ctx *ctx, r2_template *words, const char *name, const char *text,
+                            size_t len);
+r2_status r2_template_load(r2_ctx *ctx, r2_template *words, const char *path);
+r2_status r2_template_english(r2_ctx *ctx, r2_template *words);
+/* The text of the English template, to copy and change. */
+const char *r2_template_english_text(void);
+void r2_template_free(r2_ctx *ctx, r2_template *words);
+
+/* ---- records: prompts, traces and SFT triples as JSON Lines ---- */
+
+/* One line of a file, the same keys and types on each (data/records.schema.json). A prompt has no
+   output and answer -1; a triple (Q, R, A) has system + prompt, output, answer. */
+typedef struct r2_record {
+    int64_t id, history, step, shown, left_out, answer;
+    const char *user, *item; /* the data's own ids */
+    const char *schedule, *words, *source, *system, *prompt, *output;
+} r2_record;
+
+typedef struct r2_records {
+    r2_record *record; /* (n) */
+    int64_t n, cap;
+    r2_arena text;     /* holds the strings */
+} r2_records;
+
+/* Adds a copy. Errors: R2_NO_MEMORY. */
+r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
+/* Adds the line of a record, without a line end. Text is UTF-8; a broken byte becomes U+FFFD. */
+void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
+r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
+/* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
+   line (a key missing, unknown or twice, a wrong type), R2_IO. */
+r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
+void r2_records_free(r2_ctx *ctx, r2_records *records);
+
+/* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict
+   in `tally` (NULL: nowhere), and keeps only what passed; without one (NULL) keeps the prompts.
+   Adds the records, ids first_id, first_id + 1 ... in order of the queries. `source` names the
+   teacher. */
+r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
+                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
+                   r2_records *records, r2_tally *tally);
+
+/* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
+   parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
+r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
+
+/* ===================================================================== [B4] byte-level BPE ==== */
 
 /* Byte-level byte-pair encoding (Sennrich et al., 1508.07909; over bytes as in GPT-2), compatible
    with Hugging Face's tokenizer.json. Text is cut into pieces by a rule; within a piece, which
@@ -1070,7 +1577,7 @@ typedef struct r2_message {
 r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message, int32_t n_messages,
                       bool answer, r2_tokens *out);
 
-/* ================================================================================ [S7] ops ==== */
+/* ================================================================================ [B5] ops ==== */
 
 /* Kernels on raw pointers: row-major float, shapes in comments as name(rows, columns), formulas in
    one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
@@ -1207,110 +1714,7 @@ void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const
 void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                        const int32_t *token, const float *dlogp, int64_t R, int64_t V);
 
-/* ============================================================================== [S8] model ==== */
-
-/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671): per layer
-   x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
-   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); at the end logits = head rmsnorm(x).
-   All sizes in elements. */
-typedef struct r2_model_config {
-    int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
-    float rope_theta, norm_eps;
-    float init_std; /* of the initial weights; 0: leave them zero, when they will be loaded */
-    bool qkv_bias;  /* Qwen2: yes, Llama: no                                                */
-    bool tied;      /* the head is the transposed token embedding                           */
-    uint64_t seed;  /* of the initial weights                                               */
-} r2_model_config;
-
-/* The one table of parameters: id, whether each layer has one, rows, columns, initial values, name
-   in Hugging Face's files. `c` is the config, D the size of a head; no rows: absent. Query, key,
-   value and gate, up are neighbours, so that one product makes them all. */
-#define R2_MODEL_TENSORS(X)                                                                        \
-    X(R2_EMBED, false, c->n_vocab, c->d_model, R2_INIT_NORMAL, "model.embed_tokens.weight")        \
-    X(R2_ATTN_NORM, true, 1, c->d_model, R2_INIT_ONE, "input_layernorm.weight")                    \
-    X(R2_WQ, true, c->n_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.q_proj.weight")           \
-    X(R2_WK, true, c->n_kv_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.k_proj.weight")        \
-    X(R2_WV, true, c->n_kv_head * D, c->d_model, R2_INIT_NORMAL, "self_attn.v_proj.weight")        \
-    X(R2_BQ, true, c->qkv_bias, c->n_head * D, R2_INIT_ZERO, "self_attn.q_proj.bias")              \
-    X(R2_BK, true, c->qkv_bias, c->n_kv_head * D, R2_INIT_ZERO, "self_attn.k_proj.bias")           \
-    X(R2_BV, true, c->qkv_bias, c->n_kv_head * D, R2_INIT_ZERO, "self_attn.v_proj.bias")           \
-    X(R2_WO, true, c->d_model, c->n_head * D, R2_INIT_RESIDUAL, "self_attn.o_proj.weight")         \
-    X(R2_FFN_NORM, true, 1, c->d_model, R2_INIT_ONE, "post_attention_layernorm.weight")            \
-    X(R2_WGATE, true, c->d_ff, c->d_model, R2_INIT_NORMAL, "mlp.gate_proj.weight")                 \
-    X(R2_WUP, true, c->d_ff, c->d_model, R2_INIT_NORMAL, "mlp.up_proj.weight")                     \
-    X(R2_WDOWN, true, c->d_model, c->d_ff, R2_INIT_RESIDUAL, "mlp.down_proj.weight")               \
-    X(R2_FINAL_NORM, false, 1, c->d_model, R2_INIT_ONE, "model.norm.weight")                       \
-    X(R2_HEAD, false, c->tied ? 0 : c->n_vocab, c->d_model, R2_INIT_NORMAL, "lm_head.weight")
-
-/* Initial values: N(0, init_std), the same over sqrt(2 n_layer) for what adds to the residual
-   stream, ones, zeros. */
-typedef enum r2_init { R2_INIT_NORMAL, R2_INIT_RESIDUAL, R2_INIT_ONE, R2_INIT_ZERO } r2_init;
-
-typedef enum r2_tensor_id {
-#define R2__ID(id, per_layer, rows, cols, init, name) id,
-    R2_MODEL_TENSORS(R2__ID)
-#undef R2__ID
-    R2_TENSOR_COUNT
-} r2_tensor_id;
-
-typedef struct r2_tensor {
-    int64_t rows, cols; /* rows 1: a vector; rows 0: this model has none */
-    int64_t offset;     /* of layer 0 in r2_model.param                  */
-    bool per_layer;
-    r2_init init;
-    const char *name;   /* in a file; "model.layers.<n>." precedes it when per_layer */
-} r2_tensor;
-
-/* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
-   Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
-   pred_row ascends; several predictions may share a row. A branch continues the sequence before it
-   that is none, as if that stood in front of it: what several sequences begin with is run once. */
-typedef struct r2_batch {
-    int32_t n_seq;
-    const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
-    const int32_t *token;      /* (n_rows = seq_begin[n_seq])                     */
-    int32_t n_pred;
-    const int32_t *pred_row;   /* (n_pred)                                        */
-    const int32_t *pred_token; /* (n_pred)                                        */
-    const bool *branch;        /* (n_seq) which sequences are branches; NULL: none */
-} r2_batch;
-
-typedef struct r2_model {
-    r2_model_config config;
-    int64_t n_params;
-    float *param, *grad;   /* (n_params) in the order of R2_MODEL_TENSORS; grad may be NULL */
-    r2_tensor tensor[R2_TENSOR_COUNT];
-    int64_t layer_stride;  /* floats from a tensor of one layer to that of the next         */
-    float *rope;           /* (n_ctx, d_head) cosines and sines                             */
-    struct r2_lora *lora;  /* adapters; NULL: none                                          */
-    bool recompute;        /* backward makes each layer's activations anew: a third more    */
-                           /* time, nearly none of their memory; the caller's choice        */
-    r2_arena memory;
-    struct r2__work *work; /* activations of the last forward                               */
-} r2_model;
-
-r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients when with_grad) and draws the initial weights.
-   Errors: R2_ARGUMENT (a shape that cannot be), R2_NO_MEMORY. */
-r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
-                        bool with_grad);
-void r2_model_free(r2_ctx *ctx, r2_model *model);
-/* Copies all parameters of `from`, a model of the same shape, but no adapters. Errors: R2_ARGUMENT
-   (another shape; `to` has merged adapters). */
-r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from);
-/* Where tensor `id` of `layer` stands in param or in grad; NULL when the model has none. */
-float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
-float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
-
-/* logp[j] = log-probability of prediction j; entropy[j] (nats; NULL: not wanted) of its row.
-   Keeps the activations for r2_backward when the model has gradients. */
-r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
-                     float *entropy);
-/* Adds to model->grad the gradient of a loss whose derivative by logp[j] is dlogp[j]. Any objective
-   that is a function of log-probabilities (cross-entropy, GRPO, a listwise term) goes through here.
-   Must follow r2_forward on the same batch, once: it uses up the activations. */
-r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
-void r2_zero_grad(r2_ctx *ctx, r2_model *model);
+/* =========================================== [B6] adapters, continuations, weights on disk ==== */
 
 /* Low-rank adapters (arXiv 2106.09685) on chosen projections: W acts as W + alpha / rank B A. */
 typedef struct r2_lora_config {
@@ -1354,37 +1758,6 @@ r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
                                  const int64_t *owner, const int64_t *next_begin,
                                  const int32_t *next, float *logp);
 
-/* Sampling. */
-typedef struct r2_generate_config {
-    int32_t n_samples;   /* outputs per prompt, sharing its prefix                            */
-    int32_t max_new;     /* tokens at most; 0: only the watched log-probabilities             */
-    int32_t stop_token;  /* generation of an output ends with this token; -1: none            */
-    int32_t n_token;     /* ids from here on are never generated; 0: all may be               */
-    float temperature;   /* 0: greedy, the lowest id of equals                                */
-    float top_p;         /* the most probable tokens of this mass (1904.09751); 1: off        */
-    uint64_t seed;       /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s) */
-    int32_t n_watch;     /* log-probabilities of these tokens after the last one generated ...*/
-    const int32_t *watch;/* ... (n_watch): the answer distribution                            */
-} r2_generate_config;
-
-typedef struct r2_generation {
-    int64_t n_out;     /* n_prompt * n_samples                                     */
-    int32_t max_new, n_watch;
-    int32_t *token;    /* (n_out, max_new) padded with -1                          */
-    float *logp;       /* (n_out, max_new) of each generated token at temperature 1 */
-    int32_t *length;   /* (n_out) tokens generated, the stop token included        */
-    float *watch_logp; /* (n_out, n_watch)                                         */
-} r2_generation;
-
-r2_generate_config r2_generate_config_default(void);
-/* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
-   least one token, with max_new more within n_ctx. Prompts are taken in chunks, so that memory does
-   not grow with their number. On failure `out` is left zeroed. */
-r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
-                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
-                      r2_generation *out);
-void r2_generation_free(r2_ctx *ctx, r2_generation *out);
-
 /* Weights as safetensors, named as in Hugging Face's Llama / Qwen2. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
 /* Loads weights (F32, F16 or BF16) into a model of the same shape (r2_model_init first). A file
@@ -1410,253 +1783,7 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
 
-/* ============================================================================== [S9] optim ==== */
-
-/* AdamW (2014 1412.6980, decoupled decay 1711.05101) with clipping of the global gradient norm. */
-typedef struct r2_adamw_config {
-    float beta1, beta2, eps, weight_decay; /* decay acts on matrices, not on norms and biases */
-    float clip;                            /* largest gradient norm; 0: no clipping           */
-} r2_adamw_config;
-
-typedef struct r2_adamw {
-    r2_adamw_config config;
-    int64_t n_params, step;
-    float *m, *v; /* (n_params) first and second moments */
-} r2_adamw;
-
-r2_adamw_config r2_adamw_config_default(void);
-r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
-                        const r2_adamw_config *config);
-void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
-/* One update of all parameters from model->grad at learning rate lr; *grad_norm (NULL: not wanted)
-   is the norm before clipping. A norm that is not finite is an error and changes nothing. */
-r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
-/* Linear warm-up to `peak`, then a cosine down to `floor_ratio` x peak at step `total`. */
-float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
-
-/* =============================================================================== [S10] sft ==== */
-
-/* Where the marks and the answers of a trace stand in a vocabulary. */
-typedef struct r2_markup {
-    int32_t think, think_end, answer, answer_end;
-    int32_t level[R2_N_ANSWERS]; /* token of answer k */
-} r2_markup;
-
-/* Adds all words of a codebook to an empty vocabulary and finds the marks. */
-r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
-                         const r2_codebook *codebook);
-
-/* Tokenised triples (Q, R, A): prompts, traces and answers. They come in groups of `group`: an
-   observed item, then items sampled from what its user has not rated (answer 0; D8). */
-typedef struct r2_examples {
-    int64_t n;
-    int32_t group;
-    int64_t *prompt_begin, *trace_begin; /* (n + 1) */
-    int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5, -1 unknown */
-    r2_markup markup;
-    int32_t longest; /* tokens of the longest Q + R + A */
-} r2_examples;
-
-/* Writes the prompt of each query and its trace by the rule-based teacher (none when teacher is
-   NULL: for scoring), and encodes both. n must be a multiple of `group`. */
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
-                           int64_t n, int32_t group, const r2_teacher_config *teacher);
-void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
-
-/* One step's losses, in nats. */
-typedef struct r2_sft_report {
-    int64_t step, n_steps;
-    float answer_loss, trace_loss, list_loss, grad_norm, lr;
-    float valid_loss; /* of config.valid after the step, all terms; NAN when not looked at */
-} r2_sft_report;
-
-/* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
-   (Q, R, A), the others direct (Q, A): one model learns both. The loss of a batch is
-       mean over sequences of -log p(A)
-     + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
-     + list_weight x mean over groups of -log of the observed item's share in the softmax over the
-       group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items
-   Early stopping: every `valid_every` steps, and after the last, the same loss of all of `valid` is
-   looked at; training ends after `patience` looks in a row without a new lowest, and the weights of
-   the lowest are kept. */
-typedef struct r2_sft_config {
-    int64_t n_steps, warmup; /* warmup: a fifth of n_steps at most */
-    int32_t groups;
-    float reasoned_share, trace_weight, list_weight;
-    float lr, lr_floor; /* peak; floor as a share of it */
-    r2_adamw_config adamw;
-    const r2_examples *valid; /* borrowed; NULL: no early stopping */
-    int32_t valid_every, patience;
-    uint64_t seed;
-    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: not wanted */
-    void *user;
-} r2_sft_config;
-
-r2_sft_config r2_sft_config_default(void);
-/* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (counts; examples without
-   answers, or without traces unless reasoned_share is 0), R2_NO_MEMORY, R2_CANCELLED. */
-r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                 const r2_sft_config *config);
-
-/* ================================================================================ [S11] rl ==== */
-
-/* Named variants of group-relative policy optimisation (D9).
-   GRPO: 2402.03300; DR_GRPO: 2503.20783 (no division by std, constant length normaliser);
-   DAPO: 2503.14476 (token-level normaliser, groups without variance dropped, no KL; its wider clip
-   is for the caller to set: eps_high = 0.28 in the paper). */
-typedef enum r2_rl_variant { R2_GRPO = 0, R2_DR_GRPO, R2_DAPO } r2_rl_variant;
-
-/* advantage[i] of output i in a group of n from their rewards: (r - mean) / (std + 1e-6) with the
-   sample standard deviation; DR_GRPO: r - mean. A group without variance gets zeros. */
-void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage);
-
-/* The per-token objective and its derivative by logp (D9):
-       -min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A) + beta KL,
-       ratio = exp(logp - logp_old), KL = exp(ref - logp) - (ref - logp) - 1 (k3). */
-typedef struct r2_policy_term {
-    double loss, dlogp, ratio, kl;
-    bool clipped;
-} r2_policy_term;
-r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
-                              double eps_low, double eps_high, double beta);
-
-/* Reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking + w_faith x
-   faithfulness, each in [0, 1]. Faithfulness is 1 when the strict checker accepts the trace, else
-   half the share of its cited facts that are right. */
-typedef struct r2_reward_config {
-    float w_format, w_accuracy, w_rank, w_faith;
-    bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
-} r2_reward_config;
-
-/* Reward of one output. `rank_share` in [0, 1] is the ranking term, a chance to rank right that is
-   logistic in a difference of log-odds: of the observed item's outputs the mean over the sampled
-   items of its group, of a sampled item's output that of the observed item against it. */
-double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
-                 double rank_share);
-
-/* One step's log. Shares are of groups, tokens or outputs, as named. */
-typedef struct r2_grpo_report {
-    int64_t step, n_steps;
-    double reward_mean, reward_std, zero_variance_groups, kl, entropy, clipped_tokens, grad_norm,
-        output_length, well_formed_outputs, faithful_outputs, majority_answer;
-} r2_grpo_report;
-
-typedef struct r2_grpo_config {
-    r2_rl_variant variant;
-    int64_t n_steps;
-    int32_t groups;     /* groups of examples (1 observed + sampled) per step            */
-    int32_t n_samples;  /* outputs per prompt, G: 1 .. 64                                */
-    int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
-    int32_t max_new;    /* tokens of an output                                           */
-    float temperature;  /* of the sampling; ratios and gradients are those at temperature 1 */
-    float eps_low, eps_high, beta;
-    float lr;           /* peak: three steps of warm-up, then a cosine down to a tenth   */
-    /* The answers after the sampled reasoning go on learning from the data: adds sft_weight x their
-       cross-entropy, and list_weight x the listwise term of r2_sft_config, between the s-th outputs
-       of a group. Without the second, the first would undo what SFT has learned of ranking. */
-    float sft_weight, list_weight;
-    r2_reward_config reward;
-    r2_adamw_config adamw;
-    uint64_t seed;
-    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: not wanted */
-    void *user;
-} r2_grpo_config;
-
-r2_grpo_config r2_grpo_config_default(void);
-/* Improves `model` on `examples` from the reward of its own sampled reasoning; the KL reference is
-   the model as it comes in. `codebook` and `vocab` are those of the examples. */
-r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                  const r2_codebook *codebook, const r2_vocab *vocab, const r2_grpo_config *config);
-
-/* ============================================================================== [S12] eval ==== */
-
-/* Ranking metrics of one positive among candidates (D13). Ties are part of the result, not of the
-   order of the list: `better` candidates score above the positive, `tied` others equal it. */
-typedef struct r2_rank {
-    int64_t better, tied;
-} r2_rank;
-
-/* What to make of ties (D11). A constant scorer must not get HR@1 = 1. */
-typedef enum r2_tie_rule {
-    R2_TIES_EXPECTED = 0, /* exact mean over all orders of the tied  */
-    R2_TIES_PESSIMISTIC,  /* the positive comes last among them      */
-    R2_TIES_OPTIMISTIC    /* the positive comes first among them     */
-} r2_tie_rule;
-
-/* Place of the positive score[0] among score[0 .. n-1]. NaN scores below everything. */
-r2_rank r2_rank_of(const float *score, int64_t n);
-/* mean of 1[rank <= k], 1[rank <= k] / log2(rank + 1), 1 / rank over the ranks the rule allows. */
-double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule);
-double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule);
-double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule);
-
-/* Means over cases, and the 95 % percentile bootstrap interval of HR@1 over cases (users). */
-typedef struct r2_metrics {
-    int64_t n_cases;
-    double hr1, hr1_lo, hr1_hi, hr5, hr10, ndcg5, ndcg10, mrr, auc;
-    double tie_rate; /* share of cases in which the positive ties with somebody */
-} r2_metrics;
-
-typedef struct r2_eval_config {
-    r2_tie_rule ties;
-    int32_t n_bootstrap; /* resamples */
-    uint64_t seed;       /* of the bootstrap */
-} r2_eval_config;
-
-r2_eval_config r2_eval_config_default(void);
-/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases; NULL: not wanted)
-   gets each case's HR@1, for paired tests. */
-r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
-                      const r2_eval_config *config, r2_metrics *out, double *hit1);
-
-/* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison give the
-   differences case by case. Errors: R2_ARGUMENT (n < 1), R2_NO_MEMORY. */
-r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
-                            uint64_t seed, double *lo, double *hi);
-/* Exact two-sided McNemar test: `only_a` cases that a alone got right, `only_b` that b alone did.
-   Returns the probability of a split at least this uneven when both are equally good. */
-double r2_mcnemar(int64_t only_a, int64_t only_b);
-
-/* How the model is asked. */
-typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer.
-   What predicts a rating: the expected level 1 .. 5 given that the user interacts. */
-typedef enum r2_score_kind {
-    R2_SCORE_LOG_ODDS = 0,
-    R2_SCORE_EXPECTED,
-    R2_SCORE_RATING
-} r2_score_kind;
-
-typedef struct r2_score_config {
-    r2_mode mode;
-    r2_score_kind kind;
-    int32_t n_samples, max_new; /* reasoned: traces averaged (1: greedy), tokens of a trace */
-    float temperature;          /* of samples when n_samples > 1                            */
-    uint64_t seed;
-} r2_score_config;
-
-/* Of the reasoning behind the scores; zeros for R2_DIRECT. */
-typedef struct r2_trace_metrics {
-    int64_t n, verdict[R2_N_VERDICTS];
-    double well_formed, faithful;      /* shares of outputs                                     */
-    double facts_found, facts_right;   /* shares of cited facts: in the prompt; right weight too */
-} r2_trace_metrics;
-
-r2_score_config r2_score_config_default(void);
-/* score[e] of every example by the answer distribution after the model's own reasoning (or at
-   once). trace (NULL: not wanted) gets the verdicts on what it wrote. */
-r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                   const r2_codebook *codebook, const r2_vocab *vocab,
-                   const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* Score from the log-probabilities of the six answers. */
-float r2_answer_score(const float *level_logp, r2_score_kind kind);
-/* The reasoning and answer that the model writes for one example, greedily: appends its words from
-   <think> on, and returns the check of it in *trace. */
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_trace *trace);
+/* ==================================================================== [B7] counterfactuals ==== */
 
 /* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to
    the bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
@@ -1678,117 +1805,6 @@ typedef struct r2_causal {
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                             const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
                             r2_causal *out);
-
-/* =============================================================================== [S13] run ==== */
-
-/* A run: the whole journey as one object, for those who want a recommender and not its parts. Every
-   part stays within reach as a member. */
-struct r2_run;
-
-/* Evidence from elsewhere: called with every batch of questions that the run asks, when the
-   header's own evidence is there and before words are made of it. May change the values and chains
-   of query[q], which belongs to question[q] (the answer is known in training, RL and early
-   stopping, -1 in ranking); another recommender's score takes the place of a field's value. D2 is
-   the hook's to keep: of u0 it uses the first `history` interactions at most, and never the edge
-   (u0, i*). Before the first questions it is called with n = 0, to get ready or to refuse: then
-   data, split, candidates, graph and index are there, and no more. Never from two threads at once.
-   A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
-typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
-                                    const r2_question *question, int64_t n, r2_query *query);
-
-typedef struct r2_run_config {
-    uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
-    int64_t n_groups;       /* training groups of 1 observed + n_sampled items                  */
-    int32_t n_sampled;      /* D8                                                               */
-    int32_t min_history;    /* interactions that must precede a training target; 0: five, or, as
-                               long as that gives fewer groups than are wanted and than there
-                               are test cases, two or one                                       */
-    int32_t n_chains;       /* shown in a prompt                                                */
-    int32_t n_negatives;    /* of a candidate set                                               */
-    int64_t n_cases;        /* test and validation cases at most (r2_split_thin); 0: all        */
-    r2_split_config split;
-    /* The run fills in what follows from others: the seeds of these four, n_vocab and n_ctx of the
-       model, max_new of GRPO. */
-    r2_teacher_config teacher;
-    r2_model_config model;
-    r2_sft_config sft;
-    r2_grpo_config grpo;
-    r2_evidence_fn evidence; /* NULL: the header's own alone */
-    void *evidence_user;
-} r2_run_config;
-
-typedef struct r2_run {
-    r2_run_config config;
-    r2_data data;
-    r2_split split;
-    r2_graph graph;   /* of the training interactions */
-    r2_index index;
-    r2_candidates valid, test;
-    r2_question *question; /* (n_train) training questions, in groups */
-    r2_query *query;       /* (n_train) with their evidence           */
-    int64_t n_train;
-    int32_t min_history;   /* what config.min_history came to         */
-    r2_codebook codebook;
-    r2_vocab vocab;
-    r2_markup markup;
-    r2_examples train;
-    r2_model model;
-} r2_run;
-
-/* One recommended item. */
-typedef struct r2_recommendation {
-    uint32_t item;
-    float score;
-} r2_recommendation;
-
-/* The quick run: minutes on two cores. */
-r2_run_config r2_run_config_default(void);
-/* The long run: the same model on more questions. */
-r2_run_config r2_run_config_full(void);
-/* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
-   model. Errors: those of the parts. */
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
-/* The second half of r2_run_init, for those who changed the graph or its index: questions,
-   evidence, buckets, prompts, traces, vocabulary and an untrained model anew, in place of those
-   before. Errors: R2_ARGUMENT, R2_NO_MEMORY and the hook's; then the run has none of these, and can
-   be prepared again. */
-r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
-void r2_run_free(r2_ctx *ctx, r2_run *run);
-/* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
-   cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew (the
-   users' latest interactions again, beside other sampled items), for which no traces are written:
-   rewards need none, which is what makes them scale. */
-#define R2_N_LOOKED_AT 256
-r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
-r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
-
-/* Prompts for (user, item) pairs as they would be asked now, after all of the user's training
-   interactions. user, item (n). */
-r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
-                     int64_t n, r2_query *query, r2_examples *examples);
-/* The same for all candidates of a set, case after case: query (n_cases, n_per_case), NULL: not
-   wanted. */
-r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
-                                r2_query *query, r2_examples *examples);
-/* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
-r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
-                       const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* The n items with the highest direct scores that `user` has no training interaction with, best
-   first; *n_found <= n. */
-r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
-                           r2_recommendation *out, int64_t *n_found);
-
-/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
-   Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
-r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
-   with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT
-   and changes nothing. */
-r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
-
-r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
-/* Reads edges and weights into a codebook that has the same fields and numbers of buckets. */
-r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path);
 
 #ifdef __cplusplus
 }
@@ -1824,7 +1840,5496 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 extern "C" {
 #endif
 
-/* =============================================================================== [S1] base ==== */
+/* What part one calls of part two. */
+#define R2__PATH 1024 /* bytes of a path, the NUL included */
+static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
+static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
+static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
+static cJSON *r2__json_parse(const char *text, size_t len);
+static uint64_t r2__fnv(const char *text, size_t len);
+static void r2__prefix(int64_t *count, int64_t n);
+static int r2__compare_float(const void *a, const void *b);
+static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket);
+static int32_t r2__rules_answer(const r2_task *task);
+static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
+                                   const r2_task *task, r2_text *out);
+static r2_trace r2__check_english(const r2_task *task, const char *output);
+static float *r2__trained_params(const r2_model *model);
+static float r2__lora_scale(const r2_lora *lora);
+static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
+                              const r2_generate_config *config, int64_t n_prompt,
+                              const int64_t *begin, const int32_t *token, r2_generation *out);
+static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
+static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
+
+/* ############################################################ PART ONE: THE METHOD ################ */
+
+/* =============================================================================== [M1] data ==== */
+
+void r2_data_free(r2_ctx *ctx, r2_data *data) {
+    if (!data) return;
+    r2_release(ctx, data->user_begin);
+    r2_release(ctx, data->item);
+    r2_release(ctx, data->rating);
+    r2_release(ctx, data->time);
+    r2_release(ctx, data->user_key);
+    r2_release(ctx, data->item_key);
+    r2_release(ctx, data->title);
+    r2_release(ctx, data->genres);
+    r2_release(ctx, data->year);
+    r2_arena_free(ctx, &data->text);
+    memset(data, 0, sizeof *data);
+}
+
+/* First position in [begin, end) of the ascending `values` with a value >= x. */
+static int64_t r2__lower_bound(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
+    while (begin < end) {
+        int64_t middle = begin + (end - begin) / 2;
+        if (values[middle] < x) begin = middle + 1;
+        else end = middle;
+    }
+    return begin;
+}
+
+int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
+    int64_t end = data->user_begin[user + 1];
+    int64_t at = r2__lower_bound(data->item, data->user_begin[user], end, item);
+    return at < end && data->item[at] == item ? at : -1;
+}
+
+/* First of the keys that is this one. */
+static int64_t r2__find_key(char *const *keys, int64_t n, const char *key) {
+    for (int64_t i = 0; i < n; ++i)
+        if (strcmp(keys[i], key) == 0) return i;
+    return -1;
+}
+
+int64_t r2_data_user(const r2_data *data, const char *key) {
+    return r2__find_key(data->user_key, data->n_users, key);
+}
+
+int64_t r2_data_item(const r2_data *data, const char *key) {
+    return r2__find_key(data->item_key, data->n_items, key);
+}
+
+/* ---- splits ---- */
+
+/* A row of one user and where it belongs in time. */
+typedef struct r2__moment {
+    int32_t time;
+    uint64_t tie;
+    int64_t row;
+} r2__moment;
+
+static int r2__moment_order(const void *left, const void *right) {
+    const r2__moment *a = (const r2__moment *)left, *b = (const r2__moment *)right;
+    if (a->time != b->time) return a->time < b->time ? -1 : 1;
+    if (a->tie != b->tie) return a->tie < b->tie ? -1 : 1;
+    return (a->row > b->row) - (a->row < b->row);
+}
+
+r2_split_config r2_split_config_default(void) {
+    r2_split_config config;
+    memset(&config, 0, sizeof config);
+    config.seed = 1;
+    return config;
+}
+
+/* Rows of each user by time and the tie rule -> split->by_time. */
+static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *data) {
+    int64_t most = 0;
+    r2__moment *moment;
+    for (int64_t u = 0; u < data->n_users; ++u) {
+        int64_t degree = data->user_begin[u + 1] - data->user_begin[u];
+        most = degree > most ? degree : most;
+    }
+    moment = (r2__moment *)r2_alloc(ctx, (uint64_t)most, sizeof *moment);
+    if (!moment) return ctx->status;
+    for (int64_t u = 0; u < data->n_users; ++u) {
+        int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
+        uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
+        for (int64_t k = 0; k < n; ++k) {
+            const char *item = data->item_key[data->item[begin + k]];
+            moment[k].time = data->time[begin + k];
+            moment[k].tie = r2_hash(split->config.seed, user, r2__fnv(item, strlen(item)));
+            moment[k].row = begin + k;
+        }
+        qsort(moment, (size_t)n, sizeof *moment, r2__moment_order);
+        for (int64_t k = 0; k < n; ++k) split->by_time[begin + k] = moment[k].row;
+        if (n > 1 && moment[n - 1].time == moment[n - 2].time) split->n_time_ties++;
+    }
+    r2_release(ctx, moment);
+    return R2_OK;
+}
+
+/* Position in by_time of the last positive of [begin, end), or -1. */
+static int64_t r2__last_positive(const r2_split *split, const r2_data *data, int64_t begin,
+                                 int64_t end) {
+    for (int64_t k = end - 1; k >= begin; --k)
+        if (data->rating[split->by_time[k]] >= split->config.min_positive) return k;
+    return -1;
+}
+
+static r2_target r2__target_make(const r2_data *data, uint32_t user, int64_t row) {
+    r2_target target;
+    target.user = user;
+    target.item = data->item[row];
+    target.row = row;
+    return target;
+}
+
+/* Gives the rows of one user their roles. */
+static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) {
+    int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
+    int64_t test = r2__last_positive(split, data, begin, end);
+    int64_t valid = r2__last_positive(split, data, begin, test);
+    if (valid <= begin) return; /* not two positives with a training interaction before them */
+    for (int64_t k = valid; k < end; ++k) split->role[split->by_time[k]] = R2_UNUSED;
+    split->role[split->by_time[valid]] = R2_VALID;
+    split->role[split->by_time[test]] = R2_TEST;
+    split->valid[split->n_valid++] = r2__target_make(data, user, split->by_time[valid]);
+    split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
+}
+
+/* Everything in training, in the order of time. */
+static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                                 const r2_split_config *config, int64_t n_targets) {
+    const uint64_t n = (uint64_t)data->n_ratings;
+    memset(split, 0, sizeof *split);
+    split->config = config ? *config : r2_split_config_default();
+    if (split->config.min_positive == 0.0f) split->config.min_positive = 0.8f * data->rating_max;
+    split->role = (uint8_t *)r2_alloc(ctx, n, sizeof *split->role);
+    split->by_time = (int64_t *)r2_alloc(ctx, n, sizeof *split->by_time);
+    split->test = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->test);
+    split->valid = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->valid);
+    if (!split->role || !split->by_time || !split->test || !split->valid) return ctx->status;
+    return r2__split_order(ctx, split, data);
+}
+
+/* Counts the training rows; after a failure releases everything. */
+static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                               r2_status status) {
+    for (int64_t k = 0; k < data->n_ratings && !status; ++k)
+        split->n_train += split->role[k] == R2_TRAIN;
+    if (status) r2_split_free(ctx, split);
+    return status;
+}
+
+r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
+                        const r2_split_config *config) {
+    r2_status status = r2__split_start(ctx, split, data, config, data->n_users);
+    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
+    return r2__split_end(ctx, split, data, status);
+}
+
+static int64_t r2__thin_targets(r2_target *target, int64_t n_targets, int64_t n) {
+    if (n_targets <= n) return n_targets;
+    for (int64_t k = 0; k < n; ++k) target[k] = target[k * n_targets / n];
+    return n;
+}
+
+void r2_split_thin(r2_split *split, int64_t n) {
+    split->n_valid = r2__thin_targets(split->valid, split->n_valid, n);
+    split->n_test = r2__thin_targets(split->test, split->n_test, n);
+}
+
+void r2_split_free(r2_ctx *ctx, r2_split *split) {
+    if (!split) return;
+    r2_release(ctx, split->role);
+    r2_release(ctx, split->by_time);
+    r2_release(ctx, split->test);
+    r2_release(ctx, split->valid);
+    memset(split, 0, sizeof *split);
+}
+
+/* ---- candidate sets ---- */
+
+/* The rank-th item, from 0, that is not among the `n` ascending items of a user: the items seen
+   before it push it up by one each. */
+static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
+    int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
+    while (begin < end) {
+        int64_t middle = begin + (end - begin) / 2;
+        if ((int64_t)seen[middle] - middle <= rank) begin = middle + 1;
+        else end = middle;
+    }
+    return (uint32_t)(rank + begin);
+}
+
+/* Which negatives: any unseen item alike (both zero), or as often as it was rated, or only those
+   that are marked. */
+typedef struct r2__negatives {
+    bool popular;
+    const uint8_t *marked; /* (n_items) or NULL */
+} r2__negatives;
+
+static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user,
+                                  const r2__negatives *kind) {
+    const uint32_t *seen = data->item + data->user_begin[user];
+    int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
+    uint32_t item;
+    if (kind->popular) {
+        do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
+        while (r2_data_find(data, user, item) >= 0);
+        return item;
+    }
+    do item = r2__unseen_item(seen, n_seen,
+                              (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
+    while (kind->marked && !kind->marked[item]);
+    return item;
+}
+
+/* How many different negatives a user can get. */
+static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
+    int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
+    int64_t n = data->n_items - (end - begin);
+    if (!marked) return n;
+    n = 0;
+    for (int64_t i = 0; i < data->n_items; ++i) n += marked[i] != 0;
+    for (int64_t k = begin; k < end; ++k) n -= marked[data->item[k]] != 0;
+    return n;
+}
+
+/* The row of candidates of one case. */
+static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
+                                int64_t n_negatives, const r2__negatives *kind, uint64_t seed) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
+    row[0] = target.item;
+    for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
+        row[k] = r2__draw_negative(&rng, data, target.user, kind);
+        for (j = 1; row[j] != row[k];) ++j;
+    }
+}
+
+/* An empty set of a given shape. */
+static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
+                                      int64_t n_per_case) {
+    uint64_t cells;
+    memset(c, 0, sizeof *c);
+    if (!r2_mul_u64((uint64_t)n_cases, (uint64_t)n_per_case, &cells)) cells = UINT64_MAX;
+    c->user = (uint32_t *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *c->user);
+    c->item = (uint32_t *)r2_alloc(ctx, cells, sizeof *c->item);
+    if (!c->user || !c->item) {
+        r2_candidates_free(ctx, c);
+        return ctx->status;
+    }
+    c->n_cases = n_cases;
+    c->n_per_case = n_per_case;
+    return R2_OK;
+}
+
+static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                                     const r2_target *targets, int64_t n_targets,
+                                     int64_t n_negatives, r2__negatives kind, uint64_t seed) {
+    r2_status status;
+    memset(c, 0, sizeof *c);
+    if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
+                       (long long)n_targets, (long long)n_negatives);
+    status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
+    c->n_cases = 0;
+    for (int64_t k = 0; k < n_targets && !status; ++k) {
+        if (r2__count_negatives(data, targets[k].user, kind.marked) < n_negatives) continue;
+        c->user[c->n_cases] = targets[k].user;
+        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], n_negatives,
+                            &kind, seed);
+    }
+    if (!status && n_targets > 0 && c->n_cases == 0)
+        status = r2_fail(ctx, R2_ARGUMENT, "candidates: no user has %lld unseen items",
+                         (long long)n_negatives);
+    if (status) r2_candidates_free(ctx, c);
+    return status;
+}
+
+r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
+                             uint64_t seed) {
+    const r2__negatives any = {false, NULL};
+    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, any, seed);
+}
+
+void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
+    if (!c) return;
+    r2_release(ctx, c->user);
+    r2_release(ctx, c->item);
+    memset(c, 0, sizeof *c);
+}
+
+/* ============================================================================== [M2] graph ==== */
+
+/* The user side: that of the data, or a copy of its training rows. */
+static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
+                                 const uint8_t *role) {
+    int64_t to = 0;
+    if (!role) {
+        g->borrows_user_side = true;
+        g->n_edges = data->n_ratings;
+        g->user_begin = data->user_begin;
+        g->user_item = data->item;
+        g->user_rating = data->rating;
+        g->user_time = data->time;
+        return R2_OK;
+    }
+    for (int64_t k = 0; k < data->n_ratings; ++k) g->n_edges += role[k] == R2_TRAIN;
+    g->user_begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users + 1, sizeof *g->user_begin);
+    g->user_item = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_item);
+    g->user_rating = (float *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_rating);
+    g->user_time = (int32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_time);
+    if (!g->user_begin || !g->user_item || !g->user_rating || !g->user_time) return ctx->status;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
+            if (role[k] != R2_TRAIN) continue;
+            g->user_item[to] = data->item[k];
+            g->user_rating[to] = data->rating[k];
+            g->user_time[to++] = data->time[k];
+        }
+        g->user_begin[u + 1] = to;
+    }
+    return R2_OK;
+}
+
+/* The item side: a counting sort of the edges by item; going through the users in order leaves the
+   users of each item ascending. */
+static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
+    int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
+    g->item_begin = begin;
+    g->item_user = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_user);
+    g->item_edge = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_edge);
+    if (!begin || !g->item_user || !g->item_edge) return ctx->status;
+    for (int64_t e = 0; e < g->n_edges; ++e) begin[g->user_item[e] + 2]++;
+    for (int64_t i = 0; i < g->n_items; ++i) begin[i + 2] += begin[i + 1];
+    for (int64_t u = 0; u < g->n_users; ++u)
+        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
+            int64_t at = begin[g->user_item[e] + 1]++; /* ends as the begin of the next item */
+            g->item_user[at] = (uint32_t)u;
+            g->item_edge[at] = (uint32_t)e;
+        }
+    return R2_OK;
+}
+
+r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role) {
+    r2_status status;
+    memset(graph, 0, sizeof *graph);
+    if (data->n_ratings > UINT32_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 edges, found %lld",
+                       (long long)data->n_ratings);
+    graph->n_users = data->n_users;
+    graph->n_items = data->n_items;
+    graph->rating_min = data->rating_min;
+    graph->rating_max = data->rating_max;
+    status = r2__graph_users(ctx, graph, data, role);
+    if (!status) status = r2__graph_items(ctx, graph);
+    if (status) r2_graph_free(ctx, graph);
+    return status;
+}
+
+void r2_graph_free(r2_ctx *ctx, r2_graph *graph) {
+    if (!graph) return;
+    if (!graph->borrows_user_side) {
+        r2_release(ctx, graph->user_begin);
+        r2_release(ctx, graph->user_item);
+        r2_release(ctx, graph->user_rating);
+        r2_release(ctx, graph->user_time);
+    }
+    r2_release(ctx, graph->item_begin);
+    r2_release(ctx, graph->item_user);
+    r2_release(ctx, graph->item_edge);
+    memset(graph, 0, sizeof *graph);
+}
+
+int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user) {
+    return graph->user_begin[user + 1] - graph->user_begin[user];
+}
+
+int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item) {
+    return graph->item_begin[item + 1] - graph->item_begin[item];
+}
+
+int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
+    int64_t end = graph->user_begin[user + 1];
+    int64_t at = r2__lower_bound(graph->user_item, graph->user_begin[user], end, item);
+    return at < end && graph->user_item[at] == item ? at : -1;
+}
+
+/* ---- butterflies ----
+
+   A butterfly is a pair of users and a pair of items with all four edges. Two paths of two edges
+   between the same ends make one:
+
+       r --- v --- w      each path is counted at its end w,
+        \--- v' --/       the second one to arrive closes a butterfly, the third one two, ...
+
+   To count each butterfly once, r is its vertex of highest degree ("vertex priority"): then the
+   middle of a path never has more neighbours than its start, and the work is the sum over edges of
+   the smaller degree of both ends, however popular the most popular item is. */
+
+/* Users and items in one row of vertices, numbered by rising degree (ties: users first, then by
+   number): vertex r has neighbours near[begin[r]] .. near[begin[r + 1] - 1], ascending. */
+typedef struct r2__ranked {
+    int64_t n;
+    int64_t *begin; /* (n + 1)       */
+    uint32_t *near; /* (2 n_edges)   */
+    uint32_t *rank; /* (n) by vertex */
+} r2__ranked;
+
+static void r2__ranked_free(r2_ctx *ctx, r2__ranked *ranked) {
+    r2_release(ctx, ranked->begin);
+    r2_release(ctx, ranked->near);
+    r2_release(ctx, ranked->rank);
+    memset(ranked, 0, sizeof *ranked);
+}
+
+static int64_t r2__vertex_degree(const r2_graph *g, int64_t vertex) {
+    return vertex < g->n_users ? r2_graph_user_degree(g, (uint32_t)vertex)
+                               : r2_graph_item_degree(g, (uint32_t)(vertex - g->n_users));
+}
+
+/* Counting sort of the vertices by degree: vertex[r] and ranked->rank. */
+static r2_status r2__rank_vertices(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked,
+                                   uint32_t *vertex) {
+    const int64_t most = g->n_users > g->n_items ? g->n_users : g->n_items;
+    int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)most + 2, sizeof *at);
+    if (!at) return ctx->status;
+    for (int64_t v = 0; v < ranked->n; ++v) at[r2__vertex_degree(g, v)]++;
+    r2__prefix(at, most + 1);
+    for (int64_t v = 0; v < ranked->n; ++v) {
+        int64_t r = at[r2__vertex_degree(g, v)]++;
+        vertex[r] = (uint32_t)v;
+        ranked->rank[v] = (uint32_t)r;
+    }
+    r2_release(ctx, at);
+    return R2_OK;
+}
+
+/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out
+   sorted. */
+static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_t *vertex) {
+    int64_t *end = ranked->begin + 1; /* end[r] walks from the begin of r to the begin of r + 1 */
+    for (int64_t r = 0; r + 1 < ranked->n; ++r)
+        end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
+    for (int64_t r = 0; r < ranked->n; ++r) {
+        bool is_user = vertex[r] < g->n_users;
+        int64_t v = is_user ? vertex[r] : vertex[r] - g->n_users;
+        int64_t k = is_user ? g->user_begin[v] : g->item_begin[v];
+        int64_t stop = is_user ? g->user_begin[v + 1] : g->item_begin[v + 1];
+        const uint32_t *to = ranked->rank + (is_user ? g->n_users : 0);
+        for (; k < stop; ++k)
+            ranked->near[end[to[is_user ? g->user_item[k] : g->item_user[k]]]++] = (uint32_t)r;
+    }
+}
+
+/* Takes 8 bytes an edge and 12 a vertex. */
+static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked) {
+    uint32_t *vertex;
+    r2_status status = R2_OK;
+    memset(ranked, 0, sizeof *ranked);
+    ranked->n = g->n_users + g->n_items;
+    if (ranked->n > UINT32_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 users and items");
+    vertex = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *vertex);
+    ranked->rank = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *ranked->rank);
+    ranked->begin = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n + 2, sizeof *ranked->begin);
+    ranked->near = (uint32_t *)r2_resize(ctx, NULL, 2 * (uint64_t)g->n_edges, sizeof(uint32_t));
+    if (!vertex || !ranked->rank || !ranked->begin || !ranked->near) status = ctx->status;
+    if (!status) status = r2__rank_vertices(ctx, g, ranked, vertex);
+    if (!status) r2__ranked_fill(g, ranked, vertex);
+    r2_release(ctx, vertex);
+    if (status) r2__ranked_free(ctx, ranked);
+    return status;
+}
+
+/* What one thread keeps while it counts. */
+typedef struct r2__lane {
+    int64_t sum;
+    uint32_t *paths; /* (n) by vertex, all 0 between two starts                         */
+    int64_t *stop;   /* (n) end of the neighbours below the current start; only moves up */
+} r2__lane;
+
+/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the
+   same w make C(paths, 2) of them: the n-th path to w closes n - 1. */
+static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane *lane) {
+    const uint32_t *near = ranked->near;
+    uint32_t *paths = lane->paths;
+    int64_t sum = 0, walked = 0, j;
+    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j) {
+        uint32_t v = near[j];
+        int64_t stop = lane->stop[v], end = ranked->begin[v + 1];
+        while (stop < end && near[stop] < r) ++stop;
+        lane->stop[v] = stop;
+        for (int64_t k = ranked->begin[v]; k < stop; ++k) sum += paths[near[k]]++;
+        walked += stop - ranked->begin[v];
+    }
+    lane->sum += sum;
+    if (walked > r / 16) { /* then clearing all is cheaper than walking again */
+        memset(paths, 0, (size_t)r * sizeof *paths);
+        return;
+    }
+    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j)
+        for (int64_t k = ranked->begin[near[j]]; k < lane->stop[near[j]]; ++k) paths[near[k]] = 0;
+}
+
+/* Lanes that were not made are all zero. */
+static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
+    for (int k = 0; lane && k < n_lanes; ++k) {
+        r2_release(ctx, lane[k].paths);
+        r2_release(ctx, lane[k].stop);
+    }
+    r2_release(ctx, lane);
+}
+
+/* One lane for each thread, or NULL. */
+static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lanes) {
+    r2__lane *lane = (r2__lane *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *lane);
+    for (int k = 0; lane && k < n_lanes; ++k) {
+        lane[k].paths = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->paths);
+        lane[k].stop = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->stop);
+        if (!lane[k].paths || !lane[k].stop) {
+            r2__lanes_free(ctx, lane, n_lanes);
+            return NULL;
+        }
+        if (ranked->n) memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
+    }
+    return lane;
+}
+
+r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total) {
+    const int n_lanes = r2_threads(ctx, graph->n_edges);
+    r2__ranked ranked;
+    r2__lane *lanes = NULL;
+    r2_status status = r2__ranked_init(ctx, graph, &ranked);
+    *total = 0;
+    if (!status) {
+        lanes = r2__lanes_make(ctx, &ranked, n_lanes);
+        if (!lanes) status = ctx->status;
+    }
+    if (!status) {
+        /* Ranks are dealt to the lanes like cards: neighbours in rank cost about the same. */
+        R2_PARALLEL_FOR(n_lanes, k, n_lanes) {
+            for (int64_t r = k; r < ranked.n; r += n_lanes)
+                r2__butterflies_below(&ranked, r, &lanes[k]);
+        }
+        for (int k = 0; k < n_lanes; ++k) *total += lanes[k].sum;
+    }
+    r2__lanes_free(ctx, lanes, n_lanes);
+    r2__ranked_free(ctx, &ranked);
+    return status;
+}
+
+/* One way through the graph: from the vertices of one side to those of the other. */
+typedef struct r2__side {
+    int64_t n;
+    const int64_t *begin;
+    const uint32_t *near;
+    const uint32_t *edge; /* NULL: positions are edges of the user side already */
+} r2__side;
+
+/* Steps of counting from every vertex of the other side of `via`: the sum of its squared
+   degrees. */
+static double r2__side_work(const r2__side *via) {
+    double work = 0.0;
+    for (int64_t v = 0; v < via->n; ++v) {
+        double degree = (double)(via->begin[v + 1] - via->begin[v]);
+        work += degree * degree;
+    }
+    return work;
+}
+
+/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge
+   to v closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
+static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int64_t start,
+                                 uint32_t *paths, int64_t *out) {
+    const int64_t begin = from->begin[start], end = from->begin[start + 1];
+    for (int64_t j = begin; j < end; ++j) {
+        uint32_t v = from->near[j];
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]]++;
+    }
+    paths[start] = 1; /* so that going back closes nothing */
+    for (int64_t j = begin; j < end; ++j) {
+        uint32_t v = from->near[j];
+        int64_t sum = 0;
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]] - 1;
+        out[from->edge ? from->edge[j] : j] = sum;
+    }
+    for (int64_t j = begin; j < end; ++j) {
+        uint32_t v = from->near[j];
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]] = 0;
+    }
+    paths[start] = 0; /* it may have no edge that would do it */
+}
+
+/* Fills b->edge; every edge belongs to one start, so the threads share nothing they write. */
+static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_butterflies *b) {
+    const r2__side users = {g->n_users, g->user_begin, g->user_item, NULL};
+    const r2__side items = {g->n_items, g->item_begin, g->item_user, g->item_edge};
+    const bool from_users = r2__side_work(&items) <= r2__side_work(&users);
+    const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
+    const int n_lanes = r2_threads(ctx, g->n_edges);
+    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
+                                           sizeof *paths);
+    if (!paths) return ctx->status;
+    R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
+        for (int64_t start = lane; start < from->n; start += n_lanes)
+            r2__edge_butterflies(from, via, start, paths + lane * from->n, b->edge);
+    }
+    r2_release(ctx, paths);
+    return R2_OK;
+}
+
+r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph) {
+    r2_status status = R2_OK;
+    memset(b, 0, sizeof *b);
+    b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
+    b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
+    b->item = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_items, sizeof *b->item);
+    if (!b->edge || !b->user || !b->item) status = ctx->status;
+    if (!status) status = r2__all_edge_butterflies(ctx, graph, b);
+    if (status) {
+        r2_butterflies_free(ctx, b);
+        return status;
+    }
+    for (int64_t u = 0; u < graph->n_users; ++u) {
+        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e) {
+            b->user[u] += b->edge[e];
+            b->item[graph->user_item[e]] += b->edge[e];
+        }
+        b->user[u] /= 2; /* two edges of each butterfly meet at u */
+        b->total += b->user[u];
+    }
+    for (int64_t i = 0; i < graph->n_items; ++i) b->item[i] /= 2;
+    b->total /= 2; /* and two of its corners are users */
+    return R2_OK;
+}
+
+void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
+    if (!b) return;
+    r2_release(ctx, b->edge);
+    r2_release(ctx, b->user);
+    r2_release(ctx, b->item);
+    memset(b, 0, sizeof *b);
+}
+
+/* ============================================================================= [M3] chains ==== */
+
+r2_chain_config r2_chain_config_default(void) {
+    r2_chain_config config;
+    memset(&config, 0, sizeof config);
+    config.law = R2_CHAINS_COHERENT;
+    config.k = 4;
+    config.distinct = true;
+    config.shrink = 5.0f;
+    config.seed = 1;
+    return config;
+}
+
+/* A question (u0, target) is answered in three steps: mark the items of u0, all but the target;
+   walk over everybody who may be u1 and keep those who share enough of the marked items, the
+   "partners"; then sort the partners (coherent) or draw from them (uniform). Nothing depends on the
+   edge (u0, target): the marks leave the target out, U(target) is walked without u0, and no degree
+   or count is taken with that edge in it. So the answer is the same with the edge and without (D2).
+
+       chain number x = 0 .. total - 1:    | partner 0 | partner 1  | partner 2 |
+                                           before[0]=0  before[1]    before[2]   before[3] = total
+
+   A uniform law over chains is then a uniform number x; what it costs does not depend on total. */
+
+/* ---- who can stand between ---- */
+
+/* A u1, and how many chains lead over it. */
+typedef struct r2__partner {
+    uint32_t user;
+    int32_t newest;  /* when u0 met the latest of the shared items */
+    float agreement; /* in (-1, 1)                                 */
+    int64_t before;  /* chains over the partners before this one   */
+} r2__partner;
+
+/* One question at work. A target chain takes one of the items that u0 and u1 share (i0), a closed
+   chain two. */
+typedef struct r2__search {
+    const r2_graph *g;
+    const r2_chain_config *config;
+    uint32_t u0, target; /* target: R2_NO_ITEM for closed chains                       */
+    uint32_t *mine;      /* (n_items) 1 + position in u0's row, 0 for others and target */
+    uint32_t *shared;    /* (n_users) zeros, for closed chains                         */
+    uint64_t *seen;      /* (n_seen) for draws that must differ                        */
+    uint64_t n_seen;
+    r2__partner *at; /* (n + 1); at[n].before is the number of all chains */
+    int64_t n;       /* partners */
+} r2__search;
+
+static void r2__search_free(r2_ctx *ctx, r2__search *q) {
+    r2_release(ctx, q->at);
+    r2_release(ctx, q->mine);
+    r2_release(ctx, q->shared);
+    r2_release(ctx, q->seen);
+}
+
+/* The memory of a query, to be used for many, one after the other. */
+static r2_status r2__search_init(r2_ctx *ctx, r2__search *q, const r2_graph *g, bool closed,
+                                 const r2_chain_config *config) {
+    memset(q, 0, sizeof *q);
+    if (config->k < 0 || config->k > INT64_MAX / 4)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld", (long long)config->k);
+    q->g = g;
+    q->config = config;
+    q->n_seen = 2;
+    while (!config->replacement && q->n_seen < 2 * (uint64_t)config->k) q->n_seen *= 2;
+    q->at = (r2__partner *)r2_resize(ctx, NULL, (uint64_t)g->n_users + 1, sizeof *q->at);
+    q->mine = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *q->mine);
+    q->shared = (uint32_t *)r2_alloc(ctx, closed ? (uint64_t)g->n_users : 0, sizeof *q->shared);
+    q->seen = (uint64_t *)r2_resize(ctx, NULL, q->n_seen, sizeof *q->seen);
+    if (q->at && q->mine && q->shared && q->seen) return R2_OK;
+    r2__search_free(ctx, q);
+    return ctx->status;
+}
+
+/* The next edge of u1 from *e1 on whose item u0 has too, and u0's edge to it; false: no more. The
+   items come in ascending order; the target is never among them. */
+static bool r2__shared_next(const r2__search *q, uint32_t u1, int64_t *e1, int64_t *e0) {
+    const int64_t end = q->g->user_begin[u1 + 1];
+    for (; *e1 < end; ++*e1) {
+        uint32_t position = q->mine[q->g->user_item[*e1]];
+        if (!position) continue;
+        *e0 = q->g->user_begin[q->u0] + position - 1;
+        return true;
+    }
+    return false;
+}
+
+/* Enters a user: how many items it shares with u0, when u0 met the last of them, how much the
+   two agree. Each shared item agrees by 1 - 2 |difference| / scale, in [-1, 1]; the sum is
+   divided by the number of items plus `shrink`, so that few items count for little. A user
+   without a chain is forgotten again. */
+static void r2__partner_add(r2__search *q, uint32_t user) {
+    const r2_graph *g = q->g;
+    const double scale = (double)g->rating_max - (double)g->rating_min;
+    r2__partner *partner = &q->at[q->n];
+    double apart = 0.0;
+    int64_t n = 0, e0, e1 = g->user_begin[user];
+    partner->user = user;
+    partner->newest = -1;
+    for (; r2__shared_next(q, user, &e1, &e0); ++e1, ++n) {
+        apart += fabs((double)g->user_rating[e0] - (double)g->user_rating[e1]);
+        if (g->user_time[e0] > partner->newest) partner->newest = g->user_time[e0];
+    }
+    if (scale > 0.0) apart *= 2.0 / scale;
+    partner->agreement = (float)(((double)n - apart) / ((double)n + (double)q->config->shrink));
+    if (q->target == R2_NO_ITEM) n = n * (n - 1) / 2;
+    partner[1].before = partner->before + n;
+    q->n += n > 0;
+}
+
+/* The partners of closed chains are U_cand(u0): who shares at least two items, found by counting
+   the ends of all paths of two edges. Those of target chains are U(target) without u0. */
+static void r2__partners_find(r2__search *q) {
+    const r2_graph *g = q->g;
+    if (q->target != R2_NO_ITEM) {
+        for (int64_t k = g->item_begin[q->target]; k < g->item_begin[q->target + 1]; ++k)
+            if (g->item_user[k] != q->u0) r2__partner_add(q, g->item_user[k]);
+        return;
+    }
+    for (int64_t e = g->user_begin[q->u0]; e < g->user_begin[q->u0 + 1]; ++e) {
+        int64_t k = g->item_begin[g->user_item[e]], end = g->item_begin[g->user_item[e] + 1];
+        for (; k < end; ++k) q->shared[g->item_user[k]]++;
+    }
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        if (q->shared[v] >= 2 && v != q->u0) r2__partner_add(q, (uint32_t)v);
+        q->shared[v] = 0;
+    }
+}
+
+/* The last partner with before <= x: the one that chain number x leads over. */
+static const r2__partner *r2__partner_of(const r2__search *q, int64_t x) {
+    int64_t low = 0, high = q->n - 1;
+    while (low < high) {
+        int64_t middle = high - (high - low) / 2;
+        if (q->at[middle].before <= x) low = middle;
+        else high = middle - 1;
+    }
+    return &q->at[low];
+}
+
+/* The chain over edges e1 .. e4 of the user side; e4 = -1: it is asked for. */
+static r2_chain r2__chain_make(const r2__search *q, uint32_t u1, int64_t e1, int64_t e2, int64_t e3,
+                               int64_t e4) {
+    r2_chain chain;
+    chain.u0 = q->u0;
+    chain.i0 = q->g->user_item[e1];
+    chain.u1 = u1;
+    chain.i1 = q->g->user_item[e3];
+    chain.r1 = q->g->user_rating[e1];
+    chain.r2 = q->g->user_rating[e2];
+    chain.r3 = q->g->user_rating[e3];
+    chain.r4 = e4 < 0 ? NAN : q->g->user_rating[e4];
+    chain.score = 0.0f;
+    return chain;
+}
+
+/* ---- coherent chains ---- */
+
+static int r2__partner_order(const void *left, const void *right) {
+    const r2__partner *a = (const r2__partner *)left, *b = (const r2__partner *)right;
+    if (a->agreement != b->agreement) return a->agreement > b->agreement ? -1 : 1;
+    if (a->newest != b->newest) return a->newest > b->newest ? -1 : 1;
+    return (a->user > b->user) - (a->user < b->user);
+}
+
+static bool r2__chain_has(const r2_chain *chains, int64_t n, uint32_t item) {
+    for (int64_t k = 0; k < n; ++k)
+        if (chains[k].i0 == item || chains[k].i1 == item) return true;
+    return false;
+}
+
+/* The edges of the latest (by u0's time, then the smaller number) shared item that none of
+   `used` has and that is not `except` either; false when there is none. */
+static bool r2__latest_shared(const r2__search *q, uint32_t u1, const r2_chain *used,
+                              int64_t n_used, uint32_t except, int64_t *best0, int64_t *best1) {
+    const r2_graph *g = q->g;
+    int64_t e0, e1 = g->user_begin[u1];
+    *best0 = -1;
+    for (; r2__shared_next(q, u1, &e1, &e0); ++e1) {
+        if (*best0 >= 0 && g->user_time[e0] <= g->user_time[*best0]) continue;
+        if (g->user_item[e0] == except || r2__chain_has(used, n_used, g->user_item[e0])) continue;
+        *best0 = e0;
+        *best1 = e1;
+    }
+    return *best0 >= 0;
+}
+
+/* The latest chain over u1 that repeats no i0 (closed: neither item) of `used`. */
+static bool r2__latest_chain(const r2__search *q, uint32_t u1, const r2_chain *used, int64_t n_used,
+                             r2_chain *chain) {
+    int64_t e1, e2, e3, e4 = -1;
+    uint32_t i1 = q->target;
+    if (i1 != R2_NO_ITEM) {
+        e3 = r2_graph_find(q->g, u1, i1);
+    } else {
+        if (!r2__latest_shared(q, u1, used, n_used, i1, &e4, &e3)) return false;
+        i1 = q->g->user_item[e4];
+    }
+    if (!r2__latest_shared(q, u1, used, n_used, i1, &e1, &e2)) return false;
+    *chain = r2__chain_make(q, u1, e1, e2, e3, e4);
+    return true;
+}
+
+/* The best partners first, the latest chain of each. */
+static int64_t r2__chains_coherent(r2__search *q, r2_chain *chains) {
+    const bool distinct = q->config->distinct;
+    int64_t n = 0;
+    qsort(q->at, (size_t)q->n, sizeof *q->at, r2__partner_order);
+    for (int64_t p = 0; p < q->n && n < q->config->k; ++p) {
+        const int64_t first = distinct ? 0 : n; /* from here on, nothing may be repeated */
+        while (n < q->config->k &&
+               r2__latest_chain(q, q->at[p].user, chains + first, n - first, &chains[n])) {
+            chains[n++].score = q->at[p].agreement;
+            if (distinct) break;
+        }
+    }
+    return n;
+}
+
+/* ---- drawn chains ---- */
+
+/* Remembers numbers: true when x was not there yet. There are at least twice as many slots as there
+   will be numbers. */
+static bool r2__first_time(const r2__search *q, int64_t x) {
+    uint64_t at = (uint64_t)x * 0x9E3779B97F4A7C15u;
+    for (at ^= at >> 32;; ++at) {
+        uint64_t *here = &q->seen[at & (q->n_seen - 1)];
+        if (*here == (uint64_t)x + 1) return false;
+        if (*here) continue;
+        *here = (uint64_t)x + 1;
+        return true;
+    }
+}
+
+/* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
+static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
+    int64_t s = (int64_t)((1.0 + sqrt(1.0 + 8.0 * (double)j)) / 2.0);
+    while (s * (s - 1) / 2 > j) --s; /* the square root may be off by a little */
+    while (s * (s + 1) / 2 <= j) ++s;
+    *first = j - s * (s - 1) / 2;
+    *second = s;
+}
+
+/* Chain number x of all. */
+static r2_chain r2__chain_number(const r2__search *q, int64_t x, r2_rng *rng) {
+    const r2__partner *partner = r2__partner_of(q, x);
+    const uint32_t u1 = partner->user;
+    const bool closed = q->target == R2_NO_ITEM;
+    int64_t first = x - partner->before, second = -1;
+    int64_t a, b = q->g->user_begin[u1], e1 = -1, e2 = -1, e3 = -1, e4 = -1;
+    if (closed) r2__pair_number(first, &first, &second);
+    else e3 = r2_graph_find(q->g, u1, q->target);
+    for (int64_t k = 0; (k <= first || k <= second) && r2__shared_next(q, u1, &b, &a); ++k, ++b) {
+        if (k == first) e1 = a, e2 = b;
+        if (k == second) e4 = a, e3 = b;
+    }
+    if (closed && r2_rng_below(rng, 2)) /* a fair coin says which item is i1 */
+        return r2__chain_make(q, u1, e4, e3, e2, e1);
+    return r2__chain_make(q, u1, e1, e2, e3, e4);
+}
+
+/* The number of a chain, by the law that is asked for. */
+static int64_t r2__draw_number(const r2__search *q, r2_rng *rng) {
+    const r2__partner *partner;
+    if (q->config->law == R2_CHAINS_UNIFORM)
+        return (int64_t)r2_rng_below(rng, (uint64_t)q->at[q->n].before);
+    partner = &q->at[r2_rng_below(rng, (uint64_t)q->n)];
+    return partner->before +
+           (int64_t)r2_rng_below(rng, (uint64_t)(partner[1].before - partner->before));
+}
+
+/* Draws numbers of chains and looks the chains up. */
+static int64_t r2__chains_draw(r2__search *q, r2_rng *rng, r2_chain *chains) {
+    const int64_t total = q->at[q->n].before;
+    const bool again = q->config->replacement, all = !again && q->config->k >= total;
+    const int64_t k = total == 0 || all ? total : q->config->k;
+    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
+    for (int64_t n = 0; n < k; ++n) {
+        int64_t x = all ? n : r2__draw_number(q, rng);
+        while (!all && !again && !r2__first_time(q, x)) x = r2__draw_number(q, rng);
+        chains[n] = r2__chain_number(q, x, rng);
+    }
+    return k;
+}
+
+/* A random number below n that is not `hole`; -1 leaves no hole. The numbers of the list without
+   the hole are drawn, so that it does not matter whether there is one. */
+static int64_t r2__draw_around(r2_rng *rng, int64_t n, int64_t hole) {
+    int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(hole < 0 ? n : n - 1));
+    return hole < 0 || x < hole ? x : x + 1;
+}
+
+/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target
+   and an item i0 of u0; it is a chain when u1 has i0. Every chain is proposed equally often, and
+   which one is accepted does not depend on how long it took, so a limit on the number of
+   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+static bool r2__chains_propose(r2__search *q, r2_rng *rng, r2_chain *chains) {
+    const r2_graph *g = q->g;
+    const uint32_t *users = g->item_user + g->item_begin[q->target];
+    const int64_t n_users = r2_graph_item_degree(g, q->target), begin = g->user_begin[q->u0];
+    const int64_t n_items = r2_graph_user_degree(g, q->u0);
+    const int64_t edge = r2_graph_find(g, q->u0, q->target); /* must not be seen: around it */
+    const int64_t hole1 = edge < 0 ? -1 : edge - begin;
+    const int64_t hole0 = edge < 0 ? -1 : r2__lower_bound(users, 0, n_users, q->u0);
+    const int64_t others = n_users - (edge >= 0), items = n_items - (edge >= 0);
+    const int64_t elsewhere = (g->n_edges - (edge >= 0)) / g->n_users;
+    int64_t limit = others * (items + elsewhere) / 64, n = 0; /* half of listing them all */
+    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
+    while (n < q->config->k && items > 0 && limit-- > 0) {
+        int64_t j = r2__draw_around(rng, n_users, hole0), a = r2__draw_around(rng, n_items, hole1);
+        int64_t e1 = begin + a, e2 = r2_graph_find(g, users[j], g->user_item[e1]);
+        if (e2 < 0) continue;
+        if (!q->config->replacement && !r2__first_time(q, j * n_items + a)) continue;
+        chains[n++] = r2__chain_make(q, users[j], e1, e2, r2_graph_find(g, users[j], q->target),
+                                     -1);
+    }
+    return n == q->config->k;
+}
+
+/* Marks u0's items, all but the target, or takes the marks away. */
+static void r2__search_mark(r2__search *q, bool on) {
+    const int64_t begin = q->g->user_begin[q->u0], end = q->g->user_begin[q->u0 + 1];
+    for (int64_t e = begin; e < end; ++e)
+        if (q->g->user_item[e] != q->target)
+            q->mine[q->g->user_item[e]] = on ? (uint32_t)(e - begin) + 1 : 0;
+}
+
+/* A new question; the marks of the last one are gone already. */
+static void r2__search_start(r2__search *q, uint32_t u0, uint32_t target) {
+    q->u0 = u0;
+    q->target = target;
+    q->n = 0;
+    q->at[0].before = 0;
+}
+
+/* One question on memory that is ready: the chains, and how many. */
+static int64_t r2__chains_find(r2__search *q, uint32_t u0, uint32_t target, r2_chain *chains) {
+    const r2_chain_law law = q->config->law;
+    r2_rng rng = r2_rng_make(q->config->seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | target);
+    int64_t n;
+    r2__search_start(q, u0, target);
+    if (law == R2_CHAINS_UNIFORM && target != R2_NO_ITEM && r2__chains_propose(q, &rng, chains))
+        return q->config->k;
+    r2__search_mark(q, true);
+    r2__partners_find(q);
+    n = law == R2_CHAINS_COHERENT ? r2__chains_coherent(q, chains)
+                                  : r2__chains_draw(q, &rng, chains);
+    r2__search_mark(q, false);
+    return n;
+}
+
+static r2_status r2__chains_check(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item) {
+    if (u0 < g->n_users && (item < g->n_items || item == R2_NO_ITEM)) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "chains: user %u of %lld, item %u of %lld", u0,
+                   (long long)g->n_users, item, (long long)g->n_items);
+}
+
+static r2_status r2__chains_one(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item,
+                                const r2_chain_config *config, r2_chain *chains, int64_t *n) {
+    r2__search q;
+    r2_status status = r2__chains_check(ctx, g, u0, item);
+    *n = 0;
+    if (!status) status = r2__search_init(ctx, &q, g, item == R2_NO_ITEM, config);
+    if (status) return status;
+    *n = r2__chains_find(&q, u0, item, chains);
+    r2__search_free(ctx, &q);
+    return R2_OK;
+}
+
+r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
+    *n_chains = 0;
+    if (item == R2_NO_ITEM) return r2_fail(ctx, R2_ARGUMENT, "chains: a target is needed");
+    return r2__chains_one(ctx, graph, u0, item, config, chains, n_chains);
+}
+
+r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
+                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
+    return r2__chains_one(ctx, graph, u0, R2_NO_ITEM, config, chains, n_chains);
+}
+
+r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_target *pairs,
+                                int64_t n, const r2_chain_config *config, r2_chain *chains,
+                                int64_t *n_chains) {
+    const int n_lanes = n < 2 ? 1 : r2_threads(ctx, n * 1000);
+    r2__search *query;
+    r2_status status = R2_OK;
+    int ready = 0;
+    for (int64_t k = 0; k < n && !status; ++k) {
+        if (pairs[k].item == R2_NO_ITEM)
+            status = r2_fail(ctx, R2_ARGUMENT, "chains: pair %lld has no item", (long long)k);
+        else status = r2__chains_check(ctx, graph, pairs[k].user, pairs[k].item);
+    }
+    if (status) return status;
+    query = (r2__search *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *query);
+    if (!query) return ctx->status;
+    while (!status && ready < n_lanes) {
+        status = r2__search_init(ctx, &query[ready], graph, false, config);
+        if (!status) ++ready;
+    }
+    if (!status) {
+        R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
+            for (int64_t k = lane; k < n; k += n_lanes)
+                n_chains[k] = r2__chains_find(&query[lane], pairs[k].user, pairs[k].item,
+                                              chains + k * config->k);
+        }
+    }
+    while (ready > 0) r2__search_free(ctx, &query[--ready]);
+    r2_release(ctx, query);
+    return status;
+}
+
+r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+                          int64_t *count) {
+    const r2_chain_config config = r2_chain_config_default();
+    r2__search q;
+    r2_status status = r2__chains_check(ctx, graph, u0, item);
+    *count = 0;
+    if (!status) status = r2__search_init(ctx, &q, graph, item == R2_NO_ITEM, &config);
+    if (status) return status;
+    r2__search_start(&q, u0, item);
+    r2__search_mark(&q, true);
+    r2__partners_find(&q);
+    *count = q.at[q.n].before;
+    r2__search_free(ctx, &q);
+    return R2_OK;
+}
+
+/* ---- longer chains ---- */
+
+#define R2__BETWEEN_MAX 8
+
+/* How many walks lead home: from user u as u_step (1 .. n), and from item i as i_step (0 .. n). */
+typedef struct r2__home {
+    const r2_graph *g;
+    uint32_t u0, target;
+    int n;
+    double *user; /* (n + 1, n_users), row 0 unused */
+    double *item; /* (n + 1, n_items)               */
+} r2__home;
+
+/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier
+   item in as many ways as all its users but u0 together, a user as its items together. u0's own
+   edges serve only to leave and, without a target, to come home. */
+static void r2__home_count(r2__home *home) {
+    const r2_graph *g = home->g;
+    for (int step = home->n; step >= 0; --step) {
+        double *item = home->item + step * g->n_items, *user = home->user + step * g->n_users;
+        for (int64_t i = 0; i < g->n_items; ++i) {
+            item[i] = 0.0;
+            if (step == home->n) {
+                bool last = home->target == R2_NO_ITEM
+                                ? r2_graph_find(g, home->u0, (uint32_t)i) >= 0
+                                : home->target == i;
+                item[i] = last ? 1.0 : 0.0;
+            } else if (i != home->target) {
+                const double *next = user + g->n_users;
+                for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
+                    if (g->item_user[k] != home->u0) item[i] += next[g->item_user[k]];
+            }
+        }
+        for (int64_t u = 0; u < g->n_users; ++u) {
+            user[u] = 0.0;
+            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
+                user[u] += item[g->user_item[e]];
+        }
+    }
+}
+
+/* One of near[begin .. end), not `except`, in proportion to its ways; -1: none leads home. */
+static int64_t r2__home_step(const uint32_t *near, int64_t begin, int64_t end, const double *ways,
+                             uint32_t except, r2_rng *rng) {
+    double sum = 0.0, at;
+    int64_t last = -1;
+    for (int64_t k = begin; k < end; ++k)
+        if (near[k] != except) sum += ways[near[k]];
+    at = r2_rng_double(rng) * sum;
+    for (int64_t k = begin; k < end; ++k) {
+        if (near[k] == except || !(ways[near[k]] > 0.0)) continue;
+        last = near[k];
+        at -= ways[near[k]];
+        if (at < 0.0) break;
+    }
+    return last;
+}
+
+/* A walk home -> path; false when there is none or it meets a vertex again. */
+static bool r2__home_walk(const r2__home *home, uint32_t *path, r2_rng *rng) {
+    const r2_graph *g = home->g;
+    uint32_t user = home->u0;
+    for (int step = 0; step <= home->n; ++step) {
+        int64_t next = r2__home_step(g->user_item, g->user_begin[user], g->user_begin[user + 1],
+                                     home->item + step * g->n_items, R2_NO_ITEM, rng);
+        if (next < 0) return false;
+        path[2 * step] = user;
+        path[2 * step + 1] = (uint32_t)next;
+        for (int earlier = 0; earlier < step; ++earlier)
+            if (path[2 * earlier] == user || path[2 * earlier + 1] == (uint32_t)next) return false;
+        if (step == home->n) break;
+        next = r2__home_step(g->item_user, g->item_begin[next], g->item_begin[next + 1],
+                             home->user + (step + 1) * g->n_users, home->u0, rng);
+        if (next < 0) return false;
+        user = (uint32_t)next;
+    }
+    return true;
+}
+
+r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
+                         int64_t *n_chains) {
+    const uint64_t rows = (uint64_t)n_between + 1;
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | item);
+    r2__home home;
+    r2_status status = r2__chains_check(ctx, graph, u0, item);
+    *n_chains = 0;
+    if (status) return status;
+    if (n_between < 1 || n_between > R2__BETWEEN_MAX || k < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: %d users between, k = %lld", n_between,
+                       (long long)k);
+    home.g = graph;
+    home.u0 = u0;
+    home.target = item;
+    home.n = n_between;
+    home.user = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_users, sizeof *home.user);
+    home.item = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_items, sizeof *home.item);
+    if (!home.user || !home.item) {
+        status = ctx->status;
+    } else {
+        r2__home_count(&home);
+        for (int64_t tries = 0; *n_chains < k && tries / 1000 < k; ++tries)
+            *n_chains += r2__home_walk(&home, path + *n_chains * 2 * (int64_t)rows, &rng);
+    }
+    r2_release(ctx, home.user);
+    r2_release(ctx, home.item);
+    return status;
+}
+
+/* ========================================================================== [M4] questions ==== */
+
+/* ---- evidence: fields ---- */
+
+typedef struct r2__field_info {
+    const char *name, *formula;
+    int32_t step, buckets;
+} r2__field_info;
+
+static const r2__field_info *r2__field(r2_field field) {
+    static const r2__field_info info[] = {
+#define R2__X(name, step, buckets, formula) {#name, formula, step, buckets},
+        R2_EVIDENCE_FIELDS(R2__X)
+#undef R2__X
+#define R2__X(name, buckets, formula) {#name, formula, R2_STEP_CHAIN, buckets},
+        R2_CHAIN_FIELDS(R2__X)
+#undef R2__X
+    };
+    return &info[field];
+}
+
+const char *r2_field_name(r2_field field) { return r2__field(field)->name; }
+const char *r2_field_formula(r2_field field) { return r2__field(field)->formula; }
+int32_t r2_field_step(r2_field field) { return r2__field(field)->step; }
+int32_t r2_field_buckets(r2_field field) { return r2__field(field)->buckets; }
+
+/* ---- evidence: the index ---- */
+
+/* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
+static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data,
+                                 uint64_t seed) {
+    const r2_graph *g = index->graph;
+    r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
+    uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
+    uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
+    r2_status status = R2_NO_MEMORY;
+    if (moment && owner && seen) {
+        for (int64_t u = 0; u < g->n_users; ++u) {
+            uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
+            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
+                const char *item = data->item_key[g->user_item[e]];
+                owner[e] = (uint32_t)u;
+                moment[e].time = g->user_time[e];
+                moment[e].tie = r2_hash(seed, user, r2__fnv(item, strlen(item)));
+                moment[e].row = e;
+            }
+        }
+        qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
+        for (int64_t k = 0; k < g->n_edges; ++k) {
+            int64_t e = moment[k].row;
+            uint32_t place = seen[owner[e]]++;
+            index->rank[e] = k;
+            index->position[e] = place;
+            index->by_time[g->user_begin[owner[e]] + place] = e;
+        }
+        status = R2_OK;
+    }
+    r2_release(ctx, moment);
+    r2_release(ctx, owner);
+    r2_release(ctx, seen);
+    return status;
+}
+
+/* Genres get bits in the order they are met; from the 65th on they are not counted. */
+static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t known_len[64],
+                               int *n_known) {
+    uint64_t bits = 0;
+    while (*genres) {
+        size_t len = strcspn(genres, "|");
+        int k = 0;
+        while (k < *n_known && (known_len[k] != len || memcmp(known[k], genres, len) != 0)) ++k;
+        if (k == *n_known && k < 64 && len > 0) {
+            known[k] = genres;
+            known_len[k] = len;
+            ++*n_known;
+        }
+        if (k < *n_known) bits |= (uint64_t)1 << k;
+        genres += len + (genres[len] == '|');
+    }
+    return bits;
+}
+
+static int64_t r2__longest_history(const r2_graph *g) {
+    int64_t longest = 1;
+    for (int64_t u = 0; u < g->n_users; ++u)
+        if (r2_graph_user_degree(g, (uint32_t)u) > longest)
+            longest = r2_graph_user_degree(g, (uint32_t)u);
+    return longest;
+}
+
+/* Chains are counted by the million, distances are few: their powers are looked up. */
+static void r2__index_fade(r2_index *index) {
+    const r2_graph *g = index->graph;
+    const int64_t longest = r2__longest_history(g);
+    for (int64_t d = 0; d < longest; ++d) {
+        const float far = (float)d;
+        const r2_fade fade = {exp2f(-far / 5.0f), exp2f(-far / 10.0f), exp2f(-far / 30.0f),
+                              1.0f / far};
+        index->fade[d] = fade;
+    }
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        const float half_life = 0.05f * (float)r2_graph_user_degree(g, (uint32_t)u);
+        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
+            index->fade_share[e] = exp2f(-(float)(e - g->user_begin[u]) / half_life);
+    }
+}
+
+static void r2__index_items(r2_index *index, const r2_data *data) {
+    const char *known[64];
+    size_t known_len[64];
+    int n_known = 0;
+    for (int64_t i = 0; i < index->graph->n_items; ++i) {
+        index->year[i] = data->year[i];
+        index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
+    }
+}
+
+r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
+                        float min_positive, uint64_t seed) {
+    uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
+    r2_status status = R2_NO_MEMORY;
+    memset(index, 0, sizeof *index);
+    index->graph = graph;
+    index->min_positive = min_positive;
+    index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
+    index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
+    index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
+    index->user_mean = (float *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(float));
+    index->inv_root = (double *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(double));
+    index->fade = (r2_fade *)r2_alloc(ctx, (uint64_t)r2__longest_history(graph), sizeof(r2_fade));
+    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof(float));
+    index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
+    index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
+    if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
+        index->fade && index->fade_share && index->genres && index->year)
+        status = r2__index_order(ctx, index, data, seed);
+    if (status != R2_OK) {
+        r2_index_free(ctx, index);
+        return status;
+    }
+    for (int64_t u = 0; u < graph->n_users; ++u) {
+        double sum = 0.0;
+        int64_t begin = graph->user_begin[u], end = graph->user_begin[u + 1];
+        for (int64_t e = begin; e < end; ++e) sum += (double)graph->user_rating[e];
+        index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
+        index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
+        index->rating_sum += sum;
+    }
+    for (int64_t i = 0; i < graph->n_items; ++i) {
+        const int64_t n = r2_graph_item_degree(graph, (uint32_t)i);
+        index->degree_square += n * n;
+    }
+    index->deep_stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
+    r2__index_fade(index);
+    r2__index_items(index, data);
+    return R2_OK;
+}
+
+void r2_index_free(r2_ctx *ctx, r2_index *index) {
+    r2_release(ctx, index->position);
+    r2_release(ctx, index->by_time);
+    r2_release(ctx, index->rank);
+    r2_release(ctx, index->user_mean);
+    r2_release(ctx, index->inv_root);
+    r2_release(ctx, index->fade);
+    r2_release(ctx, index->fade_share);
+    r2_release(ctx, index->genres);
+    r2_release(ctx, index->year);
+    memset(index, 0, sizeof *index);
+}
+
+/* ---- evidence: the lens, what u0 shares with everybody else ---- */
+
+/* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0) with its place in
+   u1's history. */
+typedef struct r2__path {
+    int32_t place;
+    uint32_t position;
+    int64_t edge;
+} r2__path;
+
+/* Per target, summed over u1 for each place of u0's history. */
+typedef struct r2__link_sum {
+    float link, rel, near, next, liked;
+} r2__link_sum;
+
+/* A chain worth showing: its u1, its path u0 -> i0 -> u1, and the edge (u1, i*). */
+typedef struct r2__shown {
+    float score;
+    uint32_t u1;
+    int64_t path, edge;
+} r2__shown;
+
+typedef struct r2__lens {
+    const r2_index *index;
+    uint32_t user;
+    int32_t history; /* interactions looked at                                                    */
+    int64_t hole;    /* place that is skipped, history: none                                      */
+    int64_t clock;
+    int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
+    r2__path *path;        /* sorted by u1, then place                                            */
+    float *simrec, *simidf; /* (n_users)                                                          */
+    float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
+    double near50_sum;
+    const float *deep;     /* (n_users) a_v / sqrt(n_v)                                           */
+    float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
+    r2__link_sum *sum;     /* (history) scratch of one target                                     */
+    r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
+    int32_t n_shown;
+    float genre[64];
+    float genre_norm, mean_year;
+    r2_arena memory;
+} r2__lens;
+
+static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t place) {
+    return index->by_time[index->graph->user_begin[user] + place];
+}
+
+/* The edge at a place of the lens's history, in which the hole does not exist. */
+static int64_t r2__lens_edge(const r2__lens *lens, int64_t place) {
+    return r2__history_edge(lens->index, lens->user, place + (place >= lens->hole));
+}
+
+static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
+    uint64_t n_users = (uint64_t)lens->index->graph->n_users, h = (uint64_t)lens->history;
+    r2_arena *m = &lens->memory;
+    lens->path = (r2__path *)r2_arena_alloc(ctx, m, (uint64_t)n_paths, sizeof *lens->path);
+    lens->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
+    lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
+    lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
+    return lens->path && lens->simrec && lens->simidf && lens->near50 && lens->fade &&
+           lens->inv_degree && lens->sum;
+}
+
+/* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
+   while placing, which leaves it at the end of u: the beginning of u + 1. */
+static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
+    const r2_index *index = lens->index;
+    const r2_graph *g = index->graph;
+    uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &lens->memory, n_users + 2, sizeof *begin);
+    int64_t n = 0;
+    if (!begin) return false;
+    lens->path_begin = begin;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < lens->history; ++p) {
+            uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                uint32_t u1 = g->item_user[k];
+                if (u1 == lens->user) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                    n++;
+                } else {
+                    r2__path *path = &lens->path[begin[u1 + 1]++];
+                    path->place = p;
+                    path->edge = (int64_t)g->item_edge[k];
+                    path->position = index->position[path->edge];
+                }
+            }
+        }
+        if (pass == 0) {
+            for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+            if (!r2__lens_alloc(ctx, lens, n)) return false;
+        }
+    }
+    return true;
+}
+
+static void r2__lens_similarity(r2__lens *lens) {
+    const r2_graph *g = lens->index->graph;
+    for (int32_t p = 0; p < lens->history; ++p) {
+        uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
+        float n_i0 = (float)(r2_graph_item_degree(g, i0) - 1); /* without u0 */
+        lens->fade[p] = exp2f((float)(p - lens->history + 1) / 10.0f);
+        lens->inv_degree[p] = 1.0f / sqrtf(n_i0 + 1.0f);
+    }
+    for (int64_t v = 0; v < g->n_users; ++v) {
+        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f);
+        float rec = 0.0f, idf = 0.0f;
+        for (int64_t k = lens->path_begin[v]; k < lens->path_begin[v + 1]; ++k) {
+            int32_t p = lens->path[k].place;
+            rec += lens->fade[p] * lens->inv_degree[p];
+            idf += lens->inv_degree[p];
+        }
+        lens->simrec[v] = rec * scale;
+        lens->simidf[v] = idf * scale;
+    }
+}
+
+/* Marks the 50 users with the largest simrec (ties: the smaller id). */
+static void r2__lens_nearest(r2__lens *lens) {
+    uint32_t nearest[50];
+    int n = 0;
+    const float *sim = lens->simrec;
+    for (int64_t v = 0; v < lens->index->graph->n_users; ++v) {
+        int k = n;
+        if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
+        if (n < 50) ++n;
+        else k = 49;
+        for (; k > 0 && sim[nearest[k - 1]] < sim[v]; --k) nearest[k] = nearest[k - 1];
+        nearest[k] = (uint32_t)v;
+    }
+    for (int k = 0; k < n; ++k) {
+        float square = sim[nearest[k]] * sim[nearest[k]];
+        lens->near50[nearest[k]] = square;
+        lens->near50_sum += (double)square;
+    }
+}
+
+/* What u0 has been watching: fading genre counts and mean year. */
+static void r2__lens_taste(r2__lens *lens) {
+    const r2_index *index = lens->index;
+    double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
+    for (int32_t p = 0; p < lens->history; ++p) {
+        uint32_t i0 = index->graph->user_item[r2__lens_edge(lens, p)];
+        for (int b = 0; b < 64; ++b)
+            if (index->genres[i0] >> b & 1) lens->genre[b] += lens->fade[p];
+        if (index->year[i0] == 0) continue;
+        year_sum += (double)lens->fade[p] * index->year[i0];
+        year_weight += (double)lens->fade[p];
+    }
+    for (int b = 0; b < 64; ++b) norm += (double)lens->genre[b] * (double)lens->genre[b];
+    lens->genre_norm = (float)sqrt(norm);
+    lens->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
+}
+
+/* The place of the edge asked for when it lies within the history, else `history`. */
+static int64_t r2__hole(const r2_index *index, const r2_question *q) {
+    int64_t edge = r2_graph_find(index->graph, q->user, q->item);
+    return edge >= 0 && (int64_t)index->position[edge] < q->history ? (int64_t)index->position[edge]
+                                                                    : q->history;
+}
+
+static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
+                          const r2_question *question) {
+    lens->index = index;
+    lens->user = question->user;
+    lens->hole = r2__hole(index, question);
+    lens->history = question->history - (lens->hole < question->history);
+    if (lens->history > 0) lens->clock = index->rank[r2__lens_edge(lens, lens->history - 1)];
+    if (!r2__lens_paths(ctx, lens)) return false;
+    r2__lens_similarity(lens);
+    r2__lens_nearest(lens);
+    r2__lens_taste(lens);
+    return true;
+}
+
+/* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
+
+/* A walk reads every edge of the graph: that takes longer than what is done on the way, so several
+   questions walk side by side. Lanes do not touch each other: their number changes no bit. */
+#define R2__WALKS 8
+
+typedef struct r2__solve {
+    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
+    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
+    double ridge[R2__WALKS];          /* of each lane */
+    double (*at_item)[R2__WALKS];     /* (n_items) */
+    float *deep;                      /* (lanes, n_users) */
+    r2_arena memory;
+} r2__solve;
+
+static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
+    const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
+    r2_arena *m = &s->memory;
+    s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
+    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
+    return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
+}
+
+/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
+   with a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
+static double r2__noise_edge(const r2_index *index, uint32_t u0) {
+    const r2_graph *g = index->graph;
+    const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
+    double edges = (double)(g->n_edges - (end - begin)), root;
+    const double users = (double)(g->n_users - 1) / (double)index->deep_stride;
+    int64_t square = index->degree_square;
+    for (int64_t e = begin; e < end; ++e) /* n^2 -> (n - 1)^2 */
+        square -= 2 * r2_graph_item_degree(g, g->user_item[e]) - 1;
+    root = edges > 0.0 ? 1.0 + sqrt(users * (double)square) / edges : 1.0;
+    return root * root;
+}
+
+/* c of one question: its lane of `residual` and `direction`. */
+static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
+    const r2_index *index = lens->index;
+    const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
+    s->ridge[lane] = r2__noise_edge(index, lens->user);
+    for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
+        s->direction[v][lane] = s->residual[v][lane] =
+            (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;
+}
+
+/* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
+   item what it got to each of its users. */
+static void r2__solve_walk(r2__solve *s, const r2_index *index) {
+    const r2_graph *g = index->graph;
+    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
+    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+        double share[R2__WALKS];
+        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
+        }
+    }
+    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+        double sum[R2__WALKS] = {0.0};
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            const double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
+        }
+        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
+    }
+}
+
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_t n, double *dot) {
+    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
+}
+
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
+   nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
+static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes,
+                           double *residual_norm2) {
+    const int64_t n = lens->index->graph->n_users;
+    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
+    r2__solve_walk(s, lens->index);
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
+    for (int j = 0; j < n_lanes; ++j) s->k_direction[lens[j].user][j] = 0.0;
+    r2__solve_dot(s->direction, s->k_direction, n, curvature);
+    for (int j = 0; j < R2__WALKS; ++j) {
+        before[j] = residual_norm2[j];
+        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
+    }
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j) {
+            s->a[v][j] += alpha[j] * s->direction[v][j];
+            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
+        }
+    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    for (int j = 0; j < R2__WALKS; ++j)
+        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
+    for (int64_t v = 0; v < n; ++v)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
+}
+
+/* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
+static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__lens *lens,
+                           int n_lanes) {
+    const int64_t n = index->graph->n_users;
+    double residual_norm2[R2__WALKS];
+    if (!r2__solve_alloc(ctx, s, index->graph)) return false;
+    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
+    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    for (int step = 0; step < R2_DEEP_STEPS; ++step)
+        r2__solve_step(s, lens, n_lanes, residual_norm2);
+    for (int j = 0; j < n_lanes; ++j) {
+        lens[j].deep = s->deep + j * n;
+        for (int64_t v = 0; v < n; ++v)
+            s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
+    }
+    return true;
+}
+
+/* ---- evidence: one target seen through the lens ---- */
+
+/* Sums over the users of a target, before they become fields. */
+typedef struct r2__target_sums {
+    int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
+    double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
+    double n_edges, rating_all;
+} r2__target_sums;
+
+/* Rank of an edge and the clock as if the closing edge did not exist. */
+static double r2__rank_without(const r2_index *index, int64_t rank, int64_t closing) {
+    return (double)(rank - (closing >= 0 && rank > index->rank[closing]));
+}
+
+static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, int64_t edge) {
+    const r2_index *index = lens->index;
+    double rating = (double)index->graph->user_rating[edge];
+    double rank = r2__rank_without(index, index->rank[edge], s->closing);
+    double away = r2__rank_without(index, lens->clock, s->closing) - rank;
+    double idf = (double)lens->simidf[u1];
+    s->n += 1.0;
+    s->rating += rating;
+    s->n_shared += lens->path_begin[u1 + 1] - lens->path_begin[u1] >= 2;
+    s->near50 += (double)lens->near50[u1];
+    s->deep += (double)lens->deep[u1];
+    s->pred += idf * (rating - (double)index->user_mean[u1]);
+    s->sim += idf;
+    s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
+    if (s->n == 1.0 || rank < s->first) s->first = rank;
+}
+
+/* Keeps the best chains, best first; of equal ones the earlier found, that is the smaller u1. */
+static void r2__keep_chain(r2__lens *lens, int32_t n_chains, float score, uint32_t u1, int64_t path,
+                           int64_t edge) {
+    int32_t k = lens->n_shown;
+    if (!(score > 0.0f) || n_chains < 1) return;
+    if (k == n_chains && score <= lens->shown[k - 1].score) return;
+    if (k < n_chains) lens->n_shown++;
+    else --k;
+    for (; k > 0 && lens->shown[k - 1].score < score; --k) lens->shown[k] = lens->shown[k - 1];
+    lens->shown[k].score = score;
+    lens->shown[k].u1 = u1;
+    lens->shown[k].path = path;
+    lens->shown[k].edge = edge;
+}
+
+/* Adds the chains u0 -> i0 -> u1 -> i* of one u1 to the sums of their i0, and keeps the best. */
+static void r2__add_chains(r2__lens *lens, r2__target_sums *s, int32_t n_chains, uint32_t u1,
+                           int64_t edge) {
+    const r2_index *index = lens->index;
+    const float *fade_share = index->fade_share + index->graph->user_begin[u1];
+    const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    const int64_t position = (int64_t)index->position[edge];
+    float best = 0.0f;
+    double route = 0.0;
+    int64_t best_path = 0;
+    for (int64_t k = lens->path_begin[u1]; k < lens->path_begin[u1 + 1]; ++k) {
+        int32_t p = lens->path[k].place;
+        r2__link_sum *sum = &lens->sum[p];
+        int64_t d = position - (int64_t)lens->path[k].position, far = d < 0 ? -d : d;
+        const r2_fade *fade = &index->fade[far];
+        float score = lens->fade[p] * fade->half10 * lens->simrec[u1];
+        sum->link += fade->half30;
+        sum->rel += fade_share[far];
+        sum->near += fade->inverse;
+        sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
+        sum->liked += liked;
+        if (d > 0) route += (double)(lens->fade[p] * lens->fade[p] * fade->half5);
+        if (score > best) best = score, best_path = k;
+    }
+    if (route > s->path) s->path = route;
+    r2__keep_chain(lens, n_chains, best, u1, best_path, edge);
+}
+
+/* Fields that follow from sums over the users of the target. */
+static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_query *q) {
+    double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
+    double clock = r2__rank_without(lens->index, lens->clock, s->closing);
+    q->value[R2_FIELD_hist] = (float)lens->history;
+    q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
+    if (lens->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / lens->near50_sum);
+    q->value[R2_FIELD_deep] = (float)s->deep;
+    q->value[R2_FIELD_pop] = (float)s->n;
+    q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
+    q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
+    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
+    q->value[R2_FIELD_trend] = (float)s->trend;
+    q->value[R2_FIELD_path] = (float)s->path;
+}
+
+/* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
+static void r2__link_fields(const r2__lens *lens, double n_target, r2_query *q) {
+    const r2_graph *g = lens->index->graph;
+    double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
+    for (int32_t p = 0; p < lens->history; ++p) {
+        const r2__link_sum *sum = &lens->sum[p];
+        double age = (double)(lens->history - 1 - p), degree, norm, h10, h3, h1;
+        uint32_t i0;
+        if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
+        i0 = g->user_item[r2__lens_edge(lens, p)];
+        degree = (double)(r2_graph_item_degree(g, i0) - 1);
+        norm = 1.0 / sqrt(degree * (n_target + 1.0) + 10.0);
+        h10 = (double)lens->fade[p] * norm;
+        h3 = exp2(-age / 3.0) * norm;
+        h1 = exp2(-age) * norm;
+        link += h10 * (double)sum->link;
+        rel += h3 * (double)sum->rel;
+        near3 += h3 * (double)sum->near;
+        near1 += h1 * (double)sum->near;
+        next += h10 * (double)sum->next;
+        liked += h10 * (double)sum->liked;
+    }
+    q->value[R2_FIELD_link] = (float)link;
+    q->value[R2_FIELD_rel] = (float)rel;
+    q->value[R2_FIELD_near3] = (float)near3;
+    q->value[R2_FIELD_near1] = (float)near1;
+    q->value[R2_FIELD_next] = (float)next;
+    q->value[R2_FIELD_liked] = (float)liked;
+}
+
+static void r2__item_fields(const r2__lens *lens, r2_query *q) {
+    uint64_t genres = lens->index->genres[q->item];
+    int16_t year = lens->index->year[q->item];
+    float dot = 0.0f, n_genres = 0.0f;
+    for (int b = 0; b < 64; ++b)
+        if (genres >> b & 1) dot += lens->genre[b], n_genres += 1.0f;
+    if (n_genres > 0.0f && lens->genre_norm > 0.0f)
+        q->value[R2_FIELD_genre] = dot / (sqrtf(n_genres) * lens->genre_norm);
+    /* half a year more, so that "the same year" is not "unknown" */
+    if (year != 0 && lens->mean_year > 0.0f)
+        q->value[R2_FIELD_era] = (float)year - lens->mean_year + 0.5f;
+}
+
+static void r2__show_chain(const r2__lens *lens, const r2__shown *shown, r2_query *q) {
+    const r2_index *index = lens->index;
+    const r2_graph *g = index->graph;
+    int32_t p = lens->path[shown->path].place;
+    int64_t own = r2__lens_edge(lens, p), theirs = lens->path[shown->path].edge;
+    r2_chain *chain = &q->chain[q->n_chains].chain;
+    float *value = q->chain[q->n_chains].value;
+    chain->u0 = lens->user;
+    chain->i0 = g->user_item[own];
+    chain->u1 = shown->u1;
+    chain->i1 = q->item;
+    chain->r1 = g->user_rating[own];
+    chain->r2 = g->user_rating[theirs];
+    chain->r3 = g->user_rating[shown->edge];
+    chain->r4 = NAN;
+    chain->score = shown->score;
+    value[0] = (float)(lens->history - p);
+    value[1] = chain->r1;
+    value[2] = lens->simrec[shown->u1];
+    value[3] = chain->r2;
+    value[4] = (float)((int64_t)index->position[shown->edge] - (int64_t)index->position[theirs]);
+    value[5] = chain->r3;
+    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = shown->score;
+    q->n_chains++;
+}
+
+static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chains, r2_query *q) {
+    const r2_index *index = lens->index;
+    const r2_graph *g = index->graph;
+    r2__target_sums s;
+    memset(&s, 0, sizeof s);
+    memset(q, 0, sizeof *q);
+    memset(lens->sum, 0, (size_t)lens->history * sizeof *lens->sum);
+    lens->n_shown = 0;
+    q->user = question->user;
+    q->item = question->item;
+    q->history = lens->history;
+    q->answer = question->answer;
+    s.closing = r2_graph_find(g, question->user, question->item);
+    s.n_edges = (double)(g->n_edges - (s.closing >= 0));
+    s.rating_all = index->rating_sum;
+    if (s.closing >= 0) s.rating_all -= (double)g->user_rating[s.closing];
+    for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
+        uint32_t u1 = g->item_user[k];
+        if (u1 == lens->user) continue;
+        r2__add_user(lens, &s, u1, (int64_t)g->item_edge[k]);
+        r2__add_chains(lens, &s, n_chains, u1, (int64_t)g->item_edge[k]);
+    }
+    r2__user_fields(lens, &s, q);
+    r2__link_fields(lens, s.n, q);
+    r2__item_fields(lens, q);
+    for (int32_t c = 0; c < lens->n_shown; ++c) r2__show_chain(lens, &lens->shown[c], q);
+}
+
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q) {
+    if ((int64_t)q->user >= g->n_users || (int64_t)q->item >= g->n_items)
+        return r2_fail(ctx, R2_ARGUMENT, "question: user %u or item %u is not in the graph",
+                       (unsigned)q->user, (unsigned)q->item);
+    if (q->history < 0 || q->history > r2_graph_user_degree(g, q->user))
+        return r2_fail(ctx, R2_ARGUMENT, "question: user %u has %lld interactions, not %d",
+                       (unsigned)q->user, (long long)r2_graph_user_degree(g, q->user),
+                       (int)q->history);
+    return R2_OK;
+}
+
+static bool r2__same_lens(const r2_index *index, const r2_question *a, const r2_question *b) {
+    return a->user == b->user && a->history == b->history &&
+           r2__hole(index, a) == r2__hole(index, b);
+}
+
+/* Answers questions run by run: run[r] .. run[r + 1] - 1 share one lens. `n_lanes` runs at most.
+   False when memory ran out. */
+static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                         const int64_t *run, int n_lanes, int32_t n_chains, r2_query *query) {
+    r2__lens lens[R2__WALKS];
+    r2__solve solve;
+    bool fine = true;
+    memset(lens, 0, sizeof lens);
+    memset(&solve, 0, sizeof solve);
+    for (int j = 0; j < n_lanes && fine; ++j)
+        fine = r2__lens_init(ctx, &lens[j], index, &question[run[j]]);
+    fine = fine && r2__solve_deep(ctx, &solve, index, lens, n_lanes);
+    for (int j = 0; j < n_lanes && fine; ++j)
+        for (int64_t q = run[j]; q < run[j + 1]; ++q)
+            r2__ask(&lens[j], &question[q], n_chains, &query[q]);
+    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &lens[j].memory);
+    r2_arena_free(ctx, &solve.memory);
+    return fine;
+}
+
+r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
+                     int32_t n_chains, r2_query *query) {
+    int64_t *run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *run), n_runs = 0, n_failed = 0;
+    r2_status status = run ? R2_OK : R2_NO_MEMORY;
+    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
+        status = r2_fail(ctx, R2_ARGUMENT, "evidence: n_chains must be 0 .. %d", R2_MAX_CHAINS);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        status = r2__check_question(ctx, index->graph, &question[q]);
+        if (status == R2_OK && (q == 0 || !r2__same_lens(index, &question[q], &question[q - 1])))
+            run[n_runs++] = q;
+    }
+    if (status == R2_OK) {
+        run[n_runs] = n;
+        /* as many lanes as still leave something to every thread */
+        const int threads = r2_threads(ctx, n * 1000);
+        const int64_t share = (n_runs + threads - 1) / threads;
+        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
+        const int64_t n_blocks = n_runs > 0 ? (n_runs + lanes - 1) / lanes : 0;
+        R2_PARALLEL_FOR(threads, b, n_blocks) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            const int64_t first = b * lanes, left = n_runs - first;
+            if (!r2__ask_runs(&own, index, question, run + first,
+                              (int)(left < lanes ? left : lanes), n_chains, query))
+                query[run[first]].n_chains = -1;
+        }
+        for (int64_t r = 0; r < n_runs; ++r) n_failed += query[run[r]].n_chains < 0;
+        if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+    }
+    r2_release(ctx, run);
+    return status;
+}
+
+/* ---- training questions ---- */
+
+int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
+    double range = (double)rating_max - (double)rating_min;
+    double share = range > 0.0 ? ((double)rating - (double)rating_min) / range : 1.0;
+    if (!(share >= 0.0)) share = 0.0;
+    if (share > 1.0) share = 1.0;
+    return 1 + (int32_t)(4.0 * share + 0.5);
+}
+
+/* Interactions of a user that can be asked for: enough before them, something else to sample. */
+static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
+    int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
+    return degree > min_history && degree < g->n_items ? degree - min_history : 0;
+}
+
+/* How many groups there are when no user may have more than `quota`, and in *n_more how many users
+   could have one more. */
+static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t quota,
+                               int64_t *n_more) {
+    int64_t total = 0;
+    *n_more = 0;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        int64_t eligible = r2__eligible(g, u, min_history);
+        total += eligible < quota ? eligible : quota;
+        *n_more += eligible > quota;
+    }
+    return total;
+}
+
+/* The largest quota that gives at most n_groups. */
+static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
+    int64_t low = 0, high = n_groups, n_more;
+    while (low < high) {
+        int64_t quota = low + (high - low + 1) / 2;
+        if (r2__quota_total(g, min_history, quota, &n_more) <= n_groups) low = quota;
+        else high = quota - 1;
+    }
+    return low;
+}
+
+static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
+                           int32_t n_sampled, r2_question *group) {
+    const r2_graph *g = index->graph;
+    int64_t edge = r2__history_edge(index, user, place);
+    for (int32_t k = 0; k <= n_sampled; ++k) {
+        group[k].user = user;
+        group[k].history = place;
+        group[k].answer = 0;
+        group[k].item = g->user_item[edge];
+        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
+            group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
+    }
+    group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
+}
+
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
+                            int32_t min_history, uint64_t seed, r2_question *question,
+                            int64_t *n_drawn) {
+    const r2_graph *g = index->graph;
+    int64_t quota, n_left, n_more;
+    r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
+    *n_drawn = 0;
+    if (n_groups < 1 || n_sampled < 0 || min_history < 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "training questions: %lld groups, %d sampled, min_history %d",
+                       (long long)n_groups, (int)n_sampled, (int)min_history);
+    quota = r2__even_quota(g, min_history, n_groups);
+    n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
+        r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+        /* what the quota leaves over goes to n_left of the n_more users, all choices alike */
+        if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
+            ++n, --n_left;
+        for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
+            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled,
+                           question + (*n_drawn)++ * (n_sampled + 1));
+    }
+    if (*n_drawn == 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "training questions: no user has more than %d interactions "
+                       "and an item left to sample",
+                       (int)min_history);
+    return R2_OK;
+}
+
+/* ============================================================================ [M5] prompts ==== */
+
+/* ---- schedules ---- */
+
+const char *r2_schedule_name(r2_schedule schedule) {
+    static const char *const name[R2_N_SCHEDULES] = {"progressive", "final-only", "all", "none"};
+    return schedule < R2_N_SCHEDULES ? name[schedule] : "?";
+}
+
+int32_t r2_schedule_first_step(r2_schedule schedule) {
+    return schedule == R2_MASK_PROGRESSIVE ? 1 : R2_STEP_ASK;
+}
+
+r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge) {
+    if (step >= R2_STEP_REVEAL || schedule == R2_MASK_NONE) return R2_SHOWN;
+    if (schedule == R2_MASK_ALL) return R2_MASKED;
+    return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
+}
+
+static r2_sight r2__sight(const r2_prompt_config *config, int32_t edge) {
+    return r2_schedule_sight(config->schedule, config->step, edge);
+}
+
+/* Rating of edge 1 .. 4 of a chain. */
+static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
+    return edge == 1 ? chain->r1 : edge == 2 ? chain->r2 : edge == 3 ? chain->r3 : chain->r4;
+}
+
+/* What is seen of an edge of a chain. An e4 that is the question is never shown, of course: at the
+   end it stays masked, without masks it is left out. */
+static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *chain,
+                               int32_t edge) {
+    r2_sight sight = r2__sight(config, edge);
+    if (sight != R2_SHOWN || !isnan(r2__chain_rating(chain, edge))) return sight;
+    return config->step >= R2_STEP_REVEAL ? R2_MASKED : R2_HIDDEN;
+}
+
+/* ---- the compact prompt at any step ---- */
+
+/* Facts that tell a rating: what masking an edge takes away. */
+static bool r2__field_rates(r2_field field) {
+    return field == R2_FIELD_own || field == R2_FIELD_theirs || field == R2_FIELD_took ||
+           field == R2_FIELD_meanr || field == R2_FIELD_pred || field == R2_FIELD_liked;
+}
+
+/* The edge a fact belongs to: of a chain's facts, the two of each edge stand together. */
+static int32_t r2__field_edge(r2_field field) {
+    int32_t step = r2_field_step(field);
+    return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
+}
+
+void r2_codebook_mask_words(const r2_codebook *codebook,
+                            void (*word)(void *user, const char *text), void *user) {
+    char text[40];
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        if (!r2__field_rates((r2_field)f)) continue;
+        snprintf(text, sizeof text, "%s:?", r2_field_name((r2_field)f));
+        word(user, text);
+    }
+    for (int level = 1; level < R2_N_ANSWERS; ++level) {
+        snprintf(text, sizeof text, "closed:%d", level);
+        word(user, text);
+    }
+    for (int32_t n = 1; n <= codebook->n_chains; ++n) {
+        snprintf(text, sizeof text, "left:%d", (int)n);
+        word(user, text);
+    }
+}
+
+static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
+                         r2_text *text) {
+    char word[40];
+    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
+    r2_text_add(ctx, text, " ", 1);
+    r2_text_add(ctx, text, word, (size_t)len);
+}
+
+static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prompt_config *config,
+                         r2_field field, float value, r2_text *text) {
+    r2_sight sight = r2__sight(config, r2__field_edge(field));
+    if (sight == R2_HIDDEN) return;
+    if (sight == R2_MASKED && r2__field_rates(field))
+        r2_text_addf(ctx, text, " %s:?", r2_field_name(field));
+    else
+        r2__add_fact(ctx, codebook, field, value, text);
+}
+
+/* The compact prompt, with what the step lets see and the first n_shown chains. Slots without a
+   chain stay, so that every chain stands at its place, unless the prompt had to be cut. */
+static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                             const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
+                             int32_t n_left_out, r2_text *text) {
+    int32_t n_slots = n_left_out ? n_shown : codebook->n_chains;
+    r2_text_add(ctx, text, "<q>", 3);
+    for (int32_t c = 0; c < n_slots; ++c) {
+        bool there = c < n_shown;
+        const r2_chain *chain = &query->chain[c].chain;
+        r2_text_addf(ctx, text, " c%d", (int)c + 1);
+        for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
+            r2__add_seen(ctx, codebook, config, (r2_field)f,
+                         there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
+        if (there && data && r2__edge_sight(config, chain, 4) == R2_SHOWN)
+            r2_text_addf(ctx, text, " closed:%d",
+                         (int)r2_answer_level(chain->r4, data->rating_min, data->rating_max));
+    }
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
+        r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
+    if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
+}
+
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
+                       r2_text *text) {
+    const r2_prompt_config config = r2_prompt_config_default();
+    r2__compact_view(ctx, &config, NULL, codebook, query, query->n_chains, 0, text);
+}
+
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    int32_t *grown;
+    if (tokens->failed) return;
+    grown = (int32_t *)r2__grow(ctx, tokens->id, tokens->n, &tokens->cap, sizeof *grown);
+    if (!grown) {
+        tokens->failed = true;
+        return;
+    }
+    tokens->id = grown;
+    tokens->id[tokens->n++] = id;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) {
+    tokens->n = 0;
+    tokens->failed = false;
+}
+
+void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
+    r2_release(ctx, tokens->id);
+    memset(tokens, 0, sizeof *tokens);
+}
+
+/* ---- closed vocabulary ---- */
+
+/* FNV-1a, folded once because the low bits choose the slot. */
+static uint32_t r2__hash_bytes(const char *bytes, size_t len) {
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < len; ++i) h = (h ^ (unsigned char)bytes[i]) * 16777619u;
+    return h ^ h >> 15;
+}
+
+/* The slot of a word, or the free one where it belongs. At least half of all slots are free, so the
+   walk ends. */
+static int32_t r2__vocab_slot(const r2_vocab *vocab, const char *word, size_t len) {
+    int32_t mask = vocab->n_slots - 1;
+    int32_t s = (int32_t)(r2__hash_bytes(word, len) & (uint32_t)mask);
+    for (; vocab->slot[s]; s = (s + 1) & mask) {
+        const char *other = vocab->word[vocab->slot[s] - 1];
+        if (strncmp(other, word, len) == 0 && other[len] == '\0') break;
+    }
+    return s;
+}
+
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len) {
+    if (!vocab->n_slots || memchr(word, '\0', len)) return -1;
+    return vocab->slot[r2__vocab_slot(vocab, word, len)] - 1;
+}
+
+/* Doubles the table and the list of words. On failure the old ones stand. */
+static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
+    int32_t n_slots = vocab->n_slots ? vocab->n_slots * 2 : 64;
+    int32_t *slot, *old = vocab->slot;
+    char **word;
+    if (n_slots > 1 << 29) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    word = (char **)r2_resize(ctx, vocab->word, (uint64_t)n_slots / 2, sizeof *word);
+    if (!word) return ctx->status;
+    vocab->word = word;
+    slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
+    if (!slot) return ctx->status;
+    vocab->slot = slot;
+    vocab->n_slots = n_slots;
+    for (int32_t i = 0; i < vocab->n_words; ++i)
+        slot[r2__vocab_slot(vocab, word[i], strlen(word[i]))] = i + 1;
+    r2_release(ctx, old);
+    return R2_OK;
+}
+
+/* Appends a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word, size_t len) {
+    char *copy;
+    if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab)) return ctx->status;
+    copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
+    if (!copy) return ctx->status;
+    memcpy(copy, word, len);
+    vocab->slot[r2__vocab_slot(vocab, word, len)] = vocab->n_words + 1;
+    vocab->word[vocab->n_words++] = copy;
+    return R2_OK;
+}
+
+r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
+    size_t len = strlen(word);
+    int32_t found = r2_vocab_find(vocab, word, len);
+    bool good = len > 0;
+    for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
+    if (!good)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "vocabulary: '%s' is empty or holds a space or control character", word);
+    if (found < 0) {
+        if (r2__vocab_append(ctx, vocab, word, len)) return ctx->status;
+        found = vocab->n_words - 1;
+    }
+    if (id) *id = found;
+    return R2_OK;
+}
+
+r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
+                          r2_tokens *out) {
+    for (size_t at = 0; len > 0 && at <= len;) { /* a space at the end starts an empty word */
+        const char *space = (const char *)memchr(text + at, ' ', len - at);
+        size_t word_len = space ? (size_t)(space - text) - at : len - at;
+        int32_t id = r2_vocab_find(vocab, text + at, word_len);
+        if (id < 0)
+            return r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.*s'",
+                           (int)(word_len < 80 ? word_len : 80), text + at);
+        r2_tokens_add(ctx, out, id);
+        at += word_len + 1;
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
+                          r2_text *out) {
+    for (int64_t i = 0; i < n; ++i)
+        if (id[i] < 0 || id[i] >= vocab->n_words)
+            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
+                           (int)vocab->n_words);
+    for (int64_t i = 0; i < n; ++i) {
+        if (i) r2_text_add(ctx, out, " ", 1);
+        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, &text, "%s\n", vocab->word[i]);
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    size_t at = 0;
+    for (int32_t line = 1; !status && at < text.len; ++line) {
+        size_t len = strcspn(text.data + at, "\n");
+        bool whole = at + len == text.len || text.data[at + len] == '\n'; /* no NUL inside */
+        text.data[at + len] = '\0';
+        if (!whole || r2_vocab_find(vocab, text.data + at, len) >= 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", path,
+                             (int)line, text.data + at);
+        else
+            status = r2_vocab_add(ctx, vocab, text.data + at, NULL);
+        if (status == R2_ARGUMENT)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
+                             path, (int)line, text.data + at);
+        at += len + 1;
+    }
+    r2_text_free(ctx, &text);
+    if (status) r2_vocab_free(ctx, vocab);
+    return status;
+}
+
+void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
+    r2_release(ctx, vocab->word);
+    r2_release(ctx, vocab->slot);
+    r2_arena_free(ctx, &vocab->text);
+    memset(vocab, 0, sizeof *vocab);
+}
+
+/* ============================================================================= [M6] traces ==== */
+
+/* ---- codebook ---- */
+
+static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
+
+int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
+    int32_t b = 1, last = codebook->n_bucket[field] - 1;
+    if (!r2__counts(value) || last < 1) return 0;
+    while (b < last && value >= codebook->edge[field][b]) ++b;
+    return b;
+}
+
+/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
+static int32_t r2__field_values(const r2_query *query, r2_field field, int32_t n_chains,
+                                float value[R2_MAX_CHAINS]) {
+    if (field < R2_FIRST_CHAIN_FIELD) {
+        value[0] = query->value[field];
+        return 1;
+    }
+    for (int32_t c = 0; c < n_chains; ++c)
+        value[c] = c < query->n_chains ? query->chain[c].value[field - R2_FIRST_CHAIN_FIELD] : NAN;
+    return n_chains;
+}
+
+/* The middle of the gap between sampled values that an edge lies in. An observed item lacks its
+   asker's edge, a sampled one does not: of one item the first shows 999 users, the second 1000. An
+   edge between the two would give the answer away, and only in training. */
+static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
+    int64_t low = 0, high = n;
+    while (low < high) { /* the first that is not below the edge */
+        int64_t middle = low + (high - low) / 2;
+        if (sampled[middle] < edge) low = middle + 1;
+        else high = middle;
+    }
+    if (low == 0 || low == n) return edge;
+    return sampled[low - 1] + 0.5f * (sampled[low] - sampled[low - 1]);
+}
+
+/* Edges at the quantiles of sorted values, widened to gaps between sorted sampled ones; equal edges
+   are merged. */
+static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted,
+                               int64_t n, const float *sampled, int64_t n_sampled) {
+    int32_t wanted = r2_field_buckets(field), b = 0;
+    for (int32_t q = 1; q < wanted && n > 0; ++q) {
+        float edge = r2__widen_edge(sorted[n * q / wanted], sampled, n_sampled);
+        if (edge > sorted[0] && (b == 0 || edge > codebook->edge[field][b]))
+            codebook->edge[field][++b] = edge;
+    }
+    codebook->n_bucket[field] = n > 0 ? b + 2 : 1;
+}
+
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). To both shares that of half
+   an observed query is added, so that a bucket nobody has weighs nothing. */
+static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_query *query,
+                              const uint8_t *observed, int64_t n) {
+    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
+    for (int64_t q = 0; q < n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&query[q], field, codebook->n_chains, value);
+        for (int32_t c = 0; c < n_values; ++c)
+            count[observed[q] != 0][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
+        total[observed[q] != 0] += n_values;
+    }
+    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
+        double least = 0.5 / total[1];
+        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
+        double w = floor(1.5 * log(ratio) + 0.5);
+        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
+        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
+        codebook->weight[field][b] = (int8_t)w;
+    }
+}
+
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *query,
+                          const uint8_t *observed, int64_t n, int32_t n_chains) {
+    int64_t n_observed = 0, every;
+    float *sorted, *from_sampled;
+    memset(codebook, 0, sizeof *codebook);
+    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
+    if (n_observed < 1 || n_observed == n)
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: expected observed and sampled queries, found "
+                       "%lld of %lld observed", (long long)n_observed, (long long)n);
+    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains must be 0 .. %d, found %d",
+                       R2_MAX_CHAINS, (int)n_chains);
+    sorted = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *sorted);
+    from_sampled = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *from_sampled);
+    if (!sorted || !from_sampled) {
+        r2_release(ctx, sorted);
+        r2_release(ctx, from_sampled);
+        return ctx->status;
+    }
+    codebook->n_chains = n_chains;
+    every = (n - n_observed + n_observed - 1) / n_observed; /* balance: every k-th sampled query */
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        int64_t m = 0, n_from_sampled = 0, sampled = 0;
+        for (int64_t q = 0; q < n; ++q) {
+            float value[R2_MAX_CHAINS];
+            const bool taken = observed[q] || sampled++ % every == 0;
+            int32_t n_values = r2__field_values(&query[q], (r2_field)f, n_chains, value);
+            for (int32_t c = 0; c < n_values; ++c) {
+                if (!r2__counts(value[c])) continue;
+                if (taken) sorted[m++] = value[c];
+                if (!observed[q]) from_sampled[n_from_sampled++] = value[c];
+            }
+        }
+        qsort(sorted, (size_t)m, sizeof *sorted, r2__compare_float);
+        qsort(from_sampled, (size_t)n_from_sampled, sizeof *sorted, r2__compare_float);
+        r2__quantile_edges(codebook, (r2_field)f, sorted, m, from_sampled, n_from_sampled);
+        r2__count_weights(codebook, (r2_field)f, query, observed, n);
+    }
+    r2_release(ctx, sorted);
+    r2_release(ctx, from_sampled);
+    return R2_OK;
+}
+
+/* "field:bucket", the bucket "-" for nothing to count. */
+static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
+    if (bucket == 0) return snprintf(word, size, "%s:-", r2_field_name(field));
+    return snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
+}
+
+void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, const char *text),
+                       void *user) {
+    static const char *const fixed[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>"};
+    char text[40];
+    for (size_t k = 0; k < sizeof fixed / sizeof fixed[0]; ++k) word(user, fixed[k]);
+    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+        snprintf(text, sizeof text, "%d", k);
+        word(user, text);
+    }
+    for (int w = -R2_MAX_WEIGHT; w <= R2_MAX_WEIGHT; ++w) {
+        snprintf(text, sizeof text, "%+d", w);
+        word(user, text);
+    }
+    for (int t = -R2_MAX_TOTAL; t <= R2_MAX_TOTAL; ++t) {
+        snprintf(text, sizeof text, "=%+d", t);
+        word(user, text);
+    }
+    for (int32_t c = 1; c <= codebook->n_chains; ++c) {
+        snprintf(text, sizeof text, "c%d", (int)c);
+        word(user, text);
+    }
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
+            r2__fact_word(text, sizeof text, (r2_field)f, b);
+            word(user, text);
+        }
+}
+
+/* ---- reading prompts and traces back: one scanner for teacher and checker ---- */
+
+typedef struct r2__word {
+    const char *at;
+    size_t len;
+} r2__word;
+
+/* Next word of a text; false at its end. Any byte up to ' ' separates. */
+static bool r2__next_word(const char **cursor, r2__word *word) {
+    const char *p = *cursor;
+    while (*p && (unsigned char)*p <= ' ') ++p;
+    word->at = p;
+    while ((unsigned char)*p > ' ') ++p;
+    word->len = (size_t)(p - word->at);
+    *cursor = p;
+    return word->len > 0;
+}
+
+static bool r2__is(r2__word word, const char *text) {
+    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
+}
+
+/* A whole number as printf("%d") or ("%+d") writes it after `prefix`, of at most 3 digits: neither
+   "+07" nor "-0". */
+static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
+    size_t k = strlen(prefix);
+    bool negative = false;
+    if (word.len <= k || memcmp(word.at, prefix, k) != 0) return false;
+    if (with_sign) {
+        if (word.at[k] != '+' && word.at[k] != '-') return false;
+        negative = word.at[k++] == '-';
+    }
+    if (k == word.len || word.len - k > 3) return false;
+    if (word.at[k] == '0' && (word.len - k > 1 || negative)) return false;
+    *number = 0;
+    for (; k < word.len; ++k) {
+        if (word.at[k] < '0' || word.at[k] > '9') return false;
+        *number = *number * 10 + (word.at[k] - '0');
+    }
+    if (negative) *number = -*number;
+    return true;
+}
+
+/* A fact that a trace can cite. */
+typedef struct r2__fact {
+    r2__word word;
+    int32_t thought, weight;
+} r2__fact;
+
+static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
+                          int32_t *bucket) {
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        const char *name = r2_field_name((r2_field)f);
+        size_t len = strlen(name);
+        r2__word rest;
+        if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
+        rest.at = word.at + len + 1;
+        rest.len = word.len - len - 1;
+        *field = (r2_field)f;
+        *bucket = 0;
+        if (r2__is(rest, "-")) return true;
+        return r2__word_number(rest, "", false, bucket) && *bucket > 0 &&
+               *bucket < codebook->n_bucket[f];
+    }
+    return false;
+}
+
+static int32_t r2__clip(int32_t value, int32_t limit) {
+    return value > limit ? limit : value < -limit ? -limit : value;
+}
+
+/* Lists what a prompt offers for citation: the aggregates that are not masked, each once, in the
+   order of the fields. Returns their number. */
+static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
+                              r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
+    r2__word word;
+    int32_t n = 0, next = 0;
+    while (next < R2_FIRST_CHAIN_FIELD && r2__next_word(&prompt, &word)) {
+        r2_field field = (r2_field)0;
+        int32_t bucket = 0;
+        if (!r2__read_fact(codebook, word, &field, &bucket) || (int32_t)field < next ||
+            field >= R2_FIRST_CHAIN_FIELD)
+            continue;
+        fact[n].word = word;
+        fact[n].thought = (int32_t)field / R2_FACTS_PER_THOUGHT;
+        fact[n++].weight = codebook->weight[field][bucket];
+        next = (int32_t)field + 1;
+    }
+    return n;
+}
+
+/* ---- teacher ---- */
+
+r2_teacher_config r2_teacher_config_default(void) {
+    r2_teacher_config config = {0.7f, 0};
+    return config;
+}
+
+/* The strongest fact of a thought, or NULL when none of its facts is visible. */
+static const r2__fact *r2__decisive(const r2__fact *fact, int32_t n, int32_t thought, int32_t lean,
+                                    float gumbel, r2_rng *rng) {
+    const r2__fact *best = NULL;
+    float strongest = 0.0f;
+    for (int32_t k = 0; k < n; ++k) {
+        int32_t weight = fact[k].weight;
+        float strength = (float)(lean ? lean * weight : abs(weight));
+        if (fact[k].thought != thought) continue;
+        strength += gumbel * (float)r2_rng_gumbel(rng);
+        if (!best || strength > strongest) best = &fact[k], strongest = strength;
+    }
+    return best;
+}
+
+/* `lean` +1 or -1: guided, what speaks for (against) the item is cited. 0: the strongest. */
+static r2_status r2__teach_compact(r2_ctx *ctx, const r2_codebook *codebook,
+                                   const r2_teacher_config *config, const char *prompt,
+                                   uint64_t index, int32_t lean, r2_text *text) {
+    r2__fact fact[R2_FIRST_CHAIN_FIELD];
+    int32_t n = r2__read_facts(codebook, prompt, fact), total = 0;
+    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, index);
+    if (n < 1) return r2_fail(ctx, R2_FORMAT, "teacher: the prompt has no facts to cite");
+    r2_text_addf(ctx, text, "<think>");
+    for (int32_t thought = 0; thought < R2_N_THOUGHTS; ++thought) {
+        const r2__fact *cited = r2__decisive(fact, n, thought, lean, config->gumbel, &rng);
+        if (!cited) continue; /* masked */
+        total = r2__clip(total + cited->weight, R2_MAX_TOTAL);
+        r2_text_addf(ctx, text, " %.*s %+d =%+d", (int)cited->word.len, cited->word.at,
+                     (int)cited->weight, (int)total);
+    }
+    r2_text_addf(ctx, text, " </think>");
+    return text->failed ? ctx->status : R2_OK;
+}
+
+r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
+                             const r2_teacher_config *config, const char *prompt, uint64_t index,
+                             r2_text *text) {
+    return r2__teach_compact(ctx, codebook, config, prompt, index, 0, text);
+}
+
+/* ---- checker ---- */
+
+const char *r2_verdict_name(r2_verdict verdict) {
+    static const char *const name[R2_N_VERDICTS] = {
+        "ok",           "malformed",    "no answer",   "two answers", "answer first",
+        "unknown fact", "wrong weight", "wrong total", "missing step",
+        "wrong rating", "contradicts",  "wrong answer"};
+    return verdict < R2_N_VERDICTS ? name[verdict] : "?";
+}
+
+static void r2__blame(r2_trace *trace, r2_verdict verdict) {
+    if (trace->verdict == R2_TRACE_OK) trace->verdict = verdict;
+}
+
+/* One thought, "fact weight =total": what of it is true. *last is the thought before it. */
+static void r2__check_thought(r2_trace *trace, const r2__fact *fact, int32_t n, r2__word cited,
+                              int32_t weight, int32_t total, int32_t *last) {
+    int32_t k = 0;
+    while (k < n && !(fact[k].word.len == cited.len &&
+                      memcmp(fact[k].word.at, cited.at, cited.len) == 0))
+        ++k;
+    trace->n_cited++;
+    if (k == n) {
+        r2__blame(trace, R2_TRACE_UNKNOWN_FACT);
+    } else {
+        trace->n_found++;
+        trace->n_right += weight == fact[k].weight;
+        if (fact[k].thought <= *last) r2__blame(trace, R2_TRACE_MISSING_STEP);
+        if (weight != fact[k].weight) r2__blame(trace, R2_TRACE_WRONG_WEIGHT);
+        *last = fact[k].thought;
+    }
+    if (total != r2__clip(trace->total + weight, R2_MAX_TOTAL))
+        r2__blame(trace, R2_TRACE_WRONG_TOTAL);
+    trace->total = total;
+}
+
+/* The verdict on the outer shape: tags in their order, each once, one answer, nothing else. */
+static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
+    static const char *const tag[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
+    int order = 0, after = 0;
+    bool good = true;
+    r2__word word, previous = {"", 0};
+    while (r2__next_word(&output, &word)) {
+        for (int k = 0; k < 4; ++k)
+            if (r2__is(word, tag[k])) {
+                if (k == 2 && seen[1] == 0) return R2_TRACE_ANSWER_FIRST;
+                seen[k]++;
+                good = good && k == order;
+                order = k + 1;
+            }
+        good = good && order > 0; /* nothing before <think> */
+        if (r2__is(previous, tag[2])) {
+            good = good && r2__word_number(word, "", false, &number) && word.len == 1 &&
+                   number < R2_N_ANSWERS;
+            n_answers++;
+        } else if (order == 3 && !r2__is(word, tag[2])) {
+            good = false; /* more than one word between the answer tags */
+        }
+        if (order == 4 && after++) good = false;
+        if (order == 2 && !r2__is(word, tag[1])) good = false;
+        previous = word;
+    }
+    if (n_answers > 1 || seen[2] > 1) return R2_TRACE_TWO_ANSWERS;
+    if (n_answers == 0) return R2_TRACE_NO_ANSWER;
+    if (!good || order != 4) return R2_TRACE_MALFORMED;
+    *answer = number;
+    return R2_TRACE_OK;
+}
+
+r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output) {
+    r2_trace trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
+    r2__fact fact[R2_FIRST_CHAIN_FIELD];
+    int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
+    r2__word word, cited, weight_word;
+    trace.verdict = r2__check_shape(output, &trace.answer);
+    if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) {
+        r2__blame(&trace, R2_TRACE_MALFORMED);
+        return trace;
+    }
+    while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
+        int32_t weight = 0, total = 0;
+        if (!r2__next_word(&output, &weight_word) || !r2__next_word(&output, &word) ||
+            !r2__word_number(weight_word, "", true, &weight) ||
+            !r2__word_number(word, "=", true, &total)) {
+            r2__blame(&trace, R2_TRACE_MALFORMED);
+            return trace;
+        }
+        r2__check_thought(&trace, fact, n, cited, weight, total, &last);
+    }
+    trace.well_formed = trace.answer >= 0 && trace.n_cited > 0;
+    for (int32_t k = 0; k < n; ++k) n_thoughts += k == 0 || fact[k].thought != fact[k - 1].thought;
+    if (trace.n_cited != n_thoughts) r2__blame(&trace, R2_TRACE_MISSING_STEP);
+    return trace;
+}
+
+r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
+    const r2_teacher_config *config = (const r2_teacher_config *)user;
+    int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
+    int32_t lean = task->answer < 0 ? 0 : task->answer > 0 ? 1 : -1;
+    if (task->config->words) return r2__rules_english(ctx, config, task, output);
+    if (r2__teach_compact(ctx, task->codebook, config, task->prompt->user.data,
+                          (uint64_t)task->index, lean, output))
+        return ctx->status;
+    r2_text_addf(ctx, output, " <answer> %d </answer>", (int)answer);
+    return output->failed ? ctx->status : R2_OK;
+}
+
+r2_trace r2_task_check(const r2_task *task, const char *output) {
+    r2_trace trace = task->config->words
+                         ? r2__check_english(task, output)
+                         : r2_trace_check(task->codebook, task->prompt->user.data, output);
+    if (task->answer >= 0 && trace.answer >= 0 && trace.answer != task->answer)
+        r2__blame(&trace, R2_TRACE_WRONG_ANSWER);
+    return trace;
+}
+
+/* ---- the tally of verdicts ---- */
+
+void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer) {
+    tally->n[verdict][answer > 0 && answer < R2_N_ANSWERS ? answer : 0]++;
+}
+
+int64_t r2_tally_total(const r2_tally *tally) {
+    int64_t total = 0;
+    for (int v = 0; v < R2_N_VERDICTS; ++v)
+        for (int k = 0; k < R2_N_ANSWERS; ++k) total += tally->n[v][k];
+    return total;
+}
+
+void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
+    r2_text_addf(ctx, text, "%-14s", "answer");
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2_text_addf(ctx, text, " %8d", k);
+    r2_text_addf(ctx, text, " %8s\n", "all");
+    for (int v = 0; v < R2_N_VERDICTS; ++v) {
+        int64_t sum = 0;
+        for (int k = 0; k < R2_N_ANSWERS; ++k) sum += tally->n[v][k];
+        if (!sum && v != R2_TRACE_OK) continue;
+        r2_text_addf(ctx, text, "%-14s",
+                     v == R2_TRACE_OK ? "kept" : r2_verdict_name((r2_verdict)v));
+        for (int k = 0; k < R2_N_ANSWERS; ++k)
+            r2_text_addf(ctx, text, " %8lld", (long long)tally->n[v][k]);
+        r2_text_addf(ctx, text, " %8lld\n", (long long)sum);
+    }
+}
+
+static r2_status r2__record_task(r2_ctx *ctx, const r2_task *task, const char *source,
+                                 const char *output, int32_t answer, r2_records *records) {
+    const r2_prompt_config *config = task->config;
+    r2_record record;
+    record.id = task->index;
+    record.user = task->data->user_key[task->query->user];
+    record.item = task->data->item_key[task->query->item];
+    record.history = task->query->history;
+    record.schedule = r2_schedule_name(config->schedule);
+    record.step = config->step;
+    record.words = config->words ? config->words->name : "compact";
+    record.shown = task->prompt->n_shown;
+    record.left_out = task->prompt->n_left_out;
+    record.source = source;
+    record.system = task->prompt->system.data;
+    record.prompt = task->prompt->user.data;
+    record.output = output;
+    record.answer = answer;
+    return r2_records_add(ctx, records, &record);
+}
+
+/* Asks the teacher for one task; keeps what passes. */
+static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn teacher, void *user,
+                               const char *source, r2_text *output, r2_records *records,
+                               r2_tally *tally) {
+    int32_t answer = r2_prompt_answer(task->config, task->data, task->query);
+    r2_task asked_for = *task;
+    r2_trace trace;
+    r2_status status;
+    r2_text_clear(output);
+    r2_text_add(ctx, output, "", 0);
+    status = teacher(ctx, user, task, output);
+    if (status) return status; /* a teacher of the caller's need not have told the context */
+    if (output->failed) return ctx->status;
+    asked_for.answer = answer; /* what was not guided must end in the answer all the same */
+    trace = r2_task_check(&asked_for, output->data);
+    if (tally) r2_tally_add(tally, trace.verdict, answer);
+    if (trace.verdict) return R2_OK;
+    return r2__record_task(ctx, task, source, output->data, trace.answer, records);
+}
+
+r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
+                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
+                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
+                   r2_records *records, r2_tally *tally) {
+    r2_prompt prompt;
+    r2_text output = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    r2_task task = {0, config, data, codebook, NULL, &prompt, -1};
+    memset(&prompt, 0, sizeof prompt);
+    if (!data) return r2_fail(ctx, R2_ARGUMENT, "teach: expected data, for the records' ids");
+    for (int64_t q = 0; q < n && !status; ++q) {
+        task.index = first_id + q;
+        task.query = &query[q];
+        task.answer = guided ? r2_prompt_answer(config, data, &query[q]) : -1;
+        status = r2_prompt_build(ctx, config, data, codebook, &query[q], &prompt);
+        if (!status && teacher)
+            status = r2__teach_one(ctx, &task, teacher, user, source, &output, records, tally);
+        else if (!status)
+            status = r2__record_task(ctx, &task, source, "", -1, records);
+        if (!status) status = r2_progress(ctx, "prompts taught", q + 1, n);
+    }
+    r2_text_free(ctx, &output);
+    r2_prompt_free(ctx, &prompt);
+    return status;
+}
+
+/* ============================================================================== [M7] model ==== */
+
+/* ---- the naive twins ---- */
+
+void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
+                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                     int64_t ldc, bool add) {
+    (void)ctx;
+    for (int64_t i = 0; i < M; ++i) {
+        for (int64_t j = 0; j < N; ++j) {
+            double sum = add ? (double)c[i * ldc + j] : 0.0;
+            for (int64_t k = 0; k < K; ++k) {
+                double left = (double)(layout == R2_TN ? a[k * lda + i] : a[i * lda + k]);
+                double right = (double)(layout == R2_NT ? b[j * ldb + k] : b[k * ldb + j]);
+                sum += left * right;
+            }
+            c[i * ldc + j] = (float)sum;
+        }
+    }
+}
+
+void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
+                          const float *gain, int64_t R, int64_t C, float eps) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        double squares = 0.0;
+        for (int64_t c = 0; c < C; ++c) squares += (double)x[r * C + c] * (double)x[r * C + c];
+        rstd[r] = (float)(1.0 / sqrt(squares / (double)C + (double)eps));
+        for (int64_t c = 0; c < C; ++c) y[r * C + c] = x[r * C + c] * rstd[r] * gain[c];
+    }
+}
+
+void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
+                          const float *x, const float *gain, const float *rstd, int64_t R,
+                          int64_t C) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        double mean = 0.0, inverse = (double)rstd[r];
+        for (int64_t c = 0; c < C; ++c) {
+            double xn = (double)x[r * C + c] * inverse;
+            mean += (double)gain[c] * (double)dy[r * C + c] * xn / (double)C;
+        }
+        for (int64_t c = 0; c < C; ++c) {
+            double xn = (double)x[r * C + c] * inverse, d = (double)dy[r * C + c];
+            dx[r * C + c] += (float)(inverse * ((double)gain[c] * d - xn * mean));
+            if (dgain) dgain[c] += (float)(d * xn);
+        }
+    }
+}
+
+void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
+                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction) {
+    const int64_t half = d_head / 2;
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        for (int64_t i = 0; i < n_head * half; ++i) {
+            float *x1 = x + r * ld + i / half * d_head + i % half, *x2 = x1 + half;
+            const float *turn = table + (int64_t)position[r] * d_head;
+            float cosine = turn[i % half], sine = turn[half + i % half] * (float)direction;
+            float first = *x1, second = *x2;
+            *x1 = first * cosine - second * sine;
+            *x2 = second * cosine + first * sine;
+        }
+    }
+}
+
+/* How many keys row i of sequence s sees: the rows of the sequence it continues, then its own up to
+   i. *row is that of key j. */
+static int64_t r2__keys_naive(const r2_attention *shape, int32_t s, int64_t i, int64_t j,
+                              int64_t *row) {
+    int32_t root = s;
+    int64_t shared = 0, begin;
+    while (shape->branch && shape->branch[root]) --root;
+    if (root != s) shared = shape->seq_begin[root + 1] - shape->seq_begin[root];
+    begin = j < shared ? shape->seq_begin[root] : shape->seq_begin[s] - shared;
+    if (row) *row = begin + j;
+    return shared + i + 1;
+}
+
+/* q k / sqrt(d) of query head h of row i of sequence s and its key j, which stands in row *key. */
+static double r2__score_naive(const r2_attention *shape, const float *qkv, int32_t s, int64_t i,
+                              int32_t h, int64_t j, int64_t *key) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
+    const float *q = qkv + (shape->seq_begin[s] + i) * ld + h * d, *k;
+    double sum = 0.0;
+    r2__keys_naive(shape, s, i, j, key);
+    k = qkv + *key * ld + (H + h / (H / G)) * d;
+    for (int64_t e = 0; e < d; ++e) sum += (double)q[e] * (double)k[e];
+    return sum / sqrt((double)d);
+}
+
+void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
+                            const float *qkv, float *scratch) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
+    (void)ctx;
+    (void)scratch;
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i) {
+            for (int32_t h = 0; h < H; ++h) {
+                const int64_t row = shape->seq_begin[s] + i;
+                const int64_t keys = r2__keys_naive(shape, s, i, 0, NULL);
+                float *y = out + (row * H + h) * d;
+                double top = -DBL_MAX, sum = 0.0;
+                int64_t key;
+                for (int64_t j = 0; j < keys; ++j)
+                    top = fmax(top, r2__score_naive(shape, qkv, s, i, h, j, &key));
+                for (int64_t j = 0; j < keys; ++j)
+                    sum += exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top);
+                lse[row * H + h] = (float)(top + log(sum));
+                for (int64_t e = 0; e < d; ++e) y[e] = 0.0f;
+                for (int64_t j = 0; j < keys; ++j) {
+                    double p = exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top) / sum;
+                    const float *v = qkv + key * ld + (H + G + h / (H / G)) * d;
+                    for (int64_t e = 0; e < d; ++e) y[e] += (float)p * v[e];
+                }
+            }
+        }
+    }
+}
+
+/* Backward of query head h of row i of sequence s. */
+static void r2__attend_row_bwd_naive(const r2_attention *shape, float *dqkv, const float *dout,
+                                     const float *out, const float *lse, const float *qkv,
+                                     int32_t s, int64_t i, int32_t h) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, row = shape->seq_begin[s] + i;
+    const int64_t query = row * ld + h * d, at = (H + h / (H / G)) * d;
+    const float *dy = dout + (row * H + h) * d, *y = out + (row * H + h) * d;
+    double D = 0.0;
+    for (int64_t e = 0; e < d; ++e) D += (double)dy[e] * (double)y[e];
+    for (int64_t j = 0; j < r2__keys_naive(shape, s, i, 0, NULL); ++j) {
+        int64_t row_k, key, value;
+        double score = r2__score_naive(shape, qkv, s, i, h, j, &row_k), ds = 0.0;
+        double p = exp(score - (double)lse[row * H + h]);
+        key = row_k * ld + at;
+        value = key + G * d;
+        for (int64_t e = 0; e < d; ++e) ds += (double)dy[e] * (double)qkv[value + e];
+        ds = p * (ds - D) / sqrt((double)d);
+        for (int64_t e = 0; e < d; ++e) {
+            dqkv[value + e] += (float)p * dy[e];
+            dqkv[query + e] += (float)ds * qkv[key + e];
+            dqkv[key + e] += (float)ds * qkv[query + e];
+        }
+    }
+}
+
+void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
+                            const float *dout, const float *out, const float *lse, const float *qkv,
+                            float *scratch) {
+    const int64_t ld = (int64_t)(shape->n_head + 2 * shape->n_kv_head) * shape->d_head;
+    (void)ctx;
+    (void)scratch;
+    memset(dqkv, 0, (size_t)(shape->seq_begin[shape->n_seq] * ld) * sizeof *dqkv);
+    for (int32_t s = 0; s < shape->n_seq; ++s)
+        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i)
+            for (int32_t h = 0; h < shape->n_head; ++h)
+                r2__attend_row_bwd_naive(shape, dqkv, dout, out, lse, qkv, s, i, h);
+}
+
+void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * F; ++i) {
+        double g = (double)gu[i / F * 2 * F + i % F], u = (double)gu[i / F * 2 * F + F + i % F];
+        y[i] = (float)(g / (1.0 + exp(-g)) * u);
+    }
+}
+
+void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
+                         int64_t F) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * F; ++i) {
+        const int64_t at = i / F * 2 * F + i % F;
+        double g = (double)gu[at], u = (double)gu[at + F], s = 1.0 / (1.0 + exp(-g));
+        dgu[at] = (float)((double)dy[i] * u * s * (1.0 + g * (1.0 - s)));
+        dgu[at + F] = (float)((double)dy[i] * g * s);
+    }
+}
+
+void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
+                        int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) x[i] = table[token[i / C] * C + i % C];
+}
+
+void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
+                        int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dtable[token[i / C] * C + i % C] += dx[i];
+}
+
+void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) y[i] += bias[i % C];
+}
+
+void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
+}
+
+void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
+                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
+                       float *low) {
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_NT, R, p->O, r, low, r, p->b, r, y + p->column, ldy, true);
+    }
+}
+
+void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
+                       int64_t I, int64_t r, float *low) {
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_TN, p->O, r, R, dy + p->column, ldy, low, r, p->db, r, true);
+        r2_matmul_naive(ctx, R2_NN, R, r, p->O, dy + p->column, ldy, p->b, r, low, r, false);
+        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
+        r2_matmul_naive(ctx, R2_TN, r, I, R, low, r, x, I, p->da, I, true);
+        if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, low, r, p->a, I, dx, I, true);
+    }
+}
+
+void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                       int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
+    (void)ctx;
+    for (int64_t i = 0; i < O * I; ++i) sum[i] = w[i];
+    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
+        for (int64_t i = 0; i < p->O * I; ++i) {
+            double product = 0.0;
+            for (int64_t k = 0; k < r; ++k)
+                product += (double)p->b[i / I * r + k] * (double)p->a[k * I + i % I];
+            sum[p->column * I + i] += (float)((double)scale * product);
+        }
+    }
+}
+
+void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
+                            int64_t R, int64_t V) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        const float *x = logits + r * V;
+        double top = -DBL_MAX, sum = 0.0, all;
+        for (int64_t v = 0; v < V; ++v) top = fmax(top, (double)x[v]);
+        for (int64_t v = 0; v < V; ++v) sum += exp((double)x[v] - top);
+        all = top + log(sum);
+        lse[r] = (float)all;
+        if (!entropy) continue;
+        sum = 0.0;
+        for (int64_t v = 0; v < V; ++v) sum += exp((double)x[v] - all) * (all - (double)x[v]);
+        entropy[r] = (float)sum;
+    }
+}
+
+void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
+                       const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
+    (void)ctx;
+    for (int64_t r = 0; r < R; ++r) {
+        for (int64_t v = 0; v < V; ++v) {
+            double p = exp((double)logits[r * V + v] - (double)lse[r]), d = 0.0;
+            for (int64_t j = begin[r]; j < begin[r + 1]; ++j)
+                d += (double)dlogp[j] * ((token[j] == v ? 1.0 : 0.0) - p);
+            logits[r * V + v] = (float)d;
+        }
+    }
+}
+
+#if defined(R2_NAIVE)
+#define r2_matmul        r2_matmul_naive
+#define r2_rmsnorm_fwd   r2_rmsnorm_fwd_naive
+#define r2_rmsnorm_bwd   r2_rmsnorm_bwd_naive
+#define r2_rope          r2_rope_naive
+#define r2_attention_fwd r2_attention_fwd_naive
+#define r2_attention_bwd r2_attention_bwd_naive
+#define r2_swiglu_fwd    r2_swiglu_fwd_naive
+#define r2_swiglu_bwd    r2_swiglu_bwd_naive
+#define r2_embed_fwd     r2_embed_fwd_naive
+#define r2_embed_bwd     r2_embed_bwd_naive
+#define r2_bias_fwd      r2_bias_fwd_naive
+#define r2_bias_bwd      r2_bias_bwd_naive
+#define r2_lora_fwd      r2_lora_fwd_naive
+#define r2_lora_bwd      r2_lora_bwd_naive
+#define r2_lora_sum      r2_lora_sum_naive
+#define r2_logsumexp_fwd r2_logsumexp_fwd_naive
+#define r2_logp_bwd      r2_logp_bwd_naive
+#endif
+
+r2_model_config r2_model_config_default(void) {
+    r2_model_config c;
+    memset(&c, 0, sizeof c);
+    c.n_vocab = 256;
+    c.n_layer = 2;
+    c.n_head = c.n_kv_head = 2;
+    c.d_model = 64;
+    c.d_ff = 168;
+    c.n_ctx = 512;
+    c.rope_theta = 10000.0f;
+    c.norm_eps = 1e-5f;
+    c.init_std = 0.02f;
+    c.tied = true;
+    c.seed = 1;
+    return c;
+}
+
+/* ---- parameters ---- */
+
+static int64_t r2__tensor_size(const r2_tensor *t) { return t->rows * t->cols; }
+
+/* Fills the table of tensors and the sizes that follow from it. */
+static void r2__lay_out(r2_model *model) {
+    const r2_model_config *c = &model->config;
+    const int32_t D = c->d_model / c->n_head;
+    int64_t offset = 0;
+#define R2__ENTRY(id, layered, n_rows, n_cols, how, in_file)                                       \
+    model->tensor[id].rows = n_rows;                                                               \
+    model->tensor[id].cols = n_cols;                                                               \
+    model->tensor[id].per_layer = layered;                                                         \
+    model->tensor[id].init = how;                                                                  \
+    model->tensor[id].name = in_file;
+    R2_MODEL_TENSORS(R2__ENTRY)
+#undef R2__ENTRY
+    model->layer_stride = 0;
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        if (model->tensor[id].per_layer) model->layer_stride += r2__tensor_size(&model->tensor[id]);
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        r2_tensor *t = &model->tensor[id];
+        t->offset = offset;
+        offset += r2__tensor_size(t);
+        /* the last tensor of a layer: leave room for the layers after the first */
+        if (t->per_layer && !t[1].per_layer) offset += (c->n_layer - 1) * model->layer_stride;
+    }
+    model->n_params = offset;
+}
+
+static float *r2__place(const r2_model *model, float *base, r2_tensor_id id, int64_t layer) {
+    const r2_tensor *t = &model->tensor[id];
+    if (!base || t->rows == 0) return NULL;
+    return base + t->offset + (t->per_layer ? layer * model->layer_stride : 0);
+}
+
+float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer) {
+    return r2__place(model, model->param, id, layer);
+}
+
+float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer) {
+    return r2__place(model, model->grad, id, layer);
+}
+
+static int64_t r2__tensor_layers(const r2_model *model, int id) {
+    return model->tensor[id].rows == 0   ? 0
+           : model->tensor[id].per_layer ? model->config.n_layer
+                                         : 1;
+}
+
+static void r2__draw_tensor(r2_model *model, r2_tensor_id id, int64_t layer) {
+    const r2_tensor *t = &model->tensor[id];
+    float *w = r2_weight(model, id, layer), std = model->config.init_std;
+    r2_rng rng = r2_rng_make(model->config.seed, R2_STREAM_INIT,
+                             (uint64_t)id << 32 | (uint64_t)layer);
+    if (t->init == R2_INIT_RESIDUAL) std /= sqrtf(2.0f * (float)model->config.n_layer);
+    for (int64_t i = 0; i < r2__tensor_size(t); ++i) {
+        if (t->init == R2_INIT_ONE) w[i] = 1.0f;
+        else if (t->init != R2_INIT_ZERO && std > 0.0f) w[i] = std * (float)r2_rng_normal(&rng);
+    }
+}
+
+static void r2__fill_rope(r2_model *model) {
+    const int32_t D = model->config.d_model / model->config.n_head, half = D / 2;
+    for (int64_t pos = 0; pos < model->config.n_ctx; ++pos) {
+        for (int32_t i = 0; i < half; ++i) {
+            double angle = (double)pos * pow((double)model->config.rope_theta, -2.0 * i / D);
+            model->rope[pos * D + i] = (float)cos(angle);
+            model->rope[pos * D + half + i] = (float)sin(angle);
+        }
+    }
+}
+
+static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
+    const int32_t most = 1 << 24;
+    if (c->n_vocab < 1 || c->n_layer < 1 || c->n_head < 1 || c->n_kv_head < 1 || c->d_model < 1 ||
+        c->d_ff < 1 || c->n_ctx < 1 || c->n_vocab > most || c->n_layer > 4096 ||
+        c->d_model > 1 << 20 || c->d_ff > 1 << 20 || c->n_ctx > most)
+        return r2_fail(ctx, R2_ARGUMENT, "model: a size is below 1 or absurdly large");
+    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
+        return r2_fail(ctx, R2_ARGUMENT, "model: d_model %d must be n_head %d times an even number",
+                       c->d_model, c->n_head);
+    if (c->n_head % c->n_kv_head)
+        return r2_fail(ctx, R2_ARGUMENT, "model: n_head %d must be a multiple of n_kv_head %d",
+                       c->n_head, c->n_kv_head);
+    return R2_OK;
+}
+
+r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
+                        bool with_grad) {
+    r2_status status = r2__check_config(ctx, config);
+    memset(model, 0, sizeof *model);
+    if (status != R2_OK) return status;
+    model->config = *config;
+    r2__lay_out(model);
+    model->param = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
+                                           sizeof(float));
+    model->rope = (float *)r2_arena_alloc(
+        ctx, &model->memory, (uint64_t)config->n_ctx * (uint64_t)(config->d_model / config->n_head),
+        sizeof(float));
+    if (with_grad)
+        model->grad = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
+                                              sizeof(float));
+    if (!model->param || !model->rope || (with_grad && !model->grad)) {
+        r2_model_free(ctx, model);
+        return ctx->status;
+    }
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
+            r2__draw_tensor(model, (r2_tensor_id)id, layer);
+    r2__fill_rope(model);
+    return R2_OK;
+}
+
+/* Whether a forward is to keep what a backward needs. */
+static bool r2__trains(const r2_model *model) {
+    return model->lora ? !model->lora->merged : model->grad != NULL;
+}
+
+/* The gradient of a weight that is being trained: NULL for all of a model with adapters. */
+static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer) {
+    return model->lora ? NULL : r2_gradient(model, id, layer);
+}
+
+/* Projections of one input, neighbours in the table, whose weights make one matrix (O, I). */
+typedef struct r2__group {
+    r2_tensor_id first, last;
+} r2__group;
+
+static const r2__group r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
+                       r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
+#define R2__GROUP 3 /* projections at most */
+
+static int64_t r2__group_rows(const r2_model *model, r2__group group) {
+    int64_t rows = 0;
+    for (int id = (int)group.first; id <= (int)group.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+/* The most weights that a group has. */
+static int64_t r2__widest_group(const r2_model *model) {
+    const r2__group groups[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
+    int64_t widest = 0;
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; ++g) {
+        int64_t size = r2__group_rows(model, groups[g]) * model->tensor[groups[g].first].cols;
+        if (size > widest) widest = size;
+    }
+    return widest;
+}
+
+/* Fills in the adapters of a group of a layer; returns how many there are. */
+static int32_t r2__group_adapters(const r2_model *model, r2__group group, int64_t layer,
+                                  r2_adapter adapter[R2__GROUP]) {
+    const r2_lora *lora = model->lora;
+    int64_t column = 0;
+    int32_t n = 0;
+    for (int id = (int)group.first; lora && id <= (int)group.last; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        const int64_t a = layer * lora->layer_stride + lora->offset[id];
+        const int64_t b = a + lora->config.rank * t->cols;
+        if (lora->offset[id] >= 0) {
+            adapter[n].column = column;
+            adapter[n].O = t->rows;
+            adapter[n].a = lora->param + a;
+            adapter[n].b = lora->param + b;
+            adapter[n].da = lora->grad + a;
+            adapter[n++].db = lora->grad + b;
+        }
+        column += t->rows;
+    }
+    return n;
+}
+
+/* Whether the weights may be written over: merged ones hold adapters that would be taken out of
+   others later. */
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *what) {
+    if (!model->lora || !model->lora->merged) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: r2_lora_unmerge first", what);
+}
+
+r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
+    r2_status status = r2__check_own_weights(ctx, to, "model copy");
+    if (status != R2_OK) return status;
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        if (to->tensor[id].rows != from->tensor[id].rows ||
+            to->tensor[id].cols != from->tensor[id].cols ||
+            r2__tensor_layers(to, id) != r2__tensor_layers(from, id))
+            return r2_fail(ctx, R2_ARGUMENT, "model copy: %s has another shape",
+                           from->tensor[id].name);
+    memcpy(to->param, from->param, (size_t)from->n_params * sizeof(float));
+    return R2_OK;
+}
+
+void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
+    (void)ctx;
+    if (model->grad) memset(model->grad, 0, (size_t)model->n_params * sizeof(float));
+    if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
+}
+
+/* ---- activations ----
+   One layer's; R rows. Without backward every pointer of all layers is the same, and x, mid and the
+   next layer's x are one buffer. */
+
+typedef struct r2__layer_acts {
+    float *x;          /* (R, d_model) the residual stream on entry        */
+    float *n1, *rstd1; /* (R, d_model), (R) its norm                       */
+    float *qkv;        /* (R, (n_head + 2 n_kv_head) D) after rope         */
+    float *att, *lse;  /* (R, d_model), (R, n_head)                        */
+    float *mid;        /* (R, d_model) the stream after attention          */
+    float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
+    float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
+    float *low;        /* scratch of the adapters, forward and backward    */
+} r2__layer_acts;
+
+struct r2__work {
+    r2_arena memory;
+    int64_t max_rows, max_pred; /* room for so many                            */
+    int64_t max_scratch;        /* floats of attention scratch                 */
+    bool recompute, trains;     /* how the room was laid out, and for what     */
+    const r2_lora *lora;
+    bool ready;            /* a forward has left what backward needs      */
+    r2__layer_acts *layer; /* (n_layer + 1), of the last only x           */
+    int32_t *position;     /* (max_rows)                                  */
+    float *scratch;
+    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
+    /* the U <= max_pred rows that are predicted from */
+    int64_t n_rows, n_unique;
+    int64_t *begin; /* (U + 1) predictions of unique row i         */
+    int32_t *row;   /* (U)                                         */
+    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed;
+    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)      */
+    int64_t chunk; /* rows of logits made at a time               */
+};
+
+/* Logits are kept for the backward pass up to this many floats; beyond, they are made again. */
+#define R2__KEEP_LOGITS ((int64_t)1 << 24)
+
+/* Not cleared: activations are written before they are read. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
+    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
+    if (!p) *good = false;
+    return p;
+}
+
+/* Everything of one layer but x. */
+static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                            bool own_mid, r2__layer_acts *a, bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t C = c->d_model, D = C / c->n_head;
+    a->n1 = r2__floats(ctx, arena, R, C, good);
+    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
+    a->qkv = r2__floats(ctx, arena, R, C + 2 * c->n_kv_head * D, good);
+    a->att = r2__floats(ctx, arena, R, C, good);
+    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, R, C, good) : NULL;
+    a->n2 = r2__floats(ctx, arena, R, C, good);
+    a->rstd2 = r2__floats(ctx, arena, R, 1, good);
+    a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
+    a->act = r2__floats(ctx, arena, R, c->d_ff, good);
+}
+
+/* Scratch of the adapters; NULL without any. */
+static float *r2__carve_low(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                            bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
+    if (!model->lora) return NULL;
+    return r2__floats(ctx, arena, r2_lora_scratch(R, widest, model->lora->config.rank, R2__GROUP),
+                      1, good);
+}
+
+static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const bool train = r2__trains(model), shared = !train || model->recompute;
+    float *low = r2__carve_low(ctx, &w->memory, model, w->max_rows, good);
+    w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
+                                                sizeof *w->layer);
+    if (!w->layer) {
+        *good = false;
+        return;
+    }
+    for (int32_t l = 0; l <= c->n_layer; ++l) {
+        float *x = l > 0 && !train ? w->layer[0].x
+                                   : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
+        if (l > 0 && shared) w->layer[l] = w->layer[0];
+        else if (l < c->n_layer)
+            r2__carve_layer(ctx, &w->memory, model, w->max_rows, train, &w->layer[l], good);
+        w->layer[l].x = x;
+        w->layer[l].low = low;
+        if (!train) w->layer[l].mid = x;
+    }
+}
+
+static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t R = w->max_rows, C = c->d_model, D = C / c->n_head;
+    w->dx = r2__floats(ctx, &w->memory, R, C, good);
+    w->dn = r2__floats(ctx, &w->memory, R, C, good);
+    w->datt = r2__floats(ctx, &w->memory, R, C, good);
+    w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
+    w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
+    w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
+    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
+    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
+}
+
+static void r2__carve_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
+    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
+    const bool keep = r2__trains(model) && U * V <= R2__KEEP_LOGITS;
+    w->chunk = keep || U < chunk ? U : chunk;
+    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
+    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
+    w->last = r2__floats(ctx, &w->memory, U, C, good);
+    w->normed = r2__floats(ctx, &w->memory, U, C, good);
+    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
+    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
+    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
+    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
+    if (!w->begin || !w->row) *good = false;
+}
+
+/* Whether the room is laid out for the model as it is now. */
+static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
+    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
+           w->lora == model->lora;
+}
+
+/* Makes room for the batch; keeps what is there when it suffices. */
+static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t preds,
+                             int64_t scratch) {
+    struct r2__work *w = model->work;
+    bool good = true;
+    if (!w) {
+        w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
+        if (!w) return ctx->status;
+    }
+    w->ready = false;
+    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
+        r2__work_fits(w, model))
+        return R2_OK;
+    if (rows > w->max_rows) w->max_rows = rows;
+    if (preds > w->max_pred) w->max_pred = preds;
+    if (scratch > w->max_scratch) w->max_scratch = scratch;
+    w->recompute = model->recompute;
+    w->trains = r2__trains(model);
+    w->lora = model->lora;
+    r2_arena_free(ctx, &w->memory);
+    w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
+                                            sizeof *w->position);
+    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
+    r2__carve_layers(ctx, model, w, &good);
+    r2__carve_head(ctx, model, w, &good);
+    if (r2__trains(model)) r2__carve_gradients(ctx, model, w, &good);
+    if (good && w->position) return R2_OK;
+    r2_arena_free(ctx, &w->memory);
+    w->max_rows = w->max_pred = w->max_scratch = 0;
+    return ctx->status;
+}
+
+static void r2__work_free(r2_ctx *ctx, r2_model *model) {
+    if (model->work) r2_arena_free(ctx, &model->work->memory);
+    r2_release(ctx, model->work);
+    model->work = NULL;
+}
+
+void r2_model_free(r2_ctx *ctx, r2_model *model) {
+    r2_lora_detach(ctx, model);
+    r2__work_free(ctx, model);
+    r2_arena_free(ctx, &model->memory);
+    memset(model, 0, sizeof *model);
+}
+
+/* ---- forward ---- */
+
+/* y(R, O) = x(R, I) W^T. */
+static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
+                        int64_t O, int64_t I, bool add) {
+    r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
+}
+
+/* The matrix (O, I) of a group of a layer, for R rows of x: W + scale B A where that costs less
+   than what the factors would add to R rows; then *n, the adapters left to be added, becomes 0. */
+static const float *r2__group_weights(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                                      int64_t layer, int64_t R, const r2_adapter *adapter,
+                                      int32_t *n) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
+    const float *w = r2_weight(model, group.first, layer);
+    if (*n == 0 || R * (O + I) < O * I) return w;
+    r2_lora_sum(ctx, model->lora->sum, w, adapter, *n, r2__lora_scale(model->lora), O, I,
+                model->lora->config.rank);
+    *n = 0;
+    return model->lora->sum;
+}
+
+/* y(R, O) = or += x(R, I) W^T for a group of a layer with its adapters; low is their scratch. */
+static void r2__project_group(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                              int64_t layer, float *low, float *y, const float *x, int64_t R,
+                              bool add) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
+    const bool adapts = model->lora && !model->lora->merged;
+    r2_adapter adapter[R2__GROUP];
+    int32_t n = adapts ? r2__group_adapters(model, group, layer, adapter) : 0;
+    const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &n);
+    r2__project(ctx, y, x, w, R, O, I, add);
+    if (n > 0)
+        r2_lora_fwd(ctx, y, O, adapter, n, x, r2__lora_scale(model->lora), R, I,
+                    model->lora->config.rank, low);
+}
+
+static int64_t r2__qkv_cols(const r2_model_config *c) {
+    return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
+}
+
+/* From the residual stream to queries, keys and values with their positions. */
+static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
+                          const int32_t *position, r2__layer_acts *a) {
+    const r2_model_config *c = &model->config;
+    const int64_t C = c->d_model, O = r2__qkv_cols(c);
+    const float *bias = r2_weight(model, R2_BQ, layer);
+    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
+                   c->norm_eps);
+    r2__project_group(ctx, model, r2__qkv, layer, a->low, a->qkv, a->n1, R, false);
+    if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
+    r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, 1);
+}
+
+/* From the attention's output to the residual stream after the layer. */
+static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
+                           r2__layer_acts *a, float *out) {
+    const r2_model_config *c = &model->config;
+    const int64_t C = c->d_model, F = c->d_ff;
+    const size_t bytes = (size_t)(R * C) * sizeof(float);
+    if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
+    r2__project_group(ctx, model, r2__out, layer, a->low, a->mid, a->att, R, true);
+    r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
+                   c->norm_eps);
+    r2__project_group(ctx, model, r2__gate_up, layer, a->low, a->gu, a->n2, R, false);
+    r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+    if (out != a->mid) memcpy(out, a->mid, bytes);
+    r2__project_group(ctx, model, r2__down, layer, a->low, out, a->act, R, true);
+}
+
+static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
+                                     const bool *branch) {
+    r2_attention shape;
+    shape.branch = branch;
+    shape.n_seq = n_seq;
+    shape.seq_begin = begin;
+    shape.n_head = model->config.n_head;
+    shape.n_kv_head = model->config.n_kv_head;
+    shape.d_head = model->config.d_model / model->config.n_head;
+    return shape;
+}
+
+static void r2__layer_fwd(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
+                          const r2_attention *shape, float *out) {
+    struct r2__work *w = model->work;
+    r2__layer_acts *a = &w->layer[layer];
+    r2__layer_qkv(ctx, model, layer, R, w->position, a);
+    r2_attention_fwd(ctx, shape, a->att, a->lse, a->qkv, w->scratch);
+    r2__layer_rest(ctx, model, layer, R, a, out);
+}
+
+static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
+    int64_t shared = 0;
+    if (n_seq < 1 || begin[0] != 0 || (batch->branch && batch->branch[0]))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "batch: no sequence, or the first does not begin at row 0 "
+                       "or is a branch");
+    for (int32_t s = 0; s < n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
+        if (own < 1 || own + before > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
+                           s, (long long)own, (long long)before, model->config.n_ctx);
+        if (!branch) shared = own;
+    }
+    for (int32_t r = 0; r < begin[n_seq]; ++r)
+        if (batch->token[r] < 0 || batch->token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: row %d has token %d of a vocabulary of %d", r,
+                           batch->token[r], V);
+    return R2_OK;
+}
+
+static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    int32_t row = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (batch->pred_row[j] < row || batch->pred_row[j] >= batch->seq_begin[batch->n_seq])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: prediction %d is at row %d, out of order or "
+                           "beyond the last",
+                           j, batch->pred_row[j]);
+        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= model->config.n_vocab)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: prediction %d asks for token %d of a vocabulary "
+                           "of %d",
+                           j, batch->pred_token[j], model->config.n_vocab);
+        row = batch->pred_row[j];
+    }
+    return R2_OK;
+}
+
+/* The rows that are predicted from, each once, and which predictions belong to each. */
+static void r2__gather_predictions(struct r2__work *w, const r2_batch *batch) {
+    w->n_unique = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (j == 0 || batch->pred_row[j] != batch->pred_row[j - 1]) {
+            w->begin[w->n_unique] = j;
+            w->row[w->n_unique++] = batch->pred_row[j];
+        }
+    }
+    w->begin[w->n_unique] = batch->n_pred;
+}
+
+static const float *r2__head(const r2_model *model) {
+    return r2_weight(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
+}
+
+/* logits(n, n_vocab) of unique rows first .. first + n - 1. */
+static void r2__logits(const r2_ctx *ctx, const r2_model *model, float *logits, int64_t first,
+                       int64_t n) {
+    const int64_t C = model->config.d_model;
+    r2__project(ctx, logits, model->work->normed + first * C, r2__head(model), n,
+                model->config.n_vocab, C, false);
+}
+
+static void r2__head_fwd(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch,
+                         float *logp, float *entropy) {
+    struct r2__work *w = model->work;
+    const int64_t C = model->config.d_model, V = model->config.n_vocab;
+    const float *x = w->layer[model->config.n_layer].x;
+    for (int64_t i = 0; i < w->n_unique; ++i)
+        memcpy(w->last + i * C, x + w->row[i] * C, (size_t)C * sizeof *x);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(model, R2_FINAL_NORM, 0),
+                   w->n_unique, C, model->config.norm_eps);
+    for (int64_t i = 0; i < w->n_unique; i += w->chunk) {
+        int64_t n = w->n_unique - i < w->chunk ? w->n_unique - i : w->chunk;
+        r2__logits(ctx, model, w->logits, i, n);
+        r2_logsumexp_fwd(ctx, w->lse + i, entropy ? w->entropy + i : NULL, w->logits, n, V);
+        for (int64_t u = i; u < i + n; ++u) {
+            for (int64_t j = w->begin[u]; j < w->begin[u + 1]; ++j) {
+                logp[j] = w->logits[(u - i) * V + batch->pred_token[j]] - w->lse[u];
+                if (entropy) entropy[j] = w->entropy[u];
+            }
+        }
+    }
+}
+
+/* x of layer 0 and the position of each row. */
+static void r2__embed_rows(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    struct r2__work *w = model->work;
+    const int32_t *begin = batch->seq_begin;
+    int32_t shared = 0;
+    for (int32_t s = 0; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r)
+            w->position[r] = r - begin[s] + (branch ? shared : 0);
+        if (!branch) shared = begin[s + 1] - begin[s];
+    }
+    r2_embed_fwd(ctx, w->layer[0].x, r2_weight(model, R2_EMBED, 0), batch->token, w->n_rows,
+                 model->config.d_model);
+}
+
+r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
+                     float *entropy) {
+    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
+                                                batch->branch);
+    r2_status status = r2__check_sequences(ctx, model, batch);
+    int64_t R;
+    if (status == R2_OK) status = r2__check_predictions(ctx, model, batch);
+    if (status != R2_OK) return status;
+    R = batch->seq_begin[batch->n_seq];
+    status = r2__reserve(ctx, model, R, batch->n_pred, r2_attention_scratch(ctx, &shape));
+    if (status != R2_OK) return status;
+    model->work->n_rows = R;
+    r2__gather_predictions(model->work, batch);
+    r2__embed_rows(ctx, model, batch);
+    for (int32_t l = 0; l < model->config.n_layer; ++l)
+        r2__layer_fwd(ctx, model, l, R, &shape, model->work->layer[l + 1].x);
+    r2__head_fwd(ctx, model, batch, logp, entropy);
+    model->work->ready = r2__trains(model);
+    return R2_OK;
+}
+
+/* ---- backward ---- */
+
+/* Of y = x W^T: dx(R, I) = dy(R, O) W;  dW += dy^T x unless W is frozen (dw NULL). */
+static void r2__project_bwd(const r2_ctx *ctx, float *dx, float *dw, const float *dy,
+                            const float *x, const float *w, int64_t R, int64_t O, int64_t I) {
+    r2_matmul(ctx, R2_NN, R, I, O, dy, O, w, I, dx, I, false);
+    if (dw) r2_matmul(ctx, R2_TN, O, I, R, dy, O, x, I, dw, I, true);
+}
+
+/* dx of the rows that were predicted from; zero elsewhere. */
+static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *batch,
+                         const float *dlogp) {
+    struct r2__work *w = model->work;
+    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->n_unique;
+    float *dhead = r2__trained(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
+    for (int64_t i = 0; i < U; i += w->chunk) {
+        int64_t n = U - i < w->chunk ? U - i : w->chunk;
+        if (w->chunk < U) r2__logits(ctx, model, w->logits, i, n);
+        r2_logp_bwd(ctx, w->logits, w->lse + i, w->begin + i, batch->pred_token, dlogp, n, V);
+        r2__project_bwd(ctx, w->dnormed + i * C, dhead, w->logits, w->normed + i * C,
+                        r2__head(model), n, V, C);
+    }
+    memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
+    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(model, R2_FINAL_NORM, 0), w->dnormed, w->last,
+                   r2_weight(model, R2_FINAL_NORM, 0), w->rstd, U, C);
+    memset(w->dx, 0, (size_t)(w->n_rows * C) * sizeof(float));
+    for (int64_t i = 0; i < U; ++i)
+        memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
+}
+
+/* Gradients of r2__project_group: of the weights or of the adapters, and dx (NULL: not wanted). */
+static void r2__project_group_bwd(const r2_ctx *ctx, const r2_model *model, r2__group group,
+                                  int64_t layer, float *dx, const float *dy, const float *x) {
+    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
+    const int64_t R = model->work->n_rows;
+    r2_adapter adapter[R2__GROUP];
+    const int32_t n = r2__group_adapters(model, group, layer, adapter);
+    int32_t left = n;
+    if (dx) {
+        const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &left);
+        r2__project_bwd(ctx, dx, r2__trained(model, group.first, layer), dy, x, w, R, O, I);
+    }
+    if (n > 0)
+        r2_lora_bwd(ctx, left > 0 ? dx : NULL, adapter, n, dy, O, x, r2__lora_scale(model->lora),
+                    R, I, model->lora->config.rank, model->work->layer[layer].low);
+}
+
+/* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
+static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer) {
+    struct r2__work *w = model->work;
+    const r2__layer_acts *a = &w->layer[layer];
+    const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
+    r2__project_group_bwd(ctx, model, r2__down, layer, w->dact, w->dx, a->act);
+    r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
+    r2__project_group_bwd(ctx, model, r2__gate_up, layer, w->dn, w->dgu, a->n2);
+    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_FFN_NORM, layer), w->dn, a->mid,
+                   r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
+}
+
+static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer,
+                                   const r2_attention *shape) {
+    struct r2__work *w = model->work;
+    const r2__layer_acts *a = &w->layer[layer];
+    const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
+    float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
+    float *dbias = r2__trained(model, R2_BQ, layer);
+    r2__project_group_bwd(ctx, model, r2__out, layer, w->datt, w->dx, a->att);
+    r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
+    r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
+            shape->d_head, -1);
+    if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
+    r2__project_group_bwd(ctx, model, r2__qkv, layer, dn, w->dqkv, a->n1);
+    if (dn)
+        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
+                       r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
+}
+
+r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
+    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
+                                                batch->branch);
+    struct r2__work *w = model->work;
+    if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
+        w->begin[w->n_unique] != batch->n_pred || !r2__work_fits(w, model) ||
+        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* as many threads */
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "backward: no forward of this batch with gradients before, or adapters, "
+                       "recompute or threads have changed since");
+    w->ready = false;
+    r2__head_bwd(ctx, model, batch, dlogp);
+    for (int32_t l = model->config.n_layer - 1; l >= 0; --l) {
+        /* what comes out of the layer is not needed again: datt, unused as yet, takes it */
+        if (model->recompute) r2__layer_fwd(ctx, model, l, w->n_rows, &shape, w->datt);
+        r2__ffn_bwd(ctx, model, l);
+        r2__attention_half_bwd(ctx, model, l, &shape);
+    }
+    if (r2__trained(model, R2_EMBED, 0))
+        r2_embed_bwd(ctx, r2__trained(model, R2_EMBED, 0), w->dx, batch->token, w->n_rows,
+                     model->config.d_model);
+    return R2_OK;
+}
+
+/* ================================================================================ [M8] sft ==== */
+
+typedef struct r2__word_sink {
+    r2_ctx *ctx;
+    r2_vocab *vocab;
+    r2_status status;
+} r2__word_sink;
+
+static void r2__sink_word(void *user, const char *text) {
+    r2__word_sink *sink = (r2__word_sink *)user;
+    if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
+}
+
+r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
+                         const r2_codebook *codebook) {
+    r2__word_sink sink = {ctx, vocab, R2_OK};
+    r2_codebook_words(codebook, r2__sink_word, &sink);
+    if (sink.status != R2_OK) return sink.status;
+    markup->think = r2_vocab_find(vocab, "<think>", 7);
+    markup->think_end = r2_vocab_find(vocab, "</think>", 8);
+    markup->answer = r2_vocab_find(vocab, "<answer>", 8);
+    markup->answer_end = r2_vocab_find(vocab, "</answer>", 9);
+    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+        char digit = (char)('0' + k);
+        markup->level[k] = r2_vocab_find(vocab, &digit, 1);
+    }
+    return R2_OK;
+}
+
+/* ---- examples ---- */
+
+/* Encodes `text` into exactly `room` tokens. */
+static r2_status r2__encode_into(r2_ctx *ctx, const r2_vocab *vocab, const r2_text *text,
+                                 int32_t *token, int64_t room) {
+    r2_tokens tokens = {NULL, 0, 0, false};
+    r2_status status = text->failed ? R2_NO_MEMORY : R2_OK;
+    if (status == R2_OK) status = r2_vocab_encode(ctx, vocab, text->data, text->len, &tokens);
+    if (status == R2_OK && tokens.n != room)
+        status = r2_fail(ctx, R2_ARGUMENT, "expected %lld words, found %lld: \"%.40s...\"",
+                         (long long)room, (long long)tokens.n, text->data);
+    if (status == R2_OK) memcpy(token, tokens.id, (size_t)room * sizeof *token);
+    r2_tokens_free(ctx, &tokens);
+    return status;
+}
+
+/* Writes and encodes example q into its rows; errors go to the caller's own context. */
+static r2_status r2__encode_example(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
+                                    const r2_vocab *vocab, const r2_query *query, int64_t q,
+                                    const r2_teacher_config *teacher) {
+    r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
+    int64_t p = ex->prompt_begin[q], p_len = ex->prompt_begin[q + 1] - p;
+    int64_t t = ex->trace_begin[q], t_len = ex->trace_begin[q + 1] - t;
+    r2_status status;
+    r2_prompt_compact(ctx, codebook, query, &prompt);
+    status = r2__encode_into(ctx, vocab, &prompt, ex->prompt + p, p_len);
+    if (status == R2_OK && teacher)
+        status = r2_teacher_compact(ctx, codebook, teacher, prompt.data, (uint64_t)q, &trace);
+    if (status == R2_OK && teacher)
+        status = r2__encode_into(ctx, vocab, &trace, ex->trace + t, t_len);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &trace);
+    return status;
+}
+
+static r2_status r2__examples_alloc(r2_ctx *ctx, r2_examples *ex, int64_t n, int64_t prompt_len,
+                                    int64_t trace_len) {
+    ex->n = n;
+    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
+    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
+    ex->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n * prompt_len), sizeof *ex->prompt);
+    ex->trace = (int32_t *)r2_alloc(ctx, (uint64_t)(n * trace_len), sizeof *ex->trace);
+    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
+    if (!ex->prompt_begin || !ex->trace_begin || !ex->prompt || !ex->trace || !ex->answer)
+        return ctx->status;
+    for (int64_t q = 0; q <= n; ++q) {
+        ex->prompt_begin[q] = q * prompt_len;
+        ex->trace_begin[q] = q * trace_len;
+    }
+    ex->longest = (int32_t)(prompt_len + trace_len + 3); /* <answer> A </answer> */
+    return R2_OK;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
+                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
+                           int64_t n, int32_t group, const r2_teacher_config *teacher) {
+    int64_t n_aggregates = R2_FIRST_CHAIN_FIELD, n_facts = R2_N_FIELDS - R2_FIRST_CHAIN_FIELD;
+    int64_t prompt_len = 1 + n_aggregates + codebook->n_chains * (1 + n_facts);
+    int64_t trace_len = teacher ? 2 + 3 * (int64_t)R2_N_THOUGHTS : 0;
+    uint8_t *failed;
+    r2_status status;
+    memset(examples, 0, sizeof *examples);
+    if (n < 1 || group < 1 || n % group)
+        return r2_fail(ctx, R2_ARGUMENT, "examples: %lld queries are no whole groups of %d",
+                       (long long)n, (int)group);
+    status = r2__examples_alloc(ctx, examples, n, prompt_len, trace_len);
+    failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
+    examples->group = group;
+    examples->markup = *markup;
+    if (status == R2_OK && failed) {
+        R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            examples->answer[q] = (int8_t)query[q].answer;
+            failed[q] = r2__encode_example(&own, examples, codebook, vocab, &query[q], q,
+                                           teacher) != R2_OK;
+        }
+        for (int64_t q = 0; q < n && status == R2_OK; ++q) /* say it again, to the caller */
+            if (failed[q])
+                status = r2__encode_example(ctx, examples, codebook, vocab, &query[q], q, teacher);
+    }
+    if (!failed) status = R2_NO_MEMORY;
+    r2_release(ctx, failed);
+    if (status != R2_OK) r2_examples_free(ctx, examples);
+    return status;
+}
+
+void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
+    r2_release(ctx, examples->prompt_begin);
+    r2_release(ctx, examples->trace_begin);
+    r2_release(ctx, examples->prompt);
+    r2_release(ctx, examples->trace);
+    r2_release(ctx, examples->answer);
+    memset(examples, 0, sizeof *examples);
+}
+
+/* Training needs to know the answers. */
+/* Whoever writes reasoned sequences needs a trace of every example: without one the first word
+   after the prompt would teach the other mode. */
+static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
+                                    bool with_traces) {
+    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
+    for (int64_t e = 0; e < ex->n; ++e) {
+        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
+            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
+        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
+                           (long long)e);
+    }
+    return R2_OK;
+}
+
+/* ---- batches ---- */
+
+/* Arrays of one batch, allocated once for the largest. */
+typedef struct r2__batcher {
+    int32_t *seq_begin, *token, *pred_row, *pred_token;
+    int32_t *zero_pred; /* SFT: of each sequence, the prediction of answer 0 */
+    bool *branch;
+    float *logp, *dlogp;
+    int32_t n_seq, n_row, n_pred;
+} r2__batcher;
+
+static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
+    r2_release(ctx, b->seq_begin);
+    r2_release(ctx, b->branch);
+    r2_release(ctx, b->zero_pred);
+    r2_release(ctx, b->token);
+    r2_release(ctx, b->pred_row);
+    r2_release(ctx, b->pred_token);
+    r2_release(ctx, b->logp);
+    r2_release(ctx, b->dlogp);
+    memset(b, 0, sizeof *b);
+}
+
+static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
+                                  int64_t max_pred) {
+    memset(b, 0, sizeof *b);
+    if (max_row > INT32_MAX || max_pred > INT32_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "a batch of %lld tokens and %lld predictions is too large",
+                       (long long)max_row, (long long)max_pred);
+    b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
+    b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
+    b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
+    b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
+    b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
+    b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
+    b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
+    b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
+    if (b->seq_begin && b->branch && b->zero_pred && b->token && b->pred_row && b->pred_token &&
+        b->logp && b->dlogp)
+        return R2_OK;
+    r2__batcher_free(ctx, b);
+    return ctx->status;
+}
+
+static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
+
+static void r2__batch_token(r2__batcher *b, int32_t token) { b->token[b->n_row++] = token; }
+
+/* Asks for log p(token) after the row written last; returns the number of the prediction. */
+static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
+    b->pred_row[b->n_pred] = b->n_row - 1;
+    b->pred_token[b->n_pred] = token;
+    return b->n_pred++;
+}
+
+/* Ends the sequence; a branch continues the last that was none. */
+static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
+    b->branch[b->n_seq] = branch;
+    b->seq_begin[++b->n_seq] = b->n_row;
+}
+
+static r2_batch r2__batch_view(const r2__batcher *b) {
+    r2_batch batch;
+    batch.n_seq = b->n_seq;
+    batch.seq_begin = b->seq_begin;
+    batch.token = b->token;
+    batch.n_pred = b->n_pred;
+    batch.pred_row = b->pred_row;
+    batch.pred_token = b->pred_token;
+    batch.branch = b->branch;
+    return batch;
+}
+
+/* ---- supervised fine-tuning ---- */
+
+r2_sft_config r2_sft_config_default(void) {
+    r2_sft_config config;
+    memset(&config, 0, sizeof config);
+    config.n_steps = 2000;
+    config.warmup = 200;
+    config.groups = 16;
+    config.reasoned_share = 0.5f;
+    config.trace_weight = 1.5f;
+    config.list_weight = 1.0f;
+    config.lr = 2e-3f;
+    config.lr_floor = 0.02f;
+    config.adamw = r2_adamw_config_default();
+    config.valid_every = 250;
+    config.patience = 4;
+    return config;
+}
+
+/* What the loss must know of one sequence of a batch. */
+typedef struct r2__sft_row {
+    int32_t answer;                 /* prediction of the answer          */
+    int32_t trace_first, trace_end; /* predictions of the trace's tokens */
+    int32_t close;                  /* of </answer>, -1 when direct      */
+} r2__sft_row;
+
+/* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. A reasoned output
+   must learn to close its answer: RL takes it as it comes, and judges it by its shape. */
+static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
+                                    bool reasoned) {
+    const r2_markup *mark = &ex->markup;
+    r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
+    for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
+        r2__batch_token(b, ex->prompt[k]);
+    for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
+        /* <think> or <answer> after Q is the caller's choice of mode, not the model's */
+        if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
+        r2__batch_token(b, ex->trace[k]);
+    }
+    if (reasoned) r2__batch_predict(b, mark->answer);
+    row.trace_end = b->n_pred;
+    r2__batch_token(b, mark->answer);
+    row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
+    b->zero_pred[b->n_seq] = r2__batch_predict(b, mark->level[0]);
+    r2__batch_token(b, mark->level[ex->answer[e]]);
+    if (reasoned) {
+        row.close = r2__batch_predict(b, mark->answer_end);
+        r2__batch_token(b, mark->answer_end);
+    }
+    r2__batch_end_sequence(b, false);
+    return row;
+}
+
+/* log (1 - p0) / p0 of a prediction of answer 0. p0 is kept below 1, where that has no value. */
+static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
+    *p0 = exp((double)b->logp[zero]);
+    if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
+    return log((1.0 - *p0) / *p0);
+}
+
+/* The choice of the observed item, the first, among its group: -log softmax of the log-odds, and
+   its derivatives. zero(group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
+static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
+    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
+    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
+    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, zero[k], &p0) - top);
+    for (int32_t k = 0; k < group; ++k) {
+        double share = exp(r2__log_odds(b, zero[k], &p0) - top) / sum;
+        b->dlogp[zero[k]] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
+    }
+    return top + log(sum) - first;
+}
+
+/* The three losses of a batch and their derivatives by the log-probabilities asked for. */
+static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
+                         const r2_sft_config *config, r2_sft_report *report) {
+    int32_t n_trace = 0, n_groups = b->n_seq / group;
+    double answer = 0.0, trace = 0.0, list = 0.0;
+    memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
+    for (int32_t s = 0; s < b->n_seq; ++s)
+        n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
+    for (int32_t s = 0; s < b->n_seq; ++s) {
+        answer -= (double)b->logp[row[s].answer];
+        b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
+        for (int32_t k = row[s].trace_first; k < row[s].trace_end; ++k) {
+            trace -= (double)b->logp[k];
+            b->dlogp[k] -= config->trace_weight / (float)n_trace;
+        }
+        if (row[s].close < 0) continue;
+        trace -= (double)b->logp[row[s].close];
+        b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
+    }
+    for (int32_t g = 0; g < n_groups; ++g)
+        list += r2__list_loss(b, b->zero_pred + g * group, group,
+                              (double)config->list_weight / n_groups);
+    report->answer_loss = (float)(answer / b->n_seq);
+    report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
+    report->list_loss = (float)(list / n_groups);
+}
+
+/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
+static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
+    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
+    for (int64_t k = n - 1; k > 0; --k) {
+        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
+        int32_t swap = order[k];
+        order[k] = order[j];
+        order[j] = swap;
+    }
+}
+
+/* Everything one training holds. */
+typedef struct r2__sft {
+    r2_model *model;
+    const r2_examples *ex;
+    const r2_sft_config *config;
+    r2_adamw opt;
+    r2__batcher b;
+    r2__sft_row *row; /* one for each sequence of a batch                        */
+    int32_t *order;   /* of the groups, in this epoch                            */
+    float *best;      /* weights of the lowest loss on config->valid; NULL: none */
+    double lowest;
+    int32_t n_worse;  /* looks since then                                        */
+} r2__sft;
+
+static void r2__sft_batch(r2__sft *t, int64_t step) {
+    const r2_examples *ex = t->ex;
+    const r2_sft_config *config = t->config;
+    int64_t n_groups = ex->n / ex->group;
+    int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
+    r2__batcher_clear(&t->b);
+    for (int32_t g = 0; g < config->groups; ++g) {
+        int64_t drawn = step * config->groups + g;
+        if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, config->seed, drawn / n_groups);
+        for (int32_t k = 0; k < ex->group; ++k) {
+            int64_t e = (int64_t)t->order[drawn % n_groups] * ex->group + k;
+            t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, e, g < n_reasoned);
+        }
+    }
+}
+
+/* The losses of the batch, of groups of `group`, as the model is now. */
+static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
+    r2_batch batch = r2__batch_view(&t->b);
+    r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
+    if (status == R2_OK) r2__sft_loss(&t->b, t->row, group, t->config, report);
+    return status;
+}
+
+static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    r2_batch batch = r2__batch_view(&t->b);
+    r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
+    if (status != R2_OK) return status;
+    r2_zero_grad(ctx, t->model);
+    status = r2_backward(ctx, t->model, &batch, t->b.dlogp);
+    if (status != R2_OK) return status;
+    return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
+}
+
+/* The loss of all groups of config->valid, in batches as they are trained on. */
+static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
+    const r2_sft_config *c = t->config;
+    const r2_examples *ex = c->valid;
+    const int64_t n_groups = ex->n / ex->group;
+    int64_t n = 0;
+    *loss = 0.0;
+    for (int64_t g = 0; g < n_groups; g += n) {
+        const int64_t left = n_groups - g;
+        r2_sft_report part;
+        r2_status status;
+        int64_t n_reasoned;
+        n = left < c->groups ? left : c->groups;
+        n_reasoned = (int64_t)(c->reasoned_share * (float)n + 0.5f);
+        r2__batcher_clear(&t->b);
+        for (int64_t k = 0; k < n * ex->group; ++k)
+            t->row[k] =
+                r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
+        status = r2__sft_measure(ctx, t, ex->group, &part);
+        if (status != R2_OK) return status;
+        *loss += (double)n / (double)n_groups *
+                 ((double)part.answer_loss + (double)c->trace_weight * (double)part.trace_loss +
+                  (double)c->list_weight * (double)part.list_loss);
+    }
+    return R2_OK;
+}
+
+/* Looks at what was held out when it is time to, and keeps the weights that are best at it. */
+static r2_status r2__sft_look(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const int64_t done = report->step + 1;
+    double loss;
+    r2_status status;
+    report->valid_loss = NAN;
+    if (!t->best) return R2_OK;
+    if (done % t->config->valid_every != 0 && done != t->config->n_steps) return R2_OK;
+    status = r2__sft_valid_loss(ctx, t, &loss);
+    if (status != R2_OK) return status;
+    report->valid_loss = (float)loss;
+    t->n_worse++;
+    if (!(loss < t->lowest)) return R2_OK;
+    t->n_worse = 0;
+    t->lowest = loss;
+    memcpy(t->best, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->best);
+    return R2_OK;
+}
+
+static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples,
+                               const r2_sft_config *config) {
+    r2_status status;
+    if (config->groups < 1 || config->n_steps < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
+    status = r2__examples_check(ctx, "sft", examples, config->reasoned_share > 0.0f);
+    if (status != R2_OK || !config->valid) return status;
+    if (config->valid_every < 1 || config->patience < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
+    return r2__examples_check(ctx, "sft: valid", config->valid, config->reasoned_share > 0.0f);
+}
+
+static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
+    const r2_examples *ex = t->ex, *valid = t->config->valid;
+    int64_t group = ex->group, longest = ex->longest, per_batch;
+    r2_status status;
+    if (valid && valid->group > group) group = valid->group;
+    if (valid && valid->longest > longest) longest = valid->longest;
+    per_batch = t->config->groups * group;
+    status =
+        r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest, per_batch * (longest + 2));
+    if (status != R2_OK) return status;
+    status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
+    if (status != R2_OK) return status;
+    t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
+    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
+    if (valid) t->best = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->best);
+    return t->order && t->row && (t->best || !valid) ? R2_OK : R2_NO_MEMORY;
+}
+
+static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
+    r2_release(ctx, t->order);
+    r2_release(ctx, t->row);
+    r2_release(ctx, t->best);
+    r2_adamw_free(ctx, &t->opt);
+    r2__batcher_free(ctx, &t->b);
+}
+
+r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                 const r2_sft_config *config) {
+    const int64_t n_steps = config->n_steps;
+    const int64_t warmup = config->warmup < n_steps / 5 ? config->warmup : n_steps / 5;
+    bool enough = false;
+    r2_status status = r2__sft_check(ctx, examples, config);
+    r2__sft t;
+    if (status != R2_OK) return status;
+    memset(&t, 0, sizeof t);
+    t.model = model;
+    t.ex = examples;
+    t.config = config;
+    t.lowest = INFINITY;
+    status = r2__sft_alloc(ctx, &t);
+    for (int64_t step = 0; step < n_steps && status == R2_OK && !enough; ++step) {
+        r2_sft_report report;
+        memset(&report, 0, sizeof report);
+        report.step = step;
+        report.n_steps = n_steps;
+        report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
+        r2__sft_batch(&t, step);
+        status = r2__sft_step(ctx, &t, &report);
+        if (status == R2_OK) status = r2__sft_look(ctx, &t, &report);
+        enough = t.best && t.n_worse >= config->patience;
+        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
+        if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
+    }
+    if (status == R2_OK && t.lowest < INFINITY)
+        memcpy(r2__trained_params(model), t.best, (size_t)t.opt.n_params * sizeof *t.best);
+    r2__sft_free(ctx, &t);
+    return status;
+}
+
+/* ================================================================================= [M9] rl ==== */
+
+void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
+    double mean = 0.0, square = 0.0, std;
+    for (int32_t i = 0; i < n; ++i) mean += reward[i] / n;
+    for (int32_t i = 0; i < n; ++i) square += (reward[i] - mean) * (reward[i] - mean);
+    std = n > 1 ? sqrt(square / (n - 1)) : 0.0;
+    for (int32_t i = 0; i < n; ++i) {
+        advantage[i] = reward[i] - mean;
+        if (std < 1e-12) advantage[i] = 0.0; /* what is left of equal rewards is rounding */
+        else if (variant != R2_DR_GRPO) advantage[i] /= std + 1e-6;
+    }
+}
+
+r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
+                              double eps_low, double eps_high, double beta) {
+    const double limit = 20.0; /* keeps exp() finite; far outside of any clip range */
+    double log_ratio = fmax(-limit, fmin(limit, logp - logp_old));
+    double log_ref = fmax(-limit, fmin(limit, logp_ref - logp));
+    r2_policy_term term;
+    term.ratio = exp(log_ratio);
+    term.kl = exp(log_ref) - log_ref - 1.0;
+    term.clipped = (advantage > 0.0 && term.ratio > 1.0 + eps_high) ||
+                   (advantage < 0.0 && term.ratio < 1.0 - eps_low);
+    term.loss = beta * term.kl;
+    term.dlogp = beta * (1.0 - exp(log_ref));
+    if (term.clipped) {
+        term.loss -= (advantage > 0.0 ? 1.0 + eps_high : 1.0 - eps_low) * advantage;
+    } else {
+        term.loss -= term.ratio * advantage;
+        term.dlogp -= term.ratio * advantage;
+    }
+    return term;
+}
+
+double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
+                 double rank_share) {
+    double accuracy = 0.0, faith = 0.0;
+    if (trace->answer >= 0)
+        accuracy = config->exact ? (double)(trace->answer == right_answer)
+                                 : 1.0 - abs(trace->answer - right_answer) / 5.0;
+    if (trace->verdict == R2_TRACE_OK) faith = 1.0;
+    else if (trace->n_cited > 0) faith = 0.5 * trace->n_right / trace->n_cited;
+    return (double)config->w_format * (trace->well_formed ? 1.0 : 0.0) +
+           (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
+           (double)config->w_faith * faith;
+}
+
+r2_grpo_config r2_grpo_config_default(void) {
+    r2_grpo_config config;
+    memset(&config, 0, sizeof config);
+    config.variant = R2_GRPO;
+    config.n_steps = 120;
+    config.groups = 20;
+    config.n_samples = 5;
+    config.n_updates = 1;
+    config.max_new = 32;
+    config.temperature = 1.0f;
+    config.lr = 2e-4f;
+    config.eps_low = config.eps_high = 0.2f;
+    config.beta = 0.02f;
+    config.sft_weight = 1.0f;
+    config.list_weight = 1.0f;
+    config.reward.w_format = 0.5f;
+    config.reward.w_accuracy = 0.0f;
+    config.reward.w_rank = 1.0f;
+    config.reward.w_faith = 2.0f;
+    config.adamw = r2_adamw_config_default();
+    return config;
+}
+
+/* ---- the loop ---- */
+
+#define R2__LEAST_P 1e-6 /* keeps log-odds finite */
+
+/* One output of a rollout. */
+typedef struct r2__output {
+    int64_t example;
+    int32_t first_pred, end_pred; /* predictions of its generated tokens              */
+    int32_t level_pred;           /* first of the predictions of the 6 answers, or -1 */
+    double score; /* log-odds of interacting, NAN without an answer */
+    double reward, advantage;
+    bool kept; /* in the loss: DAPO drops groups with equal rewards    */
+    r2_trace trace;
+} r2__output;
+
+/* Everything one GRPO run holds. */
+typedef struct r2__grpo {
+    r2_model *model, reference;
+    const r2_examples *ex;
+    const r2_codebook *codebook;
+    const r2_vocab *vocab;
+    const r2_grpo_config *config;
+    r2_adamw opt;
+    r2__batcher b;
+    int32_t *order;
+    int64_t *prompt_begin;
+    int32_t *prompt;
+    r2__output *output; /* (groups * group * n_samples), prompt after prompt */
+    float *logp_old, *logp_ref, *entropy;
+    int32_t *list; /* (group) scratch */
+    int64_t n_prompt;
+} r2__grpo;
+
+/* Prompts of step's groups, each followed by <think>: reasoning is what RL trains. */
+static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
+    const r2_examples *ex = rl->ex;
+    int64_t n_groups = ex->n / ex->group, p = 0;
+    rl->prompt_begin[0] = 0;
+    for (int32_t g = 0; g < rl->config->groups; ++g) {
+        int64_t drawn = step * rl->config->groups + g;
+        if (drawn % n_groups == 0)
+            r2__shuffle(rl->order, n_groups, rl->config->seed, drawn / n_groups);
+        for (int32_t k = 0; k < ex->group; ++k, ++p) {
+            int64_t e = (int64_t)rl->order[drawn % n_groups] * ex->group + k;
+            int64_t len = ex->prompt_begin[e + 1] - ex->prompt_begin[e];
+            int32_t *to = rl->prompt + rl->prompt_begin[p];
+            memcpy(to, ex->prompt + ex->prompt_begin[e], (size_t)len * sizeof *to);
+            to[len] = ex->markup.think;
+            rl->prompt_begin[p + 1] = rl->prompt_begin[p] + len + 1;
+            for (int32_t s = 0; s < rl->config->n_samples; ++s)
+                rl->output[p * rl->config->n_samples + s].example = e;
+        }
+    }
+}
+
+/* Lays the outputs into a batch: every generated token is predicted, and after the first <answer>
+   each of the six answers too: their probabilities give the score that ranks. A prompt but for its
+   last token is run once; each of its outputs is a branch that begins with that token, so that all
+   predictions of an output are its own, and ends before its own last, from which none is made. */
+static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
+    const r2_markup *mark = &rl->ex->markup;
+    r2__batcher *b = &rl->b;
+    r2__batcher_clear(b);
+    for (int64_t o = 0; o < gen->n_out; ++o) {
+        int64_t p = o / rl->config->n_samples, last = rl->prompt_begin[p + 1] - 1;
+        const int32_t *token = gen->token + o * gen->max_new;
+        r2__output *out = &rl->output[o];
+        if (o % rl->config->n_samples == 0) {
+            for (int64_t k = rl->prompt_begin[p]; k < last; ++k) r2__batch_token(b, rl->prompt[k]);
+            r2__batch_end_sequence(b, false);
+        }
+        out->first_pred = b->n_pred;
+        out->level_pred = -1;
+        for (int32_t k = 0; k < gen->length[o]; ++k) {
+            r2__batch_token(b, k > 0 ? token[k - 1] : rl->prompt[last]);
+            r2__batch_predict(b, token[k]);
+            if (k > 0 && token[k - 1] == mark->answer && out->level_pred < 0) {
+                out->level_pred = b->n_pred;
+                for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
+            }
+        }
+        out->end_pred = b->n_pred;
+        r2__batch_end_sequence(b, true);
+    }
+}
+
+/* The next prediction of `out` that is a generated token, from j on. */
+static int32_t r2__token_pred(const r2__output *out, int32_t j) {
+    return j == out->level_pred ? j + R2_N_ANSWERS : j;
+}
+
+static int32_t r2__output_length(const r2__output *out) {
+    return out->end_pred - out->first_pred - (out->level_pred >= 0 ? R2_N_ANSWERS : 0);
+}
+
+/* Appends words, a space before them when the text has some already. */
+static r2_status r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *token, int64_t n,
+                               r2_text *text) {
+    if (n > 0 && text->len > 0) r2_text_add(ctx, text, " ", 1);
+    return r2_vocab_decode(ctx, vocab, token, n, text);
+}
+
+/* Checks one output against its prompt, as text, as anybody would. */
+static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_generation *gen,
+                                int64_t o) {
+    int64_t p = o / rl->config->n_samples, begin = rl->prompt_begin[p];
+    int64_t len = rl->prompt_begin[p + 1] - begin - 1; /* without <think> */
+    r2__output *out = &rl->output[o];
+    r2_text prompt = {NULL, 0, 0, false}, text = {NULL, 0, 0, false};
+    r2_status status = r2__add_words(ctx, rl->vocab, rl->prompt + begin, len, &prompt);
+    if (status == R2_OK)
+        status = r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
+    if (status == R2_OK)
+        status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o],
+                               &text);
+    if (status == R2_OK) out->trace = r2_trace_check(rl->codebook, prompt.data, text.data);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &text);
+    out->score = NAN;
+    if (out->level_pred >= 0) {
+        double p0 = exp((double)rl->logp_old[out->level_pred]);
+        out->score = log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
+    }
+    return status;
+}
+
+/* Mean log-odds of the outputs of prompt p; one without an answer counts as even. */
+static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
+    double sum = 0.0;
+    for (int32_t s = 0; s < rl->config->n_samples; ++s) {
+        double score = rl->output[p * rl->config->n_samples + s].score;
+        if (!isnan(score)) sum += score;
+    }
+    return sum / rl->config->n_samples;
+}
+
+/* The chance that log-odds of a are drawn above those of b, when both are noisy alike. */
+static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
+
+/* The ranking term: an output for the observed item should beat every sampled item's mean score, an
+   output for a sampled item should stay below the observed item's. By chances, not by 0 and 1: so
+   the outputs of a prompt differ in it even when all of them win. */
+static double r2__rank_share(const r2__grpo *rl, int64_t o) {
+    int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
+    double score = rl->output[o].score, won = 0.0;
+    if (isnan(score)) return 0.0;
+    if (p != first) return r2__win(r2__prompt_score(rl, first), score);
+    for (int32_t k = 1; k < rl->ex->group; ++k)
+        won += r2__win(score, r2__prompt_score(rl, first + k));
+    return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
+}
+
+/* Rewards and advantages of all outputs, prompt by prompt. */
+static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
+    int32_t n = rl->config->n_samples;
+    int64_t n_out = rl->n_prompt * n, answers[R2_N_ANSWERS] = {0}, most = 0;
+    double reward[64], advantage[64], square = 0.0;
+    for (int64_t p = 0; p < rl->n_prompt; ++p) {
+        double spread = 0.0;
+        for (int32_t s = 0; s < n; ++s) {
+            r2__output *out = &rl->output[p * n + s];
+            out->reward = reward[s] = r2_reward(&rl->config->reward, &out->trace,
+                                                rl->ex->answer[out->example],
+                                                r2__rank_share(rl, p * n + s));
+            report->reward_mean += reward[s] / (double)n_out;
+            report->well_formed_outputs += out->trace.well_formed / (double)n_out;
+            report->faithful_outputs += (out->trace.verdict == R2_TRACE_OK) / (double)n_out;
+            if (out->trace.answer >= 0) answers[out->trace.answer]++;
+            spread = fmax(spread, fabs(reward[s] - reward[0]));
+        }
+        r2_advantages(rl->config->variant, reward, n, advantage);
+        for (int32_t s = 0; s < n; ++s) {
+            rl->output[p * n + s].advantage = advantage[s];
+            rl->output[p * n + s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
+        }
+        report->zero_variance_groups += (spread < 1e-12) / (double)rl->n_prompt;
+    }
+    for (int64_t o = 0; o < n_out; ++o) {
+        double d = rl->output[o].reward - report->reward_mean;
+        square += d * d;
+    }
+    for (int a = 0; a < R2_N_ANSWERS; ++a) most = answers[a] > most ? answers[a] : most;
+    report->reward_std = sqrt(square / (double)n_out);
+    report->majority_answer = (double)most / (double)n_out;
+}
+
+/* What one token of an output counts in the loss: the variants' normalisers. */
+static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_t n_kept) {
+    double n_out = (double)(rl->n_prompt * rl->config->n_samples);
+    if (!out->kept) return 0.0;
+    if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
+    if (rl->config->variant == R2_DR_GRPO) return 1.0 / (n_out * rl->config->max_new);
+    return 1.0 / (n_out * r2__output_length(out));
+}
+
+/* The listwise terms: the s-th outputs of a group's items stand side by side. A list in which one
+   has no answer is left out. */
+static void r2__grpo_lists(r2__grpo *rl) {
+    const int32_t group = rl->ex->group, n = rl->config->n_samples;
+    int64_t n_lists = rl->n_prompt / group * n;
+    for (int64_t list = 0; list < n_lists; ++list) {
+        bool whole = true;
+        for (int32_t k = 0; k < group; ++k) {
+            int32_t level = rl->output[(list / n * group + k) * n + list % n].level_pred;
+            rl->list[k] = level; /* of answer 0 */
+            whole = whole && level >= 0;
+        }
+        if (whole)
+            r2__list_loss(&rl->b, rl->list, group,
+                          (double)rl->config->list_weight / (double)n_lists);
+    }
+}
+
+/* Derivatives of the objective for the current log-probabilities. */
+static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
+    const r2_grpo_config *c = rl->config;
+    int64_t n_out = rl->n_prompt * c->n_samples, n_tokens = 0, n_kept = 0;
+    double beta = c->variant == R2_DAPO ? 0.0 : (double)c->beta;
+    memset(rl->b.dlogp, 0, (size_t)rl->b.n_pred * sizeof(float));
+    report->kl = report->entropy = report->clipped_tokens = 0.0;
+    for (int64_t o = 0; o < n_out; ++o) {
+        n_tokens += r2__output_length(&rl->output[o]);
+        n_kept += rl->output[o].kept ? r2__output_length(&rl->output[o]) : 0;
+    }
+    for (int64_t o = 0; o < n_out; ++o) {
+        const r2__output *out = &rl->output[o];
+        double weight = r2__token_weight(rl, out, n_kept);
+        for (int32_t j = out->first_pred; (j = r2__token_pred(out, j)) < out->end_pred; ++j) {
+            r2_policy_term term = r2_policy_loss(
+                (double)rl->b.logp[j], (double)rl->logp_old[j], (double)rl->logp_ref[j],
+                out->advantage, (double)c->eps_low, (double)c->eps_high, beta);
+            rl->b.dlogp[j] = (float)(weight * term.dlogp);
+            report->kl += term.kl / (double)n_tokens;
+            report->entropy += (double)rl->entropy[j] / (double)n_tokens;
+            report->clipped_tokens += term.clipped / (double)n_tokens;
+        }
+        if (out->level_pred >= 0)
+            rl->b.dlogp[out->level_pred + rl->ex->answer[out->example]] -=
+                c->sft_weight / (float)n_out;
+    }
+    if (c->list_weight > 0.0f) r2__grpo_lists(rl);
+    report->output_length = (double)n_tokens / (double)n_out;
+}
+
+static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
+    const r2_grpo_config *c = rl->config;
+    r2_generate_config how = r2_generate_config_default();
+    r2_generation gen;
+    r2_batch batch;
+    r2_status status;
+    r2__grpo_prompts(rl, step);
+    how.n_samples = c->n_samples;
+    how.max_new = c->max_new;
+    how.stop_token = rl->ex->markup.answer_end;
+    how.temperature = c->temperature;
+    how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
+    status = r2__generate(ctx, rl->model, NULL, &how, rl->n_prompt, rl->prompt_begin, rl->prompt,
+                          &gen);
+    if (status != R2_OK) return status;
+    r2__grpo_batch(rl, &gen);
+    batch = r2__batch_view(&rl->b);
+    status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
+    if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
+    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
+        status = r2__grpo_check(ctx, rl, &gen, o);
+    if (status == R2_OK) r2__grpo_rewards(rl, report);
+    r2_generation_free(ctx, &gen);
+    return status;
+}
+
+/* n_updates optimiser steps on one batch of rollouts. The first has ratio 1 everywhere. */
+static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_report *report) {
+    r2_batch batch = r2__batch_view(&rl->b);
+    r2_status status = R2_OK;
+    for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
+        float norm = 0.0f;
+        if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
+        else status = r2_forward(ctx, rl->model, &batch, rl->b.logp, rl->entropy);
+        if (status != R2_OK) break;
+        r2__grpo_loss(rl, report);
+        r2_zero_grad(ctx, rl->model);
+        status = r2_backward(ctx, rl->model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2_adamw_step(ctx, &rl->opt, rl->model, lr, &norm);
+        report->grad_norm = (double)norm;
+    }
+    return status;
+}
+
+/* The model as it comes in, its adapters included. */
+static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_lora *lora = rl->model->lora;
+    r2_model *reference = &rl->reference;
+    r2_status status = r2_model_init(ctx, reference, &rl->model->config, false);
+    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->model);
+    if (status != R2_OK || !lora) return status;
+    status = r2_lora_attach(ctx, reference, &lora->config);
+    if (status == R2_OK)
+        memcpy(reference->lora->param, lora->param, (size_t)lora->n_params * sizeof(float));
+    return status;
+}
+
+static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    int64_t n_prompt = (int64_t)c->groups * rl->ex->group, n_out = n_prompt * c->n_samples;
+    int64_t longest = rl->ex->longest + c->max_new, n_pred = n_out * (c->max_new + R2_N_ANSWERS);
+    r2_status status;
+    rl->n_prompt = n_prompt;
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_out,
+                              n_prompt * rl->ex->longest + n_out * c->max_new, n_pred);
+    if (status != R2_OK) return status;
+    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(rl->ex->n / rl->ex->group), sizeof *rl->order);
+    rl->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *rl->prompt_begin);
+    rl->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n_prompt * longest), sizeof *rl->prompt);
+    rl->output = (r2__output *)r2_alloc(ctx, (uint64_t)n_out, sizeof *rl->output);
+    rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
+    rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
+    rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
+    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)rl->ex->group, sizeof *rl->list);
+    if (!rl->order || !rl->prompt_begin || !rl->prompt || !rl->output || !rl->logp_old ||
+        !rl->logp_ref || !rl->entropy || !rl->list)
+        return ctx->status;
+    status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
+    return status == R2_OK ? r2__grpo_reference(ctx, rl) : status;
+}
+
+static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
+    r2__batcher_free(ctx, &rl->b);
+    r2_release(ctx, rl->order);
+    r2_release(ctx, rl->prompt_begin);
+    r2_release(ctx, rl->prompt);
+    r2_release(ctx, rl->output);
+    r2_release(ctx, rl->logp_old);
+    r2_release(ctx, rl->logp_ref);
+    r2_release(ctx, rl->entropy);
+    r2_release(ctx, rl->list);
+    r2_adamw_free(ctx, &rl->opt);
+    r2_model_free(ctx, &rl->reference);
+}
+
+r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                  const r2_codebook *codebook, const r2_vocab *vocab,
+                  const r2_grpo_config *config) {
+    r2__grpo rl;
+    r2_status status;
+    if (config->groups < 1 || config->n_samples < 1 || config->n_samples > 64 ||
+        config->n_updates < 1 || config->max_new < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "grpo: expected groups, n_updates, max_new >= 1 and "
+                       "n_samples in 1 .. 64");
+    status = r2__examples_check(ctx, "grpo", examples, false);
+    if (status != R2_OK) return status;
+    memset(&rl, 0, sizeof rl);
+    rl.model = model;
+    rl.ex = examples;
+    rl.codebook = codebook;
+    rl.vocab = vocab;
+    rl.config = config;
+    status = r2__grpo_init(ctx, &rl);
+    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
+        float lr = r2_lr_cosine(step, config->n_steps, 3, config->lr, 0.1f);
+        r2_grpo_report report;
+        memset(&report, 0, sizeof report);
+        report.step = step;
+        report.n_steps = config->n_steps;
+        status = r2__grpo_rollout(ctx, &rl, step, &report);
+        if (status == R2_OK) status = r2__grpo_update(ctx, &rl, lr, &report);
+        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
+        if (status == R2_OK) status = r2_progress(ctx, "grpo", step + 1, config->n_steps);
+    }
+    r2__grpo_free(ctx, &rl);
+    return status;
+}
+
+/* ============================================================================== [M10] eval ==== */
+
+r2_rank r2_rank_of(const float *score, int64_t n) {
+    r2_rank rank = {0, 0};
+    float positive = isnan(score[0]) ? -INFINITY : score[0];
+    for (int64_t i = 1; i < n; ++i) {
+        float other = isnan(score[i]) ? -INFINITY : score[i];
+        rank.better += other > positive;
+        rank.tied += other == positive;
+    }
+    return rank;
+}
+
+/* The ranks that a rule allows the positive to take: first .. last, equally likely. */
+static void r2__rank_range(r2_rank rank, r2_tie_rule rule, int64_t *first, int64_t *last) {
+    *first = rank.better + 1;
+    *last = rank.better + 1 + rank.tied;
+    if (rule == R2_TIES_PESSIMISTIC) *first = *last;
+    if (rule == R2_TIES_OPTIMISTIC) *last = *first;
+}
+
+double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule) {
+    int64_t first, last, inside;
+    r2__rank_range(rank, rule, &first, &last);
+    inside = (k < last ? k : last) - first + 1;
+    return inside > 0 ? (double)inside / (double)(last - first + 1) : 0.0;
+}
+
+double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule) {
+    int64_t first, last;
+    double sum = 0.0;
+    r2__rank_range(rank, rule, &first, &last);
+    for (int64_t r = first; r <= last && r <= k; ++r) sum += 1.0 / log2((double)r + 1.0);
+    return sum / (double)(last - first + 1);
+}
+
+double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule) {
+    int64_t first, last;
+    double sum = 0.0;
+    r2__rank_range(rank, rule, &first, &last);
+    for (int64_t r = first; r <= last; ++r) sum += 1.0 / (double)r;
+    return sum / (double)(last - first + 1);
+}
+
+r2_eval_config r2_eval_config_default(void) {
+    r2_eval_config config = {R2_TIES_EXPECTED, 2000, 0};
+    return config;
+}
+
+static void r2__metrics_add(r2_metrics *m, r2_rank rank, int64_t n_per_case, r2_tie_rule ties) {
+    m->hr1 += r2_hit_ratio(rank, 1, ties);
+    m->hr5 += r2_hit_ratio(rank, 5, ties);
+    m->hr10 += r2_hit_ratio(rank, 10, ties);
+    m->ndcg5 += r2_ndcg(rank, 5, ties);
+    m->ndcg10 += r2_ndcg(rank, 10, ties);
+    m->mrr += r2_reciprocal_rank(rank, ties);
+    if (n_per_case > 1)
+        m->auc += 1.0 - ((double)rank.better + 0.5 * (double)rank.tied) / (double)(n_per_case - 1);
+    m->tie_rate += rank.tied > 0;
+}
+
+r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
+                      const r2_eval_config *config, r2_metrics *out, double *hit1) {
+    double *hit, n = (double)n_cases;
+    r2_status status;
+    memset(out, 0, sizeof *out);
+    if (n_cases < 1 || n_per_case < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "evaluation needs at least one case and one candidate");
+    hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
+    if (!hit) return ctx->status;
+    for (int64_t c = 0; c < n_cases; ++c) {
+        r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
+        r2__metrics_add(out, rank, n_per_case, config->ties);
+        hit[c] = r2_hit_ratio(rank, 1, config->ties);
+    }
+    out->n_cases = n_cases;
+    out->hr1 /= n, out->hr5 /= n, out->hr10 /= n, out->ndcg5 /= n, out->ndcg10 /= n;
+    out->mrr /= n, out->auc /= n, out->tie_rate /= n;
+    status = r2_bootstrap_mean(ctx, hit, n_cases, config->n_bootstrap, config->seed, &out->hr1_lo,
+                               &out->hr1_hi);
+    if (!hit1) r2_release(ctx, hit);
+    return status;
+}
+
+static int r2__compare_double(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
+                            uint64_t seed, double *lo, double *hi) {
+    double *mean;
+    if (n < 1 || n_bootstrap < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "a bootstrap needs at least one value and one resample");
+    mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
+    if (!mean) return ctx->status;
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
+        r2_rng rng = r2_rng_make(seed, R2_STREAM_BOOTSTRAP, (uint64_t)b);
+        double sum = 0.0;
+        for (int64_t i = 0; i < n; ++i) sum += value[r2_rng_below(&rng, (uint64_t)n)];
+        mean[b] = sum / (double)n;
+    }
+    qsort(mean, (size_t)n_bootstrap, sizeof *mean, r2__compare_double);
+    *lo = mean[(int64_t)(0.025 * (n_bootstrap - 1) + 0.5)];
+    *hi = mean[(int64_t)(0.975 * (n_bootstrap - 1) + 0.5)];
+    r2_release(ctx, mean);
+    return R2_OK;
+}
+
+double r2_mcnemar(int64_t only_a, int64_t only_b) {
+    int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
+    double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    for (int64_t i = 0; i <= k; ++i)
+        tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
+                    lgamma((double)(n - i) + 1.0) + log_half_n);
+    return tail >= 0.5 ? 1.0 : 2.0 * tail;
+}
+
+/* ---- the model as a scorer ---- */
+
+r2_score_config r2_score_config_default(void) {
+    r2_score_config config = {R2_DIRECT, R2_SCORE_LOG_ODDS, 1, 32, 0.7f, 0};
+    return config;
+}
+
+float r2_answer_score(const float *level_logp, r2_score_kind kind) {
+    double mass = 0.0, expected = 0.0, p_no;
+    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+        mass += exp((double)level_logp[k]);
+        expected += k * exp((double)level_logp[k]);
+    }
+    if (!(mass > 0.0)) return 0.0f;
+    if (kind == R2_SCORE_EXPECTED) return (float)(expected / mass);
+    p_no = exp((double)level_logp[0]) / mass;
+    if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
+    return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
+}
+
+static void r2__trace_tally(r2_trace_metrics *m, const r2_trace *trace, int64_t *n_cited,
+                            int64_t *n_found, int64_t *n_right) {
+    m->n++;
+    m->verdict[trace->verdict]++;
+    m->well_formed += trace->well_formed;
+    m->faithful += trace->verdict == R2_TRACE_OK;
+    *n_cited += trace->n_cited;
+    *n_found += trace->n_found;
+    *n_right += trace->n_right;
+}
+
+/* Prompts of a slice of examples, each followed by the mark that chooses the mode. */
+static r2_status r2__slice_prompts(r2_ctx *ctx, const r2_examples *ex, int64_t first, int64_t n,
+                                   int32_t mark, int64_t **begin, int32_t **token) {
+    int64_t n_tokens = ex->prompt_begin[first + n] - ex->prompt_begin[first] + n;
+    *begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof **begin);
+    *token = (int32_t *)r2_alloc(ctx, (uint64_t)n_tokens, sizeof **token);
+    if (!*begin || !*token) {
+        r2_release(ctx, *begin);
+        r2_release(ctx, *token);
+        return ctx->status;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        int64_t from = ex->prompt_begin[first + k], len = ex->prompt_begin[first + k + 1] - from;
+        memcpy(*token + (*begin)[k], ex->prompt + from, (size_t)len * sizeof **token);
+        (*token)[(*begin)[k] + len] = mark;
+        (*begin)[k + 1] = (*begin)[k] + len + 1;
+    }
+    return R2_OK;
+}
+
+/* Generates for a slice: up to <answer> (or nothing), watching the six answers that would
+   follow. */
+static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
+                                    const r2_score_config *config, int64_t first, int64_t n,
+                                    r2_generation *gen) {
+    bool direct = config->mode == R2_DIRECT;
+    r2_generate_config how = r2_generate_config_default();
+    int64_t *begin;
+    int32_t *token;
+    r2_status status = r2__slice_prompts(
+        ctx, ex, first, n, direct ? ex->markup.answer : ex->markup.think, &begin, &token);
+    if (status != R2_OK) return status;
+    how.n_samples = direct ? 1 : config->n_samples;
+    how.max_new = direct ? 0 : config->max_new;
+    how.stop_token = ex->markup.answer;
+    how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
+    how.n_watch = R2_N_ANSWERS;
+    how.watch = ex->markup.level;
+    status = r2__generate(ctx, model, NULL, &how, n, begin, token, gen);
+    r2_release(ctx, begin);
+    r2_release(ctx, token);
+    return status;
+}
+
+/* The whole output as text: <think>, what was generated, the likeliest answer, </answer>. */
+static r2_status r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vocab *vocab,
+                                 const r2_generation *gen, int64_t o, r2_text *text) {
+    const float *level = gen->watch_logp + o * gen->n_watch;
+    const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
+    int best = 0;
+    r2_status status = r2__add_words(ctx, vocab, &ex->markup.think, 1, text);
+    if (status == R2_OK) status = r2__add_words(ctx, vocab, token, n, text);
+    if (status != R2_OK || n < 1 || token[n - 1] != ex->markup.answer) return status;
+    for (int k = 1; k < R2_N_ANSWERS; ++k)
+        if (level[k] > level[best]) best = k;
+    status = r2__add_words(ctx, vocab, &ex->markup.level[best], 1, text);
+    if (status == R2_OK) status = r2__add_words(ctx, vocab, &ex->markup.answer_end, 1, text);
+    return status;
+}
+
+static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
+                                  const r2_vocab *vocab, const r2_generation *gen, int64_t o,
+                                  int64_t example, r2_text *output, r2_trace *trace) {
+    r2_text prompt = {NULL, 0, 0, false};
+    int64_t from = ex->prompt_begin[example], len = ex->prompt_begin[example + 1] - from;
+    const size_t before = output->len; /* the caller's */
+    r2_status status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
+    if (status == R2_OK) status = r2__output_text(ctx, ex, vocab, gen, o, output);
+    if (status == R2_OK) *trace = r2_trace_check(codebook, prompt.data, output->data + before);
+    r2_text_free(ctx, &prompt);
+    return status;
+}
+
+r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                   const r2_codebook *codebook, const r2_vocab *vocab,
+                   const r2_score_config *config, float *score, r2_trace_metrics *trace) {
+    const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
+    int64_t n_cited = 0, n_found = 0, n_right = 0;
+    r2_trace_metrics m;
+    r2_status status = R2_OK;
+    memset(&m, 0, sizeof m);
+    for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
+        int64_t n = examples->n - first < slice ? examples->n - first : slice;
+        r2_generation gen;
+        status = r2__slice_generate(ctx, model, examples, config, first, n, &gen);
+        if (status != R2_OK) break;
+        for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
+        for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
+            int64_t per = gen.n_out / n, e = first + o / per;
+            score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
+                        (float)per;
+            if (trace && config->mode == R2_REASONED) {
+                r2_text output = {NULL, 0, 0, false};
+                r2_trace checked;
+                status = r2__check_output(ctx, examples, codebook, vocab, &gen, o, e, &output,
+                                          &checked);
+                if (status == R2_OK) r2__trace_tally(&m, &checked, &n_cited, &n_found, &n_right);
+                r2_text_free(ctx, &output);
+            }
+        }
+        r2_generation_free(ctx, &gen);
+        if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
+    }
+    if (m.n > 0) m.well_formed /= (double)m.n, m.faithful /= (double)m.n;
+    if (n_cited > 0) {
+        m.facts_found = (double)n_found / (double)n_cited;
+        m.facts_right = (double)n_right / (double)n_cited;
+    }
+    if (trace) *trace = m;
+    return status;
+}
+
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
+                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
+                   r2_trace *trace) {
+    r2_score_config config = r2_score_config_default();
+    r2_generation gen;
+    r2_status status;
+    if (example < 0 || example >= examples->n)
+        return r2_fail(ctx, R2_ARGUMENT, "think: example %lld of %lld", (long long)example,
+                       (long long)examples->n);
+    config.mode = R2_REASONED;
+    status = r2__slice_generate(ctx, model, examples, &config, example, 1, &gen);
+    if (status != R2_OK) return status;
+    status = r2__check_output(ctx, examples, codebook, vocab, &gen, 0, example, output, trace);
+    r2_generation_free(ctx, &gen);
+    return status;
+}
+
+/* =============================================================================== [M11] run ==== */
+
+r2_run_config r2_run_config_default(void) {
+    r2_run_config config;
+    memset(&config, 0, sizeof config);
+    config.seed = 1;
+    config.n_groups = 16384;
+    config.n_sampled = 4;
+    config.n_chains = 3;
+    config.n_negatives = 19;
+    config.n_cases = 8192;
+    config.split = r2_split_config_default();
+    config.teacher = r2_teacher_config_default();
+    config.model = r2_model_config_default();
+    config.model.n_layer = 2;
+    config.model.n_head = 2;
+    config.model.n_kv_head = 2;
+    config.model.d_model = 64;
+    config.model.d_ff = 176;
+    config.sft = r2_sft_config_default();
+    config.grpo = r2_grpo_config_default();
+    return config;
+}
+
+r2_run_config r2_run_config_full(void) {
+    r2_run_config config = r2_run_config_default();
+    config.n_groups = 32768;
+    config.sft.groups = 32;
+    config.grpo.n_steps = 300;
+    return config;
+}
+
+/* Every draw of the run follows from its one seed. */
+static void r2__run_seeds(r2_run_config *config) {
+    config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
+    const r2_run_config *c = &run->config;
+    r2_split *split = &run->split;
+    r2_status status = r2_data_load(ctx, &run->data, directory);
+    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
+    if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
+    if (status == R2_OK && split->n_test < 1)
+        status = r2_fail(ctx, R2_ARGUMENT, "%s: no user has two positives (rating >= %g) after "
+                         "another interaction: nothing to test on", directory,
+                         (double)split->config.min_positive);
+    if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (status == R2_OK)
+        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
+                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
+    if (status == R2_OK)
+        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
+                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
+    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
+    if (status == R2_OK)
+        status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
+                               split->config.min_positive, split->config.seed);
+    return status;
+}
+
+/* The header's own evidence, then what the hook makes of it: nothing is asked in another way. */
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_query *query) {
+    const r2_run_config *c = &run->config;
+    r2_status status = r2_queries(ctx, &run->index, question, n, c->n_chains, query);
+    if (status != R2_OK || !c->evidence) return status;
+    return c->evidence(ctx, c->evidence_user, run, question, n, query);
+}
+
+/* Training questions in groups and their evidence: *n of them, to be released by the caller, also
+   after a failure. */
+static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
+                              r2_question **question, r2_query **query, int64_t *n) {
+    const r2_run_config *c = &run->config;
+    int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
+    r2_status status;
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
+    if (!*question) return ctx->status;
+    status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
+                               *question, &n_drawn);
+    if (status != R2_OK) return status;
+    *n = n_drawn * group;
+    *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);
+    if (!*query) return ctx->status;
+    return r2__run_evidence(ctx, run, *question, *n, *query);
+}
+
+/* What config.min_history comes to. */
+static int32_t r2__run_history(const r2_run *run) {
+    const r2_run_config *c = &run->config;
+    const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
+    int64_t unused;
+    if (c->min_history > 0) return c->min_history;
+    if (r2__quota_total(&run->graph, 5, INT64_MAX, &unused) >= enough) return 5;
+    return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
+}
+
+static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
+    const r2_run_config *c = &run->config;
+    uint8_t *observed;
+    r2_status status = R2_OK;
+    if (c->n_groups < 1 || c->n_sampled < 1 || c->min_history < 0 || c->n_cases < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1, n_sampled >= 1, "
+                       "min_history >= 0 and n_cases >= 0");
+    run->min_history = r2__run_history(run);
+    if (c->evidence) status = c->evidence(ctx, c->evidence_user, run, NULL, 0, NULL);
+    if (status != R2_OK) return status;
+    status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->query,
+                          &run->n_train);
+    if (status != R2_OK) return status;
+    observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
+    if (!observed) return ctx->status;
+    for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
+    status = r2_codebook_fit(ctx, &run->codebook, run->query, observed, run->n_train, c->n_chains);
+    r2_release(ctx, observed);
+    return status;
+}
+
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory,
+                      const r2_run_config *config) {
+    r2_status status;
+    memset(run, 0, sizeof *run);
+    run->config = *config;
+    r2__run_seeds(&run->config);
+    status = r2__run_data(ctx, run, directory);
+    if (status == R2_OK) status = r2_run_prepare(ctx, run);
+    if (status != R2_OK) r2_run_free(ctx, run);
+    return status;
+}
+
+static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
+    r2_model_free(ctx, &run->model);
+    r2_examples_free(ctx, &run->train);
+    r2_vocab_free(ctx, &run->vocab);
+    r2_release(ctx, run->query);
+    r2_release(ctx, run->question);
+    run->query = NULL;
+    run->question = NULL;
+    run->n_train = 0;
+}
+
+r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
+    r2_run_config *c = &run->config;
+    r2_status status;
+    r2__run_unprepare(ctx, run);
+    status = r2__run_queries(ctx, run);
+    if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
+    if (status == R2_OK)
+        status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
+                                  run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
+    if (status == R2_OK) {
+        c->model.n_vocab = run->vocab.n_words;
+        c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
+        c->model.n_ctx = run->train.longest + c->grpo.max_new;
+        status = r2_model_init(ctx, &run->model, &c->model, true);
+    }
+    if (status != R2_OK) r2__run_unprepare(ctx, run);
+    return status;
+}
+
+void r2_run_free(r2_ctx *ctx, r2_run *run) {
+    r2__run_unprepare(ctx, run);
+    r2_index_free(ctx, &run->index);
+    r2_graph_free(ctx, &run->graph);
+    r2_candidates_free(ctx, &run->valid);
+    r2_candidates_free(ctx, &run->test);
+    r2_split_free(ctx, &run->split);
+    r2_data_free(ctx, &run->data);
+    memset(run, 0, sizeof *run);
+}
+
+/* The first validation cases as groups of the training's shape: the positive, then negatives. */
+static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
+    const r2_data *data = &run->data;
+    const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
+    const int64_t n = (run->valid.n_cases < R2_N_LOOKED_AT ? run->valid.n_cases : R2_N_LOOKED_AT) *
+                      group;
+    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
+    r2_status status = question && query ? R2_OK : R2_NO_MEMORY;
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        const uint32_t user = run->valid.user[q / group];
+        const uint32_t *item = run->valid.item + q / group * per_case;
+        const int64_t row = r2_data_find(data, user, item[0]);
+        question[q].user = user;
+        question[q].item = item[q % group];
+        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (q % group == 0)
+            question[q].answer =
+                r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
+    }
+    if (status == R2_OK)
+        status = r2__run_evidence(ctx, run, question, n, query);
+    if (status == R2_OK)
+        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query,
+                                  n, (int32_t)group, &run->config.teacher);
+    r2_release(ctx, question);
+    r2_release(ctx, query);
+    return status;
+}
+
+r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
+    r2_sft_config config = run->config.sft;
+    r2_status status = R2_OK;
+    r2_examples held_out;
+    memset(&held_out, 0, sizeof held_out);
+    if (config.valid_every > 0 && run->valid.n_cases > 0 &&
+        run->valid.n_per_case > run->config.n_sampled) {
+        status = r2__run_held_out(ctx, run, &held_out);
+        config.valid = &held_out;
+    }
+    if (status == R2_OK) status = r2_sft(ctx, &run->model, &run->train, &config);
+    r2_examples_free(ctx, &held_out);
+    return status;
+}
+
+r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
+    const r2_run_config *c = &run->config;
+    int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
+    r2_question *question = NULL;
+    r2_query *query = NULL;
+    r2_examples fresh;
+    r2_status status;
+    if (wanted < 1) return R2_OK;
+    memset(&fresh, 0, sizeof fresh);
+    status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
+                          &query, &n);
+    if (status == R2_OK) /* nobody writes traces for them: the model's own are judged */
+        status = r2_examples_init(ctx, &fresh, &run->codebook, &run->vocab, &run->markup, query, n,
+                                  1 + c->n_sampled, NULL);
+    if (status == R2_OK)
+        status = r2_grpo(ctx, &run->model, &fresh, &run->codebook, &run->vocab, &c->grpo);
+    r2_examples_free(ctx, &fresh);
+    r2_release(ctx, question);
+    r2_release(ctx, query);
+    return status;
+}
+
+/* ---- asking ---- */
+
+r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                     int64_t n, r2_query *query, r2_examples *examples) {
+    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_status status = question ? R2_OK : R2_NO_MEMORY;
+    memset(examples, 0, sizeof *examples);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        question[q].user = user[q];
+        question[q].item = item[q];
+        question[q].answer = -1;
+        if ((int64_t)user[q] >= run->graph.n_users)
+            status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
+        else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
+    }
+    if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, query);
+    r2_release(ctx, question);
+    if (status != R2_OK) return status;
+    return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n, 1,
+                            NULL);
+}
+
+r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
+                                r2_query *query, r2_examples *examples) {
+    const int64_t n = candidates->n_cases * candidates->n_per_case;
+    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
+    r2_query *unwanted = query ? NULL : (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
+    r2_status status = user && (query || unwanted) ? R2_OK : R2_NO_MEMORY;
+    memset(examples, 0, sizeof *examples);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        user[k] = candidates->user[k / candidates->n_per_case];
+    if (status == R2_OK)
+        status = r2_run_ask(ctx, run, user, candidates->item, n, query ? query : unwanted,
+                            examples);
+    r2_release(ctx, user);
+    r2_release(ctx, unwanted);
+    return status;
+}
+
+r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
+                       const r2_score_config *config, float *score, r2_trace_metrics *trace) {
+    r2_examples examples;
+    r2_status status = r2_run_ask_candidates(ctx, run, candidates, NULL, &examples);
+    if (status == R2_OK)
+        status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
+                          trace);
+    r2_examples_free(ctx, &examples);
+    return status;
+}
+
+/* Highest score first; ties by item. */
+static int r2__compare_recommendation(const void *a, const void *b) {
+    const r2_recommendation *x = (const r2_recommendation *)a, *y = (const r2_recommendation *)b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                           r2_recommendation *out, int64_t *n_found) {
+    uint64_t n_items = (uint64_t)run->graph.n_items;
+    uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
+    float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
+    r2_recommendation *all = (r2_recommendation *)r2_alloc(ctx, n_items, sizeof *all);
+    r2_score_config config = r2_score_config_default();
+    r2_candidates unseen = {1, 0, &user, item};
+    r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
+    int64_t m = 0;
+    *n_found = 0;
+    if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
+        status = r2_fail(ctx, R2_ARGUMENT, "recommend: user %u of %lld, %lld items wanted",
+                         (unsigned)user, (long long)run->graph.n_users, (long long)n);
+    for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
+        if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
+    unseen.n_per_case = m;
+    if (status == R2_OK && m > 0) status = r2_run_score(ctx, run, &unseen, &config, score, NULL);
+    if (status == R2_OK) {
+        for (int64_t k = 0; k < m; ++k) all[k].item = item[k], all[k].score = score[k];
+        qsort(all, (size_t)m, sizeof *all, r2__compare_recommendation);
+        *n_found = n < m ? n : m;
+        memcpy(out, all, (size_t)*n_found * sizeof *out);
+    }
+    r2_release(ctx, item);
+    r2_release(ctx, score);
+    r2_release(ctx, all);
+    return status;
+}
+
+/* ---- on disk ---- */
+
+/* One line a field: its name, step, bucket edges and weights. */
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
+    r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
+                     r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
+        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
+            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
+            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
+        }
+        r2_text_addf(ctx, json, "], \"weights\": [");
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
+            r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
+        r2_text_addf(ctx, json, "]}%s\n", f + 1 < R2_N_FIELDS ? "," : "");
+    }
+    r2_text_addf(ctx, json, "]}\n");
+}
+
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
+    r2_text json = {NULL, 0, 0, false};
+    r2_status status;
+    r2__codebook_json(ctx, codebook, &json);
+    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
+    r2_text_free(ctx, &json);
+    return status;
+}
+
+r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_status status;
+    if (!run->model.n_params)
+        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
+    if (run->model.lora && !run->model.lora->merged)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: the run's model has adapters: r2_lora_merge before, or r2_lora_save",
+                       directory);
+    status = r2_model_save_dir(ctx, &run->model, directory);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
+    return status;
+}
+
+/* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
+static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double high, float *out) {
+    const cJSON *value = array ? array->child : NULL;
+    int32_t k = 0;
+    if (!cJSON_IsArray(array)) return false;
+    for (; value && k < n; value = value->next, ++k) {
+        if (!cJSON_IsNumber(value) || !(value->valuedouble >= low && value->valuedouble <= high))
+            return false;
+        out[k] = (float)value->valuedouble;
+    }
+    return k == n && !value;
+}
+
+/* One field of a codebook: as many buckets as the run has, ascending edges, whole weights. */
+static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
+    int32_t n = codebook->n_bucket[field];
+    float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
+    if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
+                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
+                          R2_MAX_WEIGHT, weight))
+        return false;
+    for (int32_t b = 2; b < n - 1; ++b)
+        if (!(edge[b] > edge[b - 1])) return false;
+    for (int32_t b = 0; b < n; ++b) {
+        codebook->weight[field][b] = (int8_t)weight[b];
+        if ((float)codebook->weight[field][b] != weight[b]) return false;
+    }
+    return true;
+}
+
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_codebook loaded = *codebook;
+    const cJSON *field;
+    cJSON *json;
+    bool good;
+    int f = 0;
+    r2_status status = r2_read_file(ctx, path, &text);
+    if (status != R2_OK) {
+        r2_text_free(ctx, &text);
+        return status;
+    }
+    json = r2__json_parse(text.data, text.len);
+    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
+    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
+    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
+    field = field ? field->child : NULL;
+    for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
+        good = r2__codebook_field(field, (r2_field)f, &loaded);
+    good = good && f == R2_N_FIELDS && !field;
+    cJSON_Delete(json);
+    r2_text_free(ctx, &text);
+    if (!good)
+        return r2_fail(ctx, R2_FORMAT, "%s: expected the fields and buckets of this run, found "
+                       "those of another", path);
+    *codebook = loaded;
+    return R2_OK;
+}
+
+/* The shape of a saved model must be that of the run. */
+static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
+    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &found);
+    r2__config_text(ctx, &run->model.config, &expected);
+    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && (found.len != expected.len ||
+                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
+        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
+    r2_text_free(ctx, &found);
+    r2_text_free(ctx, &expected);
+    return status;
+}
+
+r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook codebook = run->codebook;
+    r2_examples train;
+    r2_status status = r2__join_path(ctx, path, directory, "config.json");
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
+    if (status == R2_OK) /* the run's own prompts are written anew with the loaded buckets */
+        status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->query,
+                                  run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
+    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
+    if (status == R2_OK) {
+        r2_examples_free(ctx, &run->train);
+        run->train = train;
+        run->codebook = codebook;
+    } else {
+        r2_examples_free(ctx, &train);
+    }
+    return status;
+}
+
+/* ############################################################ PART TWO: THE ENGINE ROOM ########### */
+
+/* =============================================================================== [E1] base ==== */
 
 r2_ctx r2_ctx_default(void) {
     r2_ctx ctx;
@@ -2317,7 +7822,7 @@ double r2_seconds(void) {
 #endif
 }
 
-/* =============================================================================== [S2] data ==== */
+/* ============================================================================ [E2] loaders ==== */
 
 /* From a file to r2_data:
 
@@ -3363,51 +8868,7 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
     return r2_data_load_files(ctx, data, &path, 1, NULL);
 }
 
-void r2_data_free(r2_ctx *ctx, r2_data *data) {
-    if (!data) return;
-    r2_release(ctx, data->user_begin);
-    r2_release(ctx, data->item);
-    r2_release(ctx, data->rating);
-    r2_release(ctx, data->time);
-    r2_release(ctx, data->user_key);
-    r2_release(ctx, data->item_key);
-    r2_release(ctx, data->title);
-    r2_release(ctx, data->genres);
-    r2_release(ctx, data->year);
-    r2_arena_free(ctx, &data->text);
-    memset(data, 0, sizeof *data);
-}
-
-/* First position in [begin, end) of the ascending `values` with a value >= x. */
-static int64_t r2__lower_bound(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if (values[middle] < x) begin = middle + 1;
-        else end = middle;
-    }
-    return begin;
-}
-
-int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
-    int64_t end = data->user_begin[user + 1];
-    int64_t at = r2__lower_bound(data->item, data->user_begin[user], end, item);
-    return at < end && data->item[at] == item ? at : -1;
-}
-
-/* First of the keys that is this one. */
-static int64_t r2__find_key(char *const *keys, int64_t n, const char *key) {
-    for (int64_t i = 0; i < n; ++i)
-        if (strcmp(keys[i], key) == 0) return i;
-    return -1;
-}
-
-int64_t r2_data_user(const r2_data *data, const char *key) {
-    return r2__find_key(data->user_key, data->n_users, key);
-}
-
-int64_t r2_data_item(const r2_data *data, const char *key) {
-    return r2__find_key(data->item_key, data->n_items, key);
-}
+/* =========================================== [E3] filters, other splits and candidate sets ==== */
 
 /* ---- filters and the report ---- */
 
@@ -3616,116 +9077,6 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* ---- splits ---- */
-
-/* A row of one user and where it belongs in time. */
-typedef struct r2__moment {
-    int32_t time;
-    uint64_t tie;
-    int64_t row;
-} r2__moment;
-
-static int r2__moment_order(const void *left, const void *right) {
-    const r2__moment *a = (const r2__moment *)left, *b = (const r2__moment *)right;
-    if (a->time != b->time) return a->time < b->time ? -1 : 1;
-    if (a->tie != b->tie) return a->tie < b->tie ? -1 : 1;
-    return (a->row > b->row) - (a->row < b->row);
-}
-
-r2_split_config r2_split_config_default(void) {
-    r2_split_config config;
-    memset(&config, 0, sizeof config);
-    config.seed = 1;
-    return config;
-}
-
-/* Rows of each user by time and the tie rule -> split->by_time. */
-static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *data) {
-    int64_t most = 0;
-    r2__moment *moment;
-    for (int64_t u = 0; u < data->n_users; ++u) {
-        int64_t degree = data->user_begin[u + 1] - data->user_begin[u];
-        most = degree > most ? degree : most;
-    }
-    moment = (r2__moment *)r2_alloc(ctx, (uint64_t)most, sizeof *moment);
-    if (!moment) return ctx->status;
-    for (int64_t u = 0; u < data->n_users; ++u) {
-        int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
-        uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
-        for (int64_t k = 0; k < n; ++k) {
-            const char *item = data->item_key[data->item[begin + k]];
-            moment[k].time = data->time[begin + k];
-            moment[k].tie = r2_hash(split->config.seed, user, r2__fnv(item, strlen(item)));
-            moment[k].row = begin + k;
-        }
-        qsort(moment, (size_t)n, sizeof *moment, r2__moment_order);
-        for (int64_t k = 0; k < n; ++k) split->by_time[begin + k] = moment[k].row;
-        if (n > 1 && moment[n - 1].time == moment[n - 2].time) split->n_time_ties++;
-    }
-    r2_release(ctx, moment);
-    return R2_OK;
-}
-
-/* Position in by_time of the last positive of [begin, end), or -1. */
-static int64_t r2__last_positive(const r2_split *split, const r2_data *data, int64_t begin,
-                                 int64_t end) {
-    for (int64_t k = end - 1; k >= begin; --k)
-        if (data->rating[split->by_time[k]] >= split->config.min_positive) return k;
-    return -1;
-}
-
-static r2_target r2__target_make(const r2_data *data, uint32_t user, int64_t row) {
-    r2_target target;
-    target.user = user;
-    target.item = data->item[row];
-    target.row = row;
-    return target;
-}
-
-/* Gives the rows of one user their roles. */
-static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) {
-    int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
-    int64_t test = r2__last_positive(split, data, begin, end);
-    int64_t valid = r2__last_positive(split, data, begin, test);
-    if (valid <= begin) return; /* not two positives with a training interaction before them */
-    for (int64_t k = valid; k < end; ++k) split->role[split->by_time[k]] = R2_UNUSED;
-    split->role[split->by_time[valid]] = R2_VALID;
-    split->role[split->by_time[test]] = R2_TEST;
-    split->valid[split->n_valid++] = r2__target_make(data, user, split->by_time[valid]);
-    split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
-}
-
-/* Everything in training, in the order of time. */
-static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                                 const r2_split_config *config, int64_t n_targets) {
-    const uint64_t n = (uint64_t)data->n_ratings;
-    memset(split, 0, sizeof *split);
-    split->config = config ? *config : r2_split_config_default();
-    if (split->config.min_positive == 0.0f) split->config.min_positive = 0.8f * data->rating_max;
-    split->role = (uint8_t *)r2_alloc(ctx, n, sizeof *split->role);
-    split->by_time = (int64_t *)r2_alloc(ctx, n, sizeof *split->by_time);
-    split->test = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->test);
-    split->valid = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->valid);
-    if (!split->role || !split->by_time || !split->test || !split->valid) return ctx->status;
-    return r2__split_order(ctx, split, data);
-}
-
-/* Counts the training rows; after a failure releases everything. */
-static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                               r2_status status) {
-    for (int64_t k = 0; k < data->n_ratings && !status; ++k)
-        split->n_train += split->role[k] == R2_TRAIN;
-    if (status) r2_split_free(ctx, split);
-    return status;
-}
-
-r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config) {
-    r2_status status = r2__split_start(ctx, split, data, config, data->n_users);
-    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
-    return r2__split_end(ctx, split, data, status);
-}
-
 /* Targets are the positives among the rows held out, of users who are in training too. */
 static void r2__split_targets(r2_split *split, const r2_data *data) {
     for (int64_t u = 0; u < data->n_users; ++u) {
@@ -3855,132 +9206,6 @@ r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
     return text->failed ? ctx->status : R2_OK;
 }
 
-static int64_t r2__thin_targets(r2_target *target, int64_t n_targets, int64_t n) {
-    if (n_targets <= n) return n_targets;
-    for (int64_t k = 0; k < n; ++k) target[k] = target[k * n_targets / n];
-    return n;
-}
-
-void r2_split_thin(r2_split *split, int64_t n) {
-    split->n_valid = r2__thin_targets(split->valid, split->n_valid, n);
-    split->n_test = r2__thin_targets(split->test, split->n_test, n);
-}
-
-void r2_split_free(r2_ctx *ctx, r2_split *split) {
-    if (!split) return;
-    r2_release(ctx, split->role);
-    r2_release(ctx, split->by_time);
-    r2_release(ctx, split->test);
-    r2_release(ctx, split->valid);
-    memset(split, 0, sizeof *split);
-}
-
-/* ---- candidate sets ---- */
-
-/* The rank-th item, from 0, that is not among the `n` ascending items of a user: the items seen
-   before it push it up by one each. */
-static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
-    int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if ((int64_t)seen[middle] - middle <= rank) begin = middle + 1;
-        else end = middle;
-    }
-    return (uint32_t)(rank + begin);
-}
-
-/* Which negatives: any unseen item alike (both zero), or as often as it was rated, or only those
-   that are marked. */
-typedef struct r2__negatives {
-    bool popular;
-    const uint8_t *marked; /* (n_items) or NULL */
-} r2__negatives;
-
-static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user,
-                                  const r2__negatives *kind) {
-    const uint32_t *seen = data->item + data->user_begin[user];
-    int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
-    uint32_t item;
-    if (kind->popular) {
-        do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
-        while (r2_data_find(data, user, item) >= 0);
-        return item;
-    }
-    do item = r2__unseen_item(seen, n_seen,
-                              (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (kind->marked && !kind->marked[item]);
-    return item;
-}
-
-/* How many different negatives a user can get. */
-static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
-    int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
-    int64_t n = data->n_items - (end - begin);
-    if (!marked) return n;
-    n = 0;
-    for (int64_t i = 0; i < data->n_items; ++i) n += marked[i] != 0;
-    for (int64_t k = begin; k < end; ++k) n -= marked[data->item[k]] != 0;
-    return n;
-}
-
-/* The row of candidates of one case. */
-static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                int64_t n_negatives, const r2__negatives *kind, uint64_t seed) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
-    row[0] = target.item;
-    for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
-        row[k] = r2__draw_negative(&rng, data, target.user, kind);
-        for (j = 1; row[j] != row[k];) ++j;
-    }
-}
-
-/* An empty set of a given shape. */
-static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
-                                      int64_t n_per_case) {
-    uint64_t cells;
-    memset(c, 0, sizeof *c);
-    if (!r2_mul_u64((uint64_t)n_cases, (uint64_t)n_per_case, &cells)) cells = UINT64_MAX;
-    c->user = (uint32_t *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *c->user);
-    c->item = (uint32_t *)r2_alloc(ctx, cells, sizeof *c->item);
-    if (!c->user || !c->item) {
-        r2_candidates_free(ctx, c);
-        return ctx->status;
-    }
-    c->n_cases = n_cases;
-    c->n_per_case = n_per_case;
-    return R2_OK;
-}
-
-static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                     const r2_target *targets, int64_t n_targets,
-                                     int64_t n_negatives, r2__negatives kind, uint64_t seed) {
-    r2_status status;
-    memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
-                       (long long)n_targets, (long long)n_negatives);
-    status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
-    c->n_cases = 0;
-    for (int64_t k = 0; k < n_targets && !status; ++k) {
-        if (r2__count_negatives(data, targets[k].user, kind.marked) < n_negatives) continue;
-        c->user[c->n_cases] = targets[k].user;
-        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], n_negatives,
-                            &kind, seed);
-    }
-    if (!status && n_targets > 0 && c->n_cases == 0)
-        status = r2_fail(ctx, R2_ARGUMENT, "candidates: no user has %lld unseen items",
-                         (long long)n_negatives);
-    if (status) r2_candidates_free(ctx, c);
-    return status;
-}
-
-r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed) {
-    const r2__negatives any = {false, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, any, seed);
-}
-
 r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                                 const r2_target *targets, int64_t n_targets, int64_t n_negatives,
                                 uint64_t seed) {
@@ -4093,2220 +9318,2719 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
     return status;
 }
 
-void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
-    if (!c) return;
-    r2_release(ctx, c->user);
-    r2_release(ctx, c->item);
-    memset(c, 0, sizeof *c);
+/* ============================================================================ [E4] kernels ==== */
+
+/* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
+   The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
+   only outside ISO mode) and a square root that leaves errno alone. */
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define R2__LANES     16
+#define R2__TILE_ROWS 12 /* x 2 vectors = 24 accumulators of the 32 registers */
+typedef float r2__vec __attribute__((vector_size(64)));
+typedef uint32_t r2__uvec __attribute__((vector_size(64)));
+#define R2__FMA(a, b, c) ((r2__vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define R2__MAX(a, b)    ((r2__vec)_mm512_maskz_max_ps((__mmask16)-1, (__m512)(a), (__m512)(b)))
+#define R2__SQRT(a)      ((r2__vec)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)(a)))
+#define R2__FIRST(n)     ((__mmask16)((1u << (n)) - 1u)) /* a mask of n lanes, n < 16 */
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define R2__LANES        8
+#define R2__TILE_ROWS    6 /* x 2 vectors = 12 accumulators of the 16 registers */
+typedef float r2__vec __attribute__((vector_size(32)));
+typedef uint32_t r2__uvec __attribute__((vector_size(32)));
+#define R2__FMA(a, b, c) ((r2__vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define R2__MAX(a, b)    ((r2__vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define R2__SQRT(a)      ((r2__vec)_mm256_sqrt_ps((__m256)(a)))
+#elif defined(__GNUC__)
+#define R2__LANES        4
+#define R2__TILE_ROWS    6
+typedef float r2__vec __attribute__((vector_size(16)));
+typedef uint32_t r2__uvec __attribute__((vector_size(16)));
+#define R2__FMA(a, b, c) ((a) * (b) + (c))
+#define R2__MAX(a, b)    r2__lanes_max(a, b)
+#define R2__SQRT(a)      r2__lanes_sqrt(a)
+static inline r2__vec r2__lanes_max(r2__vec a, r2__vec b) {
+    for (int l = 0; l < R2__LANES; ++l) a[l] = a[l] > b[l] ? a[l] : b[l];
+    return a;
+}
+static inline r2__vec r2__lanes_sqrt(r2__vec a) {
+    for (int l = 0; l < R2__LANES; ++l) a[l] = sqrtf(a[l]);
+    return a;
+}
+#else
+#define R2__LANES        1
+#define R2__TILE_ROWS    6
+typedef float r2__vec;
+typedef uint32_t r2__uvec;
+#define R2__FMA(a, b, c) ((a) * (b) + (c))
+#define R2__MAX(a, b)    ((a) > (b) ? (a) : (b))
+#define R2__SQRT(a)      sqrtf(a)
+#endif
+
+/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
+   are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
+#if defined(__GNUC__)
+#define R2__FETCH(p)      __builtin_prefetch((const void *)(p), 0, 2)
+#define R2__FETCH_NEAR(p) __builtin_prefetch((const void *)(p), 0, 3) /* into the first cache */
+#else
+#define R2__FETCH(p)      ((void)(p))
+#define R2__FETCH_NEAR(p) ((void)(p))
+#endif
+
+/* The first for short loops over constants, the second for the loop around them: clang, given
+   leave, unrolls that one too and runs out of registers. */
+#if defined(__clang__)
+#define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
+#define R2__ROLLED R2__PRAGMA(clang loop unroll(disable))
+#define R2__INLINE static inline __attribute__((always_inline))
+#elif defined(__GNUC__)
+#define R2__UNROLL R2__PRAGMA(GCC unroll 16)
+#define R2__ROLLED
+#define R2__INLINE static inline __attribute__((always_inline))
+#else
+#define R2__UNROLL
+#define R2__ROLLED
+#define R2__INLINE static inline
+#endif
+
+R2__INLINE r2__vec r2__zero(void) {
+    r2__vec v;
+    memset(&v, 0, sizeof v);
+    return v;
 }
 
-/* ============================================================================== [S3] graph ==== */
+R2__INLINE r2__vec r2__all(float x) { return x - r2__zero(); }
 
-/* The user side: that of the data, or a copy of its training rows. */
-static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
-                                 const uint8_t *role) {
-    int64_t to = 0;
-    if (!role) {
-        g->borrows_user_side = true;
-        g->n_edges = data->n_ratings;
-        g->user_begin = data->user_begin;
-        g->user_item = data->item;
-        g->user_rating = data->rating;
-        g->user_time = data->time;
-        return R2_OK;
-    }
-    for (int64_t k = 0; k < data->n_ratings; ++k) g->n_edges += role[k] == R2_TRAIN;
-    g->user_begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users + 1, sizeof *g->user_begin);
-    g->user_item = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_item);
-    g->user_rating = (float *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_rating);
-    g->user_time = (int32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_time);
-    if (!g->user_begin || !g->user_item || !g->user_rating || !g->user_time) return ctx->status;
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
-            if (role[k] != R2_TRAIN) continue;
-            g->user_item[to] = data->item[k];
-            g->user_rating[to] = data->rating[k];
-            g->user_time[to++] = data->time[k];
-        }
-        g->user_begin[u + 1] = to;
-    }
-    return R2_OK;
+R2__INLINE r2__vec r2__load(const float *p) {
+    r2__vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
 
-/* The item side: a counting sort of the edges by item; going through the users in order leaves the
-   users of each item ascending. */
-static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
-    int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
-    g->item_begin = begin;
-    g->item_user = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_user);
-    g->item_edge = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_edge);
-    if (!begin || !g->item_user || !g->item_edge) return ctx->status;
-    for (int64_t e = 0; e < g->n_edges; ++e) begin[g->user_item[e] + 2]++;
-    for (int64_t i = 0; i < g->n_items; ++i) begin[i + 2] += begin[i + 1];
-    for (int64_t u = 0; u < g->n_users; ++u)
-        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-            int64_t at = begin[g->user_item[e] + 1]++; /* ends as the begin of the next item */
-            g->item_user[at] = (uint32_t)u;
-            g->item_edge[at] = (uint32_t)e;
-        }
-    return R2_OK;
+R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
+
+/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. A copy of a length
+   that the compiler does not know costs more than ten whole vectors: masks where there are some. */
+R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
+    r2__vec v;
+    if (n >= R2__LANES) return r2__load(p);
+    v = r2__all(rest);
+#if defined(R2__FIRST)
+    v = (r2__vec)_mm512_mask_loadu_ps((__m512)v, R2__FIRST(n), p);
+#else
+    memcpy(&v, p, (size_t)n * sizeof *p);
+#endif
+    return v;
 }
 
-r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role) {
-    r2_status status;
-    memset(graph, 0, sizeof *graph);
-    if (data->n_ratings > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 edges, found %lld",
-                       (long long)data->n_ratings);
-    graph->n_users = data->n_users;
-    graph->n_items = data->n_items;
-    graph->rating_min = data->rating_min;
-    graph->rating_max = data->rating_max;
-    status = r2__graph_users(ctx, graph, data, role);
-    if (!status) status = r2__graph_items(ctx, graph);
-    if (status) r2_graph_free(ctx, graph);
-    return status;
-}
-
-void r2_graph_free(r2_ctx *ctx, r2_graph *graph) {
-    if (!graph) return;
-    if (!graph->borrows_user_side) {
-        r2_release(ctx, graph->user_begin);
-        r2_release(ctx, graph->user_item);
-        r2_release(ctx, graph->user_rating);
-        r2_release(ctx, graph->user_time);
-    }
-    r2_release(ctx, graph->item_begin);
-    r2_release(ctx, graph->item_user);
-    r2_release(ctx, graph->item_edge);
-    memset(graph, 0, sizeof *graph);
-}
-
-int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user) {
-    return graph->user_begin[user + 1] - graph->user_begin[user];
-}
-
-int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item) {
-    return graph->item_begin[item + 1] - graph->item_begin[item];
-}
-
-int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
-    int64_t end = graph->user_begin[user + 1];
-    int64_t at = r2__lower_bound(graph->user_item, graph->user_begin[user], end, item);
-    return at < end && graph->user_item[at] == item ? at : -1;
-}
-
-/* ---- butterflies ----
-
-   A butterfly is a pair of users and a pair of items with all four edges. Two paths of two edges
-   between the same ends make one:
-
-       r --- v --- w      each path is counted at its end w,
-        \--- v' --/       the second one to arrive closes a butterfly, the third one two, ...
-
-   To count each butterfly once, r is its vertex of highest degree ("vertex priority"): then the
-   middle of a path never has more neighbours than its start, and the work is the sum over edges of
-   the smaller degree of both ends, however popular the most popular item is. */
-
-/* Users and items in one row of vertices, numbered by rising degree (ties: users first, then by
-   number): vertex r has neighbours near[begin[r]] .. near[begin[r + 1] - 1], ascending. */
-typedef struct r2__ranked {
-    int64_t n;
-    int64_t *begin; /* (n + 1)       */
-    uint32_t *near; /* (2 n_edges)   */
-    uint32_t *rank; /* (n) by vertex */
-} r2__ranked;
-
-static void r2__ranked_free(r2_ctx *ctx, r2__ranked *ranked) {
-    r2_release(ctx, ranked->begin);
-    r2_release(ctx, ranked->near);
-    r2_release(ctx, ranked->rank);
-    memset(ranked, 0, sizeof *ranked);
-}
-
-static int64_t r2__vertex_degree(const r2_graph *g, int64_t vertex) {
-    return vertex < g->n_users ? r2_graph_user_degree(g, (uint32_t)vertex)
-                               : r2_graph_item_degree(g, (uint32_t)(vertex - g->n_users));
-}
-
-/* Counting sort of the vertices by degree: vertex[r] and ranked->rank. */
-static r2_status r2__rank_vertices(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked,
-                                   uint32_t *vertex) {
-    const int64_t most = g->n_users > g->n_items ? g->n_users : g->n_items;
-    int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)most + 2, sizeof *at);
-    if (!at) return ctx->status;
-    for (int64_t v = 0; v < ranked->n; ++v) at[r2__vertex_degree(g, v)]++;
-    r2__prefix(at, most + 1);
-    for (int64_t v = 0; v < ranked->n; ++v) {
-        int64_t r = at[r2__vertex_degree(g, v)]++;
-        vertex[r] = (uint32_t)v;
-        ranked->rank[v] = (uint32_t)r;
-    }
-    r2_release(ctx, at);
-    return R2_OK;
-}
-
-/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out
-   sorted. */
-static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_t *vertex) {
-    int64_t *end = ranked->begin + 1; /* end[r] walks from the begin of r to the begin of r + 1 */
-    for (int64_t r = 0; r + 1 < ranked->n; ++r)
-        end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
-    for (int64_t r = 0; r < ranked->n; ++r) {
-        bool is_user = vertex[r] < g->n_users;
-        int64_t v = is_user ? vertex[r] : vertex[r] - g->n_users;
-        int64_t k = is_user ? g->user_begin[v] : g->item_begin[v];
-        int64_t stop = is_user ? g->user_begin[v + 1] : g->item_begin[v + 1];
-        const uint32_t *to = ranked->rank + (is_user ? g->n_users : 0);
-        for (; k < stop; ++k)
-            ranked->near[end[to[is_user ? g->user_item[k] : g->item_user[k]]]++] = (uint32_t)r;
-    }
-}
-
-/* Takes 8 bytes an edge and 12 a vertex. */
-static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked) {
-    uint32_t *vertex;
-    r2_status status = R2_OK;
-    memset(ranked, 0, sizeof *ranked);
-    ranked->n = g->n_users + g->n_items;
-    if (ranked->n > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 users and items");
-    vertex = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *vertex);
-    ranked->rank = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *ranked->rank);
-    ranked->begin = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n + 2, sizeof *ranked->begin);
-    ranked->near = (uint32_t *)r2_resize(ctx, NULL, 2 * (uint64_t)g->n_edges, sizeof(uint32_t));
-    if (!vertex || !ranked->rank || !ranked->begin || !ranked->near) status = ctx->status;
-    if (!status) status = r2__rank_vertices(ctx, g, ranked, vertex);
-    if (!status) r2__ranked_fill(g, ranked, vertex);
-    r2_release(ctx, vertex);
-    if (status) r2__ranked_free(ctx, ranked);
-    return status;
-}
-
-/* What one thread keeps while it counts. */
-typedef struct r2__lane {
-    int64_t sum;
-    uint32_t *paths; /* (n) by vertex, all 0 between two starts                         */
-    int64_t *stop;   /* (n) end of the neighbours below the current start; only moves up */
-} r2__lane;
-
-/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the
-   same w make C(paths, 2) of them: the n-th path to w closes n - 1. */
-static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane *lane) {
-    const uint32_t *near = ranked->near;
-    uint32_t *paths = lane->paths;
-    int64_t sum = 0, walked = 0, j;
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j) {
-        uint32_t v = near[j];
-        int64_t stop = lane->stop[v], end = ranked->begin[v + 1];
-        while (stop < end && near[stop] < r) ++stop;
-        lane->stop[v] = stop;
-        for (int64_t k = ranked->begin[v]; k < stop; ++k) sum += paths[near[k]]++;
-        walked += stop - ranked->begin[v];
-    }
-    lane->sum += sum;
-    if (walked > r / 16) { /* then clearing all is cheaper than walking again */
-        memset(paths, 0, (size_t)r * sizeof *paths);
+R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
+    if (n >= R2__LANES) {
+        r2__store(p, v);
         return;
     }
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j)
-        for (int64_t k = ranked->begin[near[j]]; k < lane->stop[near[j]]; ++k) paths[near[k]] = 0;
+#if defined(R2__FIRST)
+    _mm512_mask_storeu_ps(p, R2__FIRST(n), (__m512)v);
+#else
+    memcpy(p, &v, (size_t)n * sizeof *p);
+#endif
 }
 
-/* Lanes that were not made are all zero. */
-static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        r2_release(ctx, lane[k].paths);
-        r2_release(ctx, lane[k].stop);
+#if R2__LANES >= 4
+typedef float r2__four __attribute__((vector_size(16)));
+
+/* Adds halves upon halves of the lanes until four are left. */
+R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
+    r2__four part[R2__LANES / 4];
+    memcpy(part, &v, sizeof v);
+#if R2__LANES >= 16
+    part[0] = part[0] + part[2];
+    part[1] = part[1] + part[3];
+#endif
+#if R2__LANES >= 8
+    part[0] = part[0] + part[1];
+#endif
+    return part[0];
+}
+#endif
+
+/* Sum of the lanes, halves upon halves. */
+R2__INLINE float r2__sum(r2__vec v) {
+#if R2__LANES >= 4
+    r2__four part = r2__sum_to_four(v);
+    return (part[0] + part[2]) + (part[1] + part[3]);
+#else
+    return v;
+#endif
+}
+
+#if R2__LANES >= 4 && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define R2__SHUFFLE __builtin_shufflevector
+#endif
+#endif
+
+#if defined(R2__SHUFFLE)
+/* Transposes a matrix of four times four. */
+R2__INLINE void r2__transpose_four(r2__four row[4]) {
+    r2__four low[2], high[2];
+    for (int i = 0; i < 2; ++i) {
+        low[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 0, 4, 1, 5);
+        high[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 2, 6, 3, 7);
     }
-    r2_release(ctx, lane);
+    row[0] = R2__SHUFFLE(low[0], low[1], 0, 1, 4, 5);
+    row[1] = R2__SHUFFLE(low[0], low[1], 2, 3, 6, 7);
+    row[2] = R2__SHUFFLE(high[0], high[1], 0, 1, 4, 5);
+    row[3] = R2__SHUFFLE(high[0], high[1], 2, 3, 6, 7);
+}
+#endif
+
+/* to(4) = r2__sum of each of four vectors, the same bits in half the steps. */
+R2__INLINE void r2__sum_four(float *to, const r2__vec *v) {
+#if defined(R2__SHUFFLE)
+    r2__four row[4];
+    R2__UNROLL
+    for (int i = 0; i < 4; ++i) row[i] = r2__sum_to_four(v[i]);
+    r2__transpose_four(row);
+    row[0] = (row[0] + row[2]) + (row[1] + row[3]);
+    memcpy(to, &row[0], sizeof row[0]);
+#else
+    for (int i = 0; i < 4; ++i) to[i] = r2__sum(v[i]);
+#endif
 }
 
-/* One lane for each thread, or NULL. */
-static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lanes) {
-    r2__lane *lane = (r2__lane *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *lane);
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        lane[k].paths = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->paths);
-        lane[k].stop = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->stop);
-        if (!lane[k].paths || !lane[k].stop) {
-            r2__lanes_free(ctx, lane, n_lanes);
-            return NULL;
+R2__INLINE float r2__largest(r2__vec v) {
+    float lane[R2__LANES];
+    memcpy(lane, &v, sizeof v);
+    for (int width = R2__LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; ++l)
+            lane[l] = lane[l] > lane[l + width] ? lane[l] : lane[l + width];
+    return lane[0];
+}
+
+/* exp(x) = 2^n exp(r) with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the
+   sum; exp(r) by the polynomial of Cephes' expf, error below 2 units in the last place. Arguments
+   are held above -87.3, where the result is a normal number, and must be below 87.3. */
+R2__INLINE r2__vec r2__exp_below(r2__vec x) {
+    const float magic = 12582912.0f;
+    r2__vec n, r, p, scale;
+    r2__uvec bits;
+    x = R2__MAX(r2__all(-87.3f), x); /* in this order a NaN passes through */
+    n = R2__FMA(x, r2__all(1.44269504f), r2__all(magic));
+    memcpy(&bits, &n, sizeof n);
+    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; what stood above it is shifted out */
+    memcpy(&scale, &bits, sizeof bits);
+    n = n - magic;
+    r = R2__FMA(n, r2__all(-0.693359375f), x);
+    r = R2__FMA(n, r2__all(2.12194440e-4f), r);
+    p = R2__FMA(r, r2__all(1.9875691500e-4f), r2__all(1.3981999507e-3f));
+    p = R2__FMA(p, r, r2__all(8.3334519073e-3f));
+    p = R2__FMA(p, r, r2__all(4.1665795894e-2f));
+    p = R2__FMA(p, r, r2__all(1.6666665459e-1f));
+    p = R2__FMA(p, r, r2__all(5.0000001201e-1f));
+    p = R2__FMA(p, r * r, r + 1.0f);
+    return p * scale;
+}
+
+/* The same for any x: held within +-87.3. */
+R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
+
+/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
+typedef struct r2__range {
+    int64_t begin, end;
+} r2__range;
+
+static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
+    int64_t units = (n + unit - 1) / unit;
+    r2__range range;
+    range.begin = units * t / parts * unit;
+    range.end = units * (t + 1) / parts * unit;
+    if (range.end > n) range.end = n;
+    if (range.begin > n) range.begin = n;
+    return range;
+}
+
+/* ---- matrix product ----
+   c is made in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is packed
+   first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k:
+
+       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
+       k |  [ panel | panel | ... ]           padded with zeros to the full width
+
+   a is read in place, since its elements are only broadcast, unless walking along k would jump from
+   page to page or hit one cache set again and again. */
+
+#define R2__WIDE   (2 * R2__LANES)
+#define R2__PANELS 4
+#define R2__DEPTH  192
+
+/* A matrix read as element (i, j) = p[i * rs + j * cs]: transposition is a swap of strides. */
+typedef struct r2__view {
+    const float *p;
+    int64_t rs, cs;
+} r2__view;
+
+/* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
+   the next; rows and vectors are constants of the caller, so that the loops over them unroll.
+   Twelve rows have more addresses than a processor has registers, unless three rows share one,
+   from which two strides lead to the others. The next tile of a is asked for, row after row. */
+R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
+                         const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
+                         bool add) {
+    const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
+    const float *next = a.p + rows * a.rs;
+    const float *third[(R2__TILE_ROWS + 2) / 3];
+    r2__vec acc[R2__TILE_ROWS][2], b[2];
+    int until_first = rows;
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
+    R2__UNROLL
+    for (int i = 0; i < rows; i += 3) third[i / 3] = a.p + i * a.rs;
+    R2__ROLLED
+    for (int64_t k = 0; k < K; ++k) {
+        if (fetch) {
+            R2__FETCH_NEAR(next);
+            next += a.rs + 1;
+            if (--until_first == 0) {
+                until_first = rows;
+                next -= rows * a.rs;
+            }
         }
-        if (ranked->n) memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
-    }
-    return lane;
-}
-
-r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total) {
-    const int n_lanes = r2_threads(ctx, graph->n_edges);
-    r2__ranked ranked;
-    r2__lane *lanes = NULL;
-    r2_status status = r2__ranked_init(ctx, graph, &ranked);
-    *total = 0;
-    if (!status) {
-        lanes = r2__lanes_make(ctx, &ranked, n_lanes);
-        if (!lanes) status = ctx->status;
-    }
-    if (!status) {
-        /* Ranks are dealt to the lanes like cards: neighbours in rank cost about the same. */
-        R2_PARALLEL_FOR(n_lanes, k, n_lanes) {
-            for (int64_t r = k; r < ranked.n; r += n_lanes)
-                r2__butterflies_below(&ranked, r, &lanes[k]);
+        R2__UNROLL
+        for (int v = 0; v < vectors; ++v) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
+        R2__UNROLL
+        for (int i = 0; i < rows; ++i) {
+            r2__vec ai = r2__all(third[i / 3][i % 3 * a.rs]);
+            R2__UNROLL
+            for (int v = 0; v < vectors; ++v) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
         }
-        for (int k = 0; k < n_lanes; ++k) *total += lanes[k].sum;
+        R2__UNROLL
+        for (int i = 0; i < rows; i += 3) third[i / 3] += a.cs;
     }
-    r2__lanes_free(ctx, lanes, n_lanes);
-    r2__ranked_free(ctx, &ranked);
-    return status;
-}
-
-/* One way through the graph: from the vertices of one side to those of the other. */
-typedef struct r2__side {
-    int64_t n;
-    const int64_t *begin;
-    const uint32_t *near;
-    const uint32_t *edge; /* NULL: positions are edges of the user side already */
-} r2__side;
-
-/* Steps of counting from every vertex of the other side of `via`: the sum of its squared
-   degrees. */
-static double r2__side_work(const r2__side *via) {
-    double work = 0.0;
-    for (int64_t v = 0; v < via->n; ++v) {
-        double degree = (double)(via->begin[v + 1] - via->begin[v]);
-        work += degree * degree;
-    }
-    return work;
-}
-
-/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge
-   to v closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
-static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int64_t start,
-                                 uint32_t *paths, int64_t *out) {
-    const int64_t begin = from->begin[start], end = from->begin[start + 1];
-    for (int64_t j = begin; j < end; ++j) {
-        uint32_t v = from->near[j];
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]]++;
-    }
-    paths[start] = 1; /* so that going back closes nothing */
-    for (int64_t j = begin; j < end; ++j) {
-        uint32_t v = from->near[j];
-        int64_t sum = 0;
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]] - 1;
-        out[from->edge ? from->edge[j] : j] = sum;
-    }
-    for (int64_t j = begin; j < end; ++j) {
-        uint32_t v = from->near[j];
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]] = 0;
-    }
-    paths[start] = 0; /* it may have no edge that would do it */
-}
-
-/* Fills b->edge; every edge belongs to one start, so the threads share nothing they write. */
-static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_butterflies *b) {
-    const r2__side users = {g->n_users, g->user_begin, g->user_item, NULL};
-    const r2__side items = {g->n_items, g->item_begin, g->item_user, g->item_edge};
-    const bool from_users = r2__side_work(&items) <= r2__side_work(&users);
-    const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
-    const int n_lanes = r2_threads(ctx, g->n_edges);
-    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
-                                           sizeof *paths);
-    if (!paths) return ctx->status;
-    R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
-        for (int64_t start = lane; start < from->n; start += n_lanes)
-            r2__edge_butterflies(from, via, start, paths + lane * from->n, b->edge);
-    }
-    r2_release(ctx, paths);
-    return R2_OK;
-}
-
-r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph) {
-    r2_status status = R2_OK;
-    memset(b, 0, sizeof *b);
-    b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
-    b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
-    b->item = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_items, sizeof *b->item);
-    if (!b->edge || !b->user || !b->item) status = ctx->status;
-    if (!status) status = r2__all_edge_butterflies(ctx, graph, b);
-    if (status) {
-        r2_butterflies_free(ctx, b);
-        return status;
-    }
-    for (int64_t u = 0; u < graph->n_users; ++u) {
-        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e) {
-            b->user[u] += b->edge[e];
-            b->item[graph->user_item[e]] += b->edge[e];
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) {
+        R2__UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            float *to = c + i * ldc + v * R2__LANES;
+            int64_t left = n - v * R2__LANES;
+            r2__vec sum = acc[i][v];
+            if (add) sum = r2__load_n(to, left, 0.0f) + sum;
+            r2__store_n(to, sum, left);
         }
-        b->user[u] /= 2; /* two edges of each butterfly meet at u */
-        b->total += b->user[u];
-    }
-    for (int64_t i = 0; i < graph->n_items; ++i) b->item[i] /= 2;
-    b->total /= 2; /* and two of its corners are users */
-    return R2_OK;
-}
-
-void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
-    if (!b) return;
-    r2_release(ctx, b->edge);
-    r2_release(ctx, b->user);
-    r2_release(ctx, b->item);
-    memset(b, 0, sizeof *b);
-}
-
-/* ============================================================================= [S4] chains ==== */
-
-r2_chain_config r2_chain_config_default(void) {
-    r2_chain_config config;
-    memset(&config, 0, sizeof config);
-    config.law = R2_CHAINS_COHERENT;
-    config.k = 4;
-    config.distinct = true;
-    config.shrink = 5.0f;
-    config.seed = 1;
-    return config;
-}
-
-/* A question (u0, target) is answered in three steps: mark the items of u0, all but the target;
-   walk over everybody who may be u1 and keep those who share enough of the marked items, the
-   "partners"; then sort the partners (coherent) or draw from them (uniform). Nothing depends on the
-   edge (u0, target): the marks leave the target out, U(target) is walked without u0, and no degree
-   or count is taken with that edge in it. So the answer is the same with the edge and without (D2).
-
-       chain number x = 0 .. total - 1:    | partner 0 | partner 1  | partner 2 |
-                                           before[0]=0  before[1]    before[2]   before[3] = total
-
-   A uniform law over chains is then a uniform number x; what it costs does not depend on total. */
-
-/* ---- who can stand between ---- */
-
-/* A u1, and how many chains lead over it. */
-typedef struct r2__partner {
-    uint32_t user;
-    int32_t newest;  /* when u0 met the latest of the shared items */
-    float agreement; /* in (-1, 1)                                 */
-    int64_t before;  /* chains over the partners before this one   */
-} r2__partner;
-
-/* One question at work. A target chain takes one of the items that u0 and u1 share (i0), a closed
-   chain two. */
-typedef struct r2__search {
-    const r2_graph *g;
-    const r2_chain_config *config;
-    uint32_t u0, target; /* target: R2_NO_ITEM for closed chains                       */
-    uint32_t *mine;      /* (n_items) 1 + position in u0's row, 0 for others and target */
-    uint32_t *shared;    /* (n_users) zeros, for closed chains                         */
-    uint64_t *seen;      /* (n_seen) for draws that must differ                        */
-    uint64_t n_seen;
-    r2__partner *at; /* (n + 1); at[n].before is the number of all chains */
-    int64_t n;       /* partners */
-} r2__search;
-
-static void r2__search_free(r2_ctx *ctx, r2__search *q) {
-    r2_release(ctx, q->at);
-    r2_release(ctx, q->mine);
-    r2_release(ctx, q->shared);
-    r2_release(ctx, q->seen);
-}
-
-/* The memory of a query, to be used for many, one after the other. */
-static r2_status r2__search_init(r2_ctx *ctx, r2__search *q, const r2_graph *g, bool closed,
-                                 const r2_chain_config *config) {
-    memset(q, 0, sizeof *q);
-    if (config->k < 0 || config->k > INT64_MAX / 4)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld", (long long)config->k);
-    q->g = g;
-    q->config = config;
-    q->n_seen = 2;
-    while (!config->replacement && q->n_seen < 2 * (uint64_t)config->k) q->n_seen *= 2;
-    q->at = (r2__partner *)r2_resize(ctx, NULL, (uint64_t)g->n_users + 1, sizeof *q->at);
-    q->mine = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *q->mine);
-    q->shared = (uint32_t *)r2_alloc(ctx, closed ? (uint64_t)g->n_users : 0, sizeof *q->shared);
-    q->seen = (uint64_t *)r2_resize(ctx, NULL, q->n_seen, sizeof *q->seen);
-    if (q->at && q->mine && q->shared && q->seen) return R2_OK;
-    r2__search_free(ctx, q);
-    return ctx->status;
-}
-
-/* The next edge of u1 from *e1 on whose item u0 has too, and u0's edge to it; false: no more. The
-   items come in ascending order; the target is never among them. */
-static bool r2__shared_next(const r2__search *q, uint32_t u1, int64_t *e1, int64_t *e0) {
-    const int64_t end = q->g->user_begin[u1 + 1];
-    for (; *e1 < end; ++*e1) {
-        uint32_t position = q->mine[q->g->user_item[*e1]];
-        if (!position) continue;
-        *e0 = q->g->user_begin[q->u0] + position - 1;
-        return true;
-    }
-    return false;
-}
-
-/* Enters a user: how many items it shares with u0, when u0 met the last of them, how much the
-   two agree. Each shared item agrees by 1 - 2 |difference| / scale, in [-1, 1]; the sum is
-   divided by the number of items plus `shrink`, so that few items count for little. A user
-   without a chain is forgotten again. */
-static void r2__partner_add(r2__search *q, uint32_t user) {
-    const r2_graph *g = q->g;
-    const double scale = (double)g->rating_max - (double)g->rating_min;
-    r2__partner *partner = &q->at[q->n];
-    double apart = 0.0;
-    int64_t n = 0, e0, e1 = g->user_begin[user];
-    partner->user = user;
-    partner->newest = -1;
-    for (; r2__shared_next(q, user, &e1, &e0); ++e1, ++n) {
-        apart += fabs((double)g->user_rating[e0] - (double)g->user_rating[e1]);
-        if (g->user_time[e0] > partner->newest) partner->newest = g->user_time[e0];
-    }
-    if (scale > 0.0) apart *= 2.0 / scale;
-    partner->agreement = (float)(((double)n - apart) / ((double)n + (double)q->config->shrink));
-    if (q->target == R2_NO_ITEM) n = n * (n - 1) / 2;
-    partner[1].before = partner->before + n;
-    q->n += n > 0;
-}
-
-/* The partners of closed chains are U_cand(u0): who shares at least two items, found by counting
-   the ends of all paths of two edges. Those of target chains are U(target) without u0. */
-static void r2__partners_find(r2__search *q) {
-    const r2_graph *g = q->g;
-    if (q->target != R2_NO_ITEM) {
-        for (int64_t k = g->item_begin[q->target]; k < g->item_begin[q->target + 1]; ++k)
-            if (g->item_user[k] != q->u0) r2__partner_add(q, g->item_user[k]);
-        return;
-    }
-    for (int64_t e = g->user_begin[q->u0]; e < g->user_begin[q->u0 + 1]; ++e) {
-        int64_t k = g->item_begin[g->user_item[e]], end = g->item_begin[g->user_item[e] + 1];
-        for (; k < end; ++k) q->shared[g->item_user[k]]++;
-    }
-    for (int64_t v = 0; v < g->n_users; ++v) {
-        if (q->shared[v] >= 2 && v != q->u0) r2__partner_add(q, (uint32_t)v);
-        q->shared[v] = 0;
     }
 }
 
-/* The last partner with before <= x: the one that chain number x leads over. */
-static const r2__partner *r2__partner_of(const r2__search *q, int64_t x) {
-    int64_t low = 0, high = q->n - 1;
-    while (low < high) {
-        int64_t middle = high - (high - low) / 2;
-        if (q->at[middle].before <= x) low = middle;
-        else high = middle - 1;
-    }
-    return &q->at[low];
-}
+#define R2__TILE_EIGHT (R2__TILE_ROWS > 8 ? 8 : 1) /* 1: there is no such tile */
 
-/* The chain over edges e1 .. e4 of the user side; e4 = -1: it is asked for. */
-static r2_chain r2__chain_make(const r2__search *q, uint32_t u1, int64_t e1, int64_t e2, int64_t e3,
-                               int64_t e4) {
-    r2_chain chain;
-    chain.u0 = q->u0;
-    chain.i0 = q->g->user_item[e1];
-    chain.u1 = u1;
-    chain.i1 = q->g->user_item[e3];
-    chain.r1 = q->g->user_rating[e1];
-    chain.r2 = q->g->user_rating[e2];
-    chain.r3 = q->g->user_rating[e3];
-    chain.r4 = e4 < 0 ? NAN : q->g->user_rating[e4];
-    chain.score = 0.0f;
-    return chain;
-}
-
-/* ---- coherent chains ---- */
-
-static int r2__partner_order(const void *left, const void *right) {
-    const r2__partner *a = (const r2__partner *)left, *b = (const r2__partner *)right;
-    if (a->agreement != b->agreement) return a->agreement > b->agreement ? -1 : 1;
-    if (a->newest != b->newest) return a->newest > b->newest ? -1 : 1;
-    return (a->user > b->user) - (a->user < b->user);
-}
-
-static bool r2__chain_has(const r2_chain *chains, int64_t n, uint32_t item) {
-    for (int64_t k = 0; k < n; ++k)
-        if (chains[k].i0 == item || chains[k].i1 == item) return true;
-    return false;
-}
-
-/* The edges of the latest (by u0's time, then the smaller number) shared item that none of
-   `used` has and that is not `except` either; false when there is none. */
-static bool r2__latest_shared(const r2__search *q, uint32_t u1, const r2_chain *used,
-                              int64_t n_used, uint32_t except, int64_t *best0, int64_t *best1) {
-    const r2_graph *g = q->g;
-    int64_t e0, e1 = g->user_begin[u1];
-    *best0 = -1;
-    for (; r2__shared_next(q, u1, &e1, &e0); ++e1) {
-        if (*best0 >= 0 && g->user_time[e0] <= g->user_time[*best0]) continue;
-        if (g->user_item[e0] == except || r2__chain_has(used, n_used, g->user_item[e0])) continue;
-        *best0 = e0;
-        *best1 = e1;
-    }
-    return *best0 >= 0;
-}
-
-/* The latest chain over u1 that repeats no i0 (closed: neither item) of `used`. */
-static bool r2__latest_chain(const r2__search *q, uint32_t u1, const r2_chain *used, int64_t n_used,
-                             r2_chain *chain) {
-    int64_t e1, e2, e3, e4 = -1;
-    uint32_t i1 = q->target;
-    if (i1 != R2_NO_ITEM) {
-        e3 = r2_graph_find(q->g, u1, i1);
+/* Chooses the unrolled variant: rows is 1, 2, 4, R2__TILE_ROWS or, below it, 8. */
+static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, int64_t ldp, float *c,
+                         int64_t ldc, int64_t n, bool add) {
+    const int full = R2__TILE_ROWS;
+    if (n > R2__LANES) {
+        if (rows == full) r2__tile(full, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 2, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 2, K, a, panel, ldp, c, ldc, n, add);
+        else r2__tile(1, 2, K, a, panel, ldp, c, ldc, n, add);
     } else {
-        if (!r2__latest_shared(q, u1, used, n_used, i1, &e4, &e3)) return false;
-        i1 = q->g->user_item[e4];
-    }
-    if (!r2__latest_shared(q, u1, used, n_used, i1, &e1, &e2)) return false;
-    *chain = r2__chain_make(q, u1, e1, e2, e3, e4);
-    return true;
-}
-
-/* The best partners first, the latest chain of each. */
-static int64_t r2__chains_coherent(r2__search *q, r2_chain *chains) {
-    const bool distinct = q->config->distinct;
-    int64_t n = 0;
-    qsort(q->at, (size_t)q->n, sizeof *q->at, r2__partner_order);
-    for (int64_t p = 0; p < q->n && n < q->config->k; ++p) {
-        const int64_t first = distinct ? 0 : n; /* from here on, nothing may be repeated */
-        while (n < q->config->k &&
-               r2__latest_chain(q, q->at[p].user, chains + first, n - first, &chains[n])) {
-            chains[n++].score = q->at[p].agreement;
-            if (distinct) break;
-        }
-    }
-    return n;
-}
-
-/* ---- drawn chains ---- */
-
-/* Remembers numbers: true when x was not there yet. There are at least twice as many slots as there
-   will be numbers. */
-static bool r2__first_time(const r2__search *q, int64_t x) {
-    uint64_t at = (uint64_t)x * 0x9E3779B97F4A7C15u;
-    for (at ^= at >> 32;; ++at) {
-        uint64_t *here = &q->seen[at & (q->n_seen - 1)];
-        if (*here == (uint64_t)x + 1) return false;
-        if (*here) continue;
-        *here = (uint64_t)x + 1;
-        return true;
+        if (rows == full) r2__tile(full, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 4) r2__tile(4, 1, K, a, panel, ldp, c, ldc, n, add);
+        else if (rows == 2) r2__tile(2, 1, K, a, panel, ldp, c, ldc, n, add);
+        else r2__tile(1, 1, K, a, panel, ldp, c, ldc, n, add);
     }
 }
 
-/* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
-static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
-    int64_t s = (int64_t)((1.0 + sqrt(1.0 + 8.0 * (double)j)) / 2.0);
-    while (s * (s - 1) / 2 > j) --s; /* the square root may be off by a little */
-    while (s * (s + 1) / 2 <= j) ++s;
-    *first = j - s * (s - 1) / 2;
-    *second = s;
-}
-
-/* Chain number x of all. */
-static r2_chain r2__chain_number(const r2__search *q, int64_t x, r2_rng *rng) {
-    const r2__partner *partner = r2__partner_of(q, x);
-    const uint32_t u1 = partner->user;
-    const bool closed = q->target == R2_NO_ITEM;
-    int64_t first = x - partner->before, second = -1;
-    int64_t a, b = q->g->user_begin[u1], e1 = -1, e2 = -1, e3 = -1, e4 = -1;
-    if (closed) r2__pair_number(first, &first, &second);
-    else e3 = r2_graph_find(q->g, u1, q->target);
-    for (int64_t k = 0; (k <= first || k <= second) && r2__shared_next(q, u1, &b, &a); ++k, ++b) {
-        if (k == first) e1 = a, e2 = b;
-        if (k == second) e4 = a, e3 = b;
+/* to(K, 4) = from(4, K)^T for a multiple of 4 of k; returns how many were done. Four by four in
+   registers, for one at a time packing would cost a quarter of a small product. */
+static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
+                                   int64_t K) {
+    int64_t k = 0;
+#if defined(R2__SHUFFLE)
+    for (; k + 4 <= K; k += 4) {
+        r2__four row[4];
+        for (int i = 0; i < 4; ++i) memcpy(&row[i], from + i * ldf + k, sizeof row[i]);
+        r2__transpose_four(row);
+        for (int i = 0; i < 4; ++i) memcpy(to + (k + i) * ldt, &row[i], sizeof row[i]);
     }
-    if (closed && r2_rng_below(rng, 2)) /* a fair coin says which item is i1 */
-        return r2__chain_make(q, u1, e4, e3, e2, e1);
-    return r2__chain_make(q, u1, e1, e2, e3, e4);
-}
-
-/* The number of a chain, by the law that is asked for. */
-static int64_t r2__draw_number(const r2__search *q, r2_rng *rng) {
-    const r2__partner *partner;
-    if (q->config->law == R2_CHAINS_UNIFORM)
-        return (int64_t)r2_rng_below(rng, (uint64_t)q->at[q->n].before);
-    partner = &q->at[r2_rng_below(rng, (uint64_t)q->n)];
-    return partner->before +
-           (int64_t)r2_rng_below(rng, (uint64_t)(partner[1].before - partner->before));
-}
-
-/* Draws numbers of chains and looks the chains up. */
-static int64_t r2__chains_draw(r2__search *q, r2_rng *rng, r2_chain *chains) {
-    const int64_t total = q->at[q->n].before;
-    const bool again = q->config->replacement, all = !again && q->config->k >= total;
-    const int64_t k = total == 0 || all ? total : q->config->k;
-    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
-    for (int64_t n = 0; n < k; ++n) {
-        int64_t x = all ? n : r2__draw_number(q, rng);
-        while (!all && !again && !r2__first_time(q, x)) x = r2__draw_number(q, rng);
-        chains[n] = r2__chain_number(q, x, rng);
-    }
+#else
+    (void)to;
+    (void)ldt;
+    (void)from;
+    (void)ldf;
+    (void)K;
+#endif
     return k;
 }
 
-/* A random number below n that is not `hole`; -1 leaves no hole. The numbers of the list without
-   the hole are drawn, so that it does not matter whether there is one. */
-static int64_t r2__draw_around(r2_rng *rng, int64_t n, int64_t hole) {
-    int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(hole < 0 ? n : n - 1));
-    return hole < 0 || x < hole ? x : x + 1;
-}
-
-/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target
-   and an item i0 of u0; it is a chain when u1 has i0. Every chain is proposed equally often, and
-   which one is accepted does not depend on how long it took, so a limit on the number of
-   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
-static bool r2__chains_propose(r2__search *q, r2_rng *rng, r2_chain *chains) {
-    const r2_graph *g = q->g;
-    const uint32_t *users = g->item_user + g->item_begin[q->target];
-    const int64_t n_users = r2_graph_item_degree(g, q->target), begin = g->user_begin[q->u0];
-    const int64_t n_items = r2_graph_user_degree(g, q->u0);
-    const int64_t edge = r2_graph_find(g, q->u0, q->target); /* must not be seen: around it */
-    const int64_t hole1 = edge < 0 ? -1 : edge - begin;
-    const int64_t hole0 = edge < 0 ? -1 : r2__lower_bound(users, 0, n_users, q->u0);
-    const int64_t others = n_users - (edge >= 0), items = n_items - (edge >= 0);
-    const int64_t elsewhere = (g->n_edges - (edge >= 0)) / g->n_users;
-    int64_t limit = others * (items + elsewhere) / 64, n = 0; /* half of listing them all */
-    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
-    while (n < q->config->k && items > 0 && limit-- > 0) {
-        int64_t j = r2__draw_around(rng, n_users, hole0), a = r2__draw_around(rng, n_items, hole1);
-        int64_t e1 = begin + a, e2 = r2_graph_find(g, users[j], g->user_item[e1]);
-        if (e2 < 0) continue;
-        if (!q->config->replacement && !r2__first_time(q, j * n_items + a)) continue;
-        chains[n++] = r2__chain_make(q, users[j], e1, e2, r2_graph_find(g, users[j], q->target),
-                                     -1);
+/* to(K, n) = from(n, K)^T. */
+static void r2__transpose(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t n,
+                          int64_t K) {
+    for (int64_t j = 0; j < n; j += 4) {
+        const int64_t wide = n - j < 4 ? n - j : 4;
+        int64_t done = wide == 4 ? r2__transpose_fours(to + j, ldt, from + j * ldf, ldf, K) : 0;
+        for (int64_t i = j; i < j + wide; ++i)
+            for (int64_t k = done; k < K; ++k) to[k * ldt + i] = from[i * ldf + k];
     }
-    return n == q->config->k;
 }
 
-/* Marks u0's items, all but the target, or takes the marks away. */
-static void r2__search_mark(r2__search *q, bool on) {
-    const int64_t begin = q->g->user_begin[q->u0], end = q->g->user_begin[q->u0 + 1];
-    for (int64_t e = begin; e < end; ++e)
-        if (q->g->user_item[e] != q->target)
-            q->mine[q->g->user_item[e]] = on ? (uint32_t)(e - begin) + 1 : 0;
-}
-
-/* A new question; the marks of the last one are gone already. */
-static void r2__search_start(r2__search *q, uint32_t u0, uint32_t target) {
-    q->u0 = u0;
-    q->target = target;
-    q->n = 0;
-    q->at[0].before = 0;
-}
-
-/* One question on memory that is ready: the chains, and how many. */
-static int64_t r2__chains_find(r2__search *q, uint32_t u0, uint32_t target, r2_chain *chains) {
-    const r2_chain_law law = q->config->law;
-    r2_rng rng = r2_rng_make(q->config->seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | target);
-    int64_t n;
-    r2__search_start(q, u0, target);
-    if (law == R2_CHAINS_UNIFORM && target != R2_NO_ITEM && r2__chains_propose(q, &rng, chains))
-        return q->config->k;
-    r2__search_mark(q, true);
-    r2__partners_find(q);
-    n = law == R2_CHAINS_COHERENT ? r2__chains_coherent(q, chains)
-                                  : r2__chains_draw(q, &rng, chains);
-    r2__search_mark(q, false);
-    return n;
-}
-
-static r2_status r2__chains_check(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item) {
-    if (u0 < g->n_users && (item < g->n_items || item == R2_NO_ITEM)) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "chains: user %u of %lld, item %u of %lld", u0,
-                   (long long)g->n_users, item, (long long)g->n_items);
-}
-
-static r2_status r2__chains_one(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item,
-                                const r2_chain_config *config, r2_chain *chains, int64_t *n) {
-    r2__search q;
-    r2_status status = r2__chains_check(ctx, g, u0, item);
-    *n = 0;
-    if (!status) status = r2__search_init(ctx, &q, g, item == R2_NO_ITEM, config);
-    if (status) return status;
-    *n = r2__chains_find(&q, u0, item, chains);
-    r2__search_free(ctx, &q);
-    return R2_OK;
-}
-
-r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
-    *n_chains = 0;
-    if (item == R2_NO_ITEM) return r2_fail(ctx, R2_ARGUMENT, "chains: a target is needed");
-    return r2__chains_one(ctx, graph, u0, item, config, chains, n_chains);
-}
-
-r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
-                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
-    return r2__chains_one(ctx, graph, u0, R2_NO_ITEM, config, chains, n_chains);
-}
-
-r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_target *pairs,
-                                int64_t n, const r2_chain_config *config, r2_chain *chains,
-                                int64_t *n_chains) {
-    const int n_lanes = n < 2 ? 1 : r2_threads(ctx, n * 1000);
-    r2__search *query;
-    r2_status status = R2_OK;
-    int ready = 0;
-    for (int64_t k = 0; k < n && !status; ++k) {
-        if (pairs[k].item == R2_NO_ITEM)
-            status = r2_fail(ctx, R2_ARGUMENT, "chains: pair %lld has no item", (long long)k);
-        else status = r2__chains_check(ctx, graph, pairs[k].user, pairs[k].item);
+/* panel(K, width) = b(K, n), padded with zeros to a width of one or two vectors. */
+static void r2__pack_panel(float *panel, r2__view b, int64_t K, int64_t n) {
+    const int64_t width = n > R2__LANES ? R2__WIDE : R2__LANES;
+    if (b.rs == 1) r2__transpose(panel, width, b.p, b.cs, n, K);
+    for (int64_t k = 0; k < K; ++k) {
+        float *to = panel + k * width;
+        const float *from = b.p + k * b.rs;
+        if (b.rs != 1 && n == R2__WIDE) memcpy(to, from, R2__WIDE * sizeof *to);
+        else if (b.rs != 1) memcpy(to, from, (size_t)n * sizeof *to);
+        for (int64_t j = n; j < width; ++j) to[j] = 0.0f;
     }
-    if (status) return status;
-    query = (r2__search *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *query);
-    if (!query) return ctx->status;
-    while (!status && ready < n_lanes) {
-        status = r2__search_init(ctx, &query[ready], graph, false, config);
-        if (!status) ++ready;
+}
+
+static int r2__tile_rows(int64_t left) {
+    if (left >= R2__TILE_ROWS) return R2__TILE_ROWS;
+    return left >= R2__TILE_EIGHT && R2__TILE_EIGHT > 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
+   walked along once for all tiles: a tile's few floats of each would fetch every line again. */
+static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
+    int rows;
+    if (a.cs == 1) {
+        for (int64_t i = 0; i < M; i += rows) {
+            rows = r2__tile_rows(M - i);
+            r2__transpose(to + i * K, rows, a.p + i * a.rs, a.rs, rows, K);
+        }
+        return;
     }
-    if (!status) {
-        R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
-            for (int64_t k = lane; k < n; k += n_lanes)
-                n_chains[k] = r2__chains_find(&query[lane], pairs[k].user, pairs[k].item,
-                                              chains + k * config->k);
+    for (int64_t k = 0; k < K; ++k) {
+        const float *from = a.p + k * a.cs;
+        int64_t i = 0;
+        for (; i + R2__TILE_ROWS <= M; i += R2__TILE_ROWS) /* a size that the compiler knows */
+            memcpy(to + i * K + k * R2__TILE_ROWS, from + i, R2__TILE_ROWS * sizeof *to);
+        for (; i < M; i += rows) {
+            rows = r2__tile_rows(M - i);
+            memcpy(to + i * K + k * rows, from + i, (size_t)rows * sizeof *to);
         }
     }
-    while (ready > 0) r2__search_free(ctx, &query[--ready]);
-    r2_release(ctx, query);
-    return status;
 }
 
-r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                          int64_t *count) {
-    const r2_chain_config config = r2_chain_config_default();
-    r2__search q;
-    r2_status status = r2__chains_check(ctx, graph, u0, item);
-    *count = 0;
-    if (!status) status = r2__search_init(ctx, &q, graph, item == R2_NO_ITEM, &config);
-    if (status) return status;
-    r2__search_start(&q, u0, item);
-    r2__search_mark(&q, true);
-    r2__partners_find(&q);
-    *count = q.at[q.n].before;
-    r2__search_free(ctx, &q);
-    return R2_OK;
+/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one block; b is packed, or
+   (ldb not 0) in place. */
+static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
+                               int64_t M, int64_t n, int64_t K, bool add) {
+    const int64_t chunk = 8 * R2__TILE_ROWS;
+    const bool copy = a.cs != 1 || a.rs % 1024 == 0;
+    float rows_of_a[8 * R2__TILE_ROWS * R2__DEPTH];
+    int rows;
+    for (int64_t i = 0; i < M; i += rows) {
+        const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
+        r2__view part = {a.p + i * a.rs, a.rs, a.cs};
+        rows = r2__tile_rows(M - i);
+        if (copy && in == 0) r2__pack_rows(rows_of_a, part, M - i < chunk ? M - i : chunk, K);
+        if (copy) {
+            part.p = rows_of_a + in * K;
+            part.rs = 1;
+            part.cs = rows;
+        }
+        for (int64_t j = 0; j < n; j += R2__WIDE)
+            r2__tile_any(rows, K, part, ldb ? b + j : b + j * K,
+                         ldb                 ? ldb
+                         : n - j > R2__LANES ? R2__WIDE
+                                             : R2__LANES,
+                         c + i * ldc + j, ldc, n - j, add);
+    }
 }
 
-/* ---- longer chains ---- */
+/* Products with few rows, a row of b at a time: nothing is packed, since each element of b serves
+   only `rows` sums. Lanes run along k and are added up at the end. */
+#define R2__FEW      (R2__LANES * 3 / 4)
+#define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
-#define R2__BETWEEN_MAX 8
+/* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols (1 or 4) are
+   constants. What stands `ahead` floats behind in b is asked for. */
+R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
+                         const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
+                         bool add) {
+    r2__vec acc[4][4];
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) {
+        R2__UNROLL
+        for (int j = 0; j < cols; ++j) acc[i][j] = r2__zero();
+    }
+    for (int64_t k = 0; k < K; k += R2__LANES) {
+        r2__vec bk[4];
+        R2__UNROLL
+        for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
+        R2__UNROLL
+        for (int j = 0; j < cols; ++j) R2__FETCH(b + ahead + j * ldb + k);
+        R2__UNROLL
+        for (int i = 0; i < rows; ++i) {
+            r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
+            R2__UNROLL
+            for (int j = 0; j < cols; ++j) acc[i][j] = R2__FMA(ai, bk[j], acc[i][j]);
+        }
+    }
+    R2__UNROLL
+    for (int i = 0; i < rows; ++i) {
+        float sum[4];
+        if (cols == 4) r2__sum_four(sum, acc[i]);
+        else sum[0] = r2__sum(acc[i][0]);
+        R2__UNROLL
+        for (int j = 0; j < cols; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[j] : sum[j];
+    }
+}
 
-/* How many walks lead home: from user u as u_step (1 .. n), and from item i as i_step (0 .. n). */
-typedef struct r2__home {
-    const r2_graph *g;
-    uint32_t u0, target;
-    int n;
-    double *user; /* (n + 1, n_users), row 0 unused */
-    double *item; /* (n + 1, n_items)               */
-} r2__home;
+/* c(M,N) = or += a(M,K) b(N,K)^T for few rows of a, on one thread. */
+static void r2__multiply_few(const float *a, int64_t lda, const float *b, int64_t ldb,
+                             int64_t ahead, float *c, int64_t ldc, int64_t M, int64_t N, int64_t K,
+                             bool add) {
+    for (int64_t j = 0; j < N; j += 4) {
+        const float *bj = b + j * ldb;
+        int64_t i = 0;
+        if (N - j < 4) {
+            for (int64_t e = 0; e < M * (N - j); ++e)
+                r2__dots(1, 1, K, a + e % M * lda, lda, bj + e / M * ldb, ldb, ahead,
+                         c + e % M * ldc + j + e / M, ldc, add);
+            return;
+        }
+        for (; i + R2__DOT_ROWS <= M; i += R2__DOT_ROWS)
+            r2__dots(R2__DOT_ROWS, 4, K, a + i * lda, lda, bj, ldb, ahead, c + i * ldc + j, ldc,
+                     add);
+        for (; i < M; ++i)
+            r2__dots(1, 4, K, a + i * lda, lda, bj, ldb, ahead, c + i * ldc + j, ldc, add);
+    }
+}
 
-/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier
-   item in as many ways as all its users but u0 together, a user as its items together. u0's own
-   edges serve only to leave and, without a target, to come home. */
-static void r2__home_count(r2__home *home) {
-    const r2_graph *g = home->g;
-    for (int step = home->n; step >= 0; --step) {
-        double *item = home->item + step * g->n_items, *user = home->user + step * g->n_users;
-        for (int64_t i = 0; i < g->n_items; ++i) {
-            item[i] = 0.0;
-            if (step == home->n) {
-                bool last = home->target == R2_NO_ITEM
-                                ? r2_graph_find(g, home->u0, (uint32_t)i) >= 0
-                                : home->target == i;
-                item[i] = last ? 1.0 : 0.0;
-            } else if (i != home->target) {
-                const double *next = user + g->n_users;
-                for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
-                    if (g->item_user[k] != home->u0) item[i] += next[g->item_user[k]];
+/* c(M,N) = or += a(M,K) b(K,N) on one thread. k is cut into blocks by K alone, never by M, N or
+   threads: so the order of each sum is a property of the shape. */
+static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                         int64_t K, bool add) {
+    float packed[R2__PANELS * R2__WIDE * R2__DEPTH];
+    int64_t blocks = K > 0 ? (K + R2__DEPTH - 1) / R2__DEPTH : 1;
+    for (int64_t block = 0; block < blocks; ++block) {
+        int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+        r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
+        for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
+            int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
+            /* whole vectors that few rows ask for are not worth a copy */
+            const bool in_place = b.cs == 1 && M <= 2 * R2__TILE_ROWS && n % R2__WIDE == 0;
+            for (int64_t j = 0; j < n && !in_place; j += R2__WIDE) {
+                r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
+                r2__pack_panel(packed + j * depth, panel, depth,
+                               n - j < R2__WIDE ? n - j : R2__WIDE);
+            }
+            r2__multiply_block(ak, in_place ? b.p + k0 * b.rs + j0 : packed, in_place ? b.rs : 0,
+                               c + j0, ldc, M, n, depth, add || block > 0);
+        }
+    }
+}
+
+/* Products that are narrow on one side, the gradient of low-rank factors too, are made as
+   c^T = b^T a^T, so that lanes run along the side that fills them. */
+#define R2__SOME   64              /* the most rows of c made so in forward */
+#define R2__TURNED 96              /* rows of c^T (columns of narrow c) made at a time */
+#define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
+
+/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
+   the cache. */
+static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
+                          bool add) {
+    if (add) {
+        for (int64_t i = 0; i < M; ++i)
+            for (int64_t j = 0; j < n; ++j) c[i * ldc + j] += turned[j * M + i];
+        return;
+    }
+    for (int64_t i = 0; i < M; i += 4)
+        r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
+}
+
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once, b,
+   large as a rule, is read once and in place, which for so few rows is most of the work. */
+static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    float turned[R2__TURNED * R2__SOME], packed[R2__SOME * R2__FLAT];
+    const int64_t blocks = K > 0 ? (K + R2__DEPTH - 1) / R2__DEPTH : 1;
+    const int64_t width = (M + R2__WIDE - 1) / R2__WIDE * R2__WIDE;
+    for (int64_t block = 0; block < blocks; ++block) {
+        int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+        for (int64_t i = 0; i < M; i += R2__WIDE) {
+            r2__view panel = {a.p + i * a.rs + k0 * a.cs, a.cs, a.rs};
+            r2__pack_panel(packed + width * k0 + i * depth, panel, depth,
+                           M - i < R2__WIDE ? M - i : R2__WIDE);
+        }
+    }
+    for (int64_t j = 0; j < N; j += R2__TURNED) {
+        const int64_t n = N - j < R2__TURNED ? N - j : R2__TURNED;
+        for (int64_t block = 0; block < blocks; ++block) {
+            int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
+            r2__view bt = {b.p + j * b.cs + k0 * b.rs, b.cs, b.rs};
+            r2__multiply_block(bt, packed + width * k0, 0, turned, M, n, M, depth, block > 0);
+        }
+        r2__turn_back(c + j, ldc, turned, M, n, add);
+    }
+}
+
+/* The same for any K. */
+static void r2__multiply_some(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    int64_t k = 0;
+    do {
+        r2__view ak = {a.p + k * a.cs, a.rs, a.cs}, bk = {b.p + k * b.rs, b.rs, b.cs};
+        r2__multiply_flat(ak, bk, c, ldc, M, N, K - k < R2__FLAT ? K - k : R2__FLAT, add || k > 0);
+        k += R2__FLAT;
+    } while (k < K);
+}
+
+/* The same for N <= R2__LANES and any M and K, in the gradient of a weight. */
+static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
+                              int64_t K, bool add) {
+    float turned[R2__TURNED * R2__LANES];
+    r2__view bt = {b.p, b.cs, b.rs};
+    for (int64_t i = 0; i < M; i += R2__TURNED) {
+        const int64_t m = M - i < R2__TURNED ? M - i : R2__TURNED;
+        r2__view at = {a.p + i * a.rs, a.cs, a.rs};
+        r2__multiply(bt, at, turned, m, N, m, K, false);
+        r2__turn_back(c + i * ldc, ldc, turned, m, N, add);
+    }
+}
+
+void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
+               int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+    r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
+    r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
+    const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
+    const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
+    const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
+    /* Rows are the better side to divide, unless there are too few for an even division. */
+    const bool by_rows = !some &&
+                         (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
+    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
+    const int64_t j_unit = few ? 4 : some ? R2__TILE_ROWS : R2__WIDE;
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
+        r2__range j = r2__share(N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
+        r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
+        r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
+        float *to = c + i.begin * ldc + j.begin;
+        const int64_t m = i.end - i.begin, n = j.end - j.begin;
+        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, 8 * ldb, to, ldc, m, n, K, add);
+        else if (some) r2__multiply_some(at, bt, to, ldc, m, n, K, add);
+        else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
+        else r2__multiply(at, bt, to, ldc, m, n, K, add);
+    }
+}
+
+/* ---- rows: norm, positions, gates ---- */
+
+static float r2__rmsnorm_row(float *y, const float *x, const float *gain, int64_t C, float eps) {
+    r2__vec squares = r2__zero(), scale;
+    float rstd;
+    for (int64_t c = 0; c < C; c += R2__LANES) {
+        r2__vec v = r2__load_n(x + c, C - c, 0.0f);
+        squares = R2__FMA(v, v, squares);
+    }
+    rstd = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
+    scale = r2__all(rstd);
+    for (int64_t c = 0; c < C; c += R2__LANES)
+        r2__store_n(y + c,
+                    r2__load_n(x + c, C - c, 0.0f) * scale * r2__load_n(gain + c, C - c, 0.0f),
+                    C - c);
+    return rstd;
+}
+
+void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
+                    int64_t R, int64_t C, float eps) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2__FOR_EACH(threads, r, R, rstd[r] = r2__rmsnorm_row(y + r * C, x + r * C, gain, C, eps));
+}
+
+static void r2__rmsnorm_bwd_row(float *dx, const float *dy, const float *x, const float *gain,
+                                float rstd, int64_t C) {
+    r2__vec dot = r2__zero(), scale = r2__all(rstd), mean;
+    for (int64_t c = 0; c < C; c += R2__LANES)
+        dot = R2__FMA(r2__load_n(gain + c, C - c, 0.0f) * r2__load_n(dy + c, C - c, 0.0f),
+                      r2__load_n(x + c, C - c, 0.0f), dot);
+    mean = r2__all(r2__sum(dot) * rstd * rstd / (float)C);
+    for (int64_t c = 0; c < C; c += R2__LANES) {
+        r2__vec d = r2__load_n(gain + c, C - c, 0.0f) * r2__load_n(dy + c, C - c, 0.0f);
+        d = (d - mean * r2__load_n(x + c, C - c, 0.0f)) * scale;
+        r2__store_n(dx + c, r2__load_n(dx + c, C - c, 0.0f) + d, C - c);
+    }
+}
+
+void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x,
+                    const float *gain, const float *rstd, int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 2);
+    if (dgain) {
+        R2_PARALLEL_FOR(threads, t, (C + R2__LANES - 1) / R2__LANES) {
+            int64_t c = t * R2__LANES;
+            r2__vec sum = r2__load_n(dgain + c, C - c, 0.0f);
+            for (int64_t r = 0; r < R; ++r)
+                sum = R2__FMA(r2__load_n(dy + r * C + c, C - c, 0.0f) * rstd[r],
+                              r2__load_n(x + r * C + c, C - c, 0.0f), sum);
+            r2__store_n(dgain + c, sum, C - c);
+        }
+    }
+    R2_PARALLEL_FOR(threads, r, R)
+    r2__rmsnorm_bwd_row(dx + r * C, dy + r * C, x + r * C, gain, rstd[r], C);
+}
+
+static void r2__rope_row(float *x, const float *cosine, int32_t n_head, int32_t d_head,
+                         int direction) {
+    const int64_t half = d_head / 2;
+    const float *sine = cosine + half;
+    for (int32_t h = 0; h < n_head; ++h) {
+        float *x1 = x + h * d_head, *x2 = x1 + half;
+        for (int64_t d = 0; d < half; d += R2__LANES) {
+            int64_t left = half - d;
+            r2__vec a = r2__load_n(x1 + d, left, 0.0f), b = r2__load_n(x2 + d, left, 0.0f);
+            r2__vec c = r2__load_n(cosine + d, left, 0.0f);
+            r2__vec s = r2__load_n(sine + d, left, 0.0f) * (float)direction;
+            r2__store_n(x1 + d, a * c - b * s, left);
+            r2__store_n(x2 + d, b * c + a * s, left);
+        }
+    }
+}
+
+void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
+             int64_t R, int32_t n_head, int32_t d_head, int direction) {
+    const int threads = r2_threads(ctx, 2 * R * n_head * d_head);
+    R2__FOR_EACH(threads, r, R,
+                 r2__rope_row(x + r * ld, table + (int64_t)position[r] * d_head, n_head, d_head,
+                              direction));
+}
+
+static void r2__swiglu_row(float *y, const float *g, int64_t F) {
+    const float *u = g + F;
+    for (int64_t f = 0; f < F; f += R2__LANES) {
+        r2__vec gate = r2__load_n(g + f, F - f, 0.0f);
+        r2__vec value = gate * r2__load_n(u + f, F - f, 0.0f) / (1.0f + r2__exp(-gate));
+        r2__store_n(y + f, value, F - f);
+    }
+}
+
+void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
+    const int threads = r2_threads(ctx, R * F);
+    R2__FOR_EACH(threads, r, R, r2__swiglu_row(y + r * F, gu + r * 2 * F, F));
+}
+
+void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
+                   int64_t F) {
+    const int threads = r2_threads(ctx, R * F);
+    R2_PARALLEL_FOR(threads, r, R) {
+        const float *g = gu + r * 2 * F, *u = g + F;
+        float *dg = dgu + r * 2 * F, *du = dg + F;
+        for (int64_t f = 0; f < F; f += R2__LANES) {
+            r2__vec gate = r2__load_n(g + f, F - f, 0.0f), up = r2__load_n(u + f, F - f, 0.0f);
+            r2__vec d = r2__load_n(dy + r * F + f, F - f, 0.0f);
+            r2__vec s = 1.0f / (1.0f + r2__exp(-gate));
+            r2__store_n(du + f, d * gate * s, F - f);
+            r2__store_n(dg + f, d * up * s * (1.0f + gate * (1.0f - s)), F - f);
+        }
+    }
+}
+
+void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t *token, int64_t R,
+                  int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 8);
+    R2__FOR_EACH(threads, r, R, memcpy(x + r * C, table + token[r] * C, (size_t)C * sizeof *x));
+}
+
+void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
+                  int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2_PARALLEL_FOR(threads, t, threads) { /* by columns: a token may occur in any row */
+        r2__range c = r2__share(C, R2__LANES, t, threads);
+        for (int64_t r = 0; r < R; ++r) {
+            float *to = dtable + token[r] * C;
+            for (int64_t j = c.begin; j < c.end; ++j) to[j] += dx[r * C + j];
+        }
+    }
+}
+
+void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2_PARALLEL_FOR(threads, r, R)
+    for (int64_t c = 0; c < C; ++c) y[r * C + c] += bias[c];
+}
+
+void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
+    const int threads = r2_threads(ctx, R * C / 4);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2__range c = r2__share(C, R2__LANES, t, threads);
+        for (int64_t r = 0; r < R; ++r)
+            for (int64_t j = c.begin; j < c.end; ++j) dbias[j] += dy[r * C + j];
+    }
+}
+
+/* ---- attention ----
+   One job is one sequence with its branches and one key-value head with the query heads that share
+   it: so dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
+
+              shared rows | own rows ->  0 ...... q0 .... q1
+       q0   [ x x x x x x   x x x x x x x x \ 0 0 0 ]   beyond the diagonal they are zero,
+       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are never made
+
+   Shared rows are those of the sequence that a branch continues. */
+
+#define R2__QUERIES 64
+
+/* The largest number of keys that a row of these sequences looks at. */
+static int64_t r2__most_keys(const r2_attention *shape) {
+    int64_t most = 0, shared = 0;
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        const bool branch = shape->branch && shape->branch[s];
+        int64_t own = shape->seq_begin[s + 1] - shape->seq_begin[s];
+        int64_t keys = own + (branch ? shared : 0);
+        if (!branch) shared = own;
+        if (keys > most) most = keys;
+    }
+    return most;
+}
+
+int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
+    int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
+    return 2 * threads * R2__QUERIES * r2__most_keys(shape);
+}
+
+static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, int64_t keys) {
+    const int64_t rows = shape->seq_begin[shape->n_seq];
+    return r2_threads(ctx, rows * keys * shape->n_head * shape->d_head / 16);
+}
+
+/* p(keys) = softmax(scale s(keys)), in place; returns the logarithm of the sum. */
+static float r2__softmax(float *s, int64_t keys, float scale) {
+    const float lowest = -FLT_MAX;
+    r2__vec top = r2__all(lowest), sum = r2__zero();
+    float shift, total;
+    for (int64_t j = 0; j < keys; j += R2__LANES)
+        top = R2__MAX(top, r2__load_n(s + j, keys - j, lowest));
+    shift = r2__largest(top);
+    for (int64_t j = 0; j < keys; j += R2__LANES) {
+        r2__vec e = r2__exp_below((r2__load_n(s + j, keys - j, lowest) - shift) * scale);
+        r2__store_n(s + j, e, keys - j);
+        sum = sum + e; /* the lanes beyond `keys` hold 1e-38 at most */
+    }
+    total = r2__sum(sum);
+    for (int64_t j = 0; j < keys; j += R2__LANES)
+        r2__store_n(s + j, r2__load_n(s + j, keys - j, 0.0f) / total, keys - j);
+    return shift * scale + logf(total);
+}
+
+/* One query head of one sequence, pointers at its first row; k0, v0 at the shared rows. */
+typedef struct r2__head_view {
+    int64_t length, shared; /* own rows, shared rows (0: no branch) */
+    int64_t ld, ld_out, n_head, d;
+    const float *q, *k, *v, *k0, *v0, *out, *dout, *lse;
+    float *dq, *dk, *dv, *dk0, *dv0;
+} r2__head_view;
+
+static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s) {
+    const float scale = 1.0f / sqrtf((float)x->d);
+    const int64_t ld = x->ld, d = x->d, m = x->shared;
+    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+        int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
+        int64_t width = m + q1;
+        float *y = out + q0 * x->ld_out;
+        r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
+        r2__view values = {x->v, ld, 1}, values0 = {x->v0, ld, 1};
+        r2__view probs = {s + m, width, 1}, probs0 = {s, width, 1};
+        if (m > 0) r2__multiply(queries, keys0, s, width, n, m, d, false);
+        r2__multiply(queries, keys, s + m, width, n, q1, d, false);
+        for (int64_t i = q0; i < q1; ++i) {
+            float *row = s + (i - q0) * width;
+            lse[i * x->n_head] = r2__softmax(row, m + i + 1, scale);
+            memset(row + m + i + 1, 0, (size_t)(q1 - i - 1) * sizeof *row);
+        }
+        if (m > 0) r2__multiply(probs0, values0, y, x->ld_out, n, d, m, false);
+        r2__multiply(probs, values, y, x->ld_out, n, d, q1, m > 0);
+    }
+}
+
+/* Turns scores into probabilities p and their gradients dp into those of the scores, of one row:
+   `keys` that it sees of `width`; D is the product of out and dout. */
+static void r2__softmax_bwd(float *p, float *dp, float D, float lse, float scale, int64_t keys,
+                            int64_t width) {
+    for (int64_t j = 0; j < keys; j += R2__LANES) {
+        r2__vec e = r2__exp(r2__load_n(p + j, keys - j, 0.0f) * scale - lse);
+        r2__store_n(p + j, e, keys - j);
+        r2__store_n(dp + j, e * (r2__load_n(dp + j, keys - j, 0.0f) - D) * scale, keys - j);
+    }
+    memset(p + keys, 0, (size_t)(width - keys) * sizeof *p);
+    memset(dp + keys, 0, (size_t)(width - keys) * sizeof *dp);
+}
+
+static float r2__dot(const float *a, const float *b, int64_t n) {
+    r2__vec sum = r2__zero();
+    for (int64_t j = 0; j < n; j += R2__LANES)
+        sum = R2__FMA(r2__load_n(a + j, n - j, 0.0f), r2__load_n(b + j, n - j, 0.0f), sum);
+    return r2__sum(sum);
+}
+
+/* Of the n queries of one block and n_keys keys that begin at column `column` of p and dp: adds to
+   (or sets) dq, adds to dk and dv. */
+static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, const float *k,
+                                float *dk, float *dv, int64_t n_keys, const float *p,
+                                const float *dp, int64_t width, bool add) {
+    const int64_t ld = x->ld, d = x->d;
+    r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {k, ld, 1};
+    r2__view douts = {x->dout + q0 * x->ld_out, x->ld_out, 1};
+    r2__view scores = {dp, width, 1}, scores_t = {dp, 1, width}, probs_t = {p, 1, width};
+    r2__multiply(scores, keys, x->dq + q0 * ld, ld, n, d, n_keys, add);
+    r2__multiply(scores_t, queries, dk, ld, n_keys, d, n, true);
+    r2__multiply(probs_t, douts, dv, ld, n_keys, d, n, true);
+}
+
+/* Backward of one query head: sets dq, adds to dk and dv, own and shared. */
+static void r2__attend_bwd(const r2__head_view *x, float *p, float *dp) {
+    const float scale = 1.0f / sqrtf((float)x->d);
+    const int64_t ld = x->ld, d = x->d, m = x->shared;
+    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+        int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
+        int64_t width = m + q1;
+        r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
+        r2__view douts = {x->dout + q0 * x->ld_out, x->ld_out, 1};
+        r2__view values = {x->v, 1, ld}, values0 = {x->v0, 1, ld};
+        if (m > 0) r2__multiply(queries, keys0, p, width, n, m, d, false);
+        if (m > 0) r2__multiply(douts, values0, dp, width, n, m, d, false);
+        r2__multiply(queries, keys, p + m, width, n, q1, d, false);
+        r2__multiply(douts, values, dp + m, width, n, q1, d, false);
+        for (int64_t i = q0; i < q1; ++i) {
+            float D = r2__dot(x->out + i * x->ld_out, x->dout + i * x->ld_out, d);
+            r2__softmax_bwd(p + (i - q0) * width, dp + (i - q0) * width, D, x->lse[i * x->n_head],
+                            scale, m + i + 1, width);
+        }
+        if (m > 0) r2__attend_keys_bwd(x, q0, n, x->k0, x->dk0, x->dv0, m, p, dp, width, false);
+        r2__attend_keys_bwd(x, q0, n, x->k, x->dk, x->dv, q1, p + m, dp + m, width, m > 0);
+    }
+}
+
+/* The view of query head h of sequence s, which continues sequence `root` (itself: no branch). */
+static r2__head_view r2__view_head(const r2_attention *shape, int32_t s, int32_t root, int32_t h,
+                                   const float *qkv, float *dqkv) {
+    const int32_t H = shape->n_head, G = shape->n_kv_head, *begin = shape->seq_begin;
+    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, key = (H + h / (H / G)) * d;
+    r2__head_view x;
+    memset(&x, 0, sizeof x);
+    x.length = begin[s + 1] - begin[s];
+    x.shared = s == root ? 0 : begin[root + 1] - begin[root];
+    x.ld = ld;
+    x.ld_out = H * d;
+    x.n_head = H;
+    x.d = d;
+    x.q = qkv + begin[s] * ld + h * d;
+    x.k = qkv + begin[s] * ld + key;
+    x.v = x.k + G * d;
+    x.k0 = qkv + begin[root] * ld + key;
+    x.v0 = x.k0 + G * d;
+    if (!dqkv) return x;
+    x.dq = dqkv + begin[s] * ld + h * d;
+    x.dk = dqkv + begin[s] * ld + key;
+    x.dv = x.dk + G * d;
+    x.dk0 = dqkv + begin[root] * ld + key;
+    x.dv0 = x.dk0 + G * d;
+    return x;
+}
+
+void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
+                      const float *qkv, float *scratch) {
+    const int32_t H = shape->n_head;
+    const int64_t keys = r2__most_keys(shape);
+    const int threads = r2__attention_threads(ctx, shape, keys);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        int32_t root = 0;
+        for (int32_t s = 0; s < shape->n_seq; ++s) {
+            if (!shape->branch || !shape->branch[s]) root = s;
+            for (int32_t h = 0; h < H; ++h) {
+                r2__head_view x = r2__view_head(shape, s, root, h, qkv, NULL);
+                int64_t row = shape->seq_begin[s];
+                if (((int64_t)s * H + h) % threads != t) continue;
+                r2__attend(&x, out + row * x.ld_out + h * x.d, lse + row * H + h,
+                           scratch + t * R2__QUERIES * keys);
             }
         }
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            user[u] = 0.0;
-            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
-                user[u] += item[g->user_item[e]];
+    }
+}
+
+/* Sequence s and key-value head g: all of its query heads. */
+static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t root, int32_t g,
+                                 float *dqkv, const float *dout, const float *out, const float *lse,
+                                 const float *qkv, float *p, float *dp) {
+    const int32_t H = shape->n_head, per_group = H / shape->n_kv_head;
+    const int64_t row = shape->seq_begin[s];
+    for (int32_t h = g * per_group; h < (g + 1) * per_group; ++h) {
+        r2__head_view x = r2__view_head(shape, s, root, h, qkv, dqkv);
+        x.out = out + row * x.ld_out + h * x.d;
+        x.dout = dout + row * x.ld_out + h * x.d;
+        x.lse = lse + row * H + h;
+        for (int64_t r = 0; r < x.length && h == g * per_group; ++r) {
+            memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
+            memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
+        }
+        r2__attend_bwd(&x, p, dp);
+    }
+}
+
+void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
+                      const float *out, const float *lse, const float *qkv, float *scratch) {
+    const int32_t G = shape->n_kv_head;
+    const int64_t keys = r2__most_keys(shape), slot = R2__QUERIES * keys;
+    const int threads = r2__attention_threads(ctx, shape, 2 * keys);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        int32_t root = 0;
+        for (int32_t s = 0; s < shape->n_seq; ++s) {
+            if (!shape->branch || !shape->branch[s]) root = s;
+            for (int32_t g = 0; g < G; ++g) /* branches go where their root went */
+                if (((int64_t)root * G + g) % threads == t)
+                    r2__attend_group_bwd(shape, s, root, g, dqkv, dout, out, lse, qkv,
+                                         scratch + 2 * t * slot, scratch + (2 * t + 1) * slot);
         }
     }
 }
 
-/* One of near[begin .. end), not `except`, in proportion to its ways; -1: none leads home. */
-static int64_t r2__home_step(const uint32_t *near, int64_t begin, int64_t end, const double *ways,
-                             uint32_t except, r2_rng *rng) {
-    double sum = 0.0, at;
-    int64_t last = -1;
-    for (int64_t k = begin; k < end; ++k)
-        if (near[k] != except) sum += ways[near[k]];
-    at = r2_rng_double(rng) * sum;
-    for (int64_t k = begin; k < end; ++k) {
-        if (near[k] == except || !(ways[near[k]] > 0.0)) continue;
-        last = near[k];
-        at -= ways[near[k]];
-        if (at < 0.0) break;
+/* ---- low-rank additions ---- */
+
+int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n) { return 2 * n * r * (R + I); }
+
+/* to(n r, I) = scale a of all adapters, one below the other. */
+static void r2__stack_a(float *to, const r2_adapter *adapter, int32_t n, float scale, int64_t I,
+                        int64_t r) {
+    for (int32_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < r * I; ++j) to[i * r * I + j] = scale * adapter[i].a[j];
+}
+
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
+                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low) {
+    const int64_t all = n * r;
+    float *a = low, *t = a + all * I; /* (all, I), (R, all) */
+    r2__stack_a(a, adapter, n, scale, I, r);
+    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
+    for (int32_t i = 0; i < n; ++i)
+        r2_matmul(ctx, R2_NT, R, adapter[i].O, r, t + i * r, all, adapter[i].b, r,
+                  y + adapter[i].column, ldy, true);
+}
+
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
+                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
+                 int64_t r, float *low) {
+    const int64_t all = n * r;
+    /* (all, I), (R, all): scale a and x a^T; (all, I), (R, all): gradients, but for scale */
+    float *a = low, *t = a + all * I, *da = t + R * all, *dt = da + all * I;
+    r2__stack_a(a, adapter, n, scale, I, r);
+    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
+    for (int32_t i = 0; i < n; ++i) {
+        const float *dyi = dy + adapter[i].column;
+        r2_matmul(ctx, R2_TN, adapter[i].O, r, R, dyi, ldy, t + i * r, all, adapter[i].db, r, true);
+        r2_matmul(ctx, R2_NN, R, r, adapter[i].O, dyi, ldy, adapter[i].b, r, dt + i * r, all,
+                  false);
     }
-    return last;
+    r2_matmul(ctx, R2_TN, all, I, R, dt, all, x, I, da, I, false);
+    for (int32_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < r * I; ++j) adapter[i].da[j] += scale * da[i * r * I + j];
+    if (dx) r2_matmul(ctx, R2_NN, R, I, all, dt, all, a, I, dx, I, true);
 }
 
-/* A walk home -> path; false when there is none or it meets a vertex again. */
-static bool r2__home_walk(const r2__home *home, uint32_t *path, r2_rng *rng) {
-    const r2_graph *g = home->g;
-    uint32_t user = home->u0;
-    for (int step = 0; step <= home->n; ++step) {
-        int64_t next = r2__home_step(g->user_item, g->user_begin[user], g->user_begin[user + 1],
-                                     home->item + step * g->n_items, R2_NO_ITEM, rng);
-        if (next < 0) return false;
-        path[2 * step] = user;
-        path[2 * step + 1] = (uint32_t)next;
-        for (int earlier = 0; earlier < step; ++earlier)
-            if (path[2 * earlier] == user || path[2 * earlier + 1] == (uint32_t)next) return false;
-        if (step == home->n) break;
-        next = r2__home_step(g->item_user, g->item_begin[next], g->item_begin[next + 1],
-                             home->user + (step + 1) * g->n_users, home->u0, rng);
-        if (next < 0) return false;
-        user = (uint32_t)next;
-    }
-    return true;
-}
-
-r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
-                         int64_t *n_chains) {
-    const uint64_t rows = (uint64_t)n_between + 1;
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | item);
-    r2__home home;
-    r2_status status = r2__chains_check(ctx, graph, u0, item);
-    *n_chains = 0;
-    if (status) return status;
-    if (n_between < 1 || n_between > R2__BETWEEN_MAX || k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: %d users between, k = %lld", n_between,
-                       (long long)k);
-    home.g = graph;
-    home.u0 = u0;
-    home.target = item;
-    home.n = n_between;
-    home.user = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_users, sizeof *home.user);
-    home.item = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_items, sizeof *home.item);
-    if (!home.user || !home.item) {
-        status = ctx->status;
-    } else {
-        r2__home_count(&home);
-        for (int64_t tries = 0; *n_chains < k && tries / 1000 < k; ++tries)
-            *n_chains += r2__home_walk(&home, path + *n_chains * 2 * (int64_t)rows, &rng);
-    }
-    r2_release(ctx, home.user);
-    r2_release(ctx, home.item);
-    return status;
-}
-
-/* ---- evidence: fields ---- */
-
-typedef struct r2__field_info {
-    const char *name, *formula;
-    int32_t step, buckets;
-} r2__field_info;
-
-static const r2__field_info *r2__field(r2_field field) {
-    static const r2__field_info info[] = {
-#define R2__X(name, step, buckets, formula) {#name, formula, step, buckets},
-        R2_EVIDENCE_FIELDS(R2__X)
-#undef R2__X
-#define R2__X(name, buckets, formula) {#name, formula, R2_STEP_CHAIN, buckets},
-        R2_CHAIN_FIELDS(R2__X)
-#undef R2__X
-    };
-    return &info[field];
-}
-
-const char *r2_field_name(r2_field field) { return r2__field(field)->name; }
-const char *r2_field_formula(r2_field field) { return r2__field(field)->formula; }
-int32_t r2_field_step(r2_field field) { return r2__field(field)->step; }
-int32_t r2_field_buckets(r2_field field) { return r2__field(field)->buckets; }
-
-/* ---- evidence: the index ---- */
-
-/* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
-static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data,
-                                 uint64_t seed) {
-    const r2_graph *g = index->graph;
-    r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
-    uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
-    uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
-    r2_status status = R2_NO_MEMORY;
-    if (moment && owner && seen) {
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
-            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-                const char *item = data->item_key[g->user_item[e]];
-                owner[e] = (uint32_t)u;
-                moment[e].time = g->user_time[e];
-                moment[e].tie = r2_hash(seed, user, r2__fnv(item, strlen(item)));
-                moment[e].row = e;
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
+                 int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
+    const int threads = r2_threads(ctx, O * I * r / 4);
+    R2_PARALLEL_FOR(threads, o, O) {
+        const float *from = w + o * I;
+        float *to = sum + o * I;
+        for (int32_t i = 0; i < n; ++i) {
+            const int64_t row = o - adapter[i].column;
+            const float *b = adapter[i].b + row * r;
+            if (row < 0 || row >= adapter[i].O) continue;
+            for (int64_t c = 0; c < I; c += R2__LANES) {
+                r2__vec product = r2__zero();
+                for (int64_t k = 0; k < r; ++k)
+                    product = R2__FMA(r2__all(b[k]),
+                                      r2__load_n(adapter[i].a + k * I + c, I - c, 0.0f), product);
+                product = R2__FMA(product, r2__all(scale), r2__load_n(from + c, I - c, 0.0f));
+                r2__store_n(to + c, product, I - c);
             }
+            from = to; /* done */
         }
-        qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
-        for (int64_t k = 0; k < g->n_edges; ++k) {
-            int64_t e = moment[k].row;
-            uint32_t place = seen[owner[e]]++;
-            index->rank[e] = k;
-            index->position[e] = place;
-            index->by_time[g->user_begin[owner[e]] + place] = e;
+        if (from != to) memcpy(to, from, (size_t)I * sizeof *to);
+    }
+}
+
+/* ---- log-probabilities ---- */
+
+static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
+    r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
+    float shift, total;
+    for (int64_t v = 0; v < V; v += R2__LANES)
+        top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
+    shift = r2__largest(top);
+    for (int64_t v = 0; v < V; v += R2__LANES) {
+        /* exp(-200) adds nothing: the lanes beyond V need no care */
+        r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
+        r2__vec e = r2__exp_below(z);
+        sum = sum + e;
+        if (entropy) weighted = R2__FMA(e, z, weighted);
+    }
+    total = r2__sum(sum);
+    if (entropy) *entropy = logf(total) - r2__sum(weighted) / total;
+    return shift + logf(total);
+}
+
+void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
+                      int64_t V) {
+    const int threads = R > 1 ? r2_threads(ctx, R * V) : 1;
+    R2__FOR_EACH(threads, r, R,
+                 lse[r] = r2__logsumexp_row(logits + r * V, V, entropy ? entropy + r : NULL));
+}
+
+void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
+                 const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
+    const int threads = r2_threads(ctx, R * V);
+    R2_PARALLEL_FOR(threads, r, R) {
+        float *x = logits + r * V, total = 0.0f;
+        for (int64_t j = begin[r]; j < begin[r + 1]; ++j) total += dlogp[j];
+        for (int64_t v = 0; v < V; v += R2__LANES) {
+            r2__vec p = r2__exp(r2__load_n(x + v, V - v, 0.0f) - lse[r]);
+            r2__store_n(x + v, p * -total, V - v);
         }
-        status = R2_OK;
-    }
-    r2_release(ctx, moment);
-    r2_release(ctx, owner);
-    r2_release(ctx, seen);
-    return status;
-}
-
-/* Genres get bits in the order they are met; from the 65th on they are not counted. */
-static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t known_len[64],
-                               int *n_known) {
-    uint64_t bits = 0;
-    while (*genres) {
-        size_t len = strcspn(genres, "|");
-        int k = 0;
-        while (k < *n_known && (known_len[k] != len || memcmp(known[k], genres, len) != 0)) ++k;
-        if (k == *n_known && k < 64 && len > 0) {
-            known[k] = genres;
-            known_len[k] = len;
-            ++*n_known;
-        }
-        if (k < *n_known) bits |= (uint64_t)1 << k;
-        genres += len + (genres[len] == '|');
-    }
-    return bits;
-}
-
-static int64_t r2__longest_history(const r2_graph *g) {
-    int64_t longest = 1;
-    for (int64_t u = 0; u < g->n_users; ++u)
-        if (r2_graph_user_degree(g, (uint32_t)u) > longest)
-            longest = r2_graph_user_degree(g, (uint32_t)u);
-    return longest;
-}
-
-/* Chains are counted by the million, distances are few: their powers are looked up. */
-static void r2__index_fade(r2_index *index) {
-    const r2_graph *g = index->graph;
-    const int64_t longest = r2__longest_history(g);
-    for (int64_t d = 0; d < longest; ++d) {
-        const float far = (float)d;
-        const r2_fade fade = {exp2f(-far / 5.0f), exp2f(-far / 10.0f), exp2f(-far / 30.0f),
-                              1.0f / far};
-        index->fade[d] = fade;
-    }
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        const float half_life = 0.05f * (float)r2_graph_user_degree(g, (uint32_t)u);
-        for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
-            index->fade_share[e] = exp2f(-(float)(e - g->user_begin[u]) / half_life);
+        for (int64_t j = begin[r]; j < begin[r + 1]; ++j) x[token[j]] += dlogp[j];
     }
 }
 
-static void r2__index_items(r2_index *index, const r2_data *data) {
-    const char *known[64];
-    size_t known_len[64];
-    int n_known = 0;
-    for (int64_t i = 0; i < index->graph->n_items; ++i) {
-        index->year[i] = data->year[i];
-        index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
-    }
+r2_adamw_config r2_adamw_config_default(void) {
+    r2_adamw_config c;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.95f;
+    c.eps = 1e-8f;
+    c.weight_decay = 0.0f;
+    c.clip = 1.0f;
+    return c;
 }
 
-r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
-                        float min_positive, uint64_t seed) {
-    uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
-    r2_status status = R2_NO_MEMORY;
-    memset(index, 0, sizeof *index);
-    index->graph = graph;
-    index->min_positive = min_positive;
-    index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
-    index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
-    index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
-    index->user_mean = (float *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(float));
-    index->inv_root = (double *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(double));
-    index->fade = (r2_fade *)r2_alloc(ctx, (uint64_t)r2__longest_history(graph), sizeof(r2_fade));
-    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof(float));
-    index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
-    index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
-    if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
-        index->fade && index->fade_share && index->genres && index->year)
-        status = r2__index_order(ctx, index, data, seed);
-    if (status != R2_OK) {
-        r2_index_free(ctx, index);
-        return status;
-    }
-    for (int64_t u = 0; u < graph->n_users; ++u) {
-        double sum = 0.0;
-        int64_t begin = graph->user_begin[u], end = graph->user_begin[u + 1];
-        for (int64_t e = begin; e < end; ++e) sum += (double)graph->user_rating[e];
-        index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
-        index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
-        index->rating_sum += sum;
-    }
-    for (int64_t i = 0; i < graph->n_items; ++i) {
-        const int64_t n = r2_graph_item_degree(graph, (uint32_t)i);
-        index->degree_square += n * n;
-    }
-    index->deep_stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
-    r2__index_fade(index);
-    r2__index_items(index, data);
-    return R2_OK;
+/* What is trained: the adapters, where there are any. */
+static int64_t r2__n_trained(const r2_model *model) {
+    return model->lora ? model->lora->n_params : model->n_params;
 }
 
-void r2_index_free(r2_ctx *ctx, r2_index *index) {
-    r2_release(ctx, index->position);
-    r2_release(ctx, index->by_time);
-    r2_release(ctx, index->rank);
-    r2_release(ctx, index->user_mean);
-    r2_release(ctx, index->inv_root);
-    r2_release(ctx, index->fade);
-    r2_release(ctx, index->fade_share);
-    r2_release(ctx, index->genres);
-    r2_release(ctx, index->year);
-    memset(index, 0, sizeof *index);
+static float *r2__trained_params(const r2_model *model) {
+    return model->lora ? model->lora->param : model->param;
 }
 
-/* ---- evidence: the lens, what u0 shares with everybody else ---- */
-
-/* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0) with its place in
-   u1's history. */
-typedef struct r2__path {
-    int32_t place;
-    uint32_t position;
-    int64_t edge;
-} r2__path;
-
-/* Per target, summed over u1 for each place of u0's history. */
-typedef struct r2__link_sum {
-    float link, rel, near, next, liked;
-} r2__link_sum;
-
-/* A chain worth showing: its u1, its path u0 -> i0 -> u1, and the edge (u1, i*). */
-typedef struct r2__shown {
-    float score;
-    uint32_t u1;
-    int64_t path, edge;
-} r2__shown;
-
-typedef struct r2__lens {
-    const r2_index *index;
-    uint32_t user;
-    int32_t history; /* interactions looked at                                                    */
-    int64_t hole;    /* place that is skipped, history: none                                      */
-    int64_t clock;
-    int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
-    r2__path *path;        /* sorted by u1, then place                                            */
-    float *simrec, *simidf; /* (n_users)                                                          */
-    float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
-    double near50_sum;
-    const float *deep;     /* (n_users) a_v / sqrt(n_v)                                           */
-    float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
-    r2__link_sum *sum;     /* (history) scratch of one target                                     */
-    r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
-    int32_t n_shown;
-    float genre[64];
-    float genre_norm, mean_year;
-    r2_arena memory;
-} r2__lens;
-
-static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t place) {
-    return index->by_time[index->graph->user_begin[user] + place];
+r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
+                        const r2_adamw_config *config) {
+    memset(opt, 0, sizeof *opt);
+    opt->config = *config;
+    opt->n_params = r2__n_trained(model);
+    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
+    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
+    if (opt->m && opt->v) return R2_OK;
+    r2_adamw_free(ctx, opt);
+    return ctx->status;
 }
 
-/* The edge at a place of the lens's history, in which the hole does not exist. */
-static int64_t r2__lens_edge(const r2__lens *lens, int64_t place) {
-    return r2__history_edge(lens->index, lens->user, place + (place >= lens->hole));
+void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt) {
+    r2_release(ctx, opt->m);
+    r2_release(ctx, opt->v);
+    memset(opt, 0, sizeof *opt);
 }
 
-static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
-    uint64_t n_users = (uint64_t)lens->index->graph->n_users, h = (uint64_t)lens->history;
-    r2_arena *m = &lens->memory;
-    lens->path = (r2__path *)r2_arena_alloc(ctx, m, (uint64_t)n_paths, sizeof *lens->path);
-    lens->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
-    lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
-    lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
-    return lens->path && lens->simrec && lens->simidf && lens->near50 && lens->fade &&
-           lens->inv_degree && lens->sum;
-}
+#define R2__NORM_PIECE 16384
 
-/* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
-   while placing, which leaves it at the end of u: the beginning of u + 1. */
-static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
-    const r2_index *index = lens->index;
-    const r2_graph *g = index->graph;
-    uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &lens->memory, n_users + 2, sizeof *begin);
-    int64_t n = 0;
-    if (!begin) return false;
-    lens->path_begin = begin;
-    for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < lens->history; ++p) {
-            uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
-            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-                uint32_t u1 = g->item_user[k];
-                if (u1 == lens->user) continue;
-                if (pass == 0) {
-                    begin[u1 + 2]++;
-                    n++;
-                } else {
-                    r2__path *path = &lens->path[begin[u1 + 1]++];
-                    path->place = p;
-                    path->edge = (int64_t)g->item_edge[k];
-                    path->position = index->position[path->edge];
-                }
+/* Sum of squares: pieces of one size, summed in lanes and in their order. */
+static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
+    enum { pieces = 64 };
+    const int threads = r2_threads(ctx, n / 8);
+    double piece[pieces], total = 0.0;
+    for (int64_t first = 0; first < n; first += (int64_t)pieces * R2__NORM_PIECE) {
+        R2_PARALLEL_FOR(threads, p, pieces) {
+            int64_t begin = first + p * R2__NORM_PIECE, end = begin + R2__NORM_PIECE;
+            r2__vec sum = r2__zero();
+            if (end > n) end = n;
+            for (int64_t i = begin; i < end; i += R2__LANES) {
+                r2__vec v = r2__load_n(g + i, end - i, 0.0f);
+                sum = R2__FMA(v, v, sum);
             }
+            piece[p] = (double)r2__sum(sum);
         }
-        if (pass == 0) {
-            for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-            if (!r2__lens_alloc(ctx, lens, n)) return false;
-        }
-    }
-    return true;
-}
-
-static void r2__lens_similarity(r2__lens *lens) {
-    const r2_graph *g = lens->index->graph;
-    for (int32_t p = 0; p < lens->history; ++p) {
-        uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
-        float n_i0 = (float)(r2_graph_item_degree(g, i0) - 1); /* without u0 */
-        lens->fade[p] = exp2f((float)(p - lens->history + 1) / 10.0f);
-        lens->inv_degree[p] = 1.0f / sqrtf(n_i0 + 1.0f);
-    }
-    for (int64_t v = 0; v < g->n_users; ++v) {
-        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f);
-        float rec = 0.0f, idf = 0.0f;
-        for (int64_t k = lens->path_begin[v]; k < lens->path_begin[v + 1]; ++k) {
-            int32_t p = lens->path[k].place;
-            rec += lens->fade[p] * lens->inv_degree[p];
-            idf += lens->inv_degree[p];
-        }
-        lens->simrec[v] = rec * scale;
-        lens->simidf[v] = idf * scale;
-    }
-}
-
-/* Marks the 50 users with the largest simrec (ties: the smaller id). */
-static void r2__lens_nearest(r2__lens *lens) {
-    uint32_t nearest[50];
-    int n = 0;
-    const float *sim = lens->simrec;
-    for (int64_t v = 0; v < lens->index->graph->n_users; ++v) {
-        int k = n;
-        if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
-        if (n < 50) ++n;
-        else k = 49;
-        for (; k > 0 && sim[nearest[k - 1]] < sim[v]; --k) nearest[k] = nearest[k - 1];
-        nearest[k] = (uint32_t)v;
-    }
-    for (int k = 0; k < n; ++k) {
-        float square = sim[nearest[k]] * sim[nearest[k]];
-        lens->near50[nearest[k]] = square;
-        lens->near50_sum += (double)square;
-    }
-}
-
-/* What u0 has been watching: fading genre counts and mean year. */
-static void r2__lens_taste(r2__lens *lens) {
-    const r2_index *index = lens->index;
-    double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
-    for (int32_t p = 0; p < lens->history; ++p) {
-        uint32_t i0 = index->graph->user_item[r2__lens_edge(lens, p)];
-        for (int b = 0; b < 64; ++b)
-            if (index->genres[i0] >> b & 1) lens->genre[b] += lens->fade[p];
-        if (index->year[i0] == 0) continue;
-        year_sum += (double)lens->fade[p] * index->year[i0];
-        year_weight += (double)lens->fade[p];
-    }
-    for (int b = 0; b < 64; ++b) norm += (double)lens->genre[b] * (double)lens->genre[b];
-    lens->genre_norm = (float)sqrt(norm);
-    lens->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
-}
-
-/* The place of the edge asked for when it lies within the history, else `history`. */
-static int64_t r2__hole(const r2_index *index, const r2_question *q) {
-    int64_t edge = r2_graph_find(index->graph, q->user, q->item);
-    return edge >= 0 && (int64_t)index->position[edge] < q->history ? (int64_t)index->position[edge]
-                                                                    : q->history;
-}
-
-static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
-                          const r2_question *question) {
-    lens->index = index;
-    lens->user = question->user;
-    lens->hole = r2__hole(index, question);
-    lens->history = question->history - (lens->hole < question->history);
-    if (lens->history > 0) lens->clock = index->rank[r2__lens_edge(lens, lens->history - 1)];
-    if (!r2__lens_paths(ctx, lens)) return false;
-    r2__lens_similarity(lens);
-    r2__lens_nearest(lens);
-    r2__lens_taste(lens);
-    return true;
-}
-
-/* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
-
-/* A walk reads every edge of the graph: that takes longer than what is done on the way, so several
-   questions walk side by side. Lanes do not touch each other: their number changes no bit. */
-#define R2__WALKS 8
-
-typedef struct r2__solve {
-    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
-    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
-    double ridge[R2__WALKS];          /* of each lane */
-    double (*at_item)[R2__WALKS];     /* (n_items) */
-    float *deep;                      /* (lanes, n_users) */
-    r2_arena memory;
-} r2__solve;
-
-static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
-    const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
-    r2_arena *m = &s->memory;
-    s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
-    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
-    return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
-}
-
-/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
-   with a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
-static double r2__noise_edge(const r2_index *index, uint32_t u0) {
-    const r2_graph *g = index->graph;
-    const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
-    double edges = (double)(g->n_edges - (end - begin)), root;
-    const double users = (double)(g->n_users - 1) / (double)index->deep_stride;
-    int64_t square = index->degree_square;
-    for (int64_t e = begin; e < end; ++e) /* n^2 -> (n - 1)^2 */
-        square -= 2 * r2_graph_item_degree(g, g->user_item[e]) - 1;
-    root = edges > 0.0 ? 1.0 + sqrt(users * (double)square) / edges : 1.0;
-    return root * root;
-}
-
-/* c of one question: its lane of `residual` and `direction`. */
-static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
-    const r2_index *index = lens->index;
-    const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
-    s->ridge[lane] = r2__noise_edge(index, lens->user);
-    for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
-        s->direction[v][lane] = s->residual[v][lane] =
-            (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;
-}
-
-/* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
-   item what it got to each of its users. */
-static void r2__solve_walk(r2__solve *s, const r2_index *index) {
-    const r2_graph *g = index->graph;
-    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
-        double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
-        }
-    }
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
-        double sum[R2__WALKS] = {0.0};
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            const double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
-        }
-        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
-    }
-}
-
-static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_t n, double *dot) {
-    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
-    for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
-}
-
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
-   nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
-static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes,
-                           double *residual_norm2) {
-    const int64_t n = lens->index->graph->n_users;
-    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, lens->index);
-    for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
-    for (int j = 0; j < n_lanes; ++j) s->k_direction[lens[j].user][j] = 0.0;
-    r2__solve_dot(s->direction, s->k_direction, n, curvature);
-    for (int j = 0; j < R2__WALKS; ++j) {
-        before[j] = residual_norm2[j];
-        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
-    }
-    for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j) {
-            s->a[v][j] += alpha[j] * s->direction[v][j];
-            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
-        }
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
-    for (int j = 0; j < R2__WALKS; ++j)
-        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
-    for (int64_t v = 0; v < n; ++v)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
-}
-
-/* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
-static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__lens *lens,
-                           int n_lanes) {
-    const int64_t n = index->graph->n_users;
-    double residual_norm2[R2__WALKS];
-    if (!r2__solve_alloc(ctx, s, index->graph)) return false;
-    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
-    for (int step = 0; step < R2_DEEP_STEPS; ++step)
-        r2__solve_step(s, lens, n_lanes, residual_norm2);
-    for (int j = 0; j < n_lanes; ++j) {
-        lens[j].deep = s->deep + j * n;
-        for (int64_t v = 0; v < n; ++v)
-            s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
-    }
-    return true;
-}
-
-/* ---- evidence: one target seen through the lens ---- */
-
-/* Sums over the users of a target, before they become fields. */
-typedef struct r2__target_sums {
-    int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
-    double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
-    double n_edges, rating_all;
-} r2__target_sums;
-
-/* Rank of an edge and the clock as if the closing edge did not exist. */
-static double r2__rank_without(const r2_index *index, int64_t rank, int64_t closing) {
-    return (double)(rank - (closing >= 0 && rank > index->rank[closing]));
-}
-
-static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, int64_t edge) {
-    const r2_index *index = lens->index;
-    double rating = (double)index->graph->user_rating[edge];
-    double rank = r2__rank_without(index, index->rank[edge], s->closing);
-    double away = r2__rank_without(index, lens->clock, s->closing) - rank;
-    double idf = (double)lens->simidf[u1];
-    s->n += 1.0;
-    s->rating += rating;
-    s->n_shared += lens->path_begin[u1 + 1] - lens->path_begin[u1] >= 2;
-    s->near50 += (double)lens->near50[u1];
-    s->deep += (double)lens->deep[u1];
-    s->pred += idf * (rating - (double)index->user_mean[u1]);
-    s->sim += idf;
-    s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
-    if (s->n == 1.0 || rank < s->first) s->first = rank;
-}
-
-/* Keeps the best chains, best first; of equal ones the earlier found, that is the smaller u1. */
-static void r2__keep_chain(r2__lens *lens, int32_t n_chains, float score, uint32_t u1, int64_t path,
-                           int64_t edge) {
-    int32_t k = lens->n_shown;
-    if (!(score > 0.0f) || n_chains < 1) return;
-    if (k == n_chains && score <= lens->shown[k - 1].score) return;
-    if (k < n_chains) lens->n_shown++;
-    else --k;
-    for (; k > 0 && lens->shown[k - 1].score < score; --k) lens->shown[k] = lens->shown[k - 1];
-    lens->shown[k].score = score;
-    lens->shown[k].u1 = u1;
-    lens->shown[k].path = path;
-    lens->shown[k].edge = edge;
-}
-
-/* Adds the chains u0 -> i0 -> u1 -> i* of one u1 to the sums of their i0, and keeps the best. */
-static void r2__add_chains(r2__lens *lens, r2__target_sums *s, int32_t n_chains, uint32_t u1,
-                           int64_t edge) {
-    const r2_index *index = lens->index;
-    const float *fade_share = index->fade_share + index->graph->user_begin[u1];
-    const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
-    const int64_t position = (int64_t)index->position[edge];
-    float best = 0.0f;
-    double route = 0.0;
-    int64_t best_path = 0;
-    for (int64_t k = lens->path_begin[u1]; k < lens->path_begin[u1 + 1]; ++k) {
-        int32_t p = lens->path[k].place;
-        r2__link_sum *sum = &lens->sum[p];
-        int64_t d = position - (int64_t)lens->path[k].position, far = d < 0 ? -d : d;
-        const r2_fade *fade = &index->fade[far];
-        float score = lens->fade[p] * fade->half10 * lens->simrec[u1];
-        sum->link += fade->half30;
-        sum->rel += fade_share[far];
-        sum->near += fade->inverse;
-        sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
-        sum->liked += liked;
-        if (d > 0) route += (double)(lens->fade[p] * lens->fade[p] * fade->half5);
-        if (score > best) best = score, best_path = k;
-    }
-    if (route > s->path) s->path = route;
-    r2__keep_chain(lens, n_chains, best, u1, best_path, edge);
-}
-
-/* Fields that follow from sums over the users of the target. */
-static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_query *q) {
-    double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(lens->index, lens->clock, s->closing);
-    q->value[R2_FIELD_hist] = (float)lens->history;
-    q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
-    if (lens->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / lens->near50_sum);
-    q->value[R2_FIELD_deep] = (float)s->deep;
-    q->value[R2_FIELD_pop] = (float)s->n;
-    q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
-    q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
-    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
-    q->value[R2_FIELD_trend] = (float)s->trend;
-    q->value[R2_FIELD_path] = (float)s->path;
-}
-
-/* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
-static void r2__link_fields(const r2__lens *lens, double n_target, r2_query *q) {
-    const r2_graph *g = lens->index->graph;
-    double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
-    for (int32_t p = 0; p < lens->history; ++p) {
-        const r2__link_sum *sum = &lens->sum[p];
-        double age = (double)(lens->history - 1 - p), degree, norm, h10, h3, h1;
-        uint32_t i0;
-        if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
-        i0 = g->user_item[r2__lens_edge(lens, p)];
-        degree = (double)(r2_graph_item_degree(g, i0) - 1);
-        norm = 1.0 / sqrt(degree * (n_target + 1.0) + 10.0);
-        h10 = (double)lens->fade[p] * norm;
-        h3 = exp2(-age / 3.0) * norm;
-        h1 = exp2(-age) * norm;
-        link += h10 * (double)sum->link;
-        rel += h3 * (double)sum->rel;
-        near3 += h3 * (double)sum->near;
-        near1 += h1 * (double)sum->near;
-        next += h10 * (double)sum->next;
-        liked += h10 * (double)sum->liked;
-    }
-    q->value[R2_FIELD_link] = (float)link;
-    q->value[R2_FIELD_rel] = (float)rel;
-    q->value[R2_FIELD_near3] = (float)near3;
-    q->value[R2_FIELD_near1] = (float)near1;
-    q->value[R2_FIELD_next] = (float)next;
-    q->value[R2_FIELD_liked] = (float)liked;
-}
-
-static void r2__item_fields(const r2__lens *lens, r2_query *q) {
-    uint64_t genres = lens->index->genres[q->item];
-    int16_t year = lens->index->year[q->item];
-    float dot = 0.0f, n_genres = 0.0f;
-    for (int b = 0; b < 64; ++b)
-        if (genres >> b & 1) dot += lens->genre[b], n_genres += 1.0f;
-    if (n_genres > 0.0f && lens->genre_norm > 0.0f)
-        q->value[R2_FIELD_genre] = dot / (sqrtf(n_genres) * lens->genre_norm);
-    /* half a year more, so that "the same year" is not "unknown" */
-    if (year != 0 && lens->mean_year > 0.0f)
-        q->value[R2_FIELD_era] = (float)year - lens->mean_year + 0.5f;
-}
-
-static void r2__show_chain(const r2__lens *lens, const r2__shown *shown, r2_query *q) {
-    const r2_index *index = lens->index;
-    const r2_graph *g = index->graph;
-    int32_t p = lens->path[shown->path].place;
-    int64_t own = r2__lens_edge(lens, p), theirs = lens->path[shown->path].edge;
-    r2_chain *chain = &q->chain[q->n_chains].chain;
-    float *value = q->chain[q->n_chains].value;
-    chain->u0 = lens->user;
-    chain->i0 = g->user_item[own];
-    chain->u1 = shown->u1;
-    chain->i1 = q->item;
-    chain->r1 = g->user_rating[own];
-    chain->r2 = g->user_rating[theirs];
-    chain->r3 = g->user_rating[shown->edge];
-    chain->r4 = NAN;
-    chain->score = shown->score;
-    value[0] = (float)(lens->history - p);
-    value[1] = chain->r1;
-    value[2] = lens->simrec[shown->u1];
-    value[3] = chain->r2;
-    value[4] = (float)((int64_t)index->position[shown->edge] - (int64_t)index->position[theirs]);
-    value[5] = chain->r3;
-    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = shown->score;
-    q->n_chains++;
-}
-
-static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chains, r2_query *q) {
-    const r2_index *index = lens->index;
-    const r2_graph *g = index->graph;
-    r2__target_sums s;
-    memset(&s, 0, sizeof s);
-    memset(q, 0, sizeof *q);
-    memset(lens->sum, 0, (size_t)lens->history * sizeof *lens->sum);
-    lens->n_shown = 0;
-    q->user = question->user;
-    q->item = question->item;
-    q->history = lens->history;
-    q->answer = question->answer;
-    s.closing = r2_graph_find(g, question->user, question->item);
-    s.n_edges = (double)(g->n_edges - (s.closing >= 0));
-    s.rating_all = index->rating_sum;
-    if (s.closing >= 0) s.rating_all -= (double)g->user_rating[s.closing];
-    for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
-        uint32_t u1 = g->item_user[k];
-        if (u1 == lens->user) continue;
-        r2__add_user(lens, &s, u1, (int64_t)g->item_edge[k]);
-        r2__add_chains(lens, &s, n_chains, u1, (int64_t)g->item_edge[k]);
-    }
-    r2__user_fields(lens, &s, q);
-    r2__link_fields(lens, s.n, q);
-    r2__item_fields(lens, q);
-    for (int32_t c = 0; c < lens->n_shown; ++c) r2__show_chain(lens, &lens->shown[c], q);
-}
-
-static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q) {
-    if ((int64_t)q->user >= g->n_users || (int64_t)q->item >= g->n_items)
-        return r2_fail(ctx, R2_ARGUMENT, "question: user %u or item %u is not in the graph",
-                       (unsigned)q->user, (unsigned)q->item);
-    if (q->history < 0 || q->history > r2_graph_user_degree(g, q->user))
-        return r2_fail(ctx, R2_ARGUMENT, "question: user %u has %lld interactions, not %d",
-                       (unsigned)q->user, (long long)r2_graph_user_degree(g, q->user),
-                       (int)q->history);
-    return R2_OK;
-}
-
-static bool r2__same_lens(const r2_index *index, const r2_question *a, const r2_question *b) {
-    return a->user == b->user && a->history == b->history &&
-           r2__hole(index, a) == r2__hole(index, b);
-}
-
-/* Answers questions run by run: run[r] .. run[r + 1] - 1 share one lens. `n_lanes` runs at most.
-   False when memory ran out. */
-static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                         const int64_t *run, int n_lanes, int32_t n_chains, r2_query *query) {
-    r2__lens lens[R2__WALKS];
-    r2__solve solve;
-    bool fine = true;
-    memset(lens, 0, sizeof lens);
-    memset(&solve, 0, sizeof solve);
-    for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__lens_init(ctx, &lens[j], index, &question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &solve, index, lens, n_lanes);
-    for (int j = 0; j < n_lanes && fine; ++j)
-        for (int64_t q = run[j]; q < run[j + 1]; ++q)
-            r2__ask(&lens[j], &question[q], n_chains, &query[q]);
-    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &lens[j].memory);
-    r2_arena_free(ctx, &solve.memory);
-    return fine;
-}
-
-r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
-                     int32_t n_chains, r2_query *query) {
-    int64_t *run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *run), n_runs = 0, n_failed = 0;
-    r2_status status = run ? R2_OK : R2_NO_MEMORY;
-    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
-        status = r2_fail(ctx, R2_ARGUMENT, "evidence: n_chains must be 0 .. %d", R2_MAX_CHAINS);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        status = r2__check_question(ctx, index->graph, &question[q]);
-        if (status == R2_OK && (q == 0 || !r2__same_lens(index, &question[q], &question[q - 1])))
-            run[n_runs++] = q;
-    }
-    if (status == R2_OK) {
-        run[n_runs] = n;
-        /* as many lanes as still leave something to every thread */
-        const int threads = r2_threads(ctx, n * 1000);
-        const int64_t share = (n_runs + threads - 1) / threads;
-        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
-        const int64_t n_blocks = n_runs > 0 ? (n_runs + lanes - 1) / lanes : 0;
-        R2_PARALLEL_FOR(threads, b, n_blocks) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            const int64_t first = b * lanes, left = n_runs - first;
-            if (!r2__ask_runs(&own, index, question, run + first,
-                              (int)(left < lanes ? left : lanes), n_chains, query))
-                query[run[first]].n_chains = -1;
-        }
-        for (int64_t r = 0; r < n_runs; ++r) n_failed += query[run[r]].n_chains < 0;
-        if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
-    }
-    r2_release(ctx, run);
-    return status;
-}
-
-/* ---- training questions ---- */
-
-int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
-    double range = (double)rating_max - (double)rating_min;
-    double share = range > 0.0 ? ((double)rating - (double)rating_min) / range : 1.0;
-    if (!(share >= 0.0)) share = 0.0;
-    if (share > 1.0) share = 1.0;
-    return 1 + (int32_t)(4.0 * share + 0.5);
-}
-
-/* Interactions of a user that can be asked for: enough before them, something else to sample. */
-static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
-    int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
-    return degree > min_history && degree < g->n_items ? degree - min_history : 0;
-}
-
-/* How many groups there are when no user may have more than `quota`, and in *n_more how many users
-   could have one more. */
-static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t quota,
-                               int64_t *n_more) {
-    int64_t total = 0;
-    *n_more = 0;
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history);
-        total += eligible < quota ? eligible : quota;
-        *n_more += eligible > quota;
+        for (int p = 0; p < pieces; ++p) total += piece[p];
     }
     return total;
 }
 
-/* The largest quota that gives at most n_groups. */
-static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
-    int64_t low = 0, high = n_groups, n_more;
-    while (low < high) {
-        int64_t quota = low + (high - low + 1) / 2;
-        if (r2__quota_total(g, min_history, quota, &n_more) <= n_groups) low = quota;
-        else high = quota - 1;
+/* What one step multiplies with. */
+typedef struct r2__adamw_step {
+    float beta1, beta2, eps, lr, scale; /* scale: of the gradient, by clipping         */
+    float fix1, fix2;                   /* 1 / (1 - beta^step): the moments start at 0 */
+} r2__adamw_step;
+
+static void r2__adamw_range(const r2__adamw_step *s, float decay, float *w, const float *g,
+                            float *m, float *v, int64_t n) {
+    for (int64_t i = 0; i < n; i += R2__LANES) {
+        const int64_t left = n - i;
+        r2__vec grad = r2__load_n(g + i, left, 0.0f) * s->scale,
+                weight = r2__load_n(w + i, left, 0.0f);
+        r2__vec first = r2__load_n(m + i, left, 0.0f), second = r2__load_n(v + i, left, 0.0f);
+        first = first * s->beta1 + grad * (1.0f - s->beta1);
+        second = second * s->beta2 + grad * grad * (1.0f - s->beta2);
+        weight = weight * (1.0f - s->lr * decay) -
+                 first * (s->fix1 * s->lr) / (R2__SQRT(second * s->fix2) + s->eps);
+        r2__store_n(w + i, weight, left);
+        r2__store_n(m + i, first, left);
+        r2__store_n(v + i, second, left);
     }
-    return low;
 }
 
-static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
-                           int32_t n_sampled, r2_question *group) {
-    const r2_graph *g = index->graph;
-    int64_t edge = r2__history_edge(index, user, place);
-    for (int32_t k = 0; k <= n_sampled; ++k) {
-        group[k].user = user;
-        group[k].history = place;
-        group[k].answer = 0;
-        group[k].item = g->user_item[edge];
-        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
-            group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
+/* One update of `size` parameters that begin at `at`. */
+static void r2__adamw_tensor(const r2_ctx *ctx, const r2__adamw_step *s, float decay, r2_adamw *opt,
+                             float *param, const float *grad, int64_t at, int64_t size) {
+    const int threads = r2_threads(ctx, size / 4);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2__range i = r2__share(size, R2__LANES, t, threads);
+        i.begin += at;
+        r2__adamw_range(s, decay, param + i.begin, grad + i.begin, opt->m + i.begin,
+                        opt->v + i.begin, i.end + at - i.begin);
     }
-    group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
-                            int32_t min_history, uint64_t seed, r2_question *question,
-                            int64_t *n_drawn) {
-    const r2_graph *g = index->graph;
-    int64_t quota, n_left, n_more;
-    r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
-    *n_drawn = 0;
-    if (n_groups < 1 || n_sampled < 0 || min_history < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: %lld groups, %d sampled, min_history %d",
-                       (long long)n_groups, (int)n_sampled, (int)min_history);
-    quota = r2__even_quota(g, min_history, n_groups);
-    n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
-        r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
-        /* what the quota leaves over goes to n_left of the n_more users, all choices alike */
-        if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
-            ++n, --n_left;
-        for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled,
-                           question + (*n_drawn)++ * (n_sampled + 1));
+r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
+    const r2_adamw_config *c = &opt->config;
+    float *param = r2__trained_params(model);
+    const float *grad = model->lora ? model->lora->grad : model->grad;
+    double norm;
+    r2__adamw_step s;
+    if (!grad || opt->n_params != r2__n_trained(model))
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
+    norm = sqrt(r2__sum_squares(ctx, grad, opt->n_params));
+    if (grad_norm) *grad_norm = (float)norm;
+    if (!(norm <= (double)FLT_MAX))
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the gradient's norm is not finite");
+    opt->step++;
+    s.beta1 = c->beta1;
+    s.beta2 = c->beta2;
+    s.eps = c->eps;
+    s.lr = lr;
+    s.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
+    s.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
+    s.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
+    if (model->lora) {
+        r2__adamw_tensor(ctx, &s, c->weight_decay, opt, param, grad, 0, opt->n_params);
+        return R2_OK;
     }
-    if (*n_drawn == 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: no user has more than %d interactions "
-                       "and an item left to sample",
-                       (int)min_history);
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
+            r2__adamw_tensor(ctx, &s, t->rows > 1 ? c->weight_decay : 0.0f, opt, param, grad,
+                             r2_weight(model, (r2_tensor_id)id, layer) - param, r2__tensor_size(t));
+    }
     return R2_OK;
 }
 
-/* ============================================================================= [S5] prompt ==== */
-
-/* ---- codebook ---- */
-
-static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
-
-int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
-    int32_t b = 1, last = codebook->n_bucket[field] - 1;
-    if (!r2__counts(value) || last < 1) return 0;
-    while (b < last && value >= codebook->edge[field][b]) ++b;
-    return b;
+float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
+    double t;
+    if (warmup > 0 && step < warmup) return peak * (float)(step + 1) / (float)warmup;
+    if (step >= total || total <= warmup) return peak * floor_ratio;
+    t = (double)(step - warmup) / (double)(total - warmup);
+    return peak *
+           (floor_ratio + (1.0f - floor_ratio) * 0.5f * (float)(1.0 + cos(3.14159265358979 * t)));
 }
 
-/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
-static int32_t r2__field_values(const r2_query *query, r2_field field, int32_t n_chains,
-                                float value[R2_MAX_CHAINS]) {
-    if (field < R2_FIRST_CHAIN_FIELD) {
-        value[0] = query->value[field];
-        return 1;
-    }
-    for (int32_t c = 0; c < n_chains; ++c)
-        value[c] = c < query->n_chains ? query->chain[c].value[field - R2_FIRST_CHAIN_FIELD] : NAN;
-    return n_chains;
+/* =================================================================== [E5] batched decoding ==== */
+
+/* ---- log-probabilities of given continuations ---- */
+
+/* A batch under construction; `place` says where the value of a prediction goes. */
+typedef struct r2__scoring {
+    r2_batch batch;
+    int32_t *begin, *token, *row, *wanted;
+    bool *branch;
+    int64_t *place;
+    float *value;
+    int32_t n_row;
+} r2__scoring;
+
+static void r2__scoring_rows(r2__scoring *s, const int32_t *token, int64_t n, bool branch) {
+    if (n == 0) return;
+    memcpy(s->token + s->n_row, token, (size_t)n * sizeof *token);
+    s->branch[s->batch.n_seq++] = branch;
+    s->n_row += (int32_t)n;
+    s->begin[s->batch.n_seq] = s->n_row;
 }
 
-/* The middle of the gap between sampled values that an edge lies in. An observed item lacks its
-   asker's edge, a sampled one does not: of one item the first shows 999 users, the second 1000. An
-   edge between the two would give the answer away, and only in training. */
-static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
-    int64_t low = 0, high = n;
-    while (low < high) { /* the first that is not below the edge */
-        int64_t middle = low + (high - low) / 2;
-        if (sampled[middle] < edge) low = middle + 1;
-        else high = middle;
-    }
-    if (low == 0 || low == n) return edge;
-    return sampled[low - 1] + 0.5f * (sampled[low] - sampled[low - 1]);
+static void r2__scoring_want(r2__scoring *s, int32_t row, int32_t token, int64_t place) {
+    s->row[s->batch.n_pred] = row;
+    s->wanted[s->batch.n_pred] = token;
+    s->place[s->batch.n_pred++] = place;
 }
 
-/* Edges at the quantiles of sorted values, widened to gaps between sorted sampled ones; equal edges
-   are merged. */
-static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted,
-                               int64_t n, const float *sampled, int64_t n_sampled) {
-    int32_t wanted = r2_field_buckets(field), b = 0;
-    for (int32_t q = 1; q < wanted && n > 0; ++q) {
-        float edge = r2__widen_edge(sorted[n * q / wanted], sampled, n_sampled);
-        if (edge > sorted[0] && (b == 0 || edge > codebook->edge[field][b]))
-            codebook->edge[field][++b] = edge;
-    }
-    codebook->n_bucket[field] = n > 0 ? b + 2 : 1;
-}
-
-/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). To both shares that of half
-   an observed query is added, so that a bucket nobody has weighs nothing. */
-static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_query *query,
-                              const uint8_t *observed, int64_t n) {
-    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
-    for (int64_t q = 0; q < n; ++q) {
-        float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&query[q], field, codebook->n_chains, value);
-        for (int32_t c = 0; c < n_values; ++c)
-            count[observed[q] != 0][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
-        total[observed[q] != 0] += n_values;
-    }
-    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
-        double least = 0.5 / total[1];
-        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
-        double w = floor(1.5 * log(ratio) + 0.5);
-        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
-        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
-        codebook->weight[field][b] = (int8_t)w;
+/* Adds a prompt and its continuations first .. end - 1. The first token of each is predicted from
+   the prompt's last row, the others from the rows of a branch, which lacks the last token. */
+static void r2__scoring_family(r2__scoring *s, const int32_t *prompt, int64_t length, int64_t first,
+                               int64_t end, const int64_t *begin, const int32_t *next) {
+    r2__scoring_rows(s, prompt, length, false);
+    for (int64_t k = first; k < end; ++k)
+        if (begin[k + 1] > begin[k]) r2__scoring_want(s, s->n_row - 1, next[begin[k]], begin[k]);
+    for (int64_t k = first; k < end; ++k) {
+        const int32_t row = s->n_row;
+        if (begin[k + 1] - begin[k] < 2) continue;
+        r2__scoring_rows(s, next + begin[k], begin[k + 1] - begin[k] - 1, true);
+        for (int64_t j = begin[k] + 1; j < begin[k + 1]; ++j)
+            r2__scoring_want(s, row + (int32_t)(j - begin[k]) - 1, next[j], j);
     }
 }
 
-r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *query,
-                          const uint8_t *observed, int64_t n, int32_t n_chains) {
-    int64_t n_observed = 0, every;
-    float *sorted, *from_sampled;
-    memset(codebook, 0, sizeof *codebook);
-    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
-    if (n_observed < 1 || n_observed == n)
-        return r2_fail(ctx, R2_ARGUMENT, "codebook: expected observed and sampled queries, found "
-                       "%lld of %lld observed", (long long)n_observed, (long long)n);
-    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains must be 0 .. %d, found %d",
-                       R2_MAX_CHAINS, (int)n_chains);
-    sorted = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *sorted);
-    from_sampled = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *from_sampled);
-    if (!sorted || !from_sampled) {
-        r2_release(ctx, sorted);
-        r2_release(ctx, from_sampled);
+/* Room for a batch of so many rows, sequences and predictions. */
+static bool r2__scoring_init(r2_ctx *ctx, r2_arena *arena, r2__scoring *s, int64_t rows,
+                             int64_t seqs, int64_t preds) {
+    memset(s, 0, sizeof *s);
+    s->begin = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)seqs + 1, sizeof *s->begin);
+    s->token = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)rows, sizeof *s->token);
+    s->branch = (bool *)r2_arena_alloc(ctx, arena, (uint64_t)seqs, sizeof *s->branch);
+    s->row = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->row);
+    s->wanted = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->wanted);
+    s->place = (int64_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->place);
+    s->value = (float *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->value);
+    s->batch.seq_begin = s->begin;
+    s->batch.token = s->token;
+    s->batch.branch = s->branch;
+    s->batch.pred_row = s->row;
+    s->batch.pred_token = s->wanted;
+    return s->begin && s->token && s->branch && s->row && s->wanted && s->place && s->value;
+}
+
+static r2_status r2__scoring_run(r2_ctx *ctx, r2_model *model, r2__scoring *s, float *logp) {
+    r2_status status = r2_forward(ctx, model, &s->batch, s->value, NULL);
+    for (int32_t j = 0; j < s->batch.n_pred && status == R2_OK; ++j)
+        logp[s->place[j]] = s->value[j];
+    return status;
+}
+
+r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
+                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
+                                 const int64_t *owner, const int64_t *next_begin,
+                                 const int32_t *next, float *logp) {
+    const int64_t enough = 4096; /* rows that keep the products busy */
+    r2_arena arena = {NULL, 0, 0};
+    r2_status status = R2_OK;
+    for (int64_t k = 0; k < n_next; ++k)
+        if (owner[k] < (k > 0 ? owner[k - 1] : 0) || owner[k] >= n_prompt)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "score: continuation %lld is of prompt %lld, out of "
+                           "order or beyond the last",
+                           (long long)k, (long long)owner[k]);
+    for (int64_t k = 0; k < n_next; ++k)
+        if (next_begin[k + 1] < next_begin[k])
+            return r2_fail(ctx, R2_ARGUMENT, "score: continuation %lld ends before it begins",
+                           (long long)k);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (prompt_begin[p + 1] <= prompt_begin[p])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "score: prompt %lld has %lld tokens, expected one or more",
+                           (long long)p, (long long)(prompt_begin[p + 1] - prompt_begin[p]));
+    for (int64_t first = 0, k0 = 0; first < n_prompt && status == R2_OK;) {
+        int64_t end = first, k1 = k0, rows = 0;
+        r2__scoring s;
+        while (end < n_prompt && (end == first || rows < enough)) { /* prompts for one batch */
+            rows += prompt_begin[end + 1] - prompt_begin[end];
+            for (; k1 < n_next && owner[k1] == end; ++k1)
+                rows += next_begin[k1 + 1] - next_begin[k1];
+            ++end;
+        }
+        r2_arena_reset(ctx, &arena);
+        if (!r2__scoring_init(ctx, &arena, &s, rows, end - first + k1 - k0, rows)) {
+            status = ctx->status;
+            break;
+        }
+        for (; first < end; ++first) {
+            int64_t k = k0;
+            while (k < k1 && owner[k] == first) ++k;
+            r2__scoring_family(&s, prompt + prompt_begin[first],
+                               prompt_begin[first + 1] - prompt_begin[first], k0, k, next_begin,
+                               next);
+            k0 = k;
+        }
+        status = r2__scoring_run(ctx, model, &s, logp);
+    }
+    r2_arena_free(ctx, &arena);
+    return status;
+}
+
+/* ---- generation ----
+   Each prompt of a chunk is run once; its keys and values are shared by the samples that continue
+   it, which keep only their own. Then all outputs that are not finished step together:
+
+       prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
+       suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..
+
+   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows'
+   values, so that attention reads memory from one end to the other:
+
+       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...              */
+
+typedef struct r2__decoder {
+    r2_ctx *ctx;
+    r2_model *model;
+    const r2_generate_config *config;
+    r2_generation *out;
+    r2_arena memory;
+    int64_t kv;    /* floats of keys (or values) in a row                     */
+    int64_t first; /* of the outputs of this chunk, in `out`                  */
+    int64_t n_prompt, n_out, n_active, rows;
+    int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk            */
+    int32_t *active;          /* (n_active) outputs of the chunk still running           */
+    int32_t *position, *next; /* (n_active) of the token to be fed, and that token       */
+    r2_rng *rng;              /* (n_out)                                                 */
+    float *prefix, *suffix;
+    r2__layer_acts acts; /* of one step                                             */
+    float *normed, *rstd, *logits, *lse;
+    float *scratch; /* per thread: scores of one query head, or 2 n_vocab      */
+    int64_t slot;   /* floats of scratch per thread                            */
+} r2__decoder;
+
+r2_generate_config r2_generate_config_default(void) {
+    r2_generate_config c;
+    memset(&c, 0, sizeof c);
+    c.n_samples = 1;
+    c.max_new = 32;
+    c.stop_token = -1;
+    c.temperature = 1.0f;
+    c.top_p = 1.0f;
+    return c;
+}
+
+void r2_generation_free(r2_ctx *ctx, r2_generation *out) {
+    r2_release(ctx, out->token);
+    r2_release(ctx, out->logp);
+    r2_release(ctx, out->length);
+    r2_release(ctx, out->watch_logp);
+    memset(out, 0, sizeof *out);
+}
+
+static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_prompt,
+                                     const r2_generate_config *c) {
+    uint64_t n = (uint64_t)n_prompt * (uint64_t)c->n_samples;
+    uint64_t cells = n * (uint64_t)c->max_new;
+    memset(out, 0, sizeof *out);
+    out->n_out = (int64_t)n;
+    out->max_new = c->max_new;
+    out->n_watch = c->n_watch;
+    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
+    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
+    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
+    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
+    if (!out->token || !out->logp || !out->length || !out->watch_logp) {
+        r2_generation_free(ctx, out);
         return ctx->status;
     }
-    codebook->n_chains = n_chains;
-    every = (n - n_observed + n_observed - 1) / n_observed; /* balance: every k-th sampled query */
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        int64_t m = 0, n_from_sampled = 0, sampled = 0;
-        for (int64_t q = 0; q < n; ++q) {
-            float value[R2_MAX_CHAINS];
-            const bool taken = observed[q] || sampled++ % every == 0;
-            int32_t n_values = r2__field_values(&query[q], (r2_field)f, n_chains, value);
-            for (int32_t c = 0; c < n_values; ++c) {
-                if (!r2__counts(value[c])) continue;
-                if (taken) sorted[m++] = value[c];
-                if (!observed[q]) from_sampled[n_from_sampled++] = value[c];
-            }
-        }
-        qsort(sorted, (size_t)m, sizeof *sorted, r2__compare_float);
-        qsort(from_sampled, (size_t)n_from_sampled, sizeof *sorted, r2__compare_float);
-        r2__quantile_edges(codebook, (r2_field)f, sorted, m, from_sampled, n_from_sampled);
-        r2__count_weights(codebook, (r2_field)f, query, observed, n);
-    }
-    r2_release(ctx, sorted);
-    r2_release(ctx, from_sampled);
+    for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
     return R2_OK;
 }
 
-/* "field:bucket", the bucket "-" for nothing to count. */
-static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
-    if (bucket == 0) return snprintf(word, size, "%s:-", r2_field_name(field));
-    return snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
-}
-
-void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, const char *text),
-                       void *user) {
-    static const char *const fixed[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>"};
-    char text[40];
-    for (size_t k = 0; k < sizeof fixed / sizeof fixed[0]; ++k) word(user, fixed[k]);
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        snprintf(text, sizeof text, "%d", k);
-        word(user, text);
-    }
-    for (int w = -R2_MAX_WEIGHT; w <= R2_MAX_WEIGHT; ++w) {
-        snprintf(text, sizeof text, "%+d", w);
-        word(user, text);
-    }
-    for (int t = -R2_MAX_TOTAL; t <= R2_MAX_TOTAL; ++t) {
-        snprintf(text, sizeof text, "=%+d", t);
-        word(user, text);
-    }
-    for (int32_t c = 1; c <= codebook->n_chains; ++c) {
-        snprintf(text, sizeof text, "c%d", (int)c);
-        word(user, text);
-    }
-    for (int f = 0; f < R2_N_FIELDS; ++f)
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
-            r2__fact_word(text, sizeof text, (r2_field)f, b);
-            word(user, text);
+/* The least probability that is kept so that what is kept has mass >= need: a search that halves
+   the candidates around a pivot instead of sorting them. `p` is used up. */
+static float r2__nucleus(float *p, int64_t n, double need) {
+    double above = 0.0;
+    while (n > 0) {
+        const float pivot = p[n / 2];
+        double larger = 0.0, equal = 0.0;
+        int64_t kept = 0;
+        bool upper;
+        for (int64_t i = 0; i < n; ++i) {
+            if (p[i] > pivot) larger += (double)p[i];
+            else if (p[i] == pivot) equal += (double)p[i];
         }
-}
-
-/* ---- reading prompts and traces back: one scanner for teacher and checker ---- */
-
-typedef struct r2__word {
-    const char *at;
-    size_t len;
-} r2__word;
-
-/* Next word of a text; false at its end. Any byte up to ' ' separates. */
-static bool r2__next_word(const char **cursor, r2__word *word) {
-    const char *p = *cursor;
-    while (*p && (unsigned char)*p <= ' ') ++p;
-    word->at = p;
-    while ((unsigned char)*p > ' ') ++p;
-    word->len = (size_t)(p - word->at);
-    *cursor = p;
-    return word->len > 0;
-}
-
-static bool r2__is(r2__word word, const char *text) {
-    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
-}
-
-/* A whole number as printf("%d") or ("%+d") writes it after `prefix`, of at most 3 digits: neither
-   "+07" nor "-0". */
-static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
-    size_t k = strlen(prefix);
-    bool negative = false;
-    if (word.len <= k || memcmp(word.at, prefix, k) != 0) return false;
-    if (with_sign) {
-        if (word.at[k] != '+' && word.at[k] != '-') return false;
-        negative = word.at[k++] == '-';
+        upper = above + larger >= need;
+        if (!upper && above + larger + equal >= need) return pivot;
+        if (!upper) above += larger + equal;
+        for (int64_t i = 0; i < n; ++i)
+            if (upper ? p[i] > pivot : p[i] < pivot) p[kept++] = p[i];
+        n = kept;
     }
-    if (k == word.len || word.len - k > 3) return false;
-    if (word.at[k] == '0' && (word.len - k > 1 || negative)) return false;
-    *number = 0;
-    for (; k < word.len; ++k) {
-        if (word.at[k] < '0' || word.at[k] > '9') return false;
-        *number = *number * 10 + (word.at[k] - '0');
+    return 0.0f;
+}
+
+/* The first of the largest; 0 when none is, for NaN. Only the first block that has it is searched
+   value by value. */
+static int32_t r2__argmax(const float *x, int64_t n) {
+    const int64_t block = 16 * R2__LANES;
+    float largest = -FLT_MAX;
+    int64_t begin = 0;
+    for (int64_t b = 0; b < n; b += block) {
+        r2__vec top = r2__all(-FLT_MAX);
+        float t;
+        for (int64_t v = b; v < n && v < b + block; v += R2__LANES)
+            top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
+        t = r2__largest(top);
+        if (t > largest) begin = b;
+        if (t > largest) largest = t;
     }
-    if (negative) *number = -*number;
-    return true;
+    for (int64_t v = begin; v < n && v < begin + block; ++v)
+        if (x[v] == largest) return (int32_t)v;
+    return 0;
 }
 
-/* A fact that a trace can cite. */
-typedef struct r2__fact {
-    r2__word word;
-    int32_t thought, weight;
-} r2__fact;
-
-static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
-                          int32_t *bucket) {
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        const char *name = r2_field_name((r2_field)f);
-        size_t len = strlen(name);
-        r2__word rest;
-        if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
-        rest.at = word.at + len + 1;
-        rest.len = word.len - len - 1;
-        *field = (r2_field)f;
-        *bucket = 0;
-        if (r2__is(rest, "-")) return true;
-        return r2__word_number(rest, "", false, bucket) && *bucket > 0 &&
-               *bucket < codebook->n_bucket[f];
+/* A token from one row of logits; p has room for 2 n floats. */
+static int32_t r2__sample(const float *logits, int64_t n, float temperature, float top_p,
+                          r2_rng *rng, float *p) {
+    const int32_t best = r2__argmax(logits, n);
+    float least = 0.0f;
+    double total = 0.0, mass;
+    if (temperature <= 0.0f) return best;
+    for (int64_t v = 0; v < n; v += R2__LANES) {
+        r2__vec z = r2__load_n(logits + v, n - v, 0.0f) - logits[best];
+        r2__store_n(p + v, r2__exp(z / temperature), n - v);
     }
-    return false;
+    for (int64_t v = 0; v < n; ++v) total += (double)p[v];
+    if (top_p < 1.0f) {
+        memcpy(p + n, p, (size_t)n * sizeof *p);
+        least = r2__nucleus(p + n, n, (double)top_p * total);
+        total = 0.0;
+        for (int64_t v = 0; v < n; ++v)
+            if (p[v] >= least) total += (double)p[v];
+    }
+    mass = r2_rng_double(rng) * total;
+    for (int32_t v = 0; v < n; ++v) {
+        if (p[v] < least) continue;
+        mass -= (double)p[v];
+        if (mass < 0.0) return v;
+    }
+    return best; /* rounding left a crumb of mass */
 }
 
-static int32_t r2__clip(int32_t value, int32_t limit) {
-    return value > limit ? limit : value < -limit ? -limit : value;
+/* Takes output `active[i]` one token further from its logits, or closes it and returns false. */
+static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float lse, float *p) {
+    const r2_generate_config *c = d->config;
+    const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
+    const int64_t n = c->n_token > 0 && c->n_token < V ? c->n_token : V;
+    int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
+    bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
+    if (closed) {
+        for (int32_t j = 0; j < c->n_watch; ++j)
+            d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
+        return false;
+    }
+    token[length] = r2__sample(logits, n, c->temperature, c->top_p, &d->rng[d->active[i]], p);
+    d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
+    d->next[i] = token[length];
+    d->out->length[o] = ++length;
+    closed = length == c->max_new || token[length - 1] == c->stop_token;
+    return !closed || c->n_watch > 0; /* the watched ones need the position after the last */
 }
 
-/* Lists what a prompt offers for citation: the aggregates that are not masked, each once, in the
-   order of the fields. Returns their number. */
-static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
-                              r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
-    r2__word word;
-    int32_t n = 0, next = 0;
-    while (next < R2_FIRST_CHAIN_FIELD && r2__next_word(&prompt, &word)) {
-        r2_field field = (r2_field)0;
-        int32_t bucket = 0;
-        if (!r2__read_fact(codebook, word, &field, &bucket) || (int32_t)field < next ||
-            field >= R2_FIRST_CHAIN_FIELD)
-            continue;
-        fact[n].word = word;
-        fact[n].thought = (int32_t)field / R2_FACTS_PER_THOUGHT;
-        fact[n++].weight = codebook->weight[field][bucket];
-        next = (int32_t)field + 1;
+/* From the stream after the last layer to logits and their sums; `n` rows of x. */
+static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
+    const r2_model *m = d->model;
+    const int64_t C = m->config.d_model, V = m->config.n_vocab;
+    r2_rmsnorm_fwd(d->ctx, d->normed, d->rstd, x, r2_weight(m, R2_FINAL_NORM, 0), n, C,
+                   m->config.norm_eps);
+    r2__project(d->ctx, d->logits, d->normed, r2__head(m), n, V, C, false);
+    r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
+}
+
+/* Part t of the active outputs chooses. The logits of output i are in row active[i] / per_row (0:
+   in row i); stays[i]: it goes on. */
+static void r2__choose_part(r2__decoder *d, int64_t per_row, bool *stays, int64_t t,
+                            int64_t threads) {
+    const int64_t V = d->model->config.n_vocab;
+    const r2__range part = r2__share(d->n_active, 1, t, threads);
+    for (int64_t i = part.begin; i < part.end; ++i) {
+        int64_t row = per_row ? d->active[i] / per_row : i;
+        stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row], d->scratch + t * d->slot);
+    }
+}
+
+/* Every active output chooses; those that are done leave. */
+static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
+    const int64_t n = d->n_active;
+    const int threads = n > 1 ? r2_threads(d->ctx, n * d->model->config.n_vocab * 4) : 1;
+    int64_t kept = 0;
+    R2__FOR_EACH(threads, t, threads, r2__choose_part(d, per_row, stays, t, threads));
+    for (int64_t i = 0; i < n; ++i) {
+        if (!stays[i]) continue;
+        d->active[kept] = d->active[i];
+        d->next[kept++] = d->next[i];
+    }
+    d->n_active = kept;
+}
+
+/* Keeps key and value of one token and head g, as they stand in a row of qkv, as row `at` of the
+   `rows` of a prompt or an output. */
+static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int64_t at, int64_t g,
+                           const float *qkv) {
+    const r2_model_config *c = &d->model->config;
+    const int64_t D = c->d_model / c->n_head;
+    const float *k = qkv + c->d_model + g * D;
+    memcpy(cache + (2 * g * rows + at) * D, k, (size_t)D * sizeof *k);
+    memcpy(cache + ((2 * g + 1) * rows + at) * D, k + d->kv, (size_t)D * sizeof *k);
+}
+
+/* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
+static void r2__prefill(r2__decoder *d, const int32_t *token) {
+    r2_model *m = d->model;
+    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
+    const int threads = r2_threads(d->ctx, R * d->kv);
+    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
+    float *x = d->acts.x;
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
+    r2_embed_fwd(d->ctx, x, r2_weight(m, R2_EMBED, 0), token, R, C);
+    for (int32_t l = 0; l < m->config.n_layer; ++l) {
+        float *cache = d->prefix + l * R * 2 * d->kv;
+        r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
+        R2_PARALLEL_FOR(threads, p, d->n_prompt)
+        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
+            for (int32_t g = 0; g < m->config.n_kv_head; ++g)
+                r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
+                               d->position[r], g, d->acts.qkv + r * O);
+        r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
+        r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
+    }
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
+    r2__decoder_head(d, x, d->n_prompt);
+}
+
+/* y(width) += p(n) v(n, width), rows of v ldv apart; `vectors`, a constant, are as many as width
+   needs. What stands `ahead` floats behind in v is asked for. */
+R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, const float *v,
+                                int64_t ldv, int64_t n, int64_t width, int64_t ahead) {
+    r2__vec sum[3];
+    R2__UNROLL
+    for (int i = 0; i < vectors; ++i)
+        sum[i] = r2__load_n(y + i * R2__LANES, width - i * R2__LANES, 0.0f);
+    for (int64_t j = 0; j < n; ++j) {
+        R2__UNROLL
+        for (int i = 0; i < vectors; ++i) {
+            const float *vi = v + j * ldv + i * R2__LANES;
+            R2__FETCH(vi + ahead);
+            sum[i] = R2__FMA(r2__all(p[j]), r2__load_n(vi, width - i * R2__LANES, 0.0f), sum[i]);
+        }
+    }
+    R2__UNROLL
+    for (int i = 0; i < vectors; ++i)
+        r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+}
+
+/* y(D) += p(n) v(n, D). Three vectors at once: sums of their own hide the delay of each. */
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
+                    int64_t ahead) {
+    int64_t e = 0;
+    for (; e + 3 * R2__LANES <= D; e += 3 * R2__LANES)
+        r2__mix_columns(3, y + e, p, v + e, D, n, 3 * R2__LANES, ahead);
+    for (; e < D; e += R2__LANES) r2__mix_columns(1, y + e, p, v + e, D, n, D - e, ahead);
+}
+
+/* Attention of one new token of output active[i], by the query heads of key-value head g, over its
+   prompt's rows and its own, of which the last is new. */
+static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
+    const r2_model_config *c = &d->model->config;
+    const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
+    const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
+    const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
+    const int64_t per_group = c->n_head / c->n_kv_head;
+    const int64_t next = 2 * room * D; /* to what the next head, or output, reads */
+    const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
+    float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
+    const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
+    r2__keep_token(d, suffix, room, own - 1, g, qkv);
+    for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
+        float *y = d->acts.att + i * c->d_model + h * D;
+        r2__multiply_few(qkv + h * D, D, k0, D, 2 * shared * D, s, 0, 1, shared, D, false);
+        r2__multiply_few(qkv + h * D, D, k, D, next, s + shared, 0, 1, own, D, false);
+        r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
+        memset(y, 0, (size_t)D * sizeof *y);
+        r2__mix(y, s, k0 + shared * D, shared, D, 2 * shared * D);
+        r2__mix(y, s + shared, k + room * D, own, D, next);
+    }
+}
+
+/* Attention of part t of the new tokens and their key-value heads. */
+static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int64_t threads) {
+    const int64_t G = d->model->config.n_kv_head;
+    const r2__range part = r2__share(d->n_active * G, 1, t, threads);
+    for (int64_t j = part.begin; j < part.end; ++j)
+        r2__attend_cached(d, layer, j / G, j % G, d->scratch + t * d->slot);
+}
+
+/* One token of every active output through the model. */
+static void r2__step(r2__decoder *d) {
+    r2_model *m = d->model;
+    const int64_t C = m->config.d_model, n = d->n_active;
+    int64_t keys = 0;
+    int threads;
+    for (int64_t i = 0; i < n; ++i) {
+        int64_t p = d->active[i] / d->config->n_samples;
+        d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
+                         1;
+        keys += d->position[i] + 1;
+    }
+    threads = r2_threads(d->ctx, 2 * keys * C);
+    r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
+    for (int32_t l = 0; l < m->config.n_layer; ++l) {
+        r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
+        R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
+        r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
+    }
+    r2__decoder_head(d, d->acts.x, n);
+}
+
+/* Memory for a chunk of at most `rows` prompt rows and `n_prompt` prompts. */
+static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
+    const r2_model_config *c = &d->model->config;
+    const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
+    const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
+    const int64_t kv_floats = 2 * d->kv * c->n_layer;
+    bool good = true;
+    r2_arena *arena = &d->memory;
+    d->slot = 2 * R2__QUERIES * (int64_t)c->n_ctx > 2 * (int64_t)c->n_vocab
+                  ? 2 * R2__QUERIES * (int64_t)c->n_ctx
+                  : 2 * (int64_t)c->n_vocab;
+    d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
+    d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
+    d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
+    d->position = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)wide, sizeof(int32_t));
+    d->rng = (r2_rng *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(r2_rng));
+    d->prefix = r2__floats(d->ctx, arena, rows, kv_floats, &good);
+    d->suffix = r2__floats(d->ctx, arena, n_out * d->config->max_new, kv_floats, &good);
+    d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
+    r2__carve_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
+    d->acts.mid = d->acts.x;
+    d->acts.low = r2__carve_low(d->ctx, arena, d->model, wide, &good);
+    d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
+    d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
+    d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
+    d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
+    d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
+    return good && d->begin && d->active && d->next && d->position && d->rng;
+}
+
+/* Prompts first .. first + n - 1. */
+static r2_status r2__generate_chunk(r2__decoder *d, int64_t first, int64_t n, const int64_t *begin,
+                                    const int32_t *token) {
+    const int64_t S = d->config->n_samples;
+    bool *stays;
+    r2_arena_reset(d->ctx, &d->memory);
+    d->rows = begin[first + n] - begin[first];
+    if (!r2__decoder_reserve(d, d->rows, n)) return d->ctx->status;
+    stays = (bool *)r2_arena_alloc(d->ctx, &d->memory, (uint64_t)(n * S), sizeof *stays);
+    if (!stays) return d->ctx->status;
+    d->first = first * S;
+    d->n_prompt = n;
+    d->n_out = d->n_active = n * S;
+    for (int64_t p = 0; p <= n; ++p) d->begin[p] = (int32_t)(begin[first + p] - begin[first]);
+    for (int64_t o = 0; o < d->n_out; ++o) {
+        d->active[o] = (int32_t)o;
+        d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
+    }
+    r2__prefill(d, token + begin[first]);
+    r2__choose(d, S, stays);
+    while (d->n_active > 0) {
+        r2__step(d);
+        r2__choose(d, 0, stays);
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
+    const int32_t V = model->config.n_vocab;
+    if (c->n_samples < 1 || c->max_new < 0 || c->n_watch < 0 || (c->n_watch > 0 && !c->watch) ||
+        n_prompt < 0 || !(c->temperature >= 0.0f) || !(c->top_p > 0.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: a setting is out of its range");
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        if (c->watch[j] < 0 || c->watch[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: watched token %d of a vocabulary of %d",
+                           c->watch[j], V);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "generate: prompt %lld of %lld tokens and %d new ones do not fit in %d",
+                           (long long)p, (long long)(begin[p + 1] - begin[p]), c->max_new,
+                           model->config.n_ctx);
+    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
+        if (token[r] < 0 || token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: token %d of a vocabulary of %d", token[r],
+                           V);
+    return R2_OK;
+}
+
+/* `what`: whose progress it is, NULL: it is part of what reports itself. */
+static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
+                              const r2_generate_config *config, int64_t n_prompt,
+                              const int64_t *begin, const int32_t *token, r2_generation *out) {
+    /* Enough rows to keep the products busy, few enough for the caches and for 64 MB of logits. */
+    const int64_t most_rows = 8192, most_logits = (int64_t)1 << 24;
+    r2_status status = r2__check_generate(ctx, model, config, n_prompt, begin, token);
+    r2__decoder d;
+    memset(out, 0, sizeof *out);
+    if (status == R2_OK) status = r2__generation_init(ctx, out, n_prompt, config);
+    if (status != R2_OK) return status;
+    memset(&d, 0, sizeof d);
+    d.ctx = ctx;
+    d.model = model;
+    d.config = config;
+    d.out = out;
+    d.kv = (int64_t)model->config.n_kv_head * (model->config.d_model / model->config.n_head);
+    for (int64_t p = 0, n; p < n_prompt && status == R2_OK; p += n) {
+        for (n = 1; p + n < n_prompt && begin[p + n + 1] - begin[p] <= most_rows &&
+                    (n + 1) * config->n_samples <= 1024 &&
+                    (n + 1) * config->n_samples * model->config.n_vocab <= most_logits;
+             ++n) {
+        }
+        status = r2__generate_chunk(&d, p, n, begin, token);
+        if (status == R2_OK && what) status = r2_progress(ctx, what, p + n, n_prompt);
+    }
+    r2_arena_free(ctx, &d.memory);
+    if (status != R2_OK) r2_generation_free(ctx, out);
+    return status;
+}
+
+r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
+                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
+                      r2_generation *out) {
+    return r2__generate(ctx, model, "generate", config, n_prompt, begin, token, out);
+}
+
+/* =========================================================================== [E6] adapters ==== */
+
+/* ---- adapters ---- */
+
+r2_lora_config r2_lora_config_default(void) {
+    r2_lora_config c;
+    c.rank = 8;
+    c.alpha = 16.0f;
+    c.targets = 1u << R2_WQ | 1u << R2_WK | 1u << R2_WV | 1u << R2_WO | 1u << R2_WGATE |
+                1u << R2_WUP | 1u << R2_WDOWN;
+    c.seed = 1;
+    return c;
+}
+
+/* Gives each target its place; returns the number of parameters. */
+static int64_t r2__lora_lay_out(const r2_model *model, r2_lora *lora) {
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        lora->offset[id] = -1;
+        if (!(lora->config.targets >> id & 1u)) continue;
+        lora->offset[id] = lora->layer_stride;
+        lora->layer_stride += lora->config.rank * (t->cols + t->rows);
+    }
+    return lora->layer_stride * model->config.n_layer;
+}
+
+/* A as PyTorch's linear layers begin: uniform within 1 / sqrt(I). */
+static void r2__lora_draw(const r2_model *model, r2_lora *lora) {
+    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            const int64_t I = model->tensor[id].cols;
+            r2_rng rng = r2_rng_make(lora->config.seed, R2_STREAM_INIT,
+                                     (uint64_t)(R2_TENSOR_COUNT + id) << 32 | (uint64_t)layer);
+            float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
+            if (lora->offset[id] < 0) continue;
+            for (int64_t i = 0; i < lora->config.rank * I; ++i)
+                a[i] = (float)((2.0 * r2_rng_double(&rng) - 1.0) / sqrt((double)I));
+        }
+    }
+}
+
+r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config) {
+    const uint32_t allowed = r2_lora_config_default().targets;
+    r2_lora *lora;
+    if (model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has adapters already");
+    if (config->rank < 1 || config->rank > 4096 || !config->targets || config->targets & ~allowed)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "lora: expected a rank in 1 .. 4096 and projections as "
+                       "targets");
+    lora = (r2_lora *)r2_alloc(ctx, 1, sizeof *lora);
+    if (!lora) return ctx->status;
+    lora->config = *config;
+    lora->n_params = r2__lora_lay_out(model, lora);
+    lora->param = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
+                                          sizeof(float));
+    lora->grad = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
+                                         sizeof(float));
+    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__widest_group(model),
+                                        sizeof(float));
+    model->lora = lora;
+    if (!lora->param || !lora->grad || !lora->sum) {
+        r2_lora_detach(ctx, model);
+        return ctx->status;
+    }
+    r2__lora_draw(model, lora);
+    return R2_OK;
+}
+
+static void r2__work_free(r2_ctx *ctx, r2_model *model);
+
+void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
+    if (!model->lora) return;
+    r2_arena_free(ctx, &model->lora->memory);
+    r2_release(ctx, model->lora);
+    model->lora = NULL;
+    r2__work_free(ctx, model); /* laid out for these adapters */
+}
+
+/* W += factor B A for every target. */
+static void r2__lora_add(r2_ctx *ctx, r2_model *model, float factor) {
+    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            const r2__group alone = {(r2_tensor_id)id, (r2_tensor_id)id};
+            const r2_tensor *t = &model->tensor[id];
+            float *w = r2_weight(model, (r2_tensor_id)id, layer);
+            r2_adapter adapter[R2__GROUP];
+            if (r2__group_adapters(model, alone, layer, adapter) > 0)
+                r2_lora_sum(ctx, w, w, adapter, 1, factor, t->rows, t->cols,
+                            model->lora->config.rank);
+        }
+    }
+}
+
+static float r2__lora_scale(const r2_lora *lora) {
+    return lora->config.alpha / (float)lora->config.rank;
+}
+
+r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) {
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    if (!model->lora->merged) r2__lora_add(ctx, model, r2__lora_scale(model->lora));
+    model->lora->merged = true;
+    return R2_OK;
+}
+
+r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    if (model->lora->merged) r2__lora_add(ctx, model, -r2__lora_scale(model->lora));
+    model->lora->merged = false;
+    return R2_OK;
+}
+
+/* ==================================================================== [E7] weights on disk ==== */
+
+/* ---- weights on disk: safetensors ----
+       | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
+   JSON: name -> { dtype, shape, data_offsets: [begin, end) from the end of the header }          */
+
+typedef struct r2__stored {
+    const char *name;
+    const char *dtype;
+    int64_t shape[8];
+    int rank;
+    uint64_t begin, end, size; /* size: bytes of one element */
+    const unsigned char *data;
+} r2__stored;
+
+/* The name of tensor `id` of `layer` in a file. */
+static void r2__file_name(const r2_model *model, int id, int64_t layer, char *name, size_t size) {
+    const r2_tensor *t = &model->tensor[id];
+    if (t->per_layer) snprintf(name, size, "model.layers.%lld.%s", (long long)layer, t->name);
+    else snprintf(name, size, "%s", t->name);
+}
+
+/* A tensor that a file is to hold. */
+typedef struct r2__named {
+    char name[120];
+    int rank; /* 1: a vector of cols, 2: a matrix */
+    int64_t rows, cols;
+    float *data;
+} r2__named;
+
+/* All tensors of the model; returns how many. list NULL: only that. */
+static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
+    int64_t n = 0;
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer, ++n) {
+            if (!list) continue;
+            r2__file_name(model, id, layer, list[n].name, sizeof list[n].name);
+            list[n].rank = t->init == R2_INIT_ONE || t->init == R2_INIT_ZERO ? 1 : 2;
+            list[n].rows = t->rows;
+            list[n].cols = t->cols;
+            list[n].data = r2_weight(model, (r2_tensor_id)id, layer);
+        }
     }
     return n;
 }
 
-/* ---- teacher ---- */
-
-r2_teacher_config r2_teacher_config_default(void) {
-    r2_teacher_config config = {0.7f, 0};
-    return config;
+/* One factor of the adapters of tensor `id`, named as the weight with `factor` put in. */
+static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
+                            r2__named *to) {
+    const r2_lora *lora = model->lora;
+    const r2_tensor *t = &model->tensor[id];
+    const int stem = (int)(strlen(t->name) - strlen("weight"));
+    float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
+    snprintf(to->name, sizeof to->name, "base_model.model.model.layers.%lld.%.*slora_%c.weight",
+             (long long)layer, stem, t->name, factor);
+    to->rank = 2;
+    to->rows = factor == 'A' ? lora->config.rank : t->rows;
+    to->cols = factor == 'A' ? t->cols : lora->config.rank;
+    to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
 }
 
-/* The strongest fact of a thought, or NULL when none of its facts is visible. */
-static const r2__fact *r2__decisive(const r2__fact *fact, int32_t n, int32_t thought, int32_t lean,
-                                    float gumbel, r2_rng *rng) {
-    const r2__fact *best = NULL;
-    float strongest = 0.0f;
-    for (int32_t k = 0; k < n; ++k) {
-        int32_t weight = fact[k].weight;
-        float strength = (float)(lean ? lean * weight : abs(weight));
-        if (fact[k].thought != thought) continue;
-        strength += gumbel * (float)r2_rng_gumbel(rng);
-        if (!best || strength > strongest) best = &fact[k], strongest = strength;
-    }
-    return best;
-}
-
-/* `lean` +1 or -1: guided, what speaks for (against) the item is cited. 0: the strongest. */
-static r2_status r2__teach_compact(r2_ctx *ctx, const r2_codebook *codebook,
-                                   const r2_teacher_config *config, const char *prompt,
-                                   uint64_t index, int32_t lean, r2_text *text) {
-    r2__fact fact[R2_FIRST_CHAIN_FIELD];
-    int32_t n = r2__read_facts(codebook, prompt, fact), total = 0;
-    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, index);
-    if (n < 1) return r2_fail(ctx, R2_FORMAT, "teacher: the prompt has no facts to cite");
-    r2_text_addf(ctx, text, "<think>");
-    for (int32_t thought = 0; thought < R2_N_THOUGHTS; ++thought) {
-        const r2__fact *cited = r2__decisive(fact, n, thought, lean, config->gumbel, &rng);
-        if (!cited) continue; /* masked */
-        total = r2__clip(total + cited->weight, R2_MAX_TOTAL);
-        r2_text_addf(ctx, text, " %.*s %+d =%+d", (int)cited->word.len, cited->word.at,
-                     (int)cited->weight, (int)total);
-    }
-    r2_text_addf(ctx, text, " </think>");
-    return text->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
-                             const r2_teacher_config *config, const char *prompt, uint64_t index,
-                             r2_text *text) {
-    return r2__teach_compact(ctx, codebook, config, prompt, index, 0, text);
-}
-
-/* ---- checker ---- */
-
-const char *r2_verdict_name(r2_verdict verdict) {
-    static const char *const name[R2_N_VERDICTS] = {
-        "ok",           "malformed",    "no answer",   "two answers", "answer first",
-        "unknown fact", "wrong weight", "wrong total", "missing step",
-        "wrong rating", "contradicts",  "wrong answer"};
-    return verdict < R2_N_VERDICTS ? name[verdict] : "?";
-}
-
-static void r2__blame(r2_trace *trace, r2_verdict verdict) {
-    if (trace->verdict == R2_TRACE_OK) trace->verdict = verdict;
-}
-
-/* One thought, "fact weight =total": what of it is true. *last is the thought before it. */
-static void r2__check_thought(r2_trace *trace, const r2__fact *fact, int32_t n, r2__word cited,
-                              int32_t weight, int32_t total, int32_t *last) {
-    int32_t k = 0;
-    while (k < n && !(fact[k].word.len == cited.len &&
-                      memcmp(fact[k].word.at, cited.at, cited.len) == 0))
-        ++k;
-    trace->n_cited++;
-    if (k == n) {
-        r2__blame(trace, R2_TRACE_UNKNOWN_FACT);
-    } else {
-        trace->n_found++;
-        trace->n_right += weight == fact[k].weight;
-        if (fact[k].thought <= *last) r2__blame(trace, R2_TRACE_MISSING_STEP);
-        if (weight != fact[k].weight) r2__blame(trace, R2_TRACE_WRONG_WEIGHT);
-        *last = fact[k].thought;
-    }
-    if (total != r2__clip(trace->total + weight, R2_MAX_TOTAL))
-        r2__blame(trace, R2_TRACE_WRONG_TOTAL);
-    trace->total = total;
-}
-
-/* The verdict on the outer shape: tags in their order, each once, one answer, nothing else. */
-static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
-    static const char *const tag[] = {"<think>", "</think>", "<answer>", "</answer>"};
-    int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
-    int order = 0, after = 0;
-    bool good = true;
-    r2__word word, previous = {"", 0};
-    while (r2__next_word(&output, &word)) {
-        for (int k = 0; k < 4; ++k)
-            if (r2__is(word, tag[k])) {
-                if (k == 2 && seen[1] == 0) return R2_TRACE_ANSWER_FIRST;
-                seen[k]++;
-                good = good && k == order;
-                order = k + 1;
+/* The same of the model's adapters. */
+static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
+    int64_t n = 0;
+    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
+        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+            if (model->lora->offset[id] < 0) continue;
+            if (list) {
+                r2__list_factor(model, id, layer, 'A', &list[n]);
+                r2__list_factor(model, id, layer, 'B', &list[n + 1]);
             }
-        good = good && order > 0; /* nothing before <think> */
-        if (r2__is(previous, tag[2])) {
-            good = good && r2__word_number(word, "", false, &number) && word.len == 1 &&
-                   number < R2_N_ANSWERS;
-            n_answers++;
-        } else if (order == 3 && !r2__is(word, tag[2])) {
-            good = false; /* more than one word between the answer tags */
+            n += 2;
         }
-        if (order == 4 && after++) good = false;
-        if (order == 2 && !r2__is(word, tag[1])) good = false;
-        previous = word;
     }
-    if (n_answers > 1 || seen[2] > 1) return R2_TRACE_TWO_ANSWERS;
-    if (n_answers == 0) return R2_TRACE_NO_ANSWER;
-    if (!good || order != 4) return R2_TRACE_MALFORMED;
-    *answer = number;
-    return R2_TRACE_OK;
+    return n;
 }
 
-r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output) {
-    r2_trace trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
-    r2__fact fact[R2_FIRST_CHAIN_FIELD];
-    int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
-    r2__word word, cited, weight_word;
-    trace.verdict = r2__check_shape(output, &trace.answer);
-    if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) {
-        r2__blame(&trace, R2_TRACE_MALFORMED);
-        return trace;
+static r2__named *r2__list(r2_ctx *ctx, const r2_model *model, bool adapters, int64_t *n) {
+    r2__named *list;
+    *n = adapters ? r2__list_adapters(model, NULL) : r2__list_weights(model, NULL);
+    list = (r2__named *)r2_alloc(ctx, (uint64_t)*n, sizeof *list);
+    if (list && adapters) r2__list_adapters(model, list);
+    else if (list) r2__list_weights(model, list);
+    return list;
+}
+
+static bool r2__little_endian(void) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 1;
+}
+
+static void r2__append_floats(r2_ctx *ctx, r2_text *text, const float *w, int64_t n) {
+    if (r2__little_endian()) {
+        r2_text_add(ctx, text, (const char *)w, (size_t)n * sizeof *w);
+        return;
     }
-    while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
-        int32_t weight = 0, total = 0;
-        if (!r2__next_word(&output, &weight_word) || !r2__next_word(&output, &word) ||
-            !r2__word_number(weight_word, "", true, &weight) ||
-            !r2__word_number(word, "=", true, &total)) {
-            r2__blame(&trace, R2_TRACE_MALFORMED);
-            return trace;
+    for (int64_t i = 0; i < n; ++i) {
+        char byte[4];
+        uint32_t bits;
+        memcpy(&bits, w + i, sizeof bits);
+        for (int b = 0; b < 4; ++b) byte[b] = (char)(unsigned char)(bits >> 8 * b);
+        r2_text_add(ctx, text, byte, sizeof byte);
+    }
+}
+
+static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2__named *list, int64_t n) {
+    uint64_t offset = 0;
+    r2_text_addf(ctx, text, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (int64_t i = 0; i < n; ++i) {
+        uint64_t end = offset + (uint64_t)(list[i].rows * list[i].cols) * sizeof(float);
+        r2_text_addf(ctx, text, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", list[i].name);
+        if (list[i].rank > 1) r2_text_addf(ctx, text, "%lld,", (long long)list[i].rows);
+        r2_text_addf(ctx, text, "%lld],\"data_offsets\":[%llu,%llu]}", (long long)list[i].cols,
+                     (unsigned long long)offset, (unsigned long long)end);
+        offset = end;
+    }
+    r2_text_addf(ctx, text, "}");
+    while (!text->failed && text->len % 8)
+        r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
+}
+
+static r2_status r2__save_tensors(r2_ctx *ctx, const r2_model *model, bool adapters,
+                                  const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    int64_t n = 0;
+    r2__named *list = r2__list(ctx, model, adapters, &n);
+    r2_status status;
+    if (!list) return ctx->status;
+    r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
+    r2__append_header(ctx, &text, list, n);
+    for (int b = 0; b < 8 && !text.failed; ++b)
+        text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
+    for (int64_t i = 0; i < n; ++i)
+        r2__append_floats(ctx, &text, list[i].data, list[i].rows * list[i].cols);
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    r2_release(ctx, list);
+    return status;
+}
+
+r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
+    return r2__save_tensors(ctx, model, false, path);
+}
+
+/* A JSON number that is an integer in [0, 2^53]. */
+static bool r2__json_size(const cJSON *item, uint64_t *value) {
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0.0) ||
+        item->valuedouble > 9007199254740992.0 || item->valuedouble != floor(item->valuedouble))
+        return false;
+    *value = (uint64_t)item->valuedouble;
+    return true;
+}
+
+static uint64_t r2__dtype_size(const char *dtype) {
+    static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
+                                        "I16",  "U16", "F16", "BF16",    "I32",
+                                        "U32",  "F32", "I64", "U64",     "F64"};
+    static const uint64_t sizes[] = {1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i)
+        if (strcmp(dtype, names[i]) == 0) return sizes[i];
+    return 0;
+}
+
+/* One entry of the header; every field is there once, nothing else is, and the bytes are as many as
+   shape and type say. Returns what is wrong, or NULL. */
+static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
+    const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
+    uint64_t bytes, size;
+    if (!cJSON_IsObject(entry)) return "is not an object";
+    for (item = entry->child; item; item = item->next) {
+        const cJSON **field = strcmp(item->string, "dtype") == 0          ? &dtype
+                              : strcmp(item->string, "shape") == 0        ? &shape
+                              : strcmp(item->string, "data_offsets") == 0 ? &offsets
+                                                                          : NULL;
+        if (!field) return "has an unknown field";
+        if (*field) return "has a field twice";
+        *field = item;
+    }
+    if (!cJSON_IsString(dtype) || !cJSON_IsArray(shape) || !cJSON_IsArray(offsets))
+        return "lacks dtype, shape or data_offsets";
+    t->name = entry->string;
+    t->dtype = dtype->valuestring;
+    bytes = t->size = r2__dtype_size(t->dtype);
+    if (bytes == 0) return "has an unknown dtype";
+    for (item = shape->child, t->rank = 0; item; item = item->next) {
+        if (t->rank == 8) return "has more than 8 dimensions";
+        if (!r2__json_size(item, &size)) return "has a dimension that is not a size";
+        if (!r2_mul_u64(bytes, size, &bytes)) return "has a shape that overflows";
+        t->shape[t->rank++] = (int64_t)size;
+    }
+    item = offsets->child;
+    if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
+        !r2__json_size(item->next, &t->end) || t->begin > t->end)
+        return "has data_offsets that are not [begin, end]";
+    return t->end - t->begin == bytes ? NULL : "has another number of bytes than its shape says";
+}
+
+static int r2__by_begin(const void *a, const void *b) {
+    const r2__stored *x = (const r2__stored *)a, *y = (const r2__stored *)b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static int r2__by_name(const void *a, const void *b) {
+    return strcmp(((const r2__stored *)a)->name, ((const r2__stored *)b)->name);
+}
+
+/* Tensors must tile the data without gap or overlap, and no name may come twice. Leaves them in the
+   order of their names. */
+static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
+                                  uint64_t bytes) {
+    uint64_t at = 0;
+    qsort(t, n, sizeof *t, r2__by_begin);
+    for (size_t i = 0; i < n; ++i) {
+        if (t[i].begin != at)
+            return r2_fail(ctx, R2_FORMAT, "%s: %s begins at byte %llu, expected %llu", path,
+                           t[i].name, (unsigned long long)t[i].begin, (unsigned long long)at);
+        at = t[i].end;
+    }
+    if (at != bytes)
+        return r2_fail(ctx, R2_FORMAT, "%s: tensors end at byte %llu of %llu", path,
+                       (unsigned long long)at, (unsigned long long)bytes);
+    qsort(t, n, sizeof *t, r2__by_name);
+    for (size_t i = 1; i < n; ++i)
+        if (strcmp(t[i - 1].name, t[i].name) == 0)
+            return r2_fail(ctx, R2_FORMAT, "%s: %s is there twice", path, t[i].name);
+    return R2_OK;
+}
+
+static bool r2__is_metadata(const cJSON *item) { return strcmp(item->string, "__metadata__") == 0; }
+
+/* Reads the entries of the header into t, which has room for all. */
+static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *root, r2__stored *t,
+                                  size_t *n) {
+    bool metadata = false;
+    *n = 0;
+    for (const cJSON *item = root->child; item; item = item->next) {
+        const char *wrong;
+        if (r2__is_metadata(item)) {
+            bool strings = cJSON_IsObject(item) && !metadata;
+            for (const cJSON *m = item->child; m && strings; m = m->next)
+                strings = cJSON_IsString(m) != 0;
+            if (!strings)
+                return r2_fail(ctx, R2_FORMAT,
+                               "%s: __metadata__ is there twice or does not map "
+                               "strings to strings",
+                               path);
+            metadata = true;
+            continue;
         }
-        r2__check_thought(&trace, fact, n, cited, weight, total, &last);
+        wrong = r2__read_entry(item, &t[*n]);
+        if (wrong) return r2_fail(ctx, R2_FORMAT, "%s: %s %s", path, item->string, wrong);
+        ++*n;
     }
-    trace.well_formed = trace.answer >= 0 && trace.n_cited > 0;
-    for (int32_t k = 0; k < n; ++k) n_thoughts += k == 0 || fact[k].thought != fact[k - 1].thought;
-    if (trace.n_cited != n_thoughts) r2__blame(&trace, R2_TRACE_MISSING_STEP);
-    return trace;
+    return R2_OK;
 }
 
-/* ---- schedules ---- */
-
-const char *r2_schedule_name(r2_schedule schedule) {
-    static const char *const name[R2_N_SCHEDULES] = {"progressive", "final-only", "all", "none"};
-    return schedule < R2_N_SCHEDULES ? name[schedule] : "?";
-}
-
-int32_t r2_schedule_first_step(r2_schedule schedule) {
-    return schedule == R2_MASK_PROGRESSIVE ? 1 : R2_STEP_ASK;
-}
-
-r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge) {
-    if (step >= R2_STEP_REVEAL || schedule == R2_MASK_NONE) return R2_SHOWN;
-    if (schedule == R2_MASK_ALL) return R2_MASKED;
-    return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
-}
-
-static r2_sight r2__sight(const r2_prompt_config *config, int32_t edge) {
-    return r2_schedule_sight(config->schedule, config->step, edge);
-}
-
-/* Rating of edge 1 .. 4 of a chain. */
-static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
-    return edge == 1 ? chain->r1 : edge == 2 ? chain->r2 : edge == 3 ? chain->r3 : chain->r4;
-}
-
-/* What is seen of an edge of a chain. An e4 that is the question is never shown, of course: at the
-   end it stays masked, without masks it is left out. */
-static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *chain,
-                               int32_t edge) {
-    r2_sight sight = r2__sight(config, edge);
-    if (sight != R2_SHOWN || !isnan(r2__chain_rating(chain, edge))) return sight;
-    return config->step >= R2_STEP_REVEAL ? R2_MASKED : R2_HIDDEN;
-}
-
-/* ---- the compact prompt at any step ---- */
-
-/* Facts that tell a rating: what masking an edge takes away. */
-static bool r2__field_rates(r2_field field) {
-    return field == R2_FIELD_own || field == R2_FIELD_theirs || field == R2_FIELD_took ||
-           field == R2_FIELD_meanr || field == R2_FIELD_pred || field == R2_FIELD_liked;
-}
-
-/* The edge a fact belongs to: of a chain's facts, the two of each edge stand together. */
-static int32_t r2__field_edge(r2_field field) {
-    int32_t step = r2_field_step(field);
-    return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
-}
-
-void r2_codebook_mask_words(const r2_codebook *codebook,
-                            void (*word)(void *user, const char *text), void *user) {
-    char text[40];
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        if (!r2__field_rates((r2_field)f)) continue;
-        snprintf(text, sizeof text, "%s:?", r2_field_name((r2_field)f));
-        word(user, text);
+static float r2__half_to_float(uint16_t h) {
+    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31u;
+    const uint32_t fraction = h & 0x3FFu;
+    uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
+    float value;
+    if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
+    if (exponent == 0u) { /* zero and what is below the normal numbers: fraction x 2^-24 */
+        value = (float)fraction * 5.9604644775390625e-8f;
+        return sign ? -value : value;
     }
-    for (int level = 1; level < R2_N_ANSWERS; ++level) {
-        snprintf(text, sizeof text, "closed:%d", level);
-        word(user, text);
-    }
-    for (int32_t n = 1; n <= codebook->n_chains; ++n) {
-        snprintf(text, sizeof text, "left:%d", (int)n);
-        word(user, text);
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* n elements of a stored tensor as floats. */
+static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
+    const unsigned char *p = t->data;
+    for (int64_t i = 0; i < n; ++i, p += t->size) {
+        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+        if (strcmp(t->dtype, "F16") == 0) {
+            to[i] = r2__half_to_float((uint16_t)bits);
+            continue;
+        }
+        if (t->size == 2) bits <<= 16; /* BF16: the upper half of a float */
+        else bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        memcpy(to + i, &bits, sizeof bits);
     }
 }
 
-static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
-                         r2_text *text) {
-    char word[40];
-    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
-    r2_text_add(ctx, text, " ", 1);
-    r2_text_add(ctx, text, word, (size_t)len);
+/* A file of tensors that was found to keep every rule; t (n) in the order of their names. */
+typedef struct r2__tensor_file {
+    const char *path;
+    r2_text text;
+    cJSON *root;
+    r2__stored *t;
+    size_t n;
+} r2__tensor_file;
+
+static const r2__stored *r2__find_stored(const r2__tensor_file *file, const char *name) {
+    r2__stored key;
+    memset(&key, 0, sizeof key);
+    key.name = name;
+    return (const r2__stored *)bsearch(&key, file->t, file->n, sizeof key, r2__by_name);
 }
 
-static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prompt_config *config,
-                         r2_field field, float value, r2_text *text) {
-    r2_sight sight = r2__sight(config, r2__field_edge(field));
-    if (sight == R2_HIDDEN) return;
-    if (sight == R2_MASKED && r2__field_rates(field))
-        r2_text_addf(ctx, text, " %s:?", r2_field_name(field));
-    else
-        r2__add_fact(ctx, codebook, field, value, text);
-}
-
-/* The compact prompt, with what the step lets see and the first n_shown chains. Slots without a
-   chain stay, so that every chain stands at its place, unless the prompt had to be cut. */
-static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                             const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
-                             int32_t n_left_out, r2_text *text) {
-    int32_t n_slots = n_left_out ? n_shown : codebook->n_chains;
-    r2_text_add(ctx, text, "<q>", 3);
-    for (int32_t c = 0; c < n_slots; ++c) {
-        bool there = c < n_shown;
-        const r2_chain *chain = &query->chain[c].chain;
-        r2_text_addf(ctx, text, " c%d", (int)c + 1);
-        for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
-            r2__add_seen(ctx, codebook, config, (r2_field)f,
-                         there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
-        if (there && data && r2__edge_sight(config, chain, 4) == R2_SHOWN)
-            r2_text_addf(ctx, text, " closed:%d",
-                         (int)r2_answer_level(chain->r4, data->rating_min, data->rating_max));
+/* Copies the tensors of the list, or (write false) only looks whether it could: the file must have
+   these and no others, in the right shapes. */
+static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
+                                  int64_t n, bool write) {
+    for (int64_t i = 0; i < n; ++i) {
+        const r2__named *want = &list[i];
+        const r2__stored *found = r2__find_stored(file, want->name);
+        bool fits;
+        if (!found) return r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", file->path, want->name);
+        fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
+               (found->rank == 1 || found->shape[0] == want->rows);
+        if (!fits || (strcmp(found->dtype, "F32") != 0 && strcmp(found->dtype, "F16") != 0 &&
+                      strcmp(found->dtype, "BF16") != 0))
+            return r2_fail(ctx, R2_FORMAT,
+                           "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
+                           file->path, want->name, found->dtype,
+                           (long long)(found->rank > 1 ? found->shape[0] : 1),
+                           (long long)(found->rank > 0 ? found->shape[found->rank - 1] : 1),
+                           (long long)want->rows, (long long)want->cols);
+        if (write) r2__read_floats(want->data, found, want->rows * want->cols);
     }
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
-    if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
+    if (file->n != (size_t)n)
+        return r2_fail(ctx, R2_FORMAT, "%s: %llu tensors, expected %lld", file->path,
+                       (unsigned long long)file->n, (long long)n);
+    return R2_OK;
 }
 
-void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
-                       r2_text *text) {
-    const r2_prompt_config config = r2_prompt_config_default();
-    r2__compact_view(ctx, &config, NULL, codebook, query, query->n_chains, 0, text);
+/* The header's length and its JSON; NULL with the reason recorded when they are not right. */
+static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
+                               uint64_t *length) {
+    const char *end = NULL;
+    cJSON *root;
+    *length = 0;
+    for (int b = 0; b < 8 && file->len >= 8; ++b)
+        *length |= (uint64_t)(unsigned char)file->data[b] << 8 * b;
+    if (file->len < 8 || *length > 100000000u || *length > file->len - 8 || *length < 2 ||
+        file->data[8] != '{') {
+        r2_fail(ctx, R2_FORMAT, "%s: not a safetensors file: %llu bytes, header of %llu", path,
+                (unsigned long long)file->len, (unsigned long long)*length);
+        return NULL;
+    }
+    root = cJSON_ParseWithLengthOpts(file->data + 8, (size_t)*length, &end, 0);
+    while (root && end < file->data + 8 + *length && *end == ' ') ++end;
+    if (cJSON_IsObject(root) && end == file->data + 8 + *length) return root;
+    cJSON_Delete(root);
+    r2_fail(ctx, R2_FORMAT, "%s: the header is not one JSON object", path);
+    return NULL;
 }
+
+static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
+    cJSON_Delete(file->root);
+    r2_release(ctx, file->t);
+    r2_text_free(ctx, &file->text);
+    memset(file, 0, sizeof *file);
+}
+
+/* Reads a file and checks all of it. On failure nothing is left open. */
+static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file *file) {
+    uint64_t length = 0;
+    r2_status status;
+    memset(file, 0, sizeof *file);
+    file->path = path;
+    status = r2_read_file(ctx, path, &file->text);
+    if (status == R2_OK) {
+        file->root = r2__parse_header(ctx, path, &file->text, &length);
+        if (file->root)
+            file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
+                                             sizeof *file->t);
+        status = file->t ? r2__read_entries(ctx, path, file->root, file->t, &file->n) : ctx->status;
+    }
+    if (status == R2_OK)
+        status = r2__check_stored(ctx, path, file->t, file->n,
+                                  (uint64_t)file->text.len - 8 - length);
+    for (size_t i = 0; status == R2_OK && i < file->n; ++i)
+        file->t[i].data = (const unsigned char *)file->text.data + 8 + length + file->t[i].begin;
+    if (status != R2_OK) r2__tensor_close(ctx, file);
+    return status;
+}
+
+/* Fills the tensors of the list from an open file, all or none. */
+static r2_status r2__fill_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
+                                  int64_t n) {
+    r2_status status = r2__take_tensors(ctx, file, list, n, false);
+    return status == R2_OK ? r2__take_tensors(ctx, file, list, n, true) : status;
+}
+
+/* Fills the model's weights, or its adapters, from a file. */
+static r2_status r2__load_tensors(r2_ctx *ctx, r2_model *model, bool adapters, const char *path) {
+    r2__tensor_file file;
+    int64_t n = 0;
+    r2_status status = r2__check_own_weights(ctx, model, path);
+    r2__named *list;
+    if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
+    if (status != R2_OK) return status;
+    list = r2__list(ctx, model, adapters, &n);
+    status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
+    r2_release(ctx, list);
+    r2__tensor_close(ctx, &file);
+    return status;
+}
+
+r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
+    return r2__load_tensors(ctx, model, false, path);
+}
+
+/* ---- settings in JSON: config.json, adapter_config.json ----
+   The first thing that is wrong is kept in `status`; what is asked for after it does not matter. */
+
+
+typedef struct r2__settings {
+    r2_ctx *ctx;
+    char path[R2__PATH];
+    cJSON *root;
+    r2_status status;
+} r2__settings;
+
+static void r2__settings_fail(r2__settings *s, const char *key, const char *what) {
+    if (s->status == R2_OK) s->status = r2_fail(s->ctx, R2_FORMAT, "%s: %s %s", s->path, key, what);
+}
+
+/* path(R2__PATH) = directory/name. */
+static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name) {
+    int n = snprintf(path, R2__PATH, "%s/%s", directory, name);
+    if (n > 0 && n < R2__PATH) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the path is too long", directory);
+}
+
+/* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
+static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *directory,
+                                   const char *name) {
+    r2_text text = {NULL, 0, 0, false};
+    memset(s, 0, sizeof *s);
+    s->ctx = ctx;
+    s->status = r2__join_path(ctx, s->path, directory, name);
+    if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
+    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
+    if (s->status == R2_OK && !cJSON_IsObject(s->root))
+        s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
+    r2_text_free(ctx, &text);
+    return s->status;
+}
+
+/* The value of `key`; NULL when it is absent or null. */
+static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char *key) {
+    const cJSON *found = NULL;
+    for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
+        if (!item->string || strcmp(item->string, key) != 0) continue;
+        if (found) r2__settings_fail(s, key, "is there twice");
+        found = item;
+    }
+    return found && !cJSON_IsNull(found) ? found : NULL;
+}
+
+/* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
+static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
+    const cJSON *item = r2__setting(s, s->root, key);
+    uint64_t value = 0;
+    if (!item && missing > 0) return missing;
+    if (item && r2__json_size(item, &value) && value >= 1 && value <= INT32_MAX)
+        return (int32_t)value;
+    r2__settings_fail(s, key, "is missing or not a positive integer");
+    return 1;
+}
+
+/* A positive number, by the same rule. */
+static float r2__setting_float(r2__settings *s, const cJSON *object, const char *key,
+                               float missing) {
+    const cJSON *item = r2__setting(s, object, key);
+    if (!item && missing > 0.0f) return missing;
+    if (cJSON_IsNumber(item) && item->valuedouble > 0.0 && item->valuedouble < 1e30)
+        return (float)item->valuedouble;
+    r2__settings_fail(s, key, "is missing or not a positive number");
+    return 1.0f;
+}
+
+/* What may be given only as the one value that is supported, or not at all. */
+static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
+                             const char *value) {
+    const cJSON *item = r2__setting(s, object, key);
+    char what[96];
+    snprintf(what, sizeof what, "is not \"%s\": not supported", value);
+    if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, value) != 0))
+        r2__settings_fail(s, key, what);
+}
+
+/* What must be absent, null, false or empty. */
+static void r2__setting_off(r2__settings *s, const char *key) {
+    const cJSON *item = r2__setting(s, s->root, key);
+    const bool empty = (cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child;
+    if (item && !cJSON_IsFalse(item) && !empty)
+        r2__settings_fail(s, key, "is in use: not supported");
+}
+
+/* ---- a Hugging Face directory ---- */
+
+/* Old files have rope_theta beside everything and rope_scaling where positions are scaled, new ones
+   both in rope_parameters. */
+static float r2__setting_rope(r2__settings *s) {
+    static const char *const places[] = {"rope_scaling", "rope_parameters"};
+    float outer = 10000.0f, inner;
+    outer = r2__setting_float(s, s->root, "rope_theta", outer);
+    for (int k = 0; k < 2; ++k) {
+        const cJSON *rope = r2__setting(s, s->root, places[k]);
+        if (!rope) continue;
+        if (!cJSON_IsObject(rope)) r2__settings_fail(s, places[k], "is not an object");
+        r2__setting_only(s, rope, "rope_type", "default");
+        r2__setting_only(s, rope, "type", "default");
+        for (const cJSON *item = rope->child; item; item = item->next)
+            if (item->string && strcmp(item->string, "rope_theta") != 0 &&
+                strcmp(item->string, "rope_type") != 0 && strcmp(item->string, "type") != 0)
+                r2__settings_fail(s, item->string, "changes positions: not supported");
+        inner = r2__setting_float(s, rope, "rope_theta", outer);
+        if (inner != outer && r2__setting(s, s->root, "rope_theta"))
+            r2__settings_fail(s, "rope_theta", "is there twice, with two values");
+        outer = inner;
+    }
+    return outer;
+}
+
+/* Refuses what the decoder of this header would compute otherwise. */
+static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
+    static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
+                                      "quantization_config", "pruned_heads"};
+    static const char *const dtype[] = {"torch_dtype", "dtype"};
+    const cJSON *layers = r2__setting(s, s->root, "layer_types");
+    const float partial = r2__setting_float(s, s->root, "partial_rotary_factor", 1.0f);
+    for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(s, off[k]);
+    r2__setting_only(s, s->root, "hidden_act", "silu");
+    if (partial != 1.0f) r2__settings_fail(s, "partial_rotary_factor", "is not 1: not supported");
+    for (const cJSON *item = layers ? layers->child : NULL; item; item = item->next)
+        if (!cJSON_IsString(item) || strcmp(item->valuestring, "full_attention") != 0)
+            r2__settings_fail(s, "layer_types", "has other layers than full attention");
+    if (c->d_model < c->n_head)
+        r2__settings_fail(s, "hidden_size", "is less than num_attention_heads");
+    if (r2__setting_int(s, "head_dim", c->d_model / c->n_head) != c->d_model / c->n_head)
+        r2__settings_fail(s, "head_dim", "is not hidden_size / num_attention_heads");
+    for (int k = 0; k < 2; ++k) {
+        const cJSON *item = r2__setting(s, s->root, dtype[k]);
+        if (item && (!cJSON_IsString(item) || (strcmp(item->valuestring, "float32") != 0 &&
+                                               strcmp(item->valuestring, "float16") != 0 &&
+                                               strcmp(item->valuestring, "bfloat16") != 0)))
+            r2__settings_fail(s, dtype[k], "is not float32, float16 or bfloat16");
+    }
+}
+
+/* The shape that config.json states; whether the head is tied shows in the weights. */
+static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_ctx,
+                                 r2_model_config *c) {
+    r2__settings s;
+    const cJSON *type;
+    *c = r2_model_config_default();
+    if (r2__settings_read(ctx, &s, directory, "config.json") == R2_OK) {
+        type = r2__setting(&s, s.root, "model_type");
+        c->qkv_bias = cJSON_IsString(type) && strcmp(type->valuestring, "qwen2") == 0;
+        if (!c->qkv_bias && !(cJSON_IsString(type) && strcmp(type->valuestring, "llama") == 0))
+            r2__settings_fail(&s, "model_type", "is neither \"llama\" nor \"qwen2\"");
+        c->init_std = 0.0f;
+        c->n_vocab = r2__setting_int(&s, "vocab_size", 0);
+        c->n_layer = r2__setting_int(&s, "num_hidden_layers", 0);
+        c->n_head = r2__setting_int(&s, "num_attention_heads", 0);
+        c->n_kv_head = r2__setting_int(&s, "num_key_value_heads", c->n_head);
+        c->d_model = r2__setting_int(&s, "hidden_size", 0);
+        c->d_ff = r2__setting_int(&s, "intermediate_size", 0);
+        c->n_ctx = r2__setting_int(&s, "max_position_embeddings", 0);
+        c->norm_eps = r2__setting_float(&s, s.root, "rms_norm_eps", 1e-6f);
+        c->rope_theta = r2__setting_rope(&s);
+        r2__check_decoder(&s, c);
+        if (n_ctx < 0 || n_ctx > c->n_ctx)
+            r2__settings_fail(&s, "max_position_embeddings", "is less than what was asked for");
+        if (n_ctx > 0) c->n_ctx = n_ctx;
+    }
+    cJSON_Delete(s.root);
+    return s.status;
+}
+
+/* A file name, and no way out of the directory. */
+static bool r2__is_file_name(const cJSON *item) {
+    return cJSON_IsString(item) && item->valuestring[0] != '\0' && item->valuestring[0] != '.' &&
+           !strpbrk(item->valuestring, "/\\:");
+}
+
+/* Takes from each shard of the index what is to be there: list (n), shard (n) names. */
+static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__named *list,
+                                 const char **shard, r2__named *part, int64_t n) {
+    r2_status status = R2_OK;
+    for (int64_t i = 0; i < n && status == R2_OK; ++i) {
+        const char *name = shard[i];
+        char path[R2__PATH];
+        int64_t n_part = 0;
+        r2__tensor_file file;
+        if (!name) continue; /* done with an earlier one */
+        for (int64_t k = i; k < n; ++k) {
+            if (!shard[k] || strcmp(shard[k], name) != 0) continue;
+            part[n_part++] = list[k];
+            shard[k] = NULL;
+        }
+        status = r2__join_path(ctx, path, directory, name);
+        if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
+        if (status != R2_OK) return status;
+        status = r2__fill_tensors(ctx, &file, part, n_part);
+        r2__tensor_close(ctx, &file);
+    }
+    return status;
+}
+
+/* Fills a model just made by the index, whose weight_map gives each tensor its file. */
+static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *directory,
+                                  r2__settings *s, const cJSON *map) {
+    int64_t n = 0;
+    r2__named *list = r2__list(ctx, model, false, &n), *part;
+    const char **shard = (const char **)r2_alloc(ctx, (uint64_t)n, sizeof *shard);
+    part = (r2__named *)r2_alloc(ctx, (uint64_t)n, sizeof *part);
+    if (!list || !part || !shard) s->status = ctx->status;
+    for (int64_t i = 0; i < n && s->status == R2_OK; ++i) {
+        const cJSON *item = r2__setting(s, map, list[i].name);
+        if (!r2__is_file_name(item))
+            r2__settings_fail(s, list[i].name, "has no file in weight_map");
+        else shard[i] = item->valuestring;
+    }
+    if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
+        r2__settings_fail(s, "weight_map", "has tensors that the model has not");
+    if (s->status == R2_OK) s->status = r2__load_shards(ctx, directory, list, shard, part, n);
+    r2_release(ctx, list);
+    r2_release(ctx, part);
+    r2_release(ctx, (void *)shard);
+    return s->status;
+}
+
+static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *directory,
+                                  r2_model_config *config, bool with_grad) {
+    r2__settings s;
+    if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
+        const cJSON *map = r2__setting(&s, s.root, "weight_map");
+        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is not there");
+        config->tied = !r2__setting(&s, map, "lm_head.weight");
+        if (s.status == R2_OK) s.status = r2_model_init(ctx, model, config, with_grad);
+        if (s.status == R2_OK) r2__load_indexed(ctx, model, directory, &s, map);
+    }
+    cJSON_Delete(s.root);
+    return s.status;
+}
+
+/* Memory is asked for only when the file can fill it: a parameter takes two bytes or more there. */
+static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
+                                size_t n_bytes) {
+    r2_model plan;
+    r2_status status = r2__check_config(ctx, config);
+    if (status != R2_OK) return status;
+    memset(&plan, 0, sizeof plan);
+    plan.config = *config;
+    r2__lay_out(&plan);
+    if ((uint64_t)plan.n_params <= n_bytes) return R2_OK;
+    return r2_fail(ctx, R2_FORMAT, "%s: has %llu bytes, config.json asks for %lld parameters", path,
+                   (unsigned long long)n_bytes, (long long)plan.n_params);
+}
+
+static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
+                                 r2_model_config *config, bool with_grad) {
+    r2__tensor_file file;
+    r2__named *list = NULL;
+    int64_t n = 0;
+    r2_status status = r2__tensor_open(ctx, path, &file);
+    if (status != R2_OK) return status;
+    config->tied = !r2__find_stored(&file, "lm_head.weight");
+    status = r2__check_room(ctx, path, config, file.text.len);
+    if (status == R2_OK) status = r2_model_init(ctx, model, config, with_grad);
+    if (status == R2_OK) {
+        list = r2__list(ctx, model, false, &n);
+        status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
+    }
+    r2_release(ctx, list);
+    r2__tensor_close(ctx, &file);
+    return status;
+}
+
+r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
+                            bool with_grad) {
+    r2_model_config config;
+    char path[R2__PATH];
+    FILE *single;
+    r2_status status;
+    memset(model, 0, sizeof *model);
+    status = r2__join_path(ctx, path, directory, "model.safetensors");
+    if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
+    if (status != R2_OK) return status;
+    single = fopen(path, "rb");
+    if (single) {
+        fclose(single);
+        status = r2__load_single(ctx, model, path, &config, with_grad);
+    } else {
+        status = r2__load_sharded(ctx, model, directory, &config, with_grad);
+    }
+    if (status != R2_OK) r2_model_free(ctx, model);
+    return status;
+}
+
+/* Writes a text into directory/name and frees it. */
+static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *name, r2_text *text) {
+    char path[R2__PATH];
+    r2_status status = text->failed ? ctx->status : r2__join_path(ctx, path, directory, name);
+    if (status == R2_OK) status = r2_write_file(ctx, path, text->data, text->len);
+    r2_text_free(ctx, text);
+    return status;
+}
+
+/* What config.json says of a model. */
+static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text) {
+    r2_text_addf(ctx, text,
+                 "{\n  \"architectures\": [\"%sForCausalLM\"],\n  \"model_type\": \"%s\",\n",
+                 c->qkv_bias ? "Qwen2" : "Llama", c->qkv_bias ? "qwen2" : "llama");
+    r2_text_addf(ctx, text,
+                 "  \"vocab_size\": %d,\n  \"num_hidden_layers\": %d,\n"
+                 "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n"
+                 "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
+                 "  \"max_position_embeddings\": %d,\n",
+                 c->n_vocab, c->n_layer, c->n_head, c->n_kv_head, c->d_model, c->d_ff, c->n_ctx);
+    r2_text_addf(ctx, text, "  \"rms_norm_eps\": ");
+    r2__text_number(ctx, text, (double)c->norm_eps, 9);
+    r2_text_addf(ctx, text, ",\n  \"rope_theta\": ");
+    r2__text_number(ctx, text, (double)c->rope_theta, 9);
+    r2_text_addf(ctx, text,
+                 ",\n  \"hidden_act\": \"silu\",\n"
+                 "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"float32\",\n"
+                 "  \"bos_token_id\": null,\n  \"eos_token_id\": null\n}\n",
+                 c->tied ? "true" : "false");
+}
+
+r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
+    r2_text text = {NULL, 0, 0, false};
+    char path[R2__PATH];
+    r2_status status;
+    r2__config_text(ctx, &model->config, &text);
+    status = r2__write_in(ctx, directory, "config.json", &text);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
+    return status == R2_OK ? r2_model_save(ctx, model, path) : status;
+}
+
+/* ---- adapters on disk ---- */
+
+/* The name of projection `id` in target_modules: what stands before ".weight", "q_proj". */
+static size_t r2__module_name(const r2_tensor *t, const char **name) {
+    const char *dot = strchr(t->name, '.');
+    *name = dot ? dot + 1 : t->name;
+    return strcspn(*name, ".");
+}
+
+r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory) {
+    r2_text text = {NULL, 0, 0, false};
+    char path[R2__PATH];
+    bool first = true;
+    r2_status status;
+    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
+    r2_text_addf(ctx, &text,
+                 "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
+                 "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
+                 model->lora->config.rank);
+    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
+    r2_text_addf(ctx, &text,
+                 ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
+                 "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const char *name;
+        const size_t length = r2__module_name(&model->tensor[id], &name);
+        if (model->lora->offset[id] < 0) continue;
+        r2_text_addf(ctx, &text, "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
+        first = false;
+    }
+    r2_text_addf(ctx, &text, "]\n}\n");
+    status = r2__write_in(ctx, directory, "adapter_config.json", &text);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
+    return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
+}
+
+/* The targets that a list of module names means. */
+static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
+    const uint32_t allowed = r2_lora_config_default().targets;
+    const cJSON *modules = r2__setting(s, s->root, "target_modules");
+    uint32_t targets = 0;
+    if (!cJSON_IsArray(modules) || !modules->child)
+        r2__settings_fail(s, "target_modules", "is not a list of projections");
+    for (const cJSON *item = modules ? modules->child : NULL; item; item = item->next) {
+        uint32_t bit = 0;
+        for (int id = 0; id < R2_TENSOR_COUNT && cJSON_IsString(item); ++id) {
+            const char *name;
+            const size_t length = r2__module_name(&model->tensor[id], &name);
+            if ((allowed >> id & 1u) && strlen(item->valuestring) == length &&
+                memcmp(item->valuestring, name, length) == 0)
+                bit = 1u << id;
+        }
+        if (!bit || targets & bit)
+            r2__settings_fail(s, "target_modules",
+                              "has something else than projections, each once");
+        targets |= bit;
+    }
+    return targets;
+}
+
+r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory) {
+    static const char *const off[] = {
+        "fan_in_fan_out", "use_rslora",    "use_dora",  "layers_to_transform",    "modules_to_save",
+        "rank_pattern",   "alpha_pattern", "lora_bias", "trainable_token_indices"};
+    r2_lora_config config = r2_lora_config_default();
+    char path[R2__PATH];
+    r2__settings s;
+    r2_status status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
+    if (status != R2_OK) return status;
+    if (r2__settings_read(ctx, &s, directory, "adapter_config.json") == R2_OK) {
+        if (!r2__setting(&s, s.root, "peft_type")) r2__settings_fail(&s, "peft_type", "is missing");
+        r2__setting_only(&s, s.root, "peft_type", "LORA");
+        r2__setting_only(&s, s.root, "bias", "none");
+        for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(&s, off[k]);
+        config.rank = r2__setting_int(&s, "r", 0);
+        config.alpha = r2__setting_float(&s, s.root, "lora_alpha", 0.0f);
+        config.targets = r2__setting_targets(&s, model);
+        if (s.status == R2_OK) s.status = r2_lora_attach(ctx, model, &config);
+        if (s.status == R2_OK) {
+            s.status = r2__load_tensors(ctx, model, true, path);
+            if (s.status != R2_OK) r2_lora_detach(ctx, model);
+        }
+    }
+    cJSON_Delete(s.root);
+    return s.status;
+}
+
+/* =============================================================================== [E8] text ==== */
 
 /* ---- templates ---- */
 
@@ -7013,18 +12737,6 @@ static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
     return out->failed ? ctx->status : R2_OK;
 }
 
-r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
-    const r2_teacher_config *config = (const r2_teacher_config *)user;
-    int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
-    int32_t lean = task->answer < 0 ? 0 : task->answer > 0 ? 1 : -1;
-    if (task->config->words) return r2__rules_english(ctx, config, task, output);
-    if (r2__teach_compact(ctx, task->codebook, config, task->prompt->user.data,
-                          (uint64_t)task->index, lean, output))
-        return ctx->status;
-    r2_text_addf(ctx, output, " <answer> %d </answer>", (int)answer);
-    return output->failed ? ctx->status : R2_OK;
-}
-
 r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
     const r2_records *records = (const r2_records *)user;
     int64_t at = 0;
@@ -7250,44 +12962,6 @@ static r2_trace r2__check_english(const r2_task *task, const char *output) {
     return trace;
 }
 
-r2_trace r2_task_check(const r2_task *task, const char *output) {
-    r2_trace trace = task->config->words
-                         ? r2__check_english(task, output)
-                         : r2_trace_check(task->codebook, task->prompt->user.data, output);
-    if (task->answer >= 0 && trace.answer >= 0 && trace.answer != task->answer)
-        r2__blame(&trace, R2_TRACE_WRONG_ANSWER);
-    return trace;
-}
-
-/* ---- the tally of verdicts ---- */
-
-void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer) {
-    tally->n[verdict][answer > 0 && answer < R2_N_ANSWERS ? answer : 0]++;
-}
-
-int64_t r2_tally_total(const r2_tally *tally) {
-    int64_t total = 0;
-    for (int v = 0; v < R2_N_VERDICTS; ++v)
-        for (int k = 0; k < R2_N_ANSWERS; ++k) total += tally->n[v][k];
-    return total;
-}
-
-void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
-    r2_text_addf(ctx, text, "%-14s", "answer");
-    for (int k = 0; k < R2_N_ANSWERS; ++k) r2_text_addf(ctx, text, " %8d", k);
-    r2_text_addf(ctx, text, " %8s\n", "all");
-    for (int v = 0; v < R2_N_VERDICTS; ++v) {
-        int64_t sum = 0;
-        for (int k = 0; k < R2_N_ANSWERS; ++k) sum += tally->n[v][k];
-        if (!sum && v != R2_TRACE_OK) continue;
-        r2_text_addf(ctx, text, "%-14s",
-                     v == R2_TRACE_OK ? "kept" : r2_verdict_name((r2_verdict)v));
-        for (int k = 0; k < R2_N_ANSWERS; ++k)
-            r2_text_addf(ctx, text, " %8lld", (long long)tally->n[v][k]);
-        r2_text_addf(ctx, text, " %8lld\n", (long long)sum);
-    }
-}
-
 /* ---- records ---- */
 
 /* X(key, kind): the keys of a line in their order; `words` is written as "template". */
@@ -7409,73 +13083,6 @@ void r2_records_free(r2_ctx *ctx, r2_records *records) {
     memset(records, 0, sizeof *records);
 }
 
-static r2_status r2__record_task(r2_ctx *ctx, const r2_task *task, const char *source,
-                                 const char *output, int32_t answer, r2_records *records) {
-    const r2_prompt_config *config = task->config;
-    r2_record record;
-    record.id = task->index;
-    record.user = task->data->user_key[task->query->user];
-    record.item = task->data->item_key[task->query->item];
-    record.history = task->query->history;
-    record.schedule = r2_schedule_name(config->schedule);
-    record.step = config->step;
-    record.words = config->words ? config->words->name : "compact";
-    record.shown = task->prompt->n_shown;
-    record.left_out = task->prompt->n_left_out;
-    record.source = source;
-    record.system = task->prompt->system.data;
-    record.prompt = task->prompt->user.data;
-    record.output = output;
-    record.answer = answer;
-    return r2_records_add(ctx, records, &record);
-}
-
-/* Asks the teacher for one task; keeps what passes. */
-static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn teacher, void *user,
-                               const char *source, r2_text *output, r2_records *records,
-                               r2_tally *tally) {
-    int32_t answer = r2_prompt_answer(task->config, task->data, task->query);
-    r2_task asked_for = *task;
-    r2_trace trace;
-    r2_status status;
-    r2_text_clear(output);
-    r2_text_add(ctx, output, "", 0);
-    status = teacher(ctx, user, task, output);
-    if (status) return status; /* a teacher of the caller's need not have told the context */
-    if (output->failed) return ctx->status;
-    asked_for.answer = answer; /* what was not guided must end in the answer all the same */
-    trace = r2_task_check(&asked_for, output->data);
-    if (tally) r2_tally_add(tally, trace.verdict, answer);
-    if (trace.verdict) return R2_OK;
-    return r2__record_task(ctx, task, source, output->data, trace.answer, records);
-}
-
-r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
-                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
-                   r2_records *records, r2_tally *tally) {
-    r2_prompt prompt;
-    r2_text output = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    r2_task task = {0, config, data, codebook, NULL, &prompt, -1};
-    memset(&prompt, 0, sizeof prompt);
-    if (!data) return r2_fail(ctx, R2_ARGUMENT, "teach: expected data, for the records' ids");
-    for (int64_t q = 0; q < n && !status; ++q) {
-        task.index = first_id + q;
-        task.query = &query[q];
-        task.answer = guided ? r2_prompt_answer(config, data, &query[q]) : -1;
-        status = r2_prompt_build(ctx, config, data, codebook, &query[q], &prompt);
-        if (!status && teacher)
-            status = r2__teach_one(ctx, &task, teacher, user, source, &output, records, tally);
-        else if (!status)
-            status = r2__record_task(ctx, &task, source, "", -1, records);
-        if (!status) status = r2_progress(ctx, "prompts taught", q + 1, n);
-    }
-    r2_text_free(ctx, &output);
-    r2_prompt_free(ctx, &prompt);
-    return status;
-}
-
 /* ---- explaining ---- */
 
 /* A rating as stars, in 8 columns; scales beyond five stars are written as numbers. */
@@ -7582,170 +13189,6 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
         else r2__explain_thoughts(ctx, task, output, text);
     }
     return text->failed ? ctx->status : R2_OK;
-}
-
-/* ============================================================================== [S6] token ==== */
-
-void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    int32_t *grown;
-    if (tokens->failed) return;
-    grown = (int32_t *)r2__grow(ctx, tokens->id, tokens->n, &tokens->cap, sizeof *grown);
-    if (!grown) {
-        tokens->failed = true;
-        return;
-    }
-    tokens->id = grown;
-    tokens->id[tokens->n++] = id;
-}
-
-void r2_tokens_clear(r2_tokens *tokens) {
-    tokens->n = 0;
-    tokens->failed = false;
-}
-
-void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2_release(ctx, tokens->id);
-    memset(tokens, 0, sizeof *tokens);
-}
-
-/* ---- closed vocabulary ---- */
-
-/* FNV-1a, folded once because the low bits choose the slot. */
-static uint32_t r2__hash_bytes(const char *bytes, size_t len) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; ++i) h = (h ^ (unsigned char)bytes[i]) * 16777619u;
-    return h ^ h >> 15;
-}
-
-/* The slot of a word, or the free one where it belongs. At least half of all slots are free, so the
-   walk ends. */
-static int32_t r2__vocab_slot(const r2_vocab *vocab, const char *word, size_t len) {
-    int32_t mask = vocab->n_slots - 1;
-    int32_t s = (int32_t)(r2__hash_bytes(word, len) & (uint32_t)mask);
-    for (; vocab->slot[s]; s = (s + 1) & mask) {
-        const char *other = vocab->word[vocab->slot[s] - 1];
-        if (strncmp(other, word, len) == 0 && other[len] == '\0') break;
-    }
-    return s;
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len) {
-    if (!vocab->n_slots || memchr(word, '\0', len)) return -1;
-    return vocab->slot[r2__vocab_slot(vocab, word, len)] - 1;
-}
-
-/* Doubles the table and the list of words. On failure the old ones stand. */
-static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
-    int32_t n_slots = vocab->n_slots ? vocab->n_slots * 2 : 64;
-    int32_t *slot, *old = vocab->slot;
-    char **word;
-    if (n_slots > 1 << 29) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    word = (char **)r2_resize(ctx, vocab->word, (uint64_t)n_slots / 2, sizeof *word);
-    if (!word) return ctx->status;
-    vocab->word = word;
-    slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    vocab->slot = slot;
-    vocab->n_slots = n_slots;
-    for (int32_t i = 0; i < vocab->n_words; ++i)
-        slot[r2__vocab_slot(vocab, word[i], strlen(word[i]))] = i + 1;
-    r2_release(ctx, old);
-    return R2_OK;
-}
-
-/* Appends a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word, size_t len) {
-    char *copy;
-    if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab)) return ctx->status;
-    copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
-    if (!copy) return ctx->status;
-    memcpy(copy, word, len);
-    vocab->slot[r2__vocab_slot(vocab, word, len)] = vocab->n_words + 1;
-    vocab->word[vocab->n_words++] = copy;
-    return R2_OK;
-}
-
-r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    size_t len = strlen(word);
-    int32_t found = r2_vocab_find(vocab, word, len);
-    bool good = len > 0;
-    for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
-    if (!good)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "vocabulary: '%s' is empty or holds a space or control character", word);
-    if (found < 0) {
-        if (r2__vocab_append(ctx, vocab, word, len)) return ctx->status;
-        found = vocab->n_words - 1;
-    }
-    if (id) *id = found;
-    return R2_OK;
-}
-
-r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
-                          r2_tokens *out) {
-    for (size_t at = 0; len > 0 && at <= len;) { /* a space at the end starts an empty word */
-        const char *space = (const char *)memchr(text + at, ' ', len - at);
-        size_t word_len = space ? (size_t)(space - text) - at : len - at;
-        int32_t id = r2_vocab_find(vocab, text + at, word_len);
-        if (id < 0)
-            return r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.*s'",
-                           (int)(word_len < 80 ? word_len : 80), text + at);
-        r2_tokens_add(ctx, out, id);
-        at += word_len + 1;
-    }
-    return out->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
-                          r2_text *out) {
-    for (int64_t i = 0; i < n; ++i)
-        if (id[i] < 0 || id[i] >= vocab->n_words)
-            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
-                           (int)vocab->n_words);
-    for (int64_t i = 0; i < n; ++i) {
-        if (i) r2_text_add(ctx, out, " ", 1);
-        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
-    }
-    return out->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, &text, "%s\n", vocab->word[i]);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
-}
-
-r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &text);
-    size_t at = 0;
-    for (int32_t line = 1; !status && at < text.len; ++line) {
-        size_t len = strcspn(text.data + at, "\n");
-        bool whole = at + len == text.len || text.data[at + len] == '\n'; /* no NUL inside */
-        text.data[at + len] = '\0';
-        if (!whole || r2_vocab_find(vocab, text.data + at, len) >= 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", path,
-                             (int)line, text.data + at);
-        else
-            status = r2_vocab_add(ctx, vocab, text.data + at, NULL);
-        if (status == R2_ARGUMENT)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
-                             path, (int)line, text.data + at);
-        at += len + 1;
-    }
-    r2_text_free(ctx, &text);
-    if (status) r2_vocab_free(ctx, vocab);
-    return status;
-}
-
-void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2_release(ctx, vocab->word);
-    r2_release(ctx, vocab->slot);
-    r2_arena_free(ctx, &vocab->text);
-    memset(vocab, 0, sizeof *vocab);
 }
 
 /* ---- Unicode: classes and normal form C ---- */
@@ -9209,4924 +14652,6 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
     return r2__unicode_decomposing;
 }
 
-/* ================================================================================ [S7] ops ==== */
-
-/* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
-   The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
-   only outside ISO mode) and a square root that leaves errno alone. */
-
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#define R2__LANES     16
-#define R2__TILE_ROWS 12 /* x 2 vectors = 24 accumulators of the 32 registers */
-typedef float r2__vec __attribute__((vector_size(64)));
-typedef uint32_t r2__uvec __attribute__((vector_size(64)));
-#define R2__FMA(a, b, c) ((r2__vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
-#define R2__MAX(a, b)    ((r2__vec)_mm512_maskz_max_ps((__mmask16)-1, (__m512)(a), (__m512)(b)))
-#define R2__SQRT(a)      ((r2__vec)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)(a)))
-#define R2__FIRST(n)     ((__mmask16)((1u << (n)) - 1u)) /* a mask of n lanes, n < 16 */
-#elif defined(__AVX2__) && defined(__FMA__)
-#include <immintrin.h>
-#define R2__LANES        8
-#define R2__TILE_ROWS    6 /* x 2 vectors = 12 accumulators of the 16 registers */
-typedef float r2__vec __attribute__((vector_size(32)));
-typedef uint32_t r2__uvec __attribute__((vector_size(32)));
-#define R2__FMA(a, b, c) ((r2__vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
-#define R2__MAX(a, b)    ((r2__vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
-#define R2__SQRT(a)      ((r2__vec)_mm256_sqrt_ps((__m256)(a)))
-#elif defined(__GNUC__)
-#define R2__LANES        4
-#define R2__TILE_ROWS    6
-typedef float r2__vec __attribute__((vector_size(16)));
-typedef uint32_t r2__uvec __attribute__((vector_size(16)));
-#define R2__FMA(a, b, c) ((a) * (b) + (c))
-#define R2__MAX(a, b)    r2__lanes_max(a, b)
-#define R2__SQRT(a)      r2__lanes_sqrt(a)
-static inline r2__vec r2__lanes_max(r2__vec a, r2__vec b) {
-    for (int l = 0; l < R2__LANES; ++l) a[l] = a[l] > b[l] ? a[l] : b[l];
-    return a;
-}
-static inline r2__vec r2__lanes_sqrt(r2__vec a) {
-    for (int l = 0; l < R2__LANES; ++l) a[l] = sqrtf(a[l]);
-    return a;
-}
-#else
-#define R2__LANES        1
-#define R2__TILE_ROWS    6
-typedef float r2__vec;
-typedef uint32_t r2__uvec;
-#define R2__FMA(a, b, c) ((a) * (b) + (c))
-#define R2__MAX(a, b)    ((a) > (b) ? (a) : (b))
-#define R2__SQRT(a)      sqrtf(a)
-#endif
-
-/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
-   are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
-#if defined(__GNUC__)
-#define R2__FETCH(p)      __builtin_prefetch((const void *)(p), 0, 2)
-#define R2__FETCH_NEAR(p) __builtin_prefetch((const void *)(p), 0, 3) /* into the first cache */
-#else
-#define R2__FETCH(p)      ((void)(p))
-#define R2__FETCH_NEAR(p) ((void)(p))
-#endif
-
-/* The first for short loops over constants, the second for the loop around them: clang, given
-   leave, unrolls that one too and runs out of registers. */
-#if defined(__clang__)
-#define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
-#define R2__ROLLED R2__PRAGMA(clang loop unroll(disable))
-#define R2__INLINE static inline __attribute__((always_inline))
-#elif defined(__GNUC__)
-#define R2__UNROLL R2__PRAGMA(GCC unroll 16)
-#define R2__ROLLED
-#define R2__INLINE static inline __attribute__((always_inline))
-#else
-#define R2__UNROLL
-#define R2__ROLLED
-#define R2__INLINE static inline
-#endif
-
-R2__INLINE r2__vec r2__zero(void) {
-    r2__vec v;
-    memset(&v, 0, sizeof v);
-    return v;
-}
-
-R2__INLINE r2__vec r2__all(float x) { return x - r2__zero(); }
-
-R2__INLINE r2__vec r2__load(const float *p) {
-    r2__vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
-
-/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. A copy of a length
-   that the compiler does not know costs more than ten whole vectors: masks where there are some. */
-R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
-    r2__vec v;
-    if (n >= R2__LANES) return r2__load(p);
-    v = r2__all(rest);
-#if defined(R2__FIRST)
-    v = (r2__vec)_mm512_mask_loadu_ps((__m512)v, R2__FIRST(n), p);
-#else
-    memcpy(&v, p, (size_t)n * sizeof *p);
-#endif
-    return v;
-}
-
-R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
-    if (n >= R2__LANES) {
-        r2__store(p, v);
-        return;
-    }
-#if defined(R2__FIRST)
-    _mm512_mask_storeu_ps(p, R2__FIRST(n), (__m512)v);
-#else
-    memcpy(p, &v, (size_t)n * sizeof *p);
-#endif
-}
-
-#if R2__LANES >= 4
-typedef float r2__four __attribute__((vector_size(16)));
-
-/* Adds halves upon halves of the lanes until four are left. */
-R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
-    r2__four part[R2__LANES / 4];
-    memcpy(part, &v, sizeof v);
-#if R2__LANES >= 16
-    part[0] = part[0] + part[2];
-    part[1] = part[1] + part[3];
-#endif
-#if R2__LANES >= 8
-    part[0] = part[0] + part[1];
-#endif
-    return part[0];
-}
-#endif
-
-/* Sum of the lanes, halves upon halves. */
-R2__INLINE float r2__sum(r2__vec v) {
-#if R2__LANES >= 4
-    r2__four part = r2__sum_to_four(v);
-    return (part[0] + part[2]) + (part[1] + part[3]);
-#else
-    return v;
-#endif
-}
-
-#if R2__LANES >= 4 && defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define R2__SHUFFLE __builtin_shufflevector
-#endif
-#endif
-
-#if defined(R2__SHUFFLE)
-/* Transposes a matrix of four times four. */
-R2__INLINE void r2__transpose_four(r2__four row[4]) {
-    r2__four low[2], high[2];
-    for (int i = 0; i < 2; ++i) {
-        low[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 0, 4, 1, 5);
-        high[i] = R2__SHUFFLE(row[2 * i], row[2 * i + 1], 2, 6, 3, 7);
-    }
-    row[0] = R2__SHUFFLE(low[0], low[1], 0, 1, 4, 5);
-    row[1] = R2__SHUFFLE(low[0], low[1], 2, 3, 6, 7);
-    row[2] = R2__SHUFFLE(high[0], high[1], 0, 1, 4, 5);
-    row[3] = R2__SHUFFLE(high[0], high[1], 2, 3, 6, 7);
-}
-#endif
-
-/* to(4) = r2__sum of each of four vectors, the same bits in half the steps. */
-R2__INLINE void r2__sum_four(float *to, const r2__vec *v) {
-#if defined(R2__SHUFFLE)
-    r2__four row[4];
-    R2__UNROLL
-    for (int i = 0; i < 4; ++i) row[i] = r2__sum_to_four(v[i]);
-    r2__transpose_four(row);
-    row[0] = (row[0] + row[2]) + (row[1] + row[3]);
-    memcpy(to, &row[0], sizeof row[0]);
-#else
-    for (int i = 0; i < 4; ++i) to[i] = r2__sum(v[i]);
-#endif
-}
-
-R2__INLINE float r2__largest(r2__vec v) {
-    float lane[R2__LANES];
-    memcpy(lane, &v, sizeof v);
-    for (int width = R2__LANES / 2; width > 0; width /= 2)
-        for (int l = 0; l < width; ++l)
-            lane[l] = lane[l] > lane[l + width] ? lane[l] : lane[l + width];
-    return lane[0];
-}
-
-/* exp(x) = 2^n exp(r) with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the
-   sum; exp(r) by the polynomial of Cephes' expf, error below 2 units in the last place. Arguments
-   are held above -87.3, where the result is a normal number, and must be below 87.3. */
-R2__INLINE r2__vec r2__exp_below(r2__vec x) {
-    const float magic = 12582912.0f;
-    r2__vec n, r, p, scale;
-    r2__uvec bits;
-    x = R2__MAX(r2__all(-87.3f), x); /* in this order a NaN passes through */
-    n = R2__FMA(x, r2__all(1.44269504f), r2__all(magic));
-    memcpy(&bits, &n, sizeof n);
-    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; what stood above it is shifted out */
-    memcpy(&scale, &bits, sizeof bits);
-    n = n - magic;
-    r = R2__FMA(n, r2__all(-0.693359375f), x);
-    r = R2__FMA(n, r2__all(2.12194440e-4f), r);
-    p = R2__FMA(r, r2__all(1.9875691500e-4f), r2__all(1.3981999507e-3f));
-    p = R2__FMA(p, r, r2__all(8.3334519073e-3f));
-    p = R2__FMA(p, r, r2__all(4.1665795894e-2f));
-    p = R2__FMA(p, r, r2__all(1.6666665459e-1f));
-    p = R2__FMA(p, r, r2__all(5.0000001201e-1f));
-    p = R2__FMA(p, r * r, r + 1.0f);
-    return p * scale;
-}
-
-/* The same for any x: held within +-87.3. */
-R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
-
-/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
-typedef struct r2__range {
-    int64_t begin, end;
-} r2__range;
-
-static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
-    int64_t units = (n + unit - 1) / unit;
-    r2__range range;
-    range.begin = units * t / parts * unit;
-    range.end = units * (t + 1) / parts * unit;
-    if (range.end > n) range.end = n;
-    if (range.begin > n) range.begin = n;
-    return range;
-}
-
-/* ---- matrix product ----
-   c is made in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is packed
-   first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k:
-
-       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
-       k |  [ panel | panel | ... ]           padded with zeros to the full width
-
-   a is read in place, since its elements are only broadcast, unless walking along k would jump from
-   page to page or hit one cache set again and again. */
-
-#define R2__WIDE   (2 * R2__LANES)
-#define R2__PANELS 4
-#define R2__DEPTH  192
-
-/* A matrix read as element (i, j) = p[i * rs + j * cs]: transposition is a swap of strides. */
-typedef struct r2__view {
-    const float *p;
-    int64_t rs, cs;
-} r2__view;
-
-/* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
-   the next; rows and vectors are constants of the caller, so that the loops over them unroll.
-   Twelve rows have more addresses than a processor has registers, unless three rows share one,
-   from which two strides lead to the others. The next tile of a is asked for, row after row. */
-R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
-                         const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
-                         bool add) {
-    const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
-    const float *next = a.p + rows * a.rs;
-    const float *third[(R2__TILE_ROWS + 2) / 3];
-    r2__vec acc[R2__TILE_ROWS][2], b[2];
-    int until_first = rows;
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) acc[i][0] = acc[i][1] = r2__zero();
-    R2__UNROLL
-    for (int i = 0; i < rows; i += 3) third[i / 3] = a.p + i * a.rs;
-    R2__ROLLED
-    for (int64_t k = 0; k < K; ++k) {
-        if (fetch) {
-            R2__FETCH_NEAR(next);
-            next += a.rs + 1;
-            if (--until_first == 0) {
-                until_first = rows;
-                next -= rows * a.rs;
-            }
-        }
-        R2__UNROLL
-        for (int v = 0; v < vectors; ++v) b[v] = r2__load(panel + k * ldp + v * R2__LANES);
-        R2__UNROLL
-        for (int i = 0; i < rows; ++i) {
-            r2__vec ai = r2__all(third[i / 3][i % 3 * a.rs]);
-            R2__UNROLL
-            for (int v = 0; v < vectors; ++v) acc[i][v] = R2__FMA(ai, b[v], acc[i][v]);
-        }
-        R2__UNROLL
-        for (int i = 0; i < rows; i += 3) third[i / 3] += a.cs;
-    }
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
-        R2__UNROLL
-        for (int v = 0; v < vectors; ++v) {
-            float *to = c + i * ldc + v * R2__LANES;
-            int64_t left = n - v * R2__LANES;
-            r2__vec sum = acc[i][v];
-            if (add) sum = r2__load_n(to, left, 0.0f) + sum;
-            r2__store_n(to, sum, left);
-        }
-    }
-}
-
-#define R2__TILE_EIGHT (R2__TILE_ROWS > 8 ? 8 : 1) /* 1: there is no such tile */
-
-/* Chooses the unrolled variant: rows is 1, 2, 4, R2__TILE_ROWS or, below it, 8. */
-static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, int64_t ldp, float *c,
-                         int64_t ldc, int64_t n, bool add) {
-    const int full = R2__TILE_ROWS;
-    if (n > R2__LANES) {
-        if (rows == full) r2__tile(full, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 2, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 2, K, a, panel, ldp, c, ldc, n, add);
-        else r2__tile(1, 2, K, a, panel, ldp, c, ldc, n, add);
-    } else {
-        if (rows == full) r2__tile(full, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 8) r2__tile(R2__TILE_EIGHT, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 4) r2__tile(4, 1, K, a, panel, ldp, c, ldc, n, add);
-        else if (rows == 2) r2__tile(2, 1, K, a, panel, ldp, c, ldc, n, add);
-        else r2__tile(1, 1, K, a, panel, ldp, c, ldc, n, add);
-    }
-}
-
-/* to(K, 4) = from(4, K)^T for a multiple of 4 of k; returns how many were done. Four by four in
-   registers, for one at a time packing would cost a quarter of a small product. */
-static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
-                                   int64_t K) {
-    int64_t k = 0;
-#if defined(R2__SHUFFLE)
-    for (; k + 4 <= K; k += 4) {
-        r2__four row[4];
-        for (int i = 0; i < 4; ++i) memcpy(&row[i], from + i * ldf + k, sizeof row[i]);
-        r2__transpose_four(row);
-        for (int i = 0; i < 4; ++i) memcpy(to + (k + i) * ldt, &row[i], sizeof row[i]);
-    }
-#else
-    (void)to;
-    (void)ldt;
-    (void)from;
-    (void)ldf;
-    (void)K;
-#endif
-    return k;
-}
-
-/* to(K, n) = from(n, K)^T. */
-static void r2__transpose(float *to, int64_t ldt, const float *from, int64_t ldf, int64_t n,
-                          int64_t K) {
-    for (int64_t j = 0; j < n; j += 4) {
-        const int64_t wide = n - j < 4 ? n - j : 4;
-        int64_t done = wide == 4 ? r2__transpose_fours(to + j, ldt, from + j * ldf, ldf, K) : 0;
-        for (int64_t i = j; i < j + wide; ++i)
-            for (int64_t k = done; k < K; ++k) to[k * ldt + i] = from[i * ldf + k];
-    }
-}
-
-/* panel(K, width) = b(K, n), padded with zeros to a width of one or two vectors. */
-static void r2__pack_panel(float *panel, r2__view b, int64_t K, int64_t n) {
-    const int64_t width = n > R2__LANES ? R2__WIDE : R2__LANES;
-    if (b.rs == 1) r2__transpose(panel, width, b.p, b.cs, n, K);
-    for (int64_t k = 0; k < K; ++k) {
-        float *to = panel + k * width;
-        const float *from = b.p + k * b.rs;
-        if (b.rs != 1 && n == R2__WIDE) memcpy(to, from, R2__WIDE * sizeof *to);
-        else if (b.rs != 1) memcpy(to, from, (size_t)n * sizeof *to);
-        for (int64_t j = n; j < width; ++j) to[j] = 0.0f;
-    }
-}
-
-static int r2__tile_rows(int64_t left) {
-    if (left >= R2__TILE_ROWS) return R2__TILE_ROWS;
-    return left >= R2__TILE_EIGHT && R2__TILE_EIGHT > 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-}
-
-/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
-   walked along once for all tiles: a tile's few floats of each would fetch every line again. */
-static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
-    int rows;
-    if (a.cs == 1) {
-        for (int64_t i = 0; i < M; i += rows) {
-            rows = r2__tile_rows(M - i);
-            r2__transpose(to + i * K, rows, a.p + i * a.rs, a.rs, rows, K);
-        }
-        return;
-    }
-    for (int64_t k = 0; k < K; ++k) {
-        const float *from = a.p + k * a.cs;
-        int64_t i = 0;
-        for (; i + R2__TILE_ROWS <= M; i += R2__TILE_ROWS) /* a size that the compiler knows */
-            memcpy(to + i * K + k * R2__TILE_ROWS, from + i, R2__TILE_ROWS * sizeof *to);
-        for (; i < M; i += rows) {
-            rows = r2__tile_rows(M - i);
-            memcpy(to + i * K + k * rows, from + i, (size_t)rows * sizeof *to);
-        }
-    }
-}
-
-/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one block; b is packed, or
-   (ldb not 0) in place. */
-static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
-                               int64_t M, int64_t n, int64_t K, bool add) {
-    const int64_t chunk = 8 * R2__TILE_ROWS;
-    const bool copy = a.cs != 1 || a.rs % 1024 == 0;
-    float rows_of_a[8 * R2__TILE_ROWS * R2__DEPTH];
-    int rows;
-    for (int64_t i = 0; i < M; i += rows) {
-        const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
-        r2__view part = {a.p + i * a.rs, a.rs, a.cs};
-        rows = r2__tile_rows(M - i);
-        if (copy && in == 0) r2__pack_rows(rows_of_a, part, M - i < chunk ? M - i : chunk, K);
-        if (copy) {
-            part.p = rows_of_a + in * K;
-            part.rs = 1;
-            part.cs = rows;
-        }
-        for (int64_t j = 0; j < n; j += R2__WIDE)
-            r2__tile_any(rows, K, part, ldb ? b + j : b + j * K,
-                         ldb                 ? ldb
-                         : n - j > R2__LANES ? R2__WIDE
-                                             : R2__LANES,
-                         c + i * ldc + j, ldc, n - j, add);
-    }
-}
-
-/* Products with few rows, a row of b at a time: nothing is packed, since each element of b serves
-   only `rows` sums. Lanes run along k and are added up at the end. */
-#define R2__FEW      (R2__LANES * 3 / 4)
-#define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
-
-/* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols (1 or 4) are
-   constants. What stands `ahead` floats behind in b is asked for. */
-R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
-                         const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
-                         bool add) {
-    r2__vec acc[4][4];
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) acc[i][j] = r2__zero();
-    }
-    for (int64_t k = 0; k < K; k += R2__LANES) {
-        r2__vec bk[4];
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) bk[j] = r2__load_n(b + j * ldb + k, K - k, 0.0f);
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) R2__FETCH(b + ahead + j * ldb + k);
-        R2__UNROLL
-        for (int i = 0; i < rows; ++i) {
-            r2__vec ai = r2__load_n(a + i * lda + k, K - k, 0.0f);
-            R2__UNROLL
-            for (int j = 0; j < cols; ++j) acc[i][j] = R2__FMA(ai, bk[j], acc[i][j]);
-        }
-    }
-    R2__UNROLL
-    for (int i = 0; i < rows; ++i) {
-        float sum[4];
-        if (cols == 4) r2__sum_four(sum, acc[i]);
-        else sum[0] = r2__sum(acc[i][0]);
-        R2__UNROLL
-        for (int j = 0; j < cols; ++j) c[i * ldc + j] = add ? c[i * ldc + j] + sum[j] : sum[j];
-    }
-}
-
-/* c(M,N) = or += a(M,K) b(N,K)^T for few rows of a, on one thread. */
-static void r2__multiply_few(const float *a, int64_t lda, const float *b, int64_t ldb,
-                             int64_t ahead, float *c, int64_t ldc, int64_t M, int64_t N, int64_t K,
-                             bool add) {
-    for (int64_t j = 0; j < N; j += 4) {
-        const float *bj = b + j * ldb;
-        int64_t i = 0;
-        if (N - j < 4) {
-            for (int64_t e = 0; e < M * (N - j); ++e)
-                r2__dots(1, 1, K, a + e % M * lda, lda, bj + e / M * ldb, ldb, ahead,
-                         c + e % M * ldc + j + e / M, ldc, add);
-            return;
-        }
-        for (; i + R2__DOT_ROWS <= M; i += R2__DOT_ROWS)
-            r2__dots(R2__DOT_ROWS, 4, K, a + i * lda, lda, bj, ldb, ahead, c + i * ldc + j, ldc,
-                     add);
-        for (; i < M; ++i)
-            r2__dots(1, 4, K, a + i * lda, lda, bj, ldb, ahead, c + i * ldc + j, ldc, add);
-    }
-}
-
-/* c(M,N) = or += a(M,K) b(K,N) on one thread. k is cut into blocks by K alone, never by M, N or
-   threads: so the order of each sum is a property of the shape. */
-static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
-                         int64_t K, bool add) {
-    float packed[R2__PANELS * R2__WIDE * R2__DEPTH];
-    int64_t blocks = K > 0 ? (K + R2__DEPTH - 1) / R2__DEPTH : 1;
-    for (int64_t block = 0; block < blocks; ++block) {
-        int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
-        r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
-        for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
-            int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
-            /* whole vectors that few rows ask for are not worth a copy */
-            const bool in_place = b.cs == 1 && M <= 2 * R2__TILE_ROWS && n % R2__WIDE == 0;
-            for (int64_t j = 0; j < n && !in_place; j += R2__WIDE) {
-                r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
-                r2__pack_panel(packed + j * depth, panel, depth,
-                               n - j < R2__WIDE ? n - j : R2__WIDE);
-            }
-            r2__multiply_block(ak, in_place ? b.p + k0 * b.rs + j0 : packed, in_place ? b.rs : 0,
-                               c + j0, ldc, M, n, depth, add || block > 0);
-        }
-    }
-}
-
-/* Products that are narrow on one side, the gradient of low-rank factors too, are made as
-   c^T = b^T a^T, so that lanes run along the side that fills them. */
-#define R2__SOME   64              /* the most rows of c made so in forward */
-#define R2__TURNED 96              /* rows of c^T (columns of narrow c) made at a time */
-#define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
-
-/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
-   the cache. */
-static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
-                          bool add) {
-    if (add) {
-        for (int64_t i = 0; i < M; ++i)
-            for (int64_t j = 0; j < n; ++j) c[i * ldc + j] += turned[j * M + i];
-        return;
-    }
-    for (int64_t i = 0; i < M; i += 4)
-        r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
-}
-
-/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once, b,
-   large as a rule, is read once and in place, which for so few rows is most of the work. */
-static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
-                              int64_t K, bool add) {
-    float turned[R2__TURNED * R2__SOME], packed[R2__SOME * R2__FLAT];
-    const int64_t blocks = K > 0 ? (K + R2__DEPTH - 1) / R2__DEPTH : 1;
-    const int64_t width = (M + R2__WIDE - 1) / R2__WIDE * R2__WIDE;
-    for (int64_t block = 0; block < blocks; ++block) {
-        int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
-        for (int64_t i = 0; i < M; i += R2__WIDE) {
-            r2__view panel = {a.p + i * a.rs + k0 * a.cs, a.cs, a.rs};
-            r2__pack_panel(packed + width * k0 + i * depth, panel, depth,
-                           M - i < R2__WIDE ? M - i : R2__WIDE);
-        }
-    }
-    for (int64_t j = 0; j < N; j += R2__TURNED) {
-        const int64_t n = N - j < R2__TURNED ? N - j : R2__TURNED;
-        for (int64_t block = 0; block < blocks; ++block) {
-            int64_t k0 = K * block / blocks, depth = K * (block + 1) / blocks - k0;
-            r2__view bt = {b.p + j * b.cs + k0 * b.rs, b.cs, b.rs};
-            r2__multiply_block(bt, packed + width * k0, 0, turned, M, n, M, depth, block > 0);
-        }
-        r2__turn_back(c + j, ldc, turned, M, n, add);
-    }
-}
-
-/* The same for any K. */
-static void r2__multiply_some(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
-                              int64_t K, bool add) {
-    int64_t k = 0;
-    do {
-        r2__view ak = {a.p + k * a.cs, a.rs, a.cs}, bk = {b.p + k * b.rs, b.rs, b.cs};
-        r2__multiply_flat(ak, bk, c, ldc, M, N, K - k < R2__FLAT ? K - k : R2__FLAT, add || k > 0);
-        k += R2__FLAT;
-    } while (k < K);
-}
-
-/* The same for N <= R2__LANES and any M and K, in the gradient of a weight. */
-static void r2__multiply_tall(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
-                              int64_t K, bool add) {
-    float turned[R2__TURNED * R2__LANES];
-    r2__view bt = {b.p, b.cs, b.rs};
-    for (int64_t i = 0; i < M; i += R2__TURNED) {
-        const int64_t m = M - i < R2__TURNED ? M - i : R2__TURNED;
-        r2__view at = {a.p + i * a.rs, a.cs, a.rs};
-        r2__multiply(bt, at, turned, m, N, m, K, false);
-        r2__turn_back(c + i * ldc, ldc, turned, m, N, add);
-    }
-}
-
-void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
-               int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
-    r2__view av = {a, layout == R2_TN ? 1 : lda, layout == R2_TN ? lda : 1};
-    r2__view bv = {b, layout == R2_NT ? 1 : ldb, layout == R2_NT ? ldb : 1};
-    const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
-    const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
-    const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
-    /* Rows are the better side to divide, unless there are too few for an even division. */
-    const bool by_rows = !some &&
-                         (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
-    /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
-    const int64_t j_unit = few ? 4 : some ? R2__TILE_ROWS : R2__WIDE;
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range i = r2__share(M, R2__TILE_ROWS, by_rows ? t : 0, by_rows ? threads : 1);
-        r2__range j = r2__share(N, j_unit, by_rows ? 0 : t, by_rows ? 1 : threads);
-        r2__view at = {av.p + i.begin * av.rs, av.rs, av.cs};
-        r2__view bt = {bv.p + j.begin * bv.cs, bv.rs, bv.cs};
-        float *to = c + i.begin * ldc + j.begin;
-        const int64_t m = i.end - i.begin, n = j.end - j.begin;
-        if (few) r2__multiply_few(at.p, lda, bt.p, ldb, 8 * ldb, to, ldc, m, n, K, add);
-        else if (some) r2__multiply_some(at, bt, to, ldc, m, n, K, add);
-        else if (tall) r2__multiply_tall(at, bt, to, ldc, m, n, K, add);
-        else r2__multiply(at, bt, to, ldc, m, n, K, add);
-    }
-}
-
-/* ---- rows: norm, positions, gates ---- */
-
-static float r2__rmsnorm_row(float *y, const float *x, const float *gain, int64_t C, float eps) {
-    r2__vec squares = r2__zero(), scale;
-    float rstd;
-    for (int64_t c = 0; c < C; c += R2__LANES) {
-        r2__vec v = r2__load_n(x + c, C - c, 0.0f);
-        squares = R2__FMA(v, v, squares);
-    }
-    rstd = 1.0f / sqrtf(r2__sum(squares) / (float)C + eps);
-    scale = r2__all(rstd);
-    for (int64_t c = 0; c < C; c += R2__LANES)
-        r2__store_n(y + c,
-                    r2__load_n(x + c, C - c, 0.0f) * scale * r2__load_n(gain + c, C - c, 0.0f),
-                    C - c);
-    return rstd;
-}
-
-void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
-                    int64_t R, int64_t C, float eps) {
-    const int threads = r2_threads(ctx, R * C / 4);
-    R2__FOR_EACH(threads, r, R, rstd[r] = r2__rmsnorm_row(y + r * C, x + r * C, gain, C, eps));
-}
-
-static void r2__rmsnorm_bwd_row(float *dx, const float *dy, const float *x, const float *gain,
-                                float rstd, int64_t C) {
-    r2__vec dot = r2__zero(), scale = r2__all(rstd), mean;
-    for (int64_t c = 0; c < C; c += R2__LANES)
-        dot = R2__FMA(r2__load_n(gain + c, C - c, 0.0f) * r2__load_n(dy + c, C - c, 0.0f),
-                      r2__load_n(x + c, C - c, 0.0f), dot);
-    mean = r2__all(r2__sum(dot) * rstd * rstd / (float)C);
-    for (int64_t c = 0; c < C; c += R2__LANES) {
-        r2__vec d = r2__load_n(gain + c, C - c, 0.0f) * r2__load_n(dy + c, C - c, 0.0f);
-        d = (d - mean * r2__load_n(x + c, C - c, 0.0f)) * scale;
-        r2__store_n(dx + c, r2__load_n(dx + c, C - c, 0.0f) + d, C - c);
-    }
-}
-
-void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x,
-                    const float *gain, const float *rstd, int64_t R, int64_t C) {
-    const int threads = r2_threads(ctx, R * C / 2);
-    if (dgain) {
-        R2_PARALLEL_FOR(threads, t, (C + R2__LANES - 1) / R2__LANES) {
-            int64_t c = t * R2__LANES;
-            r2__vec sum = r2__load_n(dgain + c, C - c, 0.0f);
-            for (int64_t r = 0; r < R; ++r)
-                sum = R2__FMA(r2__load_n(dy + r * C + c, C - c, 0.0f) * rstd[r],
-                              r2__load_n(x + r * C + c, C - c, 0.0f), sum);
-            r2__store_n(dgain + c, sum, C - c);
-        }
-    }
-    R2_PARALLEL_FOR(threads, r, R)
-    r2__rmsnorm_bwd_row(dx + r * C, dy + r * C, x + r * C, gain, rstd[r], C);
-}
-
-static void r2__rope_row(float *x, const float *cosine, int32_t n_head, int32_t d_head,
-                         int direction) {
-    const int64_t half = d_head / 2;
-    const float *sine = cosine + half;
-    for (int32_t h = 0; h < n_head; ++h) {
-        float *x1 = x + h * d_head, *x2 = x1 + half;
-        for (int64_t d = 0; d < half; d += R2__LANES) {
-            int64_t left = half - d;
-            r2__vec a = r2__load_n(x1 + d, left, 0.0f), b = r2__load_n(x2 + d, left, 0.0f);
-            r2__vec c = r2__load_n(cosine + d, left, 0.0f);
-            r2__vec s = r2__load_n(sine + d, left, 0.0f) * (float)direction;
-            r2__store_n(x1 + d, a * c - b * s, left);
-            r2__store_n(x2 + d, b * c + a * s, left);
-        }
-    }
-}
-
-void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
-             int64_t R, int32_t n_head, int32_t d_head, int direction) {
-    const int threads = r2_threads(ctx, 2 * R * n_head * d_head);
-    R2__FOR_EACH(threads, r, R,
-                 r2__rope_row(x + r * ld, table + (int64_t)position[r] * d_head, n_head, d_head,
-                              direction));
-}
-
-static void r2__swiglu_row(float *y, const float *g, int64_t F) {
-    const float *u = g + F;
-    for (int64_t f = 0; f < F; f += R2__LANES) {
-        r2__vec gate = r2__load_n(g + f, F - f, 0.0f);
-        r2__vec value = gate * r2__load_n(u + f, F - f, 0.0f) / (1.0f + r2__exp(-gate));
-        r2__store_n(y + f, value, F - f);
-    }
-}
-
-void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
-    const int threads = r2_threads(ctx, R * F);
-    R2__FOR_EACH(threads, r, R, r2__swiglu_row(y + r * F, gu + r * 2 * F, F));
-}
-
-void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
-                   int64_t F) {
-    const int threads = r2_threads(ctx, R * F);
-    R2_PARALLEL_FOR(threads, r, R) {
-        const float *g = gu + r * 2 * F, *u = g + F;
-        float *dg = dgu + r * 2 * F, *du = dg + F;
-        for (int64_t f = 0; f < F; f += R2__LANES) {
-            r2__vec gate = r2__load_n(g + f, F - f, 0.0f), up = r2__load_n(u + f, F - f, 0.0f);
-            r2__vec d = r2__load_n(dy + r * F + f, F - f, 0.0f);
-            r2__vec s = 1.0f / (1.0f + r2__exp(-gate));
-            r2__store_n(du + f, d * gate * s, F - f);
-            r2__store_n(dg + f, d * up * s * (1.0f + gate * (1.0f - s)), F - f);
-        }
-    }
-}
-
-void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t *token, int64_t R,
-                  int64_t C) {
-    const int threads = r2_threads(ctx, R * C / 8);
-    R2__FOR_EACH(threads, r, R, memcpy(x + r * C, table + token[r] * C, (size_t)C * sizeof *x));
-}
-
-void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
-                  int64_t R, int64_t C) {
-    const int threads = r2_threads(ctx, R * C / 4);
-    R2_PARALLEL_FOR(threads, t, threads) { /* by columns: a token may occur in any row */
-        r2__range c = r2__share(C, R2__LANES, t, threads);
-        for (int64_t r = 0; r < R; ++r) {
-            float *to = dtable + token[r] * C;
-            for (int64_t j = c.begin; j < c.end; ++j) to[j] += dx[r * C + j];
-        }
-    }
-}
-
-void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
-    const int threads = r2_threads(ctx, R * C / 4);
-    R2_PARALLEL_FOR(threads, r, R)
-    for (int64_t c = 0; c < C; ++c) y[r * C + c] += bias[c];
-}
-
-void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
-    const int threads = r2_threads(ctx, R * C / 4);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range c = r2__share(C, R2__LANES, t, threads);
-        for (int64_t r = 0; r < R; ++r)
-            for (int64_t j = c.begin; j < c.end; ++j) dbias[j] += dy[r * C + j];
-    }
-}
-
-/* ---- attention ----
-   One job is one sequence with its branches and one key-value head with the query heads that share
-   it: so dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
-
-              shared rows | own rows ->  0 ...... q0 .... q1
-       q0   [ x x x x x x   x x x x x x x x \ 0 0 0 ]   beyond the diagonal they are zero,
-       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are never made
-
-   Shared rows are those of the sequence that a branch continues. */
-
-#define R2__QUERIES 64
-
-/* The largest number of keys that a row of these sequences looks at. */
-static int64_t r2__most_keys(const r2_attention *shape) {
-    int64_t most = 0, shared = 0;
-    for (int32_t s = 0; s < shape->n_seq; ++s) {
-        const bool branch = shape->branch && shape->branch[s];
-        int64_t own = shape->seq_begin[s + 1] - shape->seq_begin[s];
-        int64_t keys = own + (branch ? shared : 0);
-        if (!branch) shared = own;
-        if (keys > most) most = keys;
-    }
-    return most;
-}
-
-int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
-    int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
-    return 2 * threads * R2__QUERIES * r2__most_keys(shape);
-}
-
-static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, int64_t keys) {
-    const int64_t rows = shape->seq_begin[shape->n_seq];
-    return r2_threads(ctx, rows * keys * shape->n_head * shape->d_head / 16);
-}
-
-/* p(keys) = softmax(scale s(keys)), in place; returns the logarithm of the sum. */
-static float r2__softmax(float *s, int64_t keys, float scale) {
-    const float lowest = -FLT_MAX;
-    r2__vec top = r2__all(lowest), sum = r2__zero();
-    float shift, total;
-    for (int64_t j = 0; j < keys; j += R2__LANES)
-        top = R2__MAX(top, r2__load_n(s + j, keys - j, lowest));
-    shift = r2__largest(top);
-    for (int64_t j = 0; j < keys; j += R2__LANES) {
-        r2__vec e = r2__exp_below((r2__load_n(s + j, keys - j, lowest) - shift) * scale);
-        r2__store_n(s + j, e, keys - j);
-        sum = sum + e; /* the lanes beyond `keys` hold 1e-38 at most */
-    }
-    total = r2__sum(sum);
-    for (int64_t j = 0; j < keys; j += R2__LANES)
-        r2__store_n(s + j, r2__load_n(s + j, keys - j, 0.0f) / total, keys - j);
-    return shift * scale + logf(total);
-}
-
-/* One query head of one sequence, pointers at its first row; k0, v0 at the shared rows. */
-typedef struct r2__head_view {
-    int64_t length, shared; /* own rows, shared rows (0: no branch) */
-    int64_t ld, ld_out, n_head, d;
-    const float *q, *k, *v, *k0, *v0, *out, *dout, *lse;
-    float *dq, *dk, *dv, *dk0, *dv0;
-} r2__head_view;
-
-static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s) {
-    const float scale = 1.0f / sqrtf((float)x->d);
-    const int64_t ld = x->ld, d = x->d, m = x->shared;
-    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
-        int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
-        int64_t width = m + q1;
-        float *y = out + q0 * x->ld_out;
-        r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
-        r2__view values = {x->v, ld, 1}, values0 = {x->v0, ld, 1};
-        r2__view probs = {s + m, width, 1}, probs0 = {s, width, 1};
-        if (m > 0) r2__multiply(queries, keys0, s, width, n, m, d, false);
-        r2__multiply(queries, keys, s + m, width, n, q1, d, false);
-        for (int64_t i = q0; i < q1; ++i) {
-            float *row = s + (i - q0) * width;
-            lse[i * x->n_head] = r2__softmax(row, m + i + 1, scale);
-            memset(row + m + i + 1, 0, (size_t)(q1 - i - 1) * sizeof *row);
-        }
-        if (m > 0) r2__multiply(probs0, values0, y, x->ld_out, n, d, m, false);
-        r2__multiply(probs, values, y, x->ld_out, n, d, q1, m > 0);
-    }
-}
-
-/* Turns scores into probabilities p and their gradients dp into those of the scores, of one row:
-   `keys` that it sees of `width`; D is the product of out and dout. */
-static void r2__softmax_bwd(float *p, float *dp, float D, float lse, float scale, int64_t keys,
-                            int64_t width) {
-    for (int64_t j = 0; j < keys; j += R2__LANES) {
-        r2__vec e = r2__exp(r2__load_n(p + j, keys - j, 0.0f) * scale - lse);
-        r2__store_n(p + j, e, keys - j);
-        r2__store_n(dp + j, e * (r2__load_n(dp + j, keys - j, 0.0f) - D) * scale, keys - j);
-    }
-    memset(p + keys, 0, (size_t)(width - keys) * sizeof *p);
-    memset(dp + keys, 0, (size_t)(width - keys) * sizeof *dp);
-}
-
-static float r2__dot(const float *a, const float *b, int64_t n) {
-    r2__vec sum = r2__zero();
-    for (int64_t j = 0; j < n; j += R2__LANES)
-        sum = R2__FMA(r2__load_n(a + j, n - j, 0.0f), r2__load_n(b + j, n - j, 0.0f), sum);
-    return r2__sum(sum);
-}
-
-/* Of the n queries of one block and n_keys keys that begin at column `column` of p and dp: adds to
-   (or sets) dq, adds to dk and dv. */
-static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, const float *k,
-                                float *dk, float *dv, int64_t n_keys, const float *p,
-                                const float *dp, int64_t width, bool add) {
-    const int64_t ld = x->ld, d = x->d;
-    r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {k, ld, 1};
-    r2__view douts = {x->dout + q0 * x->ld_out, x->ld_out, 1};
-    r2__view scores = {dp, width, 1}, scores_t = {dp, 1, width}, probs_t = {p, 1, width};
-    r2__multiply(scores, keys, x->dq + q0 * ld, ld, n, d, n_keys, add);
-    r2__multiply(scores_t, queries, dk, ld, n_keys, d, n, true);
-    r2__multiply(probs_t, douts, dv, ld, n_keys, d, n, true);
-}
-
-/* Backward of one query head: sets dq, adds to dk and dv, own and shared. */
-static void r2__attend_bwd(const r2__head_view *x, float *p, float *dp) {
-    const float scale = 1.0f / sqrtf((float)x->d);
-    const int64_t ld = x->ld, d = x->d, m = x->shared;
-    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
-        int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
-        int64_t width = m + q1;
-        r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
-        r2__view douts = {x->dout + q0 * x->ld_out, x->ld_out, 1};
-        r2__view values = {x->v, 1, ld}, values0 = {x->v0, 1, ld};
-        if (m > 0) r2__multiply(queries, keys0, p, width, n, m, d, false);
-        if (m > 0) r2__multiply(douts, values0, dp, width, n, m, d, false);
-        r2__multiply(queries, keys, p + m, width, n, q1, d, false);
-        r2__multiply(douts, values, dp + m, width, n, q1, d, false);
-        for (int64_t i = q0; i < q1; ++i) {
-            float D = r2__dot(x->out + i * x->ld_out, x->dout + i * x->ld_out, d);
-            r2__softmax_bwd(p + (i - q0) * width, dp + (i - q0) * width, D, x->lse[i * x->n_head],
-                            scale, m + i + 1, width);
-        }
-        if (m > 0) r2__attend_keys_bwd(x, q0, n, x->k0, x->dk0, x->dv0, m, p, dp, width, false);
-        r2__attend_keys_bwd(x, q0, n, x->k, x->dk, x->dv, q1, p + m, dp + m, width, m > 0);
-    }
-}
-
-/* The view of query head h of sequence s, which continues sequence `root` (itself: no branch). */
-static r2__head_view r2__view_head(const r2_attention *shape, int32_t s, int32_t root, int32_t h,
-                                   const float *qkv, float *dqkv) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head, *begin = shape->seq_begin;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, key = (H + h / (H / G)) * d;
-    r2__head_view x;
-    memset(&x, 0, sizeof x);
-    x.length = begin[s + 1] - begin[s];
-    x.shared = s == root ? 0 : begin[root + 1] - begin[root];
-    x.ld = ld;
-    x.ld_out = H * d;
-    x.n_head = H;
-    x.d = d;
-    x.q = qkv + begin[s] * ld + h * d;
-    x.k = qkv + begin[s] * ld + key;
-    x.v = x.k + G * d;
-    x.k0 = qkv + begin[root] * ld + key;
-    x.v0 = x.k0 + G * d;
-    if (!dqkv) return x;
-    x.dq = dqkv + begin[s] * ld + h * d;
-    x.dk = dqkv + begin[s] * ld + key;
-    x.dv = x.dk + G * d;
-    x.dk0 = dqkv + begin[root] * ld + key;
-    x.dv0 = x.dk0 + G * d;
-    return x;
-}
-
-void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
-                      const float *qkv, float *scratch) {
-    const int32_t H = shape->n_head;
-    const int64_t keys = r2__most_keys(shape);
-    const int threads = r2__attention_threads(ctx, shape, keys);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        int32_t root = 0;
-        for (int32_t s = 0; s < shape->n_seq; ++s) {
-            if (!shape->branch || !shape->branch[s]) root = s;
-            for (int32_t h = 0; h < H; ++h) {
-                r2__head_view x = r2__view_head(shape, s, root, h, qkv, NULL);
-                int64_t row = shape->seq_begin[s];
-                if (((int64_t)s * H + h) % threads != t) continue;
-                r2__attend(&x, out + row * x.ld_out + h * x.d, lse + row * H + h,
-                           scratch + t * R2__QUERIES * keys);
-            }
-        }
-    }
-}
-
-/* Sequence s and key-value head g: all of its query heads. */
-static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t root, int32_t g,
-                                 float *dqkv, const float *dout, const float *out, const float *lse,
-                                 const float *qkv, float *p, float *dp) {
-    const int32_t H = shape->n_head, per_group = H / shape->n_kv_head;
-    const int64_t row = shape->seq_begin[s];
-    for (int32_t h = g * per_group; h < (g + 1) * per_group; ++h) {
-        r2__head_view x = r2__view_head(shape, s, root, h, qkv, dqkv);
-        x.out = out + row * x.ld_out + h * x.d;
-        x.dout = dout + row * x.ld_out + h * x.d;
-        x.lse = lse + row * H + h;
-        for (int64_t r = 0; r < x.length && h == g * per_group; ++r) {
-            memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
-            memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
-        }
-        r2__attend_bwd(&x, p, dp);
-    }
-}
-
-void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
-                      const float *out, const float *lse, const float *qkv, float *scratch) {
-    const int32_t G = shape->n_kv_head;
-    const int64_t keys = r2__most_keys(shape), slot = R2__QUERIES * keys;
-    const int threads = r2__attention_threads(ctx, shape, 2 * keys);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        int32_t root = 0;
-        for (int32_t s = 0; s < shape->n_seq; ++s) {
-            if (!shape->branch || !shape->branch[s]) root = s;
-            for (int32_t g = 0; g < G; ++g) /* branches go where their root went */
-                if (((int64_t)root * G + g) % threads == t)
-                    r2__attend_group_bwd(shape, s, root, g, dqkv, dout, out, lse, qkv,
-                                         scratch + 2 * t * slot, scratch + (2 * t + 1) * slot);
-        }
-    }
-}
-
-/* ---- low-rank additions ---- */
-
-int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n) { return 2 * n * r * (R + I); }
-
-/* to(n r, I) = scale a of all adapters, one below the other. */
-static void r2__stack_a(float *to, const r2_adapter *adapter, int32_t n, float scale, int64_t I,
-                        int64_t r) {
-    for (int32_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < r * I; ++j) to[i * r * I + j] = scale * adapter[i].a[j];
-}
-
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
-                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low) {
-    const int64_t all = n * r;
-    float *a = low, *t = a + all * I; /* (all, I), (R, all) */
-    r2__stack_a(a, adapter, n, scale, I, r);
-    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
-    for (int32_t i = 0; i < n; ++i)
-        r2_matmul(ctx, R2_NT, R, adapter[i].O, r, t + i * r, all, adapter[i].b, r,
-                  y + adapter[i].column, ldy, true);
-}
-
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
-                 int64_t r, float *low) {
-    const int64_t all = n * r;
-    /* (all, I), (R, all): scale a and x a^T; (all, I), (R, all): gradients, but for scale */
-    float *a = low, *t = a + all * I, *da = t + R * all, *dt = da + all * I;
-    r2__stack_a(a, adapter, n, scale, I, r);
-    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
-    for (int32_t i = 0; i < n; ++i) {
-        const float *dyi = dy + adapter[i].column;
-        r2_matmul(ctx, R2_TN, adapter[i].O, r, R, dyi, ldy, t + i * r, all, adapter[i].db, r, true);
-        r2_matmul(ctx, R2_NN, R, r, adapter[i].O, dyi, ldy, adapter[i].b, r, dt + i * r, all,
-                  false);
-    }
-    r2_matmul(ctx, R2_TN, all, I, R, dt, all, x, I, da, I, false);
-    for (int32_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < r * I; ++j) adapter[i].da[j] += scale * da[i * r * I + j];
-    if (dx) r2_matmul(ctx, R2_NN, R, I, all, dt, all, a, I, dx, I, true);
-}
-
-void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                 int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
-    const int threads = r2_threads(ctx, O * I * r / 4);
-    R2_PARALLEL_FOR(threads, o, O) {
-        const float *from = w + o * I;
-        float *to = sum + o * I;
-        for (int32_t i = 0; i < n; ++i) {
-            const int64_t row = o - adapter[i].column;
-            const float *b = adapter[i].b + row * r;
-            if (row < 0 || row >= adapter[i].O) continue;
-            for (int64_t c = 0; c < I; c += R2__LANES) {
-                r2__vec product = r2__zero();
-                for (int64_t k = 0; k < r; ++k)
-                    product = R2__FMA(r2__all(b[k]),
-                                      r2__load_n(adapter[i].a + k * I + c, I - c, 0.0f), product);
-                product = R2__FMA(product, r2__all(scale), r2__load_n(from + c, I - c, 0.0f));
-                r2__store_n(to + c, product, I - c);
-            }
-            from = to; /* done */
-        }
-        if (from != to) memcpy(to, from, (size_t)I * sizeof *to);
-    }
-}
-
-/* ---- log-probabilities ---- */
-
-static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
-    r2__vec top = r2__all(-FLT_MAX), sum = r2__zero(), weighted = r2__zero();
-    float shift, total;
-    for (int64_t v = 0; v < V; v += R2__LANES)
-        top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
-    shift = r2__largest(top);
-    for (int64_t v = 0; v < V; v += R2__LANES) {
-        /* exp(-200) adds nothing: the lanes beyond V need no care */
-        r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
-        r2__vec e = r2__exp_below(z);
-        sum = sum + e;
-        if (entropy) weighted = R2__FMA(e, z, weighted);
-    }
-    total = r2__sum(sum);
-    if (entropy) *entropy = logf(total) - r2__sum(weighted) / total;
-    return shift + logf(total);
-}
-
-void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
-                      int64_t V) {
-    const int threads = R > 1 ? r2_threads(ctx, R * V) : 1;
-    R2__FOR_EACH(threads, r, R,
-                 lse[r] = r2__logsumexp_row(logits + r * V, V, entropy ? entropy + r : NULL));
-}
-
-void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
-                 const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
-    const int threads = r2_threads(ctx, R * V);
-    R2_PARALLEL_FOR(threads, r, R) {
-        float *x = logits + r * V, total = 0.0f;
-        for (int64_t j = begin[r]; j < begin[r + 1]; ++j) total += dlogp[j];
-        for (int64_t v = 0; v < V; v += R2__LANES) {
-            r2__vec p = r2__exp(r2__load_n(x + v, V - v, 0.0f) - lse[r]);
-            r2__store_n(x + v, p * -total, V - v);
-        }
-        for (int64_t j = begin[r]; j < begin[r + 1]; ++j) x[token[j]] += dlogp[j];
-    }
-}
-
-/* ---- the naive twins ---- */
-
-void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
-                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                     int64_t ldc, bool add) {
-    (void)ctx;
-    for (int64_t i = 0; i < M; ++i) {
-        for (int64_t j = 0; j < N; ++j) {
-            double sum = add ? (double)c[i * ldc + j] : 0.0;
-            for (int64_t k = 0; k < K; ++k) {
-                double left = (double)(layout == R2_TN ? a[k * lda + i] : a[i * lda + k]);
-                double right = (double)(layout == R2_NT ? b[j * ldb + k] : b[k * ldb + j]);
-                sum += left * right;
-            }
-            c[i * ldc + j] = (float)sum;
-        }
-    }
-}
-
-void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
-                          const float *gain, int64_t R, int64_t C, float eps) {
-    (void)ctx;
-    for (int64_t r = 0; r < R; ++r) {
-        double squares = 0.0;
-        for (int64_t c = 0; c < C; ++c) squares += (double)x[r * C + c] * (double)x[r * C + c];
-        rstd[r] = (float)(1.0 / sqrt(squares / (double)C + (double)eps));
-        for (int64_t c = 0; c < C; ++c) y[r * C + c] = x[r * C + c] * rstd[r] * gain[c];
-    }
-}
-
-void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
-                          const float *x, const float *gain, const float *rstd, int64_t R,
-                          int64_t C) {
-    (void)ctx;
-    for (int64_t r = 0; r < R; ++r) {
-        double mean = 0.0, inverse = (double)rstd[r];
-        for (int64_t c = 0; c < C; ++c) {
-            double xn = (double)x[r * C + c] * inverse;
-            mean += (double)gain[c] * (double)dy[r * C + c] * xn / (double)C;
-        }
-        for (int64_t c = 0; c < C; ++c) {
-            double xn = (double)x[r * C + c] * inverse, d = (double)dy[r * C + c];
-            dx[r * C + c] += (float)(inverse * ((double)gain[c] * d - xn * mean));
-            if (dgain) dgain[c] += (float)(d * xn);
-        }
-    }
-}
-
-void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
-                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction) {
-    const int64_t half = d_head / 2;
-    (void)ctx;
-    for (int64_t r = 0; r < R; ++r) {
-        for (int64_t i = 0; i < n_head * half; ++i) {
-            float *x1 = x + r * ld + i / half * d_head + i % half, *x2 = x1 + half;
-            const float *turn = table + (int64_t)position[r] * d_head;
-            float cosine = turn[i % half], sine = turn[half + i % half] * (float)direction;
-            float first = *x1, second = *x2;
-            *x1 = first * cosine - second * sine;
-            *x2 = second * cosine + first * sine;
-        }
-    }
-}
-
-/* How many keys row i of sequence s sees: the rows of the sequence it continues, then its own up to
-   i. *row is that of key j. */
-static int64_t r2__keys_naive(const r2_attention *shape, int32_t s, int64_t i, int64_t j,
-                              int64_t *row) {
-    int32_t root = s;
-    int64_t shared = 0, begin;
-    while (shape->branch && shape->branch[root]) --root;
-    if (root != s) shared = shape->seq_begin[root + 1] - shape->seq_begin[root];
-    begin = j < shared ? shape->seq_begin[root] : shape->seq_begin[s] - shared;
-    if (row) *row = begin + j;
-    return shared + i + 1;
-}
-
-/* q k / sqrt(d) of query head h of row i of sequence s and its key j, which stands in row *key. */
-static double r2__score_naive(const r2_attention *shape, const float *qkv, int32_t s, int64_t i,
-                              int32_t h, int64_t j, int64_t *key) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
-    const float *q = qkv + (shape->seq_begin[s] + i) * ld + h * d, *k;
-    double sum = 0.0;
-    r2__keys_naive(shape, s, i, j, key);
-    k = qkv + *key * ld + (H + h / (H / G)) * d;
-    for (int64_t e = 0; e < d; ++e) sum += (double)q[e] * (double)k[e];
-    return sum / sqrt((double)d);
-}
-
-void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
-                            const float *qkv, float *scratch) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
-    (void)ctx;
-    (void)scratch;
-    for (int32_t s = 0; s < shape->n_seq; ++s) {
-        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i) {
-            for (int32_t h = 0; h < H; ++h) {
-                const int64_t row = shape->seq_begin[s] + i;
-                const int64_t keys = r2__keys_naive(shape, s, i, 0, NULL);
-                float *y = out + (row * H + h) * d;
-                double top = -DBL_MAX, sum = 0.0;
-                int64_t key;
-                for (int64_t j = 0; j < keys; ++j)
-                    top = fmax(top, r2__score_naive(shape, qkv, s, i, h, j, &key));
-                for (int64_t j = 0; j < keys; ++j)
-                    sum += exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top);
-                lse[row * H + h] = (float)(top + log(sum));
-                for (int64_t e = 0; e < d; ++e) y[e] = 0.0f;
-                for (int64_t j = 0; j < keys; ++j) {
-                    double p = exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top) / sum;
-                    const float *v = qkv + key * ld + (H + G + h / (H / G)) * d;
-                    for (int64_t e = 0; e < d; ++e) y[e] += (float)p * v[e];
-                }
-            }
-        }
-    }
-}
-
-/* Backward of query head h of row i of sequence s. */
-static void r2__attend_row_bwd_naive(const r2_attention *shape, float *dqkv, const float *dout,
-                                     const float *out, const float *lse, const float *qkv,
-                                     int32_t s, int64_t i, int32_t h) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, row = shape->seq_begin[s] + i;
-    const int64_t query = row * ld + h * d, at = (H + h / (H / G)) * d;
-    const float *dy = dout + (row * H + h) * d, *y = out + (row * H + h) * d;
-    double D = 0.0;
-    for (int64_t e = 0; e < d; ++e) D += (double)dy[e] * (double)y[e];
-    for (int64_t j = 0; j < r2__keys_naive(shape, s, i, 0, NULL); ++j) {
-        int64_t row_k, key, value;
-        double score = r2__score_naive(shape, qkv, s, i, h, j, &row_k), ds = 0.0;
-        double p = exp(score - (double)lse[row * H + h]);
-        key = row_k * ld + at;
-        value = key + G * d;
-        for (int64_t e = 0; e < d; ++e) ds += (double)dy[e] * (double)qkv[value + e];
-        ds = p * (ds - D) / sqrt((double)d);
-        for (int64_t e = 0; e < d; ++e) {
-            dqkv[value + e] += (float)p * dy[e];
-            dqkv[query + e] += (float)ds * qkv[key + e];
-            dqkv[key + e] += (float)ds * qkv[query + e];
-        }
-    }
-}
-
-void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
-                            const float *dout, const float *out, const float *lse, const float *qkv,
-                            float *scratch) {
-    const int64_t ld = (int64_t)(shape->n_head + 2 * shape->n_kv_head) * shape->d_head;
-    (void)ctx;
-    (void)scratch;
-    memset(dqkv, 0, (size_t)(shape->seq_begin[shape->n_seq] * ld) * sizeof *dqkv);
-    for (int32_t s = 0; s < shape->n_seq; ++s)
-        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i)
-            for (int32_t h = 0; h < shape->n_head; ++h)
-                r2__attend_row_bwd_naive(shape, dqkv, dout, out, lse, qkv, s, i, h);
-}
-
-void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * F; ++i) {
-        double g = (double)gu[i / F * 2 * F + i % F], u = (double)gu[i / F * 2 * F + F + i % F];
-        y[i] = (float)(g / (1.0 + exp(-g)) * u);
-    }
-}
-
-void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
-                         int64_t F) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * F; ++i) {
-        const int64_t at = i / F * 2 * F + i % F;
-        double g = (double)gu[at], u = (double)gu[at + F], s = 1.0 / (1.0 + exp(-g));
-        dgu[at] = (float)((double)dy[i] * u * s * (1.0 + g * (1.0 - s)));
-        dgu[at + F] = (float)((double)dy[i] * g * s);
-    }
-}
-
-void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
-                        int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) x[i] = table[token[i / C] * C + i % C];
-}
-
-void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
-                        int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) dtable[token[i / C] * C + i % C] += dx[i];
-}
-
-void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) y[i] += bias[i % C];
-}
-
-void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
-}
-
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
-                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
-                       float *low) {
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_NT, R, p->O, r, low, r, p->b, r, y + p->column, ldy, true);
-    }
-}
-
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
-                       int64_t I, int64_t r, float *low) {
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_TN, p->O, r, R, dy + p->column, ldy, low, r, p->db, r, true);
-        r2_matmul_naive(ctx, R2_NN, R, r, p->O, dy + p->column, ldy, p->b, r, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_TN, r, I, R, low, r, x, I, p->da, I, true);
-        if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, low, r, p->a, I, dx, I, true);
-    }
-}
-
-void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                       int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
-    (void)ctx;
-    for (int64_t i = 0; i < O * I; ++i) sum[i] = w[i];
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        for (int64_t i = 0; i < p->O * I; ++i) {
-            double product = 0.0;
-            for (int64_t k = 0; k < r; ++k)
-                product += (double)p->b[i / I * r + k] * (double)p->a[k * I + i % I];
-            sum[p->column * I + i] += (float)((double)scale * product);
-        }
-    }
-}
-
-void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
-                            int64_t R, int64_t V) {
-    (void)ctx;
-    for (int64_t r = 0; r < R; ++r) {
-        const float *x = logits + r * V;
-        double top = -DBL_MAX, sum = 0.0, all;
-        for (int64_t v = 0; v < V; ++v) top = fmax(top, (double)x[v]);
-        for (int64_t v = 0; v < V; ++v) sum += exp((double)x[v] - top);
-        all = top + log(sum);
-        lse[r] = (float)all;
-        if (!entropy) continue;
-        sum = 0.0;
-        for (int64_t v = 0; v < V; ++v) sum += exp((double)x[v] - all) * (all - (double)x[v]);
-        entropy[r] = (float)sum;
-    }
-}
-
-void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
-                       const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
-    (void)ctx;
-    for (int64_t r = 0; r < R; ++r) {
-        for (int64_t v = 0; v < V; ++v) {
-            double p = exp((double)logits[r * V + v] - (double)lse[r]), d = 0.0;
-            for (int64_t j = begin[r]; j < begin[r + 1]; ++j)
-                d += (double)dlogp[j] * ((token[j] == v ? 1.0 : 0.0) - p);
-            logits[r * V + v] = (float)d;
-        }
-    }
-}
-
-#if defined(R2_NAIVE)
-#define r2_matmul        r2_matmul_naive
-#define r2_rmsnorm_fwd   r2_rmsnorm_fwd_naive
-#define r2_rmsnorm_bwd   r2_rmsnorm_bwd_naive
-#define r2_rope          r2_rope_naive
-#define r2_attention_fwd r2_attention_fwd_naive
-#define r2_attention_bwd r2_attention_bwd_naive
-#define r2_swiglu_fwd    r2_swiglu_fwd_naive
-#define r2_swiglu_bwd    r2_swiglu_bwd_naive
-#define r2_embed_fwd     r2_embed_fwd_naive
-#define r2_embed_bwd     r2_embed_bwd_naive
-#define r2_bias_fwd      r2_bias_fwd_naive
-#define r2_bias_bwd      r2_bias_bwd_naive
-#define r2_lora_fwd      r2_lora_fwd_naive
-#define r2_lora_bwd      r2_lora_bwd_naive
-#define r2_lora_sum      r2_lora_sum_naive
-#define r2_logsumexp_fwd r2_logsumexp_fwd_naive
-#define r2_logp_bwd      r2_logp_bwd_naive
-#endif
-
-/* ============================================================================== [S8] model ==== */
-
-r2_model_config r2_model_config_default(void) {
-    r2_model_config c;
-    memset(&c, 0, sizeof c);
-    c.n_vocab = 256;
-    c.n_layer = 2;
-    c.n_head = c.n_kv_head = 2;
-    c.d_model = 64;
-    c.d_ff = 168;
-    c.n_ctx = 512;
-    c.rope_theta = 10000.0f;
-    c.norm_eps = 1e-5f;
-    c.init_std = 0.02f;
-    c.tied = true;
-    c.seed = 1;
-    return c;
-}
-
-/* ---- parameters ---- */
-
-static int64_t r2__tensor_size(const r2_tensor *t) { return t->rows * t->cols; }
-
-/* Fills the table of tensors and the sizes that follow from it. */
-static void r2__lay_out(r2_model *model) {
-    const r2_model_config *c = &model->config;
-    const int32_t D = c->d_model / c->n_head;
-    int64_t offset = 0;
-#define R2__ENTRY(id, layered, n_rows, n_cols, how, in_file)                                       \
-    model->tensor[id].rows = n_rows;                                                               \
-    model->tensor[id].cols = n_cols;                                                               \
-    model->tensor[id].per_layer = layered;                                                         \
-    model->tensor[id].init = how;                                                                  \
-    model->tensor[id].name = in_file;
-    R2_MODEL_TENSORS(R2__ENTRY)
-#undef R2__ENTRY
-    model->layer_stride = 0;
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
-        if (model->tensor[id].per_layer) model->layer_stride += r2__tensor_size(&model->tensor[id]);
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        r2_tensor *t = &model->tensor[id];
-        t->offset = offset;
-        offset += r2__tensor_size(t);
-        /* the last tensor of a layer: leave room for the layers after the first */
-        if (t->per_layer && !t[1].per_layer) offset += (c->n_layer - 1) * model->layer_stride;
-    }
-    model->n_params = offset;
-}
-
-static float *r2__place(const r2_model *model, float *base, r2_tensor_id id, int64_t layer) {
-    const r2_tensor *t = &model->tensor[id];
-    if (!base || t->rows == 0) return NULL;
-    return base + t->offset + (t->per_layer ? layer * model->layer_stride : 0);
-}
-
-float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer) {
-    return r2__place(model, model->param, id, layer);
-}
-
-float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer) {
-    return r2__place(model, model->grad, id, layer);
-}
-
-static int64_t r2__tensor_layers(const r2_model *model, int id) {
-    return model->tensor[id].rows == 0   ? 0
-           : model->tensor[id].per_layer ? model->config.n_layer
-                                         : 1;
-}
-
-static void r2__draw_tensor(r2_model *model, r2_tensor_id id, int64_t layer) {
-    const r2_tensor *t = &model->tensor[id];
-    float *w = r2_weight(model, id, layer), std = model->config.init_std;
-    r2_rng rng = r2_rng_make(model->config.seed, R2_STREAM_INIT,
-                             (uint64_t)id << 32 | (uint64_t)layer);
-    if (t->init == R2_INIT_RESIDUAL) std /= sqrtf(2.0f * (float)model->config.n_layer);
-    for (int64_t i = 0; i < r2__tensor_size(t); ++i) {
-        if (t->init == R2_INIT_ONE) w[i] = 1.0f;
-        else if (t->init != R2_INIT_ZERO && std > 0.0f) w[i] = std * (float)r2_rng_normal(&rng);
-    }
-}
-
-static void r2__fill_rope(r2_model *model) {
-    const int32_t D = model->config.d_model / model->config.n_head, half = D / 2;
-    for (int64_t pos = 0; pos < model->config.n_ctx; ++pos) {
-        for (int32_t i = 0; i < half; ++i) {
-            double angle = (double)pos * pow((double)model->config.rope_theta, -2.0 * i / D);
-            model->rope[pos * D + i] = (float)cos(angle);
-            model->rope[pos * D + half + i] = (float)sin(angle);
-        }
-    }
-}
-
-static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
-    const int32_t most = 1 << 24;
-    if (c->n_vocab < 1 || c->n_layer < 1 || c->n_head < 1 || c->n_kv_head < 1 || c->d_model < 1 ||
-        c->d_ff < 1 || c->n_ctx < 1 || c->n_vocab > most || c->n_layer > 4096 ||
-        c->d_model > 1 << 20 || c->d_ff > 1 << 20 || c->n_ctx > most)
-        return r2_fail(ctx, R2_ARGUMENT, "model: a size is below 1 or absurdly large");
-    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
-        return r2_fail(ctx, R2_ARGUMENT, "model: d_model %d must be n_head %d times an even number",
-                       c->d_model, c->n_head);
-    if (c->n_head % c->n_kv_head)
-        return r2_fail(ctx, R2_ARGUMENT, "model: n_head %d must be a multiple of n_kv_head %d",
-                       c->n_head, c->n_kv_head);
-    return R2_OK;
-}
-
-r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
-                        bool with_grad) {
-    r2_status status = r2__check_config(ctx, config);
-    memset(model, 0, sizeof *model);
-    if (status != R2_OK) return status;
-    model->config = *config;
-    r2__lay_out(model);
-    model->param = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                           sizeof(float));
-    model->rope = (float *)r2_arena_alloc(
-        ctx, &model->memory, (uint64_t)config->n_ctx * (uint64_t)(config->d_model / config->n_head),
-        sizeof(float));
-    if (with_grad)
-        model->grad = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                              sizeof(float));
-    if (!model->param || !model->rope || (with_grad && !model->grad)) {
-        r2_model_free(ctx, model);
-        return ctx->status;
-    }
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
-            r2__draw_tensor(model, (r2_tensor_id)id, layer);
-    r2__fill_rope(model);
-    return R2_OK;
-}
-
-/* ---- adapters ---- */
-
-r2_lora_config r2_lora_config_default(void) {
-    r2_lora_config c;
-    c.rank = 8;
-    c.alpha = 16.0f;
-    c.targets = 1u << R2_WQ | 1u << R2_WK | 1u << R2_WV | 1u << R2_WO | 1u << R2_WGATE |
-                1u << R2_WUP | 1u << R2_WDOWN;
-    c.seed = 1;
-    return c;
-}
-
-/* Whether a forward is to keep what a backward needs. */
-static bool r2__trains(const r2_model *model) {
-    return model->lora ? !model->lora->merged : model->grad != NULL;
-}
-
-/* The gradient of a weight that is being trained: NULL for all of a model with adapters. */
-static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer) {
-    return model->lora ? NULL : r2_gradient(model, id, layer);
-}
-
-/* Gives each target its place; returns the number of parameters. */
-static int64_t r2__lora_lay_out(const r2_model *model, r2_lora *lora) {
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        lora->offset[id] = -1;
-        if (!(lora->config.targets >> id & 1u)) continue;
-        lora->offset[id] = lora->layer_stride;
-        lora->layer_stride += lora->config.rank * (t->cols + t->rows);
-    }
-    return lora->layer_stride * model->config.n_layer;
-}
-
-/* A as PyTorch's linear layers begin: uniform within 1 / sqrt(I). */
-static void r2__lora_draw(const r2_model *model, r2_lora *lora) {
-    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
-        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const int64_t I = model->tensor[id].cols;
-            r2_rng rng = r2_rng_make(lora->config.seed, R2_STREAM_INIT,
-                                     (uint64_t)(R2_TENSOR_COUNT + id) << 32 | (uint64_t)layer);
-            float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
-            if (lora->offset[id] < 0) continue;
-            for (int64_t i = 0; i < lora->config.rank * I; ++i)
-                a[i] = (float)((2.0 * r2_rng_double(&rng) - 1.0) / sqrt((double)I));
-        }
-    }
-}
-
-/* Projections of one input, neighbours in the table, whose weights make one matrix (O, I). */
-typedef struct r2__group {
-    r2_tensor_id first, last;
-} r2__group;
-
-static const r2__group r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
-                       r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
-#define R2__GROUP 3 /* projections at most */
-
-static int64_t r2__group_rows(const r2_model *model, r2__group group) {
-    int64_t rows = 0;
-    for (int id = (int)group.first; id <= (int)group.last; ++id) rows += model->tensor[id].rows;
-    return rows;
-}
-
-/* The most weights that a group has. */
-static int64_t r2__widest_group(const r2_model *model) {
-    const r2__group groups[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
-    int64_t widest = 0;
-    for (size_t g = 0; g < sizeof groups / sizeof *groups; ++g) {
-        int64_t size = r2__group_rows(model, groups[g]) * model->tensor[groups[g].first].cols;
-        if (size > widest) widest = size;
-    }
-    return widest;
-}
-
-/* Fills in the adapters of a group of a layer; returns how many there are. */
-static int32_t r2__group_adapters(const r2_model *model, r2__group group, int64_t layer,
-                                  r2_adapter adapter[R2__GROUP]) {
-    const r2_lora *lora = model->lora;
-    int64_t column = 0;
-    int32_t n = 0;
-    for (int id = (int)group.first; lora && id <= (int)group.last; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        const int64_t a = layer * lora->layer_stride + lora->offset[id];
-        const int64_t b = a + lora->config.rank * t->cols;
-        if (lora->offset[id] >= 0) {
-            adapter[n].column = column;
-            adapter[n].O = t->rows;
-            adapter[n].a = lora->param + a;
-            adapter[n].b = lora->param + b;
-            adapter[n].da = lora->grad + a;
-            adapter[n++].db = lora->grad + b;
-        }
-        column += t->rows;
-    }
-    return n;
-}
-
-r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config) {
-    const uint32_t allowed = r2_lora_config_default().targets;
-    r2_lora *lora;
-    if (model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has adapters already");
-    if (config->rank < 1 || config->rank > 4096 || !config->targets || config->targets & ~allowed)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "lora: expected a rank in 1 .. 4096 and projections as "
-                       "targets");
-    lora = (r2_lora *)r2_alloc(ctx, 1, sizeof *lora);
-    if (!lora) return ctx->status;
-    lora->config = *config;
-    lora->n_params = r2__lora_lay_out(model, lora);
-    lora->param = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
-                                          sizeof(float));
-    lora->grad = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
-                                         sizeof(float));
-    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__widest_group(model),
-                                        sizeof(float));
-    model->lora = lora;
-    if (!lora->param || !lora->grad || !lora->sum) {
-        r2_lora_detach(ctx, model);
-        return ctx->status;
-    }
-    r2__lora_draw(model, lora);
-    return R2_OK;
-}
-
-static void r2__work_free(r2_ctx *ctx, r2_model *model);
-
-void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
-    if (!model->lora) return;
-    r2_arena_free(ctx, &model->lora->memory);
-    r2_release(ctx, model->lora);
-    model->lora = NULL;
-    r2__work_free(ctx, model); /* laid out for these adapters */
-}
-
-/* W += factor B A for every target. */
-static void r2__lora_add(r2_ctx *ctx, r2_model *model, float factor) {
-    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
-        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const r2__group alone = {(r2_tensor_id)id, (r2_tensor_id)id};
-            const r2_tensor *t = &model->tensor[id];
-            float *w = r2_weight(model, (r2_tensor_id)id, layer);
-            r2_adapter adapter[R2__GROUP];
-            if (r2__group_adapters(model, alone, layer, adapter) > 0)
-                r2_lora_sum(ctx, w, w, adapter, 1, factor, t->rows, t->cols,
-                            model->lora->config.rank);
-        }
-    }
-}
-
-static float r2__lora_scale(const r2_lora *lora) {
-    return lora->config.alpha / (float)lora->config.rank;
-}
-
-r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) {
-    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (!model->lora->merged) r2__lora_add(ctx, model, r2__lora_scale(model->lora));
-    model->lora->merged = true;
-    return R2_OK;
-}
-
-r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
-    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (model->lora->merged) r2__lora_add(ctx, model, -r2__lora_scale(model->lora));
-    model->lora->merged = false;
-    return R2_OK;
-}
-
-/* Whether the weights may be written over: merged ones hold adapters that would be taken out of
-   others later. */
-static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *what) {
-    if (!model->lora || !model->lora->merged) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: r2_lora_unmerge first", what);
-}
-
-r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
-    r2_status status = r2__check_own_weights(ctx, to, "model copy");
-    if (status != R2_OK) return status;
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
-        if (to->tensor[id].rows != from->tensor[id].rows ||
-            to->tensor[id].cols != from->tensor[id].cols ||
-            r2__tensor_layers(to, id) != r2__tensor_layers(from, id))
-            return r2_fail(ctx, R2_ARGUMENT, "model copy: %s has another shape",
-                           from->tensor[id].name);
-    memcpy(to->param, from->param, (size_t)from->n_params * sizeof(float));
-    return R2_OK;
-}
-
-void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
-    (void)ctx;
-    if (model->grad) memset(model->grad, 0, (size_t)model->n_params * sizeof(float));
-    if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
-}
-
-/* ---- activations ----
-   One layer's; R rows. Without backward every pointer of all layers is the same, and x, mid and the
-   next layer's x are one buffer. */
-
-typedef struct r2__layer_acts {
-    float *x;          /* (R, d_model) the residual stream on entry        */
-    float *n1, *rstd1; /* (R, d_model), (R) its norm                       */
-    float *qkv;        /* (R, (n_head + 2 n_kv_head) D) after rope         */
-    float *att, *lse;  /* (R, d_model), (R, n_head)                        */
-    float *mid;        /* (R, d_model) the stream after attention          */
-    float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
-    float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
-    float *low;        /* scratch of the adapters, forward and backward    */
-} r2__layer_acts;
-
-struct r2__work {
-    r2_arena memory;
-    int64_t max_rows, max_pred; /* room for so many                            */
-    int64_t max_scratch;        /* floats of attention scratch                 */
-    bool recompute, trains;     /* how the room was laid out, and for what     */
-    const r2_lora *lora;
-    bool ready;            /* a forward has left what backward needs      */
-    r2__layer_acts *layer; /* (n_layer + 1), of the last only x           */
-    int32_t *position;     /* (max_rows)                                  */
-    float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
-    /* the U <= max_pred rows that are predicted from */
-    int64_t n_rows, n_unique;
-    int64_t *begin; /* (U + 1) predictions of unique row i         */
-    int32_t *row;   /* (U)                                         */
-    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed;
-    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)      */
-    int64_t chunk; /* rows of logits made at a time               */
-};
-
-/* Logits are kept for the backward pass up to this many floats; beyond, they are made again. */
-#define R2__KEEP_LOGITS ((int64_t)1 << 24)
-
-/* Not cleared: activations are written before they are read. */
-static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
-    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
-    if (!p) *good = false;
-    return p;
-}
-
-/* Everything of one layer but x. */
-static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                            bool own_mid, r2__layer_acts *a, bool *good) {
-    const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, D = C / c->n_head;
-    a->n1 = r2__floats(ctx, arena, R, C, good);
-    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
-    a->qkv = r2__floats(ctx, arena, R, C + 2 * c->n_kv_head * D, good);
-    a->att = r2__floats(ctx, arena, R, C, good);
-    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, R, C, good) : NULL;
-    a->n2 = r2__floats(ctx, arena, R, C, good);
-    a->rstd2 = r2__floats(ctx, arena, R, 1, good);
-    a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
-    a->act = r2__floats(ctx, arena, R, c->d_ff, good);
-}
-
-/* Scratch of the adapters; NULL without any. */
-static float *r2__carve_low(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                            bool *good) {
-    const r2_model_config *c = &model->config;
-    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
-    if (!model->lora) return NULL;
-    return r2__floats(ctx, arena, r2_lora_scratch(R, widest, model->lora->config.rank, R2__GROUP),
-                      1, good);
-}
-
-static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const bool train = r2__trains(model), shared = !train || model->recompute;
-    float *low = r2__carve_low(ctx, &w->memory, model, w->max_rows, good);
-    w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
-                                                sizeof *w->layer);
-    if (!w->layer) {
-        *good = false;
-        return;
-    }
-    for (int32_t l = 0; l <= c->n_layer; ++l) {
-        float *x = l > 0 && !train ? w->layer[0].x
-                                   : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
-        if (l > 0 && shared) w->layer[l] = w->layer[0];
-        else if (l < c->n_layer)
-            r2__carve_layer(ctx, &w->memory, model, w->max_rows, train, &w->layer[l], good);
-        w->layer[l].x = x;
-        w->layer[l].low = low;
-        if (!train) w->layer[l].mid = x;
-    }
-}
-
-static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const int64_t R = w->max_rows, C = c->d_model, D = C / c->n_head;
-    w->dx = r2__floats(ctx, &w->memory, R, C, good);
-    w->dn = r2__floats(ctx, &w->memory, R, C, good);
-    w->datt = r2__floats(ctx, &w->memory, R, C, good);
-    w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
-    w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
-    w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
-    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
-    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
-}
-
-static void r2__carve_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
-    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
-    const bool keep = r2__trains(model) && U * V <= R2__KEEP_LOGITS;
-    w->chunk = keep || U < chunk ? U : chunk;
-    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
-    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
-    w->last = r2__floats(ctx, &w->memory, U, C, good);
-    w->normed = r2__floats(ctx, &w->memory, U, C, good);
-    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
-    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
-    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
-    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
-    if (!w->begin || !w->row) *good = false;
-}
-
-/* Whether the room is laid out for the model as it is now. */
-static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
-    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
-           w->lora == model->lora;
-}
-
-/* Makes room for the batch; keeps what is there when it suffices. */
-static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t preds,
-                             int64_t scratch) {
-    struct r2__work *w = model->work;
-    bool good = true;
-    if (!w) {
-        w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
-        if (!w) return ctx->status;
-    }
-    w->ready = false;
-    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
-        r2__work_fits(w, model))
-        return R2_OK;
-    if (rows > w->max_rows) w->max_rows = rows;
-    if (preds > w->max_pred) w->max_pred = preds;
-    if (scratch > w->max_scratch) w->max_scratch = scratch;
-    w->recompute = model->recompute;
-    w->trains = r2__trains(model);
-    w->lora = model->lora;
-    r2_arena_free(ctx, &w->memory);
-    w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
-                                            sizeof *w->position);
-    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
-    r2__carve_layers(ctx, model, w, &good);
-    r2__carve_head(ctx, model, w, &good);
-    if (r2__trains(model)) r2__carve_gradients(ctx, model, w, &good);
-    if (good && w->position) return R2_OK;
-    r2_arena_free(ctx, &w->memory);
-    w->max_rows = w->max_pred = w->max_scratch = 0;
-    return ctx->status;
-}
-
-static void r2__work_free(r2_ctx *ctx, r2_model *model) {
-    if (model->work) r2_arena_free(ctx, &model->work->memory);
-    r2_release(ctx, model->work);
-    model->work = NULL;
-}
-
-void r2_model_free(r2_ctx *ctx, r2_model *model) {
-    r2_lora_detach(ctx, model);
-    r2__work_free(ctx, model);
-    r2_arena_free(ctx, &model->memory);
-    memset(model, 0, sizeof *model);
-}
-
-/* ---- forward ---- */
-
-/* y(R, O) = x(R, I) W^T. */
-static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
-                        int64_t O, int64_t I, bool add) {
-    r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
-}
-
-/* The matrix (O, I) of a group of a layer, for R rows of x: W + scale B A where that costs less
-   than what the factors would add to R rows; then *n, the adapters left to be added, becomes 0. */
-static const float *r2__group_weights(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                                      int64_t layer, int64_t R, const r2_adapter *adapter,
-                                      int32_t *n) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const float *w = r2_weight(model, group.first, layer);
-    if (*n == 0 || R * (O + I) < O * I) return w;
-    r2_lora_sum(ctx, model->lora->sum, w, adapter, *n, r2__lora_scale(model->lora), O, I,
-                model->lora->config.rank);
-    *n = 0;
-    return model->lora->sum;
-}
-
-/* y(R, O) = or += x(R, I) W^T for a group of a layer with its adapters; low is their scratch. */
-static void r2__project_group(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                              int64_t layer, float *low, float *y, const float *x, int64_t R,
-                              bool add) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const bool adapts = model->lora && !model->lora->merged;
-    r2_adapter adapter[R2__GROUP];
-    int32_t n = adapts ? r2__group_adapters(model, group, layer, adapter) : 0;
-    const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &n);
-    r2__project(ctx, y, x, w, R, O, I, add);
-    if (n > 0)
-        r2_lora_fwd(ctx, y, O, adapter, n, x, r2__lora_scale(model->lora), R, I,
-                    model->lora->config.rank, low);
-}
-
-static int64_t r2__qkv_cols(const r2_model_config *c) {
-    return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
-}
-
-/* From the residual stream to queries, keys and values with their positions. */
-static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                          const int32_t *position, r2__layer_acts *a) {
-    const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, O = r2__qkv_cols(c);
-    const float *bias = r2_weight(model, R2_BQ, layer);
-    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
-                   c->norm_eps);
-    r2__project_group(ctx, model, r2__qkv, layer, a->low, a->qkv, a->n1, R, false);
-    if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
-    r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, 1);
-}
-
-/* From the attention's output to the residual stream after the layer. */
-static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                           r2__layer_acts *a, float *out) {
-    const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, F = c->d_ff;
-    const size_t bytes = (size_t)(R * C) * sizeof(float);
-    if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
-    r2__project_group(ctx, model, r2__out, layer, a->low, a->mid, a->att, R, true);
-    r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
-                   c->norm_eps);
-    r2__project_group(ctx, model, r2__gate_up, layer, a->low, a->gu, a->n2, R, false);
-    r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
-    if (out != a->mid) memcpy(out, a->mid, bytes);
-    r2__project_group(ctx, model, r2__down, layer, a->low, out, a->act, R, true);
-}
-
-static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
-                                     const bool *branch) {
-    r2_attention shape;
-    shape.branch = branch;
-    shape.n_seq = n_seq;
-    shape.seq_begin = begin;
-    shape.n_head = model->config.n_head;
-    shape.n_kv_head = model->config.n_kv_head;
-    shape.d_head = model->config.d_model / model->config.n_head;
-    return shape;
-}
-
-static void r2__layer_fwd(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                          const r2_attention *shape, float *out) {
-    struct r2__work *w = model->work;
-    r2__layer_acts *a = &w->layer[layer];
-    r2__layer_qkv(ctx, model, layer, R, w->position, a);
-    r2_attention_fwd(ctx, shape, a->att, a->lse, a->qkv, w->scratch);
-    r2__layer_rest(ctx, model, layer, R, a, out);
-}
-
-static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
-    int64_t shared = 0;
-    if (n_seq < 1 || begin[0] != 0 || (batch->branch && batch->branch[0]))
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "batch: no sequence, or the first does not begin at row 0 "
-                       "or is a branch");
-    for (int32_t s = 0; s < n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
-        if (own < 1 || own + before > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
-                           s, (long long)own, (long long)before, model->config.n_ctx);
-        if (!branch) shared = own;
-    }
-    for (int32_t r = 0; r < begin[n_seq]; ++r)
-        if (batch->token[r] < 0 || batch->token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: row %d has token %d of a vocabulary of %d", r,
-                           batch->token[r], V);
-    return R2_OK;
-}
-
-static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    int32_t row = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (batch->pred_row[j] < row || batch->pred_row[j] >= batch->seq_begin[batch->n_seq])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: prediction %d is at row %d, out of order or "
-                           "beyond the last",
-                           j, batch->pred_row[j]);
-        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= model->config.n_vocab)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: prediction %d asks for token %d of a vocabulary "
-                           "of %d",
-                           j, batch->pred_token[j], model->config.n_vocab);
-        row = batch->pred_row[j];
-    }
-    return R2_OK;
-}
-
-/* The rows that are predicted from, each once, and which predictions belong to each. */
-static void r2__gather_predictions(struct r2__work *w, const r2_batch *batch) {
-    w->n_unique = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (j == 0 || batch->pred_row[j] != batch->pred_row[j - 1]) {
-            w->begin[w->n_unique] = j;
-            w->row[w->n_unique++] = batch->pred_row[j];
-        }
-    }
-    w->begin[w->n_unique] = batch->n_pred;
-}
-
-static const float *r2__head(const r2_model *model) {
-    return r2_weight(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
-}
-
-/* logits(n, n_vocab) of unique rows first .. first + n - 1. */
-static void r2__logits(const r2_ctx *ctx, const r2_model *model, float *logits, int64_t first,
-                       int64_t n) {
-    const int64_t C = model->config.d_model;
-    r2__project(ctx, logits, model->work->normed + first * C, r2__head(model), n,
-                model->config.n_vocab, C, false);
-}
-
-static void r2__head_fwd(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch,
-                         float *logp, float *entropy) {
-    struct r2__work *w = model->work;
-    const int64_t C = model->config.d_model, V = model->config.n_vocab;
-    const float *x = w->layer[model->config.n_layer].x;
-    for (int64_t i = 0; i < w->n_unique; ++i)
-        memcpy(w->last + i * C, x + w->row[i] * C, (size_t)C * sizeof *x);
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(model, R2_FINAL_NORM, 0),
-                   w->n_unique, C, model->config.norm_eps);
-    for (int64_t i = 0; i < w->n_unique; i += w->chunk) {
-        int64_t n = w->n_unique - i < w->chunk ? w->n_unique - i : w->chunk;
-        r2__logits(ctx, model, w->logits, i, n);
-        r2_logsumexp_fwd(ctx, w->lse + i, entropy ? w->entropy + i : NULL, w->logits, n, V);
-        for (int64_t u = i; u < i + n; ++u) {
-            for (int64_t j = w->begin[u]; j < w->begin[u + 1]; ++j) {
-                logp[j] = w->logits[(u - i) * V + batch->pred_token[j]] - w->lse[u];
-                if (entropy) entropy[j] = w->entropy[u];
-            }
-        }
-    }
-}
-
-/* x of layer 0 and the position of each row. */
-static void r2__embed_rows(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    struct r2__work *w = model->work;
-    const int32_t *begin = batch->seq_begin;
-    int32_t shared = 0;
-    for (int32_t s = 0; s < batch->n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        for (int32_t r = begin[s]; r < begin[s + 1]; ++r)
-            w->position[r] = r - begin[s] + (branch ? shared : 0);
-        if (!branch) shared = begin[s + 1] - begin[s];
-    }
-    r2_embed_fwd(ctx, w->layer[0].x, r2_weight(model, R2_EMBED, 0), batch->token, w->n_rows,
-                 model->config.d_model);
-}
-
-r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
-                     float *entropy) {
-    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
-                                                batch->branch);
-    r2_status status = r2__check_sequences(ctx, model, batch);
-    int64_t R;
-    if (status == R2_OK) status = r2__check_predictions(ctx, model, batch);
-    if (status != R2_OK) return status;
-    R = batch->seq_begin[batch->n_seq];
-    status = r2__reserve(ctx, model, R, batch->n_pred, r2_attention_scratch(ctx, &shape));
-    if (status != R2_OK) return status;
-    model->work->n_rows = R;
-    r2__gather_predictions(model->work, batch);
-    r2__embed_rows(ctx, model, batch);
-    for (int32_t l = 0; l < model->config.n_layer; ++l)
-        r2__layer_fwd(ctx, model, l, R, &shape, model->work->layer[l + 1].x);
-    r2__head_fwd(ctx, model, batch, logp, entropy);
-    model->work->ready = r2__trains(model);
-    return R2_OK;
-}
-
-/* ---- backward ---- */
-
-/* Of y = x W^T: dx(R, I) = dy(R, O) W;  dW += dy^T x unless W is frozen (dw NULL). */
-static void r2__project_bwd(const r2_ctx *ctx, float *dx, float *dw, const float *dy,
-                            const float *x, const float *w, int64_t R, int64_t O, int64_t I) {
-    r2_matmul(ctx, R2_NN, R, I, O, dy, O, w, I, dx, I, false);
-    if (dw) r2_matmul(ctx, R2_TN, O, I, R, dy, O, x, I, dw, I, true);
-}
-
-/* dx of the rows that were predicted from; zero elsewhere. */
-static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *batch,
-                         const float *dlogp) {
-    struct r2__work *w = model->work;
-    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->n_unique;
-    float *dhead = r2__trained(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
-    for (int64_t i = 0; i < U; i += w->chunk) {
-        int64_t n = U - i < w->chunk ? U - i : w->chunk;
-        if (w->chunk < U) r2__logits(ctx, model, w->logits, i, n);
-        r2_logp_bwd(ctx, w->logits, w->lse + i, w->begin + i, batch->pred_token, dlogp, n, V);
-        r2__project_bwd(ctx, w->dnormed + i * C, dhead, w->logits, w->normed + i * C,
-                        r2__head(model), n, V, C);
-    }
-    memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(model, R2_FINAL_NORM, 0), w->dnormed, w->last,
-                   r2_weight(model, R2_FINAL_NORM, 0), w->rstd, U, C);
-    memset(w->dx, 0, (size_t)(w->n_rows * C) * sizeof(float));
-    for (int64_t i = 0; i < U; ++i)
-        memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
-}
-
-/* Gradients of r2__project_group: of the weights or of the adapters, and dx (NULL: not wanted). */
-static void r2__project_group_bwd(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                                  int64_t layer, float *dx, const float *dy, const float *x) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const int64_t R = model->work->n_rows;
-    r2_adapter adapter[R2__GROUP];
-    const int32_t n = r2__group_adapters(model, group, layer, adapter);
-    int32_t left = n;
-    if (dx) {
-        const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &left);
-        r2__project_bwd(ctx, dx, r2__trained(model, group.first, layer), dy, x, w, R, O, I);
-    }
-    if (n > 0)
-        r2_lora_bwd(ctx, left > 0 ? dx : NULL, adapter, n, dy, O, x, r2__lora_scale(model->lora),
-                    R, I, model->lora->config.rank, model->work->layer[layer].low);
-}
-
-/* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
-static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer) {
-    struct r2__work *w = model->work;
-    const r2__layer_acts *a = &w->layer[layer];
-    const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
-    r2__project_group_bwd(ctx, model, r2__down, layer, w->dact, w->dx, a->act);
-    r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-    r2__project_group_bwd(ctx, model, r2__gate_up, layer, w->dn, w->dgu, a->n2);
-    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_FFN_NORM, layer), w->dn, a->mid,
-                   r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
-}
-
-static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer,
-                                   const r2_attention *shape) {
-    struct r2__work *w = model->work;
-    const r2__layer_acts *a = &w->layer[layer];
-    const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
-    float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
-    float *dbias = r2__trained(model, R2_BQ, layer);
-    r2__project_group_bwd(ctx, model, r2__out, layer, w->datt, w->dx, a->att);
-    r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-    r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
-            shape->d_head, -1);
-    if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    r2__project_group_bwd(ctx, model, r2__qkv, layer, dn, w->dqkv, a->n1);
-    if (dn)
-        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
-                       r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
-}
-
-r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
-    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
-                                                batch->branch);
-    struct r2__work *w = model->work;
-    if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
-        w->begin[w->n_unique] != batch->n_pred || !r2__work_fits(w, model) ||
-        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* as many threads */
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "backward: no forward of this batch with gradients before, or adapters, "
-                       "recompute or threads have changed since");
-    w->ready = false;
-    r2__head_bwd(ctx, model, batch, dlogp);
-    for (int32_t l = model->config.n_layer - 1; l >= 0; --l) {
-        /* what comes out of the layer is not needed again: datt, unused as yet, takes it */
-        if (model->recompute) r2__layer_fwd(ctx, model, l, w->n_rows, &shape, w->datt);
-        r2__ffn_bwd(ctx, model, l);
-        r2__attention_half_bwd(ctx, model, l, &shape);
-    }
-    if (r2__trained(model, R2_EMBED, 0))
-        r2_embed_bwd(ctx, r2__trained(model, R2_EMBED, 0), w->dx, batch->token, w->n_rows,
-                     model->config.d_model);
-    return R2_OK;
-}
-
-/* ---- log-probabilities of given continuations ---- */
-
-/* A batch under construction; `place` says where the value of a prediction goes. */
-typedef struct r2__scoring {
-    r2_batch batch;
-    int32_t *begin, *token, *row, *wanted;
-    bool *branch;
-    int64_t *place;
-    float *value;
-    int32_t n_row;
-} r2__scoring;
-
-static void r2__scoring_rows(r2__scoring *s, const int32_t *token, int64_t n, bool branch) {
-    if (n == 0) return;
-    memcpy(s->token + s->n_row, token, (size_t)n * sizeof *token);
-    s->branch[s->batch.n_seq++] = branch;
-    s->n_row += (int32_t)n;
-    s->begin[s->batch.n_seq] = s->n_row;
-}
-
-static void r2__scoring_want(r2__scoring *s, int32_t row, int32_t token, int64_t place) {
-    s->row[s->batch.n_pred] = row;
-    s->wanted[s->batch.n_pred] = token;
-    s->place[s->batch.n_pred++] = place;
-}
-
-/* Adds a prompt and its continuations first .. end - 1. The first token of each is predicted from
-   the prompt's last row, the others from the rows of a branch, which lacks the last token. */
-static void r2__scoring_family(r2__scoring *s, const int32_t *prompt, int64_t length, int64_t first,
-                               int64_t end, const int64_t *begin, const int32_t *next) {
-    r2__scoring_rows(s, prompt, length, false);
-    for (int64_t k = first; k < end; ++k)
-        if (begin[k + 1] > begin[k]) r2__scoring_want(s, s->n_row - 1, next[begin[k]], begin[k]);
-    for (int64_t k = first; k < end; ++k) {
-        const int32_t row = s->n_row;
-        if (begin[k + 1] - begin[k] < 2) continue;
-        r2__scoring_rows(s, next + begin[k], begin[k + 1] - begin[k] - 1, true);
-        for (int64_t j = begin[k] + 1; j < begin[k + 1]; ++j)
-            r2__scoring_want(s, row + (int32_t)(j - begin[k]) - 1, next[j], j);
-    }
-}
-
-/* Room for a batch of so many rows, sequences and predictions. */
-static bool r2__scoring_init(r2_ctx *ctx, r2_arena *arena, r2__scoring *s, int64_t rows,
-                             int64_t seqs, int64_t preds) {
-    memset(s, 0, sizeof *s);
-    s->begin = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)seqs + 1, sizeof *s->begin);
-    s->token = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)rows, sizeof *s->token);
-    s->branch = (bool *)r2_arena_alloc(ctx, arena, (uint64_t)seqs, sizeof *s->branch);
-    s->row = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->row);
-    s->wanted = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->wanted);
-    s->place = (int64_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->place);
-    s->value = (float *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->value);
-    s->batch.seq_begin = s->begin;
-    s->batch.token = s->token;
-    s->batch.branch = s->branch;
-    s->batch.pred_row = s->row;
-    s->batch.pred_token = s->wanted;
-    return s->begin && s->token && s->branch && s->row && s->wanted && s->place && s->value;
-}
-
-static r2_status r2__scoring_run(r2_ctx *ctx, r2_model *model, r2__scoring *s, float *logp) {
-    r2_status status = r2_forward(ctx, model, &s->batch, s->value, NULL);
-    for (int32_t j = 0; j < s->batch.n_pred && status == R2_OK; ++j)
-        logp[s->place[j]] = s->value[j];
-    return status;
-}
-
-r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
-                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
-                                 const int64_t *owner, const int64_t *next_begin,
-                                 const int32_t *next, float *logp) {
-    const int64_t enough = 4096; /* rows that keep the products busy */
-    r2_arena arena = {NULL, 0, 0};
-    r2_status status = R2_OK;
-    for (int64_t k = 0; k < n_next; ++k)
-        if (owner[k] < (k > 0 ? owner[k - 1] : 0) || owner[k] >= n_prompt)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "score: continuation %lld is of prompt %lld, out of "
-                           "order or beyond the last",
-                           (long long)k, (long long)owner[k]);
-    for (int64_t k = 0; k < n_next; ++k)
-        if (next_begin[k + 1] < next_begin[k])
-            return r2_fail(ctx, R2_ARGUMENT, "score: continuation %lld ends before it begins",
-                           (long long)k);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (prompt_begin[p + 1] <= prompt_begin[p])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "score: prompt %lld has %lld tokens, expected one or more",
-                           (long long)p, (long long)(prompt_begin[p + 1] - prompt_begin[p]));
-    for (int64_t first = 0, k0 = 0; first < n_prompt && status == R2_OK;) {
-        int64_t end = first, k1 = k0, rows = 0;
-        r2__scoring s;
-        while (end < n_prompt && (end == first || rows < enough)) { /* prompts for one batch */
-            rows += prompt_begin[end + 1] - prompt_begin[end];
-            for (; k1 < n_next && owner[k1] == end; ++k1)
-                rows += next_begin[k1 + 1] - next_begin[k1];
-            ++end;
-        }
-        r2_arena_reset(ctx, &arena);
-        if (!r2__scoring_init(ctx, &arena, &s, rows, end - first + k1 - k0, rows)) {
-            status = ctx->status;
-            break;
-        }
-        for (; first < end; ++first) {
-            int64_t k = k0;
-            while (k < k1 && owner[k] == first) ++k;
-            r2__scoring_family(&s, prompt + prompt_begin[first],
-                               prompt_begin[first + 1] - prompt_begin[first], k0, k, next_begin,
-                               next);
-            k0 = k;
-        }
-        status = r2__scoring_run(ctx, model, &s, logp);
-    }
-    r2_arena_free(ctx, &arena);
-    return status;
-}
-
-/* ---- generation ----
-   Each prompt of a chunk is run once; its keys and values are shared by the samples that continue
-   it, which keep only their own. Then all outputs that are not finished step together:
-
-       prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
-       suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..
-
-   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows'
-   values, so that attention reads memory from one end to the other:
-
-       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...              */
-
-typedef struct r2__decoder {
-    r2_ctx *ctx;
-    r2_model *model;
-    const r2_generate_config *config;
-    r2_generation *out;
-    r2_arena memory;
-    int64_t kv;    /* floats of keys (or values) in a row                     */
-    int64_t first; /* of the outputs of this chunk, in `out`                  */
-    int64_t n_prompt, n_out, n_active, rows;
-    int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk            */
-    int32_t *active;          /* (n_active) outputs of the chunk still running           */
-    int32_t *position, *next; /* (n_active) of the token to be fed, and that token       */
-    r2_rng *rng;              /* (n_out)                                                 */
-    float *prefix, *suffix;
-    r2__layer_acts acts; /* of one step                                             */
-    float *normed, *rstd, *logits, *lse;
-    float *scratch; /* per thread: scores of one query head, or 2 n_vocab      */
-    int64_t slot;   /* floats of scratch per thread                            */
-} r2__decoder;
-
-r2_generate_config r2_generate_config_default(void) {
-    r2_generate_config c;
-    memset(&c, 0, sizeof c);
-    c.n_samples = 1;
-    c.max_new = 32;
-    c.stop_token = -1;
-    c.temperature = 1.0f;
-    c.top_p = 1.0f;
-    return c;
-}
-
-void r2_generation_free(r2_ctx *ctx, r2_generation *out) {
-    r2_release(ctx, out->token);
-    r2_release(ctx, out->logp);
-    r2_release(ctx, out->length);
-    r2_release(ctx, out->watch_logp);
-    memset(out, 0, sizeof *out);
-}
-
-static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_prompt,
-                                     const r2_generate_config *c) {
-    uint64_t n = (uint64_t)n_prompt * (uint64_t)c->n_samples;
-    uint64_t cells = n * (uint64_t)c->max_new;
-    memset(out, 0, sizeof *out);
-    out->n_out = (int64_t)n;
-    out->max_new = c->max_new;
-    out->n_watch = c->n_watch;
-    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
-    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
-    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
-    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
-    if (!out->token || !out->logp || !out->length || !out->watch_logp) {
-        r2_generation_free(ctx, out);
-        return ctx->status;
-    }
-    for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
-    return R2_OK;
-}
-
-/* The least probability that is kept so that what is kept has mass >= need: a search that halves
-   the candidates around a pivot instead of sorting them. `p` is used up. */
-static float r2__nucleus(float *p, int64_t n, double need) {
-    double above = 0.0;
-    while (n > 0) {
-        const float pivot = p[n / 2];
-        double larger = 0.0, equal = 0.0;
-        int64_t kept = 0;
-        bool upper;
-        for (int64_t i = 0; i < n; ++i) {
-            if (p[i] > pivot) larger += (double)p[i];
-            else if (p[i] == pivot) equal += (double)p[i];
-        }
-        upper = above + larger >= need;
-        if (!upper && above + larger + equal >= need) return pivot;
-        if (!upper) above += larger + equal;
-        for (int64_t i = 0; i < n; ++i)
-            if (upper ? p[i] > pivot : p[i] < pivot) p[kept++] = p[i];
-        n = kept;
-    }
-    return 0.0f;
-}
-
-/* The first of the largest; 0 when none is, for NaN. Only the first block that has it is searched
-   value by value. */
-static int32_t r2__argmax(const float *x, int64_t n) {
-    const int64_t block = 16 * R2__LANES;
-    float largest = -FLT_MAX;
-    int64_t begin = 0;
-    for (int64_t b = 0; b < n; b += block) {
-        r2__vec top = r2__all(-FLT_MAX);
-        float t;
-        for (int64_t v = b; v < n && v < b + block; v += R2__LANES)
-            top = R2__MAX(top, r2__load_n(x + v, n - v, -FLT_MAX));
-        t = r2__largest(top);
-        if (t > largest) begin = b;
-        if (t > largest) largest = t;
-    }
-    for (int64_t v = begin; v < n && v < begin + block; ++v)
-        if (x[v] == largest) return (int32_t)v;
-    return 0;
-}
-
-/* A token from one row of logits; p has room for 2 n floats. */
-static int32_t r2__sample(const float *logits, int64_t n, float temperature, float top_p,
-                          r2_rng *rng, float *p) {
-    const int32_t best = r2__argmax(logits, n);
-    float least = 0.0f;
-    double total = 0.0, mass;
-    if (temperature <= 0.0f) return best;
-    for (int64_t v = 0; v < n; v += R2__LANES) {
-        r2__vec z = r2__load_n(logits + v, n - v, 0.0f) - logits[best];
-        r2__store_n(p + v, r2__exp(z / temperature), n - v);
-    }
-    for (int64_t v = 0; v < n; ++v) total += (double)p[v];
-    if (top_p < 1.0f) {
-        memcpy(p + n, p, (size_t)n * sizeof *p);
-        least = r2__nucleus(p + n, n, (double)top_p * total);
-        total = 0.0;
-        for (int64_t v = 0; v < n; ++v)
-            if (p[v] >= least) total += (double)p[v];
-    }
-    mass = r2_rng_double(rng) * total;
-    for (int32_t v = 0; v < n; ++v) {
-        if (p[v] < least) continue;
-        mass -= (double)p[v];
-        if (mass < 0.0) return v;
-    }
-    return best; /* rounding left a crumb of mass */
-}
-
-/* Takes output `active[i]` one token further from its logits, or closes it and returns false. */
-static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float lse, float *p) {
-    const r2_generate_config *c = d->config;
-    const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
-    const int64_t n = c->n_token > 0 && c->n_token < V ? c->n_token : V;
-    int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
-    bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
-    if (closed) {
-        for (int32_t j = 0; j < c->n_watch; ++j)
-            d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
-        return false;
-    }
-    token[length] = r2__sample(logits, n, c->temperature, c->top_p, &d->rng[d->active[i]], p);
-    d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
-    d->next[i] = token[length];
-    d->out->length[o] = ++length;
-    closed = length == c->max_new || token[length - 1] == c->stop_token;
-    return !closed || c->n_watch > 0; /* the watched ones need the position after the last */
-}
-
-/* From the stream after the last layer to logits and their sums; `n` rows of x. */
-static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
-    const r2_model *m = d->model;
-    const int64_t C = m->config.d_model, V = m->config.n_vocab;
-    r2_rmsnorm_fwd(d->ctx, d->normed, d->rstd, x, r2_weight(m, R2_FINAL_NORM, 0), n, C,
-                   m->config.norm_eps);
-    r2__project(d->ctx, d->logits, d->normed, r2__head(m), n, V, C, false);
-    r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
-}
-
-/* Part t of the active outputs chooses. The logits of output i are in row active[i] / per_row (0:
-   in row i); stays[i]: it goes on. */
-static void r2__choose_part(r2__decoder *d, int64_t per_row, bool *stays, int64_t t,
-                            int64_t threads) {
-    const int64_t V = d->model->config.n_vocab;
-    const r2__range part = r2__share(d->n_active, 1, t, threads);
-    for (int64_t i = part.begin; i < part.end; ++i) {
-        int64_t row = per_row ? d->active[i] / per_row : i;
-        stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row], d->scratch + t * d->slot);
-    }
-}
-
-/* Every active output chooses; those that are done leave. */
-static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
-    const int64_t n = d->n_active;
-    const int threads = n > 1 ? r2_threads(d->ctx, n * d->model->config.n_vocab * 4) : 1;
-    int64_t kept = 0;
-    R2__FOR_EACH(threads, t, threads, r2__choose_part(d, per_row, stays, t, threads));
-    for (int64_t i = 0; i < n; ++i) {
-        if (!stays[i]) continue;
-        d->active[kept] = d->active[i];
-        d->next[kept++] = d->next[i];
-    }
-    d->n_active = kept;
-}
-
-/* Keeps key and value of one token and head g, as they stand in a row of qkv, as row `at` of the
-   `rows` of a prompt or an output. */
-static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int64_t at, int64_t g,
-                           const float *qkv) {
-    const r2_model_config *c = &d->model->config;
-    const int64_t D = c->d_model / c->n_head;
-    const float *k = qkv + c->d_model + g * D;
-    memcpy(cache + (2 * g * rows + at) * D, k, (size_t)D * sizeof *k);
-    memcpy(cache + ((2 * g + 1) * rows + at) * D, k + d->kv, (size_t)D * sizeof *k);
-}
-
-/* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
-static void r2__prefill(r2__decoder *d, const int32_t *token) {
-    r2_model *m = d->model;
-    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
-    const int threads = r2_threads(d->ctx, R * d->kv);
-    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
-    float *x = d->acts.x;
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
-    r2_embed_fwd(d->ctx, x, r2_weight(m, R2_EMBED, 0), token, R, C);
-    for (int32_t l = 0; l < m->config.n_layer; ++l) {
-        float *cache = d->prefix + l * R * 2 * d->kv;
-        r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
-        R2_PARALLEL_FOR(threads, p, d->n_prompt)
-        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
-            for (int32_t g = 0; g < m->config.n_kv_head; ++g)
-                r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
-                               d->position[r], g, d->acts.qkv + r * O);
-        r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
-        r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
-    }
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
-    r2__decoder_head(d, x, d->n_prompt);
-}
-
-/* y(width) += p(n) v(n, width), rows of v ldv apart; `vectors`, a constant, are as many as width
-   needs. What stands `ahead` floats behind in v is asked for. */
-R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, const float *v,
-                                int64_t ldv, int64_t n, int64_t width, int64_t ahead) {
-    r2__vec sum[3];
-    R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        sum[i] = r2__load_n(y + i * R2__LANES, width - i * R2__LANES, 0.0f);
-    for (int64_t j = 0; j < n; ++j) {
-        R2__UNROLL
-        for (int i = 0; i < vectors; ++i) {
-            const float *vi = v + j * ldv + i * R2__LANES;
-            R2__FETCH(vi + ahead);
-            sum[i] = R2__FMA(r2__all(p[j]), r2__load_n(vi, width - i * R2__LANES, 0.0f), sum[i]);
-        }
-    }
-    R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
-}
-
-/* y(D) += p(n) v(n, D). Three vectors at once: sums of their own hide the delay of each. */
-static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
-                    int64_t ahead) {
-    int64_t e = 0;
-    for (; e + 3 * R2__LANES <= D; e += 3 * R2__LANES)
-        r2__mix_columns(3, y + e, p, v + e, D, n, 3 * R2__LANES, ahead);
-    for (; e < D; e += R2__LANES) r2__mix_columns(1, y + e, p, v + e, D, n, D - e, ahead);
-}
-
-/* Attention of one new token of output active[i], by the query heads of key-value head g, over its
-   prompt's rows and its own, of which the last is new. */
-static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
-    const r2_model_config *c = &d->model->config;
-    const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
-    const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
-    const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
-    const int64_t per_group = c->n_head / c->n_kv_head;
-    const int64_t next = 2 * room * D; /* to what the next head, or output, reads */
-    const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
-    float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
-    const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
-    r2__keep_token(d, suffix, room, own - 1, g, qkv);
-    for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
-        float *y = d->acts.att + i * c->d_model + h * D;
-        r2__multiply_few(qkv + h * D, D, k0, D, 2 * shared * D, s, 0, 1, shared, D, false);
-        r2__multiply_few(qkv + h * D, D, k, D, next, s + shared, 0, 1, own, D, false);
-        r2__softmax(s, shared + own, 1.0f / sqrtf((float)D));
-        memset(y, 0, (size_t)D * sizeof *y);
-        r2__mix(y, s, k0 + shared * D, shared, D, 2 * shared * D);
-        r2__mix(y, s + shared, k + room * D, own, D, next);
-    }
-}
-
-/* Attention of part t of the new tokens and their key-value heads. */
-static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int64_t threads) {
-    const int64_t G = d->model->config.n_kv_head;
-    const r2__range part = r2__share(d->n_active * G, 1, t, threads);
-    for (int64_t j = part.begin; j < part.end; ++j)
-        r2__attend_cached(d, layer, j / G, j % G, d->scratch + t * d->slot);
-}
-
-/* One token of every active output through the model. */
-static void r2__step(r2__decoder *d) {
-    r2_model *m = d->model;
-    const int64_t C = m->config.d_model, n = d->n_active;
-    int64_t keys = 0;
-    int threads;
-    for (int64_t i = 0; i < n; ++i) {
-        int64_t p = d->active[i] / d->config->n_samples;
-        d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
-                         1;
-        keys += d->position[i] + 1;
-    }
-    threads = r2_threads(d->ctx, 2 * keys * C);
-    r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
-    for (int32_t l = 0; l < m->config.n_layer; ++l) {
-        r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
-        R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
-        r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
-    }
-    r2__decoder_head(d, d->acts.x, n);
-}
-
-/* Memory for a chunk of at most `rows` prompt rows and `n_prompt` prompts. */
-static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
-    const r2_model_config *c = &d->model->config;
-    const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
-    const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
-    const int64_t kv_floats = 2 * d->kv * c->n_layer;
-    bool good = true;
-    r2_arena *arena = &d->memory;
-    d->slot = 2 * R2__QUERIES * (int64_t)c->n_ctx > 2 * (int64_t)c->n_vocab
-                  ? 2 * R2__QUERIES * (int64_t)c->n_ctx
-                  : 2 * (int64_t)c->n_vocab;
-    d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
-    d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
-    d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
-    d->position = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)wide, sizeof(int32_t));
-    d->rng = (r2_rng *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(r2_rng));
-    d->prefix = r2__floats(d->ctx, arena, rows, kv_floats, &good);
-    d->suffix = r2__floats(d->ctx, arena, n_out * d->config->max_new, kv_floats, &good);
-    d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__carve_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
-    d->acts.mid = d->acts.x;
-    d->acts.low = r2__carve_low(d->ctx, arena, d->model, wide, &good);
-    d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
-    d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
-    d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
-    d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
-    d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
-    return good && d->begin && d->active && d->next && d->position && d->rng;
-}
-
-/* Prompts first .. first + n - 1. */
-static r2_status r2__generate_chunk(r2__decoder *d, int64_t first, int64_t n, const int64_t *begin,
-                                    const int32_t *token) {
-    const int64_t S = d->config->n_samples;
-    bool *stays;
-    r2_arena_reset(d->ctx, &d->memory);
-    d->rows = begin[first + n] - begin[first];
-    if (!r2__decoder_reserve(d, d->rows, n)) return d->ctx->status;
-    stays = (bool *)r2_arena_alloc(d->ctx, &d->memory, (uint64_t)(n * S), sizeof *stays);
-    if (!stays) return d->ctx->status;
-    d->first = first * S;
-    d->n_prompt = n;
-    d->n_out = d->n_active = n * S;
-    for (int64_t p = 0; p <= n; ++p) d->begin[p] = (int32_t)(begin[first + p] - begin[first]);
-    for (int64_t o = 0; o < d->n_out; ++o) {
-        d->active[o] = (int32_t)o;
-        d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
-    }
-    r2__prefill(d, token + begin[first]);
-    r2__choose(d, S, stays);
-    while (d->n_active > 0) {
-        r2__step(d);
-        r2__choose(d, 0, stays);
-    }
-    return R2_OK;
-}
-
-static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
-                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
-    const int32_t V = model->config.n_vocab;
-    if (c->n_samples < 1 || c->max_new < 0 || c->n_watch < 0 || (c->n_watch > 0 && !c->watch) ||
-        n_prompt < 0 || !(c->temperature >= 0.0f) || !(c->top_p > 0.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: a setting is out of its range");
-    for (int32_t j = 0; j < c->n_watch; ++j)
-        if (c->watch[j] < 0 || c->watch[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: watched token %d of a vocabulary of %d",
-                           c->watch[j], V);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "generate: prompt %lld of %lld tokens and %d new ones do not fit in %d",
-                           (long long)p, (long long)(begin[p + 1] - begin[p]), c->max_new,
-                           model->config.n_ctx);
-    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
-        if (token[r] < 0 || token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: token %d of a vocabulary of %d", token[r],
-                           V);
-    return R2_OK;
-}
-
-/* `what`: whose progress it is, NULL: it is part of what reports itself. */
-static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
-                              const r2_generate_config *config, int64_t n_prompt,
-                              const int64_t *begin, const int32_t *token, r2_generation *out) {
-    /* Enough rows to keep the products busy, few enough for the caches and for 64 MB of logits. */
-    const int64_t most_rows = 8192, most_logits = (int64_t)1 << 24;
-    r2_status status = r2__check_generate(ctx, model, config, n_prompt, begin, token);
-    r2__decoder d;
-    memset(out, 0, sizeof *out);
-    if (status == R2_OK) status = r2__generation_init(ctx, out, n_prompt, config);
-    if (status != R2_OK) return status;
-    memset(&d, 0, sizeof d);
-    d.ctx = ctx;
-    d.model = model;
-    d.config = config;
-    d.out = out;
-    d.kv = (int64_t)model->config.n_kv_head * (model->config.d_model / model->config.n_head);
-    for (int64_t p = 0, n; p < n_prompt && status == R2_OK; p += n) {
-        for (n = 1; p + n < n_prompt && begin[p + n + 1] - begin[p] <= most_rows &&
-                    (n + 1) * config->n_samples <= 1024 &&
-                    (n + 1) * config->n_samples * model->config.n_vocab <= most_logits;
-             ++n) {
-        }
-        status = r2__generate_chunk(&d, p, n, begin, token);
-        if (status == R2_OK && what) status = r2_progress(ctx, what, p + n, n_prompt);
-    }
-    r2_arena_free(ctx, &d.memory);
-    if (status != R2_OK) r2_generation_free(ctx, out);
-    return status;
-}
-
-r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
-                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
-                      r2_generation *out) {
-    return r2__generate(ctx, model, "generate", config, n_prompt, begin, token, out);
-}
-
-/* ---- weights on disk: safetensors ----
-       | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
-   JSON: name -> { dtype, shape, data_offsets: [begin, end) from the end of the header }          */
-
-typedef struct r2__stored {
-    const char *name;
-    const char *dtype;
-    int64_t shape[8];
-    int rank;
-    uint64_t begin, end, size; /* size: bytes of one element */
-    const unsigned char *data;
-} r2__stored;
-
-/* The name of tensor `id` of `layer` in a file. */
-static void r2__file_name(const r2_model *model, int id, int64_t layer, char *name, size_t size) {
-    const r2_tensor *t = &model->tensor[id];
-    if (t->per_layer) snprintf(name, size, "model.layers.%lld.%s", (long long)layer, t->name);
-    else snprintf(name, size, "%s", t->name);
-}
-
-/* A tensor that a file is to hold. */
-typedef struct r2__named {
-    char name[120];
-    int rank; /* 1: a vector of cols, 2: a matrix */
-    int64_t rows, cols;
-    float *data;
-} r2__named;
-
-/* All tensors of the model; returns how many. list NULL: only that. */
-static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
-    int64_t n = 0;
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer, ++n) {
-            if (!list) continue;
-            r2__file_name(model, id, layer, list[n].name, sizeof list[n].name);
-            list[n].rank = t->init == R2_INIT_ONE || t->init == R2_INIT_ZERO ? 1 : 2;
-            list[n].rows = t->rows;
-            list[n].cols = t->cols;
-            list[n].data = r2_weight(model, (r2_tensor_id)id, layer);
-        }
-    }
-    return n;
-}
-
-/* One factor of the adapters of tensor `id`, named as the weight with `factor` put in. */
-static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
-                            r2__named *to) {
-    const r2_lora *lora = model->lora;
-    const r2_tensor *t = &model->tensor[id];
-    const int stem = (int)(strlen(t->name) - strlen("weight"));
-    float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
-    snprintf(to->name, sizeof to->name, "base_model.model.model.layers.%lld.%.*slora_%c.weight",
-             (long long)layer, stem, t->name, factor);
-    to->rank = 2;
-    to->rows = factor == 'A' ? lora->config.rank : t->rows;
-    to->cols = factor == 'A' ? t->cols : lora->config.rank;
-    to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
-}
-
-/* The same of the model's adapters. */
-static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
-    int64_t n = 0;
-    for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
-        for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            if (model->lora->offset[id] < 0) continue;
-            if (list) {
-                r2__list_factor(model, id, layer, 'A', &list[n]);
-                r2__list_factor(model, id, layer, 'B', &list[n + 1]);
-            }
-            n += 2;
-        }
-    }
-    return n;
-}
-
-static r2__named *r2__list(r2_ctx *ctx, const r2_model *model, bool adapters, int64_t *n) {
-    r2__named *list;
-    *n = adapters ? r2__list_adapters(model, NULL) : r2__list_weights(model, NULL);
-    list = (r2__named *)r2_alloc(ctx, (uint64_t)*n, sizeof *list);
-    if (list && adapters) r2__list_adapters(model, list);
-    else if (list) r2__list_weights(model, list);
-    return list;
-}
-
-static bool r2__little_endian(void) {
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    return first == 1;
-}
-
-static void r2__append_floats(r2_ctx *ctx, r2_text *text, const float *w, int64_t n) {
-    if (r2__little_endian()) {
-        r2_text_add(ctx, text, (const char *)w, (size_t)n * sizeof *w);
-        return;
-    }
-    for (int64_t i = 0; i < n; ++i) {
-        char byte[4];
-        uint32_t bits;
-        memcpy(&bits, w + i, sizeof bits);
-        for (int b = 0; b < 4; ++b) byte[b] = (char)(unsigned char)(bits >> 8 * b);
-        r2_text_add(ctx, text, byte, sizeof byte);
-    }
-}
-
-static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2__named *list, int64_t n) {
-    uint64_t offset = 0;
-    r2_text_addf(ctx, text, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (int64_t i = 0; i < n; ++i) {
-        uint64_t end = offset + (uint64_t)(list[i].rows * list[i].cols) * sizeof(float);
-        r2_text_addf(ctx, text, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", list[i].name);
-        if (list[i].rank > 1) r2_text_addf(ctx, text, "%lld,", (long long)list[i].rows);
-        r2_text_addf(ctx, text, "%lld],\"data_offsets\":[%llu,%llu]}", (long long)list[i].cols,
-                     (unsigned long long)offset, (unsigned long long)end);
-        offset = end;
-    }
-    r2_text_addf(ctx, text, "}");
-    while (!text->failed && text->len % 8)
-        r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
-}
-
-static r2_status r2__save_tensors(r2_ctx *ctx, const r2_model *model, bool adapters,
-                                  const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    int64_t n = 0;
-    r2__named *list = r2__list(ctx, model, adapters, &n);
-    r2_status status;
-    if (!list) return ctx->status;
-    r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
-    r2__append_header(ctx, &text, list, n);
-    for (int b = 0; b < 8 && !text.failed; ++b)
-        text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
-    for (int64_t i = 0; i < n; ++i)
-        r2__append_floats(ctx, &text, list[i].data, list[i].rows * list[i].cols);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    r2_release(ctx, list);
-    return status;
-}
-
-r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
-    return r2__save_tensors(ctx, model, false, path);
-}
-
-/* A JSON number that is an integer in [0, 2^53]. */
-static bool r2__json_size(const cJSON *item, uint64_t *value) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0.0) ||
-        item->valuedouble > 9007199254740992.0 || item->valuedouble != floor(item->valuedouble))
-        return false;
-    *value = (uint64_t)item->valuedouble;
-    return true;
-}
-
-static uint64_t r2__dtype_size(const char *dtype) {
-    static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
-                                        "I16",  "U16", "F16", "BF16",    "I32",
-                                        "U32",  "F32", "I64", "U64",     "F64"};
-    static const uint64_t sizes[] = {1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i)
-        if (strcmp(dtype, names[i]) == 0) return sizes[i];
-    return 0;
-}
-
-/* One entry of the header; every field is there once, nothing else is, and the bytes are as many as
-   shape and type say. Returns what is wrong, or NULL. */
-static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
-    const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
-    uint64_t bytes, size;
-    if (!cJSON_IsObject(entry)) return "is not an object";
-    for (item = entry->child; item; item = item->next) {
-        const cJSON **field = strcmp(item->string, "dtype") == 0          ? &dtype
-                              : strcmp(item->string, "shape") == 0        ? &shape
-                              : strcmp(item->string, "data_offsets") == 0 ? &offsets
-                                                                          : NULL;
-        if (!field) return "has an unknown field";
-        if (*field) return "has a field twice";
-        *field = item;
-    }
-    if (!cJSON_IsString(dtype) || !cJSON_IsArray(shape) || !cJSON_IsArray(offsets))
-        return "lacks dtype, shape or data_offsets";
-    t->name = entry->string;
-    t->dtype = dtype->valuestring;
-    bytes = t->size = r2__dtype_size(t->dtype);
-    if (bytes == 0) return "has an unknown dtype";
-    for (item = shape->child, t->rank = 0; item; item = item->next) {
-        if (t->rank == 8) return "has more than 8 dimensions";
-        if (!r2__json_size(item, &size)) return "has a dimension that is not a size";
-        if (!r2_mul_u64(bytes, size, &bytes)) return "has a shape that overflows";
-        t->shape[t->rank++] = (int64_t)size;
-    }
-    item = offsets->child;
-    if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
-        !r2__json_size(item->next, &t->end) || t->begin > t->end)
-        return "has data_offsets that are not [begin, end]";
-    return t->end - t->begin == bytes ? NULL : "has another number of bytes than its shape says";
-}
-
-static int r2__by_begin(const void *a, const void *b) {
-    const r2__stored *x = (const r2__stored *)a, *y = (const r2__stored *)b;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    return x->end < y->end ? -1 : x->end > y->end;
-}
-
-static int r2__by_name(const void *a, const void *b) {
-    return strcmp(((const r2__stored *)a)->name, ((const r2__stored *)b)->name);
-}
-
-/* Tensors must tile the data without gap or overlap, and no name may come twice. Leaves them in the
-   order of their names. */
-static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
-                                  uint64_t bytes) {
-    uint64_t at = 0;
-    qsort(t, n, sizeof *t, r2__by_begin);
-    for (size_t i = 0; i < n; ++i) {
-        if (t[i].begin != at)
-            return r2_fail(ctx, R2_FORMAT, "%s: %s begins at byte %llu, expected %llu", path,
-                           t[i].name, (unsigned long long)t[i].begin, (unsigned long long)at);
-        at = t[i].end;
-    }
-    if (at != bytes)
-        return r2_fail(ctx, R2_FORMAT, "%s: tensors end at byte %llu of %llu", path,
-                       (unsigned long long)at, (unsigned long long)bytes);
-    qsort(t, n, sizeof *t, r2__by_name);
-    for (size_t i = 1; i < n; ++i)
-        if (strcmp(t[i - 1].name, t[i].name) == 0)
-            return r2_fail(ctx, R2_FORMAT, "%s: %s is there twice", path, t[i].name);
-    return R2_OK;
-}
-
-static bool r2__is_metadata(const cJSON *item) { return strcmp(item->string, "__metadata__") == 0; }
-
-/* Reads the entries of the header into t, which has room for all. */
-static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *root, r2__stored *t,
-                                  size_t *n) {
-    bool metadata = false;
-    *n = 0;
-    for (const cJSON *item = root->child; item; item = item->next) {
-        const char *wrong;
-        if (r2__is_metadata(item)) {
-            bool strings = cJSON_IsObject(item) && !metadata;
-            for (const cJSON *m = item->child; m && strings; m = m->next)
-                strings = cJSON_IsString(m) != 0;
-            if (!strings)
-                return r2_fail(ctx, R2_FORMAT,
-                               "%s: __metadata__ is there twice or does not map "
-                               "strings to strings",
-                               path);
-            metadata = true;
-            continue;
-        }
-        wrong = r2__read_entry(item, &t[*n]);
-        if (wrong) return r2_fail(ctx, R2_FORMAT, "%s: %s %s", path, item->string, wrong);
-        ++*n;
-    }
-    return R2_OK;
-}
-
-static float r2__half_to_float(uint16_t h) {
-    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31u;
-    const uint32_t fraction = h & 0x3FFu;
-    uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
-    float value;
-    if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
-    if (exponent == 0u) { /* zero and what is below the normal numbers: fraction x 2^-24 */
-        value = (float)fraction * 5.9604644775390625e-8f;
-        return sign ? -value : value;
-    }
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* n elements of a stored tensor as floats. */
-static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
-    const unsigned char *p = t->data;
-    for (int64_t i = 0; i < n; ++i, p += t->size) {
-        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-        if (strcmp(t->dtype, "F16") == 0) {
-            to[i] = r2__half_to_float((uint16_t)bits);
-            continue;
-        }
-        if (t->size == 2) bits <<= 16; /* BF16: the upper half of a float */
-        else bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-        memcpy(to + i, &bits, sizeof bits);
-    }
-}
-
-/* A file of tensors that was found to keep every rule; t (n) in the order of their names. */
-typedef struct r2__tensor_file {
-    const char *path;
-    r2_text text;
-    cJSON *root;
-    r2__stored *t;
-    size_t n;
-} r2__tensor_file;
-
-static const r2__stored *r2__find_stored(const r2__tensor_file *file, const char *name) {
-    r2__stored key;
-    memset(&key, 0, sizeof key);
-    key.name = name;
-    return (const r2__stored *)bsearch(&key, file->t, file->n, sizeof key, r2__by_name);
-}
-
-/* Copies the tensors of the list, or (write false) only looks whether it could: the file must have
-   these and no others, in the right shapes. */
-static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
-                                  int64_t n, bool write) {
-    for (int64_t i = 0; i < n; ++i) {
-        const r2__named *want = &list[i];
-        const r2__stored *found = r2__find_stored(file, want->name);
-        bool fits;
-        if (!found) return r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", file->path, want->name);
-        fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
-               (found->rank == 1 || found->shape[0] == want->rows);
-        if (!fits || (strcmp(found->dtype, "F32") != 0 && strcmp(found->dtype, "F16") != 0 &&
-                      strcmp(found->dtype, "BF16") != 0))
-            return r2_fail(ctx, R2_FORMAT,
-                           "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
-                           file->path, want->name, found->dtype,
-                           (long long)(found->rank > 1 ? found->shape[0] : 1),
-                           (long long)(found->rank > 0 ? found->shape[found->rank - 1] : 1),
-                           (long long)want->rows, (long long)want->cols);
-        if (write) r2__read_floats(want->data, found, want->rows * want->cols);
-    }
-    if (file->n != (size_t)n)
-        return r2_fail(ctx, R2_FORMAT, "%s: %llu tensors, expected %lld", file->path,
-                       (unsigned long long)file->n, (long long)n);
-    return R2_OK;
-}
-
-/* The header's length and its JSON; NULL with the reason recorded when they are not right. */
-static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
-                               uint64_t *length) {
-    const char *end = NULL;
-    cJSON *root;
-    *length = 0;
-    for (int b = 0; b < 8 && file->len >= 8; ++b)
-        *length |= (uint64_t)(unsigned char)file->data[b] << 8 * b;
-    if (file->len < 8 || *length > 100000000u || *length > file->len - 8 || *length < 2 ||
-        file->data[8] != '{') {
-        r2_fail(ctx, R2_FORMAT, "%s: not a safetensors file: %llu bytes, header of %llu", path,
-                (unsigned long long)file->len, (unsigned long long)*length);
-        return NULL;
-    }
-    root = cJSON_ParseWithLengthOpts(file->data + 8, (size_t)*length, &end, 0);
-    while (root && end < file->data + 8 + *length && *end == ' ') ++end;
-    if (cJSON_IsObject(root) && end == file->data + 8 + *length) return root;
-    cJSON_Delete(root);
-    r2_fail(ctx, R2_FORMAT, "%s: the header is not one JSON object", path);
-    return NULL;
-}
-
-static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
-    cJSON_Delete(file->root);
-    r2_release(ctx, file->t);
-    r2_text_free(ctx, &file->text);
-    memset(file, 0, sizeof *file);
-}
-
-/* Reads a file and checks all of it. On failure nothing is left open. */
-static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file *file) {
-    uint64_t length = 0;
-    r2_status status;
-    memset(file, 0, sizeof *file);
-    file->path = path;
-    status = r2_read_file(ctx, path, &file->text);
-    if (status == R2_OK) {
-        file->root = r2__parse_header(ctx, path, &file->text, &length);
-        if (file->root)
-            file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
-                                             sizeof *file->t);
-        status = file->t ? r2__read_entries(ctx, path, file->root, file->t, &file->n) : ctx->status;
-    }
-    if (status == R2_OK)
-        status = r2__check_stored(ctx, path, file->t, file->n,
-                                  (uint64_t)file->text.len - 8 - length);
-    for (size_t i = 0; status == R2_OK && i < file->n; ++i)
-        file->t[i].data = (const unsigned char *)file->text.data + 8 + length + file->t[i].begin;
-    if (status != R2_OK) r2__tensor_close(ctx, file);
-    return status;
-}
-
-/* Fills the tensors of the list from an open file, all or none. */
-static r2_status r2__fill_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
-                                  int64_t n) {
-    r2_status status = r2__take_tensors(ctx, file, list, n, false);
-    return status == R2_OK ? r2__take_tensors(ctx, file, list, n, true) : status;
-}
-
-/* Fills the model's weights, or its adapters, from a file. */
-static r2_status r2__load_tensors(r2_ctx *ctx, r2_model *model, bool adapters, const char *path) {
-    r2__tensor_file file;
-    int64_t n = 0;
-    r2_status status = r2__check_own_weights(ctx, model, path);
-    r2__named *list;
-    if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
-    if (status != R2_OK) return status;
-    list = r2__list(ctx, model, adapters, &n);
-    status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
-    r2_release(ctx, list);
-    r2__tensor_close(ctx, &file);
-    return status;
-}
-
-r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
-    return r2__load_tensors(ctx, model, false, path);
-}
-
-/* ---- settings in JSON: config.json, adapter_config.json ----
-   The first thing that is wrong is kept in `status`; what is asked for after it does not matter. */
-
-#define R2__PATH 1024
-
-typedef struct r2__settings {
-    r2_ctx *ctx;
-    char path[R2__PATH];
-    cJSON *root;
-    r2_status status;
-} r2__settings;
-
-static void r2__settings_fail(r2__settings *s, const char *key, const char *what) {
-    if (s->status == R2_OK) s->status = r2_fail(s->ctx, R2_FORMAT, "%s: %s %s", s->path, key, what);
-}
-
-/* path(R2__PATH) = directory/name. */
-static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name) {
-    int n = snprintf(path, R2__PATH, "%s/%s", directory, name);
-    if (n > 0 && n < R2__PATH) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the path is too long", directory);
-}
-
-/* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
-static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *directory,
-                                   const char *name) {
-    r2_text text = {NULL, 0, 0, false};
-    memset(s, 0, sizeof *s);
-    s->ctx = ctx;
-    s->status = r2__join_path(ctx, s->path, directory, name);
-    if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
-    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
-    if (s->status == R2_OK && !cJSON_IsObject(s->root))
-        s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
-    r2_text_free(ctx, &text);
-    return s->status;
-}
-
-/* The value of `key`; NULL when it is absent or null. */
-static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char *key) {
-    const cJSON *found = NULL;
-    for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
-        if (!item->string || strcmp(item->string, key) != 0) continue;
-        if (found) r2__settings_fail(s, key, "is there twice");
-        found = item;
-    }
-    return found && !cJSON_IsNull(found) ? found : NULL;
-}
-
-/* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
-static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
-    const cJSON *item = r2__setting(s, s->root, key);
-    uint64_t value = 0;
-    if (!item && missing > 0) return missing;
-    if (item && r2__json_size(item, &value) && value >= 1 && value <= INT32_MAX)
-        return (int32_t)value;
-    r2__settings_fail(s, key, "is missing or not a positive integer");
-    return 1;
-}
-
-/* A positive number, by the same rule. */
-static float r2__setting_float(r2__settings *s, const cJSON *object, const char *key,
-                               float missing) {
-    const cJSON *item = r2__setting(s, object, key);
-    if (!item && missing > 0.0f) return missing;
-    if (cJSON_IsNumber(item) && item->valuedouble > 0.0 && item->valuedouble < 1e30)
-        return (float)item->valuedouble;
-    r2__settings_fail(s, key, "is missing or not a positive number");
-    return 1.0f;
-}
-
-/* What may be given only as the one value that is supported, or not at all. */
-static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
-                             const char *value) {
-    const cJSON *item = r2__setting(s, object, key);
-    char what[96];
-    snprintf(what, sizeof what, "is not \"%s\": not supported", value);
-    if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, value) != 0))
-        r2__settings_fail(s, key, what);
-}
-
-/* What must be absent, null, false or empty. */
-static void r2__setting_off(r2__settings *s, const char *key) {
-    const cJSON *item = r2__setting(s, s->root, key);
-    const bool empty = (cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child;
-    if (item && !cJSON_IsFalse(item) && !empty)
-        r2__settings_fail(s, key, "is in use: not supported");
-}
-
-/* ---- a Hugging Face directory ---- */
-
-/* Old files have rope_theta beside everything and rope_scaling where positions are scaled, new ones
-   both in rope_parameters. */
-static float r2__setting_rope(r2__settings *s) {
-    static const char *const places[] = {"rope_scaling", "rope_parameters"};
-    float outer = 10000.0f, inner;
-    outer = r2__setting_float(s, s->root, "rope_theta", outer);
-    for (int k = 0; k < 2; ++k) {
-        const cJSON *rope = r2__setting(s, s->root, places[k]);
-        if (!rope) continue;
-        if (!cJSON_IsObject(rope)) r2__settings_fail(s, places[k], "is not an object");
-        r2__setting_only(s, rope, "rope_type", "default");
-        r2__setting_only(s, rope, "type", "default");
-        for (const cJSON *item = rope->child; item; item = item->next)
-            if (item->string && strcmp(item->string, "rope_theta") != 0 &&
-                strcmp(item->string, "rope_type") != 0 && strcmp(item->string, "type") != 0)
-                r2__settings_fail(s, item->string, "changes positions: not supported");
-        inner = r2__setting_float(s, rope, "rope_theta", outer);
-        if (inner != outer && r2__setting(s, s->root, "rope_theta"))
-            r2__settings_fail(s, "rope_theta", "is there twice, with two values");
-        outer = inner;
-    }
-    return outer;
-}
-
-/* Refuses what the decoder of this header would compute otherwise. */
-static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
-    static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
-                                      "quantization_config", "pruned_heads"};
-    static const char *const dtype[] = {"torch_dtype", "dtype"};
-    const cJSON *layers = r2__setting(s, s->root, "layer_types");
-    const float partial = r2__setting_float(s, s->root, "partial_rotary_factor", 1.0f);
-    for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(s, off[k]);
-    r2__setting_only(s, s->root, "hidden_act", "silu");
-    if (partial != 1.0f) r2__settings_fail(s, "partial_rotary_factor", "is not 1: not supported");
-    for (const cJSON *item = layers ? layers->child : NULL; item; item = item->next)
-        if (!cJSON_IsString(item) || strcmp(item->valuestring, "full_attention") != 0)
-            r2__settings_fail(s, "layer_types", "has other layers than full attention");
-    if (c->d_model < c->n_head)
-        r2__settings_fail(s, "hidden_size", "is less than num_attention_heads");
-    if (r2__setting_int(s, "head_dim", c->d_model / c->n_head) != c->d_model / c->n_head)
-        r2__settings_fail(s, "head_dim", "is not hidden_size / num_attention_heads");
-    for (int k = 0; k < 2; ++k) {
-        const cJSON *item = r2__setting(s, s->root, dtype[k]);
-        if (item && (!cJSON_IsString(item) || (strcmp(item->valuestring, "float32") != 0 &&
-                                               strcmp(item->valuestring, "float16") != 0 &&
-                                               strcmp(item->valuestring, "bfloat16") != 0)))
-            r2__settings_fail(s, dtype[k], "is not float32, float16 or bfloat16");
-    }
-}
-
-/* The shape that config.json states; whether the head is tied shows in the weights. */
-static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_ctx,
-                                 r2_model_config *c) {
-    r2__settings s;
-    const cJSON *type;
-    *c = r2_model_config_default();
-    if (r2__settings_read(ctx, &s, directory, "config.json") == R2_OK) {
-        type = r2__setting(&s, s.root, "model_type");
-        c->qkv_bias = cJSON_IsString(type) && strcmp(type->valuestring, "qwen2") == 0;
-        if (!c->qkv_bias && !(cJSON_IsString(type) && strcmp(type->valuestring, "llama") == 0))
-            r2__settings_fail(&s, "model_type", "is neither \"llama\" nor \"qwen2\"");
-        c->init_std = 0.0f;
-        c->n_vocab = r2__setting_int(&s, "vocab_size", 0);
-        c->n_layer = r2__setting_int(&s, "num_hidden_layers", 0);
-        c->n_head = r2__setting_int(&s, "num_attention_heads", 0);
-        c->n_kv_head = r2__setting_int(&s, "num_key_value_heads", c->n_head);
-        c->d_model = r2__setting_int(&s, "hidden_size", 0);
-        c->d_ff = r2__setting_int(&s, "intermediate_size", 0);
-        c->n_ctx = r2__setting_int(&s, "max_position_embeddings", 0);
-        c->norm_eps = r2__setting_float(&s, s.root, "rms_norm_eps", 1e-6f);
-        c->rope_theta = r2__setting_rope(&s);
-        r2__check_decoder(&s, c);
-        if (n_ctx < 0 || n_ctx > c->n_ctx)
-            r2__settings_fail(&s, "max_position_embeddings", "is less than what was asked for");
-        if (n_ctx > 0) c->n_ctx = n_ctx;
-    }
-    cJSON_Delete(s.root);
-    return s.status;
-}
-
-/* A file name, and no way out of the directory. */
-static bool r2__is_file_name(const cJSON *item) {
-    return cJSON_IsString(item) && item->valuestring[0] != '\0' && item->valuestring[0] != '.' &&
-           !strpbrk(item->valuestring, "/\\:");
-}
-
-/* Takes from each shard of the index what is to be there: list (n), shard (n) names. */
-static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__named *list,
-                                 const char **shard, r2__named *part, int64_t n) {
-    r2_status status = R2_OK;
-    for (int64_t i = 0; i < n && status == R2_OK; ++i) {
-        const char *name = shard[i];
-        char path[R2__PATH];
-        int64_t n_part = 0;
-        r2__tensor_file file;
-        if (!name) continue; /* done with an earlier one */
-        for (int64_t k = i; k < n; ++k) {
-            if (!shard[k] || strcmp(shard[k], name) != 0) continue;
-            part[n_part++] = list[k];
-            shard[k] = NULL;
-        }
-        status = r2__join_path(ctx, path, directory, name);
-        if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
-        if (status != R2_OK) return status;
-        status = r2__fill_tensors(ctx, &file, part, n_part);
-        r2__tensor_close(ctx, &file);
-    }
-    return status;
-}
-
-/* Fills a model just made by the index, whose weight_map gives each tensor its file. */
-static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *directory,
-                                  r2__settings *s, const cJSON *map) {
-    int64_t n = 0;
-    r2__named *list = r2__list(ctx, model, false, &n), *part;
-    const char **shard = (const char **)r2_alloc(ctx, (uint64_t)n, sizeof *shard);
-    part = (r2__named *)r2_alloc(ctx, (uint64_t)n, sizeof *part);
-    if (!list || !part || !shard) s->status = ctx->status;
-    for (int64_t i = 0; i < n && s->status == R2_OK; ++i) {
-        const cJSON *item = r2__setting(s, map, list[i].name);
-        if (!r2__is_file_name(item))
-            r2__settings_fail(s, list[i].name, "has no file in weight_map");
-        else shard[i] = item->valuestring;
-    }
-    if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
-        r2__settings_fail(s, "weight_map", "has tensors that the model has not");
-    if (s->status == R2_OK) s->status = r2__load_shards(ctx, directory, list, shard, part, n);
-    r2_release(ctx, list);
-    r2_release(ctx, part);
-    r2_release(ctx, (void *)shard);
-    return s->status;
-}
-
-static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *directory,
-                                  r2_model_config *config, bool with_grad) {
-    r2__settings s;
-    if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
-        const cJSON *map = r2__setting(&s, s.root, "weight_map");
-        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is not there");
-        config->tied = !r2__setting(&s, map, "lm_head.weight");
-        if (s.status == R2_OK) s.status = r2_model_init(ctx, model, config, with_grad);
-        if (s.status == R2_OK) r2__load_indexed(ctx, model, directory, &s, map);
-    }
-    cJSON_Delete(s.root);
-    return s.status;
-}
-
-/* Memory is asked for only when the file can fill it: a parameter takes two bytes or more there. */
-static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
-                                size_t n_bytes) {
-    r2_model plan;
-    r2_status status = r2__check_config(ctx, config);
-    if (status != R2_OK) return status;
-    memset(&plan, 0, sizeof plan);
-    plan.config = *config;
-    r2__lay_out(&plan);
-    if ((uint64_t)plan.n_params <= n_bytes) return R2_OK;
-    return r2_fail(ctx, R2_FORMAT, "%s: has %llu bytes, config.json asks for %lld parameters", path,
-                   (unsigned long long)n_bytes, (long long)plan.n_params);
-}
-
-static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
-                                 r2_model_config *config, bool with_grad) {
-    r2__tensor_file file;
-    r2__named *list = NULL;
-    int64_t n = 0;
-    r2_status status = r2__tensor_open(ctx, path, &file);
-    if (status != R2_OK) return status;
-    config->tied = !r2__find_stored(&file, "lm_head.weight");
-    status = r2__check_room(ctx, path, config, file.text.len);
-    if (status == R2_OK) status = r2_model_init(ctx, model, config, with_grad);
-    if (status == R2_OK) {
-        list = r2__list(ctx, model, false, &n);
-        status = list ? r2__fill_tensors(ctx, &file, list, n) : ctx->status;
-    }
-    r2_release(ctx, list);
-    r2__tensor_close(ctx, &file);
-    return status;
-}
-
-r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
-                            bool with_grad) {
-    r2_model_config config;
-    char path[R2__PATH];
-    FILE *single;
-    r2_status status;
-    memset(model, 0, sizeof *model);
-    status = r2__join_path(ctx, path, directory, "model.safetensors");
-    if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
-    if (status != R2_OK) return status;
-    single = fopen(path, "rb");
-    if (single) {
-        fclose(single);
-        status = r2__load_single(ctx, model, path, &config, with_grad);
-    } else {
-        status = r2__load_sharded(ctx, model, directory, &config, with_grad);
-    }
-    if (status != R2_OK) r2_model_free(ctx, model);
-    return status;
-}
-
-/* Writes a text into directory/name and frees it. */
-static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *name, r2_text *text) {
-    char path[R2__PATH];
-    r2_status status = text->failed ? ctx->status : r2__join_path(ctx, path, directory, name);
-    if (status == R2_OK) status = r2_write_file(ctx, path, text->data, text->len);
-    r2_text_free(ctx, text);
-    return status;
-}
-
-/* What config.json says of a model. */
-static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text) {
-    r2_text_addf(ctx, text,
-                 "{\n  \"architectures\": [\"%sForCausalLM\"],\n  \"model_type\": \"%s\",\n",
-                 c->qkv_bias ? "Qwen2" : "Llama", c->qkv_bias ? "qwen2" : "llama");
-    r2_text_addf(ctx, text,
-                 "  \"vocab_size\": %d,\n  \"num_hidden_layers\": %d,\n"
-                 "  \"num_attention_heads\": %d,\n  \"num_key_value_heads\": %d,\n"
-                 "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
-                 "  \"max_position_embeddings\": %d,\n",
-                 c->n_vocab, c->n_layer, c->n_head, c->n_kv_head, c->d_model, c->d_ff, c->n_ctx);
-    r2_text_addf(ctx, text, "  \"rms_norm_eps\": ");
-    r2__text_number(ctx, text, (double)c->norm_eps, 9);
-    r2_text_addf(ctx, text, ",\n  \"rope_theta\": ");
-    r2__text_number(ctx, text, (double)c->rope_theta, 9);
-    r2_text_addf(ctx, text,
-                 ",\n  \"hidden_act\": \"silu\",\n"
-                 "  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"float32\",\n"
-                 "  \"bos_token_id\": null,\n  \"eos_token_id\": null\n}\n",
-                 c->tied ? "true" : "false");
-}
-
-r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
-    r2_status status;
-    r2__config_text(ctx, &model->config, &text);
-    status = r2__write_in(ctx, directory, "config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    return status == R2_OK ? r2_model_save(ctx, model, path) : status;
-}
-
-/* ---- adapters on disk ---- */
-
-/* The name of projection `id` in target_modules: what stands before ".weight", "q_proj". */
-static size_t r2__module_name(const r2_tensor *t, const char **name) {
-    const char *dot = strchr(t->name, '.');
-    *name = dot ? dot + 1 : t->name;
-    return strcspn(*name, ".");
-}
-
-r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
-    bool first = true;
-    r2_status status;
-    if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    r2_text_addf(ctx, &text,
-                 "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
-                 "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
-                 model->lora->config.rank);
-    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
-    r2_text_addf(ctx, &text,
-                 ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
-                 "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const char *name;
-        const size_t length = r2__module_name(&model->tensor[id], &name);
-        if (model->lora->offset[id] < 0) continue;
-        r2_text_addf(ctx, &text, "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
-        first = false;
-    }
-    r2_text_addf(ctx, &text, "]\n}\n");
-    status = r2__write_in(ctx, directory, "adapter_config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
-    return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
-}
-
-/* The targets that a list of module names means. */
-static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
-    const uint32_t allowed = r2_lora_config_default().targets;
-    const cJSON *modules = r2__setting(s, s->root, "target_modules");
-    uint32_t targets = 0;
-    if (!cJSON_IsArray(modules) || !modules->child)
-        r2__settings_fail(s, "target_modules", "is not a list of projections");
-    for (const cJSON *item = modules ? modules->child : NULL; item; item = item->next) {
-        uint32_t bit = 0;
-        for (int id = 0; id < R2_TENSOR_COUNT && cJSON_IsString(item); ++id) {
-            const char *name;
-            const size_t length = r2__module_name(&model->tensor[id], &name);
-            if ((allowed >> id & 1u) && strlen(item->valuestring) == length &&
-                memcmp(item->valuestring, name, length) == 0)
-                bit = 1u << id;
-        }
-        if (!bit || targets & bit)
-            r2__settings_fail(s, "target_modules",
-                              "has something else than projections, each once");
-        targets |= bit;
-    }
-    return targets;
-}
-
-r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory) {
-    static const char *const off[] = {
-        "fan_in_fan_out", "use_rslora",    "use_dora",  "layers_to_transform",    "modules_to_save",
-        "rank_pattern",   "alpha_pattern", "lora_bias", "trainable_token_indices"};
-    r2_lora_config config = r2_lora_config_default();
-    char path[R2__PATH];
-    r2__settings s;
-    r2_status status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
-    if (status != R2_OK) return status;
-    if (r2__settings_read(ctx, &s, directory, "adapter_config.json") == R2_OK) {
-        if (!r2__setting(&s, s.root, "peft_type")) r2__settings_fail(&s, "peft_type", "is missing");
-        r2__setting_only(&s, s.root, "peft_type", "LORA");
-        r2__setting_only(&s, s.root, "bias", "none");
-        for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(&s, off[k]);
-        config.rank = r2__setting_int(&s, "r", 0);
-        config.alpha = r2__setting_float(&s, s.root, "lora_alpha", 0.0f);
-        config.targets = r2__setting_targets(&s, model);
-        if (s.status == R2_OK) s.status = r2_lora_attach(ctx, model, &config);
-        if (s.status == R2_OK) {
-            s.status = r2__load_tensors(ctx, model, true, path);
-            if (s.status != R2_OK) r2_lora_detach(ctx, model);
-        }
-    }
-    cJSON_Delete(s.root);
-    return s.status;
-}
-
-/* ============================================================================== [S9] optim ==== */
-
-r2_adamw_config r2_adamw_config_default(void) {
-    r2_adamw_config c;
-    c.beta1 = 0.9f;
-    c.beta2 = 0.95f;
-    c.eps = 1e-8f;
-    c.weight_decay = 0.0f;
-    c.clip = 1.0f;
-    return c;
-}
-
-/* What is trained: the adapters, where there are any. */
-static int64_t r2__n_trained(const r2_model *model) {
-    return model->lora ? model->lora->n_params : model->n_params;
-}
-
-static float *r2__trained_params(const r2_model *model) {
-    return model->lora ? model->lora->param : model->param;
-}
-
-r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
-                        const r2_adamw_config *config) {
-    memset(opt, 0, sizeof *opt);
-    opt->config = *config;
-    opt->n_params = r2__n_trained(model);
-    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
-    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
-    if (opt->m && opt->v) return R2_OK;
-    r2_adamw_free(ctx, opt);
-    return ctx->status;
-}
-
-void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt) {
-    r2_release(ctx, opt->m);
-    r2_release(ctx, opt->v);
-    memset(opt, 0, sizeof *opt);
-}
-
-#define R2__NORM_PIECE 16384
-
-/* Sum of squares: pieces of one size, summed in lanes and in their order. */
-static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
-    enum { pieces = 64 };
-    const int threads = r2_threads(ctx, n / 8);
-    double piece[pieces], total = 0.0;
-    for (int64_t first = 0; first < n; first += (int64_t)pieces * R2__NORM_PIECE) {
-        R2_PARALLEL_FOR(threads, p, pieces) {
-            int64_t begin = first + p * R2__NORM_PIECE, end = begin + R2__NORM_PIECE;
-            r2__vec sum = r2__zero();
-            if (end > n) end = n;
-            for (int64_t i = begin; i < end; i += R2__LANES) {
-                r2__vec v = r2__load_n(g + i, end - i, 0.0f);
-                sum = R2__FMA(v, v, sum);
-            }
-            piece[p] = (double)r2__sum(sum);
-        }
-        for (int p = 0; p < pieces; ++p) total += piece[p];
-    }
-    return total;
-}
-
-/* What one step multiplies with. */
-typedef struct r2__adamw_step {
-    float beta1, beta2, eps, lr, scale; /* scale: of the gradient, by clipping         */
-    float fix1, fix2;                   /* 1 / (1 - beta^step): the moments start at 0 */
-} r2__adamw_step;
-
-static void r2__adamw_range(const r2__adamw_step *s, float decay, float *w, const float *g,
-                            float *m, float *v, int64_t n) {
-    for (int64_t i = 0; i < n; i += R2__LANES) {
-        const int64_t left = n - i;
-        r2__vec grad = r2__load_n(g + i, left, 0.0f) * s->scale,
-                weight = r2__load_n(w + i, left, 0.0f);
-        r2__vec first = r2__load_n(m + i, left, 0.0f), second = r2__load_n(v + i, left, 0.0f);
-        first = first * s->beta1 + grad * (1.0f - s->beta1);
-        second = second * s->beta2 + grad * grad * (1.0f - s->beta2);
-        weight = weight * (1.0f - s->lr * decay) -
-                 first * (s->fix1 * s->lr) / (R2__SQRT(second * s->fix2) + s->eps);
-        r2__store_n(w + i, weight, left);
-        r2__store_n(m + i, first, left);
-        r2__store_n(v + i, second, left);
-    }
-}
-
-/* One update of `size` parameters that begin at `at`. */
-static void r2__adamw_tensor(const r2_ctx *ctx, const r2__adamw_step *s, float decay, r2_adamw *opt,
-                             float *param, const float *grad, int64_t at, int64_t size) {
-    const int threads = r2_threads(ctx, size / 4);
-    R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range i = r2__share(size, R2__LANES, t, threads);
-        i.begin += at;
-        r2__adamw_range(s, decay, param + i.begin, grad + i.begin, opt->m + i.begin,
-                        opt->v + i.begin, i.end + at - i.begin);
-    }
-}
-
-r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
-    const r2_adamw_config *c = &opt->config;
-    float *param = r2__trained_params(model);
-    const float *grad = model->lora ? model->lora->grad : model->grad;
-    double norm;
-    r2__adamw_step s;
-    if (!grad || opt->n_params != r2__n_trained(model))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
-    norm = sqrt(r2__sum_squares(ctx, grad, opt->n_params));
-    if (grad_norm) *grad_norm = (float)norm;
-    if (!(norm <= (double)FLT_MAX))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the gradient's norm is not finite");
-    opt->step++;
-    s.beta1 = c->beta1;
-    s.beta2 = c->beta2;
-    s.eps = c->eps;
-    s.lr = lr;
-    s.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
-    s.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
-    s.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
-    if (model->lora) {
-        r2__adamw_tensor(ctx, &s, c->weight_decay, opt, param, grad, 0, opt->n_params);
-        return R2_OK;
-    }
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
-            r2__adamw_tensor(ctx, &s, t->rows > 1 ? c->weight_decay : 0.0f, opt, param, grad,
-                             r2_weight(model, (r2_tensor_id)id, layer) - param, r2__tensor_size(t));
-    }
-    return R2_OK;
-}
-
-float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
-    double t;
-    if (warmup > 0 && step < warmup) return peak * (float)(step + 1) / (float)warmup;
-    if (step >= total || total <= warmup) return peak * floor_ratio;
-    t = (double)(step - warmup) / (double)(total - warmup);
-    return peak *
-           (floor_ratio + (1.0f - floor_ratio) * 0.5f * (float)(1.0 + cos(3.14159265358979 * t)));
-}
-
-/* =============================================================================== [S10] sft ==== */
-
-typedef struct r2__word_sink {
-    r2_ctx *ctx;
-    r2_vocab *vocab;
-    r2_status status;
-} r2__word_sink;
-
-static void r2__sink_word(void *user, const char *text) {
-    r2__word_sink *sink = (r2__word_sink *)user;
-    if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
-}
-
-r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
-                         const r2_codebook *codebook) {
-    r2__word_sink sink = {ctx, vocab, R2_OK};
-    r2_codebook_words(codebook, r2__sink_word, &sink);
-    if (sink.status != R2_OK) return sink.status;
-    markup->think = r2_vocab_find(vocab, "<think>", 7);
-    markup->think_end = r2_vocab_find(vocab, "</think>", 8);
-    markup->answer = r2_vocab_find(vocab, "<answer>", 8);
-    markup->answer_end = r2_vocab_find(vocab, "</answer>", 9);
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        char digit = (char)('0' + k);
-        markup->level[k] = r2_vocab_find(vocab, &digit, 1);
-    }
-    return R2_OK;
-}
-
-/* ---- examples ---- */
-
-/* Encodes `text` into exactly `room` tokens. */
-static r2_status r2__encode_into(r2_ctx *ctx, const r2_vocab *vocab, const r2_text *text,
-                                 int32_t *token, int64_t room) {
-    r2_tokens tokens = {NULL, 0, 0, false};
-    r2_status status = text->failed ? R2_NO_MEMORY : R2_OK;
-    if (status == R2_OK) status = r2_vocab_encode(ctx, vocab, text->data, text->len, &tokens);
-    if (status == R2_OK && tokens.n != room)
-        status = r2_fail(ctx, R2_ARGUMENT, "expected %lld words, found %lld: \"%.40s...\"",
-                         (long long)room, (long long)tokens.n, text->data);
-    if (status == R2_OK) memcpy(token, tokens.id, (size_t)room * sizeof *token);
-    r2_tokens_free(ctx, &tokens);
-    return status;
-}
-
-/* Writes and encodes example q into its rows; errors go to the caller's own context. */
-static r2_status r2__encode_example(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
-                                    const r2_vocab *vocab, const r2_query *query, int64_t q,
-                                    const r2_teacher_config *teacher) {
-    r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
-    int64_t p = ex->prompt_begin[q], p_len = ex->prompt_begin[q + 1] - p;
-    int64_t t = ex->trace_begin[q], t_len = ex->trace_begin[q + 1] - t;
-    r2_status status;
-    r2_prompt_compact(ctx, codebook, query, &prompt);
-    status = r2__encode_into(ctx, vocab, &prompt, ex->prompt + p, p_len);
-    if (status == R2_OK && teacher)
-        status = r2_teacher_compact(ctx, codebook, teacher, prompt.data, (uint64_t)q, &trace);
-    if (status == R2_OK && teacher)
-        status = r2__encode_into(ctx, vocab, &trace, ex->trace + t, t_len);
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &trace);
-    return status;
-}
-
-static r2_status r2__examples_alloc(r2_ctx *ctx, r2_examples *ex, int64_t n, int64_t prompt_len,
-                                    int64_t trace_len) {
-    ex->n = n;
-    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
-    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
-    ex->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n * prompt_len), sizeof *ex->prompt);
-    ex->trace = (int32_t *)r2_alloc(ctx, (uint64_t)(n * trace_len), sizeof *ex->trace);
-    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    if (!ex->prompt_begin || !ex->trace_begin || !ex->prompt || !ex->trace || !ex->answer)
-        return ctx->status;
-    for (int64_t q = 0; q <= n; ++q) {
-        ex->prompt_begin[q] = q * prompt_len;
-        ex->trace_begin[q] = q * trace_len;
-    }
-    ex->longest = (int32_t)(prompt_len + trace_len + 3); /* <answer> A </answer> */
-    return R2_OK;
-}
-
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
-                           int64_t n, int32_t group, const r2_teacher_config *teacher) {
-    int64_t n_aggregates = R2_FIRST_CHAIN_FIELD, n_facts = R2_N_FIELDS - R2_FIRST_CHAIN_FIELD;
-    int64_t prompt_len = 1 + n_aggregates + codebook->n_chains * (1 + n_facts);
-    int64_t trace_len = teacher ? 2 + 3 * (int64_t)R2_N_THOUGHTS : 0;
-    uint8_t *failed;
-    r2_status status;
-    memset(examples, 0, sizeof *examples);
-    if (n < 1 || group < 1 || n % group)
-        return r2_fail(ctx, R2_ARGUMENT, "examples: %lld queries are no whole groups of %d",
-                       (long long)n, (int)group);
-    status = r2__examples_alloc(ctx, examples, n, prompt_len, trace_len);
-    failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
-    examples->group = group;
-    examples->markup = *markup;
-    if (status == R2_OK && failed) {
-        R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            examples->answer[q] = (int8_t)query[q].answer;
-            failed[q] = r2__encode_example(&own, examples, codebook, vocab, &query[q], q,
-                                           teacher) != R2_OK;
-        }
-        for (int64_t q = 0; q < n && status == R2_OK; ++q) /* say it again, to the caller */
-            if (failed[q])
-                status = r2__encode_example(ctx, examples, codebook, vocab, &query[q], q, teacher);
-    }
-    if (!failed) status = R2_NO_MEMORY;
-    r2_release(ctx, failed);
-    if (status != R2_OK) r2_examples_free(ctx, examples);
-    return status;
-}
-
-void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
-    r2_release(ctx, examples->prompt_begin);
-    r2_release(ctx, examples->trace_begin);
-    r2_release(ctx, examples->prompt);
-    r2_release(ctx, examples->trace);
-    r2_release(ctx, examples->answer);
-    memset(examples, 0, sizeof *examples);
-}
-
-/* Training needs to know the answers. */
-/* Whoever writes reasoned sequences needs a trace of every example: without one the first word
-   after the prompt would teach the other mode. */
-static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
-                                    bool with_traces) {
-    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
-    for (int64_t e = 0; e < ex->n; ++e) {
-        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
-            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
-        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
-                           (long long)e);
-    }
-    return R2_OK;
-}
-
-/* ---- batches ---- */
-
-/* Arrays of one batch, allocated once for the largest. */
-typedef struct r2__batcher {
-    int32_t *seq_begin, *token, *pred_row, *pred_token;
-    int32_t *zero_pred; /* SFT: of each sequence, the prediction of answer 0 */
-    bool *branch;
-    float *logp, *dlogp;
-    int32_t n_seq, n_row, n_pred;
-} r2__batcher;
-
-static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
-    r2_release(ctx, b->seq_begin);
-    r2_release(ctx, b->branch);
-    r2_release(ctx, b->zero_pred);
-    r2_release(ctx, b->token);
-    r2_release(ctx, b->pred_row);
-    r2_release(ctx, b->pred_token);
-    r2_release(ctx, b->logp);
-    r2_release(ctx, b->dlogp);
-    memset(b, 0, sizeof *b);
-}
-
-static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
-                                  int64_t max_pred) {
-    memset(b, 0, sizeof *b);
-    if (max_row > INT32_MAX || max_pred > INT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "a batch of %lld tokens and %lld predictions is too large",
-                       (long long)max_row, (long long)max_pred);
-    b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
-    b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
-    b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
-    b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
-    b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
-    b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
-    b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->branch && b->zero_pred && b->token && b->pred_row && b->pred_token &&
-        b->logp && b->dlogp)
-        return R2_OK;
-    r2__batcher_free(ctx, b);
-    return ctx->status;
-}
-
-static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
-
-static void r2__batch_token(r2__batcher *b, int32_t token) { b->token[b->n_row++] = token; }
-
-/* Asks for log p(token) after the row written last; returns the number of the prediction. */
-static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
-    b->pred_row[b->n_pred] = b->n_row - 1;
-    b->pred_token[b->n_pred] = token;
-    return b->n_pred++;
-}
-
-/* Ends the sequence; a branch continues the last that was none. */
-static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
-    b->branch[b->n_seq] = branch;
-    b->seq_begin[++b->n_seq] = b->n_row;
-}
-
-static r2_batch r2__batch_view(const r2__batcher *b) {
-    r2_batch batch;
-    batch.n_seq = b->n_seq;
-    batch.seq_begin = b->seq_begin;
-    batch.token = b->token;
-    batch.n_pred = b->n_pred;
-    batch.pred_row = b->pred_row;
-    batch.pred_token = b->pred_token;
-    batch.branch = b->branch;
-    return batch;
-}
-
-/* ---- supervised fine-tuning ---- */
-
-r2_sft_config r2_sft_config_default(void) {
-    r2_sft_config config;
-    memset(&config, 0, sizeof config);
-    config.n_steps = 2000;
-    config.warmup = 200;
-    config.groups = 16;
-    config.reasoned_share = 0.5f;
-    config.trace_weight = 1.5f;
-    config.list_weight = 1.0f;
-    config.lr = 2e-3f;
-    config.lr_floor = 0.02f;
-    config.adamw = r2_adamw_config_default();
-    config.valid_every = 250;
-    config.patience = 4;
-    return config;
-}
-
-/* What the loss must know of one sequence of a batch. */
-typedef struct r2__sft_row {
-    int32_t answer;                 /* prediction of the answer          */
-    int32_t trace_first, trace_end; /* predictions of the trace's tokens */
-    int32_t close;                  /* of </answer>, -1 when direct      */
-} r2__sft_row;
-
-/* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. A reasoned output
-   must learn to close its answer: RL takes it as it comes, and judges it by its shape. */
-static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
-                                    bool reasoned) {
-    const r2_markup *mark = &ex->markup;
-    r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
-    for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
-        r2__batch_token(b, ex->prompt[k]);
-    for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
-        /* <think> or <answer> after Q is the caller's choice of mode, not the model's */
-        if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
-        r2__batch_token(b, ex->trace[k]);
-    }
-    if (reasoned) r2__batch_predict(b, mark->answer);
-    row.trace_end = b->n_pred;
-    r2__batch_token(b, mark->answer);
-    row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
-    b->zero_pred[b->n_seq] = r2__batch_predict(b, mark->level[0]);
-    r2__batch_token(b, mark->level[ex->answer[e]]);
-    if (reasoned) {
-        row.close = r2__batch_predict(b, mark->answer_end);
-        r2__batch_token(b, mark->answer_end);
-    }
-    r2__batch_end_sequence(b, false);
-    return row;
-}
-
-/* log (1 - p0) / p0 of a prediction of answer 0. p0 is kept below 1, where that has no value. */
-static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
-    *p0 = exp((double)b->logp[zero]);
-    if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
-    return log((1.0 - *p0) / *p0);
-}
-
-/* The choice of the observed item, the first, among its group: -log softmax of the log-odds, and
-   its derivatives. zero(group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
-static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
-    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
-    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
-    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, zero[k], &p0) - top);
-    for (int32_t k = 0; k < group; ++k) {
-        double share = exp(r2__log_odds(b, zero[k], &p0) - top) / sum;
-        b->dlogp[zero[k]] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
-    }
-    return top + log(sum) - first;
-}
-
-/* The three losses of a batch and their derivatives by the log-probabilities asked for. */
-static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
-                         const r2_sft_config *config, r2_sft_report *report) {
-    int32_t n_trace = 0, n_groups = b->n_seq / group;
-    double answer = 0.0, trace = 0.0, list = 0.0;
-    memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
-    for (int32_t s = 0; s < b->n_seq; ++s)
-        n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
-    for (int32_t s = 0; s < b->n_seq; ++s) {
-        answer -= (double)b->logp[row[s].answer];
-        b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
-        for (int32_t k = row[s].trace_first; k < row[s].trace_end; ++k) {
-            trace -= (double)b->logp[k];
-            b->dlogp[k] -= config->trace_weight / (float)n_trace;
-        }
-        if (row[s].close < 0) continue;
-        trace -= (double)b->logp[row[s].close];
-        b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
-    }
-    for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->zero_pred + g * group, group,
-                              (double)config->list_weight / n_groups);
-    report->answer_loss = (float)(answer / b->n_seq);
-    report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
-    report->list_loss = (float)(list / n_groups);
-}
-
-/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
-static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
-    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
-    for (int64_t k = n - 1; k > 0; --k) {
-        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        int32_t swap = order[k];
-        order[k] = order[j];
-        order[j] = swap;
-    }
-}
-
-/* Everything one training holds. */
-typedef struct r2__sft {
-    r2_model *model;
-    const r2_examples *ex;
-    const r2_sft_config *config;
-    r2_adamw opt;
-    r2__batcher b;
-    r2__sft_row *row; /* one for each sequence of a batch                        */
-    int32_t *order;   /* of the groups, in this epoch                            */
-    float *best;      /* weights of the lowest loss on config->valid; NULL: none */
-    double lowest;
-    int32_t n_worse;  /* looks since then                                        */
-} r2__sft;
-
-static void r2__sft_batch(r2__sft *t, int64_t step) {
-    const r2_examples *ex = t->ex;
-    const r2_sft_config *config = t->config;
-    int64_t n_groups = ex->n / ex->group;
-    int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
-    r2__batcher_clear(&t->b);
-    for (int32_t g = 0; g < config->groups; ++g) {
-        int64_t drawn = step * config->groups + g;
-        if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, config->seed, drawn / n_groups);
-        for (int32_t k = 0; k < ex->group; ++k) {
-            int64_t e = (int64_t)t->order[drawn % n_groups] * ex->group + k;
-            t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, e, g < n_reasoned);
-        }
-    }
-}
-
-/* The losses of the batch, of groups of `group`, as the model is now. */
-static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
-    if (status == R2_OK) r2__sft_loss(&t->b, t->row, group, t->config, report);
-    return status;
-}
-
-static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
-    if (status != R2_OK) return status;
-    r2_zero_grad(ctx, t->model);
-    status = r2_backward(ctx, t->model, &batch, t->b.dlogp);
-    if (status != R2_OK) return status;
-    return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
-}
-
-/* The loss of all groups of config->valid, in batches as they are trained on. */
-static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
-    const r2_sft_config *c = t->config;
-    const r2_examples *ex = c->valid;
-    const int64_t n_groups = ex->n / ex->group;
-    int64_t n = 0;
-    *loss = 0.0;
-    for (int64_t g = 0; g < n_groups; g += n) {
-        const int64_t left = n_groups - g;
-        r2_sft_report part;
-        r2_status status;
-        int64_t n_reasoned;
-        n = left < c->groups ? left : c->groups;
-        n_reasoned = (int64_t)(c->reasoned_share * (float)n + 0.5f);
-        r2__batcher_clear(&t->b);
-        for (int64_t k = 0; k < n * ex->group; ++k)
-            t->row[k] =
-                r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
-        status = r2__sft_measure(ctx, t, ex->group, &part);
-        if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups *
-                 ((double)part.answer_loss + (double)c->trace_weight * (double)part.trace_loss +
-                  (double)c->list_weight * (double)part.list_loss);
-    }
-    return R2_OK;
-}
-
-/* Looks at what was held out when it is time to, and keeps the weights that are best at it. */
-static r2_status r2__sft_look(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
-    const int64_t done = report->step + 1;
-    double loss;
-    r2_status status;
-    report->valid_loss = NAN;
-    if (!t->best) return R2_OK;
-    if (done % t->config->valid_every != 0 && done != t->config->n_steps) return R2_OK;
-    status = r2__sft_valid_loss(ctx, t, &loss);
-    if (status != R2_OK) return status;
-    report->valid_loss = (float)loss;
-    t->n_worse++;
-    if (!(loss < t->lowest)) return R2_OK;
-    t->n_worse = 0;
-    t->lowest = loss;
-    memcpy(t->best, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->best);
-    return R2_OK;
-}
-
-static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples,
-                               const r2_sft_config *config) {
-    r2_status status;
-    if (config->groups < 1 || config->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
-    status = r2__examples_check(ctx, "sft", examples, config->reasoned_share > 0.0f);
-    if (status != R2_OK || !config->valid) return status;
-    if (config->valid_every < 1 || config->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
-    return r2__examples_check(ctx, "sft: valid", config->valid, config->reasoned_share > 0.0f);
-}
-
-static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
-    const r2_examples *ex = t->ex, *valid = t->config->valid;
-    int64_t group = ex->group, longest = ex->longest, per_batch;
-    r2_status status;
-    if (valid && valid->group > group) group = valid->group;
-    if (valid && valid->longest > longest) longest = valid->longest;
-    per_batch = t->config->groups * group;
-    status =
-        r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest, per_batch * (longest + 2));
-    if (status != R2_OK) return status;
-    status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
-    if (status != R2_OK) return status;
-    t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
-    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    if (valid) t->best = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->best);
-    return t->order && t->row && (t->best || !valid) ? R2_OK : R2_NO_MEMORY;
-}
-
-static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->row);
-    r2_release(ctx, t->best);
-    r2_adamw_free(ctx, &t->opt);
-    r2__batcher_free(ctx, &t->b);
-}
-
-r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                 const r2_sft_config *config) {
-    const int64_t n_steps = config->n_steps;
-    const int64_t warmup = config->warmup < n_steps / 5 ? config->warmup : n_steps / 5;
-    bool enough = false;
-    r2_status status = r2__sft_check(ctx, examples, config);
-    r2__sft t;
-    if (status != R2_OK) return status;
-    memset(&t, 0, sizeof t);
-    t.model = model;
-    t.ex = examples;
-    t.config = config;
-    t.lowest = INFINITY;
-    status = r2__sft_alloc(ctx, &t);
-    for (int64_t step = 0; step < n_steps && status == R2_OK && !enough; ++step) {
-        r2_sft_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = n_steps;
-        report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
-        r2__sft_batch(&t, step);
-        status = r2__sft_step(ctx, &t, &report);
-        if (status == R2_OK) status = r2__sft_look(ctx, &t, &report);
-        enough = t.best && t.n_worse >= config->patience;
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
-    }
-    if (status == R2_OK && t.lowest < INFINITY)
-        memcpy(r2__trained_params(model), t.best, (size_t)t.opt.n_params * sizeof *t.best);
-    r2__sft_free(ctx, &t);
-    return status;
-}
-
-/* ================================================================================ [S11] rl ==== */
-
-void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
-    double mean = 0.0, square = 0.0, std;
-    for (int32_t i = 0; i < n; ++i) mean += reward[i] / n;
-    for (int32_t i = 0; i < n; ++i) square += (reward[i] - mean) * (reward[i] - mean);
-    std = n > 1 ? sqrt(square / (n - 1)) : 0.0;
-    for (int32_t i = 0; i < n; ++i) {
-        advantage[i] = reward[i] - mean;
-        if (std < 1e-12) advantage[i] = 0.0; /* what is left of equal rewards is rounding */
-        else if (variant != R2_DR_GRPO) advantage[i] /= std + 1e-6;
-    }
-}
-
-r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
-                              double eps_low, double eps_high, double beta) {
-    const double limit = 20.0; /* keeps exp() finite; far outside of any clip range */
-    double log_ratio = fmax(-limit, fmin(limit, logp - logp_old));
-    double log_ref = fmax(-limit, fmin(limit, logp_ref - logp));
-    r2_policy_term term;
-    term.ratio = exp(log_ratio);
-    term.kl = exp(log_ref) - log_ref - 1.0;
-    term.clipped = (advantage > 0.0 && term.ratio > 1.0 + eps_high) ||
-                   (advantage < 0.0 && term.ratio < 1.0 - eps_low);
-    term.loss = beta * term.kl;
-    term.dlogp = beta * (1.0 - exp(log_ref));
-    if (term.clipped) {
-        term.loss -= (advantage > 0.0 ? 1.0 + eps_high : 1.0 - eps_low) * advantage;
-    } else {
-        term.loss -= term.ratio * advantage;
-        term.dlogp -= term.ratio * advantage;
-    }
-    return term;
-}
-
-double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
-                 double rank_share) {
-    double accuracy = 0.0, faith = 0.0;
-    if (trace->answer >= 0)
-        accuracy = config->exact ? (double)(trace->answer == right_answer)
-                                 : 1.0 - abs(trace->answer - right_answer) / 5.0;
-    if (trace->verdict == R2_TRACE_OK) faith = 1.0;
-    else if (trace->n_cited > 0) faith = 0.5 * trace->n_right / trace->n_cited;
-    return (double)config->w_format * (trace->well_formed ? 1.0 : 0.0) +
-           (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
-           (double)config->w_faith * faith;
-}
-
-r2_grpo_config r2_grpo_config_default(void) {
-    r2_grpo_config config;
-    memset(&config, 0, sizeof config);
-    config.variant = R2_GRPO;
-    config.n_steps = 120;
-    config.groups = 20;
-    config.n_samples = 5;
-    config.n_updates = 1;
-    config.max_new = 32;
-    config.temperature = 1.0f;
-    config.lr = 2e-4f;
-    config.eps_low = config.eps_high = 0.2f;
-    config.beta = 0.02f;
-    config.sft_weight = 1.0f;
-    config.list_weight = 1.0f;
-    config.reward.w_format = 0.5f;
-    config.reward.w_accuracy = 0.0f;
-    config.reward.w_rank = 1.0f;
-    config.reward.w_faith = 2.0f;
-    config.adamw = r2_adamw_config_default();
-    return config;
-}
-
-/* ---- the loop ---- */
-
-#define R2__LEAST_P 1e-6 /* keeps log-odds finite */
-
-/* One output of a rollout. */
-typedef struct r2__output {
-    int64_t example;
-    int32_t first_pred, end_pred; /* predictions of its generated tokens              */
-    int32_t level_pred;           /* first of the predictions of the 6 answers, or -1 */
-    double score; /* log-odds of interacting, NAN without an answer */
-    double reward, advantage;
-    bool kept; /* in the loss: DAPO drops groups with equal rewards    */
-    r2_trace trace;
-} r2__output;
-
-/* Everything one GRPO run holds. */
-typedef struct r2__grpo {
-    r2_model *model, reference;
-    const r2_examples *ex;
-    const r2_codebook *codebook;
-    const r2_vocab *vocab;
-    const r2_grpo_config *config;
-    r2_adamw opt;
-    r2__batcher b;
-    int32_t *order;
-    int64_t *prompt_begin;
-    int32_t *prompt;
-    r2__output *output; /* (groups * group * n_samples), prompt after prompt */
-    float *logp_old, *logp_ref, *entropy;
-    int32_t *list; /* (group) scratch */
-    int64_t n_prompt;
-} r2__grpo;
-
-/* Prompts of step's groups, each followed by <think>: reasoning is what RL trains. */
-static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
-    const r2_examples *ex = rl->ex;
-    int64_t n_groups = ex->n / ex->group, p = 0;
-    rl->prompt_begin[0] = 0;
-    for (int32_t g = 0; g < rl->config->groups; ++g) {
-        int64_t drawn = step * rl->config->groups + g;
-        if (drawn % n_groups == 0)
-            r2__shuffle(rl->order, n_groups, rl->config->seed, drawn / n_groups);
-        for (int32_t k = 0; k < ex->group; ++k, ++p) {
-            int64_t e = (int64_t)rl->order[drawn % n_groups] * ex->group + k;
-            int64_t len = ex->prompt_begin[e + 1] - ex->prompt_begin[e];
-            int32_t *to = rl->prompt + rl->prompt_begin[p];
-            memcpy(to, ex->prompt + ex->prompt_begin[e], (size_t)len * sizeof *to);
-            to[len] = ex->markup.think;
-            rl->prompt_begin[p + 1] = rl->prompt_begin[p] + len + 1;
-            for (int32_t s = 0; s < rl->config->n_samples; ++s)
-                rl->output[p * rl->config->n_samples + s].example = e;
-        }
-    }
-}
-
-/* Lays the outputs into a batch: every generated token is predicted, and after the first <answer>
-   each of the six answers too: their probabilities give the score that ranks. A prompt but for its
-   last token is run once; each of its outputs is a branch that begins with that token, so that all
-   predictions of an output are its own, and ends before its own last, from which none is made. */
-static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
-    const r2_markup *mark = &rl->ex->markup;
-    r2__batcher *b = &rl->b;
-    r2__batcher_clear(b);
-    for (int64_t o = 0; o < gen->n_out; ++o) {
-        int64_t p = o / rl->config->n_samples, last = rl->prompt_begin[p + 1] - 1;
-        const int32_t *token = gen->token + o * gen->max_new;
-        r2__output *out = &rl->output[o];
-        if (o % rl->config->n_samples == 0) {
-            for (int64_t k = rl->prompt_begin[p]; k < last; ++k) r2__batch_token(b, rl->prompt[k]);
-            r2__batch_end_sequence(b, false);
-        }
-        out->first_pred = b->n_pred;
-        out->level_pred = -1;
-        for (int32_t k = 0; k < gen->length[o]; ++k) {
-            r2__batch_token(b, k > 0 ? token[k - 1] : rl->prompt[last]);
-            r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && out->level_pred < 0) {
-                out->level_pred = b->n_pred;
-                for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
-            }
-        }
-        out->end_pred = b->n_pred;
-        r2__batch_end_sequence(b, true);
-    }
-}
-
-/* The next prediction of `out` that is a generated token, from j on. */
-static int32_t r2__token_pred(const r2__output *out, int32_t j) {
-    return j == out->level_pred ? j + R2_N_ANSWERS : j;
-}
-
-static int32_t r2__output_length(const r2__output *out) {
-    return out->end_pred - out->first_pred - (out->level_pred >= 0 ? R2_N_ANSWERS : 0);
-}
-
-/* Appends words, a space before them when the text has some already. */
-static r2_status r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *token, int64_t n,
-                               r2_text *text) {
-    if (n > 0 && text->len > 0) r2_text_add(ctx, text, " ", 1);
-    return r2_vocab_decode(ctx, vocab, token, n, text);
-}
-
-/* Checks one output against its prompt, as text, as anybody would. */
-static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_generation *gen,
-                                int64_t o) {
-    int64_t p = o / rl->config->n_samples, begin = rl->prompt_begin[p];
-    int64_t len = rl->prompt_begin[p + 1] - begin - 1; /* without <think> */
-    r2__output *out = &rl->output[o];
-    r2_text prompt = {NULL, 0, 0, false}, text = {NULL, 0, 0, false};
-    r2_status status = r2__add_words(ctx, rl->vocab, rl->prompt + begin, len, &prompt);
-    if (status == R2_OK)
-        status = r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
-    if (status == R2_OK)
-        status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o],
-                               &text);
-    if (status == R2_OK) out->trace = r2_trace_check(rl->codebook, prompt.data, text.data);
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &text);
-    out->score = NAN;
-    if (out->level_pred >= 0) {
-        double p0 = exp((double)rl->logp_old[out->level_pred]);
-        out->score = log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
-    }
-    return status;
-}
-
-/* Mean log-odds of the outputs of prompt p; one without an answer counts as even. */
-static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
-    double sum = 0.0;
-    for (int32_t s = 0; s < rl->config->n_samples; ++s) {
-        double score = rl->output[p * rl->config->n_samples + s].score;
-        if (!isnan(score)) sum += score;
-    }
-    return sum / rl->config->n_samples;
-}
-
-/* The chance that log-odds of a are drawn above those of b, when both are noisy alike. */
-static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
-
-/* The ranking term: an output for the observed item should beat every sampled item's mean score, an
-   output for a sampled item should stay below the observed item's. By chances, not by 0 and 1: so
-   the outputs of a prompt differ in it even when all of them win. */
-static double r2__rank_share(const r2__grpo *rl, int64_t o) {
-    int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
-    double score = rl->output[o].score, won = 0.0;
-    if (isnan(score)) return 0.0;
-    if (p != first) return r2__win(r2__prompt_score(rl, first), score);
-    for (int32_t k = 1; k < rl->ex->group; ++k)
-        won += r2__win(score, r2__prompt_score(rl, first + k));
-    return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
-}
-
-/* Rewards and advantages of all outputs, prompt by prompt. */
-static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
-    int32_t n = rl->config->n_samples;
-    int64_t n_out = rl->n_prompt * n, answers[R2_N_ANSWERS] = {0}, most = 0;
-    double reward[64], advantage[64], square = 0.0;
-    for (int64_t p = 0; p < rl->n_prompt; ++p) {
-        double spread = 0.0;
-        for (int32_t s = 0; s < n; ++s) {
-            r2__output *out = &rl->output[p * n + s];
-            out->reward = reward[s] = r2_reward(&rl->config->reward, &out->trace,
-                                                rl->ex->answer[out->example],
-                                                r2__rank_share(rl, p * n + s));
-            report->reward_mean += reward[s] / (double)n_out;
-            report->well_formed_outputs += out->trace.well_formed / (double)n_out;
-            report->faithful_outputs += (out->trace.verdict == R2_TRACE_OK) / (double)n_out;
-            if (out->trace.answer >= 0) answers[out->trace.answer]++;
-            spread = fmax(spread, fabs(reward[s] - reward[0]));
-        }
-        r2_advantages(rl->config->variant, reward, n, advantage);
-        for (int32_t s = 0; s < n; ++s) {
-            rl->output[p * n + s].advantage = advantage[s];
-            rl->output[p * n + s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
-        }
-        report->zero_variance_groups += (spread < 1e-12) / (double)rl->n_prompt;
-    }
-    for (int64_t o = 0; o < n_out; ++o) {
-        double d = rl->output[o].reward - report->reward_mean;
-        square += d * d;
-    }
-    for (int a = 0; a < R2_N_ANSWERS; ++a) most = answers[a] > most ? answers[a] : most;
-    report->reward_std = sqrt(square / (double)n_out);
-    report->majority_answer = (double)most / (double)n_out;
-}
-
-/* What one token of an output counts in the loss: the variants' normalisers. */
-static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_t n_kept) {
-    double n_out = (double)(rl->n_prompt * rl->config->n_samples);
-    if (!out->kept) return 0.0;
-    if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
-    if (rl->config->variant == R2_DR_GRPO) return 1.0 / (n_out * rl->config->max_new);
-    return 1.0 / (n_out * r2__output_length(out));
-}
-
-/* The listwise terms: the s-th outputs of a group's items stand side by side. A list in which one
-   has no answer is left out. */
-static void r2__grpo_lists(r2__grpo *rl) {
-    const int32_t group = rl->ex->group, n = rl->config->n_samples;
-    int64_t n_lists = rl->n_prompt / group * n;
-    for (int64_t list = 0; list < n_lists; ++list) {
-        bool whole = true;
-        for (int32_t k = 0; k < group; ++k) {
-            int32_t level = rl->output[(list / n * group + k) * n + list % n].level_pred;
-            rl->list[k] = level; /* of answer 0 */
-            whole = whole && level >= 0;
-        }
-        if (whole)
-            r2__list_loss(&rl->b, rl->list, group,
-                          (double)rl->config->list_weight / (double)n_lists);
-    }
-}
-
-/* Derivatives of the objective for the current log-probabilities. */
-static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
-    const r2_grpo_config *c = rl->config;
-    int64_t n_out = rl->n_prompt * c->n_samples, n_tokens = 0, n_kept = 0;
-    double beta = c->variant == R2_DAPO ? 0.0 : (double)c->beta;
-    memset(rl->b.dlogp, 0, (size_t)rl->b.n_pred * sizeof(float));
-    report->kl = report->entropy = report->clipped_tokens = 0.0;
-    for (int64_t o = 0; o < n_out; ++o) {
-        n_tokens += r2__output_length(&rl->output[o]);
-        n_kept += rl->output[o].kept ? r2__output_length(&rl->output[o]) : 0;
-    }
-    for (int64_t o = 0; o < n_out; ++o) {
-        const r2__output *out = &rl->output[o];
-        double weight = r2__token_weight(rl, out, n_kept);
-        for (int32_t j = out->first_pred; (j = r2__token_pred(out, j)) < out->end_pred; ++j) {
-            r2_policy_term term = r2_policy_loss(
-                (double)rl->b.logp[j], (double)rl->logp_old[j], (double)rl->logp_ref[j],
-                out->advantage, (double)c->eps_low, (double)c->eps_high, beta);
-            rl->b.dlogp[j] = (float)(weight * term.dlogp);
-            report->kl += term.kl / (double)n_tokens;
-            report->entropy += (double)rl->entropy[j] / (double)n_tokens;
-            report->clipped_tokens += term.clipped / (double)n_tokens;
-        }
-        if (out->level_pred >= 0)
-            rl->b.dlogp[out->level_pred + rl->ex->answer[out->example]] -=
-                c->sft_weight / (float)n_out;
-    }
-    if (c->list_weight > 0.0f) r2__grpo_lists(rl);
-    report->output_length = (double)n_tokens / (double)n_out;
-}
-
-static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
-    const r2_grpo_config *c = rl->config;
-    r2_generate_config how = r2_generate_config_default();
-    r2_generation gen;
-    r2_batch batch;
-    r2_status status;
-    r2__grpo_prompts(rl, step);
-    how.n_samples = c->n_samples;
-    how.max_new = c->max_new;
-    how.stop_token = rl->ex->markup.answer_end;
-    how.temperature = c->temperature;
-    how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->model, NULL, &how, rl->n_prompt, rl->prompt_begin, rl->prompt,
-                          &gen);
-    if (status != R2_OK) return status;
-    r2__grpo_batch(rl, &gen);
-    batch = r2__batch_view(&rl->b);
-    status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
-    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
-        status = r2__grpo_check(ctx, rl, &gen, o);
-    if (status == R2_OK) r2__grpo_rewards(rl, report);
-    r2_generation_free(ctx, &gen);
-    return status;
-}
-
-/* n_updates optimiser steps on one batch of rollouts. The first has ratio 1 everywhere. */
-static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_report *report) {
-    r2_batch batch = r2__batch_view(&rl->b);
-    r2_status status = R2_OK;
-    for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
-        float norm = 0.0f;
-        if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->model, &batch, rl->b.logp, rl->entropy);
-        if (status != R2_OK) break;
-        r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->model);
-        status = r2_backward(ctx, rl->model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2_adamw_step(ctx, &rl->opt, rl->model, lr, &norm);
-        report->grad_norm = (double)norm;
-    }
-    return status;
-}
-
-/* The model as it comes in, its adapters included. */
-static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_lora *lora = rl->model->lora;
-    r2_model *reference = &rl->reference;
-    r2_status status = r2_model_init(ctx, reference, &rl->model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->model);
-    if (status != R2_OK || !lora) return status;
-    status = r2_lora_attach(ctx, reference, &lora->config);
-    if (status == R2_OK)
-        memcpy(reference->lora->param, lora->param, (size_t)lora->n_params * sizeof(float));
-    return status;
-}
-
-static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_grpo_config *c = rl->config;
-    int64_t n_prompt = (int64_t)c->groups * rl->ex->group, n_out = n_prompt * c->n_samples;
-    int64_t longest = rl->ex->longest + c->max_new, n_pred = n_out * (c->max_new + R2_N_ANSWERS);
-    r2_status status;
-    rl->n_prompt = n_prompt;
-    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_out,
-                              n_prompt * rl->ex->longest + n_out * c->max_new, n_pred);
-    if (status != R2_OK) return status;
-    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(rl->ex->n / rl->ex->group), sizeof *rl->order);
-    rl->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *rl->prompt_begin);
-    rl->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n_prompt * longest), sizeof *rl->prompt);
-    rl->output = (r2__output *)r2_alloc(ctx, (uint64_t)n_out, sizeof *rl->output);
-    rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)rl->ex->group, sizeof *rl->list);
-    if (!rl->order || !rl->prompt_begin || !rl->prompt || !rl->output || !rl->logp_old ||
-        !rl->logp_ref || !rl->entropy || !rl->list)
-        return ctx->status;
-    status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
-    return status == R2_OK ? r2__grpo_reference(ctx, rl) : status;
-}
-
-static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
-    r2__batcher_free(ctx, &rl->b);
-    r2_release(ctx, rl->order);
-    r2_release(ctx, rl->prompt_begin);
-    r2_release(ctx, rl->prompt);
-    r2_release(ctx, rl->output);
-    r2_release(ctx, rl->logp_old);
-    r2_release(ctx, rl->logp_ref);
-    r2_release(ctx, rl->entropy);
-    r2_release(ctx, rl->list);
-    r2_adamw_free(ctx, &rl->opt);
-    r2_model_free(ctx, &rl->reference);
-}
-
-r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                  const r2_codebook *codebook, const r2_vocab *vocab,
-                  const r2_grpo_config *config) {
-    r2__grpo rl;
-    r2_status status;
-    if (config->groups < 1 || config->n_samples < 1 || config->n_samples > 64 ||
-        config->n_updates < 1 || config->max_new < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "grpo: expected groups, n_updates, max_new >= 1 and "
-                       "n_samples in 1 .. 64");
-    status = r2__examples_check(ctx, "grpo", examples, false);
-    if (status != R2_OK) return status;
-    memset(&rl, 0, sizeof rl);
-    rl.model = model;
-    rl.ex = examples;
-    rl.codebook = codebook;
-    rl.vocab = vocab;
-    rl.config = config;
-    status = r2__grpo_init(ctx, &rl);
-    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
-        float lr = r2_lr_cosine(step, config->n_steps, 3, config->lr, 0.1f);
-        r2_grpo_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = config->n_steps;
-        status = r2__grpo_rollout(ctx, &rl, step, &report);
-        if (status == R2_OK) status = r2__grpo_update(ctx, &rl, lr, &report);
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "grpo", step + 1, config->n_steps);
-    }
-    r2__grpo_free(ctx, &rl);
-    return status;
-}
-
-/* ============================================================================== [S12] eval ==== */
-
-r2_rank r2_rank_of(const float *score, int64_t n) {
-    r2_rank rank = {0, 0};
-    float positive = isnan(score[0]) ? -INFINITY : score[0];
-    for (int64_t i = 1; i < n; ++i) {
-        float other = isnan(score[i]) ? -INFINITY : score[i];
-        rank.better += other > positive;
-        rank.tied += other == positive;
-    }
-    return rank;
-}
-
-/* The ranks that a rule allows the positive to take: first .. last, equally likely. */
-static void r2__rank_range(r2_rank rank, r2_tie_rule rule, int64_t *first, int64_t *last) {
-    *first = rank.better + 1;
-    *last = rank.better + 1 + rank.tied;
-    if (rule == R2_TIES_PESSIMISTIC) *first = *last;
-    if (rule == R2_TIES_OPTIMISTIC) *last = *first;
-}
-
-double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule) {
-    int64_t first, last, inside;
-    r2__rank_range(rank, rule, &first, &last);
-    inside = (k < last ? k : last) - first + 1;
-    return inside > 0 ? (double)inside / (double)(last - first + 1) : 0.0;
-}
-
-double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule) {
-    int64_t first, last;
-    double sum = 0.0;
-    r2__rank_range(rank, rule, &first, &last);
-    for (int64_t r = first; r <= last && r <= k; ++r) sum += 1.0 / log2((double)r + 1.0);
-    return sum / (double)(last - first + 1);
-}
-
-double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule) {
-    int64_t first, last;
-    double sum = 0.0;
-    r2__rank_range(rank, rule, &first, &last);
-    for (int64_t r = first; r <= last; ++r) sum += 1.0 / (double)r;
-    return sum / (double)(last - first + 1);
-}
-
-r2_eval_config r2_eval_config_default(void) {
-    r2_eval_config config = {R2_TIES_EXPECTED, 2000, 0};
-    return config;
-}
-
-static void r2__metrics_add(r2_metrics *m, r2_rank rank, int64_t n_per_case, r2_tie_rule ties) {
-    m->hr1 += r2_hit_ratio(rank, 1, ties);
-    m->hr5 += r2_hit_ratio(rank, 5, ties);
-    m->hr10 += r2_hit_ratio(rank, 10, ties);
-    m->ndcg5 += r2_ndcg(rank, 5, ties);
-    m->ndcg10 += r2_ndcg(rank, 10, ties);
-    m->mrr += r2_reciprocal_rank(rank, ties);
-    if (n_per_case > 1)
-        m->auc += 1.0 - ((double)rank.better + 0.5 * (double)rank.tied) / (double)(n_per_case - 1);
-    m->tie_rate += rank.tied > 0;
-}
-
-r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
-                      const r2_eval_config *config, r2_metrics *out, double *hit1) {
-    double *hit, n = (double)n_cases;
-    r2_status status;
-    memset(out, 0, sizeof *out);
-    if (n_cases < 1 || n_per_case < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "evaluation needs at least one case and one candidate");
-    hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
-    if (!hit) return ctx->status;
-    for (int64_t c = 0; c < n_cases; ++c) {
-        r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
-        r2__metrics_add(out, rank, n_per_case, config->ties);
-        hit[c] = r2_hit_ratio(rank, 1, config->ties);
-    }
-    out->n_cases = n_cases;
-    out->hr1 /= n, out->hr5 /= n, out->hr10 /= n, out->ndcg5 /= n, out->ndcg10 /= n;
-    out->mrr /= n, out->auc /= n, out->tie_rate /= n;
-    status = r2_bootstrap_mean(ctx, hit, n_cases, config->n_bootstrap, config->seed, &out->hr1_lo,
-                               &out->hr1_hi);
-    if (!hit1) r2_release(ctx, hit);
-    return status;
-}
-
-static int r2__compare_double(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
-                            uint64_t seed, double *lo, double *hi) {
-    double *mean;
-    if (n < 1 || n_bootstrap < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "a bootstrap needs at least one value and one resample");
-    mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
-    if (!mean) return ctx->status;
-    R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
-        r2_rng rng = r2_rng_make(seed, R2_STREAM_BOOTSTRAP, (uint64_t)b);
-        double sum = 0.0;
-        for (int64_t i = 0; i < n; ++i) sum += value[r2_rng_below(&rng, (uint64_t)n)];
-        mean[b] = sum / (double)n;
-    }
-    qsort(mean, (size_t)n_bootstrap, sizeof *mean, r2__compare_double);
-    *lo = mean[(int64_t)(0.025 * (n_bootstrap - 1) + 0.5)];
-    *hi = mean[(int64_t)(0.975 * (n_bootstrap - 1) + 0.5)];
-    r2_release(ctx, mean);
-    return R2_OK;
-}
-
-double r2_mcnemar(int64_t only_a, int64_t only_b) {
-    int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
-    double log_half_n = -(double)n * log(2.0), tail = 0.0;
-    for (int64_t i = 0; i <= k; ++i)
-        tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
-                    lgamma((double)(n - i) + 1.0) + log_half_n);
-    return tail >= 0.5 ? 1.0 : 2.0 * tail;
-}
-
-/* ---- the model as a scorer ---- */
-
-r2_score_config r2_score_config_default(void) {
-    r2_score_config config = {R2_DIRECT, R2_SCORE_LOG_ODDS, 1, 32, 0.7f, 0};
-    return config;
-}
-
-float r2_answer_score(const float *level_logp, r2_score_kind kind) {
-    double mass = 0.0, expected = 0.0, p_no;
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        mass += exp((double)level_logp[k]);
-        expected += k * exp((double)level_logp[k]);
-    }
-    if (!(mass > 0.0)) return 0.0f;
-    if (kind == R2_SCORE_EXPECTED) return (float)(expected / mass);
-    p_no = exp((double)level_logp[0]) / mass;
-    if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
-    return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
-}
-
-static void r2__trace_tally(r2_trace_metrics *m, const r2_trace *trace, int64_t *n_cited,
-                            int64_t *n_found, int64_t *n_right) {
-    m->n++;
-    m->verdict[trace->verdict]++;
-    m->well_formed += trace->well_formed;
-    m->faithful += trace->verdict == R2_TRACE_OK;
-    *n_cited += trace->n_cited;
-    *n_found += trace->n_found;
-    *n_right += trace->n_right;
-}
-
-/* Prompts of a slice of examples, each followed by the mark that chooses the mode. */
-static r2_status r2__slice_prompts(r2_ctx *ctx, const r2_examples *ex, int64_t first, int64_t n,
-                                   int32_t mark, int64_t **begin, int32_t **token) {
-    int64_t n_tokens = ex->prompt_begin[first + n] - ex->prompt_begin[first] + n;
-    *begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof **begin);
-    *token = (int32_t *)r2_alloc(ctx, (uint64_t)n_tokens, sizeof **token);
-    if (!*begin || !*token) {
-        r2_release(ctx, *begin);
-        r2_release(ctx, *token);
-        return ctx->status;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        int64_t from = ex->prompt_begin[first + k], len = ex->prompt_begin[first + k + 1] - from;
-        memcpy(*token + (*begin)[k], ex->prompt + from, (size_t)len * sizeof **token);
-        (*token)[(*begin)[k] + len] = mark;
-        (*begin)[k + 1] = (*begin)[k] + len + 1;
-    }
-    return R2_OK;
-}
-
-/* Generates for a slice: up to <answer> (or nothing), watching the six answers that would
-   follow. */
-static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
-                                    const r2_score_config *config, int64_t first, int64_t n,
-                                    r2_generation *gen) {
-    bool direct = config->mode == R2_DIRECT;
-    r2_generate_config how = r2_generate_config_default();
-    int64_t *begin;
-    int32_t *token;
-    r2_status status = r2__slice_prompts(
-        ctx, ex, first, n, direct ? ex->markup.answer : ex->markup.think, &begin, &token);
-    if (status != R2_OK) return status;
-    how.n_samples = direct ? 1 : config->n_samples;
-    how.max_new = direct ? 0 : config->max_new;
-    how.stop_token = ex->markup.answer;
-    how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
-    how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
-    how.n_watch = R2_N_ANSWERS;
-    how.watch = ex->markup.level;
-    status = r2__generate(ctx, model, NULL, &how, n, begin, token, gen);
-    r2_release(ctx, begin);
-    r2_release(ctx, token);
-    return status;
-}
-
-/* The whole output as text: <think>, what was generated, the likeliest answer, </answer>. */
-static r2_status r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vocab *vocab,
-                                 const r2_generation *gen, int64_t o, r2_text *text) {
-    const float *level = gen->watch_logp + o * gen->n_watch;
-    const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    int best = 0;
-    r2_status status = r2__add_words(ctx, vocab, &ex->markup.think, 1, text);
-    if (status == R2_OK) status = r2__add_words(ctx, vocab, token, n, text);
-    if (status != R2_OK || n < 1 || token[n - 1] != ex->markup.answer) return status;
-    for (int k = 1; k < R2_N_ANSWERS; ++k)
-        if (level[k] > level[best]) best = k;
-    status = r2__add_words(ctx, vocab, &ex->markup.level[best], 1, text);
-    if (status == R2_OK) status = r2__add_words(ctx, vocab, &ex->markup.answer_end, 1, text);
-    return status;
-}
-
-static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
-                                  const r2_vocab *vocab, const r2_generation *gen, int64_t o,
-                                  int64_t example, r2_text *output, r2_trace *trace) {
-    r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[example], len = ex->prompt_begin[example + 1] - from;
-    const size_t before = output->len; /* the caller's */
-    r2_status status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
-    if (status == R2_OK) status = r2__output_text(ctx, ex, vocab, gen, o, output);
-    if (status == R2_OK) *trace = r2_trace_check(codebook, prompt.data, output->data + before);
-    r2_text_free(ctx, &prompt);
-    return status;
-}
-
-r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                   const r2_codebook *codebook, const r2_vocab *vocab,
-                   const r2_score_config *config, float *score, r2_trace_metrics *trace) {
-    const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
-    int64_t n_cited = 0, n_found = 0, n_right = 0;
-    r2_trace_metrics m;
-    r2_status status = R2_OK;
-    memset(&m, 0, sizeof m);
-    for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
-        int64_t n = examples->n - first < slice ? examples->n - first : slice;
-        r2_generation gen;
-        status = r2__slice_generate(ctx, model, examples, config, first, n, &gen);
-        if (status != R2_OK) break;
-        for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
-        for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
-            int64_t per = gen.n_out / n, e = first + o / per;
-            score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
-                        (float)per;
-            if (trace && config->mode == R2_REASONED) {
-                r2_text output = {NULL, 0, 0, false};
-                r2_trace checked;
-                status = r2__check_output(ctx, examples, codebook, vocab, &gen, o, e, &output,
-                                          &checked);
-                if (status == R2_OK) r2__trace_tally(&m, &checked, &n_cited, &n_found, &n_right);
-                r2_text_free(ctx, &output);
-            }
-        }
-        r2_generation_free(ctx, &gen);
-        if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
-    }
-    if (m.n > 0) m.well_formed /= (double)m.n, m.faithful /= (double)m.n;
-    if (n_cited > 0) {
-        m.facts_found = (double)n_found / (double)n_cited;
-        m.facts_right = (double)n_right / (double)n_cited;
-    }
-    if (trace) *trace = m;
-    return status;
-}
-
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_trace *trace) {
-    r2_score_config config = r2_score_config_default();
-    r2_generation gen;
-    r2_status status;
-    if (example < 0 || example >= examples->n)
-        return r2_fail(ctx, R2_ARGUMENT, "think: example %lld of %lld", (long long)example,
-                       (long long)examples->n);
-    config.mode = R2_REASONED;
-    status = r2__slice_generate(ctx, model, examples, &config, example, 1, &gen);
-    if (status != R2_OK) return status;
-    status = r2__check_output(ctx, examples, codebook, vocab, &gen, 0, example, output, trace);
-    r2_generation_free(ctx, &gen);
-    return status;
-}
-
 /* ---- is the reasoning what decides? ---- */
 
 /* One fact of a prompt put otherwise: weight before and after, and the word it becomes. */
@@ -14293,478 +14818,6 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     r2_release(ctx, chosen);
     r2_release(ctx, score);
     r2_release(ctx, asked.prompt);
-    return status;
-}
-
-/* =============================================================================== [S13] run ==== */
-
-r2_run_config r2_run_config_default(void) {
-    r2_run_config config;
-    memset(&config, 0, sizeof config);
-    config.seed = 1;
-    config.n_groups = 16384;
-    config.n_sampled = 4;
-    config.n_chains = 3;
-    config.n_negatives = 19;
-    config.n_cases = 8192;
-    config.split = r2_split_config_default();
-    config.teacher = r2_teacher_config_default();
-    config.model = r2_model_config_default();
-    config.model.n_layer = 2;
-    config.model.n_head = 2;
-    config.model.n_kv_head = 2;
-    config.model.d_model = 64;
-    config.model.d_ff = 176;
-    config.sft = r2_sft_config_default();
-    config.grpo = r2_grpo_config_default();
-    return config;
-}
-
-r2_run_config r2_run_config_full(void) {
-    r2_run_config config = r2_run_config_default();
-    config.n_groups = 32768;
-    config.sft.groups = 32;
-    config.grpo.n_steps = 300;
-    return config;
-}
-
-/* Every draw of the run follows from its one seed. */
-static void r2__run_seeds(r2_run_config *config) {
-    config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
-}
-
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
-    const r2_run_config *c = &run->config;
-    r2_split *split = &run->split;
-    r2_status status = r2_data_load(ctx, &run->data, directory);
-    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
-    if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT, "%s: no user has two positives (rating >= %g) after "
-                         "another interaction: nothing to test on", directory,
-                         (double)split->config.min_positive);
-    if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
-    if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
-    if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
-    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
-    if (status == R2_OK)
-        status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
-                               split->config.min_positive, split->config.seed);
-    return status;
-}
-
-/* The header's own evidence, then what the hook makes of it: nothing is asked in another way. */
-static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
-                                  int64_t n, r2_query *query) {
-    const r2_run_config *c = &run->config;
-    r2_status status = r2_queries(ctx, &run->index, question, n, c->n_chains, query);
-    if (status != R2_OK || !c->evidence) return status;
-    return c->evidence(ctx, c->evidence_user, run, question, n, query);
-}
-
-/* Training questions in groups and their evidence: *n of them, to be released by the caller, also
-   after a failure. */
-static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
-                              r2_question **question, r2_query **query, int64_t *n) {
-    const r2_run_config *c = &run->config;
-    int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
-    r2_status status;
-    *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
-    if (!*question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
-                               *question, &n_drawn);
-    if (status != R2_OK) return status;
-    *n = n_drawn * group;
-    *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);
-    if (!*query) return ctx->status;
-    return r2__run_evidence(ctx, run, *question, *n, *query);
-}
-
-/* What config.min_history comes to. */
-static int32_t r2__run_history(const r2_run *run) {
-    const r2_run_config *c = &run->config;
-    const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
-    int64_t unused;
-    if (c->min_history > 0) return c->min_history;
-    if (r2__quota_total(&run->graph, 5, INT64_MAX, &unused) >= enough) return 5;
-    return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
-}
-
-static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
-    const r2_run_config *c = &run->config;
-    uint8_t *observed;
-    r2_status status = R2_OK;
-    if (c->n_groups < 1 || c->n_sampled < 1 || c->min_history < 0 || c->n_cases < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1, n_sampled >= 1, "
-                       "min_history >= 0 and n_cases >= 0");
-    run->min_history = r2__run_history(run);
-    if (c->evidence) status = c->evidence(ctx, c->evidence_user, run, NULL, 0, NULL);
-    if (status != R2_OK) return status;
-    status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->query,
-                          &run->n_train);
-    if (status != R2_OK) return status;
-    observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
-    if (!observed) return ctx->status;
-    for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
-    status = r2_codebook_fit(ctx, &run->codebook, run->query, observed, run->n_train, c->n_chains);
-    r2_release(ctx, observed);
-    return status;
-}
-
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory,
-                      const r2_run_config *config) {
-    r2_status status;
-    memset(run, 0, sizeof *run);
-    run->config = *config;
-    r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, directory);
-    if (status == R2_OK) status = r2_run_prepare(ctx, run);
-    if (status != R2_OK) r2_run_free(ctx, run);
-    return status;
-}
-
-static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
-    r2_model_free(ctx, &run->model);
-    r2_examples_free(ctx, &run->train);
-    r2_vocab_free(ctx, &run->vocab);
-    r2_release(ctx, run->query);
-    r2_release(ctx, run->question);
-    run->query = NULL;
-    run->question = NULL;
-    run->n_train = 0;
-}
-
-r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
-    r2_run_config *c = &run->config;
-    r2_status status;
-    r2__run_unprepare(ctx, run);
-    status = r2__run_queries(ctx, run);
-    if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
-                                  run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
-    if (status == R2_OK) {
-        c->model.n_vocab = run->vocab.n_words;
-        c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
-        c->model.n_ctx = run->train.longest + c->grpo.max_new;
-        status = r2_model_init(ctx, &run->model, &c->model, true);
-    }
-    if (status != R2_OK) r2__run_unprepare(ctx, run);
-    return status;
-}
-
-void r2_run_free(r2_ctx *ctx, r2_run *run) {
-    r2__run_unprepare(ctx, run);
-    r2_index_free(ctx, &run->index);
-    r2_graph_free(ctx, &run->graph);
-    r2_candidates_free(ctx, &run->valid);
-    r2_candidates_free(ctx, &run->test);
-    r2_split_free(ctx, &run->split);
-    r2_data_free(ctx, &run->data);
-    memset(run, 0, sizeof *run);
-}
-
-/* The first validation cases as groups of the training's shape: the positive, then negatives. */
-static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
-    const r2_data *data = &run->data;
-    const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
-    const int64_t n = (run->valid.n_cases < R2_N_LOOKED_AT ? run->valid.n_cases : R2_N_LOOKED_AT) *
-                      group;
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
-    r2_status status = question && query ? R2_OK : R2_NO_MEMORY;
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = run->valid.user[q / group];
-        const uint32_t *item = run->valid.item + q / group * per_case;
-        const int64_t row = r2_data_find(data, user, item[0]);
-        question[q].user = user;
-        question[q].item = item[q % group];
-        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        if (q % group == 0)
-            question[q].answer =
-                r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
-    }
-    if (status == R2_OK)
-        status = r2__run_evidence(ctx, run, question, n, query);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query,
-                                  n, (int32_t)group, &run->config.teacher);
-    r2_release(ctx, question);
-    r2_release(ctx, query);
-    return status;
-}
-
-r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
-    r2_sft_config config = run->config.sft;
-    r2_status status = R2_OK;
-    r2_examples held_out;
-    memset(&held_out, 0, sizeof held_out);
-    if (config.valid_every > 0 && run->valid.n_cases > 0 &&
-        run->valid.n_per_case > run->config.n_sampled) {
-        status = r2__run_held_out(ctx, run, &held_out);
-        config.valid = &held_out;
-    }
-    if (status == R2_OK) status = r2_sft(ctx, &run->model, &run->train, &config);
-    r2_examples_free(ctx, &held_out);
-    return status;
-}
-
-r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
-    const r2_run_config *c = &run->config;
-    int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
-    r2_question *question = NULL;
-    r2_query *query = NULL;
-    r2_examples fresh;
-    r2_status status;
-    if (wanted < 1) return R2_OK;
-    memset(&fresh, 0, sizeof fresh);
-    status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
-                          &query, &n);
-    if (status == R2_OK) /* nobody writes traces for them: the model's own are judged */
-        status = r2_examples_init(ctx, &fresh, &run->codebook, &run->vocab, &run->markup, query, n,
-                                  1 + c->n_sampled, NULL);
-    if (status == R2_OK)
-        status = r2_grpo(ctx, &run->model, &fresh, &run->codebook, &run->vocab, &c->grpo);
-    r2_examples_free(ctx, &fresh);
-    r2_release(ctx, question);
-    r2_release(ctx, query);
-    return status;
-}
-
-/* ---- asking ---- */
-
-r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
-                     int64_t n, r2_query *query, r2_examples *examples) {
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_status status = question ? R2_OK : R2_NO_MEMORY;
-    memset(examples, 0, sizeof *examples);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        question[q].user = user[q];
-        question[q].item = item[q];
-        question[q].answer = -1;
-        if ((int64_t)user[q] >= run->graph.n_users)
-            status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
-        else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
-    }
-    if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, query);
-    r2_release(ctx, question);
-    if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n, 1,
-                            NULL);
-}
-
-r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
-                                r2_query *query, r2_examples *examples) {
-    const int64_t n = candidates->n_cases * candidates->n_per_case;
-    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
-    r2_query *unwanted = query ? NULL : (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
-    r2_status status = user && (query || unwanted) ? R2_OK : R2_NO_MEMORY;
-    memset(examples, 0, sizeof *examples);
-    for (int64_t k = 0; k < n && status == R2_OK; ++k)
-        user[k] = candidates->user[k / candidates->n_per_case];
-    if (status == R2_OK)
-        status = r2_run_ask(ctx, run, user, candidates->item, n, query ? query : unwanted,
-                            examples);
-    r2_release(ctx, user);
-    r2_release(ctx, unwanted);
-    return status;
-}
-
-r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
-                       const r2_score_config *config, float *score, r2_trace_metrics *trace) {
-    r2_examples examples;
-    r2_status status = r2_run_ask_candidates(ctx, run, candidates, NULL, &examples);
-    if (status == R2_OK)
-        status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
-                          trace);
-    r2_examples_free(ctx, &examples);
-    return status;
-}
-
-/* Highest score first; ties by item. */
-static int r2__compare_recommendation(const void *a, const void *b) {
-    const r2_recommendation *x = (const r2_recommendation *)a, *y = (const r2_recommendation *)b;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    return (x->item > y->item) - (x->item < y->item);
-}
-
-r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
-                           r2_recommendation *out, int64_t *n_found) {
-    uint64_t n_items = (uint64_t)run->graph.n_items;
-    uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
-    float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
-    r2_recommendation *all = (r2_recommendation *)r2_alloc(ctx, n_items, sizeof *all);
-    r2_score_config config = r2_score_config_default();
-    r2_candidates unseen = {1, 0, &user, item};
-    r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
-    int64_t m = 0;
-    *n_found = 0;
-    if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
-        status = r2_fail(ctx, R2_ARGUMENT, "recommend: user %u of %lld, %lld items wanted",
-                         (unsigned)user, (long long)run->graph.n_users, (long long)n);
-    for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
-        if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
-    unseen.n_per_case = m;
-    if (status == R2_OK && m > 0) status = r2_run_score(ctx, run, &unseen, &config, score, NULL);
-    if (status == R2_OK) {
-        for (int64_t k = 0; k < m; ++k) all[k].item = item[k], all[k].score = score[k];
-        qsort(all, (size_t)m, sizeof *all, r2__compare_recommendation);
-        *n_found = n < m ? n : m;
-        memcpy(out, all, (size_t)*n_found * sizeof *out);
-    }
-    r2_release(ctx, item);
-    r2_release(ctx, score);
-    r2_release(ctx, all);
-    return status;
-}
-
-/* ---- on disk ---- */
-
-/* One line a field: its name, step, bucket edges and weights. */
-static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
-    r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
-                     r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
-        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
-            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
-            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
-        }
-        r2_text_addf(ctx, json, "], \"weights\": [");
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
-            r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
-        r2_text_addf(ctx, json, "]}%s\n", f + 1 < R2_N_FIELDS ? "," : "");
-    }
-    r2_text_addf(ctx, json, "]}\n");
-}
-
-r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
-    r2_text json = {NULL, 0, 0, false};
-    r2_status status;
-    r2__codebook_json(ctx, codebook, &json);
-    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
-    r2_text_free(ctx, &json);
-    return status;
-}
-
-r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_status status;
-    if (!run->model.n_params)
-        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
-    if (run->model.lora && !run->model.lora->merged)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "%s: the run's model has adapters: r2_lora_merge before, or r2_lora_save",
-                       directory);
-    status = r2_model_save_dir(ctx, &run->model, directory);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
-    return status;
-}
-
-/* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
-static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double high, float *out) {
-    const cJSON *value = array ? array->child : NULL;
-    int32_t k = 0;
-    if (!cJSON_IsArray(array)) return false;
-    for (; value && k < n; value = value->next, ++k) {
-        if (!cJSON_IsNumber(value) || !(value->valuedouble >= low && value->valuedouble <= high))
-            return false;
-        out[k] = (float)value->valuedouble;
-    }
-    return k == n && !value;
-}
-
-/* One field of a codebook: as many buckets as the run has, ascending edges, whole weights. */
-static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
-    int32_t n = codebook->n_bucket[field];
-    float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
-    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
-    if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
-                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
-                          R2_MAX_WEIGHT, weight))
-        return false;
-    for (int32_t b = 2; b < n - 1; ++b)
-        if (!(edge[b] > edge[b - 1])) return false;
-    for (int32_t b = 0; b < n; ++b) {
-        codebook->weight[field][b] = (int8_t)weight[b];
-        if ((float)codebook->weight[field][b] != weight[b]) return false;
-    }
-    return true;
-}
-
-r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_codebook loaded = *codebook;
-    const cJSON *field;
-    cJSON *json;
-    bool good;
-    int f = 0;
-    r2_status status = r2_read_file(ctx, path, &text);
-    if (status != R2_OK) {
-        r2_text_free(ctx, &text);
-        return status;
-    }
-    json = r2__json_parse(text.data, text.len);
-    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
-    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
-    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
-    field = field ? field->child : NULL;
-    for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
-        good = r2__codebook_field(field, (r2_field)f, &loaded);
-    good = good && f == R2_N_FIELDS && !field;
-    cJSON_Delete(json);
-    r2_text_free(ctx, &text);
-    if (!good)
-        return r2_fail(ctx, R2_FORMAT, "%s: expected the fields and buckets of this run, found "
-                       "those of another", path);
-    *codebook = loaded;
-    return R2_OK;
-}
-
-/* The shape of a saved model must be that of the run. */
-static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
-    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &found);
-    r2__config_text(ctx, &run->model.config, &expected);
-    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && (found.len != expected.len ||
-                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
-        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
-    r2_text_free(ctx, &found);
-    r2_text_free(ctx, &expected);
-    return status;
-}
-
-r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_codebook codebook = run->codebook;
-    r2_examples train;
-    r2_status status = r2__join_path(ctx, path, directory, "config.json");
-    memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    if (status == R2_OK) /* the run's own prompts are written anew with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->query,
-                                  run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
-    if (status == R2_OK) {
-        r2_examples_free(ctx, &run->train);
-        run->train = train;
-        run->codebook = codebook;
-    } else {
-        r2_examples_free(ctx, &train);
-    }
     return status;
 }
 

@@ -1,4 +1,4 @@
-/* [S4] chains: they are what they claim to be, drawn by the law that was asked for, and blind to
+/* [M3] chains: they are what they claim to be, drawn by the law that was asked for, and blind to
    the edge they ask about. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"

@@ -1,4 +1,4 @@
-/* [S2] data: every format says the same, everything wrong is refused, splits keep their rules. */
+/* [M1] data: every format says the same, everything wrong is refused, splits keep their rules. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"

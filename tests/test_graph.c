@@ -1,4 +1,4 @@
-/* [S3] graph: the two sides agree, and butterflies are what counting by hand finds. */
+/* [M2] graph: the two sides agree, and butterflies are what counting by hand finds. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"

@@ -1,4 +1,4 @@
-/* [S8] and its training: against PyTorch's numbers (tests/reference/model_vectors.py), against
+/* [M7] and its training: against PyTorch's numbers (tests/reference/model_vectors.py), against
    itself where two ways must agree, against hostile files and failing memory. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"

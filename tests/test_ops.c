@@ -1,4 +1,4 @@
-/* The kernels of [S7]: each against its naive twin on odd shapes, each gradient against finite
+/* The kernels of [M7]: each against its naive twin on odd shapes, each gradient against finite
    differences of a forward written here in double, and the same bits for any number of threads. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"

@@ -1,4 +1,4 @@
-/* [S9] against its formulas in double; against PyTorch in test_model.c. */
+/* [M7] against its formulas in double; against PyTorch in test_model.c. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
