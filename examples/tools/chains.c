@@ -6,7 +6,7 @@
    Prints what is in the file, how many butterflies its graph has, and the chains that explain one
    user best: people who agreed with that user on many things, and on which two of them. With --item
    it asks for a rating instead, as a prompt does: the last edge of each chain is the question. The
-   first chain is drawn as a picture. This is the place to start reading sections S2 to S4. */
+   first chain is drawn as a picture. This is the place to start reading rooms M1 to M3. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
