@@ -60,7 +60,7 @@ TEST(the_strongest_cited_fact_meets_its_likest_uncited_one) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
     r2_text prompt = {NULL, 0, 0, false};
-    r2__fact_change change[R2_FIRST_CHAIN_FIELD], chosen[R2__N_SWAPS];
+    r2__fact_change change[R2_FIRST_CHAIN_FIELD], chosen[R2__N_CHANGES];
     int drawn[R2_N_FIELDS] = {0}, n_drawn = 0;
     int32_t n;
     book_make(&book);
