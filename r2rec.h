@@ -517,7 +517,7 @@ typedef struct r2_question {
 
 /* A question with its evidence. An edge (user, item) within the history is left out of it too, as
    if it did not exist: then `history` is one less than in the question. */
-typedef struct r2_query {
+typedef struct r2_evidence {
     uint32_t user, item;
     int32_t history, answer, n_chains;
     float value[R2_FIRST_CHAIN_FIELD];
@@ -525,13 +525,13 @@ typedef struct r2_query {
         r2_chain chain; /* r4 is NAN: it is the question */
         float value[R2_FIELD_took - R2_FIELD_age + 1];
     } chain[R2_MAX_CHAINS];
-} r2_query;
+} r2_evidence;
 
-/* Computes query[q] for question[q]; the best chain of each u1, `n_chains` of them, best first, by
+/* Computes evidence[q] for question[q]; the best chain of each u1, `n_chains` of them, best first, by
        0.5^(age/10) 0.5^(|d|/10) simrec(u1),    ties: the smaller u1, then the earlier i0.
    Fastest when questions of the same (user, history) stand together. */
-r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
-                     int32_t n_chains, r2_query *query);
+r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              int64_t n, int32_t n_chains, r2_evidence *evidence);
 
 /* Draws training questions: n_groups groups of an observed interaction of the training graph with
    at least `min_history` before it, then n_sampled items that the user has no training edge with
@@ -562,7 +562,7 @@ typedef struct r2_codebook {
 
 /* Fits buckets and weights. observed[q] tells whether query q asks for an observed item (else a
    sampled one). Errors: R2_ARGUMENT (no observed or no sampled query), R2_NO_MEMORY. */
-r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *query,
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains);
 int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value);
 /* All words that compact prompts and traces can hold, in a fixed order: word(user, text) is called
@@ -573,8 +573,8 @@ void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, con
 /* Appends the compact prompt of the query itself (step 4 of progressive masking: e1, e2, e3 shown,
    e4 asked for), one word a fact: the chains shown, then what all chains say together,
        <q> c1 field:bucket ... c2 field:bucket ... field:bucket ...
-   A pure function of its arguments; never looks at query->answer. */
-void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
+   A pure function of its arguments; never looks at evidence->answer. */
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text);
 
 /* How the rule-based teacher chooses what to cite. */
@@ -610,17 +610,17 @@ typedef enum r2_verdict {
     R2_N_VERDICTS
 } r2_verdict;
 
-typedef struct r2_trace {
+typedef struct r2_check {
     r2_verdict verdict;
     int32_t answer;                   /* 0 .. 5, or -1 when the shape is not right              */
     int32_t n_cited, n_found, n_right; /* facts cited; standing in the prompt; with right weight */
     int32_t total;                    /* as written last                                        */
     bool well_formed;                 /* the shape is right, whatever the facts                 */
-} r2_trace;
+} r2_check;
 
 const char *r2_verdict_name(r2_verdict verdict);
 /* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
-r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output);
+r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ---- any chain, any step, any words: the general builder ---- */
 
@@ -634,7 +634,7 @@ typedef enum r2_schedule {
     R2_N_SCHEDULES
 } r2_schedule;
 
-typedef enum r2_sight { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_sight;
+typedef enum r2_visibility { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_visibility;
 
 #define R2_STEP_ASK 4
 #define R2_STEP_REVEAL 5
@@ -643,7 +643,7 @@ const char *r2_schedule_name(r2_schedule schedule);
 int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK */
 /* What a schedule shows of edge 1 .. 4 at a step. It does not know whether e4 is the question: then
    no prompt shows it. */
-r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge);
+r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t edge);
 
 typedef struct r2_prompt_config {
     r2_schedule schedule;
@@ -663,22 +663,23 @@ typedef struct r2_prompt {
 } r2_prompt;
 
 r2_prompt_config r2_prompt_config_default(void); /* compact, progressive, step 4 */
-/* Builds a prompt: a pure function of its arguments that never looks at query->answer. `prompt` is
+/* Builds a prompt: a pure function of its arguments that never looks at evidence->answer. `prompt` is
    zeroed or an earlier one, whose memory is used again. Compact prompts need a codebook, templates
    need data; with a codebook they also state the evidence. At step 4 without a limit the compact
    progressive prompt is that of r2_prompt_compact.
    Errors: R2_ARGUMENT (no such step, steps 1 .. 3 without a chain, a limit that cannot be met). */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                          const r2_codebook *codebook, const r2_query *query, r2_prompt *prompt);
+                          const r2_codebook *codebook, const r2_evidence *evidence,
+                          r2_prompt *prompt);
 /* The same for n queries, in parallel; prompt (n). The same bytes for any number of threads. */
 r2_status r2_prompt_build_all(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                              const r2_codebook *codebook, const r2_query *query, int64_t n,
+                              const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
                               r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
-/* What the prompt asks for: query->answer at step 4, before that the level of the masked rating of
+/* What the prompt asks for: evidence->answer at step 4, before that the level of the masked rating of
    the first chain; -1 when unknown. */
 int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
-                         const r2_query *query);
+                         const r2_evidence *evidence);
 /* The words that compact prompts of all schedules hold beyond those of r2_codebook_words. */
 void r2_codebook_mask_words(const r2_codebook *codebook,
                             void (*word)(void *user, const char *text), void *user);
@@ -691,7 +692,7 @@ typedef struct r2_task {
     const r2_prompt_config *config;
     const r2_data *data;
     const r2_codebook *codebook;
-    const r2_query *query;
+    const r2_evidence *evidence;
     const r2_prompt *prompt;
     int32_t answer; /* guidance (D6): what the output must end in; -1: unguided */
 } r2_task;
@@ -710,7 +711,7 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
 /* Checks an output of either kind against the task, and against task->answer when it is given.
    Total: any text gets a verdict. In English the checker knows what the prompt let see: titles in
    double quotes, persons, and ratings as in `Person A gave "Title" 4 stars`. */
-r2_trace r2_task_check(const r2_task *task, const char *output);
+r2_check r2_check_output(const r2_task *task, const char *output);
 
 /* How many outputs got which verdict, by the answer asked for (n[..][0] when unknown). */
 typedef struct r2_tally {
@@ -949,8 +950,9 @@ typedef struct r2_examples {
 /* Writes the prompt of each query and its trace by the rule-based teacher (none when teacher is
    NULL: for scoring), and encodes both. n must be a multiple of `group`. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
-                           int64_t n, int32_t group, const r2_teacher_config *teacher);
+                           const r2_vocab *vocab, const r2_markup *markup,
+                           const r2_evidence *evidence, int64_t n, int32_t group,
+                           const r2_teacher_config *teacher);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 
 /* One step's losses, in nats. */
@@ -1021,7 +1023,7 @@ typedef struct r2_reward_config {
 /* Reward of one output. `rank_share` in [0, 1] is the ranking term, a chance to rank right that is
    logistic in a difference of log-odds: of the observed item's outputs the mean over the sampled
    items of its group, of a sampled item's output that of the observed item against it. */
-double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
+double r2_reward(const r2_reward_config *config, const r2_check *trace, int32_t right_answer,
                  double rank_share);
 
 /* One step's log. Shares are of groups, tokens or outputs, as named. */
@@ -1144,7 +1146,7 @@ float r2_answer_score(const float *level_logp, r2_score_kind kind);
    <think> on, and returns the check of it in *trace. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
                    const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_trace *trace);
+                   r2_check *trace);
 
 /* =============================================================================== [A12] run ==== */
 
@@ -1154,14 +1156,14 @@ struct r2_run;
 
 /* Evidence from elsewhere: called with every batch of questions that the run asks, when the
    header's own evidence is there and before words are made of it. May change the values and chains
-   of query[q], which belongs to question[q] (the answer is known in training, RL and early
+   of evidence[q], which belongs to question[q] (the answer is known in training, RL and early
    stopping, -1 in ranking); another recommender's score takes the place of a field's value. D2 is
    the hook's to keep: of u0 it uses the first `history` interactions at most, and never the edge
    (u0, i*). Before the first questions it is called with n = 0, to get ready or to refuse: then
    data, split, candidates, graph and index are there, and no more. Never from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
-                                    const r2_question *question, int64_t n, r2_query *query);
+                                    const r2_question *question, int64_t n, r2_evidence *evidence);
 
 typedef struct r2_run_config {
     uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
@@ -1180,8 +1182,8 @@ typedef struct r2_run_config {
     r2_model_config model;
     r2_sft_config sft;
     r2_grpo_config grpo;
-    r2_evidence_fn evidence; /* NULL: the header's own alone */
-    void *evidence_user;
+    r2_evidence_fn evidence_hook; /* NULL: the header's own alone */
+    void *evidence_hook_user;
 } r2_run_config;
 
 typedef struct r2_run {
@@ -1192,7 +1194,7 @@ typedef struct r2_run {
     r2_index index;
     r2_candidates valid, test;
     r2_question *question; /* (n_train) training questions, in groups */
-    r2_query *query;       /* (n_train) with their evidence           */
+    r2_evidence *evidence; /* (n_train) with their evidence           */
     int64_t n_train;
     int32_t min_history;   /* what config.min_history came to         */
     r2_codebook codebook;
@@ -1231,12 +1233,12 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
 /* Prompts for (user, item) pairs as they would be asked now, after all of the user's training
    interactions. user, item (n). */
-r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
-                     int64_t n, r2_query *query, r2_examples *examples);
+r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                         int64_t n, r2_evidence *evidence, r2_examples *examples);
 /* The same for all candidates of a set, case after case: query (n_cases, n_per_case), NULL: not
    wanted. */
-r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
-                                r2_query *query, r2_examples *examples);
+r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
+                                   r2_evidence *evidence, r2_examples *examples);
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
@@ -1487,9 +1489,9 @@ void r2_records_free(r2_ctx *ctx, r2_records *records);
    Adds the records, ids first_id, first_id + 1 ... in order of the queries. `source` names the
    teacher. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
-                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
-                   r2_records *records, r2_tally *tally);
+                   const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
+                   int64_t first_id, bool guided, r2_teacher_fn teacher, void *user,
+                   const char *source, r2_records *records, r2_tally *tally);
 
 /* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
    parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
@@ -1853,7 +1855,7 @@ static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket
 static int32_t r2__rules_answer(const r2_task *task);
 static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
                                    const r2_task *task, r2_text *out);
-static r2_trace r2__check_english(const r2_task *task, const char *output);
+static r2_check r2__check_english(const r2_task *task, const char *output);
 static float *r2__trained_params(const r2_model *model);
 static float r2__lora_scale(const r2_lora *lora);
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
@@ -2795,9 +2797,9 @@ static int64_t r2__chains_draw(r2__search *q, r2_rng *rng, r2_chain *chains) {
 
 /* A random number below n that is not `hole`; -1 leaves no hole. The numbers of the list without
    the hole are drawn, so that it does not matter whether there is one. */
-static int64_t r2__draw_around(r2_rng *rng, int64_t n, int64_t hole) {
-    int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(hole < 0 ? n : n - 1));
-    return hole < 0 || x < hole ? x : x + 1;
+static int64_t r2__draw_around(r2_rng *rng, int64_t n, int64_t excluded) {
+    int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(excluded < 0 ? n : n - 1));
+    return excluded < 0 || x < excluded ? x : x + 1;
 }
 
 /* Uniform target chains without looking at all of them. A proposal is a user u1 of the target
@@ -2893,7 +2895,7 @@ r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_tar
                                 int64_t n, const r2_chain_config *config, r2_chain *chains,
                                 int64_t *n_chains) {
     const int n_lanes = n < 2 ? 1 : r2_threads(ctx, n * 1000);
-    r2__search *query;
+    r2__search *evidence;
     r2_status status = R2_OK;
     int ready = 0;
     for (int64_t k = 0; k < n && !status; ++k) {
@@ -2902,21 +2904,21 @@ r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_tar
         else status = r2__chains_check(ctx, graph, pairs[k].user, pairs[k].item);
     }
     if (status) return status;
-    query = (r2__search *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *query);
-    if (!query) return ctx->status;
+    evidence = (r2__search *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *evidence);
+    if (!evidence) return ctx->status;
     while (!status && ready < n_lanes) {
-        status = r2__search_init(ctx, &query[ready], graph, false, config);
+        status = r2__search_init(ctx, &evidence[ready], graph, false, config);
         if (!status) ++ready;
     }
     if (!status) {
         R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
             for (int64_t k = lane; k < n; k += n_lanes)
-                n_chains[k] = r2__chains_find(&query[lane], pairs[k].user, pairs[k].item,
+                n_chains[k] = r2__chains_find(&evidence[lane], pairs[k].user, pairs[k].item,
                                               chains + k * config->k);
         }
     }
-    while (ready > 0) r2__search_free(ctx, &query[--ready]);
-    r2_release(ctx, query);
+    while (ready > 0) r2__search_free(ctx, &evidence[--ready]);
+    r2_release(ctx, evidence);
     return status;
 }
 
@@ -3238,11 +3240,11 @@ typedef struct r2__shown {
     int64_t path, edge;
 } r2__shown;
 
-typedef struct r2__lens {
+typedef struct r2__user_view {
     const r2_index *index;
     uint32_t user;
     int32_t history; /* interactions looked at                                                    */
-    int64_t hole;    /* place that is skipped, history: none                                      */
+    int64_t excluded; /* place that is skipped, history: none                                     */
     int64_t clock;
     int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
     r2__path *path;        /* sorted by u1, then place                                            */
@@ -3257,52 +3259,52 @@ typedef struct r2__lens {
     float genre[64];
     float genre_norm, mean_year;
     r2_arena memory;
-} r2__lens;
+} r2__user_view;
 
 static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t place) {
     return index->by_time[index->graph->user_begin[user] + place];
 }
 
 /* The edge at a place of the lens's history, in which the hole does not exist. */
-static int64_t r2__lens_edge(const r2__lens *lens, int64_t place) {
-    return r2__history_edge(lens->index, lens->user, place + (place >= lens->hole));
+static int64_t r2__user_view_edge(const r2__user_view *view, int64_t place) {
+    return r2__history_edge(view->index, view->user, place + (place >= view->excluded));
 }
 
-static bool r2__lens_alloc(r2_ctx *ctx, r2__lens *lens, int64_t n_paths) {
-    uint64_t n_users = (uint64_t)lens->index->graph->n_users, h = (uint64_t)lens->history;
-    r2_arena *m = &lens->memory;
-    lens->path = (r2__path *)r2_arena_alloc(ctx, m, (uint64_t)n_paths, sizeof *lens->path);
-    lens->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    lens->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
-    lens->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
-    lens->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *lens->sum);
-    return lens->path && lens->simrec && lens->simidf && lens->near50 && lens->fade &&
-           lens->inv_degree && lens->sum;
+static bool r2__user_view_alloc(r2_ctx *ctx, r2__user_view *view, int64_t n_paths) {
+    uint64_t n_users = (uint64_t)view->index->graph->n_users, h = (uint64_t)view->history;
+    r2_arena *m = &view->memory;
+    view->path = (r2__path *)r2_arena_alloc(ctx, m, (uint64_t)n_paths, sizeof *view->path);
+    view->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    view->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    view->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
+    view->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
+    view->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
+    view->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *view->sum);
+    return view->path && view->simrec && view->simidf && view->near50 && view->fade &&
+           view->inv_degree && view->sum;
 }
 
 /* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
    while placing, which leaves it at the end of u: the beginning of u + 1. */
-static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
-    const r2_index *index = lens->index;
+static bool r2__user_view_paths(r2_ctx *ctx, r2__user_view *view) {
+    const r2_index *index = view->index;
     const r2_graph *g = index->graph;
     uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &lens->memory, n_users + 2, sizeof *begin);
+    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &view->memory, n_users + 2, sizeof *begin);
     int64_t n = 0;
     if (!begin) return false;
-    lens->path_begin = begin;
+    view->path_begin = begin;
     for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < lens->history; ++p) {
-            uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
+        for (int32_t p = 0; p < view->history; ++p) {
+            uint32_t i0 = g->user_item[r2__user_view_edge(view, p)];
             for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
                 uint32_t u1 = g->item_user[k];
-                if (u1 == lens->user) continue;
+                if (u1 == view->user) continue;
                 if (pass == 0) {
                     begin[u1 + 2]++;
                     n++;
                 } else {
-                    r2__path *path = &lens->path[begin[u1 + 1]++];
+                    r2__path *path = &view->path[begin[u1 + 1]++];
                     path->place = p;
                     path->edge = (int64_t)g->item_edge[k];
                     path->position = index->position[path->edge];
@@ -3311,39 +3313,39 @@ static bool r2__lens_paths(r2_ctx *ctx, r2__lens *lens) {
         }
         if (pass == 0) {
             for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-            if (!r2__lens_alloc(ctx, lens, n)) return false;
+            if (!r2__user_view_alloc(ctx, view, n)) return false;
         }
     }
     return true;
 }
 
-static void r2__lens_similarity(r2__lens *lens) {
-    const r2_graph *g = lens->index->graph;
-    for (int32_t p = 0; p < lens->history; ++p) {
-        uint32_t i0 = g->user_item[r2__lens_edge(lens, p)];
+static void r2__user_view_similarity(r2__user_view *view) {
+    const r2_graph *g = view->index->graph;
+    for (int32_t p = 0; p < view->history; ++p) {
+        uint32_t i0 = g->user_item[r2__user_view_edge(view, p)];
         float n_i0 = (float)(r2_graph_item_degree(g, i0) - 1); /* without u0 */
-        lens->fade[p] = exp2f((float)(p - lens->history + 1) / 10.0f);
-        lens->inv_degree[p] = 1.0f / sqrtf(n_i0 + 1.0f);
+        view->fade[p] = exp2f((float)(p - view->history + 1) / 10.0f);
+        view->inv_degree[p] = 1.0f / sqrtf(n_i0 + 1.0f);
     }
     for (int64_t v = 0; v < g->n_users; ++v) {
         float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f);
         float rec = 0.0f, idf = 0.0f;
-        for (int64_t k = lens->path_begin[v]; k < lens->path_begin[v + 1]; ++k) {
-            int32_t p = lens->path[k].place;
-            rec += lens->fade[p] * lens->inv_degree[p];
-            idf += lens->inv_degree[p];
+        for (int64_t k = view->path_begin[v]; k < view->path_begin[v + 1]; ++k) {
+            int32_t p = view->path[k].place;
+            rec += view->fade[p] * view->inv_degree[p];
+            idf += view->inv_degree[p];
         }
-        lens->simrec[v] = rec * scale;
-        lens->simidf[v] = idf * scale;
+        view->simrec[v] = rec * scale;
+        view->simidf[v] = idf * scale;
     }
 }
 
 /* Marks the 50 users with the largest simrec (ties: the smaller id). */
-static void r2__lens_nearest(r2__lens *lens) {
+static void r2__user_view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
-    const float *sim = lens->simrec;
-    for (int64_t v = 0; v < lens->index->graph->n_users; ++v) {
+    const float *sim = view->simrec;
+    for (int64_t v = 0; v < view->index->graph->n_users; ++v) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
         if (n < 50) ++n;
@@ -3353,46 +3355,46 @@ static void r2__lens_nearest(r2__lens *lens) {
     }
     for (int k = 0; k < n; ++k) {
         float square = sim[nearest[k]] * sim[nearest[k]];
-        lens->near50[nearest[k]] = square;
-        lens->near50_sum += (double)square;
+        view->near50[nearest[k]] = square;
+        view->near50_sum += (double)square;
     }
 }
 
 /* What u0 has been watching: fading genre counts and mean year. */
-static void r2__lens_taste(r2__lens *lens) {
-    const r2_index *index = lens->index;
+static void r2__user_view_taste(r2__user_view *view) {
+    const r2_index *index = view->index;
     double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
-    for (int32_t p = 0; p < lens->history; ++p) {
-        uint32_t i0 = index->graph->user_item[r2__lens_edge(lens, p)];
+    for (int32_t p = 0; p < view->history; ++p) {
+        uint32_t i0 = index->graph->user_item[r2__user_view_edge(view, p)];
         for (int b = 0; b < 64; ++b)
-            if (index->genres[i0] >> b & 1) lens->genre[b] += lens->fade[p];
+            if (index->genres[i0] >> b & 1) view->genre[b] += view->fade[p];
         if (index->year[i0] == 0) continue;
-        year_sum += (double)lens->fade[p] * index->year[i0];
-        year_weight += (double)lens->fade[p];
+        year_sum += (double)view->fade[p] * index->year[i0];
+        year_weight += (double)view->fade[p];
     }
-    for (int b = 0; b < 64; ++b) norm += (double)lens->genre[b] * (double)lens->genre[b];
-    lens->genre_norm = (float)sqrt(norm);
-    lens->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
+    for (int b = 0; b < 64; ++b) norm += (double)view->genre[b] * (double)view->genre[b];
+    view->genre_norm = (float)sqrt(norm);
+    view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
 /* The place of the edge asked for when it lies within the history, else `history`. */
-static int64_t r2__hole(const r2_index *index, const r2_question *q) {
+static int64_t r2__excluded_place(const r2_index *index, const r2_question *q) {
     int64_t edge = r2_graph_find(index->graph, q->user, q->item);
     return edge >= 0 && (int64_t)index->position[edge] < q->history ? (int64_t)index->position[edge]
                                                                     : q->history;
 }
 
-static bool r2__lens_init(r2_ctx *ctx, r2__lens *lens, const r2_index *index,
-                          const r2_question *question) {
-    lens->index = index;
-    lens->user = question->user;
-    lens->hole = r2__hole(index, question);
-    lens->history = question->history - (lens->hole < question->history);
-    if (lens->history > 0) lens->clock = index->rank[r2__lens_edge(lens, lens->history - 1)];
-    if (!r2__lens_paths(ctx, lens)) return false;
-    r2__lens_similarity(lens);
-    r2__lens_nearest(lens);
-    r2__lens_taste(lens);
+static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
+                               const r2_question *question) {
+    view->index = index;
+    view->user = question->user;
+    view->excluded = r2__excluded_place(index, question);
+    view->history = question->history - (view->excluded < question->history);
+    if (view->history > 0) view->clock = index->rank[r2__user_view_edge(view, view->history - 1)];
+    if (!r2__user_view_paths(ctx, view)) return false;
+    r2__user_view_similarity(view);
+    r2__user_view_nearest(view);
+    r2__user_view_taste(view);
     return true;
 }
 
@@ -3438,13 +3440,14 @@ static double r2__noise_edge(const r2_index *index, uint32_t u0) {
 }
 
 /* c of one question: its lane of `residual` and `direction`. */
-static void r2__solve_ask(r2__solve *s, const r2__lens *lens, int lane) {
-    const r2_index *index = lens->index;
-    const double inv_root = lens->history > 0 ? 1.0 / sqrt((double)lens->history) : 0.0;
-    s->ridge[lane] = r2__noise_edge(index, lens->user);
+static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
+    const r2_index *index = view->index;
+    const double inv_root = view->history > 0 ? 1.0 / sqrt((double)view->history) : 0.0;
+    s->ridge[lane] = r2__noise_edge(index, view->user);
     for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
-        s->direction[v][lane] = s->residual[v][lane] =
-            (double)(lens->path_begin[v + 1] - lens->path_begin[v]) * index->inv_root[v] * inv_root;
+        s->direction[v][lane] = s->residual[v][lane] = (double)(view->path_begin[v + 1] -
+                                                                view->path_begin[v]) *
+                                                       index->inv_root[v] * inv_root;
 }
 
 /* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
@@ -3478,15 +3481,15 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
 
 /* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
    nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
-static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes,
+static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
-    const int64_t n = lens->index->graph->n_users;
+    const int64_t n = view->index->graph->n_users;
     double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, lens->index);
+    r2__solve_walk(s, view->index);
     for (int64_t v = 0; v < n; ++v)
         for (int j = 0; j < R2__WALKS; ++j)
             s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
-    for (int j = 0; j < n_lanes; ++j) s->k_direction[lens[j].user][j] = 0.0;
+    for (int j = 0; j < n_lanes; ++j) s->k_direction[view[j].user][j] = 0.0;
     r2__solve_dot(s->direction, s->k_direction, n, curvature);
     for (int j = 0; j < R2__WALKS; ++j) {
         before[j] = residual_norm2[j];
@@ -3506,17 +3509,17 @@ static void r2__solve_step(r2__solve *s, const r2__lens *lens, int n_lanes,
 }
 
 /* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
-static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__lens *lens,
+static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__user_view *view,
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
     double residual_norm2[R2__WALKS];
     if (!r2__solve_alloc(ctx, s, index->graph)) return false;
-    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &lens[j], j);
+    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &view[j], j);
     r2__solve_dot(s->residual, s->residual, n, residual_norm2);
     for (int step = 0; step < R2_DEEP_STEPS; ++step)
-        r2__solve_step(s, lens, n_lanes, residual_norm2);
+        r2__solve_step(s, view, n_lanes, residual_norm2);
     for (int j = 0; j < n_lanes; ++j) {
-        lens[j].deep = s->deep + j * n;
+        view[j].deep = s->deep + j * n;
         for (int64_t v = 0; v < n; ++v)
             s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
     }
@@ -3537,17 +3540,17 @@ static double r2__rank_without(const r2_index *index, int64_t rank, int64_t clos
     return (double)(rank - (closing >= 0 && rank > index->rank[closing]));
 }
 
-static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, int64_t edge) {
-    const r2_index *index = lens->index;
+static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
+    const r2_index *index = view->index;
     double rating = (double)index->graph->user_rating[edge];
     double rank = r2__rank_without(index, index->rank[edge], s->closing);
-    double away = r2__rank_without(index, lens->clock, s->closing) - rank;
-    double idf = (double)lens->simidf[u1];
+    double away = r2__rank_without(index, view->clock, s->closing) - rank;
+    double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
-    s->n_shared += lens->path_begin[u1 + 1] - lens->path_begin[u1] >= 2;
-    s->near50 += (double)lens->near50[u1];
-    s->deep += (double)lens->deep[u1];
+    s->n_shared += view->path_begin[u1 + 1] - view->path_begin[u1] >= 2;
+    s->near50 += (double)view->near50[u1];
+    s->deep += (double)view->deep[u1];
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
     s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
@@ -3555,55 +3558,55 @@ static void r2__add_user(const r2__lens *lens, r2__target_sums *s, uint32_t u1, 
 }
 
 /* Keeps the best chains, best first; of equal ones the earlier found, that is the smaller u1. */
-static void r2__keep_chain(r2__lens *lens, int32_t n_chains, float score, uint32_t u1, int64_t path,
-                           int64_t edge) {
-    int32_t k = lens->n_shown;
+static void r2__keep_chain(r2__user_view *view, int32_t n_chains, float score, uint32_t u1,
+                           int64_t path, int64_t edge) {
+    int32_t k = view->n_shown;
     if (!(score > 0.0f) || n_chains < 1) return;
-    if (k == n_chains && score <= lens->shown[k - 1].score) return;
-    if (k < n_chains) lens->n_shown++;
+    if (k == n_chains && score <= view->shown[k - 1].score) return;
+    if (k < n_chains) view->n_shown++;
     else --k;
-    for (; k > 0 && lens->shown[k - 1].score < score; --k) lens->shown[k] = lens->shown[k - 1];
-    lens->shown[k].score = score;
-    lens->shown[k].u1 = u1;
-    lens->shown[k].path = path;
-    lens->shown[k].edge = edge;
+    for (; k > 0 && view->shown[k - 1].score < score; --k) view->shown[k] = view->shown[k - 1];
+    view->shown[k].score = score;
+    view->shown[k].u1 = u1;
+    view->shown[k].path = path;
+    view->shown[k].edge = edge;
 }
 
 /* Adds the chains u0 -> i0 -> u1 -> i* of one u1 to the sums of their i0, and keeps the best. */
-static void r2__add_chains(r2__lens *lens, r2__target_sums *s, int32_t n_chains, uint32_t u1,
+static void r2__add_chains(r2__user_view *view, r2__target_sums *s, int32_t n_chains, uint32_t u1,
                            int64_t edge) {
-    const r2_index *index = lens->index;
+    const r2_index *index = view->index;
     const float *fade_share = index->fade_share + index->graph->user_begin[u1];
     const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
     const int64_t position = (int64_t)index->position[edge];
     float best = 0.0f;
     double route = 0.0;
     int64_t best_path = 0;
-    for (int64_t k = lens->path_begin[u1]; k < lens->path_begin[u1 + 1]; ++k) {
-        int32_t p = lens->path[k].place;
-        r2__link_sum *sum = &lens->sum[p];
-        int64_t d = position - (int64_t)lens->path[k].position, far = d < 0 ? -d : d;
+    for (int64_t k = view->path_begin[u1]; k < view->path_begin[u1 + 1]; ++k) {
+        int32_t p = view->path[k].place;
+        r2__link_sum *sum = &view->sum[p];
+        int64_t d = position - (int64_t)view->path[k].position, far = d < 0 ? -d : d;
         const r2_fade *fade = &index->fade[far];
-        float score = lens->fade[p] * fade->half10 * lens->simrec[u1];
+        float score = view->fade[p] * fade->half10 * view->simrec[u1];
         sum->link += fade->half30;
         sum->rel += fade_share[far];
         sum->near += fade->inverse;
         sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
         sum->liked += liked;
-        if (d > 0) route += (double)(lens->fade[p] * lens->fade[p] * fade->half5);
+        if (d > 0) route += (double)(view->fade[p] * view->fade[p] * fade->half5);
         if (score > best) best = score, best_path = k;
     }
     if (route > s->path) s->path = route;
-    r2__keep_chain(lens, n_chains, best, u1, best_path, edge);
+    r2__keep_chain(view, n_chains, best, u1, best_path, edge);
 }
 
 /* Fields that follow from sums over the users of the target. */
-static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_query *q) {
+static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(lens->index, lens->clock, s->closing);
-    q->value[R2_FIELD_hist] = (float)lens->history;
+    double clock = r2__rank_without(view->index, view->clock, s->closing);
+    q->value[R2_FIELD_hist] = (float)view->history;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
-    if (lens->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / lens->near50_sum);
+    if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
     q->value[R2_FIELD_deep] = (float)s->deep;
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
@@ -3614,18 +3617,18 @@ static void r2__user_fields(const r2__lens *lens, const r2__target_sums *s, r2_q
 }
 
 /* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
-static void r2__link_fields(const r2__lens *lens, double n_target, r2_query *q) {
-    const r2_graph *g = lens->index->graph;
+static void r2__link_fields(const r2__user_view *view, double n_target, r2_evidence *q) {
+    const r2_graph *g = view->index->graph;
     double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
-    for (int32_t p = 0; p < lens->history; ++p) {
-        const r2__link_sum *sum = &lens->sum[p];
-        double age = (double)(lens->history - 1 - p), degree, norm, h10, h3, h1;
+    for (int32_t p = 0; p < view->history; ++p) {
+        const r2__link_sum *sum = &view->sum[p];
+        double age = (double)(view->history - 1 - p), degree, norm, h10, h3, h1;
         uint32_t i0;
         if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
-        i0 = g->user_item[r2__lens_edge(lens, p)];
+        i0 = g->user_item[r2__user_view_edge(view, p)];
         degree = (double)(r2_graph_item_degree(g, i0) - 1);
         norm = 1.0 / sqrt(degree * (n_target + 1.0) + 10.0);
-        h10 = (double)lens->fade[p] * norm;
+        h10 = (double)view->fade[p] * norm;
         h3 = exp2(-age / 3.0) * norm;
         h1 = exp2(-age) * norm;
         link += h10 * (double)sum->link;
@@ -3643,27 +3646,27 @@ static void r2__link_fields(const r2__lens *lens, double n_target, r2_query *q) 
     q->value[R2_FIELD_liked] = (float)liked;
 }
 
-static void r2__item_fields(const r2__lens *lens, r2_query *q) {
-    uint64_t genres = lens->index->genres[q->item];
-    int16_t year = lens->index->year[q->item];
+static void r2__item_fields(const r2__user_view *view, r2_evidence *q) {
+    uint64_t genres = view->index->genres[q->item];
+    int16_t year = view->index->year[q->item];
     float dot = 0.0f, n_genres = 0.0f;
     for (int b = 0; b < 64; ++b)
-        if (genres >> b & 1) dot += lens->genre[b], n_genres += 1.0f;
-    if (n_genres > 0.0f && lens->genre_norm > 0.0f)
-        q->value[R2_FIELD_genre] = dot / (sqrtf(n_genres) * lens->genre_norm);
+        if (genres >> b & 1) dot += view->genre[b], n_genres += 1.0f;
+    if (n_genres > 0.0f && view->genre_norm > 0.0f)
+        q->value[R2_FIELD_genre] = dot / (sqrtf(n_genres) * view->genre_norm);
     /* half a year more, so that "the same year" is not "unknown" */
-    if (year != 0 && lens->mean_year > 0.0f)
-        q->value[R2_FIELD_era] = (float)year - lens->mean_year + 0.5f;
+    if (year != 0 && view->mean_year > 0.0f)
+        q->value[R2_FIELD_era] = (float)year - view->mean_year + 0.5f;
 }
 
-static void r2__show_chain(const r2__lens *lens, const r2__shown *shown, r2_query *q) {
-    const r2_index *index = lens->index;
+static void r2__show_chain(const r2__user_view *view, const r2__shown *shown, r2_evidence *q) {
+    const r2_index *index = view->index;
     const r2_graph *g = index->graph;
-    int32_t p = lens->path[shown->path].place;
-    int64_t own = r2__lens_edge(lens, p), theirs = lens->path[shown->path].edge;
+    int32_t p = view->path[shown->path].place;
+    int64_t own = r2__user_view_edge(view, p), theirs = view->path[shown->path].edge;
     r2_chain *chain = &q->chain[q->n_chains].chain;
     float *value = q->chain[q->n_chains].value;
-    chain->u0 = lens->user;
+    chain->u0 = view->user;
     chain->i0 = g->user_item[own];
     chain->u1 = shown->u1;
     chain->i1 = q->item;
@@ -3672,9 +3675,9 @@ static void r2__show_chain(const r2__lens *lens, const r2__shown *shown, r2_quer
     chain->r3 = g->user_rating[shown->edge];
     chain->r4 = NAN;
     chain->score = shown->score;
-    value[0] = (float)(lens->history - p);
+    value[0] = (float)(view->history - p);
     value[1] = chain->r1;
-    value[2] = lens->simrec[shown->u1];
+    value[2] = view->simrec[shown->u1];
     value[3] = chain->r2;
     value[4] = (float)((int64_t)index->position[shown->edge] - (int64_t)index->position[theirs]);
     value[5] = chain->r3;
@@ -3682,17 +3685,18 @@ static void r2__show_chain(const r2__lens *lens, const r2__shown *shown, r2_quer
     q->n_chains++;
 }
 
-static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chains, r2_query *q) {
-    const r2_index *index = lens->index;
+static void r2__ask(r2__user_view *view, const r2_question *question, int32_t n_chains,
+                    r2_evidence *q) {
+    const r2_index *index = view->index;
     const r2_graph *g = index->graph;
     r2__target_sums s;
     memset(&s, 0, sizeof s);
     memset(q, 0, sizeof *q);
-    memset(lens->sum, 0, (size_t)lens->history * sizeof *lens->sum);
-    lens->n_shown = 0;
+    memset(view->sum, 0, (size_t)view->history * sizeof *view->sum);
+    view->n_shown = 0;
     q->user = question->user;
     q->item = question->item;
-    q->history = lens->history;
+    q->history = view->history;
     q->answer = question->answer;
     s.closing = r2_graph_find(g, question->user, question->item);
     s.n_edges = (double)(g->n_edges - (s.closing >= 0));
@@ -3700,14 +3704,14 @@ static void r2__ask(r2__lens *lens, const r2_question *question, int32_t n_chain
     if (s.closing >= 0) s.rating_all -= (double)g->user_rating[s.closing];
     for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
         uint32_t u1 = g->item_user[k];
-        if (u1 == lens->user) continue;
-        r2__add_user(lens, &s, u1, (int64_t)g->item_edge[k]);
-        r2__add_chains(lens, &s, n_chains, u1, (int64_t)g->item_edge[k]);
+        if (u1 == view->user) continue;
+        r2__add_user(view, &s, u1, (int64_t)g->item_edge[k]);
+        r2__add_chains(view, &s, n_chains, u1, (int64_t)g->item_edge[k]);
     }
-    r2__user_fields(lens, &s, q);
-    r2__link_fields(lens, s.n, q);
-    r2__item_fields(lens, q);
-    for (int32_t c = 0; c < lens->n_shown; ++c) r2__show_chain(lens, &lens->shown[c], q);
+    r2__user_fields(view, &s, q);
+    r2__link_fields(view, s.n, q);
+    r2__item_fields(view, q);
+    for (int32_t c = 0; c < view->n_shown; ++c) r2__show_chain(view, &view->shown[c], q);
 }
 
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q) {
@@ -3721,40 +3725,40 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
     return R2_OK;
 }
 
-static bool r2__same_lens(const r2_index *index, const r2_question *a, const r2_question *b) {
+static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
     return a->user == b->user && a->history == b->history &&
-           r2__hole(index, a) == r2__hole(index, b);
+           r2__excluded_place(index, a) == r2__excluded_place(index, b);
 }
 
 /* Answers questions run by run: run[r] .. run[r + 1] - 1 share one lens. `n_lanes` runs at most.
    False when memory ran out. */
 static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                         const int64_t *run, int n_lanes, int32_t n_chains, r2_query *query) {
-    r2__lens lens[R2__WALKS];
+                         const int64_t *run, int n_lanes, int32_t n_chains, r2_evidence *evidence) {
+    r2__user_view view[R2__WALKS];
     r2__solve solve;
     bool fine = true;
-    memset(lens, 0, sizeof lens);
+    memset(view, 0, sizeof view);
     memset(&solve, 0, sizeof solve);
     for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__lens_init(ctx, &lens[j], index, &question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &solve, index, lens, n_lanes);
+        fine = r2__user_view_init(ctx, &view[j], index, &question[run[j]]);
+    fine = fine && r2__solve_deep(ctx, &solve, index, view, n_lanes);
     for (int j = 0; j < n_lanes && fine; ++j)
         for (int64_t q = run[j]; q < run[j + 1]; ++q)
-            r2__ask(&lens[j], &question[q], n_chains, &query[q]);
-    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &lens[j].memory);
+            r2__ask(&view[j], &question[q], n_chains, &evidence[q]);
+    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &view[j].memory);
     r2_arena_free(ctx, &solve.memory);
     return fine;
 }
 
-r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
-                     int32_t n_chains, r2_query *query) {
+r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              int64_t n, int32_t n_chains, r2_evidence *evidence) {
     int64_t *run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *run), n_runs = 0, n_failed = 0;
     r2_status status = run ? R2_OK : R2_NO_MEMORY;
     if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
         status = r2_fail(ctx, R2_ARGUMENT, "evidence: n_chains must be 0 .. %d", R2_MAX_CHAINS);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         status = r2__check_question(ctx, index->graph, &question[q]);
-        if (status == R2_OK && (q == 0 || !r2__same_lens(index, &question[q], &question[q - 1])))
+        if (status == R2_OK && (q == 0 || !r2__same_view(index, &question[q], &question[q - 1])))
             run[n_runs++] = q;
     }
     if (status == R2_OK) {
@@ -3768,10 +3772,10 @@ r2_status r2_queries(r2_ctx *ctx, const r2_index *index, const r2_question *ques
             r2_ctx own = *ctx; /* a context serves one thread at a time */
             const int64_t first = b * lanes, left = n_runs - first;
             if (!r2__ask_runs(&own, index, question, run + first,
-                              (int)(left < lanes ? left : lanes), n_chains, query))
-                query[run[first]].n_chains = -1;
+                              (int)(left < lanes ? left : lanes), n_chains, evidence))
+                evidence[run[first]].n_chains = -1;
         }
-        for (int64_t r = 0; r < n_runs; ++r) n_failed += query[run[r]].n_chains < 0;
+        for (int64_t r = 0; r < n_runs; ++r) n_failed += evidence[run[r]].n_chains < 0;
         if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
     }
     r2_release(ctx, run);
@@ -3878,14 +3882,14 @@ int32_t r2_schedule_first_step(r2_schedule schedule) {
     return schedule == R2_MASK_PROGRESSIVE ? 1 : R2_STEP_ASK;
 }
 
-r2_sight r2_schedule_sight(r2_schedule schedule, int32_t step, int32_t edge) {
+r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t edge) {
     if (step >= R2_STEP_REVEAL || schedule == R2_MASK_NONE) return R2_SHOWN;
     if (schedule == R2_MASK_ALL) return R2_MASKED;
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
 
-static r2_sight r2__sight(const r2_prompt_config *config, int32_t edge) {
-    return r2_schedule_sight(config->schedule, config->step, edge);
+static r2_visibility r2__visibility(const r2_prompt_config *config, int32_t edge) {
+    return r2_schedule_visibility(config->schedule, config->step, edge);
 }
 
 /* Rating of edge 1 .. 4 of a chain. */
@@ -3895,10 +3899,10 @@ static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
 
 /* What is seen of an edge of a chain. An e4 that is the question is never shown, of course: at the
    end it stays masked, without masks it is left out. */
-static r2_sight r2__edge_sight(const r2_prompt_config *config, const r2_chain *chain,
-                               int32_t edge) {
-    r2_sight sight = r2__sight(config, edge);
-    if (sight != R2_SHOWN || !isnan(r2__chain_rating(chain, edge))) return sight;
+static r2_visibility r2__edge_visibility(const r2_prompt_config *config, const r2_chain *chain,
+                                         int32_t edge) {
+    r2_visibility visibility = r2__visibility(config, edge);
+    if (visibility != R2_SHOWN || !isnan(r2__chain_rating(chain, edge))) return visibility;
     return config->step >= R2_STEP_REVEAL ? R2_MASKED : R2_HIDDEN;
 }
 
@@ -3944,9 +3948,9 @@ static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field fiel
 
 static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prompt_config *config,
                          r2_field field, float value, r2_text *text) {
-    r2_sight sight = r2__sight(config, r2__field_edge(field));
-    if (sight == R2_HIDDEN) return;
-    if (sight == R2_MASKED && r2__field_rates(field))
+    r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
+    if (visibility == R2_HIDDEN) return;
+    if (visibility == R2_MASKED && r2__field_rates(field))
         r2_text_addf(ctx, text, " %s:?", r2_field_name(field));
     else
         r2__add_fact(ctx, codebook, field, value, text);
@@ -3955,30 +3959,30 @@ static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prom
 /* The compact prompt, with what the step lets see and the first n_shown chains. Slots without a
    chain stay, so that every chain stands at its place, unless the prompt had to be cut. */
 static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                             const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
-                             int32_t n_left_out, r2_text *text) {
+                             const r2_codebook *codebook, const r2_evidence *evidence,
+                             int32_t n_shown, int32_t n_left_out, r2_text *text) {
     int32_t n_slots = n_left_out ? n_shown : codebook->n_chains;
     r2_text_add(ctx, text, "<q>", 3);
     for (int32_t c = 0; c < n_slots; ++c) {
         bool there = c < n_shown;
-        const r2_chain *chain = &query->chain[c].chain;
+        const r2_chain *chain = &evidence->chain[c].chain;
         r2_text_addf(ctx, text, " c%d", (int)c + 1);
         for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
             r2__add_seen(ctx, codebook, config, (r2_field)f,
-                         there ? query->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
-        if (there && data && r2__edge_sight(config, chain, 4) == R2_SHOWN)
+                         there ? evidence->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
+        if (there && data && r2__edge_visibility(config, chain, 4) == R2_SHOWN)
             r2_text_addf(ctx, text, " closed:%d",
                          (int)r2_answer_level(chain->r4, data->rating_min, data->rating_max));
     }
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_seen(ctx, codebook, config, (r2_field)f, query->value[f], text);
+        r2__add_seen(ctx, codebook, config, (r2_field)f, evidence->value[f], text);
     if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
 }
 
-void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_query *query,
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text) {
     const r2_prompt_config config = r2_prompt_config_default();
-    r2__compact_view(ctx, &config, NULL, codebook, query, query->n_chains, 0, text);
+    r2__compact_view(ctx, &config, NULL, codebook, evidence, evidence->n_chains, 0, text);
 }
 
 void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
@@ -4157,14 +4161,15 @@ int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float va
 }
 
 /* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
-static int32_t r2__field_values(const r2_query *query, r2_field field, int32_t n_chains,
+static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int32_t n_chains,
                                 float value[R2_MAX_CHAINS]) {
     if (field < R2_FIRST_CHAIN_FIELD) {
-        value[0] = query->value[field];
+        value[0] = evidence->value[field];
         return 1;
     }
     for (int32_t c = 0; c < n_chains; ++c)
-        value[c] = c < query->n_chains ? query->chain[c].value[field - R2_FIRST_CHAIN_FIELD] : NAN;
+        value[c] = c < evidence->n_chains ? evidence->chain[c].value[field - R2_FIRST_CHAIN_FIELD]
+                                          : NAN;
     return n_chains;
 }
 
@@ -4197,12 +4202,12 @@ static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const floa
 
 /* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). To both shares that of half
    an observed query is added, so that a bucket nobody has weighs nothing. */
-static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_query *query,
+static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_evidence *evidence,
                               const uint8_t *observed, int64_t n) {
     double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
     for (int64_t q = 0; q < n; ++q) {
         float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&query[q], field, codebook->n_chains, value);
+        int32_t n_values = r2__field_values(&evidence[q], field, codebook->n_chains, value);
         for (int32_t c = 0; c < n_values; ++c)
             count[observed[q] != 0][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
         total[observed[q] != 0] += n_values;
@@ -4217,7 +4222,7 @@ static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_qu
     }
 }
 
-r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *query,
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains) {
     int64_t n_observed = 0, every;
     float *sorted, *from_sampled;
@@ -4243,7 +4248,7 @@ r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *qu
         for (int64_t q = 0; q < n; ++q) {
             float value[R2_MAX_CHAINS];
             const bool taken = observed[q] || sampled++ % every == 0;
-            int32_t n_values = r2__field_values(&query[q], (r2_field)f, n_chains, value);
+            int32_t n_values = r2__field_values(&evidence[q], (r2_field)f, n_chains, value);
             for (int32_t c = 0; c < n_values; ++c) {
                 if (!r2__counts(value[c])) continue;
                 if (taken) sorted[m++] = value[c];
@@ -4253,7 +4258,7 @@ r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_query *qu
         qsort(sorted, (size_t)m, sizeof *sorted, r2__compare_float);
         qsort(from_sampled, (size_t)n_from_sampled, sizeof *sorted, r2__compare_float);
         r2__quantile_edges(codebook, (r2_field)f, sorted, m, from_sampled, n_from_sampled);
-        r2__count_weights(codebook, (r2_field)f, query, observed, n);
+        r2__count_weights(codebook, (r2_field)f, evidence, observed, n);
     }
     r2_release(ctx, sorted);
     r2_release(ctx, from_sampled);
@@ -4443,12 +4448,12 @@ const char *r2_verdict_name(r2_verdict verdict) {
     return verdict < R2_N_VERDICTS ? name[verdict] : "?";
 }
 
-static void r2__blame(r2_trace *trace, r2_verdict verdict) {
+static void r2__first_fault(r2_check *trace, r2_verdict verdict) {
     if (trace->verdict == R2_TRACE_OK) trace->verdict = verdict;
 }
 
 /* One thought, "fact weight =total": what of it is true. *last is the thought before it. */
-static void r2__check_thought(r2_trace *trace, const r2__fact *fact, int32_t n, r2__word cited,
+static void r2__check_thought(r2_check *trace, const r2__fact *fact, int32_t n, r2__word cited,
                               int32_t weight, int32_t total, int32_t *last) {
     int32_t k = 0;
     while (k < n && !(fact[k].word.len == cited.len &&
@@ -4456,16 +4461,16 @@ static void r2__check_thought(r2_trace *trace, const r2__fact *fact, int32_t n, 
         ++k;
     trace->n_cited++;
     if (k == n) {
-        r2__blame(trace, R2_TRACE_UNKNOWN_FACT);
+        r2__first_fault(trace, R2_TRACE_UNKNOWN_FACT);
     } else {
         trace->n_found++;
         trace->n_right += weight == fact[k].weight;
-        if (fact[k].thought <= *last) r2__blame(trace, R2_TRACE_MISSING_STEP);
-        if (weight != fact[k].weight) r2__blame(trace, R2_TRACE_WRONG_WEIGHT);
+        if (fact[k].thought <= *last) r2__first_fault(trace, R2_TRACE_MISSING_STEP);
+        if (weight != fact[k].weight) r2__first_fault(trace, R2_TRACE_WRONG_WEIGHT);
         *last = fact[k].thought;
     }
     if (total != r2__clip(trace->total + weight, R2_MAX_TOTAL))
-        r2__blame(trace, R2_TRACE_WRONG_TOTAL);
+        r2__first_fault(trace, R2_TRACE_WRONG_TOTAL);
     trace->total = total;
 }
 
@@ -4503,14 +4508,14 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
     return R2_TRACE_OK;
 }
 
-r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const char *output) {
-    r2_trace trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
+r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output) {
+    r2_check trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
     r2__word word, cited, weight_word;
     trace.verdict = r2__check_shape(output, &trace.answer);
     if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) {
-        r2__blame(&trace, R2_TRACE_MALFORMED);
+        r2__first_fault(&trace, R2_TRACE_MALFORMED);
         return trace;
     }
     while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
@@ -4518,14 +4523,14 @@ r2_trace r2_trace_check(const r2_codebook *codebook, const char *prompt, const c
         if (!r2__next_word(&output, &weight_word) || !r2__next_word(&output, &word) ||
             !r2__word_number(weight_word, "", true, &weight) ||
             !r2__word_number(word, "=", true, &total)) {
-            r2__blame(&trace, R2_TRACE_MALFORMED);
+            r2__first_fault(&trace, R2_TRACE_MALFORMED);
             return trace;
         }
         r2__check_thought(&trace, fact, n, cited, weight, total, &last);
     }
     trace.well_formed = trace.answer >= 0 && trace.n_cited > 0;
     for (int32_t k = 0; k < n; ++k) n_thoughts += k == 0 || fact[k].thought != fact[k - 1].thought;
-    if (trace.n_cited != n_thoughts) r2__blame(&trace, R2_TRACE_MISSING_STEP);
+    if (trace.n_cited != n_thoughts) r2__first_fault(&trace, R2_TRACE_MISSING_STEP);
     return trace;
 }
 
@@ -4541,12 +4546,12 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text
     return output->failed ? ctx->status : R2_OK;
 }
 
-r2_trace r2_task_check(const r2_task *task, const char *output) {
-    r2_trace trace = task->config->words
+r2_check r2_check_output(const r2_task *task, const char *output) {
+    r2_check trace = task->config->words
                          ? r2__check_english(task, output)
-                         : r2_trace_check(task->codebook, task->prompt->user.data, output);
+                         : r2_check_trace(task->codebook, task->prompt->user.data, output);
     if (task->answer >= 0 && trace.answer >= 0 && trace.answer != task->answer)
-        r2__blame(&trace, R2_TRACE_WRONG_ANSWER);
+        r2__first_fault(&trace, R2_TRACE_WRONG_ANSWER);
     return trace;
 }
 
@@ -4584,9 +4589,9 @@ static r2_status r2__record_task(r2_ctx *ctx, const r2_task *task, const char *s
     const r2_prompt_config *config = task->config;
     r2_record record;
     record.id = task->index;
-    record.user = task->data->user_key[task->query->user];
-    record.item = task->data->item_key[task->query->item];
-    record.history = task->query->history;
+    record.user = task->data->user_key[task->evidence->user];
+    record.item = task->data->item_key[task->evidence->item];
+    record.history = task->evidence->history;
     record.schedule = r2_schedule_name(config->schedule);
     record.step = config->step;
     record.words = config->words ? config->words->name : "compact";
@@ -4604,9 +4609,9 @@ static r2_status r2__record_task(r2_ctx *ctx, const r2_task *task, const char *s
 static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn teacher, void *user,
                                const char *source, r2_text *output, r2_records *records,
                                r2_tally *tally) {
-    int32_t answer = r2_prompt_answer(task->config, task->data, task->query);
+    int32_t answer = r2_prompt_answer(task->config, task->data, task->evidence);
     r2_task asked_for = *task;
-    r2_trace trace;
+    r2_check trace;
     r2_status status;
     r2_text_clear(output);
     r2_text_add(ctx, output, "", 0);
@@ -4614,16 +4619,16 @@ static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn t
     if (status) return status; /* a teacher of the caller's need not have told the context */
     if (output->failed) return ctx->status;
     asked_for.answer = answer; /* what was not guided must end in the answer all the same */
-    trace = r2_task_check(&asked_for, output->data);
+    trace = r2_check_output(&asked_for, output->data);
     if (tally) r2_tally_add(tally, trace.verdict, answer);
     if (trace.verdict) return R2_OK;
     return r2__record_task(ctx, task, source, output->data, trace.answer, records);
 }
 
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                   const r2_codebook *codebook, const r2_query *query, int64_t n, int64_t first_id,
-                   bool guided, r2_teacher_fn teacher, void *user, const char *source,
-                   r2_records *records, r2_tally *tally) {
+                   const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
+                   int64_t first_id, bool guided, r2_teacher_fn teacher, void *user,
+                   const char *source, r2_records *records, r2_tally *tally) {
     r2_prompt prompt;
     r2_text output = {NULL, 0, 0, false};
     r2_status status = R2_OK;
@@ -4632,9 +4637,9 @@ r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *d
     if (!data) return r2_fail(ctx, R2_ARGUMENT, "teach: expected data, for the records' ids");
     for (int64_t q = 0; q < n && !status; ++q) {
         task.index = first_id + q;
-        task.query = &query[q];
-        task.answer = guided ? r2_prompt_answer(config, data, &query[q]) : -1;
-        status = r2_prompt_build(ctx, config, data, codebook, &query[q], &prompt);
+        task.evidence = &evidence[q];
+        task.answer = guided ? r2_prompt_answer(config, data, &evidence[q]) : -1;
+        status = r2_prompt_build(ctx, config, data, codebook, &evidence[q], &prompt);
         if (!status && teacher)
             status = r2__teach_one(ctx, &task, teacher, user, source, &output, records, tally);
         else if (!status)
@@ -5689,13 +5694,13 @@ static r2_status r2__encode_into(r2_ctx *ctx, const r2_vocab *vocab, const r2_te
 
 /* Writes and encodes example q into its rows; errors go to the caller's own context. */
 static r2_status r2__encode_example(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
-                                    const r2_vocab *vocab, const r2_query *query, int64_t q,
+                                    const r2_vocab *vocab, const r2_evidence *evidence, int64_t q,
                                     const r2_teacher_config *teacher) {
     r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
     int64_t p = ex->prompt_begin[q], p_len = ex->prompt_begin[q + 1] - p;
     int64_t t = ex->trace_begin[q], t_len = ex->trace_begin[q + 1] - t;
     r2_status status;
-    r2_prompt_compact(ctx, codebook, query, &prompt);
+    r2_prompt_compact(ctx, codebook, evidence, &prompt);
     status = r2__encode_into(ctx, vocab, &prompt, ex->prompt + p, p_len);
     if (status == R2_OK && teacher)
         status = r2_teacher_compact(ctx, codebook, teacher, prompt.data, (uint64_t)q, &trace);
@@ -5725,8 +5730,9 @@ static r2_status r2__examples_alloc(r2_ctx *ctx, r2_examples *ex, int64_t n, int
 }
 
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup, const r2_query *query,
-                           int64_t n, int32_t group, const r2_teacher_config *teacher) {
+                           const r2_vocab *vocab, const r2_markup *markup,
+                           const r2_evidence *evidence, int64_t n, int32_t group,
+                           const r2_teacher_config *teacher) {
     int64_t n_aggregates = R2_FIRST_CHAIN_FIELD, n_facts = R2_N_FIELDS - R2_FIRST_CHAIN_FIELD;
     int64_t prompt_len = 1 + n_aggregates + codebook->n_chains * (1 + n_facts);
     int64_t trace_len = teacher ? 2 + 3 * (int64_t)R2_N_THOUGHTS : 0;
@@ -5743,13 +5749,14 @@ r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook
     if (status == R2_OK && failed) {
         R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
-            examples->answer[q] = (int8_t)query[q].answer;
-            failed[q] = r2__encode_example(&own, examples, codebook, vocab, &query[q], q,
+            examples->answer[q] = (int8_t)evidence[q].answer;
+            failed[q] = r2__encode_example(&own, examples, codebook, vocab, &evidence[q], q,
                                            teacher) != R2_OK;
         }
         for (int64_t q = 0; q < n && status == R2_OK; ++q) /* say it again, to the caller */
             if (failed[q])
-                status = r2__encode_example(ctx, examples, codebook, vocab, &query[q], q, teacher);
+                status = r2__encode_example(ctx, examples, codebook, vocab, &evidence[q], q,
+                                            teacher);
     }
     if (!failed) status = R2_NO_MEMORY;
     r2_release(ctx, failed);
@@ -5962,9 +5969,9 @@ static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch)
     for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
     for (int64_t k = n - 1; k > 0; --k) {
         int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        int32_t swap = order[k];
+        int32_t change = order[k];
         order[k] = order[j];
-        order[j] = swap;
+        order[j] = change;
     }
 }
 
@@ -6168,7 +6175,7 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
     return term;
 }
 
-double r2_reward(const r2_reward_config *config, const r2_trace *trace, int32_t right_answer,
+double r2_reward(const r2_reward_config *config, const r2_check *trace, int32_t right_answer,
                  double rank_share) {
     double accuracy = 0.0, faith = 0.0;
     if (trace->answer >= 0)
@@ -6216,7 +6223,7 @@ typedef struct r2__output {
     double score; /* log-odds of interacting, NAN without an answer */
     double reward, advantage;
     bool kept; /* in the loss: DAPO drops groups with equal rewards    */
-    r2_trace trace;
+    r2_check trace;
 } r2__output;
 
 /* Everything one GRPO run holds. */
@@ -6319,7 +6326,7 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_genera
     if (status == R2_OK)
         status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o],
                                &text);
-    if (status == R2_OK) out->trace = r2_trace_check(rl->codebook, prompt.data, text.data);
+    if (status == R2_OK) out->trace = r2_check_trace(rl->codebook, prompt.data, text.data);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &text);
     out->score = NAN;
@@ -6714,7 +6721,7 @@ float r2_answer_score(const float *level_logp, r2_score_kind kind) {
     return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
 }
 
-static void r2__trace_tally(r2_trace_metrics *m, const r2_trace *trace, int64_t *n_cited,
+static void r2__trace_tally(r2_trace_metrics *m, const r2_check *trace, int64_t *n_cited,
                             int64_t *n_found, int64_t *n_right) {
     m->n++;
     m->verdict[trace->verdict]++;
@@ -6788,13 +6795,13 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vo
 
 static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
                                   const r2_vocab *vocab, const r2_generation *gen, int64_t o,
-                                  int64_t example, r2_text *output, r2_trace *trace) {
+                                  int64_t example, r2_text *output, r2_check *trace) {
     r2_text prompt = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[example], len = ex->prompt_begin[example + 1] - from;
     const size_t before = output->len; /* the caller's */
     r2_status status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK) status = r2__output_text(ctx, ex, vocab, gen, o, output);
-    if (status == R2_OK) *trace = r2_trace_check(codebook, prompt.data, output->data + before);
+    if (status == R2_OK) *trace = r2_check_trace(codebook, prompt.data, output->data + before);
     r2_text_free(ctx, &prompt);
     return status;
 }
@@ -6819,7 +6826,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                         (float)per;
             if (trace && config->mode == R2_REASONED) {
                 r2_text output = {NULL, 0, 0, false};
-                r2_trace checked;
+                r2_check checked;
                 status = r2__check_output(ctx, examples, codebook, vocab, &gen, o, e, &output,
                                           &checked);
                 if (status == R2_OK) r2__trace_tally(&m, &checked, &n_cited, &n_found, &n_right);
@@ -6840,7 +6847,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
                    const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_trace *trace) {
+                   r2_check *trace) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
     r2_status status;
@@ -6918,17 +6925,17 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
 
 /* The header's own evidence, then what the hook makes of it: nothing is asked in another way. */
 static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
-                                  int64_t n, r2_query *query) {
+                                  int64_t n, r2_evidence *evidence) {
     const r2_run_config *c = &run->config;
-    r2_status status = r2_queries(ctx, &run->index, question, n, c->n_chains, query);
-    if (status != R2_OK || !c->evidence) return status;
-    return c->evidence(ctx, c->evidence_user, run, question, n, query);
+    r2_status status = r2_evidence_compute(ctx, &run->index, question, n, c->n_chains, evidence);
+    if (status != R2_OK || !c->evidence_hook) return status;
+    return c->evidence_hook(ctx, c->evidence_hook_user, run, question, n, evidence);
 }
 
 /* Training questions in groups and their evidence: *n of them, to be released by the caller, also
    after a failure. */
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
-                              r2_question **question, r2_query **query, int64_t *n) {
+                              r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
@@ -6938,9 +6945,9 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
                                *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
-    *query = (r2_query *)r2_alloc(ctx, (uint64_t)*n, sizeof **query);
-    if (!*query) return ctx->status;
-    return r2__run_evidence(ctx, run, *question, *n, *query);
+    *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)*n, sizeof **evidence);
+    if (!*evidence) return ctx->status;
+    return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
 
 /* What config.min_history comes to. */
@@ -6961,15 +6968,16 @@ static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
         return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1, n_sampled >= 1, "
                        "min_history >= 0 and n_cases >= 0");
     run->min_history = r2__run_history(run);
-    if (c->evidence) status = c->evidence(ctx, c->evidence_user, run, NULL, 0, NULL);
+    if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
-    status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->query,
+    status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
                           &run->n_train);
     if (status != R2_OK) return status;
     observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
     if (!observed) return ctx->status;
     for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
-    status = r2_codebook_fit(ctx, &run->codebook, run->query, observed, run->n_train, c->n_chains);
+    status = r2_codebook_fit(ctx, &run->codebook, run->evidence, observed, run->n_train,
+                             c->n_chains);
     r2_release(ctx, observed);
     return status;
 }
@@ -6990,9 +6998,9 @@ static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
     r2_model_free(ctx, &run->model);
     r2_examples_free(ctx, &run->train);
     r2_vocab_free(ctx, &run->vocab);
-    r2_release(ctx, run->query);
+    r2_release(ctx, run->evidence);
     r2_release(ctx, run->question);
-    run->query = NULL;
+    run->evidence = NULL;
     run->question = NULL;
     run->n_train = 0;
 }
@@ -7005,7 +7013,7 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
     if (status == R2_OK)
         status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
-                                  run->query, run->n_train, 1 + c->n_sampled, &c->teacher);
+                                  run->evidence, run->n_train, 1 + c->n_sampled, &c->teacher);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7034,8 +7042,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     const int64_t n = (run->valid.n_cases < R2_N_LOOKED_AT ? run->valid.n_cases : R2_N_LOOKED_AT) *
                       group;
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_query *query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
-    r2_status status = question && query ? R2_OK : R2_NO_MEMORY;
+    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    r2_status status = question && evidence ? R2_OK : R2_NO_MEMORY;
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         const uint32_t user = run->valid.user[q / group];
         const uint32_t *item = run->valid.item + q / group * per_case;
@@ -7047,13 +7055,12 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
             question[q].answer =
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
+    if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     if (status == R2_OK)
-        status = r2__run_evidence(ctx, run, question, n, query);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query,
-                                  n, (int32_t)group, &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup,
+                                  evidence, n, (int32_t)group, &run->config.teacher);
     r2_release(ctx, question);
-    r2_release(ctx, query);
+    r2_release(ctx, evidence);
     return status;
 }
 
@@ -7076,28 +7083,28 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
     r2_question *question = NULL;
-    r2_query *query = NULL;
+    r2_evidence *evidence = NULL;
     r2_examples fresh;
     r2_status status;
     if (wanted < 1) return R2_OK;
     memset(&fresh, 0, sizeof fresh);
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
-                          &query, &n);
+                          &evidence, &n);
     if (status == R2_OK) /* nobody writes traces for them: the model's own are judged */
-        status = r2_examples_init(ctx, &fresh, &run->codebook, &run->vocab, &run->markup, query, n,
-                                  1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codebook, &run->vocab, &run->markup, evidence,
+                                  n, 1 + c->n_sampled, NULL);
     if (status == R2_OK)
         status = r2_grpo(ctx, &run->model, &fresh, &run->codebook, &run->vocab, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
-    r2_release(ctx, query);
+    r2_release(ctx, evidence);
     return status;
 }
 
 /* ---- asking ---- */
 
-r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
-                     int64_t n, r2_query *query, r2_examples *examples) {
+r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                         int64_t n, r2_evidence *evidence, r2_examples *examples) {
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
@@ -7109,25 +7116,26 @@ r2_status r2_run_ask(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const
             status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
         else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
     }
-    if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, query);
+    if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, query, n, 1,
-                            NULL);
+    return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, evidence, n,
+                            1, NULL);
 }
 
-r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
-                                r2_query *query, r2_examples *examples) {
+r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
+                                   r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
     uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
-    r2_query *unwanted = query ? NULL : (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
-    r2_status status = user && (query || unwanted) ? R2_OK : R2_NO_MEMORY;
+    r2_evidence *unwanted = evidence ? NULL
+                                     : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
+    r2_status status = user && (evidence || unwanted) ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     for (int64_t k = 0; k < n && status == R2_OK; ++k)
         user[k] = candidates->user[k / candidates->n_per_case];
     if (status == R2_OK)
-        status = r2_run_ask(ctx, run, user, candidates->item, n, query ? query : unwanted,
-                            examples);
+        status = r2_run_prompts(ctx, run, user, candidates->item, n, evidence ? evidence : unwanted,
+                                examples);
     r2_release(ctx, user);
     r2_release(ctx, unwanted);
     return status;
@@ -7136,7 +7144,7 @@ r2_status r2_run_ask_candidates(r2_ctx *ctx, const r2_run *run, const r2_candida
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace) {
     r2_examples examples;
-    r2_status status = r2_run_ask_candidates(ctx, run, candidates, NULL, &examples);
+    r2_status status = r2_run_candidate_prompts(ctx, run, candidates, NULL, &examples);
     if (status == R2_OK)
         status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
                           trace);
@@ -7313,7 +7321,7 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
     if (status == R2_OK) /* the run's own prompts are written anew with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->query,
+        status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->evidence,
                                   run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
@@ -12347,7 +12355,7 @@ typedef struct r2__fill {
     const r2_prompt_config *config;
     const r2_data *data;
     const r2_codebook *codebook;
-    const r2_query *query;
+    const r2_evidence *evidence;
     int32_t n_shown, chain;
     r2_field field;
     r2_text *out;
@@ -12362,30 +12370,31 @@ static const char *r2__item_title(const r2_data *data, uint32_t item) {
 }
 
 /* The letter of u1 of chain c: persons are lettered in the order in which they appear. */
-static char r2__person_letter(const r2_query *query, int32_t c) {
+static char r2__person_letter(const r2_evidence *evidence, int32_t c) {
     char letter = 'A';
     for (int32_t k = 0; k < c; ++k) {
         bool is_new = true;
-        if (query->chain[k].chain.u1 == query->chain[c].chain.u1)
-            return r2__person_letter(query, k);
+        if (evidence->chain[k].chain.u1 == evidence->chain[c].chain.u1)
+            return r2__person_letter(evidence, k);
         for (int32_t j = 0; j < k; ++j)
-            is_new = is_new && query->chain[j].chain.u1 != query->chain[k].chain.u1;
+            is_new = is_new && evidence->chain[j].chain.u1 != evidence->chain[k].chain.u1;
         letter = (char)(letter + is_new);
     }
     return letter;
 }
 
 static void r2__fill_edge(r2__fill *fill, int32_t edge) {
-    r2_sight sight = r2__edge_sight(fill->config, &fill->query->chain[fill->chain].chain, edge);
-    if (sight == R2_SHOWN) r2__fill_section(fill, R2_SECTION_e1_shown + edge - 1);
-    if (sight == R2_MASKED) r2__fill_section(fill, R2_SECTION_e1_masked + edge - 1);
+    r2_visibility visibility = r2__edge_visibility(fill->config,
+                                                   &fill->evidence->chain[fill->chain].chain, edge);
+    if (visibility == R2_SHOWN) r2__fill_section(fill, R2_SECTION_e1_shown + edge - 1);
+    if (visibility == R2_MASKED) r2__fill_section(fill, R2_SECTION_e1_masked + edge - 1);
 }
 
 /* One line for each aggregate whose edge is in sight. */
 static void r2__fill_evidence(r2__fill *fill) {
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD && fill->codebook; ++f) {
         fill->field = (r2_field)f;
-        if (r2__sight(fill->config, r2__field_edge(fill->field)) == R2_HIDDEN) continue;
+        if (r2__visibility(fill->config, r2__field_edge(fill->field)) == R2_HIDDEN) continue;
         r2__fill_section(fill, R2_SECTION_fact);
         r2_text_add(fill->ctx, fill->out, "\n", 1);
     }
@@ -12407,13 +12416,13 @@ static int32_t r2__asked_step(const r2_prompt_config *config) {
 }
 
 static void r2__fill_level(r2__fill *fill) {
-    r2_sight sight = r2__sight(fill->config, r2__field_edge(fill->field));
-    if (sight == R2_MASKED && r2__field_rates(fill->field))
+    r2_visibility visibility = r2__visibility(fill->config, r2__field_edge(fill->field));
+    if (visibility == R2_MASKED && r2__field_rates(fill->field))
         r2_text_add(fill->ctx, fill->out, "[?]", 3);
     else
         r2_text_addf(fill->ctx, fill->out, "%d",
                      (int)r2_codebook_bucket(fill->codebook, fill->field,
-                                             fill->query->value[fill->field]));
+                                             fill->evidence->value[fill->field]));
 }
 
 /* The blocks that are made of other sections. */
@@ -12424,7 +12433,7 @@ static void r2__fill_block(r2__fill *fill, r2__name name) {
     case R2__NAME_chains: r2__fill_chains(fill); break;
     case R2__NAME_question: r2__fill_section(fill, R2_SECTION_question1 + step - 1); break;
     case R2__NAME_left_out:
-        if (fill->query->n_chains == fill->n_shown) break;
+        if (fill->evidence->n_chains == fill->n_shown) break;
         r2__fill_section(fill, R2_SECTION_left_out);
         r2_text_add(fill->ctx, fill->out, "\n", 1);
         break;
@@ -12443,27 +12452,27 @@ static void r2__fill_block(r2__fill *fill, r2__name name) {
 }
 
 static void r2__fill_name(r2__fill *fill, r2__name name) {
-    const r2_query *query = fill->query;
-    const r2_chain *chain = &query->chain[fill->chain].chain;
+    const r2_evidence *evidence = fill->evidence;
+    const r2_chain *chain = &evidence->chain[fill->chain].chain;
     const char *string = NULL;
     double number = NAN;
     switch (name) {
-    case R2__NAME_target: string = r2__item_title(fill->data, query->item); break;
+    case R2__NAME_target: string = r2__item_title(fill->data, evidence->item); break;
     case R2__NAME_item0: string = r2__item_title(fill->data, chain->i0); break;
     case R2__NAME_item1: string = r2__item_title(fill->data, chain->i1); break;
     case R2__NAME_fact: string = r2__field_phrase(fill->field); break;
-    case R2__NAME_n_history: number = query->history; break;
+    case R2__NAME_n_history: number = evidence->history; break;
     case R2__NAME_min: number = (double)fill->data->rating_min; break;
     case R2__NAME_max: number = (double)fill->data->rating_max; break;
     case R2__NAME_n_chains: number = fill->n_shown; break;
-    case R2__NAME_n_left_out: number = query->n_chains - fill->n_shown; break;
+    case R2__NAME_n_left_out: number = evidence->n_chains - fill->n_shown; break;
     case R2__NAME_number: number = fill->chain + 1; break;
     case R2__NAME_levels: number = fill->codebook->n_bucket[fill->field] - 1; break;
     case R2__NAME_r1: case R2__NAME_r2: case R2__NAME_r3: case R2__NAME_r4:
         number = (double)r2__chain_rating(chain, (int32_t)(name - R2__NAME_r1) + 1);
         break;
     case R2__NAME_person:
-        r2_text_addf(fill->ctx, fill->out, "Person %c", r2__person_letter(query, fill->chain));
+        r2_text_addf(fill->ctx, fill->out, "Person %c", r2__person_letter(evidence, fill->chain));
         break;
     default: r2__fill_block(fill, name);
     }
@@ -12504,15 +12513,15 @@ static int64_t r2__count_tokens(const r2_prompt_config *config, const r2_text *t
 
 /* One attempt with the first n_shown chains. */
 static void r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                             const r2_codebook *codebook, const r2_query *query, int32_t n_shown,
-                             int32_t n_left_out, r2_prompt *prompt) {
+                             const r2_codebook *codebook, const r2_evidence *evidence,
+                             int32_t n_shown, int32_t n_left_out, r2_prompt *prompt) {
     prompt->n_shown = n_shown;
     prompt->n_left_out = n_left_out;
     r2_text_clear(&prompt->system);
     r2_text_clear(&prompt->user);
     r2_text_add(ctx, &prompt->system, "", 0);
     if (!config->words) {
-        r2__compact_view(ctx, config, data, codebook, query, n_shown, n_left_out, &prompt->user);
+        r2__compact_view(ctx, config, data, codebook, evidence, n_shown, n_left_out, &prompt->user);
     } else {
         r2__fill fill;
         memset(&fill, 0, sizeof fill);
@@ -12520,7 +12529,7 @@ static void r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config, const 
         fill.config = config;
         fill.data = data;
         fill.codebook = codebook;
-        fill.query = query;
+        fill.evidence = evidence;
         fill.n_shown = n_shown;
         fill.out = &prompt->system;
         r2__fill_section(&fill, R2_SECTION_system);
@@ -12530,12 +12539,12 @@ static void r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config, const 
 }
 
 static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                                  const r2_codebook *codebook, const r2_query *query) {
+                                  const r2_codebook *codebook, const r2_evidence *evidence) {
     if (config->schedule >= R2_N_SCHEDULES || config->step > R2_STEP_REVEAL ||
         config->step < r2_schedule_first_step(config->schedule))
         return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule %s has no step %d",
                        r2_schedule_name(config->schedule), (int)config->step);
-    if (config->step < R2_STEP_ASK && query->n_chains < 1)
+    if (config->step < R2_STEP_ASK && evidence->n_chains < 1)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d needs a chain to ask about",
                        (int)config->step);
     if (config->words ? !data : !codebook)
@@ -12544,14 +12553,15 @@ static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config, c
 }
 
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                          const r2_codebook *codebook, const r2_query *query, r2_prompt *prompt) {
+                          const r2_codebook *codebook, const r2_evidence *evidence,
+                          r2_prompt *prompt) {
     int32_t room, least, n;
-    if (r2__prompt_check(ctx, config, data, codebook, query)) return ctx->status;
+    if (r2__prompt_check(ctx, config, data, codebook, evidence)) return ctx->status;
     room = config->words ? R2_MAX_CHAINS : codebook->n_chains;
-    if (room > query->n_chains) room = query->n_chains;
+    if (room > evidence->n_chains) room = evidence->n_chains;
     least = config->step < R2_STEP_ASK ? 1 : 0;
     for (n = room; n >= least; --n) {
-        r2__prompt_write(ctx, config, data, codebook, query, n, room - n, prompt);
+        r2__prompt_write(ctx, config, data, codebook, evidence, n, room - n, prompt);
         if (prompt->system.failed || prompt->user.failed) return ctx->status;
         if (config->max_tokens <= 0 || r2__count_tokens(config, &prompt->system) +
                 r2__count_tokens(config, &prompt->user) <= config->max_tokens)
@@ -12562,18 +12572,19 @@ r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_
 }
 
 r2_status r2_prompt_build_all(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                              const r2_codebook *codebook, const r2_query *query, int64_t n,
+                              const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
                               r2_prompt *prompt) {
     uint8_t *failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
     r2_status status = R2_OK;
     if (!failed) return ctx->status;
     R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
         r2_ctx own = *ctx; /* a context serves one thread at a time */
-        failed[q] = r2_prompt_build(&own, config, data, codebook, &query[q], &prompt[q]) != R2_OK;
+        failed[q] = r2_prompt_build(&own, config, data, codebook, &evidence[q], &prompt[q]) !=
+                    R2_OK;
     }
     for (int64_t q = 0; q < n && !status; ++q) /* say it again, to the caller */
         if (failed[q])
-            status = r2_prompt_build(ctx, config, data, codebook, &query[q], &prompt[q]);
+            status = r2_prompt_build(ctx, config, data, codebook, &evidence[q], &prompt[q]);
     r2_release(ctx, failed);
     return status;
 }
@@ -12585,11 +12596,11 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
 }
 
 int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
-                         const r2_query *query) {
+                         const r2_evidence *evidence) {
     float rating;
-    if (config->step >= R2_STEP_ASK) return query->answer;
-    if (query->n_chains < 1) return -1;
-    rating = r2__chain_rating(&query->chain[0].chain, config->step);
+    if (config->step >= R2_STEP_ASK) return evidence->answer;
+    if (evidence->n_chains < 1) return -1;
+    rating = r2__chain_rating(&evidence->chain[0].chain, config->step);
     return isnan(rating) ? -1 : r2_answer_level(rating, data->rating_min, data->rating_max);
 }
 
@@ -12597,8 +12608,8 @@ int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
 
 /* Whether a fact is told by the prompt of this step. */
 static bool r2__fact_shown(const r2_prompt_config *config, r2_field field) {
-    r2_sight sight = r2__sight(config, r2__field_edge(field));
-    return sight == R2_SHOWN || (sight == R2_MASKED && !r2__field_rates(field));
+    r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
+    return visibility == R2_SHOWN || (visibility == R2_MASKED && !r2__field_rates(field));
 }
 
 /* What the counted weights of the aggregates in sight add up to: above 0 speaks for the item. */
@@ -12608,32 +12619,32 @@ static int32_t r2__rules_lean(const r2_task *task) {
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD && codebook; ++f)
         if (r2__fact_shown(task->config, (r2_field)f))
             lean += codebook->weight[f][r2_codebook_bucket(codebook, (r2_field)f,
-                                                           task->query->value[f])];
+                                                           task->evidence->value[f])];
     return lean;
 }
 
 /* Whether no rating in sight bears on the question: the one before it is masked. */
 static bool r2__rules_blind(const r2_task *task) {
     int32_t step = r2__asked_step(task->config);
-    return step == 1 || !task->data || r2__sight(task->config, step - 1) != R2_SHOWN;
+    return step == 1 || !task->data || r2__visibility(task->config, step - 1) != R2_SHOWN;
 }
 
 /* The answer of an unguided trace. Before step 4: that the masked rating is like the one before it.
    At step 4: 0 without a chain or when the weights speak against the item, else what the people u1
    think of it, moved by how u0 and u1 differ on i0, the first chains counting most. */
 static int32_t r2__rules_answer(const r2_task *task) {
-    const r2_query *query = task->query;
+    const r2_evidence *evidence = task->evidence;
     int32_t step = r2__asked_step(task->config), n = task->prompt->n_shown;
     double sum = 0.0, weight = 0.0, rating;
     if (step == R2_STEP_ASK && (n < 1 || r2__rules_lean(task) < 0)) return 0;
     if (r2__rules_blind(task)) return 3;
     for (int32_t c = 0; c < n; ++c) {
-        const r2_chain *chain = &query->chain[c].chain;
+        const r2_chain *chain = &evidence->chain[c].chain;
         sum += ((double)chain->r3 + (double)chain->r1 - (double)chain->r2) / (1.0 + c);
         weight += 1.0 / (1.0 + c);
     }
     rating = step == R2_STEP_ASK ? sum / weight
-                                 : (double)r2__chain_rating(&query->chain[0].chain, step - 1);
+                                 : (double)r2__chain_rating(&evidence->chain[0].chain, step - 1);
     return r2_answer_level((float)rating, task->data->rating_min, task->data->rating_max);
 }
 
@@ -12645,10 +12656,11 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
     float strength[R2_MAX_CHAINS];
     for (int32_t c = 0; c < n; ++c) {
         strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
-        if (task->answer >= 0 && r2__sight(task->config, 3) == R2_SHOWN)
-            strength[c] -= (float)abs(r2_answer_level(task->query->chain[c].chain.r3,
+        if (task->answer >= 0 && r2__visibility(task->config, 3) == R2_SHOWN)
+            strength[c] -= (float)abs(r2_answer_level(task->evidence->chain[c].chain.r3,
                                                       task->data->rating_min,
-                                                      task->data->rating_max) - answer);
+                                                      task->data->rating_max) -
+                                      answer);
         cited[c] = false;
     }
     for (int32_t k = 0; k < wanted && k < n; ++k) {
@@ -12660,14 +12672,14 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
 }
 
 /* "the user" or "Person A": who stands at edge 1 .. 4 of chain c. */
-static void r2__edge_person(const r2_query *query, int32_t c, int32_t edge, char name[16]) {
+static void r2__edge_person(const r2_evidence *evidence, int32_t c, int32_t edge, char name[16]) {
     if (edge == 1 || edge == 4) snprintf(name, 16, "the user");
-    else snprintf(name, 16, "Person %c", r2__person_letter(query, c));
+    else snprintf(name, 16, "Person %c", r2__person_letter(evidence, c));
 }
 
-static const char *r2__edge_title(const r2_data *data, const r2_query *query, int32_t c,
+static const char *r2__edge_title(const r2_data *data, const r2_evidence *evidence, int32_t c,
                                   int32_t edge) {
-    const r2_chain *chain = &query->chain[c].chain;
+    const r2_chain *chain = &evidence->chain[c].chain;
     return r2__item_title(data, edge <= 2 ? chain->i0 : chain->i1);
 }
 
@@ -12679,11 +12691,11 @@ static bool r2__ratings_agree(const r2_data *data, float a, float b) {
 /* What an English trace says of edge `edge` of chain c. */
 static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
                                r2_text *out) {
-    const r2_chain *chain = &task->query->chain[c].chain;
-    const char *title = r2__edge_title(task->data, task->query, c, edge);
+    const r2_chain *chain = &task->evidence->chain[c].chain;
+    const char *title = r2__edge_title(task->data, task->evidence, c, edge);
     char name[16];
-    r2__edge_person(task->query, c, edge, name);
-    if (r2__edge_sight(task->config, chain, edge) != R2_SHOWN) {
+    r2__edge_person(task->evidence, c, edge, name);
+    if (r2__edge_visibility(task->config, chain, edge) != R2_SHOWN) {
         r2_text_addf(ctx, out, "what %s thinks of \"%s\" is masked", name, title);
         return;
     }
@@ -12797,7 +12809,7 @@ static r2_verdict r2__english_shape(const char *output, int32_t *answer, const c
 /* Where the checker stands in the reasoning, and of whom and what the clause speaks. */
 typedef struct r2__english {
     const r2_task *task;
-    r2_trace *trace;
+    r2_check *trace;
     const char *p, *end;
     const char *title;         /* NULL: none named yet in this clause                  */
     int32_t person;            /* -1: none, 0: the user, 1: Person A ...               */
@@ -12821,10 +12833,10 @@ static const char *r2__english_title(const r2__english *e) {
             const char *title;
             size_t len;
             if (target ? task->config->step < R2_STEP_ASK
-                       : r2__sight(task->config, edge) == R2_HIDDEN)
+                       : r2__visibility(task->config, edge) == R2_HIDDEN)
                 continue;
-            title = target ? r2__item_title(task->data, task->query->item)
-                           : r2__edge_title(task->data, task->query, c, edge);
+            title = target ? r2__item_title(task->data, task->evidence->item)
+                           : r2__edge_title(task->data, task->evidence, c, edge);
             len = strlen(title);
             if (len + 2 <= room && len >= best && memcmp(e->p + 1, title, len) == 0 &&
                 e->p[1 + len] == '"') {
@@ -12843,7 +12855,7 @@ static void r2__english_quote(r2__english *e) {
         e->p += strlen(title) + 2;
         return;
     }
-    r2__blame(e->trace, R2_TRACE_UNKNOWN_FACT);
+    r2__first_fault(e->trace, R2_TRACE_UNKNOWN_FACT);
     close = (const char *)memchr(e->p + 1, '"', (size_t)(e->end - e->p - 1));
     e->p = close ? close + 1 : e->end;
 }
@@ -12853,9 +12865,9 @@ static void r2__english_person(r2__english *e) {
     char letter = e->end - e->p > 7 ? e->p[7] : '\0';
     bool known = false;
     for (int32_t c = 0; c < e->task->prompt->n_shown; ++c)
-        known = known || r2__person_letter(e->task->query, c) == letter;
-    if (!known || r2__sight(e->task->config, 2) == R2_HIDDEN)
-        r2__blame(e->trace, R2_TRACE_UNKNOWN_FACT);
+        known = known || r2__person_letter(e->task->evidence, c) == letter;
+    if (!known || r2__visibility(e->task->config, 2) == R2_HIDDEN)
+        r2__first_fault(e->trace, R2_TRACE_UNKNOWN_FACT);
     e->person = 1 + letter - 'A';
     e->title = NULL;
     e->p += e->end - e->p > 7 ? 8 : e->end - e->p;
@@ -12868,13 +12880,14 @@ static bool r2__english_fact(const r2__english *e, double rating, int32_t *edge,
     *named = false;
     for (int32_t c = 0; c < task->prompt->n_shown; ++c)
         for (*edge = 1; *edge <= 4; ++*edge) {
-            const r2_chain *chain = &task->query->chain[c].chain;
-            int32_t person =
-                *edge == 1 || *edge == 4 ? 0 : 1 + r2__person_letter(task->query, c) - 'A';
+            const r2_chain *chain = &task->evidence->chain[c].chain;
+            int32_t person = *edge == 1 || *edge == 4
+                                 ? 0
+                                 : 1 + r2__person_letter(task->evidence, c) - 'A';
             if (e->person >= 0 && e->person != person) continue;
-            if (e->title && strcmp(e->title, r2__edge_title(task->data, task->query, c, *edge)))
+            if (e->title && strcmp(e->title, r2__edge_title(task->data, task->evidence, c, *edge)))
                 continue;
-            if (r2__edge_sight(task->config, chain, *edge) != R2_SHOWN) continue;
+            if (r2__edge_visibility(task->config, chain, *edge) != R2_SHOWN) continue;
             *named = true;
             if (fabs((double)r2__chain_rating(chain, *edge) - rating) < 1e-4) return true;
         }
@@ -12897,7 +12910,7 @@ static void r2__english_number(r2__english *e) {
         e->trace->n_right++;
         if (edge == e->step) e->cited[edge] = true;
     } else {
-        r2__blame(e->trace, R2_TRACE_WRONG_RATING);
+        r2__first_fault(e->trace, R2_TRACE_WRONG_RATING);
     }
     e->trace->n_found += named;
 }
@@ -12906,7 +12919,7 @@ static void r2__english_number(r2__english *e) {
 static void r2__english_step(r2__english *e) {
     int32_t k = e->end - e->p > 6 && e->p[6] == ':' ? e->p[5] - '0' : -1;
     if (k != e->step + 1 || k > r2__asked_step(e->task->config))
-        r2__blame(e->trace, R2_TRACE_MISSING_STEP);
+        r2__first_fault(e->trace, R2_TRACE_MISSING_STEP);
     else e->step = k;
     e->p += 5;
 }
@@ -12914,7 +12927,7 @@ static void r2__english_step(r2__english *e) {
 /* "expect k": the conclusion, which only the last step may draw. */
 static void r2__english_conclude(r2__english *e) {
     e->p += strlen("expect ");
-    if (e->step < r2__asked_step(e->task->config)) r2__blame(e->trace, R2_TRACE_ANSWER_FIRST);
+    if (e->step < r2__asked_step(e->task->config)) r2__first_fault(e->trace, R2_TRACE_ANSWER_FIRST);
     e->conclusion = e->p < e->end && *e->p >= '0' && *e->p <= '9' ? *e->p - '0' : -1;
     if (e->end - e->p > 1 && e->p[1] >= '0' && e->p[1] <= '9') e->conclusion = -1;
 }
@@ -12932,7 +12945,7 @@ static void r2__english_read(r2__english *e) {
         e->title = NULL;
         e->p += 7;
     } else {
-        if (early && (r2__starts(e, "nswer"))) r2__blame(e->trace, R2_TRACE_ANSWER_FIRST);
+        if (early && (r2__starts(e, "nswer"))) r2__first_fault(e->trace, R2_TRACE_ANSWER_FIRST);
         if (*e->p == ';' || *e->p == '\n' || r2__starts(e, ". ")) {
             e->person = -1;
             e->title = NULL;
@@ -12941,8 +12954,8 @@ static void r2__english_read(r2__english *e) {
     }
 }
 
-static r2_trace r2__check_english(const r2_task *task, const char *output) {
-    r2_trace trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
+static r2_check r2__check_english(const r2_task *task, const char *output) {
+    r2_check trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     int32_t asked = r2__asked_step(task->config);
     r2__english e;
     memset(&e, 0, sizeof e);
@@ -12954,10 +12967,10 @@ static r2_trace r2__check_english(const r2_task *task, const char *output) {
     e.person = e.conclusion = -1;
     while (e.p < e.end) r2__english_read(&e);
     for (int32_t k = 1; k < asked; ++k)
-        if (task->prompt->n_shown > 0 && r2__sight(task->config, k) == R2_SHOWN && !e.cited[k])
-            r2__blame(&trace, R2_TRACE_MISSING_STEP);
-    if (e.step != asked || e.conclusion < 0) r2__blame(&trace, R2_TRACE_MISSING_STEP);
-    if (e.conclusion != trace.answer) r2__blame(&trace, R2_TRACE_CONTRADICTS);
+        if (task->prompt->n_shown > 0 && r2__visibility(task->config, k) == R2_SHOWN && !e.cited[k])
+            r2__first_fault(&trace, R2_TRACE_MISSING_STEP);
+    if (e.step != asked || e.conclusion < 0) r2__first_fault(&trace, R2_TRACE_MISSING_STEP);
+    if (e.conclusion != trace.answer) r2__first_fault(&trace, R2_TRACE_CONTRADICTS);
     trace.total = e.conclusion;
     return trace;
 }
@@ -13086,9 +13099,9 @@ void r2_records_free(r2_ctx *ctx, r2_records *records) {
 /* ---- explaining ---- */
 
 /* A rating as stars, in 8 columns; scales beyond five stars are written as numbers. */
-static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_sight sight, float rating,
-                              r2_text *text) {
-    if (sight == R2_MASKED) {
+static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_visibility visibility,
+                              float rating, r2_text *text) {
+    if (visibility == R2_MASKED) {
         r2_text_addf(ctx, text, "%-8s", "[?]");
     } else if (data->rating_max > 5.0f) {
         r2_text_addf(ctx, text, "%-8g", (double)rating);
@@ -13103,20 +13116,20 @@ static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_sight sight, 
 
 /* A chain, a line per edge:   chain 1   the user  ****     Title   */
 static void r2__explain_chain(r2_ctx *ctx, const r2_task *task, int32_t c, r2_text *text) {
-    const r2_chain *chain = &task->query->chain[c].chain;
+    const r2_chain *chain = &task->evidence->chain[c].chain;
     for (int32_t edge = 1; edge <= 4; ++edge) {
-        r2_sight sight = r2__edge_sight(task->config, chain, edge);
+        r2_visibility visibility = r2__edge_visibility(task->config, chain, edge);
         char who[16], number[24];
-        r2__edge_person(task->query, c, edge, who);
+        r2__edge_person(task->evidence, c, edge, who);
         snprintf(number, sizeof number, "chain %d", (int)c + 1);
         r2_text_addf(ctx, text, "  %-8s e%d  ", edge == 1 ? number : "", (int)edge);
-        if (sight == R2_HIDDEN) {
+        if (visibility == R2_HIDDEN) {
             r2_text_addf(ctx, text, "(hidden)\n");
             continue;
         }
         r2_text_addf(ctx, text, "%-9s ", who);
-        r2__explain_stars(ctx, task->data, sight, r2__chain_rating(chain, edge), text);
-        r2_text_addf(ctx, text, " %s\n", r2__edge_title(task->data, task->query, c, edge));
+        r2__explain_stars(ctx, task->data, visibility, r2__chain_rating(chain, edge), text);
+        r2_text_addf(ctx, text, " %s\n", r2__edge_title(task->data, task->evidence, c, edge));
     }
 }
 
@@ -13128,7 +13141,7 @@ static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text
         int best = -1, weight = 0, bucket = 0;
         for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
             r2_field field = (r2_field)f;
-            int b = r2_codebook_bucket(codebook, field, task->query->value[f]);
+            int b = r2_codebook_bucket(codebook, field, task->evidence->value[f]);
             int w = codebook->weight[f][b];
             if (told[f] || !r2__fact_shown(task->config, field)) continue;
             if (best >= 0 && abs(w) <= abs(weight)) continue;
@@ -13168,12 +13181,12 @@ static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *o
 }
 
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text) {
-    const r2_query *query = task->query;
+    const r2_evidence *evidence = task->evidence;
     if (!task->data || !task->prompt || !task->config)
         return r2_fail(ctx, R2_ARGUMENT, "explain: expected a task with data, config and prompt");
     r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
-                 task->data->user_key[query->user], (int)query->history,
-                 r2__item_title(task->data, query->item));
+                 task->data->user_key[evidence->user], (int)evidence->history,
+                 r2__item_title(task->data, evidence->item));
     r2_text_addf(ctx, text, "schedule %s, step %d of %d; %d chains shown, %d left out\n",
                  r2_schedule_name(task->config->schedule), (int)r2__asked_step(task->config),
                  R2_STEP_ASK, (int)task->prompt->n_shown, (int)task->prompt->n_left_out);
@@ -13183,7 +13196,7 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
         r2__explain_evidence(ctx, task, text);
     }
     if (output) {
-        r2_trace trace = r2_task_check(task, output);
+        r2_check trace = r2_check_output(task, output);
         r2_text_addf(ctx, text, "reasoning (checked: %s)\n", r2_verdict_name(trace.verdict));
         if (task->config->words) r2_text_addf(ctx, text, "%s\n", output);
         else r2__explain_thoughts(ctx, task, output, text);
@@ -14655,14 +14668,14 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
 /* ---- is the reasoning what decides? ---- */
 
 /* One fact of a prompt put otherwise: weight before and after, and the word it becomes. */
-typedef struct r2__swap {
+typedef struct r2__fact_change {
     int32_t field, bucket, weight, after;
     bool cited;
-} r2__swap;
+} r2__fact_change;
 
 /* The bucket that a change puts in the place of `bucket`. */
-static int32_t r2__swap_bucket(const r2_codebook *codebook, int32_t field, int32_t bucket,
-                               r2_change change) {
+static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field, int32_t bucket,
+                                      r2_change change) {
     const int8_t *weight = codebook->weight[field];
     int32_t best = 0, sign = weight[bucket] > 0 ? 1 : -1;
     if (change == R2_CHANGE_REMOVE) return 0;
@@ -14680,18 +14693,18 @@ static bool r2__is_cited(const char *output, const r2__fact *fact) {
 }
 
 /* Lists the facts of a prompt that a change would give another weight. */
-static int32_t r2__swaps(const r2_codebook *codebook, const char *prompt, const char *output,
-                         r2_change change, r2__swap swap[R2_FIRST_CHAIN_FIELD]) {
+static int32_t r2__fact_changes(const r2_codebook *codebook, const char *prompt, const char *output,
+                                r2_change kind, r2__fact_change change[R2_FIRST_CHAIN_FIELD]) {
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), m = 0;
     for (int32_t k = 0; k < n; ++k) {
         r2_field field = (r2_field)0;
-        r2__swap *s = &swap[m];
+        r2__fact_change *s = &change[m];
         int32_t from = 0;
         r2__read_fact(codebook, fact[k].word, &field, &from);
         s->field = (int32_t)field;
         s->weight = fact[k].weight;
-        s->bucket = r2__swap_bucket(codebook, s->field, from, change);
+        s->bucket = r2__fact_change_bucket(codebook, s->field, from, kind);
         s->after = codebook->weight[field][s->bucket];
         s->cited = r2__is_cited(output, &fact[k]);
         m += s->after != s->weight;
@@ -14699,26 +14712,27 @@ static int32_t r2__swaps(const r2_codebook *codebook, const char *prompt, const 
     return m;
 }
 
-enum { R2__CITED, R2__ALIKE, R2__DRAWN, R2__N_SWAPS };
+enum { R2__CITED, R2__ALIKE, R2__DRAWN, R2__N_CHANGES };
 
 /* The cited fact of the largest weight, the uncited one whose change is nearest to its, and the
    uncited one that `draw` points at; false when there is none. Ties: the first in the prompt. */
-static bool r2__swap_choose(const r2__swap *swap, int32_t n, uint64_t draw,
-                            r2__swap chosen[R2__N_SWAPS]) {
-    const r2__swap *cited = NULL, *alike = NULL, *drawn = NULL;
+static bool r2__fact_change_choose(const r2__fact_change *change, int32_t n, uint64_t draw,
+                                   r2__fact_change chosen[R2__N_CHANGES]) {
+    const r2__fact_change *cited = NULL, *alike = NULL, *drawn = NULL;
     int32_t size = 0, n_uncited = 0;
     for (int32_t k = 0; k < n; ++k) {
-        if (swap[k].cited && (!cited || abs(swap[k].weight) > abs(cited->weight))) cited = &swap[k];
-        n_uncited += !swap[k].cited;
+        if (change[k].cited && (!cited || abs(change[k].weight) > abs(cited->weight)))
+            cited = &change[k];
+        n_uncited += !change[k].cited;
     }
     if (!cited || n_uncited == 0) return false;
     size = abs(cited->after - cited->weight);
     draw %= (uint64_t)n_uncited;
     for (int32_t k = 0; k < n; ++k) {
-        int32_t off = abs(abs(swap[k].after - swap[k].weight) - size);
-        if (swap[k].cited) continue;
-        if (!alike || off < abs(abs(alike->after - alike->weight) - size)) alike = &swap[k];
-        if (draw-- == 0) drawn = &swap[k];
+        int32_t off = abs(abs(change[k].after - change[k].weight) - size);
+        if (change[k].cited) continue;
+        if (!alike || off < abs(abs(alike->after - alike->weight) - size)) alike = &change[k];
+        if (draw-- == 0) drawn = &change[k];
     }
     chosen[R2__CITED] = *cited;
     chosen[R2__ALIKE] = *alike;
@@ -14727,12 +14741,12 @@ static bool r2__swap_choose(const r2__swap *swap, int32_t n, uint64_t draw,
 }
 
 /* Puts the changed word in the place of its field's word in the tokens of a prompt. */
-static void r2__swap_apply(const r2_vocab *vocab, const r2__swap *swap, int32_t *prompt,
-                           int64_t n) {
-    const char *name = r2_field_name((r2_field)swap->field);
+static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *change,
+                                  int32_t *prompt, int64_t n) {
+    const char *name = r2_field_name((r2_field)change->field);
     size_t len = strlen(name);
     char word[40];
-    int words = r2__fact_word(word, sizeof word, (r2_field)swap->field, swap->bucket);
+    int words = r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
     int32_t id = r2_vocab_find(vocab, word, (size_t)words);
     for (int64_t k = 0; k < n; ++k) {
         const char *old = vocab->word[prompt[k]];
@@ -14743,35 +14757,36 @@ static void r2__swap_apply(const r2_vocab *vocab, const r2__swap *swap, int32_t 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
                                    const r2_codebook *codebook, const r2_vocab *vocab,
-                                   r2_change change, r2__swap chosen[R2__N_SWAPS],
+                                   r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
-    r2__swap swap[R2_FIRST_CHAIN_FIELD];
-    r2_trace trace;
+    r2__fact_change change[R2_FIRST_CHAIN_FIELD];
+    r2_check trace;
     r2_status status = r2_think(ctx, model, ex, e, codebook, vocab, &output, &trace);
     *found = false;
     if (status == R2_OK && trace.well_formed)
         status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
-        *found = r2__swap_choose(swap, r2__swaps(codebook, prompt.data, output.data, change, swap),
-                                 r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
+        *found = r2__fact_change_choose(
+            change, r2__fact_changes(codebook, prompt.data, output.data, kind, change),
+            r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
     return status;
 }
 
-/* score (1 + R2__N_SWAPS, n): as it is, then with each of the chosen facts changed. */
-static void r2__causal_tally(r2_causal *out, const r2__swap *chosen, const float *score,
+/* score (1 + R2__N_CHANGES, n): as it is, then with each of the chosen facts changed. */
+static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, const float *score,
                              int64_t n) {
-    double moved[R2__N_SWAPS] = {0}, sum[R2__N_SWAPS] = {0};
+    double moved[R2__N_CHANGES] = {0}, sum[R2__N_CHANGES] = {0};
     for (int64_t e = 0; e < n; ++e) {
-        const r2__swap *swap = chosen + R2__N_SWAPS * e;
-        if (swap->weight == swap->after) continue; /* not chosen */
+        const r2__fact_change *change = chosen + R2__N_CHANGES * e;
+        if (change->weight == change->after) continue; /* not chosen */
         out->n++;
-        for (int64_t k = 0; k < R2__N_SWAPS; ++k) {
+        for (int64_t k = 0; k < R2__N_CHANGES; ++k) {
             double shift = (double)score[(k + 1) * n + e] - (double)score[e];
-            if (swap[k].after < swap[k].weight) shift = -shift;
+            if (change[k].after < change[k].weight) shift = -shift;
             moved[k] += shift > 0.0;
             sum[k] += shift;
         }
@@ -14786,31 +14801,32 @@ static void r2__causal_tally(r2_causal *out, const r2__swap *chosen, const float
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change kind,
                             r2_causal *out) {
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
-    r2__swap *chosen = (r2__swap *)r2_alloc(ctx, R2__N_SWAPS * n, sizeof *chosen);
-    float *score = (float *)r2_alloc(ctx, (1 + R2__N_SWAPS) * n, sizeof *score);
+    r2__fact_change *chosen = (r2__fact_change *)r2_alloc(ctx, R2__N_CHANGES * n, sizeof *chosen);
+    float *score = (float *)r2_alloc(ctx, (1 + R2__N_CHANGES) * n, sizeof *score);
     r2_status status = R2_NO_MEMORY;
     how.mode = R2_REASONED;
     memset(out, 0, sizeof *out);
     asked.prompt = (int32_t *)r2_alloc(ctx, n_tokens, sizeof *asked.prompt);
     if (chosen && score && asked.prompt) status = R2_OK;
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
-        r2__swap *swap = &chosen[R2__N_SWAPS * e];
+        r2__fact_change *change = &chosen[R2__N_CHANGES * e];
         bool found;
-        status = r2__causal_choose(ctx, model, examples, e, codebook, vocab, change, swap, &found);
-        if (!found) memset(swap, 0, R2__N_SWAPS * sizeof *swap); /* not chosen */
+        status = r2__causal_choose(ctx, model, examples, e, codebook, vocab, kind, change,
+                                   &found);
+        if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
-    for (int k = -1; k < R2__N_SWAPS && status == R2_OK; ++k) {
+    for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
-            if (chosen[R2__N_SWAPS * e].weight != chosen[R2__N_SWAPS * e].after)
-                r2__swap_apply(vocab, &chosen[R2__N_SWAPS * e + k],
-                               asked.prompt + asked.prompt_begin[e],
-                               asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
+            if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
+                r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
+                                      asked.prompt + asked.prompt_begin[e],
+                                      asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, codebook, vocab, &how,
                           score + (k + 1) * examples->n, NULL);
     }

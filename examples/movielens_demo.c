@@ -239,13 +239,13 @@ static const char *title(const demo *d, uint32_t item) {
 }
 
 /* The chains with titles and stars, the strongest evidence, and what the model thought. */
-static void print_reasons(demo *d, const r2_query *query, const char *output) {
+static void print_reasons(demo *d, const r2_evidence *evidence, const char *output) {
     r2_prompt_config config = r2_prompt_config_default();
     r2_prompt prompt;
     r2_text text = {NULL, 0, 0, false};
-    r2_task task = {0, &config, &d->run.data, &d->run.codebook, query, &prompt, -1};
+    r2_task task = {0, &config, &d->run.data, &d->run.codebook, evidence, &prompt, -1};
     memset(&prompt, 0, sizeof prompt);
-    check(d, r2_prompt_build(&d->ctx, &config, &d->run.data, &d->run.codebook, query, &prompt));
+    check(d, r2_prompt_build(&d->ctx, &config, &d->run.data, &d->run.codebook, evidence, &prompt));
     check(d, r2_prompt_explain(&d->ctx, &task, output, &text));
     fputs(text.data, stdout);
     r2_text_free(&d->ctx, &text);
@@ -266,19 +266,19 @@ static void recommend_to(demo *d, uint32_t user) {
            (long long)r2_graph_user_degree(&d->run.graph, user), title(d, last_item(d, user)));
     check(d, r2_run_recommend(&d->ctx, &d->run, user, N_BEST, best, &n_found));
     for (int64_t k = 0; k < n_found; ++k) {
-        r2_query query;
+        r2_evidence evidence;
         r2_examples asked;
         r2_text output = {NULL, 0, 0, false};
-        r2_trace trace;
+        r2_check trace;
         bool good;
-        check(d, r2_run_ask(&d->ctx, &d->run, &user, &best[k].item, 1, &query, &asked));
+        check(d, r2_run_prompts(&d->ctx, &d->run, &user, &best[k].item, 1, &evidence, &asked));
         check(d, r2_think(&d->ctx, &d->run.model, &asked, 0, &d->run.codebook, &d->run.vocab, &output,
                           &trace));
         good = trace.verdict == R2_TRACE_OK;
         if (good) {
             printf("  Watch %s (place %lld of %lld)\n", title(d, best[k].item), (long long)k + 1,
                    (long long)(d->run.graph.n_items - r2_graph_user_degree(&d->run.graph, user)));
-            print_reasons(d, &query, output.data);
+            print_reasons(d, &evidence, output.data);
         }
         r2_examples_free(&d->ctx, &asked);
         r2_text_free(&d->ctx, &output);
@@ -414,7 +414,7 @@ static void write_traces(demo *d) {
     for (int64_t c = 0; c < test->n_cases; ++c) {
         const int64_t e = c * test->n_per_case, from = d->test.prompt_begin[e];
         const uint32_t item = test->item[e];
-        r2_trace trace;
+        r2_check trace;
         r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
         cJSON *json = cJSON_CreateObject();
         char *printed;
@@ -446,7 +446,7 @@ static r2_run_config configure(demo *d) {
     const demo_options *o = &d->options;
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = (uint64_t)o->seed;
-    if (o->ease) config.evidence = bl_ease_evidence, config.evidence_user = &d->ease;
+    if (o->ease) config.evidence_hook = bl_ease_evidence, config.evidence_hook_user = &d->ease;
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     return config;
@@ -512,7 +512,7 @@ int main(int argc, char **argv) {
     d.score = (float *)need(&d, r2_alloc(&d.ctx, (uint64_t)(d.run.test.n_cases * d.run.test.n_per_case),
                                          sizeof *d.score));
     /* chains and evidence of the test candidates are computed once for all models */
-    check(&d, r2_run_ask_candidates(&d.ctx, &d.run, &d.run.test, NULL, &d.test));
+    check(&d, r2_run_candidate_prompts(&d.ctx, &d.run, &d.run.test, NULL, &d.test));
     phase_ends(&d, "data, chains, prompts");
     evaluate_baselines(&d);
     phase_ends(&d, "baselines");

@@ -144,14 +144,15 @@ static void check_unseen(r2_status (*fit)(r2_ctx *, bl_model *), double half_lif
     for (uint32_t u = 0; u < 6; ++u)
         for (int32_t history = 0; history <= 3; ++history) {
             r2_question question[6];
-            r2_query query[6];
+            r2_evidence evidence[6];
             for (uint32_t i = 0; i < 6; ++i, ++n) {
                 r2_question q = {u, i, history, -1};
                 question[i] = q;
             }
-            REQUIRE_OK(&w.ctx, bl_ease_evidence(&w.ctx, &m, &w.run, question, 6, query));
+            REQUIRE_OK(&w.ctx, bl_ease_evidence(&w.ctx, &m, &w.run, question, 6, evidence));
             for (int i = 0; i < 6; ++i)
-                CHECK_WITHIN(query[i].value[R2_FIELD_deep], never_seen(&w, &question[i], p), 1e-6);
+                CHECK_WITHIN(evidence[i].value[R2_FIELD_deep], never_seen(&w, &question[i], p),
+                             1e-6);
         }
     CHECK_EQ_INT(n, 144);
     bl_free(&w.ctx, &m);

@@ -18,16 +18,16 @@ static void book_make(r2_codebook *book) {
 
 /* A prompt of no chains: every field in bucket 2, genre and era in bucket 1. */
 static void prompt_make(r2_ctx *ctx, const r2_codebook *book, r2_text *prompt) {
-    r2_query query;
-    memset(&query, 0, sizeof query);
+    r2_evidence evidence;
+    memset(&evidence, 0, sizeof evidence);
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        query.value[f] = f == R2_FIELD_genre || f == R2_FIELD_era ? 0.5f : 2.0f;
-    r2_prompt_compact(ctx, book, &query, prompt);
+        evidence.value[f] = f == R2_FIELD_genre || f == R2_FIELD_era ? 0.5f : 2.0f;
+    r2_prompt_compact(ctx, book, &evidence, prompt);
 }
 
-static const r2__swap *swap_of(const r2__swap *swap, int32_t n, r2_field field) {
+static const r2__fact_change *swap_of(const r2__fact_change *change, int32_t n, r2_field field) {
     for (int32_t k = 0; k < n; ++k)
-        if (swap[k].field == (int32_t)field) return &swap[k];
+        if (change[k].field == (int32_t)field) return &change[k];
     return NULL;
 }
 
@@ -35,22 +35,22 @@ TEST(a_flip_goes_to_the_other_end_and_a_removal_to_nothing) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
     r2_text prompt = {NULL, 0, 0, false};
-    r2__swap swap[R2_FIRST_CHAIN_FIELD];
-    const r2__swap *found;
+    r2__fact_change change[R2_FIRST_CHAIN_FIELD];
+    const r2__fact_change *found;
     int32_t n;
     book_make(&book);
     prompt_make(&ctx, &book, &prompt);
-    n = r2__swaps(&book, prompt.data, "<think> pop:2 +6 =+6", R2_CHANGE_FLIP, swap);
+    n = r2__fact_changes(&book, prompt.data, "<think> pop:2 +6 =+6", R2_CHANGE_FLIP, change);
     CHECK_EQ_INT(n, R2_FIRST_CHAIN_FIELD - 1); /* hist has no other weight to take */
-    CHECK(!swap_of(swap, n, R2_FIELD_hist));
-    found = swap_of(swap, n, R2_FIELD_pop);
+    CHECK(!swap_of(change, n, R2_FIELD_hist));
+    found = swap_of(change, n, R2_FIELD_pop);
     REQUIRE(found);
     CHECK(found->cited && found->weight == 6 && found->after == -6 && found->bucket == 1);
-    found = swap_of(swap, n, R2_FIELD_genre);
+    found = swap_of(change, n, R2_FIELD_genre);
     REQUIRE(found);
     CHECK(!found->cited && found->weight == -2 && found->after == 4 && found->bucket == 2);
-    n = r2__swaps(&book, prompt.data, "<think> pop:2 +6 =+6", R2_CHANGE_REMOVE, swap);
-    found = swap_of(swap, n, R2_FIELD_genre);
+    n = r2__fact_changes(&book, prompt.data, "<think> pop:2 +6 =+6", R2_CHANGE_REMOVE, change);
+    found = swap_of(change, n, R2_FIELD_genre);
     REQUIRE(found);
     CHECK(found->after == 0 && found->bucket == 0);
     r2_text_free(&ctx, &prompt);
@@ -60,30 +60,30 @@ TEST(the_strongest_cited_fact_meets_its_likest_uncited_one) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
     r2_text prompt = {NULL, 0, 0, false};
-    r2__swap swap[R2_FIRST_CHAIN_FIELD], chosen[R2__N_SWAPS];
+    r2__fact_change change[R2_FIRST_CHAIN_FIELD], chosen[R2__N_CHANGES];
     int drawn[R2_N_FIELDS] = {0}, n_drawn = 0;
     int32_t n;
     book_make(&book);
     prompt_make(&ctx, &book, &prompt);
-    n = r2__swaps(&book, prompt.data, "genre:1 -2 =-2 pop:2 +6 =+4", R2_CHANGE_FLIP, swap);
-    REQUIRE(r2__swap_choose(swap, n, 0, chosen));
+    n = r2__fact_changes(&book, prompt.data, "genre:1 -2 =-2 pop:2 +6 =+4", R2_CHANGE_FLIP, change);
+    REQUIRE(r2__fact_change_choose(change, n, 0, chosen));
     CHECK_EQ_INT(chosen[R2__CITED].field, R2_FIELD_pop);
     /* the others change by 6 of 12 as well: the first */
     CHECK_EQ_INT(chosen[R2__ALIKE].field, R2_FIELD_era);
-    n = r2__swaps(&book, prompt.data, "genre:1 -2 =-2", R2_CHANGE_FLIP, swap);
-    REQUIRE(r2__swap_choose(swap, n, 0, chosen));
+    n = r2__fact_changes(&book, prompt.data, "genre:1 -2 =-2", R2_CHANGE_FLIP, change);
+    REQUIRE(r2__fact_change_choose(change, n, 0, chosen));
     CHECK_EQ_INT(chosen[R2__CITED].field, R2_FIELD_genre);
     CHECK_EQ_INT(chosen[R2__ALIKE].field, R2_FIELD_era);
     for (uint64_t k = 0; k < 2 * R2_FIRST_CHAIN_FIELD; ++k) { /* each uncited fact has its turn */
-        REQUIRE(r2__swap_choose(swap, n, k, chosen));
+        REQUIRE(r2__fact_change_choose(change, n, k, chosen));
         CHECK(!chosen[R2__DRAWN].cited);
         drawn[chosen[R2__DRAWN].field]++;
     }
     for (int f = 0; f < R2_N_FIELDS; ++f) n_drawn += drawn[f] > 0;
     CHECK_EQ_INT(n_drawn, n - 1);
-    CHECK(!r2__swap_choose(swap, 0, 0, chosen));
-    n = r2__swaps(&book, prompt.data, "", R2_CHANGE_FLIP, swap);
-    CHECK(!r2__swap_choose(swap, n, 0, chosen)); /* nothing cited */
+    CHECK(!r2__fact_change_choose(change, 0, 0, chosen));
+    n = r2__fact_changes(&book, prompt.data, "", R2_CHANGE_FLIP, change);
+    CHECK(!r2__fact_change_choose(change, n, 0, chosen)); /* nothing cited */
     r2_text_free(&ctx, &prompt);
 }
 
@@ -94,13 +94,13 @@ TEST(a_change_changes_one_word) {
     r2_markup markup;
     r2_text before = {NULL, 0, 0, false}, after = {NULL, 0, 0, false};
     r2_tokens token = {NULL, 0, 0, false};
-    r2__swap swap = {R2_FIELD_pop, 1, 6, -6, true};
+    r2__fact_change change = {R2_FIELD_pop, 1, 6, -6, true};
     memset(&vocab, 0, sizeof vocab);
     book_make(&book);
     prompt_make(&ctx, &book, &before);
     REQUIRE_OK(&ctx, r2_markup_init(&ctx, &markup, &vocab, &book));
     REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &vocab, before.data, before.len, &token));
-    r2__swap_apply(&vocab, &swap, token.id, token.n);
+    r2__fact_change_apply(&vocab, &change, token.id, token.n);
     REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &vocab, token.id, token.n, &after));
     memcpy(strstr(before.data, "pop:2"), "pop:1", 5);
     CHECK_EQ_STR(after.data, before.data);
@@ -114,7 +114,7 @@ TEST(shares_and_shifts_by_hand) {
     /* example 0: weight falls, cited score falls by 2, uncited rises by 1; 1 was not chosen;
        example 2: cited weight rises and so does the score, the uncited does not move. The drawn fact
        falls in both, and the score falls by 1, then by 3. */
-    static const r2__swap chosen[9] = {
+    static const r2__fact_change chosen[9] = {
         {1, 1, 6, -6, true}, {2, 1, 4, -2, false}, {3, 1, 2, 0, false},
         {0, 0, 0, 0, false}, {0, 0, 0, 0, false},  {0, 0, 0, 0, false},
         {1, 2, -6, 6, true}, {2, 1, 4, -2, false}, {3, 1, 2, 0, false}};
@@ -152,7 +152,7 @@ TEST(a_trained_model_follows_what_it_cites) {
     r2_run_config config = r2_run_config_default();
     r2_run run;
     r2_causal flip[2];
-    r2_query *query;
+    r2_evidence *evidence;
     r2_examples asked;
     uint32_t user[60], item[60];
     config.n_groups = 1500;
@@ -166,12 +166,12 @@ TEST(a_trained_model_follows_what_it_cites) {
     ctx.n_threads = 2;
     REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, "data/mini", &config));
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run));
-    query = (r2_query *)r2_alloc(&ctx, 60, sizeof *query);
+    evidence = (r2_evidence *)r2_alloc(&ctx, 60, sizeof *evidence);
     for (int64_t k = 0; k < 60; ++k) {
         user[k] = run.test.user[k];
         item[k] = run.test.item[k * run.test.n_per_case];
     }
-    REQUIRE_OK(&ctx, r2_run_ask(&ctx, &run, user, item, 60, query, &asked));
+    REQUIRE_OK(&ctx, r2_run_prompts(&ctx, &run, user, item, 60, evidence, &asked));
     for (int k = 0; k < 2; ++k) {
         ctx.n_threads = 2 - k;
         REQUIRE_OK(&ctx, r2_counterfactual(&ctx, &run.model, &asked, &run.codebook, &run.vocab,
@@ -181,6 +181,6 @@ TEST(a_trained_model_follows_what_it_cites) {
     CHECK(TRAINED_STEPS < 100 || flip[0].n > 0);
     CHECK(TRAINED_STEPS < 100 || flip[0].cited_shift > 0.0);
     r2_examples_free(&ctx, &asked);
-    r2_release(&ctx, query);
+    r2_release(&ctx, evidence);
     r2_run_free(&ctx, &run);
 }

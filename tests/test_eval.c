@@ -58,10 +58,10 @@ typedef struct orders {
 static void orders_count(const float *score, int n, int k, int *order, int placed, orders *sum) {
     if (placed < n) {
         for (int i = placed; i < n; ++i) {
-            int swap = order[placed];
-            order[placed] = order[i], order[i] = swap;
+            int change = order[placed];
+            order[placed] = order[i], order[i] = change;
             orders_count(score, n, k, order, placed + 1, sum);
-            order[i] = order[placed], order[placed] = swap;
+            order[i] = order[placed], order[placed] = change;
         }
         return;
     }
@@ -290,12 +290,12 @@ TEST(reasoned_scores_belong_to_what_was_written) {
     for (int64_t e = 0; e < t.ex.n; ++e) {
         r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
         r2_tokens tokens = {NULL, 0, 0, false};
-        r2_trace one, again;
+        r2_check one, again;
         float logp[R2_N_ANSWERS];
         int best = 0;
         REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, &t.codebook, &t.vocab, &output, &one));
-        r2_prompt_compact(&ctx, &t.codebook, &t.query[e], &prompt);
-        again = r2_trace_check(&t.codebook, prompt.data, output.data);
+        r2_prompt_compact(&ctx, &t.codebook, &t.evidence[e], &prompt);
+        again = r2_check_trace(&t.codebook, prompt.data, output.data);
         CHECK(one.verdict == again.verdict && one.answer == again.answer);
         { /* after words of the caller's: these are not part of what is checked */
             r2_text appended = {NULL, 0, 0, false};
@@ -351,7 +351,7 @@ TEST(progress_is_that_of_the_whole) {
 TEST(an_example_that_is_not_there) {
     r2_ctx ctx = r2_ctx_default();
     r2_text output = {NULL, 0, 0, false};
-    r2_trace trace;
+    r2_check trace;
     tiny t;
     REQUIRE(tiny_make(&ctx, &t, 3));
     CHECK_STATUS(&ctx,

@@ -438,7 +438,7 @@ static bool ref_field(const ref_world *r, const char *name, double *value) {
 
 /* ---- the library against it ---- */
 
-static void check_fields(const ref_world *r, const r2_query *q) {
+static void check_fields(const ref_world *r, const r2_evidence *q) {
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
         double want = 0.0, got = (double)q->value[f];
         const char *name = r2_field_name((r2_field)f);
@@ -455,7 +455,7 @@ static void check_fields(const ref_world *r, const r2_query *q) {
 }
 
 /* Shown chains are in the graph, have the best scores in their order, and say what is so. */
-static void check_chains(const ref_world *r, const r2_query *q, int32_t n_chains) {
+static void check_chains(const ref_world *r, const r2_evidence *q, int32_t n_chains) {
     int32_t expected = 0;
     while (expected < n_chains && ref_best_chain(r, expected) > 0.0) ++expected;
     CHECK_EQ_INT(q->n_chains, expected);
@@ -507,13 +507,13 @@ static void check_shapes(int64_t deep_stride) {
         if (deep_stride) w.index.deep_stride = deep_stride;
         for (int k = 0; k < (shapes[s].n_users > 50 ? 12 : 60); ++k) {
             r2_question question = draw_question(&w, &rng);
-            r2_query query;
+            r2_evidence evidence;
             ref_world r;
-            REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question, 1, 4, &query));
+            REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question, 1, 4, &evidence));
             ref_make(&r, &w, &question);
-            CHECK_EQ_INT(query.history, r.n_history);
-            check_fields(&r, &query);
-            check_chains(&r, &query, 4);
+            CHECK_EQ_INT(evidence.history, r.n_history);
+            check_fields(&r, &evidence);
+            check_chains(&r, &evidence, 4);
             ref_free(&r);
         }
         world_free(&ctx, &w);
@@ -536,7 +536,7 @@ TEST(a_graph_by_hand) {
     r2_ctx ctx = r2_ctx_default();
     world w;
     r2_question question = {0, 1, 1, -1};
-    r2_query q;
+    r2_evidence q;
     const float *v = q.value;
     memset(&w, 0, sizeof w);
     REQUIRE_OK(&ctx, ratings_load(&ctx, &w.data,
@@ -544,7 +544,7 @@ TEST(a_graph_by_hand) {
                                   "u1,B,3,30\nu2,B,5,40\n"));
     w.role = (uint8_t *)r2_alloc(&ctx, 4, 1);
     REQUIRE(w.role && world_index(&ctx, &w));
-    REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question, 1, 2, &q));
+    REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question, 1, 2, &q));
     CHECK(v[R2_FIELD_hist] == 1.0f && v[R2_FIELD_pop] == 2.0f);
     CHECK(v[R2_FIELD_genre] == 0.0f && v[R2_FIELD_era] == 0.0f && v[R2_FIELD_shared] == 0.0f);
     CHECK_NEAR(v[R2_FIELD_uknn], 1.0, 1e-6);           /* u1 is all the neighbours there are */
@@ -580,17 +580,17 @@ static void check_no_leak(r2_ctx *ctx, world *w, r2_question question) {
     int64_t row = r2_data_find(&w->data, question.user, question.item);
     float rating = w->data.rating[row];
     r2_question after = without_edge(w, question);
-    r2_query with, flipped, without;
-    REQUIRE_OK(ctx, r2_queries(ctx, &w->index, &question, 1, 4, &with));
+    r2_evidence with, flipped, without;
+    REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &question, 1, 4, &with));
     world_unindex(ctx, w);
     w->data.rating[row] = 5.5f - rating;
     REQUIRE(world_index(ctx, w));
-    REQUIRE_OK(ctx, r2_queries(ctx, &w->index, &question, 1, 4, &flipped));
+    REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &question, 1, 4, &flipped));
     world_unindex(ctx, w);
     w->data.rating[row] = rating;
     w->role[row] = R2_UNUSED;
     REQUIRE(world_index(ctx, w));
-    REQUIRE_OK(ctx, r2_queries(ctx, &w->index, &after, 1, 4, &without));
+    REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &after, 1, 4, &without));
     world_unindex(ctx, w);
     w->role[row] = R2_TRAIN;
     REQUIRE(world_index(ctx, w));
@@ -620,7 +620,7 @@ TEST(the_edge_asked_for_is_invisible_in_real_data) {
     r2_ctx ctx = r2_ctx_default();
     const char *real = ratings_real();
     r2_question *question = (r2_question *)calloc(TARGETS, sizeof *question);
-    r2_query with, flipped;
+    r2_evidence with, flipped;
     int64_t n = 0;
     world w;
     if (!real) SKIP("no real data here");
@@ -635,11 +635,11 @@ TEST(the_edge_asked_for_is_invisible_in_real_data) {
         float *rating = &w.graph.user_rating[edge], *mean = &w.index.user_mean[question[k].user];
         float old_rating = *rating, old_mean = *mean;
         double old_sum = w.index.rating_sum;
-        REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question[k], 1, 4, &with));
+        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question[k], 1, 4, &with));
         *rating = 5.5f - *rating;
         *mean = NAN;
         w.index.rating_sum += (double)*rating - (double)old_rating;
-        REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question[k], 1, 4, &flipped));
+        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question[k], 1, 4, &flipped));
         CHECK(!memcmp(&with, &flipped, sizeof with));
         *rating = old_rating, *mean = old_mean, w.index.rating_sum = old_sum;
         if (k % (TARGETS / REBUILT) == 0) check_no_leak(&ctx, &w, question[k]);
@@ -656,9 +656,9 @@ TEST(any_number_of_threads_gives_the_same_bytes) {
     r2_rng rng = r2_rng_make(13, R2_STREAM_USER, 0);
     static const int threads[3] = {1, 2, 8};
     r2_question *question = (r2_question *)calloc(N, sizeof *question);
-    r2_query *query = (r2_query *)calloc(2 * N, sizeof *query);
+    r2_evidence *evidence = (r2_evidence *)calloc(2 * N, sizeof *evidence);
     world w;
-    REQUIRE(question && query && world_make(&ctx, &w, 40, 60, 0.3, 9));
+    REQUIRE(question && evidence && world_make(&ctx, &w, 40, 60, 0.3, 9));
     for (int k = 0; k < N; ++k) {
         question[k] = draw_question(&w, &rng);
         if (k % 3)
@@ -666,37 +666,39 @@ TEST(any_number_of_threads_gives_the_same_bytes) {
     }
     for (int t = 0; t < 3; ++t) {
         ctx.n_threads = threads[t];
-        memset(query + (t > 0) * N, 0xA5, N * sizeof *query);
-        REQUIRE_OK(&ctx,
-                   r2_queries(&ctx, &w.index, question, N, R2_MAX_CHAINS, query + (t > 0) * N));
-        if (t > 0) CHECK(!memcmp(query, query + N, N * sizeof *query));
+        memset(evidence + (t > 0) * N, 0xA5, N * sizeof *evidence);
+        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, question, N, R2_MAX_CHAINS,
+                                             evidence + (t > 0) * N));
+        if (t > 0) CHECK(!memcmp(evidence, evidence + N, N * sizeof *evidence));
     }
     for (int k = 0; k < 500; ++k) { /* nor does it matter who is asked about before */
-        REQUIRE_OK(&ctx, r2_queries(&ctx, &w.index, &question[k], 1, R2_MAX_CHAINS, &query[N + k]));
-        CHECK(!memcmp(&query[k], &query[N + k], sizeof *query));
+        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question[k], 1, R2_MAX_CHAINS,
+                                             &evidence[N + k]));
+        CHECK(!memcmp(&evidence[k], &evidence[N + k], sizeof *evidence));
     }
     free(question);
-    free(query);
+    free(evidence);
     world_free(&ctx, &w);
 }
 
 TEST(questions_that_cannot_be_asked) {
     r2_ctx ctx = r2_ctx_default();
     world w;
-    r2_query query;
+    r2_evidence evidence;
     r2_question q = {0, 0, 1, 0};
     REQUIRE(world_make(&ctx, &w, 6, 5, 0.5, 1));
-    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, R2_MAX_CHAINS + 1, &query), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, -1, &query), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 0, 4, &query), R2_OK);
+    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, R2_MAX_CHAINS + 1, &evidence),
+                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, -1, &evidence), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 0, 4, &evidence), R2_OK);
     q.user = 6;
-    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.user = 0, q.item = 5;
-    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.item = 0, q.history = -1;
-    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.history = (int32_t)r2_graph_user_degree(&w.graph, 0) + 1;
-    CHECK_STATUS(&ctx, r2_queries(&ctx, &w.index, &q, 1, 4, &query), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     world_free(&ctx, &w);
 }
 
@@ -812,7 +814,7 @@ TEST(evidence_survives_any_failed_allocation) {
     world w;
     r2_rng rng = r2_rng_make(14, R2_STREAM_USER, 0);
     r2_question question[30], drawn[40];
-    r2_query query[30];
+    r2_evidence evidence[30];
     int64_t n;
     r2_status status = R2_NO_MEMORY;
     REQUIRE(world_make(&ctx, &w, 9, 14, 0.5, 3));
@@ -824,7 +826,7 @@ TEST(evidence_survives_any_failed_allocation) {
         r2_index index;
         memory.left = room;
         status = r2_index_init(&ctx, &index, &w.graph, &w.data, POSITIVE, SEED);
-        if (status == R2_OK) status = r2_queries(&ctx, &index, question, 30, 4, query);
+        if (status == R2_OK) status = r2_evidence_compute(&ctx, &index, question, 30, 4, evidence);
         if (status == R2_OK)
             status = r2_questions_draw(&ctx, &index, 10, 3, 2, 1, drawn, &n);
         r2_index_free(&ctx, &index);

@@ -45,14 +45,16 @@ static double plain_record(world *w, const r2_question *q, int r) {
     double sum = 0.0, total = 0.0;
     for (int32_t age = 0; age < HL_LOOK_BACK && age < q->history; ++age) {
         r2_question then = {q->user, 0, q->history - 1 - age, -1};
-        r2_query query;
+        r2_evidence evidence;
         int64_t e = w->run.index.by_time[g->user_begin[q->user] + then.history];
         then.item = g->user_item[e];
         if (then.item == q->item) continue;
-        if (!CHECK_STATUS(&w->ctx, r2_queries(&w->ctx, &w->run.index, &then, 1, 3, &query), R2_OK))
+        if (!CHECK_STATUS(&w->ctx,
+                          r2_evidence_compute(&w->ctx, &w->run.index, &then, 1, 3, &evidence),
+                          R2_OK))
             return NAN;
         sum += exp2(-age / 3.0) * r2_codebook_bucket(&w->run.codebook, hl_record_field[r],
-                                                     query.value[hl_record_field[r]]);
+                                                     evidence.value[hl_record_field[r]]);
         total += exp2(-age / 3.0);
     }
     return total > 0.0 ? sum / total : 0.0;
@@ -113,7 +115,7 @@ static uint8_t *all_slots(world *w, const hl_design *d) {
     hl_source from = {&w->run.codebook, &w->circles, &w->table, &w->past};
     uint8_t *slot = (uint8_t *)malloc((size_t)w->run.n_train * HL_MAX_SLOTS);
     for (int64_t q = 0; q < w->run.n_train; ++q)
-        hl_slots(d, &from, &w->run.question[q], &w->run.query[q], slot + q * d->n_slots);
+        hl_slots(d, &from, &w->run.question[q], &w->run.evidence[q], slot + q * d->n_slots);
     return slot;
 }
 

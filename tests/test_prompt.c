@@ -16,7 +16,7 @@ static struct {
     bool tried, there;
     r2_run run;
     r2_template english;
-    r2_query query[N_QUERIES];
+    r2_evidence evidence[N_QUERIES];
 } world;
 
 static bool make_world(void) {
@@ -27,7 +27,7 @@ static bool make_world(void) {
     world.tried = true;
     if (r2_run_init(&ctx, &world.run, "data/mini", &config)) return false;
     if (world.run.n_train < N_QUERIES || r2_template_english(&ctx, &world.english)) return false;
-    memcpy(world.query, world.run.query, sizeof world.query);
+    memcpy(world.evidence, world.run.evidence, sizeof world.evidence);
     return true;
 }
 
@@ -59,32 +59,32 @@ static r2_prompt_config view(bool english, r2_schedule schedule, int32_t step) {
                 for (r2_prompt_config config = view(english_, (r2_schedule)schedule_, step_);      \
                      once_; once_ = 0)
 
-static r2_task task_of(const r2_prompt_config *config, const r2_query *query,
+static r2_task task_of(const r2_prompt_config *config, const r2_evidence *evidence,
                        const r2_prompt *prompt, bool guided) {
-    r2_task task = {query - world.query,
+    r2_task task = {evidence - world.evidence,
                     config,
                     &world.run.data,
                     &world.run.codebook,
-                    query,
+                    evidence,
                     prompt,
-                    guided ? r2_prompt_answer(config, &world.run.data, query) : -1};
+                    guided ? r2_prompt_answer(config, &world.run.data, evidence) : -1};
     return task;
 }
 
 /* A closed chain as a query: all four ratings known. */
-static bool closed_query(uint32_t user, r2_query *query) {
+static bool closed_query(uint32_t user, r2_evidence *evidence) {
     r2_chain_config config = r2_chain_config_default();
     r2_chain chain[R2_MAX_CHAINS];
     int64_t n = 0;
-    memset(query, 0, sizeof *query);
+    memset(evidence, 0, sizeof *evidence);
     config.k = 3;
     if (r2_chains_closed(&ctx, &world.run.graph, user, &config, chain, &n) || n < 1) return false;
-    query->user = user;
-    query->item = chain[0].i1;
-    query->history = 20;
-    query->answer = -1;
-    query->n_chains = (int32_t)n;
-    for (int64_t c = 0; c < n; ++c) query->chain[c].chain = chain[c];
+    evidence->user = user;
+    evidence->item = chain[0].i1;
+    evidence->history = 20;
+    evidence->answer = -1;
+    evidence->n_chains = (int32_t)n;
+    for (int64_t c = 0; c < n; ++c) evidence->chain[c].chain = chain[c];
     return true;
 }
 
@@ -107,23 +107,24 @@ TEST(what_each_schedule_shows) {
                     {R2_MASK_ALL, R2_STEP_REVEAL, "ssss"}};
     for (size_t k = 0; k < sizeof expected / sizeof *expected; ++k)
         for (int32_t edge = 1; edge <= 4; ++edge)
-            CHECK_EQ_INT("hms"[r2_schedule_sight(expected[k].schedule, expected[k].step, edge)],
-                         expected[k].edges[edge - 1]);
+            CHECK_EQ_INT(
+                "hms"[r2_schedule_visibility(expected[k].schedule, expected[k].step, edge)],
+                expected[k].edges[edge - 1]);
 }
 
 TEST(a_step_that_is_not_there_is_refused) {
     r2_prompt prompt;
-    r2_query none;
+    r2_evidence none;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    none = world.query[0];
+    none = world.evidence[0];
     none.n_chains = 0;
     for (int32_t step = -1; step <= 7; ++step) {
         r2_prompt_config config = view(false, R2_MASK_ALL, step);
         bool good = step == R2_STEP_ASK || step == R2_STEP_REVEAL;
         CHECK_STATUS(
             &ctx,
-            r2_prompt_build(&ctx, &config, NULL, &world.run.codebook, &world.query[0], &prompt),
+            r2_prompt_build(&ctx, &config, NULL, &world.run.codebook, &world.evidence[0], &prompt),
             good ? R2_OK : R2_ARGUMENT);
         config.schedule = R2_MASK_PROGRESSIVE;
         CHECK_STATUS(&ctx,
@@ -142,10 +143,10 @@ TEST(step_4_of_the_compact_prompt_is_r2_prompt_compact) {
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     for (int q = 0; q < N_QUERIES; ++q) {
-        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, NULL, &world.run.codebook, &world.query[q],
-                                         &prompt));
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, NULL, &world.run.codebook,
+                                         &world.evidence[q], &prompt));
         r2_text_clear(&text);
-        r2_prompt_compact(&ctx, &world.run.codebook, &world.query[q], &text);
+        r2_prompt_compact(&ctx, &world.run.codebook, &world.evidence[q], &text);
         if (!CHECK_EQ_STR(prompt.user.data, text.data)) break;
     }
     r2_text_free(&ctx, &text);
@@ -155,22 +156,22 @@ TEST(step_4_of_the_compact_prompt_is_r2_prompt_compact) {
 /* Ratings of closed chains are known; each is seen when it should be and not before. */
 TEST(a_masked_rating_is_not_in_the_prompt) {
     r2_prompt prompt;
-    r2_query query, other;
+    r2_evidence evidence, other;
     int64_t n = 0;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     for (uint32_t user = 0; user < 50; ++user) {
-        if (!closed_query(user, &query)) continue;
+        if (!closed_query(user, &evidence)) continue;
         FOR_VIEWS(config) {
             r2_text first;
             REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             &query, &prompt));
+                                             &evidence, &prompt));
             first = prompt.user; /* kept while another prompt is built */
             memset(&prompt.user, 0, sizeof prompt.user);
             for (int32_t edge = 1; edge <= 4; ++edge) {
-                bool shown = r2_schedule_sight(config.schedule, config.step, edge) == R2_SHOWN;
+                bool shown = r2_schedule_visibility(config.schedule, config.step, edge) == R2_SHOWN;
                 float *rating;
-                other = query;
+                other = evidence;
                 rating = edge == 1   ? &other.chain[0].chain.r1
                          : edge == 2 ? &other.chain[0].chain.r2
                          : edge == 3 ? &other.chain[0].chain.r3
@@ -193,15 +194,15 @@ TEST(persons_are_lettered_as_they_appear) {
     static const uint32_t u1[4] = {9, 9, 7, 9};
     r2_prompt_config config = view(true, R2_MASK_FINAL_ONLY, R2_STEP_ASK);
     r2_prompt prompt;
-    r2_query query;
+    r2_evidence evidence;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    REQUIRE(closed_query(3, &query));
-    query.n_chains = 4;
-    query.chain[3] = query.chain[0];
-    for (int c = 0; c < 4; ++c) query.chain[c].chain.u1 = u1[c];
-    for (int c = 0; c < 4; ++c) CHECK_EQ_INT(r2__person_letter(&query, c), "AABA"[c]);
-    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &query, &prompt));
+    REQUIRE(closed_query(3, &evidence));
+    evidence.n_chains = 4;
+    evidence.chain[3] = evidence.chain[0];
+    for (int c = 0; c < 4; ++c) evidence.chain[c].chain.u1 = u1[c];
+    for (int c = 0; c < 4; ++c) CHECK_EQ_INT(r2__person_letter(&evidence, c), "AABA"[c]);
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &evidence, &prompt));
     CHECK(strstr(prompt.user.data, "Person B") && !strstr(prompt.user.data, "Person C"));
     r2_prompt_free(&ctx, &prompt);
 }
@@ -210,7 +211,7 @@ TEST(persons_are_lettered_as_they_appear) {
 
 /* Queries for `question` in a world whose row `row` has this rating, or is not there (NAN). */
 static r2_status ask_without(uint8_t *role, int64_t row, float rating, const r2_question *question,
-                             r2_query *query) {
+                             r2_evidence *evidence) {
     r2_data *data = &world.run.data;
     float kept = data->rating[row];
     uint8_t kept_role = role[row];
@@ -223,7 +224,7 @@ static r2_status ask_without(uint8_t *role, int64_t row, float rating, const r2_
     else data->rating[row] = rating;
     status = r2_graph_init(&ctx, &graph, data, role);
     if (!status) status = r2_index_init(&ctx, &index, &graph, data, 4.0f, 1);
-    if (!status) status = r2_queries(&ctx, &index, question, 1, 4, query);
+    if (!status) status = r2_evidence_compute(&ctx, &index, question, 1, 4, evidence);
     r2_index_free(&ctx, &index);
     r2_graph_free(&ctx, &graph);
     data->rating[row] = kept;
@@ -246,23 +247,23 @@ TEST(the_answer_never_leaks_into_a_prompt) {
     for (int64_t k = 0; k < data->user_begin[N_USERS] && n < N_TARGETS; ++k, ++n) {
         int64_t row = world.run.split.by_time[k], user = 0;
         r2_question question;
-        r2_query query[3];
+        r2_evidence evidence[3];
         while (data->user_begin[user + 1] <= row) ++user;
         question.user = (uint32_t)user;
         question.item = data->item[row];
         question.history = (int32_t)(k - data->user_begin[user]);
         question.answer = 5;
-        REQUIRE_OK(&ctx, ask_without(role, row, data->rating[row], &question, &query[0]));
+        REQUIRE_OK(&ctx, ask_without(role, row, data->rating[row], &question, &evidence[0]));
         question.answer = 1;
         REQUIRE_OK(&ctx, ask_without(role, row, data->rating[row] > 2.5f ? 0.5f : 5.0f, &question,
-                                     &query[1]));
-        REQUIRE_OK(&ctx, ask_without(role, row, NAN, &question, &query[2]));
-        n_chains += query[0].n_chains;
+                                     &evidence[1]));
+        REQUIRE_OK(&ctx, ask_without(role, row, NAN, &question, &evidence[2]));
+        n_chains += evidence[0].n_chains;
         FOR_VIEWS(config) {
-            if (config.step < R2_STEP_ASK && query[0].n_chains < 1) continue;
+            if (config.step < R2_STEP_ASK && evidence[0].n_chains < 1) continue;
             for (int v = 0; v < 3; ++v)
                 REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, data, &world.run.codebook,
-                                                 &query[v], &prompt[v]));
+                                                 &evidence[v], &prompt[v]));
             CHECK_EQ_STR(prompt[1].user.data, prompt[0].user.data);
             CHECK_EQ_STR(prompt[2].user.data, prompt[0].user.data);
             CHECK_EQ_STR(prompt[2].system.data, prompt[0].system.data);
@@ -305,7 +306,7 @@ static bool gave(uint32_t user, uint32_t item, float rating) {
 }
 
 /* "the user gave ...; Person A gave ...; Person A gave ...; the user gave ... [?] stars." */
-static bool true_chain(const char *p, const r2_query *query) {
+static bool true_chain(const char *p, const r2_evidence *evidence) {
     uint32_t item[4];
     float rating[4];
     char person[16];
@@ -316,10 +317,10 @@ static bool true_chain(const char *p, const r2_query *query) {
         if (strncmp(p, edge < 3 ? "; " : ".\n", 2) != 0) return false;
         p += 2;
     }
-    if (item[0] != item[1] || item[2] != query->item || item[3] != query->item) return false;
-    if (!gave(query->user, item[0], rating[0]) || !isnan(rating[3])) return false;
+    if (item[0] != item[1] || item[2] != evidence->item || item[3] != evidence->item) return false;
+    if (!gave(evidence->user, item[0], rating[0]) || !isnan(rating[3])) return false;
     for (uint32_t u1 = 0; u1 < world.run.data.n_users; ++u1)
-        if (u1 != query->user && gave(u1, item[0], rating[1]) && gave(u1, item[2], rating[2]))
+        if (u1 != evidence->user && gave(u1, item[0], rating[1]) && gave(u1, item[2], rating[2]))
             return true;
     return false;
 }
@@ -331,16 +332,16 @@ TEST(what_a_prompt_says_is_true) {
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     for (int q = 0; q < N_QUERIES; ++q) {
-        const r2_query *query = &world.query[q];
+        const r2_evidence *evidence = &world.evidence[q];
         const char *p;
         int32_t n = 0;
-        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, query, &prompt));
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, evidence, &prompt));
         for (p = strstr(prompt.user.data, "\nChain "); p; p = strstr(p + 1, "\nChain ")) {
             int number = 0, used = 0;
             CHECK(sscanf(p, "\nChain %d: %n", &number, &used) == 1 && number == ++n);
-            if (!CHECK(true_chain(p + used, query))) printf("%s\n", prompt.user.data);
+            if (!CHECK(true_chain(p + used, evidence))) printf("%s\n", prompt.user.data);
         }
-        CHECK_EQ_INT(n, query->n_chains);
+        CHECK_EQ_INT(n, evidence->n_chains);
         n_chains += n;
     }
     CHECK(n_chains > N_QUERIES);
@@ -350,17 +351,17 @@ TEST(what_a_prompt_says_is_true) {
 /* ---- golden files ---- */
 
 /* Every schedule and step in both templates, what the guided teacher says, and the explanation. */
-static r2_status show_all(const r2_data *data, const r2_codebook *codebook, const r2_query *query,
-                          r2_text *out) {
+static r2_status show_all(const r2_data *data, const r2_codebook *codebook,
+                          const r2_evidence *evidence, r2_text *out) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_prompt prompt;
     r2_status status = R2_OK;
     memset(&prompt, 0, sizeof prompt);
     FOR_VIEWS(config) {
-        r2_task task = {0, &config, data, codebook, query, &prompt, 0};
+        r2_task task = {0, &config, data, codebook, evidence, &prompt, 0};
         r2_text output = {NULL, 0, 0, false};
-        task.answer = r2_prompt_answer(&config, data, query);
-        if (!status) status = r2_prompt_build(&ctx, &config, data, codebook, query, &prompt);
+        task.answer = r2_prompt_answer(&config, data, evidence);
+        if (!status) status = r2_prompt_build(&ctx, &config, data, codebook, evidence, &prompt);
         if (!status) status = r2_teacher_rules(&ctx, &teacher, &task, &output);
         if (status) continue;
         r2_text_addf(&ctx, out, "==== %s, %s, step %d ====\n", config.words ? "english" : "compact",
@@ -386,18 +387,18 @@ static void check_golden(const char *path, const r2_text *text) {
 }
 
 /* The first question with three chains and an answer. */
-static const r2_query *good_query(const r2_query *query, int64_t n) {
+static const r2_evidence *good_query(const r2_evidence *evidence, int64_t n) {
     for (int64_t q = 0; q < n; ++q)
-        if (query[q].n_chains == 3 && query[q].answer == 4) return &query[q];
+        if (evidence[q].n_chains == 3 && evidence[q].answer == 4) return &evidence[q];
     return NULL;
 }
 
 TEST(golden_prompts_of_the_invented_data) {
     r2_text text = {NULL, 0, 0, false};
     REQUIRE(ready());
-    REQUIRE(good_query(world.query, N_QUERIES) != NULL);
+    REQUIRE(good_query(world.evidence, N_QUERIES) != NULL);
     REQUIRE_OK(&ctx, show_all(&world.run.data, &world.run.codebook,
-                              good_query(world.query, N_QUERIES), &text));
+                              good_query(world.evidence, N_QUERIES), &text));
     check_golden("tests/golden/prompts_mini.txt", &text);
     r2_text_free(&ctx, &text);
 }
@@ -414,8 +415,9 @@ TEST(golden_prompts_of_a_real_user) {
     for (size_t k = 0; k < 2 && status; ++k) status = r2_run_init(&ctx, &run, place[k], &config);
     if (status == R2_IO) SKIP("ml-latest-small is not there");
     REQUIRE(status == R2_OK);
-    REQUIRE(good_query(run.query, run.n_train) != NULL);
-    REQUIRE_OK(&ctx, show_all(&run.data, &run.codebook, good_query(run.query, run.n_train), &text));
+    REQUIRE(good_query(run.evidence, run.n_train) != NULL);
+    REQUIRE_OK(&ctx,
+               show_all(&run.data, &run.codebook, good_query(run.evidence, run.n_train), &text));
     check_golden("tests/golden/prompts_movielens.txt", &text);
     r2_text_free(&ctx, &text);
     r2_run_free(&ctx, &run);
@@ -428,19 +430,19 @@ TEST(chains_are_cut_from_the_least_coherent_to_fit) {
     memset(&prompt, 0, sizeof prompt);
     memset(&cut, 0, sizeof cut);
     REQUIRE(ready());
-    const r2_query *query = good_query(world.query, N_QUERIES);
+    const r2_evidence *evidence = good_query(world.evidence, N_QUERIES);
     for (int english = 0; english < 2; ++english) {
         r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
         int32_t seen = 0;
-        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook, query,
-                                         &prompt));
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
+                                         evidence, &prompt));
         CHECK_EQ_INT(prompt.n_shown, 3);
         CHECK_EQ_INT(prompt.n_left_out, 0);
         config.max_tokens = r2__count_tokens(&config, &prompt.user) +
                             r2__count_tokens(&config, &prompt.system);
         for (;; --config.max_tokens) {
             r2_status status = r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
-                                               query, &cut);
+                                               evidence, &cut);
             if (status) break;
             CHECK(r2__count_tokens(&config, &cut.user) + r2__count_tokens(&config, &cut.system) <=
                   config.max_tokens);
@@ -469,17 +471,17 @@ TEST(the_same_bytes_for_any_number_of_threads) {
         r2_prompt_config config = view(english, R2_MASK_FINAL_ONLY, R2_STEP_ASK);
         ctx.n_threads = 1;
         REQUIRE_OK(&ctx, r2_prompt_build_all(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             world.query, N_QUERIES, one));
+                                             world.evidence, N_QUERIES, one));
         ctx.n_threads = 5;
         REQUIRE_OK(&ctx, r2_prompt_build_all(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             world.query, N_QUERIES, many));
+                                             world.evidence, N_QUERIES, many));
         for (int q = 0; q < N_QUERIES; ++q) CHECK_EQ_STR(many[q].user.data, one[q].user.data);
     }
     r2_prompt_config wrong = view(false, R2_MASK_ALL, 2);
-    CHECK_STATUS(
-        &ctx,
-        r2_prompt_build_all(&ctx, &wrong, NULL, &world.run.codebook, world.query, N_QUERIES, many),
-        R2_ARGUMENT);
+    CHECK_STATUS(&ctx,
+                 r2_prompt_build_all(&ctx, &wrong, NULL, &world.run.codebook, world.evidence,
+                                     N_QUERIES, many),
+                 R2_ARGUMENT);
     CHECK(strstr(ctx.message, "no step 2") != NULL);
     ctx.n_threads = kept;
     for (int q = 0; q < N_QUERIES; ++q) {
@@ -503,10 +505,10 @@ TEST(compact_words_are_all_announced) {
     r2_codebook_words(&world.run.codebook, add_word, &vocab);
     r2_codebook_mask_words(&world.run.codebook, add_word, &vocab);
     for (int q = 0; q < 200; ++q) FOR_VIEWS(config) {
-            if (config.words || world.query[q].n_chains < 1) continue;
+            if (config.words || world.evidence[q].n_chains < 1) continue;
             config.max_tokens = q % 2 ? 40 : 0;
             REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             &world.query[q], &prompt));
+                                             &world.evidence[q], &prompt));
             if (!CHECK_STATUS(
                     &ctx, r2_vocab_encode(&ctx, &vocab, prompt.user.data, prompt.user.len, &ids),
                     R2_OK))
@@ -584,20 +586,20 @@ TEST(a_template_of_ones_own) {
         "@question3\n\n@question4\n{target}?\n@think1\n\n@think2\n\n@think3\n\n@think4\n";
     r2_template words;
     r2_prompt prompt;
-    r2_query query;
+    r2_evidence evidence;
     char expected[256];
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    REQUIRE(closed_query(3, &query));
-    query.n_chains = 1;
+    REQUIRE(closed_query(3, &evidence));
+    evidence.n_chains = 1;
     REQUIRE_OK(&ctx, r2_template_parse(&ctx, &words, "mine", mine, strlen(mine)));
     r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, 4);
     config.words = &words;
-    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &query, &prompt));
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &evidence, &prompt));
     snprintf(expected, sizeof expected, "%s?{1}\n1) %s:%g Person A:%g %s:%g ?\n",
-             world.run.data.title[query.item], world.run.data.title[query.chain[0].chain.i0],
-             (double)query.chain[0].chain.r1, (double)query.chain[0].chain.r2,
-             world.run.data.title[query.item], (double)query.chain[0].chain.r3);
+             world.run.data.title[evidence.item], world.run.data.title[evidence.chain[0].chain.i0],
+             (double)evidence.chain[0].chain.r1, (double)evidence.chain[0].chain.r2,
+             world.run.data.title[evidence.item], (double)evidence.chain[0].chain.r3);
     CHECK_EQ_STR(prompt.user.data, expected);
     CHECK_EQ_STR(prompt.system.data, "");
     r2_prompt_free(&ctx, &prompt);
@@ -617,10 +619,10 @@ TEST(guided_traces_pass_the_filter) {
     REQUIRE(ready());
     FOR_VIEWS(config)
     for (int q = 0; q < N_QUERIES; ++q) {
-        if (world.query[q].n_chains < 1 && config.step < R2_STEP_ASK) continue;
+        if (world.evidence[q].n_chains < 1 && config.step < R2_STEP_ASK) continue;
         REQUIRE_OK(&ctx,
-                   r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, &world.query[q], 1,
-                            q, true, r2_teacher_rules, &teacher, "rules", &records, &tally));
+                   r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, &world.evidence[q],
+                            1, q, true, r2_teacher_rules, &teacher, "rules", &records, &tally));
         ++with_chain;
     }
     for (int k = 0; k < R2_N_ANSWERS; ++k) {
@@ -646,9 +648,9 @@ TEST(unguided_traces_are_true_and_refused_only_for_their_answer) {
     REQUIRE(ready());
     for (int english = 0; english < 2; ++english) {
         r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
-        REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query,
-                                  N_QUERIES, 0, false, r2_teacher_rules, &teacher, "rules",
-                                  &records, &tally));
+        REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook,
+                                  world.evidence, N_QUERIES, 0, false, r2_teacher_rules, &teacher,
+                                  "rules", &records, &tally));
     }
     for (int v = 0; v < R2_N_VERDICTS; ++v)
         for (int k = 0; k < R2_N_ANSWERS; ++k)
@@ -667,13 +669,13 @@ static bool replaced(const char *text, const char *part, const char *instead, r2
 }
 
 /* Gives the guided trace of a query. */
-static bool teach_query(const r2_prompt_config *config, const r2_query *query, r2_prompt *prompt,
-                        r2_task *task, r2_text *trace) {
+static bool teach_query(const r2_prompt_config *config, const r2_evidence *evidence,
+                        r2_prompt *prompt, r2_task *task, r2_text *trace) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_text_clear(trace);
-    if (r2_prompt_build(&ctx, config, &world.run.data, &world.run.codebook, query, prompt))
+    if (r2_prompt_build(&ctx, config, &world.run.data, &world.run.codebook, evidence, prompt))
         return false;
-    *task = task_of(config, query, prompt, true);
+    *task = task_of(config, evidence, prompt, true);
     return r2_teacher_rules(&ctx, &teacher, task, trace) == R2_OK;
 }
 
@@ -715,13 +717,13 @@ TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     for (int q = 0; q < N_QUERIES; ++q) {
-        if (world.query[q].answer != 4 || world.query[q].n_chains < 2) continue;
-        REQUIRE(teach_query(&config, &world.query[q], &prompt, &task, &trace));
-        REQUIRE(r2_task_check(&task, trace.data).verdict == R2_TRACE_OK);
+        if (world.evidence[q].answer != 4 || world.evidence[q].n_chains < 2) continue;
+        REQUIRE(teach_query(&config, &world.evidence[q], &prompt, &task, &trace));
+        REQUIRE(r2_check_output(&task, trace.data).verdict == R2_TRACE_OK);
         for (size_t k = 0; k < sizeof mutation / sizeof *mutation; ++k) {
             if (!replaced(trace.data, mutation[k].part, mutation[k].instead, &changed)) continue;
             ++n;
-            if (!CHECK_EQ_STR(r2_verdict_name(r2_task_check(&task, changed.data).verdict),
+            if (!CHECK_EQ_STR(r2_verdict_name(r2_check_output(&task, changed.data).verdict),
                               r2_verdict_name(mutation[k].verdict)))
                 printf("%s\n", changed.data);
         }
@@ -743,7 +745,7 @@ static int32_t concluded(const r2_prompt_config *config, int q, int32_t answer, 
     int32_t expected = -1;
     memset(&prompt, 0, sizeof prompt);
     r2_text_clear(says);
-    if (teach_query(config, &world.query[q], &prompt, &task, &trace)) {
+    if (teach_query(config, &world.evidence[q], &prompt, &task, &trace)) {
         r2_text_clear(&trace);
         task.answer = answer;
         if (r2_teacher_rules(&ctx, &teacher, &task, &trace) == R2_OK) at = strrchr(trace.data, ':');
@@ -770,10 +772,10 @@ TEST(an_english_conclusion_says_what_the_facts_say) {
                                            all ? R2_STEP_ASK : step);
             int32_t weight = 0, facts;
             bool strong, blind;
-            if (step < R2_STEP_ASK && !world.query[q].n_chains) continue;
+            if (step < R2_STEP_ASK && !world.evidence[q].n_chains) continue;
             for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
                 weight += world.run.codebook.weight[f][r2_codebook_bucket(
-                    &world.run.codebook, (r2_field)f, world.query[q].value[f])];
+                    &world.run.codebook, (r2_field)f, world.evidence[q].value[f])];
             facts = concluded(&config, q, -1, &own);
             REQUIRE(facts >= 0 && facts < R2_N_ANSWERS && own.len > 6);
             strong = strstr(own.data, "strongly") != NULL;
@@ -810,13 +812,13 @@ TEST(an_english_trace_reads_ratings_on_their_scale) {
     r2_data *data = &world.run.data;
     r2_text trace = {NULL, 0, 0, false}, says = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_query query;
+    r2_evidence evidence;
     r2_task task;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    REQUIRE(closed_query(3, &query) && query.n_chains == 3);
+    REQUIRE(closed_query(3, &evidence) && evidence.n_chains == 3);
     const float kept[2] = {data->rating_min, data->rating_max};
-    query.answer = 5;
+    evidence.answer = 5;
     for (size_t k = 0; k < sizeof scale / sizeof *scale; ++k) {
         r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
         r2_teacher_config teacher = r2_teacher_config_default();
@@ -824,17 +826,17 @@ TEST(an_english_trace_reads_ratings_on_their_scale) {
         data->rating_min = scale[k][0];
         data->rating_max = scale[k][1];
         for (int c = 0; c < 3; ++c) {
-            query.chain[c].chain.r1 = rating[k][c][0];
-            query.chain[c].chain.r2 = rating[k][c][1];
-            query.chain[c].chain.r3 = rating[k][c][2];
+            evidence.chain[c].chain.r1 = rating[k][c][0];
+            evidence.chain[c].chain.r2 = rating[k][c][1];
+            evidence.chain[c].chain.r3 = rating[k][c][2];
         }
-        REQUIRE(teach_query(&config, &query, &prompt, &task, &trace));
+        REQUIRE(teach_query(&config, &evidence, &prompt, &task, &trace));
         r2_text_clear(&trace);
         REQUIRE_OK(&ctx, r2_teacher_rules(&ctx, &teacher, &task, &trace));
         r2_text_clear(&says);
         for (int c = 0; c < 2; ++c)
             r2_text_addf(&ctx, &says, "%sPerson %c gave \"%s\" %g stars, so they %s",
-                         c ? "; " : "Step 2: ", 'A' + c, data->title[query.chain[c].chain.i0],
+                         c ? "; " : "Step 2: ", 'A' + c, data->title[evidence.chain[c].chain.i0],
                          (double)rating[k][c][1], c ? "differ" : "agree");
         if (!CHECK(strstr(trace.data, says.data) != NULL)) printf("%s\n", trace.data);
     }
@@ -850,22 +852,22 @@ TEST(a_true_title_with_another_ones_rating_is_refused) {
     r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
     r2_text trace = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_query query;
+    r2_evidence evidence;
     r2_task task;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    REQUIRE(closed_query(3, &query));
-    query.n_chains = 2;
-    query.chain[0].chain.r1 = 4.0f;
-    query.chain[1].chain.r1 = 2.0f;
-    query.chain[0].chain.r2 = 3.0f;
-    query.chain[0].chain.r3 = 5.0f;
-    query.chain[1].chain.u1 = query.chain[0].chain.u1 + 1;
-    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &query, &prompt));
-    task = task_of(&config, &query, &prompt, false);
-    const char *a = r2__item_title(&world.run.data, query.chain[0].chain.i0);
-    const char *b = r2__item_title(&world.run.data, query.chain[1].chain.i0);
-    const char *target = r2__item_title(&world.run.data, query.item);
+    REQUIRE(closed_query(3, &evidence));
+    evidence.n_chains = 2;
+    evidence.chain[0].chain.r1 = 4.0f;
+    evidence.chain[1].chain.r1 = 2.0f;
+    evidence.chain[0].chain.r2 = 3.0f;
+    evidence.chain[0].chain.r3 = 5.0f;
+    evidence.chain[1].chain.u1 = evidence.chain[0].chain.u1 + 1;
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &evidence, &prompt));
+    task = task_of(&config, &evidence, &prompt, false);
+    const char *a = r2__item_title(&world.run.data, evidence.chain[0].chain.i0);
+    const char *b = r2__item_title(&world.run.data, evidence.chain[1].chain.i0);
+    const char *target = r2__item_title(&world.run.data, evidence.item);
     const struct {
         const char *who, *title;
         double stars;
@@ -884,7 +886,7 @@ TEST(a_true_title_with_another_ones_rating_is_refused) {
             "Step 2: Person A gave \"%s\" 3 stars.\nStep 3: Person A gave \"%s\" 5 stars.\n"
             "Step 4: %s gave \"%s\" %g stars. I expect 4.</think><answer>4</answer>",
             a, a, target, says[k].who, says[k].title, says[k].stars);
-        CHECK_EQ_STR(r2_verdict_name(r2_task_check(&task, trace.data).verdict),
+        CHECK_EQ_STR(r2_verdict_name(r2_check_output(&task, trace.data).verdict),
                      r2_verdict_name(says[k].verdict));
     }
     r2_text_free(&ctx, &trace);
@@ -912,13 +914,13 @@ TEST(every_mutation_of_a_compact_trace_is_refused_with_its_reason) {
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     for (int q = 0; q < N_QUERIES; ++q) {
-        if (world.query[q].answer != 4) continue;
-        REQUIRE(teach_query(&config, &world.query[q], &prompt, &task, &trace));
-        REQUIRE(r2_task_check(&task, trace.data).verdict == R2_TRACE_OK);
+        if (world.evidence[q].answer != 4) continue;
+        REQUIRE(teach_query(&config, &world.evidence[q], &prompt, &task, &trace));
+        REQUIRE(r2_check_output(&task, trace.data).verdict == R2_TRACE_OK);
         for (size_t k = 0; k < sizeof mutation / sizeof *mutation; ++k) {
             if (!replaced(trace.data, mutation[k].part, mutation[k].instead, &changed)) continue;
             ++n;
-            if (!CHECK_EQ_STR(r2_verdict_name(r2_task_check(&task, changed.data).verdict),
+            if (!CHECK_EQ_STR(r2_verdict_name(r2_check_output(&task, changed.data).verdict),
                               r2_verdict_name(mutation[k].verdict)))
                 printf("%s\n", changed.data);
         }
@@ -959,7 +961,7 @@ TEST(compact_citations_are_checked_one_by_one) {
     for (int q = 0; q < 200; ++q) {
         struct citation cite[R2_N_THOUGHTS], changed[R2_N_THOUGHTS];
         int n = 0, used = 0;
-        REQUIRE(teach_query(&config, &world.query[q], &prompt, &task, &trace));
+        REQUIRE(teach_query(&config, &world.evidence[q], &prompt, &task, &trace));
         for (const char *p = trace.data + 7; n < R2_N_THOUGHTS; p += used, ++n)
             REQUIRE(sscanf(p, " %23s %d =%*d%n", cite[n].fact, &cite[n].weight, &used) == 2);
         CHECK_EQ_STR(compact_of(cite, n, task.answer), trace.data);
@@ -967,21 +969,21 @@ TEST(compact_citations_are_checked_one_by_one) {
             r2_verdict verdict;
             memcpy(changed, cite, sizeof cite); /* one left out */
             memmove(changed + k, changed + k + 1, (size_t)(n - k - 1) * sizeof *changed);
-            verdict = r2_task_check(&task, compact_of(changed, n - 1, task.answer)).verdict;
+            verdict = r2_check_output(&task, compact_of(changed, n - 1, task.answer)).verdict;
             CHECK_EQ_INT(verdict, R2_TRACE_MISSING_STEP);
             n_missing += verdict == R2_TRACE_MISSING_STEP;
             memcpy(changed, cite, sizeof cite);
             changed[k].weight += changed[k].weight < R2_MAX_WEIGHT ? 1 : -1;
-            verdict = r2_task_check(&task, compact_of(changed, n, task.answer)).verdict;
+            verdict = r2_check_output(&task, compact_of(changed, n, task.answer)).verdict;
             CHECK_EQ_INT(verdict, R2_TRACE_WRONG_WEIGHT);
             if (k == 0) continue;
             memcpy(changed, cite, sizeof cite); /* two in the wrong order */
             changed[k] = cite[k - 1];
             changed[k - 1] = cite[k];
-            verdict = r2_task_check(&task, compact_of(changed, n, task.answer)).verdict;
+            verdict = r2_check_output(&task, compact_of(changed, n, task.answer)).verdict;
             CHECK_EQ_INT(verdict, R2_TRACE_MISSING_STEP);
             changed[k] = cite[k]; /* the same twice */
-            verdict = r2_task_check(&task, compact_of(changed, n, task.answer)).verdict;
+            verdict = r2_check_output(&task, compact_of(changed, n, task.answer)).verdict;
             CHECK_EQ_INT(verdict, R2_TRACE_MISSING_STEP);
         }
     }
@@ -1000,14 +1002,14 @@ TEST(any_bytes_get_a_verdict) {
     for (uint64_t i = 0; i < 1000; ++i) {
         r2_rng rng = r2_rng_make(3, R2_STREAM_USER, i);
         r2_prompt_config config = view(i % 2, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
-        REQUIRE(teach_query(&config, &world.query[i % N_QUERIES], &prompt, &task, &trace));
+        REQUIRE(teach_query(&config, &world.evidence[i % N_QUERIES], &prompt, &task, &trace));
         for (int k = 0; k < 20; ++k) { /* cut off anywhere, some bytes changed to anything */
             r2_text_clear(&bytes);
             r2_text_add(&ctx, &bytes, trace.data, (size_t)r2_rng_below(&rng, trace.len + 1));
             for (uint64_t j = r2_rng_below(&rng, 6); j > 0 && bytes.len > 0; --j)
                 bytes.data[r2_rng_below(&rng, bytes.len)] = (char)(1 +
                                                                    (int)r2_rng_below(&rng, 127));
-            r2_trace checked = r2_task_check(&task, bytes.data);
+            r2_check checked = r2_check_output(&task, bytes.data);
             CHECK(checked.verdict < R2_N_VERDICTS && checked.answer >= -1 &&
                   checked.answer < R2_N_ANSWERS);
             n_ok += checked.verdict == R2_TRACE_OK;
@@ -1031,11 +1033,11 @@ TEST(hostile_titles) {
     r2_data *data = &world.run.data;
     r2_text trace = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_query query;
+    r2_evidence evidence;
     r2_task task;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    REQUIRE(closed_query(3, &query));
+    REQUIRE(closed_query(3, &evidence));
     r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
     for (int k = 0; k < 6; ++k) kept[k] = data->title[k];
     for (uint32_t k = 0; k < 6; ++k)
@@ -1043,12 +1045,12 @@ TEST(hostile_titles) {
             if (j == k) continue;
             data->title[k] = (char *)(uintptr_t)title[k];
             data->title[j] = (char *)(uintptr_t)title[j];
-            query.n_chains = 1;
-            query.chain[0].chain.i0 = k;
-            query.item = query.chain[0].chain.i1 = j;
-            query.answer = 4;
-            REQUIRE(teach_query(&config, &query, &prompt, &task, &trace));
-            r2_verdict verdict = r2_task_check(&task, trace.data).verdict;
+            evidence.n_chains = 1;
+            evidence.chain[0].chain.i0 = k;
+            evidence.item = evidence.chain[0].chain.i1 = j;
+            evidence.answer = 4;
+            REQUIRE(teach_query(&config, &evidence, &prompt, &task, &trace));
+            r2_verdict verdict = r2_check_output(&task, trace.data).verdict;
             if (k == 4 || j == 4) CHECK(verdict != R2_TRACE_OK); /* its tags break the shape */
             else CHECK_EQ_STR(r2_verdict_name(verdict), "ok");
         }
@@ -1078,8 +1080,9 @@ TEST(the_failure_of_a_teacher_is_that_of_r2_teach) {
     memset(&records, 0, sizeof records);
     memset(&tally, 0, sizeof tally);
     REQUIRE(ready());
-    CHECK_EQ_INT(r2_teach(&own, &config, &world.run.data, &world.run.codebook, world.query, 2, 0,
-                          true, ill_teacher, NULL, "ill", &records, &tally), R2_CANCELLED);
+    CHECK_EQ_INT(r2_teach(&own, &config, &world.run.data, &world.run.codebook, world.evidence, 2, 0,
+                          true, ill_teacher, NULL, "ill", &records, &tally),
+                 R2_CANCELLED);
     CHECK_EQ_INT(records.n, 0);
     CHECK_EQ_INT(r2_tally_total(&tally), 0);
 }
@@ -1097,8 +1100,8 @@ TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
     memset(&again, 0, sizeof again);
     memset(&tally, 0, sizeof tally);
     REQUIRE(ready());
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 100,
-                              40, true, r2_teacher_rules, &teacher, "rules", &made, &tally));
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
+                              100, 40, true, r2_teacher_rules, &teacher, "rules", &made, &tally));
     REQUIRE_OK(&ctx, r2_records_write(&ctx, &made, path));
     REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &first));
     REQUIRE_OK(&ctx, r2_records_read(&ctx, &read, path));
@@ -1111,20 +1114,20 @@ TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
 
     memset(&tally, 0, sizeof tally); /* the file as a teacher: all pass; a missing one does not */
     memmove(read.record + 3, read.record + 4, (size_t)(--read.n - 3) * sizeof *read.record);
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 100,
-                              40, false, r2_teacher_records, &read, "file", &again, &tally));
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
+                              100, 40, false, r2_teacher_records, &read, "file", &again, &tally));
     CHECK_EQ_INT(again.n, 99);
     CHECK_EQ_INT(tally.n[R2_TRACE_NO_ANSWER][made.record[3].answer], 1);
 
     memset(&tally, 0, sizeof tally); /* a callback */
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 10,
-                              0, true, my_teacher, &calls, "mine", &again, &tally));
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
+                              10, 0, true, my_teacher, &calls, "mine", &again, &tally));
     CHECK_EQ_INT(calls, 10);
     CHECK_EQ_INT(again.n, 99);
 
     /* Without a teacher: prompts, and no answer in them. */
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 10,
-                              0, true, NULL, NULL, "", &again, NULL));
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
+                              10, 0, true, NULL, NULL, "", &again, NULL));
     CHECK_EQ_INT(again.n, 109);
     CHECK_EQ_INT(again.record[100].answer, -1);
     CHECK_EQ_STR(again.record[100].output, "");
@@ -1220,15 +1223,15 @@ TEST(records_are_the_same_under_a_decimal_comma) {
     memset(&point, 0, sizeof point);
     memset(&comma, 0, sizeof comma);
     memset(&tally, 0, sizeof tally);
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 50,
-                              0, true, r2_teacher_rules, &teacher, "rules", &point, &tally));
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
+                              50, 0, true, r2_teacher_rules, &teacher, "rules", &point, &tally));
     if (!test_comma(1)) {
         r2_records_free(&ctx, &point);
         SKIP("no locale with a decimal comma is installed");
     }
     CHECK_STATUS(&ctx,
-                 r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.query, 50, 0,
-                          true, r2_teacher_rules, &teacher, "rules", &comma, &tally),
+                 r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence, 50,
+                          0, true, r2_teacher_rules, &teacher, "rules", &comma, &tally),
                  R2_OK);
     test_comma(0);
     CHECK_EQ_INT(comma.n, point.n);
@@ -1274,8 +1277,8 @@ TEST(out_of_memory_is_a_result) {
         r2_status status = r2_template_english(&poor, &words);
         config.words = &words;
         if (!status)
-            status = r2_teach(&poor, &config, &world.run.data, &world.run.codebook, world.query, 3,
-                              0, true, r2_teacher_rules, &teacher, "rules", &records, &tally);
+            status = r2_teach(&poor, &config, &world.run.data, &world.run.codebook, world.evidence,
+                              3, 0, true, r2_teacher_rules, &teacher, "rules", &records, &tally);
         if (!status) status = r2_records_write(&poor, &records, path);
         if (!status) status = r2_records_read(&poor, &records, path);
         r2_records_free(&poor, &records);

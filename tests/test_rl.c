@@ -80,7 +80,7 @@ TEST(no_divergence_at_the_reference) {
 
 TEST(rewards_by_hand) {
     r2_reward_config c = {0.5f, 0.25f, 2.0f, 4.0f, false}; /* format, accuracy, ranking, faith */
-    r2_trace good, bad;
+    r2_check good, bad;
     memset(&good, 0, sizeof good);
     good.verdict = R2_TRACE_OK;
     good.well_formed = true;
@@ -135,7 +135,7 @@ typedef struct sampled {
     int32_t n_prompt, n, answer_at; /* first generated token; all; place after <answer>, or -1 */
     int32_t right;
     double score, reward, advantage, p0;
-    r2_trace trace;
+    r2_check trace;
 } sampled;
 
 /* What the first step must have sampled for the only group, prompt by prompt. */
@@ -208,7 +208,7 @@ static r2_status judge(r2_ctx *ctx, tiny *t, sampled *s) {
     if (status == R2_OK)
         status = r2_vocab_decode(ctx, &t->vocab, s->token + s->n_prompt - 1, s->n - s->n_prompt + 1,
                                  &output);
-    if (status == R2_OK) s->trace = r2_trace_check(&t->codebook, prompt.data, output.data);
+    if (status == R2_OK) s->trace = r2_check_trace(&t->codebook, prompt.data, output.data);
     zero.n = 0;
     zero.logp[0] = 0.0f;
     if (s->answer_at >= 0) ask(&zero, s->answer_at, t->markup.level[0], 0.0);
@@ -471,8 +471,8 @@ TEST(learning_that_cannot_be) {
     ctx.progress = NULL;
     c.max_new = t.model.config.n_ctx; /* longer than the model can see */
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c), R2_ARGUMENT);
-    t.query[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &unknown, &t.codebook, &t.vocab, &t.markup, t.query,
+    t.evidence[0].answer = -1; /* asked, not known */
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &unknown, &t.codebook, &t.vocab, &t.markup, t.evidence,
                                       TINY_GROUP, TINY_GROUP, NULL));
     c = small_grpo(&t);
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &t.codebook, &t.vocab, &c), R2_ARGUMENT);

@@ -226,16 +226,17 @@ TEST(asking_about_what_was_rated) {
     REQUIRE(small_make(&ctx, &run, &config));
     for (uint32_t u = 0; u < run.data.n_users; ++u) {
         uint32_t item = run.graph.user_item[run.graph.user_begin[u]];
-        r2_query query;
+        r2_evidence evidence;
         r2_examples asked;
-        REQUIRE_OK(&ctx, r2_run_ask(&ctx, &run, &u, &item, 1, &query, &asked));
-        CHECK_EQ_INT(query.history, r2_graph_user_degree(&run.graph, u) - 1);
-        CHECK(query.answer == -1 && asked.answer[0] == -1);
-        for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) CHECK(isfinite(query.value[f]));
-        for (int c = 0; c < query.n_chains; ++c) CHECK(query.chain[c].chain.i0 != item);
+        REQUIRE_OK(&ctx, r2_run_prompts(&ctx, &run, &u, &item, 1, &evidence, &asked));
+        CHECK_EQ_INT(evidence.history, r2_graph_user_degree(&run.graph, u) - 1);
+        CHECK(evidence.answer == -1 && asked.answer[0] == -1);
+        for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) CHECK(isfinite(evidence.value[f]));
+        for (int c = 0; c < evidence.n_chains; ++c) CHECK(evidence.chain[c].chain.i0 != item);
         r2_examples_free(&ctx, &asked);
         item = 1000;
-        CHECK_STATUS(&ctx, r2_run_ask(&ctx, &run, &u, &item, 1, &query, &asked), R2_ARGUMENT);
+        CHECK_STATUS(&ctx, r2_run_prompts(&ctx, &run, &u, &item, 1, &evidence, &asked),
+                     R2_ARGUMENT);
         CHECK(asked.prompt == NULL);
     }
     r2_run_free(&ctx, &run);
@@ -253,31 +254,31 @@ typedef struct stranger {
 static float strange(const r2_question *q) { return (float)(1 + (q->user + 7 * q->item) % 50); }
 
 static r2_status speak(r2_ctx *ctx, void *user, const r2_run *run, const r2_question *question,
-                       int64_t n, r2_query *query) {
+                       int64_t n, r2_evidence *evidence) {
     stranger *s = (stranger *)user;
     if (s->refuses) return r2_fail(ctx, R2_CANCELLED, "the stranger is silent");
     CHECK(run == s->run);
     if (n == 0) {
-        CHECK(run->index.graph == &run->graph && run->test.n_cases > 0 && !run->query);
+        CHECK(run->index.graph == &run->graph && run->test.n_cases > 0 && !run->evidence);
         CHECK(s->n_training == 0);
         s->n_ready++;
     }
     for (int64_t q = 0; q < n; ++q) {
-        CHECK(query[q].user == question[q].user && query[q].item == question[q].item);
+        CHECK(evidence[q].user == question[q].user && evidence[q].item == question[q].item);
         CHECK(question[q].history <= r2_graph_user_degree(&run->graph, question[q].user));
         *(question[q].answer < 0 ? &s->n_asked : &s->n_training) += 1;
-        query[q].value[R2_FIELD_pop] = strange(&question[q]);
+        evidence[q].value[R2_FIELD_pop] = strange(&question[q]);
     }
     return R2_OK;
 }
 
 /* Whether the prompt of an example is made of the query as the hook left it. */
 static bool is_prompt_of(r2_ctx *ctx, const r2_run *run, const r2_examples *ex, int64_t e,
-                         const r2_query *query) {
+                         const r2_evidence *evidence) {
     r2_text want = {NULL, 0, 0, false}, got = {NULL, 0, 0, false};
     const int64_t from = ex->prompt_begin[e];
     bool same;
-    r2_prompt_compact(ctx, &run->codebook, query, &want);
+    r2_prompt_compact(ctx, &run->codebook, evidence, &want);
     CHECK_STATUS(ctx, r2_vocab_decode(ctx, &run->vocab, ex->prompt + from,
                                       ex->prompt_begin[e + 1] - from, &got), R2_OK);
     same = CHECK(want.data && got.data) && !strcmp(want.data, got.data);
@@ -292,19 +293,19 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
     r2_run_config config = small_run();
     stranger s = {NULL, 0, 0, 0, false};
     r2_run run;
-    r2_query query;
+    r2_evidence evidence;
     r2_examples asked;
     uint32_t user = 3, item = 5;
     int64_t n;
     s.run = &run;
-    config.evidence = speak;
-    config.evidence_user = &s;
+    config.evidence_hook = speak;
+    config.evidence_hook_user = &s;
     REQUIRE(small_make(&ctx, &run, &config));
     CHECK_EQ_INT(s.n_training, run.n_train);
     CHECK_EQ_INT(s.n_ready, 1);
     for (int64_t q = 0; q < run.n_train; ++q) {
-        CHECK(run.query[q].value[R2_FIELD_pop] == strange(&run.question[q]));
-        CHECK(is_prompt_of(&ctx, &run, &run.train, q, &run.query[q]));
+        CHECK(run.evidence[q].value[R2_FIELD_pop] == strange(&run.question[q]));
+        CHECK(is_prompt_of(&ctx, &run, &run.train, q, &run.evidence[q]));
     }
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run)); /* early stopping looks at validation cases */
     n = run.valid.n_cases < R2_N_LOOKED_AT ? run.valid.n_cases : R2_N_LOOKED_AT;
@@ -313,19 +314,20 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
     REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run)); /* one step of one group */
     CHECK_EQ_INT(s.n_training, n + 1 + config.n_sampled);
     CHECK_EQ_INT(s.n_asked, 0);
-    REQUIRE_OK(&ctx, r2_run_ask(&ctx, &run, &user, &item, 1, &query, &asked));
+    REQUIRE_OK(&ctx, r2_run_prompts(&ctx, &run, &user, &item, 1, &evidence, &asked));
     CHECK_EQ_INT(s.n_asked, 1);
-    CHECK(query.value[R2_FIELD_pop] == (float)(1 + (3 + 35) % 50));
-    CHECK(is_prompt_of(&ctx, &run, &asked, 0, &query));
-    query.value[R2_FIELD_pop] = 0.0f;
-    CHECK(!is_prompt_of(&ctx, &run, &asked, 0, &query));
+    CHECK(evidence.value[R2_FIELD_pop] == (float)(1 + (3 + 35) % 50));
+    CHECK(is_prompt_of(&ctx, &run, &asked, 0, &evidence));
+    evidence.value[R2_FIELD_pop] = 0.0f;
+    CHECK(!is_prompt_of(&ctx, &run, &asked, 0, &evidence));
     r2_examples_free(&ctx, &asked);
     s.refuses = true;
-    CHECK_STATUS(&ctx, r2_run_ask(&ctx, &run, &user, &item, 1, &query, &asked), R2_CANCELLED);
+    CHECK_STATUS(&ctx, r2_run_prompts(&ctx, &run, &user, &item, 1, &evidence, &asked),
+                 R2_CANCELLED);
     CHECK(!strcmp(ctx.message, "the stranger is silent") && asked.prompt == NULL);
     /* a run that could not be prepared has nothing to save, and can be prepared again */
     CHECK_STATUS(&ctx, r2_run_prepare(&ctx, &run), R2_CANCELLED);
-    CHECK(run.n_train == 0 && !run.query && !run.train.prompt && !run.model.param);
+    CHECK(run.n_train == 0 && !run.evidence && !run.train.prompt && !run.model.param);
     CHECK_STATUS(&ctx, r2_run_save(&ctx, &run, "build"), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "no model to save") != NULL);
     s.refuses = false, s.n_training = 0;
@@ -346,7 +348,7 @@ TEST(a_run_is_prepared_anew_from_its_graph) {
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &again));
     REQUIRE_OK(&ctx, r2_run_prepare(&ctx, &again));
     REQUIRE(run.n_train == again.n_train && run.model.n_params == again.model.n_params);
-    CHECK(!memcmp(run.query, again.query, (size_t)run.n_train * sizeof *run.query));
+    CHECK(!memcmp(run.evidence, again.evidence, (size_t)run.n_train * sizeof *run.evidence));
     CHECK(!memcmp(run.model.param, again.model.param, (size_t)run.model.n_params * sizeof(float)));
     for (int64_t e = 0; e < again.graph.n_edges; ++e) again.graph.user_rating[e] = 5.0f;
     REQUIRE_OK(&ctx, r2_run_prepare(&ctx, &again));

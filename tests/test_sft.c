@@ -37,7 +37,7 @@ TEST(examples_hold_prompts_traces_and_answers) {
         r2_text want = {NULL, 0, 0, false}, got = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
         int64_t p = t.ex.prompt_begin[e], n_prompt = t.ex.prompt_begin[e + 1] - p;
         int64_t r = t.ex.trace_begin[e], n_trace = t.ex.trace_begin[e + 1] - r;
-        r2_prompt_compact(&ctx, &t.codebook, &t.query[e], &want);
+        r2_prompt_compact(&ctx, &t.codebook, &t.evidence[e], &want);
         REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &t.vocab, t.ex.prompt + p, n_prompt, &got));
         CHECK_EQ_STR(got.data, want.data);
         REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &t.vocab, t.ex.trace + r, n_trace, &trace));
@@ -46,7 +46,7 @@ TEST(examples_hold_prompts_traces_and_answers) {
                    r2_teacher_compact(&ctx, &t.codebook, &teacher, want.data, (uint64_t)e, &got));
         CHECK_EQ_STR(trace.data, got.data);
         r2_text_addf(&ctx, &trace, " <answer> %d </answer>", (int)t.ex.answer[e]);
-        CHECK_EQ_INT(r2_trace_check(&t.codebook, want.data, trace.data).verdict, R2_TRACE_OK);
+        CHECK_EQ_INT(r2_check_trace(&t.codebook, want.data, trace.data).verdict, R2_TRACE_OK);
         CHECK_EQ_INT(t.ex.answer[e], t.question[e].answer);
         CHECK((t.ex.answer[e] > 0) == (e % TINY_GROUP == 0));
         CHECK_EQ_INT(t.ex.longest, n_prompt + n_trace + 3);
@@ -64,21 +64,21 @@ TEST(examples_that_cannot_be) {
     tiny t;
     memset(&empty, 0, sizeof empty);
     REQUIRE(tiny_make(&ctx, &t, 3));
-    CHECK_STATUS(
-        &ctx,
-        r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.query, 4, TINY_GROUP, NULL),
-        R2_ARGUMENT);
-    CHECK_STATUS(
-        &ctx,
-        r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.query, 0, TINY_GROUP, NULL),
-        R2_ARGUMENT);
     CHECK_STATUS(&ctx,
-                 r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.query, 3, 0, NULL),
+                 r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.evidence, 4,
+                                  TINY_GROUP, NULL),
+                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx,
+                 r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.evidence, 0,
+                                  TINY_GROUP, NULL),
                  R2_ARGUMENT);
     CHECK_STATUS(
-        &ctx,
-        r2_examples_init(&ctx, &ex, &t.codebook, &empty, &t.markup, t.query, 3, TINY_GROUP, NULL),
-        R2_FORMAT);
+        &ctx, r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.evidence, 3, 0, NULL),
+        R2_ARGUMENT);
+    CHECK_STATUS(&ctx,
+                 r2_examples_init(&ctx, &ex, &t.codebook, &empty, &t.markup, t.evidence, 3,
+                                  TINY_GROUP, NULL),
+                 R2_FORMAT);
     CHECK(ex.n == 0 && ex.prompt == NULL); /* nothing half-built */
     tiny_free(&ctx, &t);
 }
@@ -392,8 +392,8 @@ TEST(training_that_cannot_be) {
     CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
     r2_model_free(&ctx, &small);
     ctx.progress = NULL, c = still(1, 0.5f);
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.query, 3, 3,
-                                      NULL)); /* answers without traces */
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.evidence, 3,
+                                      3, NULL)); /* answers without traces */
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "example 0 has no trace") != NULL);
     c.valid = &asked, c.valid_every = c.patience = 1;
@@ -402,9 +402,9 @@ TEST(training_that_cannot_be) {
     REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &asked, &c));
     r2_examples_free(&ctx, &asked);
     c.valid = NULL;
-    t.query[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.query, 3, 3,
-                                      NULL));
+    t.evidence[0].answer = -1; /* asked, not known */
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.evidence, 3,
+                                      3, NULL));
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &asked);
     tiny_free(&ctx, &t);

@@ -10,9 +10,9 @@
 static const r2_field filled[3] = {R2_FIELD_pop, R2_FIELD_uknn, R2_FIELD_link};
 
 /* Queries that differ in `pop` alone. */
-static void fill(r2_query *query, const float *pop, int64_t n) {
-    memset(query, 0, (size_t)n * sizeof *query);
-    for (int64_t q = 0; q < n; ++q) query[q].value[R2_FIELD_pop] = pop[q];
+static void fill(r2_evidence *evidence, const float *pop, int64_t n) {
+    memset(evidence, 0, (size_t)n * sizeof *evidence);
+    for (int64_t q = 0; q < n; ++q) evidence[q].value[R2_FIELD_pop] = pop[q];
 }
 
 /* ---- the codebook ---- */
@@ -21,13 +21,13 @@ static void fill(r2_query *query, const float *pop, int64_t n) {
 TEST(bucket_edges_by_hand) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
-    r2_query query[21];
+    r2_evidence evidence[21];
     uint8_t observed[21];
     float pop[21];
     for (int k = 0; k < 21; ++k) pop[k] = (float)k, observed[k] = k % 2 == 1;
     pop[0] = NAN;
-    fill(query, pop, 21);
-    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, query, observed, 21, 0));
+    fill(evidence, pop, 21);
+    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, 21, 0));
     CHECK_EQ_INT(book.n_bucket[R2_FIELD_pop], 11);
     for (int b = 1; b < 10; ++b) CHECK(book.edge[R2_FIELD_pop][b] == (float)(2 * b + 1));
     CHECK_EQ_INT(r2_codebook_bucket(&book, R2_FIELD_pop, 0.0f), 0);
@@ -47,15 +47,15 @@ TEST(an_edge_does_not_tell_who_asks) {
     enum { ITEMS = 12, EACH = 10 };
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
-    static r2_query query[ITEMS * EACH];
+    static r2_evidence evidence[ITEMS * EACH];
     uint8_t observed[ITEMS * EACH];
     float pop[ITEMS * EACH];
     for (int k = 0; k < ITEMS * EACH; ++k) {
         observed[k] = k / ITEMS % 2 == 0;
         pop[k] = (float)(100 * (1 + k % ITEMS) - observed[k]);
     }
-    fill(query, pop, ITEMS * EACH);
-    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, query, observed, ITEMS * EACH, 0));
+    fill(evidence, pop, ITEMS * EACH);
+    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, ITEMS * EACH, 0));
     CHECK(book.n_bucket[R2_FIELD_pop] >= 10);
     for (int i = 0; i < ITEMS; ++i)
         CHECK_EQ_INT(r2_codebook_bucket(&book, R2_FIELD_pop, pop[i]),
@@ -67,11 +67,11 @@ TEST(equal_values_share_a_bucket) {
     static const float value[12] = {1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
-    r2_query query[12];
+    r2_evidence evidence[12];
     uint8_t observed[12];
     for (int k = 0; k < 12; ++k) observed[k] = k % 2 == 0;
-    fill(query, value, 12);
-    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, query, observed, 12, 0));
+    fill(evidence, value, 12);
+    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, 12, 0));
     CHECK_EQ_INT(book.n_bucket[R2_FIELD_pop], 4);
     for (int k = 1; k <= 3; ++k) CHECK_EQ_INT(r2_codebook_bucket(&book, R2_FIELD_pop, (float)k), k);
 }
@@ -81,7 +81,7 @@ TEST(equal_values_share_a_bucket) {
 TEST(weights_by_hand_counts) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
-    r2_query query[50];
+    r2_evidence evidence[50];
     uint8_t observed[50];
     float pop[50];
     for (int k = 0; k < 50; ++k) {
@@ -89,8 +89,8 @@ TEST(weights_by_hand_counts) {
         if (k < 10) pop[k] = k < 1 ? 0.0f : k < 3 ? 1.0f : 2.0f;
         else pop[k] = k % 2 ? 0.0f : 1.0f;
     }
-    fill(query, pop, 50);
-    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, query, observed, 50, 1));
+    fill(evidence, pop, 50);
+    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, 50, 1));
     CHECK_EQ_INT(book.weight[R2_FIELD_pop][0], -2); /* 1.5 log(3/11)  = -1.949 */
     CHECK_EQ_INT(book.weight[R2_FIELD_pop][1], -1); /* 1.5 log(5/11)  = -1.183 */
     CHECK_EQ_INT(book.weight[R2_FIELD_pop][2], 4);  /* 1.5 log(15)    =  4.062 */
@@ -103,15 +103,15 @@ TEST(weights_by_hand_counts) {
 TEST(a_missing_chain_is_evidence) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
-    r2_query query[40];
+    r2_evidence evidence[40];
     uint8_t observed[40];
-    memset(query, 0, sizeof query);
+    memset(evidence, 0, sizeof evidence);
     for (int k = 0; k < 40; ++k) {
         observed[k] = k < 8;
-        query[k].n_chains = k < 8 ? 2 : k < 12;
-        query[k].chain[0].value[0] = query[k].chain[1].value[0] = 3.0f;
+        evidence[k].n_chains = k < 8 ? 2 : k < 12;
+        evidence[k].chain[0].value[0] = evidence[k].chain[1].value[0] = 3.0f;
     }
-    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, query, observed, 40, 2));
+    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, 40, 2));
     CHECK_EQ_INT(book.n_bucket[R2_FIELD_age], 2);
     CHECK(book.weight[R2_FIELD_age][0] < 0 && book.weight[R2_FIELD_age][1] > 0);
 }
@@ -121,23 +121,23 @@ TEST(weights_are_clipped_and_errors_told) {
     enum { MANY = 4000 };
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
-    r2_query *query = (r2_query *)calloc(MANY, sizeof *query);
+    r2_evidence *evidence = (r2_evidence *)calloc(MANY, sizeof *evidence);
     uint8_t *observed = (uint8_t *)calloc(MANY, 1);
-    REQUIRE(query && observed);
+    REQUIRE(evidence && observed);
     for (int k = 0; k < MANY; ++k) {
         observed[k] = k % 2 == 0;
-        query[k].value[R2_FIELD_pop] = value[k % 2];
+        evidence[k].value[R2_FIELD_pop] = value[k % 2];
     }
-    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, query, observed, MANY, 0));
+    REQUIRE_OK(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, MANY, 0));
     CHECK_EQ_INT(book.weight[R2_FIELD_pop][1], R2_MAX_WEIGHT);
     CHECK_EQ_INT(book.weight[R2_FIELD_pop][2], -R2_MAX_WEIGHT);
-    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, query, observed, MANY, R2_MAX_CHAINS + 1),
+    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, MANY, R2_MAX_CHAINS + 1),
                  R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, query, observed, MANY, -1), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, query, observed, 0, 0), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, MANY, -1), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, 0, 0), R2_ARGUMENT);
     memset(observed, 1, MANY); /* nothing to compare with */
-    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, query, observed, MANY, 0), R2_ARGUMENT);
-    free(query);
+    CHECK_STATUS(&ctx, r2_codebook_fit(&ctx, &book, evidence, observed, MANY, 0), R2_ARGUMENT);
+    free(evidence);
     free(observed);
 }
 
@@ -158,7 +158,7 @@ static void book_by_hand(r2_codebook *book) {
 }
 
 /* A query with one chain, and low pop, high uknn and link; everything else is nothing. */
-static void query_by_hand(r2_query *q) {
+static void query_by_hand(r2_evidence *q) {
     static const float value[3] = {0.5f, 2.0f, 1.0f};
     memset(q, 0, sizeof *q);
     for (int k = 0; k < 3; ++k) q->value[filled[k]] = value[k];
@@ -171,7 +171,7 @@ TEST(a_prompt_by_hand) {
     r2_ctx ctx = r2_ctx_default();
     r2_text got = {NULL, 0, 0, false}, want = {NULL, 0, 0, false};
     r2_codebook book;
-    r2_query q;
+    r2_evidence q;
     book_by_hand(&book);
     query_by_hand(&q);
     r2_text_addf(
@@ -200,7 +200,7 @@ TEST(a_trace_by_hand) {
     r2_text prompt = {NULL, 0, 0, false}, got = {NULL, 0, 0, false}, want = {NULL, 0, 0, false};
     r2_teacher_config teacher = {0.0f, 1};
     r2_codebook book;
-    r2_query q;
+    r2_evidence q;
     int total = 0;
     book_by_hand(&book);
     query_by_hand(&q);
@@ -230,7 +230,7 @@ TEST(a_trace_by_hand) {
 
 /* ---- the teacher before the checker ---- */
 
-static void random_query(r2_query *q, r2_rng *rng) {
+static void random_query(r2_evidence *q, r2_rng *rng) {
     memset(q, 0, sizeof *q);
     q->n_chains = (int32_t)r2_rng_below(rng, 3);
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
@@ -240,14 +240,14 @@ static void random_query(r2_query *q, r2_rng *rng) {
             q->chain[c].value[k] = (float)r2_rng_normal(rng);
 }
 
-static void random_book(r2_ctx *ctx, r2_codebook *book, r2_query *query, int n, r2_rng *rng) {
+static void random_book(r2_ctx *ctx, r2_codebook *book, r2_evidence *evidence, int n, r2_rng *rng) {
     uint8_t *observed = (uint8_t *)calloc((size_t)n, 1);
     for (int k = 0; k < n; ++k) {
-        random_query(&query[k], rng);
+        random_query(&evidence[k], rng);
         observed[k] = k % 3 == 0;
-        if (observed[k]) query[k].value[R2_FIELD_link] += 1.0f;
+        if (observed[k]) evidence[k].value[R2_FIELD_link] += 1.0f;
     }
-    CHECK_STATUS(ctx, r2_codebook_fit(ctx, book, query, observed, n, 2), R2_OK);
+    CHECK_STATUS(ctx, r2_codebook_fit(ctx, book, evidence, observed, n, 2), R2_OK);
     free(observed);
 }
 
@@ -256,31 +256,31 @@ TEST(the_teacher_passes_thousands_of_times) {
     r2_ctx ctx = r2_ctx_default();
     r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
     r2_teacher_config teacher = r2_teacher_config_default();
-    r2_query *query = (r2_query *)calloc(N, sizeof *query);
+    r2_evidence *evidence = (r2_evidence *)calloc(N, sizeof *evidence);
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false}, again = {NULL, 0, 0, false};
     r2_codebook book;
     int differ = 0;
-    REQUIRE(query != NULL);
-    random_book(&ctx, &book, query, N, &rng);
+    REQUIRE(evidence != NULL);
+    random_book(&ctx, &book, evidence, N, &rng);
     for (int k = 0; k < N; ++k) {
-        r2_trace trace;
+        r2_check trace;
         int answer = k % R2_N_ANSWERS;
         r2_text_clear(&prompt), r2_text_clear(&output), r2_text_clear(&again);
-        r2_prompt_compact(&ctx, &book, &query[k], &prompt);
+        r2_prompt_compact(&ctx, &book, &evidence[k], &prompt);
         REQUIRE_OK(&ctx,
                    r2_teacher_compact(&ctx, &book, &teacher, prompt.data, (uint64_t)k, &output));
         REQUIRE_OK(&ctx,
                    r2_teacher_compact(&ctx, &book, &teacher, prompt.data, (uint64_t)k + 1, &again));
         differ += strcmp(output.data, again.data) != 0;
         r2_text_addf(&ctx, &output, " <answer> %d </answer>", answer);
-        trace = r2_trace_check(&book, prompt.data, output.data);
+        trace = r2_check_trace(&book, prompt.data, output.data);
         if (!CHECK_EQ_INT(trace.verdict, R2_TRACE_OK)) printf("%s\n%s\n", prompt.data, output.data);
         CHECK(trace.answer == answer && trace.well_formed);
         CHECK(trace.n_cited == R2_N_THOUGHTS && trace.n_right == R2_N_THOUGHTS);
         CHECK(trace.n_found == R2_N_THOUGHTS && abs(trace.total) <= R2_MAX_TOTAL);
     }
     CHECK(differ > N / 2); /* the noise makes traces differ, as RL needs them */
-    free(query);
+    free(evidence);
     r2_text_free(&ctx, &prompt);
     r2_text_free(&ctx, &output);
     r2_text_free(&ctx, &again);
@@ -297,7 +297,7 @@ typedef struct bench {
 
 static void bench_make(bench *b) {
     r2_teacher_config teacher = {0.0f, 1};
-    r2_query q;
+    r2_evidence q;
     memset(b, 0, sizeof *b);
     b->ctx = r2_ctx_default();
     book_by_hand(&b->book);
@@ -315,12 +315,12 @@ static void bench_free(bench *b) {
 }
 
 /* The verdict when the first `what` has become `with`. */
-static r2_trace changed(bench *b, const char *what, const char *with) {
+static r2_check changed(bench *b, const char *what, const char *with) {
     const char *at = strstr(b->good.data, what);
     if (CHECK(at != NULL))
         snprintf(b->text, sizeof b->text, "%.*s%s%s", (int)(at - b->good.data), b->good.data, with,
                  at + strlen(what));
-    return r2_trace_check(&b->book, b->prompt.data, b->text);
+    return r2_check_trace(&b->book, b->prompt.data, b->text);
 }
 
 TEST(every_change_has_its_verdict) {
@@ -372,9 +372,9 @@ TEST(every_change_has_its_verdict) {
     };
     bench b;
     bench_make(&b);
-    CHECK_EQ_INT(r2_trace_check(&b.book, b.prompt.data, b.good.data).verdict, R2_TRACE_OK);
+    CHECK_EQ_INT(r2_check_trace(&b.book, b.prompt.data, b.good.data).verdict, R2_TRACE_OK);
     for (size_t k = 0; k < sizeof change / sizeof change[0]; ++k) {
-        r2_trace trace = changed(&b, change[k].what, change[k].with);
+        r2_check trace = changed(&b, change[k].what, change[k].with);
         if (!CHECK_EQ_INT(trace.verdict, change[k].want)) printf("    %s\n", b.text);
         CHECK((trace.answer >= 0) == (trace.verdict == R2_TRACE_OK || trace.answer == 3));
         CHECK(!trace.well_formed || trace.answer == 3);
@@ -394,7 +394,7 @@ TEST(two_thoughts_that_change_places) {
     memcpy(first, "pop:1 -7 =-7 ", 13); /* the words fit, and so do the totals */
     memmove(first + 12, first + 13, (size_t)(second - first - 13));
     memcpy(second - 1, "uknn:2 +5 =-2", 13);
-    CHECK_EQ_INT(r2_trace_check(&b.book, b.prompt.data, b.good.data).verdict,
+    CHECK_EQ_INT(r2_check_trace(&b.book, b.prompt.data, b.good.data).verdict,
                  R2_TRACE_MISSING_STEP);
     bench_free(&b);
 }
@@ -405,11 +405,11 @@ TEST(cut_at_every_byte) {
     bench_make(&b);
     for (size_t len = 0; len < b.good.len; ++len) {
         char *cut = (char *)malloc(len + 1); /* so that a sanitizer sees a step too far */
-        r2_trace trace;
+        r2_check trace;
         if (!CHECK(cut != NULL)) break;
         memcpy(cut, b.good.data, len);
         cut[len] = '\0';
-        trace = r2_trace_check(&b.book, b.prompt.data, cut);
+        trace = r2_check_trace(&b.book, b.prompt.data, cut);
         CHECK(trace.verdict != R2_TRACE_OK && !trace.well_formed && trace.answer == -1);
         free(cut);
     }
@@ -426,7 +426,7 @@ TEST(any_bytes_have_a_verdict) {
     for (int trial = 0; trial < 20000; ++trial) {
         char text[256];
         size_t n = 0, len = r2_rng_below(&rng, 200);
-        r2_trace trace;
+        r2_check trace;
         while (n < len) {
             if (trial % 2) {
                 n += (size_t)snprintf(text + n, sizeof text - n, "%s ",
@@ -436,7 +436,7 @@ TEST(any_bytes_have_a_verdict) {
             }
         }
         text[n] = '\0';
-        trace = r2_trace_check(&b.book, trial % 3 ? b.prompt.data : text, text);
+        trace = r2_check_trace(&b.book, trial % 3 ? b.prompt.data : text, text);
         CHECK((int)trace.verdict >= 0 && trace.verdict < R2_N_VERDICTS);
         CHECK(trace.n_right <= trace.n_found && trace.n_found <= trace.n_cited);
         CHECK(trace.answer >= -1 && trace.answer < R2_N_ANSWERS);
@@ -467,13 +467,13 @@ TEST(a_codebook_comes_back_from_disk) {
     enum { N = 600 };
     r2_ctx ctx = r2_ctx_default();
     r2_rng rng = r2_rng_make(6, R2_STREAM_USER, 0);
-    r2_query *query = (r2_query *)calloc(N, sizeof *query);
+    r2_evidence *evidence = (r2_evidence *)calloc(N, sizeof *evidence);
     r2_text saved = {NULL, 0, 0, false};
     r2_codebook book, loaded;
     char path[64];
-    REQUIRE(query != NULL);
-    random_book(&ctx, &book, query, N, &rng);
-    free(query);
+    REQUIRE(evidence != NULL);
+    random_book(&ctx, &book, evidence, N, &rng);
+    free(evidence);
     snprintf(path, sizeof path, "build/codebook-%p.json", (void *)&book);
     REQUIRE_OK(&ctx, r2_codebook_save(&ctx, &book, path));
     REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &saved));

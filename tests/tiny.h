@@ -8,7 +8,7 @@ typedef struct tiny {
     r2_graph graph;
     r2_index index;
     r2_question *question;
-    r2_query *query; /* (n) groups of one observed and two sampled items */
+    r2_evidence *evidence; /* (n) groups of one observed and two sampled items */
     int64_t n;
     r2_codebook codebook;
     r2_vocab vocab;
@@ -37,7 +37,7 @@ static inline void tiny_free(r2_ctx *ctx, tiny *t) {
     r2_model_free(ctx, &t->model);
     r2_examples_free(ctx, &t->ex);
     r2_vocab_free(ctx, &t->vocab);
-    r2_release(ctx, t->query);
+    r2_release(ctx, t->evidence);
     r2_release(ctx, t->question);
     r2_index_free(ctx, &t->index);
     r2_graph_free(ctx, &t->graph);
@@ -51,16 +51,16 @@ static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     r2_status status;
     t->n = n_groups * TINY_GROUP;
     t->question = (r2_question *)r2_alloc(ctx, (uint64_t)t->n, sizeof *t->question);
-    t->query = (r2_query *)r2_alloc(ctx, (uint64_t)t->n, sizeof *t->query);
+    t->evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)t->n, sizeof *t->evidence);
     observed = (uint8_t *)r2_alloc(ctx, (uint64_t)t->n, 1);
-    status = t->question && t->query && observed ? R2_OK : R2_NO_MEMORY;
+    status = t->question && t->evidence && observed ? R2_OK : R2_NO_MEMORY;
     if (!status)
         status = r2_questions_draw(ctx, &t->index, n_groups, TINY_SAMPLED, 3, 1, t->question,
                                    &n_groups);
     t->n = n_groups * TINY_GROUP;
-    if (!status) status = r2_queries(ctx, &t->index, t->question, t->n, 2, t->query);
+    if (!status) status = r2_evidence_compute(ctx, &t->index, t->question, t->n, 2, t->evidence);
     for (int64_t q = 0; q < t->n && observed; ++q) observed[q] = q % TINY_GROUP == 0;
-    if (!status) status = r2_codebook_fit(ctx, &t->codebook, t->query, observed, t->n, 2);
+    if (!status) status = r2_codebook_fit(ctx, &t->codebook, t->evidence, observed, t->n, 2);
     r2_release(ctx, observed);
     return status;
 }
@@ -77,8 +77,8 @@ static inline r2_status tiny_init(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     if (!status) status = tiny_evidence(ctx, t, n_groups);
     if (!status) status = r2_markup_init(ctx, &t->markup, &t->vocab, &t->codebook);
     if (!status)
-        status = r2_examples_init(ctx, &t->ex, &t->codebook, &t->vocab, &t->markup, t->query, t->n,
-                                  TINY_GROUP, &teacher);
+        status = r2_examples_init(ctx, &t->ex, &t->codebook, &t->vocab, &t->markup, t->evidence,
+                                  t->n, TINY_GROUP, &teacher);
     if (!status) {
         shape = tiny_shape(t);
         status = r2_model_init(ctx, &t->model, &shape, true);

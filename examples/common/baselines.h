@@ -125,9 +125,9 @@ static double bl_largest_but(double *value, int64_t n, int64_t k) {
             while (value[i] > pivot) ++i;
             while (value[j] < pivot) --j;
             if (i > j) break;
-            double swap = value[i];
+            double change = value[i];
             value[i++] = value[j];
-            value[j--] = swap;
+            value[j--] = change;
         }
         if (k <= j) high = j;
         else if (k >= i) low = i;
@@ -355,53 +355,53 @@ static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
 
 /* query[i] = 0.5^(age / half_life) of the user's first `history` items but `without`, else 0. */
 static void bl_ease_query(const bl_model *m, uint32_t u, int64_t history, uint32_t without,
-                          double *query) {
+                          double *evidence) {
     const r2_graph *g = &m->run->graph;
     double age = 0.0;
-    memset(query, 0, (size_t)g->n_items * sizeof *query);
+    memset(evidence, 0, (size_t)g->n_items * sizeof *evidence);
     for (int64_t p = history - 1; p >= 0; --p) {
         uint32_t i = g->user_item[m->run->index.by_time[g->user_begin[u] + p]];
         if (i == without) continue;
-        query[i] = m->p[1] > 0.0 ? exp2(-age / m->p[1]) : 1.0;
+        evidence[i] = m->p[1] > 0.0 ? exp2(-age / m->p[1]) : 1.0;
         age += 1.0;
     }
 }
 
 /* row[k] = q B at item[k], from B. */
-static void bl_ease_row_items(const bl_model *m, uint32_t u, const double *query,
+static void bl_ease_row_items(const bl_model *m, uint32_t u, const double *evidence,
                               const uint32_t *item, int64_t n, float *row) {
     const r2_graph *g = &m->run->graph;
     for (int64_t k = 0; k < n; ++k) {
         double sum = 0.0;
         for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
             const int64_t i = (int64_t)g->user_item[e];
-            sum += query[i] * m->item[i * g->n_items + item[k]];
+            sum += evidence[i] * m->item[i * g->n_items + item[k]];
         }
         row[k] = (float)sum;
     }
 }
 
 /* near = K X q, X without the row of user `without` (-1: all are there). near (n_users). */
-static void bl_ease_near(const bl_model *m, const double *query, int64_t without, double *near) {
+static void bl_ease_near(const bl_model *m, const double *evidence, int64_t without, double *near) {
     const r2_graph *g = &m->run->graph;
     memset(near, 0, (size_t)g->n_users * sizeof *near);
     for (int64_t v = 0; v < g->n_users; ++v) {
         double seen = 0.0; /* X q */
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1] && v != without; ++e)
-            seen += query[g->user_item[e]];
+            seen += evidence[g->user_item[e]];
         for (int64_t w = 0; w < g->n_users && seen != 0.0; ++w)
             near[w] += seen * m->user[v * g->n_users + w];
     }
 }
 
 /* The same row from K. near: scratch. */
-static void bl_ease_row_users(const bl_model *m, const double *query, const uint32_t *item,
+static void bl_ease_row_users(const bl_model *m, const double *evidence, const uint32_t *item,
                               int64_t n, double *near, float *row) {
-    bl_ease_near(m, query, -1, near);
+    bl_ease_near(m, evidence, -1, near);
     bl_sum_users(&m->run->graph, near, item, n, row);
     for (int64_t k = 0; k < n; ++k) {
         double d = m->bias[item[k]];
-        row[k] = (float)(((double)row[k] - query[item[k]] * d) / (1.0 - d));
+        row[k] = (float)(((double)row[k] - evidence[item[k]] * d) / (1.0 - d));
     }
 }
 
@@ -424,7 +424,7 @@ static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c,
 /* P' = P + z z^T / (1 - x^T z), z = P x, x the row of u0. For a query q that does not hold item i,
    `deep` becomes -(q P')_i / P'_ii. z (n_items): scratch. */
 static void bl_ease_unseen_items(const bl_model *m, const double *q, const r2_question *question,
-                                 int64_t n, double *z, r2_query *query) {
+                                 int64_t n, double *z, r2_evidence *evidence) {
     const r2_graph *g = &m->run->graph;
     const uint32_t u0 = question->user;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
@@ -445,15 +445,15 @@ static void bl_ease_unseen_items(const bl_model *m, const double *q, const r2_qu
         const double p = m->bias[item], mine = z[item];
         float seen; /* q B = -q P / diag(P), but on the diagonal */
         bl_ease_row_items(m, u0, q, &item, 1, &seen);
-        query[k].value[R2_FIELD_deep] =
-            (float)(((double)seen * p - asked * mine / left) / (p + mine * mine / left));
+        evidence[k].value[R2_FIELD_deep] = (float)(((double)seen * p - asked * mine / left) /
+                                                   (p + mine * mine / left));
     }
 }
 
 /* K' = K - k k^T / K_uu, k the column of u0: the inverse of the matrix without its row and column.
    `deep` becomes q X^T K' x_i / (1 - d'_i). near (n_users): scratch. */
 static void bl_ease_unseen_users(const bl_model *m, const double *q, const r2_question *question,
-                                 int64_t n, double *near, r2_query *query) {
+                                 int64_t n, double *near, r2_evidence *evidence) {
     const r2_graph *g = &m->run->graph;
     const uint32_t u0 = question->user;
     const double *of_u0 = m->user + (int64_t)u0 * g->n_users;
@@ -471,18 +471,18 @@ static void bl_ease_unseen_users(const bl_model *m, const double *q, const r2_qu
             else others += of_u0[g->item_user[a]];
         }
         d -= own * (2.0 * others + of_u0[u0]) + others * others / of_u0[u0];
-        query[k].value[R2_FIELD_deep] = (float)(sum / (1.0 - d));
+        evidence[k].value[R2_FIELD_deep] = (float)(sum / (1.0 - d));
     }
 }
 
 /* Answers n questions of one user and history, none of whose items the query holds. scratch (n_items +
    the larger of n_items and n_users). */
 static void bl_ease_unseen(const bl_model *m, const r2_question *question, int64_t n,
-                           double *scratch, r2_query *query) {
+                           double *scratch, r2_evidence *evidence) {
     double *q = scratch, *rest = scratch + m->run->graph.n_items;
     bl_ease_query(m, question->user, question->history, question->item, q);
-    if (m->item) bl_ease_unseen_items(m, q, question, n, rest, query);
-    else bl_ease_unseen_users(m, q, question, n, rest, query);
+    if (m->item) bl_ease_unseen_items(m, q, question, n, rest, evidence);
+    else bl_ease_unseen_users(m, q, question, n, rest, evidence);
 }
 
 /* ---- factors: score = bias + user . item ---- */
@@ -645,11 +645,11 @@ static void bl_smooth(const r2_ctx *ctx, const r2_graph *g, int64_t dim, int lay
     memcpy(a, in, (size_t)n * sizeof *a);
     memcpy(out, in, (size_t)n * sizeof *out);
     for (int layer = 0; layer < layers; ++layer) {
-        double *swap = a;
+        double *change = a;
         bl_propagate(ctx, g, dim, a, b);
         for (int64_t j = 0; j < n; ++j) out[j] += b[j];
         a = b;
-        b = swap;
+        b = change;
     }
     for (int64_t j = 0; j < n; ++j) out[j] /= layers + 1;
 }
@@ -996,7 +996,7 @@ static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates
     r2_examples made;
     r2_status status = column ? R2_OK : R2_NO_MEMORY;
     memset(&made, 0, sizeof made);
-    if (status == R2_OK && !asked) status = r2_run_ask_candidates(ctx, m->run, c, NULL, &made);
+    if (status == R2_OK && !asked) status = r2_run_candidate_prompts(ctx, m->run, c, NULL, &made);
     if (!asked) asked = &made;
     for (int64_t k = 0; k < c->n_cases * c->n_per_case && status == R2_OK; ++k)
         score[k] = (float)bl_log_odds(m->bias, column, bl_columns(m, asked, k, column));
@@ -1073,7 +1073,7 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
     memset(best, 0, sizeof *best);
     memset(&asked, 0, sizeof asked);
     if (status == R2_OK && method->fit == bl_logistic_fit)
-        status = r2_run_ask_candidates(ctx, run, &run->valid, NULL, &asked); /* once for all */
+        status = r2_run_candidate_prompts(ctx, run, &run->valid, NULL, &asked); /* once for all */
     for (int k = 0; k < method->n_grid && status == R2_OK; ++k) {
         double value = 0.0;
         bl_model model;
@@ -1081,9 +1081,9 @@ static r2_status bl_tune(r2_ctx *ctx, const bl_method *method, const r2_run *run
         if (asked.n > 0) model.asked_of = &run->valid, model.asked = &asked;
         if (status == R2_OK) status = bl_validate(ctx, method, &model, score, &value);
         if (status == R2_OK && value > best_value) {
-            bl_model swap = *best;
+            bl_model change = *best;
             *best = model;
-            model = swap;
+            model = change;
             best_value = value;
         }
         bl_free(ctx, &model);
@@ -1112,9 +1112,9 @@ static r2_status bl_evidence_tune(r2_ctx *ctx, const r2_run *run, bl_model *ease
         if (bl_methods[b].fit != bl_ease_fit) continue;
         status = bl_tune(ctx, &bl_methods[b], run, &tuned);
         if (status == R2_OK && (!ease->run || tuned.validation > ease->validation)) {
-            bl_model swap = *ease;
+            bl_model change = *ease;
             *ease = tuned;
-            tuned = swap;
+            tuned = change;
         }
         bl_free(ctx, &tuned);
     }
@@ -1141,7 +1141,7 @@ static bool bl_same_query(const r2_run *run, const r2_question *a, const r2_ques
    run gets ready; whoever changes the graph prepares the run anew. Free with bl_free. */
 static inline r2_status bl_ease_evidence(r2_ctx *ctx, void *user, const r2_run *run,
                                          const r2_question *question, int64_t n,
-                                         r2_query *query) {
+                                         r2_evidence *evidence) {
     bl_model *ease = (bl_model *)user;
     const r2_graph *g = &run->graph;
     const int64_t room = g->n_items + (g->n_items > g->n_users ? g->n_items : g->n_users);
@@ -1161,7 +1161,7 @@ static inline r2_status bl_ease_evidence(r2_ctx *ctx, void *user, const r2_run *
         R2_PARALLEL_FOR((int)threads, t, threads) {
             for (int64_t k = n_groups * t / threads; k < n_groups * (t + 1) / threads; ++k)
                 bl_ease_unseen(ease, question + begin[k], begin[k + 1] - begin[k],
-                               scratch + t * room, query + begin[k]);
+                               scratch + t * room, evidence + begin[k]);
         }
     }
     r2_release(ctx, begin);

@@ -124,7 +124,7 @@ static bool is_of_chains(int field) {
 static bool is_of_ratings(int field) { return is_among(field, "meanr pred liked"); }
 
 /* Sum over the shared items of the history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_u1 + 1)). */
-static float similarity(const r2_index *index, const r2_query *q, uint32_t u1) {
+static float similarity(const r2_index *index, const r2_evidence *q, uint32_t u1) {
     const r2_graph *g = index->graph;
     double sum = 0.0;
     for (int32_t p = 0; p < q->history; ++p) {
@@ -137,7 +137,8 @@ static float similarity(const r2_index *index, const r2_query *q, uint32_t u1) {
 }
 
 /* Adds the chain u0 -> i0 -> u1 -> i1, with NAN for edges that do not exist. */
-static void add_chain(const r2_index *index, r2_query *q, uint32_t i0, uint32_t u1, uint32_t i1) {
+static void add_chain(const r2_index *index, r2_evidence *q, uint32_t i0, uint32_t u1,
+                      uint32_t i1) {
     const r2_graph *g = index->graph;
     int64_t own = r2_graph_find(g, q->user, i0), theirs = r2_graph_find(g, u1, i0);
     int64_t took = r2_graph_find(g, u1, i1);
@@ -153,7 +154,7 @@ static void add_chain(const r2_index *index, r2_query *q, uint32_t i0, uint32_t 
 }
 
 /* Chains of the graph that lie within the query's history, every one equally likely. */
-static r2_status uniform_chains(r2_ctx *ctx, const r2_run *run, r2_query *q) {
+static r2_status uniform_chains(r2_ctx *ctx, const r2_run *run, r2_evidence *q) {
     enum { DRAWN = 64 };
     r2_chain chain[DRAWN];
     r2_chain_config how = r2_chain_config_default();
@@ -173,7 +174,7 @@ static r2_status uniform_chains(r2_ctx *ctx, const r2_run *run, r2_query *q) {
 
 /* Any i0 of the history; RANDOM_U1: any other user of the target; OPEN_CHAINS: any other user of i0
    and any other item of that user. */
-static void loose_chains(const r2_run *run, bool open, r2_query *q) {
+static void loose_chains(const r2_run *run, bool open, r2_evidence *q) {
     const r2_graph *g = &run->graph;
     r2_rng rng = r2_rng_make(run->config.seed, R2_STREAM_CHAINS, r2_hash(q->user, q->item, 0));
     for (int tries = 0; tries < 100 && q->n_chains < run->config.n_chains && q->history; ++tries) {
@@ -192,7 +193,7 @@ static void loose_chains(const r2_run *run, bool open, r2_query *q) {
 }
 
 static r2_status twist_query(r2_ctx *ctx, const r2_run *run, twist how, bool training,
-                             r2_query *q) {
+                             r2_evidence *q) {
     bool alone = how >= CHAINS_ALONE && how <= OPEN_CHAINS;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         if (alone || (how == NO_CHAIN_EVIDENCE && is_of_chains(f)) ||
@@ -216,16 +217,16 @@ typedef struct twister {
 
 /* The hook (r2_evidence_fn). Early stopping is off, so only training questions know their answer. */
 static r2_status twist_evidence(r2_ctx *ctx, void *user, const r2_run *run,
-                                const r2_question *question, int64_t n, r2_query *query) {
+                                const r2_question *question, int64_t n, r2_evidence *evidence) {
     twister *t = (twister *)user;
     r2_status status = R2_OK;
     if (t->how == EASE_FOR_DEEP) {
-        status = bl_ease_evidence(ctx, &t->ease, run, question, n, query);
+        status = bl_ease_evidence(ctx, &t->ease, run, question, n, evidence);
         t->refused = status == R2_ARGUMENT;
         return status;
     }
     for (int64_t q = 0; q < n && status == R2_OK; ++q)
-        status = twist_query(ctx, run, t->how, question[q].answer >= 0, &query[q]);
+        status = twist_query(ctx, run, t->how, question[q].answer >= 0, &evidence[q]);
     return status;
 }
 
@@ -235,9 +236,9 @@ static void permute_ratings(xp *x, r2_run *run) {
     float *rating = run->graph.user_rating;
     for (int64_t k = run->graph.n_edges - 1; k > 0; --k) {
         int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        float swap = rating[k];
+        float change = rating[k];
         rating[k] = rating[j];
-        rating[j] = swap;
+        rating[j] = change;
     }
     r2_index_free(&x->ctx, &run->index);
     xp_check(x, r2_index_init(&x->ctx, &run->index, &run->graph, &run->data,
@@ -259,13 +260,13 @@ static void guide_traces(xp *x, r2_run *run) {
         const char *end;
         memset(&built, 0, sizeof built);
         memset(&task, 0, sizeof task);
-        r2_prompt_compact(&x->ctx, &run->codebook, &run->query[e], &prompt);
+        r2_prompt_compact(&x->ctx, &run->codebook, &run->evidence[e], &prompt);
         built.user = prompt;
         task.index = e;
         task.config = &how;
         task.data = &run->data;
         task.codebook = &run->codebook;
-        task.query = &run->query[e];
+        task.evidence = &run->evidence[e];
         task.prompt = &built;
         task.answer = run->train.answer[e];
         xp_check(x, r2_teacher_rules(&x->ctx, &run->config.teacher, &task, &output));
@@ -287,9 +288,9 @@ static void shuffle_traces(r2_run *run) {
     for (int64_t e = ex->n - 1; e > 0; --e) {
         int64_t other = (int64_t)r2_rng_below(&rng, (uint64_t)e);
         for (int64_t k = 0; k < n; ++k) {
-            int32_t swap = ex->trace[e * n + k];
+            int32_t change = ex->trace[e * n + k];
             ex->trace[e * n + k] = ex->trace[other * n + k];
-            ex->trace[other * n + k] = swap;
+            ex->trace[other * n + k] = change;
         }
     }
 }
@@ -322,7 +323,7 @@ static bool make_run(xp *x, const ablation *a, int64_t model, twister *t, r2_run
     if (x->steps) config.sft.n_steps = x->steps;
     config.sft.valid_every = 0; /* every row is trained for as long */
     if (a->change) a->change(&config);
-    if (a->evidence) config.evidence = twist_evidence, config.evidence_user = t;
+    if (a->evidence) config.evidence_hook = twist_evidence, config.evidence_hook_user = t;
     if (r2_run_init(&x->ctx, run, x->data, &config) != R2_OK) {
         if (!t->refused) xp_check(x, x->ctx.status);
         fprintf(stderr, "no row \"%s\": %s\n", a->name, x->ctx.message);
@@ -344,7 +345,7 @@ static void score_set(xp *x, r2_run *run, const ablation *a, int64_t model, int6
     xp_candidates(x, run, run->config.n_negatives, seed, &c);
     score = (float *)xp_need(
         x, r2_alloc(&x->ctx, (uint64_t)(c.n_cases * c.n_per_case), sizeof *score));
-    xp_check(x, r2_run_ask_candidates(&x->ctx, run, &c, NULL, &asked));
+    xp_check(x, r2_run_candidate_prompts(&x->ctx, run, &c, NULL, &asked));
     for (int mode = R2_DIRECT; mode <= R2_REASONED; ++mode) {
         r2_score_config how = r2_score_config_default();
         r2_trace_metrics trace;

@@ -357,7 +357,7 @@ enum {
 typedef struct tc_words {
     r2_vocab vocab;
     r2_markup markup;
-    int32_t query, a[TC_BUCKETS], b[TC_BUCKETS];
+    int32_t evidence, a[TC_BUCKETS], b[TC_BUCKETS];
     int32_t weight[2 * R2_MAX_WEIGHT + 1], total[2 * R2_MAX_TOTAL + 1]; /* from the lowest on */
 } tc_words;
 
@@ -372,7 +372,7 @@ static inline r2_status tc_words_init(r2_ctx *ctx, tc_words *w) {
     r2_markup *m = &w->markup;
     r2_status status;
     memset(w, 0, sizeof *w);
-    status = r2_vocab_add(ctx, &w->vocab, "<q>", &w->query);
+    status = r2_vocab_add(ctx, &w->vocab, "<q>", &w->evidence);
     if (!status) status = r2_vocab_add(ctx, &w->vocab, "<think>", &m->think);
     if (!status) status = r2_vocab_add(ctx, &w->vocab, "</think>", &m->think_end);
     if (!status) status = r2_vocab_add(ctx, &w->vocab, "<answer>", &m->answer);
@@ -391,7 +391,7 @@ static inline r2_status tc_words_init(r2_ctx *ctx, tc_words *w) {
 static void tc_prompt(const tc_circles *c, const tc_table *table, const tc_words *w,
                       const r2_question *question, int32_t *prompt) {
     tc_strength s = tc_measure(c, question);
-    *prompt++ = w->query;
+    *prompt++ = w->evidence;
     for (int k = 0; k < TC_CIRCLES; ++k) {
         *prompt++ = w->a[tc_bucket(table->edge_a, s.a[k])];
         *prompt++ = w->b[tc_bucket(table->edge_b, s.b[k])];

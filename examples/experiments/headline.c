@@ -38,7 +38,7 @@ static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : 500; }
 
 typedef struct asked {
     const r2_question *question;
-    const r2_query *query;
+    const r2_evidence *evidence;
     int64_t n;
     int32_t group;
     uint8_t *slot; /* (n, n_slots) of the design at hand */
@@ -64,7 +64,8 @@ static void lab_ask(lab *l, const r2_candidates *c, asked *a) {
     r2_ctx *ctx = &l->x->ctx;
     int64_t n = c->n_cases * c->n_per_case;
     r2_question *q = (r2_question *)xp_need(l->x, r2_alloc(ctx, (uint64_t)n, sizeof *q));
-    r2_query *query = (r2_query *)xp_need(l->x, r2_alloc(ctx, (uint64_t)n, sizeof *query));
+    r2_evidence *evidence = (r2_evidence *)xp_need(l->x,
+                                                   r2_alloc(ctx, (uint64_t)n, sizeof *evidence));
     for (int64_t k = 0; k < n; ++k) {
         q[k].user = c->user[k / c->n_per_case];
         q[k].item = c->item[k];
@@ -72,9 +73,9 @@ static void lab_ask(lab *l, const r2_candidates *c, asked *a) {
         q[k].answer = -1;
     }
     /* as many chains as in training: their scores are evidence, too */
-    xp_check(l->x, r2_queries(ctx, &l->run.index, q, n, l->run.config.n_chains, query));
+    xp_check(l->x, r2_evidence_compute(ctx, &l->run.index, q, n, l->run.config.n_chains, evidence));
     a->question = q;
-    a->query = query;
+    a->evidence = evidence;
     a->n = n;
     a->group = (int32_t)c->n_per_case;
 }
@@ -88,7 +89,7 @@ static void lab_open(lab *l) {
     if (l->ready) return;
     xp_check(x, r2_run_init(&x->ctx, run, x->data, &config));
     l->train.question = run->question;
-    l->train.query = run->query;
+    l->train.evidence = run->evidence;
     l->train.n = run->n_train;
     l->train.group = group;
     lab_ask(l, &run->valid, &l->valid);
@@ -111,7 +112,7 @@ static void lab_slots(lab *l, asked *a) {
     hl_source from = {&l->run.codebook, &l->circles, &l->table, &l->past};
     a->slot = (uint8_t *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)a->n, (uint64_t)d->n_slots));
     R2_PARALLEL_FOR(r2_threads(&x->ctx, a->n * 1000), q, a->n) {
-        hl_slots(d, &from, &a->question[q], &a->query[q], a->slot + q * d->n_slots);
+        hl_slots(d, &from, &a->question[q], &a->evidence[q], a->slot + q * d->n_slots);
     }
 }
 
@@ -149,7 +150,7 @@ static void lab_close(lab *l) {
     asked *both[2] = {&l->valid, &l->test};
     for (int k = 0; k < 2; ++k) {
         r2_release(ctx, (void *)(uintptr_t)both[k]->question);
-        r2_release(ctx, (void *)(uintptr_t)both[k]->query);
+        r2_release(ctx, (void *)(uintptr_t)both[k]->evidence);
     }
     hl_past_free(ctx, &l->past);
     tc_free(ctx, &l->circles);
@@ -229,7 +230,7 @@ static void student_check(student *s) {
         const uint8_t *slot = l->valid.slot + k * l->valid.group * d->n_slots;
         int32_t *t = token + k * row;
         begin[k + 1] = begin[k] + row;
-        *t++ = l->words.query;
+        *t++ = l->words.evidence;
         for (int j = 0; j < d->n_slots; ++j) *t++ = l->words.fact[d->family[j]][slot[j]];
         *t = l->words.markup.think;
     }

@@ -109,7 +109,7 @@ static r2_status hl_past_fill(r2_ctx *ctx, hl_past *past, const r2_codebook *boo
     const r2_graph *g = past->index->graph;
     int64_t n = 0, *at = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *at);
     r2_question *q = (r2_question *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *q);
-    r2_query *query = NULL;
+    r2_evidence *evidence = NULL;
     r2_status status = at && q ? R2_OK : R2_NO_MEMORY;
     for (int64_t u = 0; u < g->n_users && status == R2_OK; ++u)
         for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
@@ -121,16 +121,16 @@ static r2_status hl_past_fill(r2_ctx *ctx, hl_past *past, const r2_codebook *boo
             at[n++] = e;
         }
     if (status == R2_OK) {
-        query = (r2_query *)r2_alloc(ctx, (uint64_t)n, sizeof *query);
-        status = query ? r2_queries(ctx, past->index, q, n, 1, query) : R2_NO_MEMORY;
+        evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+        status = evidence ? r2_evidence_compute(ctx, past->index, q, n, 1, evidence) : R2_NO_MEMORY;
     }
     for (int64_t k = 0; k < n && status == R2_OK; ++k)
         for (int r = 0; r < HL_RECORDS; ++r)
             past->bucket[at[k] * HL_RECORDS + r] = (uint8_t)r2_codebook_bucket(
-                book, hl_record_field[r], query[k].value[hl_record_field[r]]);
+                book, hl_record_field[r], evidence[k].value[hl_record_field[r]]);
     r2_release(ctx, at);
     r2_release(ctx, q);
-    r2_release(ctx, query);
+    r2_release(ctx, evidence);
     return status;
 }
 
@@ -180,7 +180,7 @@ typedef struct hl_source {
 
 /* slot (n_slots) of a question whose evidence is `query`. */
 static void hl_slots(const hl_design *d, const hl_source *from, const r2_question *q,
-                     const r2_query *query, uint8_t *slot) {
+                     const r2_evidence *evidence, uint8_t *slot) {
     tc_strength s;
     double record[HL_RECORDS];
     if (d->kind == HL_CIRCLES) s = tc_measure(from->circles, q);
@@ -192,7 +192,7 @@ static void hl_slots(const hl_design *d, const hl_source *from, const r2_questio
         else if (f >= HL_FIRST_RECORD)
             slot[k] = (uint8_t)tc_bucket(from->past->edge[f - HL_FIRST_RECORD],
                                          record[f - HL_FIRST_RECORD]);
-        else slot[k] = (uint8_t)r2_codebook_bucket(from->book, (r2_field)f, query->value[f]);
+        else slot[k] = (uint8_t)r2_codebook_bucket(from->book, (r2_field)f, evidence->value[f]);
     }
 }
 
@@ -288,7 +288,7 @@ static double hl_logit(const hl_design *d, const double *w, const uint8_t *slot,
 typedef struct hl_words {
     r2_vocab vocab;
     r2_markup markup;
-    int32_t query, fact[HL_N_FAMILIES][HL_BUCKETS];
+    int32_t evidence, fact[HL_N_FAMILIES][HL_BUCKETS];
     int32_t weight[2 * HL_MAX_WEIGHT + 1], total[2 * HL_MAX_TOTAL + 1]; /* from the lowest on */
 } hl_words;
 
@@ -322,7 +322,7 @@ static r2_status hl_words_init(r2_ctx *ctx, hl_words *w, const hl_design *d,
     static const char *const mark[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>", "0",
                                        "1",   "2",       "3",        "4",        "5"};
     r2_markup *m = &w->markup;
-    int32_t *id[11] = {&w->query,      &m->think,    &m->think_end, &m->answer,
+    int32_t *id[11] = {&w->evidence,   &m->think,    &m->think_end, &m->answer,
                        &m->answer_end, &m->level[0], &m->level[1],  &m->level[2],
                        &m->level[3],   &m->level[4], &m->level[5]};
     bool told[HL_N_FAMILIES] = {false};
@@ -410,7 +410,7 @@ static r2_status hl_examples(r2_ctx *ctx, r2_examples *ex, const hl_design *d,
         ex->trace_begin[q] = q * length;
         if (q == n) break;
         ex->answer[q] = (int8_t)question[q].answer;
-        ex->prompt[q * prompt] = words->query;
+        ex->prompt[q * prompt] = words->evidence;
         for (int k = 0; k < d->n_slots; ++k)
             ex->prompt[q * prompt + 1 + k] = words->fact[d->family[k]][s[k]];
         if (w) hl_trace(d, book, words, w, s, ex->trace + q * length);

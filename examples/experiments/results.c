@@ -425,17 +425,18 @@ static void guess_model(lab *l, r2_mode mode, rated *r) {
     xp *x = l->x;
     const r2_graph *g = &l->run.graph;
     r2_score_config how = r2_score_config_default();
-    r2_query *query = (r2_query *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)r->n, sizeof *query));
+    r2_evidence *evidence = (r2_evidence *)xp_need(
+        x, r2_alloc(&x->ctx, (uint64_t)r->n, sizeof *evidence));
     r2_examples asked;
     how.mode = mode;
     how.kind = R2_SCORE_RATING;
-    xp_check(x, r2_run_ask(&x->ctx, &l->run, r->user, r->item, r->n, query, &asked));
+    xp_check(x, r2_run_prompts(&x->ctx, &l->run, r->user, r->item, r->n, evidence, &asked));
     xp_check(x, r2_score(&x->ctx, &l->run.model, &asked, &l->run.codebook, &l->run.vocab, &how,
                          r->guess, NULL));
     for (int64_t k = 0; k < r->n; ++k)
         r->guess[k] = g->rating_min + (r->guess[k] - 1.0f) / 4.0f * (g->rating_max - g->rating_min);
     r2_examples_free(&x->ctx, &asked);
-    r2_release(&x->ctx, query);
+    r2_release(&x->ctx, evidence);
 }
 
 static const char *const rating_method[] = {"item-mean", "biased-mf", "sft-direct", "sft-reasoned"};
@@ -466,7 +467,7 @@ static void causal_row(lab *l, stage s, r2_change change) {
     xp *x = l->x;
     const r2_candidates *valid;
     uint64_t n;
-    r2_query *query;
+    r2_evidence *evidence;
     r2_examples asked;
     r2_causal causal;
     cJSON *row;
@@ -478,10 +479,11 @@ static void causal_row(lab *l, stage s, r2_change change) {
     lab_train(l, s);
     valid = &l->run.valid;
     n = (uint64_t)valid->n_cases;
-    query = (r2_query *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *query));
+    evidence = (r2_evidence *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *evidence));
     item = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *item));
     for (uint64_t k = 0; k < n; ++k) item[k] = valid->item[k * (uint64_t)valid->n_per_case];
-    xp_check(x, r2_run_ask(&x->ctx, &l->run, valid->user, item, valid->n_cases, query, &asked));
+    xp_check(x,
+             r2_run_prompts(&x->ctx, &l->run, valid->user, item, valid->n_cases, evidence, &asked));
     xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, &l->run.codebook, &l->run.vocab,
                                   change, &causal));
     row = cJSON_CreateObject();
@@ -495,7 +497,7 @@ static void causal_row(lab *l, stage s, r2_change change) {
     xp_save(x, key, row);
     r2_examples_free(&x->ctx, &asked);
     r2_release(&x->ctx, item);
-    r2_release(&x->ctx, query);
+    r2_release(&x->ctx, evidence);
 }
 
 /* ---- tables ---- */

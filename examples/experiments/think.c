@@ -168,9 +168,9 @@ static void shuffle_traces(r2_examples *ex, uint64_t seed) {
     for (int64_t k = ex->n - 1; k > 0; --k) {
         int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
         for (int t = 0; t < TC_STEPS; ++t) {
-            int32_t swap = ex->trace[k * TC_STEPS + t];
+            int32_t change = ex->trace[k * TC_STEPS + t];
             ex->trace[k * TC_STEPS + t] = ex->trace[j * TC_STEPS + t];
-            ex->trace[j * TC_STEPS + t] = swap;
+            ex->trace[j * TC_STEPS + t] = change;
         }
     }
 }

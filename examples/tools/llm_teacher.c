@@ -127,7 +127,7 @@ static r2_status make_prompts(teacher *t) {
     t->n = t->opt.n < t->run.n_train ? t->opt.n : t->run.n_train;
     t->prompt = r2_prompt_config_default();
     t->prompt.words = &t->words;
-    return r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, t->run.query, t->n, 0,
+    return r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, t->run.evidence, t->n, 0,
                     false, NULL, NULL, "", &t->asked, NULL);
 }
 
@@ -141,7 +141,7 @@ static void add_message(cJSON *messages, const char *role, const char *content) 
 /* The request for one prompt. Only the teacher sees the guidance; the record's prompt is bare. */
 static char *make_body(const teacher *t, int64_t i) {
     const r2_record *record = &t->asked.record[i];
-    int answer = (int)r2_prompt_answer(&t->prompt, &t->run.data, &t->run.query[i]);
+    int answer = (int)r2_prompt_answer(&t->prompt, &t->run.data, &t->run.evidence[i]);
     cJSON *body = cJSON_CreateObject(), *messages = cJSON_AddArrayToObject(body, "messages");
     size_t room = strlen(record->prompt) + 200;
     char *user = (char *)malloc(room), *text = NULL;
@@ -346,9 +346,9 @@ static r2_status keep_and_report(teacher *t) {
     if (t->raw.n) qsort(t->raw.record, (size_t)t->raw.n, sizeof *t->raw.record, by_id);
     for (int64_t i = 0; i < t->n && !status; ++i)
         if (t->job[i].answered)
-            status = r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, &t->run.query[i],
-                              1, i, false, r2_teacher_records, &t->raw, t->server.model, &t->kept,
-                              &tally);
+            status = r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook,
+                              &t->run.evidence[i], 1, i, false, r2_teacher_records, &t->raw,
+                              t->server.model, &t->kept, &tally);
     if (!status) status = r2_records_write(&t->ctx, &t->kept, t->opt.out);
     r2_tally_report(&t->ctx, &tally, &report);
     if (report.data) printf("%s", report.data);

@@ -39,7 +39,7 @@ static options parse_options(int argc, char **argv) {
 }
 
 /* Who is asked about what: as it would be asked now, after all training interactions. */
-static r2_status choose(r2_ctx *ctx, const r2_run *run, const options *o, r2_query *query) {
+static r2_status choose(r2_ctx *ctx, const r2_run *run, const options *o, r2_evidence *evidence) {
     const r2_target *target = &run->split.test[0];
     int64_t user = o->user ? r2_data_user(&run->data, o->user) : (int64_t)target->user, item, row;
     r2_question question;
@@ -56,20 +56,20 @@ static r2_status choose(r2_ctx *ctx, const r2_run *run, const options *o, r2_que
     question.answer = row < 0 ? 0
                               : r2_answer_level(run->data.rating[row], run->data.rating_min,
                                                 run->data.rating_max);
-    return r2_queries(ctx, &run->index, &question, 1, run->codebook.n_chains, query);
+    return r2_evidence_compute(ctx, &run->index, &question, 1, run->codebook.n_chains, evidence);
 }
 
 /* One prompt with the guided trace and the strict checker's verdict. */
 static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_run *run,
-                      const r2_query *query) {
+                      const r2_evidence *evidence) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_text output = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_task task = {0, config, &run->data, &run->codebook, query, &prompt, 0};
+    r2_task task = {0, config, &run->data, &run->codebook, evidence, &prompt, 0};
     r2_status status;
     memset(&prompt, 0, sizeof prompt);
-    task.answer = r2_prompt_answer(config, &run->data, query);
-    status = r2_prompt_build(ctx, config, &run->data, &run->codebook, query, &prompt);
+    task.answer = r2_prompt_answer(config, &run->data, evidence);
+    status = r2_prompt_build(ctx, config, &run->data, &run->codebook, evidence, &prompt);
     if (!status) status = r2_teacher_rules(ctx, &teacher, &task, &output);
     if (!status) {
         printf("\n== %s, %s, step %d ==\n", config->words ? config->words->name : "compact",
@@ -77,7 +77,7 @@ static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_run 
         if (config->words && config->step == R2_STEP_ASK && config->schedule == 0)
             printf("[system]\n%s\n[user]\n", prompt.system.data);
         printf("%s\n[teacher: %s]\n%s\n", prompt.user.data,
-               r2_verdict_name(r2_task_check(&task, output.data).verdict), output.data);
+               r2_verdict_name(r2_check_output(&task, output.data).verdict), output.data);
     }
     r2_text_free(ctx, &output);
     r2_prompt_free(ctx, &prompt);
@@ -86,15 +86,15 @@ static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_run 
 
 /* Everything that is known, drawn for a person. */
 static r2_status reveal(r2_ctx *ctx, const r2_prompt_config *config, const r2_run *run,
-                        const r2_query *query) {
+                        const r2_evidence *evidence) {
     r2_prompt_config whole = *config;
     r2_text text = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_task task = {0, &whole, &run->data, &run->codebook, query, &prompt, -1};
+    r2_task task = {0, &whole, &run->data, &run->codebook, evidence, &prompt, -1};
     r2_status status;
     memset(&prompt, 0, sizeof prompt);
     whole.step = R2_STEP_REVEAL;
-    status = r2_prompt_build(ctx, &whole, &run->data, &run->codebook, query, &prompt);
+    status = r2_prompt_build(ctx, &whole, &run->data, &run->codebook, evidence, &prompt);
     if (!status) status = r2_prompt_explain(ctx, &task, NULL, &text);
     if (!status) printf("%s", text.data);
     r2_text_free(ctx, &text);
@@ -109,7 +109,7 @@ int main(int argc, char **argv) {
     r2_run_config config = r2_run_config_default();
     r2_prompt_config view = r2_prompt_config_default();
     const options o = parse_options(argc, argv);
-    r2_query query;
+    r2_evidence evidence;
     r2_status status;
     if (o.words && !strcmp(o.words, "-")) {
         fputs(r2_template_english_text(), stdout);
@@ -119,9 +119,9 @@ int main(int argc, char **argv) {
     if (!status)
         status = o.words ? r2_template_load(&ctx, &words, o.words)
                          : r2_template_english(&ctx, &words);
-    if (!status) status = choose(&ctx, &run, &o, &query);
+    if (!status) status = choose(&ctx, &run, &o, &evidence);
     if (!status) output_printable(&run.data);
-    if (!status) status = reveal(&ctx, &view, &run, &query);
+    if (!status) status = reveal(&ctx, &view, &run, &evidence);
     view.max_tokens = o.max_tokens;
     for (int form = 0; form < 2; ++form)
         for (int s = 0; s < R2_N_SCHEDULES; ++s)
@@ -130,8 +130,8 @@ int main(int argc, char **argv) {
                 view.words = form ? &words : NULL;
                 view.schedule = (r2_schedule)s;
                 view.step = step;
-                if (!status && (step == R2_STEP_ASK || query.n_chains > 0))
-                    status = show(&ctx, &view, &run, &query);
+                if (!status && (step == R2_STEP_ASK || evidence.n_chains > 0))
+                    status = show(&ctx, &view, &run, &evidence);
             }
     if (status) fail(&ctx);
     r2_template_free(&ctx, &words);

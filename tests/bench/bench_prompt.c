@@ -25,7 +25,7 @@ int main(int argc, char **argv) {
             ctx.n_threads = threads[t];
             for (int round = 0; round < 4; ++round) { /* the first round also gets the memory */
                 double start = r2_seconds();
-                if (r2_prompt_build_all(&ctx, &view, &run.data, &run.codebook, run.query,
+                if (r2_prompt_build_all(&ctx, &view, &run.data, &run.codebook, run.evidence,
                                         run.n_train, prompt))
                     return fail(&ctx);
                 if (r2_seconds() - start < seconds) seconds = r2_seconds() - start;
