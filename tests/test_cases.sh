@@ -6,13 +6,8 @@
 cd "$(dirname "$0")/.." && . tests/test.sh
 
 # The one program that all cases use, under sanitizers where they exist.
-PROBE=${PROBE:-}
-if [ -z "$PROBE" ]; then
-    for PROBE in build/checked/tests/cases/probe build/tests/cases/probe; do
-        make -s "$PROBE" && break
-    done
-fi
-[ -x "$PROBE" ] || { echo "no probe: make $PROBE"; exit 1; }
+PROBE=${PROBE:-${SAFE:-build/checked}/tests/cases/probe}
+[ -x "$PROBE" ] || make -s "$PROBE" || exit 1
 export PROBE CASE TMP CC="${CC:-cc}" CPPFLAGS="${CPPFLAGS:--I.}" LC_ALL=C
 export ASAN_OPTIONS="detect_leaks=0:exitcode=99:${ASAN_OPTIONS:-}" OMP_WAIT_POLICY=passive
 limit=$(command -v timeout >/dev/null && echo "timeout ${CASE_LIMIT:-120}")
