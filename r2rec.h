@@ -30,10 +30,14 @@
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_NAIVE               use the naive twin of every fast kernel (slow; the specification)
        R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
+       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Not defined:
+                              this header compiles it. Cost: that implementation uses its own
+                              realloc, and when realloc fails in it, the program crashes
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
-                 exits, never prints, has no globals. What a failed call had begun is released.
+                 exits, never prints, keeps no state between calls. A failed call releases what it
+                 allocated.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
                  struct is allowed. All memory comes from the context's allocator, except the trees
                  that cJSON makes while JSON is read: those come from cJSON's own.
@@ -134,6 +138,12 @@ typedef struct r2_arena {
     uint64_t used;                  /* bytes handed out since the last reset */
     uint64_t reserved;              /* bytes taken from the allocator        */
 } r2_arena;
+
+/* Memory of the growing lists and the hash tables of one struct. */
+typedef struct r2__owner {
+    struct r2__block *blocks;
+    bool failed; /* an allocation failed: the lists and tables are gone, only the free may follow */
+} r2__owner;
 
 /* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
    at the end: after a failed allocation further additions do nothing. */
@@ -1821,6 +1831,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <float.h>
 #include <limits.h>
 #include <math.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -1838,14 +1849,75 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <cjson/cJSON.h>
 #endif
 
+/* stb_ds, with the memory of [E1]. A program that has compiled it above this line needs no option. */
+#if defined(STB_DS_IMPLEMENTATION) && defined(INCLUDE_STB_DS_H)
+#define R2_STB_DS_IMPLEMENTED
+#endif
+#if !defined(R2_STB_DS_IMPLEMENTED)
+#ifdef __cplusplus
+extern "C" {
+#endif
+static void *r2__stb_realloc(void *ptr, size_t size);
+static void r2__stb_free(void *ptr);
+#if defined(__GNUC__) || defined(__clang__) /* they shift bytes into the sign of an int */
+extern size_t stbds_hash_bytes(void *, size_t, size_t) __attribute__((no_sanitize("undefined")));
+static size_t stbds_siphash_bytes(void *, size_t, size_t) __attribute__((no_sanitize("undefined")));
+#endif
+#ifdef __cplusplus
+}
+#endif
+#undef STBDS_REALLOC
+#undef STBDS_FREE
+#define STBDS_REALLOC(context, ptr, size) r2__stb_realloc(ptr, size)
+#define STBDS_FREE(context, ptr)          r2__stb_free(ptr)
+#define STB_DS_IMPLEMENTATION
+#endif
+#if !defined(R2_STB_DS_IMPLEMENTED) || !defined(INCLUDE_STB_DS_H)
+#define STBDS_NO_SHORT_NAMES
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#endif
+#if defined(__has_include)
+#if __has_include(<stb/stb_ds.h>)
+#include <stb/stb_ds.h>
+#else
+#include "stb_ds.h"
+#endif
+#else
+#include <stb/stb_ds.h>
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#undef STBDS_NO_SHORT_NAMES
+#undef STB_DS_IMPLEMENTATION
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* What part one calls of part two. */
+#if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
+#define R2__MAYBE_UNUSED __attribute__((unused))
+#else
+#define R2__MAYBE_UNUSED
+#endif
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
 static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
+R2__MAYBE_UNUSED static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list,
+                                                    size_t size, int64_t more);
+R2__MAYBE_UNUSED static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size,
+                                              const void *key, size_t key_size, int64_t *at);
+R2__MAYBE_UNUSED static int64_t r2__map_find(void *map, size_t size, const void *key,
+                                             size_t key_size);
+R2__MAYBE_UNUSED static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
+R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static cJSON *r2__json_parse(const char *text, size_t len);
 static uint64_t r2__fnv(const char *text, size_t len);
@@ -7462,6 +7534,190 @@ static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t 
     block = r2_resize(ctx, block, (uint64_t)more, size);
     if (block) *cap = more;
     return block;
+}
+
+/* ---- growing lists and hash tables: stb_ds ----
+
+   In:   a list or a table, which is a pointer to its elements (NULL: empty), and what to add.
+   Out:  the same pointer, moved when it had to grow.
+
+   stb_ds does not check realloc, and its hooks know no context. Therefore whoever holds lists and
+   tables has one r2__owner, through which they all get their memory:
+
+       owner.blocks -> [next, previous | list] <-> [next, previous | table] <-> [...] -> NULL
+
+       r2__map_put         sets r2__guard_now (context, owner, where to return to), calls
+         stbds_hmput_key   which doubles the table and asks its hook for memory
+           r2__stb_realloc none left: longjmp to r2__stb_grow
+         r2__stb_grow      stb_ds was interrupted half-way, so it frees all blocks of the owner
+       r2__map_put         R2_NO_MEMORY: call the free function of the struct, nothing else
+
+   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room, and
+   r2__map_find only reads, so that threads may share a table that nobody changes.
+   A list of 8-byte numbers asks for 64, 96, 160, ... bytes: room for 4, 8, 16, ... numbers, and
+   32 bytes of stb_ds. */
+
+#if defined(__cplusplus)
+#define R2__THREAD_LOCAL thread_local
+#else
+#define R2__THREAD_LOCAL _Thread_local
+#endif
+
+typedef struct r2__block {
+    struct r2__block *next, *previous;
+} r2__block;
+
+typedef struct r2__guard {
+    r2_ctx *ctx;
+    r2__owner *owner;
+    jmp_buf back;
+} r2__guard;
+
+static R2__THREAD_LOCAL r2__guard *r2__guard_now; /* set while stb_ds runs in this thread */
+static bool r2__seed_lock; /* every new table changes stb_ds's global seed: one thread at a time */
+
+#if !defined(R2_STB_DS_IMPLEMENTED)
+/* Lets the neighbours of a block that is new or has moved point at it. */
+static void r2__block_link(r2__owner *owner, r2__block *block) {
+    if (block->next) block->next->previous = block;
+    if (block->previous) block->previous->next = block;
+    else owner->blocks = block;
+}
+
+/* Without a guard the program itself uses stb_ds. */
+static void *r2__stb_realloc(void *ptr, size_t size) {
+    const r2__guard *guard = r2__guard_now;
+    r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
+    uint64_t total;
+    if (!guard) return realloc(ptr, size);
+    if (!r2_add_u64(size, sizeof *block, &total)) total = UINT64_MAX;
+    block = (r2__block *)r2_resize(guard->ctx, block, total, 1);
+    if (!block) longjmp(r2__guard_now->back, 1);
+    if (!ptr) {
+        block->next = guard->owner->blocks;
+        block->previous = NULL;
+    }
+    r2__block_link(guard->owner, block);
+    return block + 1;
+}
+
+static void r2__stb_free(void *ptr) {
+    const r2__guard *guard = r2__guard_now;
+    r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
+    if (!guard) free(ptr);
+    if (!block) return;
+    if (block->next) block->next->previous = block->previous;
+    if (block->previous) block->previous->next = block->next;
+    else guard->owner->blocks = block->next;
+    r2_release(guard->ctx, block);
+}
+#endif
+
+/* stb_ds has no const. */
+static void *r2__not_const(const void *ptr) { return (void *)(uintptr_t)ptr; }
+
+/* The pointer at `list` grows: by `more` elements, or, when there is a key, to hold the key (text
+   where key_size is 0). The only call of setjmp: no variable of this function changes after it. */
+static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t size,
+                              const void *key, size_t key_size, size_t more) {
+    r2__guard guard;
+    guard.ctx = ctx;
+    guard.owner = owner;
+    r2__guard_now = &guard;
+    if (setjmp(guard.back) == 0) {
+        *list = key ? stbds_hmput_key(*list, size, r2__not_const(key),
+                                      key_size ? key_size : sizeof(char *),
+                                      key_size ? STBDS_HM_BINARY : STBDS_HM_STRING)
+                    : stbds_arrgrowf(*list, size, more, 0);
+        r2__guard_now = NULL;
+        return R2_OK;
+    }
+    r2__guard_now = NULL;
+    while (owner->blocks) {
+        r2__block *next = owner->blocks->next;
+        r2_release(ctx, owner->blocks);
+        owner->blocks = next;
+    }
+    owner->failed = true;
+    return ctx->status;
+}
+
+/* Room for `more` elements after the last one of the list whose address is given (&list). */
+static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
+                                   int64_t more) {
+    void *elements;
+    uint64_t n, bytes;
+    r2_status status;
+    if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list failed before");
+    memcpy(&elements, list, sizeof elements);
+    n = stbds_arrlenu(elements) + (uint64_t)more;
+    if (n <= stbds_arrcap(elements)) return R2_OK;
+    if (!r2_mul_u64(n, size, &bytes) || bytes > (uint64_t)PTRDIFF_MAX / 4)
+        return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list of %llu elements of %llu bytes",
+                       (unsigned long long)n, (unsigned long long)size);
+    status = r2__stb_grow(ctx, owner, &elements, size, NULL, 0, (size_t)more);
+    if (status != R2_OK) elements = NULL;
+    memcpy(list, &elements, sizeof elements);
+    return status;
+}
+
+/* Finds or adds the entry of `key` in the table whose address is given (&map); its index, which is
+   the number of different keys before it, -> *at. An entry begins with its key, of key_size bytes;
+   0: with a pointer to text, which the caller keeps. The rest of a new entry is zeroed. */
+static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
+                             size_t key_size, int64_t *at) {
+    const size_t head = key_size ? key_size : sizeof(char *);
+    void *entries;
+    size_t n_before;
+    bool fresh;
+    r2_status status;
+    memcpy(&entries, map, sizeof entries);
+    if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a table failed before");
+    fresh = !entries;
+    n_before = fresh ? 1 : stbds_header((char *)entries - size)->length;
+    while (fresh && __atomic_test_and_set(&r2__seed_lock, __ATOMIC_ACQUIRE)) continue;
+    status = r2__stb_grow(ctx, owner, &entries, size, key, key_size, 0);
+    if (fresh) __atomic_clear(&r2__seed_lock, __ATOMIC_RELEASE);
+    if (status != R2_OK) entries = NULL;
+    memcpy(map, &entries, sizeof entries);
+    if (status != R2_OK) return status;
+    *at = (int64_t)stbds_temp((char *)entries - size);
+    if (stbds_header((char *)entries - size)->length > n_before && size > head)
+        memset((char *)entries + (size_t)*at * size + head, 0, size - head);
+    return R2_OK;
+}
+
+/* Index of the entry of `key`, or -1. */
+static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size) {
+    ptrdiff_t at = -1;
+    if (map)
+        stbds_hmget_key_ts(map, size, r2__not_const(key), key_size ? key_size : sizeof(char *), &at,
+                           key_size ? STBDS_HM_BINARY : STBDS_HM_STRING);
+    return at;
+}
+
+/* Frees the list (size 0) or table at `list` and sets it to NULL. */
+static void r2__stb_release(r2_ctx *ctx, r2__owner *owner, void *list, size_t size) {
+    r2__guard guard;
+    void *elements;
+    memcpy(&elements, list, sizeof elements);
+    guard.ctx = ctx;
+    guard.owner = owner;
+    r2__guard_now = &guard;
+    if (!owner->failed && elements && size) stbds_hmfree_func((char *)elements - size, size);
+    if (!owner->failed && elements && !size) stbds_arrfreef(elements);
+    r2__guard_now = NULL;
+    elements = NULL;
+    memcpy(list, &elements, sizeof elements);
+}
+
+/* Address of the list, owner: &list. NULL lists are allowed, as those of a failed owner are. */
+static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list) {
+    r2__stb_release(ctx, owner, list, 0);
+}
+
+static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) {
+    r2__stb_release(ctx, owner, map, size);
 }
 
 #define R2__ALIGN 64u
