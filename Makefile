@@ -36,6 +36,8 @@ ifneq ($(PORTABLE),1)
 PORTABLE := $(if $(filter 1,$(call builds,$(NATIVE),stdlib.h)),0,1)
 endif
 CFLAGS   ?= -O3 $(if $(filter 0,$(PORTABLE)),$(NATIVE))
+# Every test compiles the whole header: without CFLAGS of the caller's, a lower level saves minutes.
+TEST_CFLAGS = $(if $(filter file,$(origin CFLAGS)),$(CFLAGS:-O3=-O2),$(CFLAGS))
 THREADING = $(if $(filter 1,$(OPENMP)),-fopenmp)
 CHECKED   = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $(SANITIZERS)
 
@@ -49,12 +51,12 @@ LIBS    = $(LINKING) $(CJSON_LIBS) -lm
 
 # --- what there is to build -------------------------------------------------------------------------
 
-# Every C file is one program: examples/x.c becomes build/examples/x, and build/checked/examples/x when
-# built with sanitizers.
-EXAMPLES := $(patsubst %.c,build/%,$(wildcard examples/*.c))
+# Every C file is one program: examples/tools/x.c becomes build/examples/tools/x, and
+# build/checked/examples/tools/x when built with sanitizers.
+EXAMPLES := $(patsubst %.c,build/%,$(wildcard examples/*.c examples/*/*.c))
 # The one example that talks to a server is left out where libcurl is not installed.
 ifneq ($(call builds,-lcurl,curl/curl.h),1)
-EXAMPLES := $(filter-out build/examples/llm_teacher,$(EXAMPLES))
+EXAMPLES := $(filter-out build/examples/tools/llm_teacher,$(EXAMPLES))
 endif
 TESTS    := $(patsubst %.c,build/%,$(wildcard tests/test_*.c))
 SCRIPTS  := $(wildcard tests/test_*.sh)
@@ -75,47 +77,50 @@ ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 endif
 
-all: $(EXAMPLES) ## build every example into build/examples
-
-help: ## this list
+# The title of a section below stands above its targets.
+help:
 	@echo 'make TARGET [NAME=value ...]'
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
-	@echo 'Names: CC, CFLAGS, PORTABLE=1 (no -march=native), OPENMP=0, SANITIZE=0, PREFIX, V=1 (verbose)'
+	@awk -F ':[^#]*## ' '/^# --- / { gsub(/^# --- | -+$$/, ""); title = $$0 } \
+	  /^[a-z-]+:.*## / { if (title) print "\n" title; title = ""; printf "  %-11s  %s\n", $$1, $$2 }' Makefile
+	@printf '%s\n' '' 'names' \
+	  '  DATA=dir OUT=dir SEED=n THREADS=n  for demo and experiments' \
+	  '  ARGS="..."  options of the program itself; ARGS=--help lists them' \
+	  '  CC CFLAGS PREFIX OPENMP=0 SANITIZE=0 V=1 (verbose) PORTABLE=1 (any machine)'
 
 # --- run --------------------------------------------------------------------------------------------
 
 # Waiting threads sleep instead of spinning: on a busy machine spinning halves the speed.
 export OMP_WAIT_POLICY ?= passive
 
-demo: build/examples/movielens_demo ## train and recommend: [DATA=dir] [OUT=dir] [SEED=n] [THREADS=n] [ARGS=...]
+all: $(EXAMPLES) ## build every example into build/examples
+
+demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
-# These go on where they were stopped. The data must be there: `make data`.
-REAL = $(if $(filter file,$(origin DATA)),data/ml-latest-small,$(DATA))
-
-results: build/examples/results ## the tables of all methods: [DATA=data/ml-latest-small] [ARGS="--full"]
-	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
-
-ablation: build/examples/ablation ## what each part is worth, one row each: [DATA=...] [ARGS="--models 2 --seeds 3"]
-	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
-
-think: build/examples/think ## when does thinking step by step help? [DATA=...] [SEED=n] [ARGS="--layers 2"]
-	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
-
-headline: build/examples/headline ## does it pay where evidence is complete? [DATA=...] [SEED=n] [ARGS="--design records"]
-	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
-
-data: ## fetch MovieLens latest-small (real data) into data/ml-latest-small
+data: ## download MovieLens latest-small into data/ml-latest-small
 	@tools/install-deps.sh fetch
 	@data/fetch.sh
 
-mini: build/data/mini/generate ## write data/mini anew (the same bytes, unless the generator changed)
+mini: build/data/mini/generate ## regenerate data/mini
 	@$< data/mini
 
-# --- test -------------------------------------------------------------------------------------------
+# --- experiments (run `make data` first; an interrupted one resumes) ---------------------------------
 
-# Every test compiles the whole header: a lower level saves minutes and costs them nothing.
-$(TESTS): CFLAGS := $(patsubst -O3,-O2,$(CFLAGS))
+REAL = $(if $(filter file,$(origin DATA)),data/ml-latest-small,$(DATA))
+
+results: build/examples/experiments/results ## tables of all methods: ARGS=--full
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+ablation: build/examples/experiments/ablation ## what each part is worth: ARGS="--models 2 --seeds 3"
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+think: build/examples/experiments/think ## when thinking step by step helps: ARGS="--layers 2"
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+headline: build/examples/experiments/headline ## whether it helps on full evidence: ARGS="--design records"
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+# --- test -------------------------------------------------------------------------------------------
 
 # The scripts run the examples, the demo under sanitizers too, and the generator.
 test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
@@ -128,7 +133,7 @@ sanitize: $(TESTS:build/%=build/checked/%) ## run the C tests under ASan + UBSan
 # --- measure ----------------------------------------------------------------------------------------
 
 # By a Python that has PyTorch, be it the first of the path or the system's.
-bench: build/tests/bench/bench_engine ## compare the engine with PyTorch and OpenBLAS: [PEERS=install] [ARGS="5 decode"]
+bench: build/tests/bench/bench_engine ## compare with PyTorch, OpenBLAS: PEERS=install ARGS="5 decode"
 	$(if $(filter install,$(PEERS)),@CC='$(CC)' tools/install-deps.sh bench)
 	@python=python3; $$python -c 'import torch' 2>/dev/null || \
 	  { [ -x /usr/bin/python3 ] && /usr/bin/python3 -c 'import torch' 2>/dev/null && python=/usr/bin/python3; }; \
@@ -140,6 +145,9 @@ bench-graph: build/tests/bench/bench_graph ## time loading, butterflies and chai
 # --- install ----------------------------------------------------------------------------------------
 
 VERSION = $(shell sed -n 's/^$(hash)define R2_VERSION "\(.*\)"/\1/p' r2rec.h)
+
+deps: ## install what is missing (cJSON, stb_ds); sudo only if needed
+	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' LDFLAGS='$(LINKING)' tools/install-deps.sh
 
 install: ## copy r2rec.h and r2rec.pc under PREFIX (and DESTDIR)
 	install -d '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/share/pkgconfig'
@@ -156,13 +164,17 @@ clean: ## remove build/ (out/ and fetched data stay)
 
 Q = $(if $(V),,@)
 
-# private: else build/flags, which it depends on, would change with it
-build/examples/llm_teacher: private LIBS += -lcurl
+# What a single program needs. CFLAGS and LIBS stay the same for every target: build/flags, which
+# all depend on, would inherit a change, and everything would be rebuilt.
+OPTIONS   = $(CFLAGS)
+MORE_LIBS =
+$(TESTS) build/r2rec.o: OPTIONS = $(TEST_CFLAGS)
+build/examples/tools/llm_teacher: MORE_LIBS = -lcurl
 
 build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $<')
-	$(Q)$(COMPILE) $(CFLAGS) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(LIBS)
+	$(Q)$(COMPILE) $(OPTIONS) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(MORE_LIBS) $(LIBS)
 
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
@@ -179,7 +191,7 @@ $(OUTSIDERS:build/%=build/checked/%): build/checked/r2rec.o
 
 build/r2rec.o: r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      r2rec.h')
-	$(Q)$(LIBRARY) $(CFLAGS) -
+	$(Q)$(LIBRARY) $(OPTIONS) -
 
 build/checked/r2rec.o: r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
@@ -191,7 +203,4 @@ build/flags: FORCE | deps
 	@mkdir -p build
 	@echo '$(COMPILE) $(CFLAGS) $(LIBS)' | cmp -s - $@ || echo '$(COMPILE) $(CFLAGS) $(LIBS)' > $@
 
-deps: ## install what is missing (cJSON); asks for sudo only when it must
-	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' LDFLAGS='$(LINKING)' tools/install-deps.sh
-
--include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)
+-include $(shell find build -name '*.d' 2>/dev/null)

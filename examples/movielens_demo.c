@@ -7,9 +7,9 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#include "baselines.h"
-#include "options.h"
-#include "output.h"
+#include "common/baselines.h"
+#include "common/options.h"
+#include "common/output.h"
 
 /* ---- what the command line asks for ---- */
 

@@ -21,7 +21,7 @@ few_users() { # few_users N: the first N users of data/mini, in $here/data
     awk -F, -v n="$1" 'NR == 1 || $1 <= n' data/mini/ratings.csv >"$here/data/ratings.csv"
 }
 
-# HR@1 over rows of examples/experiment.h: of users for whom none is better, the chance among the tied
+# HR@1 over rows of experiment.h: of users for whom none is better, the chance among the tied
 hit_ratio() { # hit_ratio FILE...
     cat "$@" | tr -d '{"' | awk -v RS='}' '/better/ {
         match($0, /better:\[[^]]*/); n = split(substr($0, RSTART + 8, RLENGTH - 8), better, ",")

@@ -1,9 +1,10 @@
 #!/bin/sh
-# examples/ablation, on forty users and four steps of training: the same bytes for any number of threads,
-# figures that follow from the rows of all sets of candidates, weights that are trained once.
+# examples/experiments/ablation, on forty users and four steps of training: the same bytes for any
+# number of threads, figures that follow from the rows of all sets of candidates, weights that are
+# trained once.
 cd "$(dirname "$0")/.." && . tests/test.sh
 
-ablation=build/examples/ablation
+ablation=build/examples/experiments/ablation
 
 few_users 40
 

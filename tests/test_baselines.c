@@ -5,7 +5,7 @@
 #include "r2rec.h"
 #include "test.h"
 #include "ratings.h"
-#include "../examples/baselines.h"
+#include "../examples/common/baselines.h"
 
 static const float want_ease[36] = {
     0.44294294f, 0.61209068f,   0.34264706f,  0.48697068f, 0.060367454f, -0.0059101655f,

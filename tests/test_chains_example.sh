@@ -1,14 +1,14 @@
 #!/bin/sh
-# examples/chains: any ratings file by its path or through a pipe, the counts it promises, a picture
-# that Graphviz can draw, and one clear line for what it cannot read.
+# examples/tools/chains: any ratings file by its path or through a pipe, the counts it promises, a
+# picture that Graphviz can draw, and one clear line for what it cannot read.
 cd "$(dirname "$0")/.." && . tests/test.sh
 
-chains=build/examples/chains
+chains=build/examples/tools/chains prompts=build/examples/tools/prompts
 real=../shared/data/ml-latest-small
 [ -d data/ml-latest-small ] && real=data/ml-latest-small
 
 if [ ! -x $chains ]; then
-    skip "build/examples/chains is not built"
+    skip "build/examples/tools/chains is not built"
     finish
     exit
 fi
@@ -51,7 +51,7 @@ refuses() { # refuses STATUS WORDS OPTION...: one line that holds WORDS
 for number in 3x -5 '' 99999999999 0; do
     refuses 2 "^chains: --chains: expected a whole number from 1 to 1000, found \"$number\"\$" $chains data/mini --chains "$number"
     [ "$number" = 0 ] && continue # no limit
-    refuses 2 "^prompts: --tokens: expected a whole number from 0 to 1000000, found \"$number\"\$" build/examples/prompts --tokens "$number"
+    refuses 2 "^prompts: --tokens: expected a whole number from 0 to 1000000, found \"$number\"\$" $prompts --tokens "$number"
 done
 for number in 3x -5 '' nan inf 0x1; do
     refuses 2 "^chains: --min-rating: expected a number from 0 to 1000000, found \"$number\"\$" $chains data/mini --min-rating "$number"
@@ -59,11 +59,11 @@ done
 refuses 2 '"--nonsense"' $chains data/mini --nonsense
 refuses 2 '"data"' $chains data/mini data
 refuses 2 '--help' $chains
-refuses 2 '--user needs a value' build/examples/prompts --user
+refuses 2 '--user needs a value' $prompts --user
 refuses 1 '^chains: /nope: ' $chains data/mini --items /nope --out "$here"
 refuses 1 '^chains: --out /dev/null/x: Not a directory$' $chains data/mini --out /dev/null/x
 for program in chains prompts; do
-    build/examples/$program --help >"$here/said" 2>"$here/error"
+    build/examples/tools/$program --help >"$here/said" 2>"$here/error"
     ok "$program --help" [ $? -eq 0 -a ! -s "$here/error" ]
     ok "$program --help prints its usage" says "^usage: $program "
 done

@@ -3,7 +3,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
-#include "../examples/circles.h"
+#include "../examples/experiments/circles.h"
 
 /* data/mini, its circles and its table; made once. */
 typedef struct world {

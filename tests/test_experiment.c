@@ -3,7 +3,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
-#include "../examples/experiment.h"
+#include "../examples/experiments/experiment.h"
 
 static xp begin(const char *name) {
     const char *argv[] = {name, "--out", "build/experiment", "--models", "2", NULL};

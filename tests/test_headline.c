@@ -3,8 +3,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
-#include "../examples/circles.h"
-#include "../examples/headline.h"
+#include "../examples/experiments/circles.h"
+#include "../examples/experiments/headline.h"
 
 enum { GROUP = 5 };
 

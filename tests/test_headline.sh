@@ -1,9 +1,10 @@
 #!/bin/sh
-# examples/headline, on few steps: the same bytes for any number of threads, every row there, equal
-# computing, no test figure when only validation is asked for, one clear line for what it does not know.
+# examples/experiments/headline, on few steps: the same bytes for any number of threads, every row
+# there, equal computing, no test figure when only validation is asked for, one clear line for what it
+# does not know.
 cd "$(dirname "$0")/.." && . tests/test.sh
 
-headline=build/examples/headline
+headline=build/examples/experiments/headline
 
 few_users 40
 

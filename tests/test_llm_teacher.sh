@@ -1,9 +1,9 @@
 #!/bin/sh
-# examples/llm_teacher against a server on 127.0.0.1 that answers well, slowly, wrongly, with 429 and 500,
-# with cut JSON, and not at all.
+# examples/tools/llm_teacher against a server on 127.0.0.1 that answers well, slowly, wrongly, with 429
+# and 500, with cut JSON, and not at all.
 cd "$(dirname "$0")/.." && . tests/test.sh
 
-program=build/examples/llm_teacher
+program=build/examples/tools/llm_teacher
 server=
 if [ ! -x $program ] || ! python3 -c '' 2>/dev/null; then
     skip 'needs libcurl and python3'

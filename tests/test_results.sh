@@ -1,9 +1,10 @@
 #!/bin/sh
-# examples/results, on forty users and methods that take no training: the same bytes for any number of
-# threads, figures that follow from the rows on disk, rows that are computed once, no empty tables.
+# examples/experiments/results, on forty users and methods that take no training: the same bytes for
+# any number of threads, figures that follow from the rows on disk, rows that are computed once, no
+# empty tables.
 cd "$(dirname "$0")/.." && . tests/test.sh
 
-results=build/examples/results
+results=build/examples/experiments/results
 
 few_users 40
 

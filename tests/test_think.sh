@@ -1,9 +1,9 @@
 #!/bin/sh
-# examples/think, on few steps: the same bytes for any number of threads, equal computing, goes on where
-# it stood, what it writes can be read, and one clear line for what it does not understand.
+# examples/experiments/think, on few steps: the same bytes for any number of threads, equal computing,
+# goes on where it stood, what it writes can be read, and one clear line for what it does not understand.
 cd "$(dirname "$0")/.." && . tests/test.sh
 
-think=build/examples/think
+think=build/examples/experiments/think
 
 few_users 60
 

@@ -3,7 +3,7 @@
 #
 #     tools/install-deps.sh [GROUP...]
 #
-# Without a group: what r2rec.h needs, cJSON. Groups, on request only:
+# Without a group: what r2rec.h needs, cJSON and stb_ds. Groups, on request only:
 #     fetch     curl and unzip, to download real data
 #     checks    a second compiler and NumPy, for the widest set of tests
 #     bench     PyTorch, NumPy and OpenBLAS, to measure against
@@ -18,6 +18,7 @@ set -u
 needs_of() {
     case $1 in
     base) cat <<'END' ;;
+stb_ds|have_header stb/stb_ds.h stb_ds.h|libstb-dev|stb_ds-devel|stb|stb|-
 cJSON|have_library cjson cjson/cJSON.h cJSON.h|libcjson-dev|cjson-devel|cjson-dev|cjson|cjson
 END
     fetch) cat <<'END' ;;
@@ -47,6 +48,14 @@ END
 }
 
 # --- probes -----------------------------------------------------------------------------------------
+
+have_header() { # HEADER...: one of them can be included
+    for name; do
+        printf '#include <%s>\n' "$name" |
+            ${CC:-cc} ${CPPFLAGS:-} -fsyntax-only -x c - 2>/dev/null && return
+    done
+    return 1
+}
 
 have_library() { # LIBRARY HEADER...: it links, and one of the headers can be included
     flags=$(pkg-config --cflags --libs "lib$1" 2>/dev/null || echo "-l$1")
@@ -85,21 +94,30 @@ say() { echo "install-deps: $*" >&2; }
 have_command "${CC:-cc}" || { say "there is no C compiler '${CC:-cc}'; install gcc or clang first"; exit 1; }
 [ $# -gt 0 ] || set -- base
 for group; do needs_of "$group" >/dev/null; done
-lacking=$(echo $(missing 1 "$@"))
-[ -n "$lacking" ] || exit 0
-
-# --- install ----------------------------------------------------------------------------------------
 
 manager= column= packages=
 for known in apt-get:3 dnf:4 apk:5 pacman:6 brew:7; do
     have_command "${known%:*}" && manager=${known%:*} column=${known#*:} && break
 done
-[ -z "$manager" ] || packages=$(echo $(missing $column "$@" | grep -vx -e - | sort -u))
+
+look() { # look GROUP...: what is missing, and which packages have it
+    lacking=$(echo $(missing 1 "$@"))
+    [ -z "$manager" ] || packages=$(echo $(missing "$column" "$@" | grep -vx -e - | sort -u))
+}
+
+look "$@"
+[ -n "$lacking" ] || exit 0
+
+# --- install ----------------------------------------------------------------------------------------
 
 by_hand() { # by_hand WHY: the last word is what a person has to do
     say "$1; still missing: $lacking"
     [ -z "$packages" ] || say "  with $manager, packages $packages"
     case $lacking in *cJSON*) say "  cJSON comes from https://github.com/DaveGamble/cJSON" ;; esac
+    case $lacking in *stb_ds*)
+        say "  stb_ds is one file, stb_ds.h of https://github.com/nothings/stb: put it into"
+        say "  /usr/local/include/stb, or into any folder and add CPPFLAGS=-Ifolder to the make command" ;;
+    esac
     exit 1
 }
 
@@ -132,5 +150,7 @@ install() {
 say "missing: $lacking; installing $packages"
 log=$(mktemp) && trap 'rm -f "$log"' EXIT || exit 1
 install >"$log" 2>&1 </dev/null || tail -n 8 "$log" | sed 's/^/    /' >&2
-lacking=$(echo $(missing 1 "$@"))
-[ -z "$lacking" ] || by_hand "that did not work (no network? no permission?)"
+look "$@"
+[ -n "$lacking" ] || exit 0
+[ -n "$packages" ] || by_hand "$manager has no package for the rest"
+by_hand "that did not work (no network? no permission?)"

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What the words of the designs of examples/headline.c can give: logistic regression (one-hot) and
-gradient-boosted trees, which find joins by themselves. Needs numpy and scikit-learn.
+"""What the words of the designs of examples/experiments/headline.c can give: logistic
+regression (one-hot) and gradient-boosted trees, which find joins by themselves. Needs numpy and
+scikit-learn.
 
-    build/examples/headline --data DIR   (or with --only tokens)
+    build/examples/experiments/headline --data DIR   (or with --only tokens)
     /usr/bin/python3 tests/reference/ceilings.py out/headline/quick/records-s1.csv ...
 
 writes rows beside the tokens, DESIGN-logistic-sN.json and DESIGN-trees-sN.json, which the table of
-build/examples/headline then shows. The size of the trees is chosen on validation users."""
+build/examples/experiments/headline then shows. The size of the trees is chosen on validation users."""
 import json
 import sys
 

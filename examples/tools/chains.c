@@ -6,13 +6,13 @@
    Prints what is in the file, how many butterflies its graph has, and the chains that explain one
    user best: people who agreed with that user on many things, and on which two of them. With --item
    it asks for a rating instead, as a prompt does: the last edge of each chain is the question. The
-   first chain is drawn as a picture. This is the place to start reading sections S2 to S4. */
+   first chain is drawn as a picture. This is the place to start reading rooms M1 to M3. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#include "options.h"
-#include "output.h"
+#include "../common/options.h"
+#include "../common/output.h"
 
 typedef struct options {
     const char *data, *items, *user, *item, *out;
@@ -116,7 +116,7 @@ static r2_status draw_chain(r2_ctx *ctx, r2_text *dot, const r2_data *data, cons
     static const char *const thing = "shape=box, style=\"filled,rounded\", fillcolor=\"#f8ecd0\"";
     r2_text_addf(
         ctx, dot,
-        "// made by examples/chains.c: a chain u0 -> i0 -> u1 -> i1 -> u0\n"
+        "// made by examples/tools/chains.c: a chain u0 -> i0 -> u1 -> i1 -> u0\n"
         "digraph chain {\n"
         "  layout=neato; splines=line; outputorder=edgesfirst; bgcolor=white;\n"
         "  node [style=filled, fontname=\"Helvetica\", fontsize=12, color=\"#5b6470\"];\n"

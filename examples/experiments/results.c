@@ -8,7 +8,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#include "baselines.h"
+#include "../common/baselines.h"
 #include "experiment.h"
 
 /* ---- what is compared ---- */
@@ -799,8 +799,8 @@ static void write_report(xp *x) {
     r.x = x;
     r.json = cJSON_CreateArray();
     r2_text_addf(&x->ctx, &r.text,
-                 "`build/examples/results --data %s %s --seeds %lld --models %lld`: mean of the "
-                 "seeds, intervals over users\n",
+                 "`build/examples/experiments/results --data %s %s --seeds %lld --models %lld`: "
+                 "mean of the seeds, intervals over users\n",
                  x->data, x->full ? "--full" : "--quick", (long long)x->seeds,
                  (long long)x->models);
     for (int p = 0; p < N_PROTOCOLS; ++p) protocol_table(&r, (protocol)p, reference);

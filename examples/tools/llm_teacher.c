@@ -13,8 +13,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#include "options.h"
-#include "output.h"
+#include "../common/options.h"
+#include "../common/output.h"
 
 #include <curl/curl.h>
 

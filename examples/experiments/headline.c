@@ -458,8 +458,8 @@ static void write_report(xp *x) {
     r.json = cJSON_CreateArray();
     r2_text_addf(
         &x->ctx, &r.text,
-        "`build/examples/headline --data %s --steps %d --layers %d --seed %d --models %d%s`: "
-        "HR@1 (1+19), intervals over users; direct and reasoned cost the same multiply-adds. "
+        "`build/examples/experiments/headline --data %s --steps %d --layers %d --seed %d "
+        "--models %d%s`: HR@1 (1+19), intervals over users; direct and reasoned cost the same multiply-adds. "
         "Differences: reasoned to direct, pairs to no pairs, boosted trees to logistic regression"
         "\n\n| design | seed | method | validation [95 %%] | test [95 %%] | difference, "
         "validation | test | words right | traces right | steps | processor s |"

@@ -7,8 +7,8 @@
 #ifndef R2_EXPERIMENT_H
 #define R2_EXPERIMENT_H
 
-#include "options.h"
-#include "output.h"
+#include "../common/options.h"
+#include "../common/output.h"
 
 typedef struct xp {
     const char *name, *data, *out;

@@ -7,7 +7,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#include "baselines.h"
+#include "../common/baselines.h"
 #include "experiment.h"
 
 /* ---- the list ---- */
@@ -450,8 +450,8 @@ static void write_report(xp *x) {
     cJSON *all = cJSON_CreateArray();
     r2_text_addf(
         &x->ctx, &text,
-        "`build/examples/ablation --data %s %s --models %lld --seeds %lld --steps %lld` (0: as "
-        "configured): HR@1 (1+19), mean of the seeds, intervals over users\n\n"
+        "`build/examples/experiments/ablation --data %s %s --models %lld --seeds %lld "
+        "--steps %lld` (0: as configured): HR@1 (1+19), mean of the seeds, intervals over users\n\n"
         "| row | what | direct [95 %%] | - whole | reasoned [95 %%] | - whole | faithful |\n"
         "|---|---|---|---|---|---|---|\n",
         x->data, x->full ? "--full" : "--quick", (long long)x->models, (long long)x->seeds,

@@ -8,8 +8,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#include "options.h"
-#include "output.h"
+#include "../common/options.h"
+#include "../common/output.h"
 
 typedef struct options {
     const char *data, *user, *item, *words;

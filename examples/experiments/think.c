@@ -528,8 +528,8 @@ static void write_report(xp *x) {
     r.x = x;
     r.json = cJSON_CreateArray();
     r2_text_addf(&x->ctx, &r.text,
-                 "`build/examples/think --data %s%s --steps %d --layers %d --seed %d --models %d`: "
-                 "HR@1 (1+19) of the test users, intervals over users; the same multiply-adds for "
+                 "`build/examples/experiments/think --data %s%s --steps %d --layers %d --seed %d "
+                 "--models %d`: HR@1 (1+19) of the test users, intervals over users; the same multiply-adds for "
                  "every student\n\n| student | seed | steps | million tokens | processor s | "
                  "validation | HR@1 [95 %%] | - direct | - total only | words right | traces right "
                  "|\n|---|---|---|---|---|---|---|---|---|---|---|\n",
