@@ -935,264 +935,279 @@ float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, floa
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
 
-/* Where the marks and the answers of a trace stand in a vocabulary. */
+/* The tokens of the marks and of the answers in a vocabulary. */
 typedef struct r2_markup {
     int32_t think, think_end, answer, answer_end;
     int32_t level[R2_N_ANSWERS]; /* token of answer k */
 } r2_markup;
 
-/* Adds all words of a codebook to an empty vocabulary and finds the marks. */
-r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
-                         const r2_codebook *codebook);
+/* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
+typedef struct r2_language {
+    const r2_codebook *codebook; /* NULL: outputs cannot be checked */
+    const r2_vocab *vocab;       /* NULL: likewise                  */
+    r2_markup markup;
+} r2_language;
 
-/* Tokenised triples (Q, R, A): prompts, traces and answers. They come in groups of `group`: an
-   observed item, then items sampled from what its user has not rated (answer 0; D8). */
+/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `language`
+   keeps pointers to both. Errors: R2_NO_MEMORY. */
+r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
+                           const r2_codebook *codebook);
+
+/* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
+   then items sampled from those that its user has not rated, with answer 0 (D8). */
 typedef struct r2_examples {
     int64_t n;
-    int32_t group;
-    int64_t *prompt_begin, *trace_begin; /* (n + 1) */
+    int32_t group;                       /* examples in a group; n is a multiple         */
+    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5, -1 unknown */
-    r2_markup markup;
-    int32_t longest; /* tokens of the longest Q + R + A */
+    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
+    r2_language language;
+    int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
-/* Writes the prompt of each query and its trace by the rule-based teacher (none when teacher is
-   NULL: for scoring), and encodes both. n must be a multiple of `group`. */
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup,
+/* Writes the compact prompt of each evidence and its trace by the rule-based teacher, and encodes
+   both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
+   Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
+   does not have), R2_NO_MEMORY; then `examples` is zeroed. */
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 
-/* One step's losses, in nats. */
+/* The losses of one step, in nats. */
 typedef struct r2_sft_report {
     int64_t step, n_steps;
     float answer_loss, trace_loss, list_loss, grad_norm, lr;
-    float valid_loss; /* of config.valid after the step, all terms; NAN when not looked at */
+    float valid_loss; /* of config.valid after the step, the three summed; NAN: not measured */
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
-   (Q, R, A), the others direct (Q, A): one model learns both. The loss of a batch is
-       mean over sequences of -log p(A)
-     + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
-     + list_weight x mean over groups of -log of the observed item's share in the softmax over the
-       group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items
-   Early stopping: every `valid_every` steps, and after the last, the same loss of all of `valid` is
-   looked at; training ends after `patience` looks in a row without a new lowest, and the weights of
-   the lowest are kept. */
+   (Q, R, A), the others are direct (Q, A): one model learns both modes. The loss of a batch is
+       answer_loss                  mean over sequences of -log p(A)
+     + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
+                                    writes: R after <think>, <answer>, </answer>
+     + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
+                                    group, s = log (1 - p(0)) / p(0): the score that ranks
+   Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
+   of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
+   model gets the weights of the lowest. */
 typedef struct r2_sft_config {
-    int64_t n_steps, warmup; /* warmup: a fifth of n_steps at most */
-    int32_t groups;
-    float reasoned_share, trace_weight, list_weight;
-    float lr, lr_floor; /* peak; floor as a share of it */
+    int64_t n_steps, warmup; /* steps of rising learning rate; at most a fifth of n_steps is used */
+    int32_t groups;          /* in a batch                                                       */
+    float reasoned_share;    /* of the groups, 0 .. 1                                            */
+    float trace_weight, list_weight;
+    float lr, lr_floor; /* highest learning rate; lowest one, as a share of it              */
     r2_adamw_config adamw;
-    const r2_examples *valid; /* borrowed; NULL: no early stopping */
+    const r2_examples *valid; /* borrowed; NULL: no early stopping                               */
     int32_t valid_every, patience;
-    uint64_t seed;
-    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: not wanted */
+    uint64_t seed;                                            /* of the order of groups */
+    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: none */
     void *user;
 } r2_sft_config;
 
 r2_sft_config r2_sft_config_default(void);
-/* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (counts; examples without
-   answers, or without traces unless reasoned_share is 0), R2_NO_MEMORY, R2_CANCELLED. */
+/* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
+   examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
+   R2_CANCELLED. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
 /* ============================================================ [A10] reinforcement learning ==== */
 
-/* Named variants of group-relative policy optimisation (D9).
-   GRPO: 2402.03300; DR_GRPO: 2503.20783 (no division by std, constant length normaliser);
-   DAPO: 2503.14476 (token-level normaliser, groups without variance dropped, no KL; its wider clip
-   is for the caller to set: eps_high = 0.28 in the paper). */
+/* Variants of group-relative policy optimisation (D9). R2_GRPO: 2402.03300. R2_DR_GRPO: 2503.20783,
+   no division by the standard deviation, constant length normaliser. R2_DAPO: 2503.14476,
+   normalises by tokens, drops prompts whose samples have equal rewards, no KL; the caller sets its
+   wider clip (eps_high = 0.28 in the paper). */
 typedef enum r2_rl_variant { R2_GRPO = 0, R2_DR_GRPO, R2_DAPO } r2_rl_variant;
 
-/* advantage[i] of output i in a group of n from their rewards: (r - mean) / (std + 1e-6) with the
-   sample standard deviation; DR_GRPO: r - mean. A group without variance gets zeros. */
+/* Advantages (n) of the n samples of a prompt from their rewards: (r - mean) / (std + 1e-6) with the
+   sample standard deviation; R2_DR_GRPO: r - mean. Equal rewards give zeros. */
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage);
 
-/* The per-token objective and its derivative by logp (D9):
-       -min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A) + beta KL,
-       ratio = exp(logp - logp_old), KL = exp(ref - logp) - (ref - logp) - 1 (k3). */
+/* Objective of one token and its derivative by logp (D9):
+       loss = -min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A) + beta kl,
+       ratio = exp(logp - logp_old), kl = exp(logp_ref - logp) - (logp_ref - logp) - 1 (k3). */
 typedef struct r2_policy_term {
     double loss, dlogp, ratio, kl;
-    bool clipped;
+    bool clipped; /* the clip is active: no gradient but that of the KL term */
 } r2_policy_term;
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* Reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking + w_faith x
-   faithfulness, each in [0, 1]. Faithfulness is 1 when the strict checker accepts the trace, else
-   half the share of its cited facts that are right. */
+/* Weights of the reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking +
+   w_faith x faithfulness, each in [0, 1].
+       format        1 when the output is well formed
+       accuracy      1 - |answer - right answer| / 5
+       ranking       chance that the score ranks right, see r2_reward
+       faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
+                     facts that are right */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
-    bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
 } r2_reward_config;
 
-/* Reward of one output. `rank_share` in [0, 1] is the ranking term, a chance to rank right that is
-   logistic in a difference of log-odds: of the observed item's outputs the mean over the sampled
-   items of its group, of a sampled item's output that of the observed item against it. */
-double r2_reward(const r2_reward_config *config, const r2_check *trace, int32_t right_answer,
+/* Reward of one sample. `rank_share` in [0, 1] is its ranking term, logistic in a difference of
+   log-odds: for a sample of the observed item, the mean over the sampled items of its group of the
+   chance to score above them; for a sample of a sampled item, the chance to score below the
+   observed item. */
+double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
                  double rank_share);
 
-/* One step's log. Shares are of groups, tokens or outputs, as named. */
+/* Log of one step. */
 typedef struct r2_grpo_report {
     int64_t step, n_steps;
-    double reward_mean, reward_std, zero_variance_groups, kl, entropy, clipped_tokens, grad_norm,
-        output_length, well_formed_outputs, faithful_outputs, majority_answer;
+    double reward_mean, reward_std;
+    double zero_variance_groups; /* share of prompts whose samples have equal rewards         */
+    double kl, entropy;          /* means over tokens, nats                                   */
+    double clipped_tokens;       /* share                                                     */
+    double grad_norm;            /* before clipping                                           */
+    double output_length;        /* mean, tokens                                              */
+    double well_formed_outputs, faithful_outputs; /* shares                                   */
+    double majority_answer; /* share of samples with the most frequent answer            */
 } r2_grpo_report;
 
 typedef struct r2_grpo_config {
     r2_rl_variant variant;
     int64_t n_steps;
-    int32_t groups;     /* groups of examples (1 observed + sampled) per step            */
+    int32_t groups;     /* groups of examples (1 observed + sampled items) per step      */
     int32_t n_samples;  /* outputs per prompt, G: 1 .. 64                                */
-    int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
+    int32_t n_updates;  /* optimiser steps per batch of rollouts; the clip needs two     */
     int32_t max_new;    /* tokens of an output                                           */
-    float temperature;  /* of the sampling; ratios and gradients are those at temperature 1 */
+    float temperature;  /* of sampling; ratios and gradients are those at temperature 1  */
     float eps_low, eps_high, beta;
-    float lr;           /* peak: three steps of warm-up, then a cosine down to a tenth   */
-    /* The answers after the sampled reasoning go on learning from the data: adds sft_weight x their
-       cross-entropy, and list_weight x the listwise term of r2_sft_config, between the s-th outputs
-       of a group. Without the second, the first would undo what SFT has learned of ranking. */
+    float lr; /* highest: three steps of warm-up, then a cosine down to a tenth */
+    /* The answers after sampled reasoning keep learning from the data: adds sft_weight x their
+       cross-entropy and list_weight x the list loss of r2_sft_config, between the s-th samples of
+       a group's items. Without the second, the first would undo the ranking that SFT learned. */
     float sft_weight, list_weight;
     r2_reward_config reward;
     r2_adamw_config adamw;
-    uint64_t seed;
-    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: not wanted */
+    uint64_t seed; /* of the order of groups and of sampling */
+    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
     void *user;
 } r2_grpo_config;
 
 r2_grpo_config r2_grpo_config_default(void);
-/* Improves `model` on `examples` from the reward of its own sampled reasoning; the KL reference is
-   the model as it comes in. `codebook` and `vocab` are those of the examples. */
+/* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
+   `examples`, which need answers but no traces. The KL reference is the model as it comes in.
+   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a codebook),
+   R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                  const r2_codebook *codebook, const r2_vocab *vocab, const r2_grpo_config *config);
+                  const r2_grpo_config *config);
 
 /* ======================================================================== [A11] evaluation ==== */
 
-/* Ranking metrics of one positive among candidates (D13). Ties are part of the result, not of the
-   order of the list: `better` candidates score above the positive, `tied` others equal it. */
+/* Rank of a positive among candidates (D13). Ties are part of the result, so the order of the list
+   does not matter: `better` candidates score above the positive, `tied` others equal it. */
 typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* What to make of ties (D11). A constant scorer must not get HR@1 = 1. */
-typedef enum r2_tie_rule {
-    R2_TIES_EXPECTED = 0, /* exact mean over all orders of the tied  */
-    R2_TIES_PESSIMISTIC,  /* the positive comes last among them      */
-    R2_TIES_OPTIMISTIC    /* the positive comes first among them     */
-} r2_tie_rule;
-
-/* Place of the positive score[0] among score[0 .. n-1]. NaN scores below everything. */
+/* Rank of the positive, score[0], among score (n). NaN scores below everything. */
 r2_rank r2_rank_of(const float *score, int64_t n);
-/* mean of 1[rank <= k], 1[rank <= k] / log2(rank + 1), 1 / rank over the ranks the rule allows. */
-double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule);
-double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule);
-double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule);
+/* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
+   the tied (D11): so a constant scorer has the HR@1 of chance. */
+double r2_hit_ratio(r2_rank rank, int64_t k);
+double r2_ndcg(r2_rank rank, int64_t k);
+double r2_reciprocal_rank(r2_rank rank);
 
-/* Means over cases, and the 95 % percentile bootstrap interval of HR@1 over cases (users). */
+/* Means over cases. */
 typedef struct r2_metrics {
     int64_t n_cases;
-    double hr1, hr1_lo, hr1_hi, hr5, hr10, ndcg5, ndcg10, mrr, auc;
-    double tie_rate; /* share of cases in which the positive ties with somebody */
+    double hr1, hr1_lo, hr1_hi; /* with its 95 % percentile bootstrap interval over cases         */
+    double hr5, hr10, ndcg5, ndcg10, mrr;
+    double auc;      /* share of the other candidates that score below the positive, ties by half */
+    double tie_rate; /* share of cases in which the positive ties with another candidate          */
 } r2_metrics;
 
 typedef struct r2_eval_config {
-    r2_tie_rule ties;
     int32_t n_bootstrap; /* resamples */
     uint64_t seed;       /* of the bootstrap */
 } r2_eval_config;
 
 r2_eval_config r2_eval_config_default(void);
-/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases; NULL: not wanted)
-   gets each case's HR@1, for paired tests. */
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases) takes the HR@1 of
+   each case, for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or
+   resample), R2_NO_MEMORY. */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
 
-/* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison give the
-   differences case by case. Errors: R2_ARGUMENT (n < 1), R2_NO_MEMORY. */
+/* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
+   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
-/* Exact two-sided McNemar test: `only_a` cases that a alone got right, `only_b` that b alone did.
-   Returns the probability of a split at least this uneven when both are equally good. */
+/* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
+   right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
+   are equally good. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
-/* How the model is asked. */
+/* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer.
-   What predicts a rating: the expected level 1 .. 5 given that the user interacts. */
-typedef enum r2_score_kind {
-    R2_SCORE_LOG_ODDS = 0,
-    R2_SCORE_EXPECTED,
-    R2_SCORE_RATING
-} r2_score_kind;
+/* Scores from the answer distribution (D11): the log-odds of interacting, log (1 - p(0)) / p(0),
+   rank items; the expected level 1 .. 5 given an interaction predicts a rating. */
+typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
     r2_mode mode;
     r2_score_kind kind;
-    int32_t n_samples, max_new; /* reasoned: traces averaged (1: greedy), tokens of a trace */
-    float temperature;          /* of samples when n_samples > 1                            */
+    int32_t n_samples; /* reasoned: traces whose scores are averaged; 1: one greedy trace */
+    int32_t max_new;   /* reasoned: tokens of a trace                                     */
+    float temperature; /* of sampling, when n_samples > 1                                 */
     uint64_t seed;
 } r2_score_config;
 
-/* Of the reasoning behind the scores; zeros for R2_DIRECT. */
+/* What the checker says of the reasoning behind scores; zeros for R2_DIRECT. */
 typedef struct r2_trace_metrics {
     int64_t n, verdict[R2_N_VERDICTS];
-    double well_formed, faithful;      /* shares of outputs                                     */
-    double facts_found, facts_right;   /* shares of cited facts: in the prompt; right weight too */
+    double well_formed, faithful;    /* shares of outputs                                       */
+    double facts_found, facts_right; /* shares of cited facts: in the prompt; with right weight */
 } r2_trace_metrics;
 
 r2_score_config r2_score_config_default(void);
-/* score[e] of every example by the answer distribution after the model's own reasoning (or at
-   once). trace (NULL: not wanted) gets the verdicts on what it wrote. */
+/* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
+   the reasoning and needs examples with a codebook; NULL: not wanted. Errors: R2_ARGUMENT,
+   R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                   const r2_codebook *codebook, const r2_vocab *vocab,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* Score from the log-probabilities of the six answers. */
 float r2_answer_score(const float *level_logp, r2_score_kind kind);
-/* The reasoning and answer that the model writes for one example, greedily: appends its words from
-   <think> on, and returns the check of it in *trace. */
+/* Appends the reasoning and the answer that the model writes for one example, greedily, from
+   <think> on; *check takes the verdict. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_check *trace);
+                   r2_text *output, r2_check *check);
 
 /* =============================================================================== [A12] run ==== */
 
-/* A run: the whole journey as one object, for those who want a recommender and not its parts. Every
-   part stays within reach as a member. */
+/* A run: the whole method as one object, for those who want a recommender. All its parts are
+   members that may be read. */
 struct r2_run;
 
-/* Evidence from elsewhere: called with every batch of questions that the run asks, when the
-   header's own evidence is there and before words are made of it. May change the values and chains
-   of evidence[q], which belongs to question[q] (the answer is known in training, RL and early
-   stopping, -1 in ranking); another recommender's score takes the place of a field's value. D2 is
-   the hook's to keep: of u0 it uses the first `history` interactions at most, and never the edge
-   (u0, i*). Before the first questions it is called with n = 0, to get ready or to refuse: then
-   data, split, candidates, graph and index are there, and no more. Never from two threads at once.
+/* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
+   its own evidence and before it writes prompts. It may change the values and chains of
+   evidence[q], which belongs to question[q]; so the score of another recommender can replace a
+   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. The hook must
+   keep D2: of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
+   candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_evidence *evidence);
 
 typedef struct r2_run_config {
-    uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
-    int64_t n_groups;       /* training groups of 1 observed + n_sampled items                  */
-    int32_t n_sampled;      /* D8                                                               */
-    int32_t min_history;    /* interactions that must precede a training target; 0: five, or, as
-                               long as that gives fewer groups than are wanted and than there
-                               are test cases, two or one                                       */
-    int32_t n_chains;       /* shown in a prompt                                                */
-    int32_t n_negatives;    /* of a candidate set                                               */
-    int64_t n_cases;        /* test and validation cases at most (r2_split_thin); 0: all        */
+    uint64_t seed;       /* of all draws of the run: candidates, questions, weights, batches    */
+    int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
+    int32_t n_sampled;   /* D8                                                                  */
+    int32_t min_history; /* interactions before a training target. 0: five; two or one when five
+                            leave fewer groups than n_groups and than there are test cases      */
+    int32_t n_chains;    /* shown in a prompt                                                   */
+    int32_t n_negatives; /* of a candidate set                                                  */
+    int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
     r2_split_config split;
-    /* The run fills in what follows from others: the seeds of these four, n_vocab and n_ctx of the
-       model, max_new of GRPO. */
+    /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
     r2_sft_config sft;
     r2_grpo_config grpo;
-    r2_evidence_fn evidence_hook; /* NULL: the header's own alone */
+    r2_evidence_fn evidence_hook; /* NULL: none */
     void *evidence_hook_user;
 } r2_run_config;
 
@@ -1203,13 +1218,13 @@ typedef struct r2_run {
     r2_graph graph;   /* of the training interactions */
     r2_index index;
     r2_candidates valid, test;
-    r2_question *question; /* (n_train) training questions, in groups */
-    r2_evidence *evidence; /* (n_train) with their evidence           */
+    r2_question *question; /* (n_train) training questions, in groups  */
+    r2_evidence *evidence; /* (n_train)                                */
     int64_t n_train;
-    int32_t min_history;   /* what config.min_history came to         */
+    int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
-    r2_markup markup;
+    r2_language language; /* points to these two: a run must not be moved */
     r2_examples train;
     r2_model model;
 } r2_run;
@@ -1217,35 +1232,34 @@ typedef struct r2_run {
 /* One recommended item. */
 typedef struct r2_recommendation {
     uint32_t item;
-    float score;
+    float score; /* log-odds of interacting */
 } r2_recommendation;
 
 /* The quick run: minutes on two cores. */
 r2_run_config r2_run_config_default(void);
-/* The long run: the same model on more questions. */
+/* The long run: the same model, more questions and steps. */
 r2_run_config r2_run_config_full(void);
-/* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
-   model. Errors: those of the parts. */
+/* Loads `directory` (any path that r2_data_load takes), splits, builds graph, evidence, prompts,
+   traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
-/* The second half of r2_run_init, for those who changed the graph or its index: questions,
-   evidence, buckets, prompts, traces, vocabulary and an untrained model anew, in place of those
-   before. Errors: R2_ARGUMENT, R2_NO_MEMORY and the hook's; then the run has none of these, and can
-   be prepared again. */
+/* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
+   questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
+   and those of the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
-/* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
-   cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew (the
-   users' latest interactions again, beside other sampled items), for which no traces are written:
-   rewards need none, which is what makes them scale. */
-#define R2_N_LOOKED_AT 256
+/* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
+   validation cases (config.sft.valid_every 0: not stopped). */
+#define R2_N_VALID_CASES 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
+/* Reinforcement learning on questions drawn anew: the users' latest interactions again, beside
+   other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs as they would be asked now, after all of the user's training
-   interactions. user, item (n). */
+/* Prompts for (user, item) pairs, asked after all of the user's training interactions.
+   user, item, evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
-/* The same for all candidates of a set, case after case: query (n_cases, n_per_case), NULL: not
+/* The same for all candidates of a set, case after case. evidence (n_cases, n_per_case); NULL: not
    wanted. */
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples);
@@ -1260,14 +1274,10 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
    Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
-   with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT
+/* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
+   r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
    and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
-
-r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
-/* Reads edges and weights into a codebook that has the same fields and numbers of buckets. */
-r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path);
 
 /* ############################################################ INTERFACE B: for builders ########### */
 
@@ -1795,6 +1805,11 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
 
+/* A codebook as JSON. Load reads edges and weights into a codebook that has the same fields and
+   numbers of buckets; anything else is R2_FORMAT and changes nothing. */
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path);
+
 /* ==================================================================== [B7] counterfactuals ==== */
 
 /* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to
@@ -1815,8 +1830,7 @@ typedef struct r2_causal {
    reasons anew each time. A change that no weight notices has no direction: such a fact is not
    taken. Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
-                            r2_causal *out);
+                            r2_change change, r2_causal *out);
 
 #ifdef __cplusplus
 }
@@ -5719,7 +5733,23 @@ r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const
     return R2_OK;
 }
 
-/* ================================================================================ [M8] sft ==== */
+/* ================================================================================ [M8] sft ====
+   In:   evidence, a teacher, a language; a model with gradients.
+   Out:  examples (Q, R, A) as tokens; the model, trained to write R and A after Q.
+
+   The tokens of a reasoned sequence and their probabilities. The caller writes Q and <think>, the
+   model everything after the bar:
+
+       Q <think> | pop:7   +2   =+2   </think>   <answer>    3    </answer>
+                     .5    .8     1       1          1      .25       1
+
+       answer loss   -log .25                = 1.386
+       trace loss    -(log .5 + log .8) / 6  = 0.153    mean over the six tokens that are not A
+
+   A direct sequence is Q <answer> 3: it has an answer loss only. The list loss looks at a group of
+   sequences; the observed item with log-odds 1 beside a sampled one with -1 costs
+       -log (e^1 / (e^1 + e^-1)) = 0.127.
+   test_sft.c, the_losses_of_the_room_opening. */
 
 typedef struct r2__word_sink {
     r2_ctx *ctx;
@@ -5732,11 +5762,14 @@ static void r2__sink_word(void *user, const char *text) {
     if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
 }
 
-r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
-                         const r2_codebook *codebook) {
+r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
     r2__word_sink sink = {ctx, vocab, R2_OK};
+    r2_markup *markup = &language->markup;
     r2_codebook_words(codebook, r2__sink_word, &sink);
     if (sink.status != R2_OK) return sink.status;
+    language->codebook = codebook;
+    language->vocab = vocab;
     markup->think = r2_vocab_find(vocab, "<think>", 7);
     markup->think_end = r2_vocab_find(vocab, "</think>", 8);
     markup->answer = r2_vocab_find(vocab, "<answer>", 8);
@@ -5750,88 +5783,110 @@ r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
 
 /* ---- examples ---- */
 
-/* Encodes `text` into exactly `room` tokens. */
-static r2_status r2__encode_into(r2_ctx *ctx, const r2_vocab *vocab, const r2_text *text,
-                                 int32_t *token, int64_t room) {
-    r2_tokens tokens = {NULL, 0, 0, false};
-    r2_status status = text->failed ? R2_NO_MEMORY : R2_OK;
-    if (status == R2_OK) status = r2_vocab_encode(ctx, vocab, text->data, text->len, &tokens);
-    if (status == R2_OK && tokens.n != room)
-        status = r2_fail(ctx, R2_ARGUMENT, "expected %lld words, found %lld: \"%.40s...\"",
-                         (long long)room, (long long)tokens.n, text->data);
-    if (status == R2_OK) memcpy(token, tokens.id, (size_t)room * sizeof *token);
-    r2_tokens_free(ctx, &tokens);
-    return status;
-}
+/* What examples are made from. */
+typedef struct r2__example_source {
+    const r2_language *language;
+    const r2_evidence *evidence;      /* (n)             */
+    const r2_teacher_config *teacher; /* NULL: no traces */
+} r2__example_source;
 
-/* Writes and encodes example q into its rows; errors go to the caller's own context. */
-static r2_status r2__encode_example(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
-                                    const r2_vocab *vocab, const r2_evidence *evidence, int64_t q,
-                                    const r2_teacher_config *teacher) {
-    r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
-    int64_t p = ex->prompt_begin[q], p_len = ex->prompt_begin[q + 1] - p;
-    int64_t t = ex->trace_begin[q], t_len = ex->trace_begin[q + 1] - t;
-    r2_status status;
-    r2_prompt_compact(ctx, codebook, evidence, &prompt);
-    status = r2__encode_into(ctx, vocab, &prompt, ex->prompt + p, p_len);
-    if (status == R2_OK && teacher)
-        status = r2_teacher_compact(ctx, codebook, teacher, prompt.data, (uint64_t)q, &trace);
-    if (status == R2_OK && teacher)
-        status = r2__encode_into(ctx, vocab, &trace, ex->trace + t, t_len);
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &trace);
-    return status;
-}
-
-static r2_status r2__examples_alloc(r2_ctx *ctx, r2_examples *ex, int64_t n, int64_t prompt_len,
-                                    int64_t trace_len) {
-    ex->n = n;
-    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
-    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
-    ex->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n * prompt_len), sizeof *ex->prompt);
-    ex->trace = (int32_t *)r2_alloc(ctx, (uint64_t)(n * trace_len), sizeof *ex->trace);
-    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    if (!ex->prompt_begin || !ex->trace_begin || !ex->prompt || !ex->trace || !ex->answer)
-        return ctx->status;
-    for (int64_t q = 0; q <= n; ++q) {
-        ex->prompt_begin[q] = q * prompt_len;
-        ex->trace_begin[q] = q * trace_len;
+/* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2_tokens token[2]) {
+    const r2_language *language = from->language;
+    r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
+    r2_status status = R2_OK;
+    r2_prompt_compact(ctx, language->codebook, &from->evidence[e], &text[0]);
+    if (text[0].failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && from->teacher)
+        status = r2_teacher_compact(ctx, language->codebook, from->teacher, text[0].data,
+                                    (uint64_t)e, &text[1]);
+    for (int part = 0; part < 2 && status == R2_OK; ++part) {
+        r2_tokens_clear(&token[part]);
+        if (text[part].failed) status = R2_NO_MEMORY;
+        else if (text[part].len > 0)
+            status = r2_vocab_encode(ctx, language->vocab, text[part].data, text[part].len,
+                                     &token[part]);
     }
-    ex->longest = (int32_t)(prompt_len + trace_len + 3); /* <answer> A </answer> */
+    r2_text_free(ctx, &text[0]);
+    r2_text_free(ctx, &text[1]);
+    return status;
+}
+
+static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
+    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
+}
+
+enum { R2__EXAMPLES_AT_ONCE = 1024 };
+
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order.
+   part (2 n): room for one prompt and one trace each. */
+static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                     int64_t first, int64_t n, r2_tokens *part, r2_tokens all[2]) {
+    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
+        r2_ctx own = *ctx; /* a context serves one thread at a time */
+        if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
+            part[2 * k].failed = true;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        int64_t e = first + k, length = part[2 * k].n + part[2 * k + 1].n + 3;
+        if (part[2 * k].failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
+            if (status != R2_OK) return status;
+        }
+        r2__append_tokens(ctx, &all[0], &part[2 * k]);
+        r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
+        if (all[0].failed || all[1].failed) return R2_NO_MEMORY;
+        ex->prompt_begin[e + 1] = all[0].n;
+        ex->trace_begin[e + 1] = all[1].n;
+        ex->answer[e] = (int8_t)from->evidence[e].answer;
+        if (length > ex->longest) ex->longest = (int32_t)length;
+    }
     return R2_OK;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup,
+/* Copies a token list into memory of exactly its size. */
+static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
+    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
+    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
+    return copy;
+}
+
+static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
+    r2_tokens all[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
+    r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
+    r2_status status = R2_OK;
+    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
+    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
+    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
+    if (!part || !ex->prompt_begin || !ex->trace_begin || !ex->answer) status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += room)
+        status = r2__examples_append(ctx, ex, from, first, n - first < room ? n - first : room,
+                                     part, all);
+    if (status == R2_OK) ex->prompt = r2__tokens_copy(ctx, &all[0]);
+    if (status == R2_OK) ex->trace = r2__tokens_copy(ctx, &all[1]);
+    if (!ex->prompt || !ex->trace) status = status == R2_OK ? R2_NO_MEMORY : status;
+    for (int64_t k = 0; part && k < 2 * room; ++k) r2_tokens_free(ctx, &part[k]);
+    r2_release(ctx, part);
+    r2_tokens_free(ctx, &all[0]);
+    r2_tokens_free(ctx, &all[1]);
+    return status;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher) {
-    int64_t n_aggregates = R2_FIRST_CHAIN_FIELD, n_facts = R2_N_FIELDS - R2_FIRST_CHAIN_FIELD;
-    int64_t prompt_len = 1 + n_aggregates + codebook->n_chains * (1 + n_facts);
-    int64_t trace_len = teacher ? 2 + 3 * (int64_t)R2_N_THOUGHTS : 0;
-    uint8_t *failed;
+    const r2__example_source from = {language, evidence, teacher};
     r2_status status;
     memset(examples, 0, sizeof *examples);
     if (n < 1 || group < 1 || n % group)
-        return r2_fail(ctx, R2_ARGUMENT, "examples: %lld queries are no whole groups of %d",
+        return r2_fail(ctx, R2_ARGUMENT, "examples: n = %lld, expected a multiple of group = %d",
                        (long long)n, (int)group);
-    status = r2__examples_alloc(ctx, examples, n, prompt_len, trace_len);
-    failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
+    examples->n = n;
     examples->group = group;
-    examples->markup = *markup;
-    if (status == R2_OK && failed) {
-        R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            examples->answer[q] = (int8_t)evidence[q].answer;
-            failed[q] = r2__encode_example(&own, examples, codebook, vocab, &evidence[q], q,
-                                           teacher) != R2_OK;
-        }
-        for (int64_t q = 0; q < n && status == R2_OK; ++q) /* say it again, to the caller */
-            if (failed[q])
-                status = r2__encode_example(ctx, examples, codebook, vocab, &evidence[q], q,
-                                            teacher);
-    }
-    if (!failed) status = R2_NO_MEMORY;
-    r2_release(ctx, failed);
+    examples->language = *language;
+    status = r2__examples_make(ctx, examples, &from);
     if (status != R2_OK) r2_examples_free(ctx, examples);
     return status;
 }
@@ -5845,9 +5900,8 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     memset(examples, 0, sizeof *examples);
 }
 
-/* Training needs to know the answers. */
-/* Whoever writes reasoned sequences needs a trace of every example: without one the first word
-   after the prompt would teach the other mode. */
+/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
+   first token after the prompt would teach the direct mode. */
 static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
                                     bool with_traces) {
     if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
@@ -5864,10 +5918,10 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 
 /* ---- batches ---- */
 
-/* Arrays of one batch, allocated once for the largest. */
+/* The arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
-    int32_t *zero_pred; /* SFT: of each sequence, the prediction of answer 0 */
+    int32_t *zero_pred; /* SFT: the prediction of answer 0 of each sequence */
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
@@ -5888,9 +5942,6 @@ static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
     memset(b, 0, sizeof *b);
-    if (max_row > INT32_MAX || max_pred > INT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "a batch of %lld tokens and %lld predictions is too large",
-                       (long long)max_row, (long long)max_pred);
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
     b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
     b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
@@ -5906,11 +5957,21 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
     return ctx->status;
 }
 
+/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
+static r2_status r2__batch_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                int32_t outputs, int64_t rows_each) {
+    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
+                   "fewer than 2^31 tokens in a step",
+                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
+}
+
 static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
 
 static void r2__batch_token(r2__batcher *b, int32_t token) { b->token[b->n_row++] = token; }
 
-/* Asks for log p(token) after the row written last; returns the number of the prediction. */
+/* Asks for log p(token) after the last row; returns the number of the prediction. */
 static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
     b->pred_row[b->n_pred] = b->n_row - 1;
     b->pred_token[b->n_pred] = token;
@@ -5954,23 +6015,23 @@ r2_sft_config r2_sft_config_default(void) {
     return config;
 }
 
-/* What the loss must know of one sequence of a batch. */
+/* The predictions of one sequence of a batch. */
 typedef struct r2__sft_row {
-    int32_t answer;                 /* prediction of the answer          */
-    int32_t trace_first, trace_end; /* predictions of the trace's tokens */
-    int32_t close;                  /* of </answer>, -1 when direct      */
+    int32_t answer;
+    int32_t trace_first, trace_end; /* R after <think>, and <answer> */
+    int32_t close;                  /* </answer>; -1: direct         */
 } r2__sft_row;
 
-/* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. A reasoned output
-   must learn to close its answer: RL takes it as it comes, and judges it by its shape. */
+/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. A reasoned output
+   must learn to close its answer: RL generates it up to there and checks its shape. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
-    const r2_markup *mark = &ex->markup;
+    const r2_markup *mark = &ex->language.markup;
     r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
     for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
         r2__batch_token(b, ex->prompt[k]);
     for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
-        /* <think> or <answer> after Q is the caller's choice of mode, not the model's */
+        /* <think> or <answer> after Q: the caller chooses the mode, not the model */
         if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
         r2__batch_token(b, ex->trace[k]);
     }
@@ -5995,8 +6056,8 @@ static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
     return log((1.0 - *p0) / *p0);
 }
 
-/* The choice of the observed item, the first, among its group: -log softmax of the log-odds, and
-   its derivatives. zero(group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
+/* -log softmax of the log-odds of a group at the observed item, its first, and the derivatives.
+   zero (group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
 static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
     double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
     for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
@@ -6041,13 +6102,21 @@ static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch)
     for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
     for (int64_t k = n - 1; k > 0; --k) {
         int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        int32_t change = order[k];
+        int32_t at_k = order[k];
         order[k] = order[j];
-        order[j] = change;
+        order[j] = at_k;
     }
 }
 
-/* Everything one training holds. */
+/* The first example of the drawn-th group of a training; shuffles anew where an epoch begins. */
+static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t seed,
+                               int64_t drawn) {
+    int64_t n_groups = ex->n / ex->group;
+    if (drawn % n_groups == 0) r2__shuffle(order, n_groups, seed, drawn / n_groups);
+    return (int64_t)order[drawn % n_groups] * ex->group;
+}
+
+/* The state of one training. */
 typedef struct r2__sft {
     r2_model *model;
     const r2_examples *ex;
@@ -6058,31 +6127,28 @@ typedef struct r2__sft {
     int32_t *order;   /* of the groups, in this epoch                            */
     float *best;      /* weights of the lowest loss on config->valid; NULL: none */
     double lowest;
-    int32_t n_worse;  /* looks since then                                        */
+    int32_t n_worse; /* measurements since then                                 */
 } r2__sft;
 
 static void r2__sft_batch(r2__sft *t, int64_t step) {
     const r2_examples *ex = t->ex;
     const r2_sft_config *config = t->config;
-    int64_t n_groups = ex->n / ex->group;
     int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
     r2__batcher_clear(&t->b);
     for (int32_t g = 0; g < config->groups; ++g) {
-        int64_t drawn = step * config->groups + g;
-        if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, config->seed, drawn / n_groups);
-        for (int32_t k = 0; k < ex->group; ++k) {
-            int64_t e = (int64_t)t->order[drawn % n_groups] * ex->group + k;
-            t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, e, g < n_reasoned);
-        }
+        int64_t first = r2__epoch_group(ex, t->order, config->seed, step * config->groups + g);
+        for (int32_t k = 0; k < ex->group; ++k)
+            t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, first + k, g < n_reasoned);
     }
 }
 
-/* The losses of the batch, of groups of `group`, as the model is now. */
+/* The losses of the batch, in groups of `group`, with the weights as they are. */
 static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
     r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
-    if (status == R2_OK) r2__sft_loss(&t->b, t->row, group, t->config, report);
-    return status;
+    if (status != R2_OK) return status;
+    r2__sft_loss(&t->b, t->row, group, t->config, report);
+    return R2_OK;
 }
 
 static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
@@ -6095,7 +6161,7 @@ static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
 }
 
-/* The loss of all groups of config->valid, in batches as they are trained on. */
+/* The loss of all groups of config->valid, in batches of the size used for training. */
 static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
     const r2_sft_config *c = t->config;
     const r2_examples *ex = c->valid;
@@ -6122,8 +6188,8 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
     return R2_OK;
 }
 
-/* Looks at what was held out when it is time to, and keeps the weights that are best at it. */
-static r2_status r2__sft_look(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. */
+static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     const int64_t done = report->step + 1;
     double loss;
     r2_status status;
@@ -6141,27 +6207,38 @@ static r2_status r2__sft_look(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     return R2_OK;
 }
 
-static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples,
-                               const r2_sft_config *config) {
+static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
     r2_status status;
-    if (config->groups < 1 || config->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
-    status = r2__examples_check(ctx, "sft", examples, config->reasoned_share > 0.0f);
-    if (status != R2_OK || !config->valid) return status;
-    if (config->valid_every < 1 || config->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
-    return r2__examples_check(ctx, "sft: valid", config->valid, config->reasoned_share > 0.0f);
+    if (c->groups < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: groups = %d, expected groups >= 1", (int)c->groups);
+    if (c->n_steps < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: n_steps = %lld, expected n_steps >= 0",
+                       (long long)c->n_steps);
+    if (!(c->reasoned_share >= 0.0f && c->reasoned_share <= 1.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "sft: reasoned_share = %g, expected 0 .. 1",
+                       (double)c->reasoned_share);
+    status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    if (status != R2_OK || !c->valid) return status;
+    if (c->valid_every < 1 || c->patience < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "sft: valid_every = %d and patience = %d, expected both "
+                       ">= 1",
+                       (int)c->valid_every, (int)c->patience);
+    return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
 }
 
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     const r2_examples *ex = t->ex, *valid = t->config->valid;
-    int64_t group = ex->group, longest = ex->longest, per_batch;
+    int32_t group = ex->group, longest = ex->longest;
+    int64_t per_batch;
     r2_status status;
     if (valid && valid->group > group) group = valid->group;
     if (valid && valid->longest > longest) longest = valid->longest;
-    per_batch = t->config->groups * group;
-    status =
-        r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest, per_batch * (longest + 2));
+    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1, (int64_t)longest + 2);
+    if (status != R2_OK) return status;
+    per_batch = (int64_t)t->config->groups * group;
+    status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
+                              per_batch * ((int64_t)longest + 2));
     if (status != R2_OK) return status;
     status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
     if (status != R2_OK) return status;
@@ -6201,7 +6278,7 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
         r2__sft_batch(&t, step);
         status = r2__sft_step(ctx, &t, &report);
-        if (status == R2_OK) status = r2__sft_look(ctx, &t, &report);
+        if (status == R2_OK) status = r2__sft_validate(ctx, &t, &report);
         enough = t.best && t.n_worse >= config->patience;
         if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
         if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
@@ -6212,7 +6289,17 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     return status;
 }
 
-/* ================================================================================= [M9] rl ==== */
+/* ================================================================================= [M9] rl ====
+   In:   a model after SFT; prompts in groups with answers, no traces.
+   Out:  the model, improved by rewards of its own reasoning.
+
+       prompt + <think> --> G sampled outputs --> checked --> rewards --> advantages --> one step
+       (of each item        (<think> R </think>                           within the G
+        of a group)          <answer> A </answer>)                        of a prompt
+
+   Eight outputs of a prompt, three with reward 1, five with 0: mean 3/8, sample standard deviation
+   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208 (without the division
+   0.625), the five -0.725 (-0.375). test_rl.c, advantages_of_three_wins_in_eight. */
 
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
     double mean = 0.0, square = 0.0, std;
@@ -6221,7 +6308,7 @@ void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, doubl
     std = n > 1 ? sqrt(square / (n - 1)) : 0.0;
     for (int32_t i = 0; i < n; ++i) {
         advantage[i] = reward[i] - mean;
-        if (std < 1e-12) advantage[i] = 0.0; /* what is left of equal rewards is rounding */
+        if (std < 1e-12) advantage[i] = 0.0; /* equal rewards: the difference is rounding */
         else if (variant != R2_DR_GRPO) advantage[i] /= std + 1e-6;
     }
 }
@@ -6247,15 +6334,13 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
     return term;
 }
 
-double r2_reward(const r2_reward_config *config, const r2_check *trace, int32_t right_answer,
+double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
                  double rank_share) {
     double accuracy = 0.0, faith = 0.0;
-    if (trace->answer >= 0)
-        accuracy = config->exact ? (double)(trace->answer == right_answer)
-                                 : 1.0 - abs(trace->answer - right_answer) / 5.0;
-    if (trace->verdict == R2_TRACE_OK) faith = 1.0;
-    else if (trace->n_cited > 0) faith = 0.5 * trace->n_right / trace->n_cited;
-    return (double)config->w_format * (trace->well_formed ? 1.0 : 0.0) +
+    if (check->answer >= 0) accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
+    if (check->verdict == R2_TRACE_OK) faith = 1.0;
+    else if (check->n_cited > 0) faith = 0.5 * check->n_right / check->n_cited;
+    return (double)config->w_format * (check->well_formed ? 1.0 : 0.0) +
            (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
            (double)config->w_faith * faith;
 }
@@ -6283,151 +6368,184 @@ r2_grpo_config r2_grpo_config_default(void) {
     return config;
 }
 
+/* ---- prompts to generate from, outputs to check: for RL and for evaluation ---- */
+
+/* Prompts of examples laid end to end, each followed by the mark that chooses the mode. */
+typedef struct r2__prompts {
+    int64_t n;
+    int64_t *begin; /* (n + 1) */
+    int32_t *token;
+} r2__prompts;
+
+static void r2__prompts_free(r2_ctx *ctx, r2__prompts *p) {
+    r2_release(ctx, p->begin);
+    r2_release(ctx, p->token);
+    memset(p, 0, sizeof *p);
+}
+
+/* Room for max_n prompts of the examples. */
+static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples *ex,
+                                  int64_t max_n) {
+    p->n = 0;
+    p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
+    p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
+                                   ((uint64_t)ex->longest + 1) * sizeof *p->token);
+    if (p->begin && p->token) return R2_OK;
+    r2__prompts_free(ctx, p);
+    return ctx->status;
+}
+
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, int32_t mark) {
+    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    int32_t *to = p->token + p->begin[p->n];
+    memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
+    to[len] = mark;
+    p->begin[p->n + 1] = p->begin[p->n] + len + 1;
+    p->n++;
+}
+
+/* Checks the n tokens that follow <think> in an output of example e, as text, against the text of
+   its prompt. Appends the output to `text` (NULL: not wanted). */
+static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
+                                  const int32_t *token, int64_t n, r2_text *text, r2_check *check) {
+    const r2_language *language = &ex->language;
+    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    r2_status status = r2_vocab_decode(ctx, language->vocab, ex->prompt + from, len, &prompt);
+    if (status == R2_OK)
+        status = r2_vocab_decode(ctx, language->vocab, &language->markup.think, 1, &output);
+    if (status == R2_OK && n > 0) {
+        r2_text_add(ctx, &output, " ", 1);
+        status = r2_vocab_decode(ctx, language->vocab, token, n, &output);
+    }
+    if (status == R2_OK) *check = r2_check_trace(language->codebook, prompt.data, output.data);
+    if (status == R2_OK && text) r2_text_add(ctx, text, output.data, output.len);
+    if (status == R2_OK && text && text->failed) status = R2_NO_MEMORY;
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &output);
+    return status;
+}
+
+/* Checking needs a codebook and a vocabulary. */
+static r2_status r2__language_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->language.codebook && ex->language.vocab) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: the language of the examples has no codebook or no vocabulary, expected "
+                   "both: outputs are checked",
+                   who);
+}
+
 /* ---- the loop ---- */
 
 #define R2__LEAST_P 1e-6 /* keeps log-odds finite */
 
 /* One output of a rollout. */
-typedef struct r2__output {
+typedef struct r2__rl_sample {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
     int32_t level_pred;           /* first of the predictions of the 6 answers, or -1 */
-    double score; /* log-odds of interacting, NAN without an answer */
+    double score;                 /* log-odds of interacting, NAN without an answer   */
     double reward, advantage;
-    bool kept; /* in the loss: DAPO drops groups with equal rewards    */
-    r2_check trace;
-} r2__output;
+    bool kept; /* in the loss: R2_DAPO drops prompts whose samples have equal rewards */
+    r2_check check;
+} r2__rl_sample;
 
-/* Everything one GRPO run holds. */
+/* The state of one r2_grpo. */
 typedef struct r2__grpo {
     r2_model *model, reference;
     const r2_examples *ex;
-    const r2_codebook *codebook;
-    const r2_vocab *vocab;
     const r2_grpo_config *config;
     r2_adamw opt;
     r2__batcher b;
     int32_t *order;
-    int64_t *prompt_begin;
-    int32_t *prompt;
-    r2__output *output; /* (groups * group * n_samples), prompt after prompt */
+    r2__prompts prompts;   /* (groups * group)                            */
+    r2__rl_sample *sample; /* (prompts * n_samples), prompt after prompt  */
+    int64_t n_sample;
     float *logp_old, *logp_ref, *entropy;
-    int32_t *list; /* (group) scratch */
-    int64_t n_prompt;
+    int32_t *list; /* (group) scratch                             */
 } r2__grpo;
 
-/* Prompts of step's groups, each followed by <think>: reasoning is what RL trains. */
+/* The prompts of the step's groups, each followed by <think>: RL trains reasoning. */
 static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
-    const r2_examples *ex = rl->ex;
-    int64_t n_groups = ex->n / ex->group, p = 0;
-    rl->prompt_begin[0] = 0;
-    for (int32_t g = 0; g < rl->config->groups; ++g) {
-        int64_t drawn = step * rl->config->groups + g;
-        if (drawn % n_groups == 0)
-            r2__shuffle(rl->order, n_groups, rl->config->seed, drawn / n_groups);
-        for (int32_t k = 0; k < ex->group; ++k, ++p) {
-            int64_t e = (int64_t)rl->order[drawn % n_groups] * ex->group + k;
-            int64_t len = ex->prompt_begin[e + 1] - ex->prompt_begin[e];
-            int32_t *to = rl->prompt + rl->prompt_begin[p];
-            memcpy(to, ex->prompt + ex->prompt_begin[e], (size_t)len * sizeof *to);
-            to[len] = ex->markup.think;
-            rl->prompt_begin[p + 1] = rl->prompt_begin[p] + len + 1;
-            for (int32_t s = 0; s < rl->config->n_samples; ++s)
-                rl->output[p * rl->config->n_samples + s].example = e;
+    const r2_grpo_config *c = rl->config;
+    rl->prompts.n = 0;
+    for (int32_t g = 0; g < c->groups; ++g) {
+        int64_t first = r2__epoch_group(rl->ex, rl->order, c->seed, step * c->groups + g);
+        for (int32_t k = 0; k < rl->ex->group; ++k) {
+            for (int32_t s = 0; s < c->n_samples; ++s)
+                rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->language.markup.think);
         }
     }
 }
 
 /* Lays the outputs into a batch: every generated token is predicted, and after the first <answer>
-   each of the six answers too: their probabilities give the score that ranks. A prompt but for its
-   last token is run once; each of its outputs is a branch that begins with that token, so that all
-   predictions of an output are its own, and ends before its own last, from which none is made. */
+   also the six answers, for the score that ranks. A prompt but for its last token is run once; each
+   of its outputs is a branch that begins with that token, so that all predictions of an output are
+   its own, and ends before its own last token, after which nothing is predicted. */
 static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
-    const r2_markup *mark = &rl->ex->markup;
+    const r2_markup *mark = &rl->ex->language.markup;
+    const r2__prompts *prompts = &rl->prompts;
     r2__batcher *b = &rl->b;
     r2__batcher_clear(b);
     for (int64_t o = 0; o < gen->n_out; ++o) {
-        int64_t p = o / rl->config->n_samples, last = rl->prompt_begin[p + 1] - 1;
+        int64_t p = o / rl->config->n_samples, last = prompts->begin[p + 1] - 1;
         const int32_t *token = gen->token + o * gen->max_new;
-        r2__output *out = &rl->output[o];
+        r2__rl_sample *sample = &rl->sample[o];
         if (o % rl->config->n_samples == 0) {
-            for (int64_t k = rl->prompt_begin[p]; k < last; ++k) r2__batch_token(b, rl->prompt[k]);
+            for (int64_t k = prompts->begin[p]; k < last; ++k)
+                r2__batch_token(b, prompts->token[k]);
             r2__batch_end_sequence(b, false);
         }
-        out->first_pred = b->n_pred;
-        out->level_pred = -1;
+        sample->first_pred = b->n_pred;
+        sample->level_pred = -1;
         for (int32_t k = 0; k < gen->length[o]; ++k) {
-            r2__batch_token(b, k > 0 ? token[k - 1] : rl->prompt[last]);
+            r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && out->level_pred < 0) {
-                out->level_pred = b->n_pred;
+            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0) {
+                sample->level_pred = b->n_pred;
                 for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
             }
         }
-        out->end_pred = b->n_pred;
+        sample->end_pred = b->n_pred;
         r2__batch_end_sequence(b, true);
     }
 }
 
-/* The next prediction of `out` that is a generated token, from j on. */
-static int32_t r2__token_pred(const r2__output *out, int32_t j) {
-    return j == out->level_pred ? j + R2_N_ANSWERS : j;
+/* The next prediction of a sample that is a generated token, from j on. */
+static int32_t r2__token_pred(const r2__rl_sample *sample, int32_t j) {
+    return j == sample->level_pred ? j + R2_N_ANSWERS : j;
 }
 
-static int32_t r2__output_length(const r2__output *out) {
-    return out->end_pred - out->first_pred - (out->level_pred >= 0 ? R2_N_ANSWERS : 0);
+static int32_t r2__sample_length(const r2__rl_sample *sample) {
+    return sample->end_pred - sample->first_pred - (sample->level_pred >= 0 ? R2_N_ANSWERS : 0);
 }
 
-/* Appends words, a space before them when the text has some already. */
-static r2_status r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *token, int64_t n,
-                               r2_text *text) {
-    if (n > 0 && text->len > 0) r2_text_add(ctx, text, " ", 1);
-    return r2_vocab_decode(ctx, vocab, token, n, text);
+static double r2__sample_score(const r2__grpo *rl, const r2__rl_sample *sample) {
+    double p0;
+    if (sample->level_pred < 0) return NAN;
+    p0 = exp((double)rl->logp_old[sample->level_pred]);
+    return log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
 }
 
-/* Checks one output against its prompt, as text, as anybody would. */
-static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_generation *gen,
-                                int64_t o) {
-    int64_t p = o / rl->config->n_samples, begin = rl->prompt_begin[p];
-    int64_t len = rl->prompt_begin[p + 1] - begin - 1; /* without <think> */
-    r2__output *out = &rl->output[o];
-    r2_text prompt = {NULL, 0, 0, false}, text = {NULL, 0, 0, false};
-    r2_status status = r2__add_words(ctx, rl->vocab, rl->prompt + begin, len, &prompt);
-    if (status == R2_OK)
-        status = r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
-    if (status == R2_OK)
-        status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o],
-                               &text);
-    if (status == R2_OK) out->trace = r2_check_trace(rl->codebook, prompt.data, text.data);
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &text);
-    out->score = NAN;
-    if (out->level_pred >= 0) {
-        double p0 = exp((double)rl->logp_old[out->level_pred]);
-        out->score = log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
-    }
-    return status;
-}
-
-/* Mean log-odds of the outputs of prompt p; one without an answer counts as even. */
+/* Mean log-odds of the samples of prompt p; a sample without an answer counts as 0. */
 static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     double sum = 0.0;
     for (int32_t s = 0; s < rl->config->n_samples; ++s) {
-        double score = rl->output[p * rl->config->n_samples + s].score;
+        double score = rl->sample[p * rl->config->n_samples + s].score;
         if (!isnan(score)) sum += score;
     }
     return sum / rl->config->n_samples;
 }
 
-/* The chance that log-odds of a are drawn above those of b, when both are noisy alike. */
+/* The chance that log-odds a are above log-odds b, when both carry the same noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
-/* The ranking term: an output for the observed item should beat every sampled item's mean score, an
-   output for a sampled item should stay below the observed item's. By chances, not by 0 and 1: so
-   the outputs of a prompt differ in it even when all of them win. */
+/* The ranking term, see r2_reward. It is a chance, not 0 or 1, so that the samples of a prompt
+   differ in it even when all of them rank right. */
 static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
-    double score = rl->output[o].score, won = 0.0;
+    double score = rl->sample[o].score, won = 0.0;
     if (isnan(score)) return 0.0;
     if (p != first) return r2__win(r2__prompt_score(rl, first), score);
     for (int32_t k = 1; k < rl->ex->group; ++k)
@@ -6435,59 +6553,67 @@ static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
 }
 
-/* Rewards and advantages of all outputs, prompt by prompt. */
+/* Rewards of all samples. */
 static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
-    int32_t n = rl->config->n_samples;
-    int64_t n_out = rl->n_prompt * n, answers[R2_N_ANSWERS] = {0}, most = 0;
-    double reward[64], advantage[64], square = 0.0;
-    for (int64_t p = 0; p < rl->n_prompt; ++p) {
+    int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
+    double n = (double)rl->n_sample, square = 0.0;
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        r2__rl_sample *sample = &rl->sample[o];
+        sample->reward = r2_reward(&rl->config->reward, &sample->check,
+                                   rl->ex->answer[sample->example], r2__rank_share(rl, o));
+        report->reward_mean += sample->reward / n;
+        report->well_formed_outputs += sample->check.well_formed / n;
+        report->faithful_outputs += (sample->check.verdict == R2_TRACE_OK) / n;
+        if (sample->check.answer >= 0) answers[sample->check.answer]++;
+    }
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        double d = rl->sample[o].reward - report->reward_mean;
+        square += d * d;
+    }
+    for (int a = 0; a < R2_N_ANSWERS; ++a) most = answers[a] > most ? answers[a] : most;
+    report->reward_std = sqrt(square / n);
+    report->majority_answer = (double)most / n;
+}
+
+/* Advantages of all samples, prompt by prompt. */
+static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
+    const int32_t n = rl->config->n_samples;
+    double reward[64], advantage[64];
+    for (int64_t p = 0; p < rl->prompts.n; ++p) {
+        r2__rl_sample *sample = rl->sample + p * n;
         double spread = 0.0;
         for (int32_t s = 0; s < n; ++s) {
-            r2__output *out = &rl->output[p * n + s];
-            out->reward = reward[s] = r2_reward(&rl->config->reward, &out->trace,
-                                                rl->ex->answer[out->example],
-                                                r2__rank_share(rl, p * n + s));
-            report->reward_mean += reward[s] / (double)n_out;
-            report->well_formed_outputs += out->trace.well_formed / (double)n_out;
-            report->faithful_outputs += (out->trace.verdict == R2_TRACE_OK) / (double)n_out;
-            if (out->trace.answer >= 0) answers[out->trace.answer]++;
+            reward[s] = sample[s].reward;
             spread = fmax(spread, fabs(reward[s] - reward[0]));
         }
         r2_advantages(rl->config->variant, reward, n, advantage);
         for (int32_t s = 0; s < n; ++s) {
-            rl->output[p * n + s].advantage = advantage[s];
-            rl->output[p * n + s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
+            sample[s].advantage = advantage[s];
+            sample[s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
         }
-        report->zero_variance_groups += (spread < 1e-12) / (double)rl->n_prompt;
+        report->zero_variance_groups += (spread < 1e-12) / (double)rl->prompts.n;
     }
-    for (int64_t o = 0; o < n_out; ++o) {
-        double d = rl->output[o].reward - report->reward_mean;
-        square += d * d;
-    }
-    for (int a = 0; a < R2_N_ANSWERS; ++a) most = answers[a] > most ? answers[a] : most;
-    report->reward_std = sqrt(square / (double)n_out);
-    report->majority_answer = (double)most / (double)n_out;
 }
 
-/* What one token of an output counts in the loss: the variants' normalisers. */
-static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_t n_kept) {
-    double n_out = (double)(rl->n_prompt * rl->config->n_samples);
-    if (!out->kept) return 0.0;
+/* The weight of one token of a sample in the loss: the normalisers of the variants. */
+static double r2__token_weight(const r2__grpo *rl, const r2__rl_sample *sample, int64_t n_kept) {
+    if (!sample->kept) return 0.0;
     if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
-    if (rl->config->variant == R2_DR_GRPO) return 1.0 / (n_out * rl->config->max_new);
-    return 1.0 / (n_out * r2__output_length(out));
+    if (rl->config->variant == R2_DR_GRPO)
+        return 1.0 / ((double)rl->n_sample * rl->config->max_new);
+    return 1.0 / ((double)rl->n_sample * r2__sample_length(sample));
 }
 
-/* The listwise terms: the s-th outputs of a group's items stand side by side. A list in which one
-   has no answer is left out. */
+/* The list losses, each between the s-th samples of a group's items. A list in which one has no
+   answer is left out. */
 static void r2__grpo_lists(r2__grpo *rl) {
     const int32_t group = rl->ex->group, n = rl->config->n_samples;
-    int64_t n_lists = rl->n_prompt / group * n;
+    int64_t n_lists = rl->prompts.n / group * n;
     for (int64_t list = 0; list < n_lists; ++list) {
         bool whole = true;
         for (int32_t k = 0; k < group; ++k) {
-            int32_t level = rl->output[(list / n * group + k) * n + list % n].level_pred;
-            rl->list[k] = level; /* of answer 0 */
+            int32_t level = rl->sample[(list / n * group + k) * n + list % n].level_pred;
+            rl->list[k] = level; /* the prediction of answer 0 */
             whole = whole && level >= 0;
         }
         if (whole)
@@ -6499,36 +6625,39 @@ static void r2__grpo_lists(r2__grpo *rl) {
 /* Derivatives of the objective for the current log-probabilities. */
 static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
-    int64_t n_out = rl->n_prompt * c->n_samples, n_tokens = 0, n_kept = 0;
+    int64_t n_tokens = 0, n_kept = 0;
     double beta = c->variant == R2_DAPO ? 0.0 : (double)c->beta;
     memset(rl->b.dlogp, 0, (size_t)rl->b.n_pred * sizeof(float));
     report->kl = report->entropy = report->clipped_tokens = 0.0;
-    for (int64_t o = 0; o < n_out; ++o) {
-        n_tokens += r2__output_length(&rl->output[o]);
-        n_kept += rl->output[o].kept ? r2__output_length(&rl->output[o]) : 0;
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        n_tokens += r2__sample_length(&rl->sample[o]);
+        n_kept += rl->sample[o].kept ? r2__sample_length(&rl->sample[o]) : 0;
     }
-    for (int64_t o = 0; o < n_out; ++o) {
-        const r2__output *out = &rl->output[o];
-        double weight = r2__token_weight(rl, out, n_kept);
-        for (int32_t j = out->first_pred; (j = r2__token_pred(out, j)) < out->end_pred; ++j) {
-            r2_policy_term term = r2_policy_loss(
-                (double)rl->b.logp[j], (double)rl->logp_old[j], (double)rl->logp_ref[j],
-                out->advantage, (double)c->eps_low, (double)c->eps_high, beta);
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        const r2__rl_sample *sample = &rl->sample[o];
+        double weight = r2__token_weight(rl, sample, n_kept);
+        int32_t j = sample->first_pred;
+        for (; (j = r2__token_pred(sample, j)) < sample->end_pred; ++j) {
+            r2_policy_term term = r2_policy_loss((double)rl->b.logp[j], (double)rl->logp_old[j],
+                                                 (double)rl->logp_ref[j], sample->advantage,
+                                                 (double)c->eps_low, (double)c->eps_high, beta);
             rl->b.dlogp[j] = (float)(weight * term.dlogp);
             report->kl += term.kl / (double)n_tokens;
             report->entropy += (double)rl->entropy[j] / (double)n_tokens;
             report->clipped_tokens += term.clipped / (double)n_tokens;
         }
-        if (out->level_pred >= 0)
-            rl->b.dlogp[out->level_pred + rl->ex->answer[out->example]] -=
-                c->sft_weight / (float)n_out;
+        if (sample->level_pred >= 0)
+            rl->b.dlogp[sample->level_pred + rl->ex->answer[sample->example]] -=
+                c->sft_weight / (float)rl->n_sample;
     }
     if (c->list_weight > 0.0f) r2__grpo_lists(rl);
-    report->output_length = (double)n_tokens / (double)n_out;
+    report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
+/* Samples outputs, measures them with the model and with the reference, and rewards them. */
 static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
+    const r2__prompts *prompts = &rl->prompts;
     r2_generate_config how = r2_generate_config_default();
     r2_generation gen;
     r2_batch batch;
@@ -6536,19 +6665,24 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->markup.answer_end;
+    how.stop_token = rl->ex->language.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->model, NULL, &how, rl->n_prompt, rl->prompt_begin, rl->prompt,
+    status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
     if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
-    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
-        status = r2__grpo_check(ctx, rl, &gen, o);
+    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
+        r2__rl_sample *sample = &rl->sample[o];
+        sample->score = r2__sample_score(rl, sample);
+        status = r2__check_tokens(ctx, rl->ex, sample->example, gen.token + o * gen.max_new,
+                                  gen.length[o], NULL, &sample->check);
+    }
     if (status == R2_OK) r2__grpo_rewards(rl, report);
+    if (status == R2_OK) r2__grpo_advantages(rl, report);
     r2_generation_free(ctx, &gen);
     return status;
 }
@@ -6571,7 +6705,7 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* The model as it comes in, its adapters included. */
+/* A copy of the model as it comes in, its adapters included. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
     const r2_lora *lora = rl->model->lora;
     r2_model *reference = &rl->reference;
@@ -6586,34 +6720,37 @@ static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
 
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    int64_t n_prompt = (int64_t)c->groups * rl->ex->group, n_out = n_prompt * c->n_samples;
-    int64_t longest = rl->ex->longest + c->max_new, n_pred = n_out * (c->max_new + R2_N_ANSWERS);
-    r2_status status;
-    rl->n_prompt = n_prompt;
-    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_out,
-                              n_prompt * rl->ex->longest + n_out * c->max_new, n_pred);
+    const r2_examples *ex = rl->ex;
+    int64_t n_prompt, n_pred;
+    r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
+                                      (int64_t)ex->longest + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
-    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(rl->ex->n / rl->ex->group), sizeof *rl->order);
-    rl->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *rl->prompt_begin);
-    rl->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n_prompt * longest), sizeof *rl->prompt);
-    rl->output = (r2__output *)r2_alloc(ctx, (uint64_t)n_out, sizeof *rl->output);
+    n_prompt = (int64_t)c->groups * ex->group;
+    rl->n_sample = n_prompt * c->n_samples;
+    n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
+                              n_prompt * ex->longest + rl->n_sample * c->max_new, n_pred);
+    if (status != R2_OK) return status;
+    status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
+    if (status != R2_OK) return status;
+    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *rl->order);
+    rl->sample = (r2__rl_sample *)r2_alloc(ctx, (uint64_t)rl->n_sample, sizeof *rl->sample);
     rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)rl->ex->group, sizeof *rl->list);
-    if (!rl->order || !rl->prompt_begin || !rl->prompt || !rl->output || !rl->logp_old ||
-        !rl->logp_ref || !rl->entropy || !rl->list)
-        return ctx->status;
+    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
+    if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
+        return R2_NO_MEMORY;
     status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
-    return status == R2_OK ? r2__grpo_reference(ctx, rl) : status;
+    if (status != R2_OK) return status;
+    return r2__grpo_reference(ctx, rl);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
+    r2__prompts_free(ctx, &rl->prompts);
     r2_release(ctx, rl->order);
-    r2_release(ctx, rl->prompt_begin);
-    r2_release(ctx, rl->prompt);
-    r2_release(ctx, rl->output);
+    r2_release(ctx, rl->sample);
     r2_release(ctx, rl->logp_old);
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
@@ -6622,22 +6759,28 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_model_free(ctx, &rl->reference);
 }
 
+static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
+    r2_status status;
+    if (c->n_samples < 1 || c->n_samples > 64)
+        return r2_fail(ctx, R2_ARGUMENT, "grpo: n_samples = %d, expected 1 .. 64",
+                       (int)c->n_samples);
+    if (c->groups < 1 || c->n_updates < 1 || c->max_new < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "grpo: groups = %d, n_updates = %d, max_new = %d, expected each >= 1",
+                       (int)c->groups, (int)c->n_updates, (int)c->max_new);
+    status = r2__examples_check(ctx, "grpo", examples, false);
+    if (status != R2_OK) return status;
+    return r2__language_check(ctx, "grpo", examples);
+}
+
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                  const r2_codebook *codebook, const r2_vocab *vocab,
                   const r2_grpo_config *config) {
     r2__grpo rl;
-    r2_status status;
-    if (config->groups < 1 || config->n_samples < 1 || config->n_samples > 64 ||
-        config->n_updates < 1 || config->max_new < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "grpo: expected groups, n_updates, max_new >= 1 and "
-                       "n_samples in 1 .. 64");
-    status = r2__examples_check(ctx, "grpo", examples, false);
+    r2_status status = r2__grpo_check(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
     rl.model = model;
     rl.ex = examples;
-    rl.codebook = codebook;
-    rl.vocab = vocab;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
     for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
@@ -6655,7 +6798,16 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     return status;
 }
 
-/* ============================================================================== [M10] eval ==== */
+/* ============================================================================== [M10] eval ====
+   In:   scores of candidates, the positive first; or a model and prompts to score.
+   Out:  ranks, metrics with intervals; scores with the verdicts on the reasoning behind them.
+
+       score      3  5  3  1  3  4      two candidates score above the positive, two tie with it:
+       positive   ^                     its rank is 3, 4 or 5, equally likely
+
+       HR@4 = 2/3   NDCG@4 = (1/log2 4 + 1/log2 5) / 3 = 0.310   MRR = (1/3 + 1/4 + 1/5) / 3 = 0.261
+
+   test_eval.c, ranks_by_hand and metrics_by_hand. */
 
 r2_rank r2_rank_of(const float *score, int64_t n) {
     r2_rank rank = {0, 0};
@@ -6668,49 +6820,39 @@ r2_rank r2_rank_of(const float *score, int64_t n) {
     return rank;
 }
 
-/* The ranks that a rule allows the positive to take: first .. last, equally likely. */
-static void r2__rank_range(r2_rank rank, r2_tie_rule rule, int64_t *first, int64_t *last) {
-    *first = rank.better + 1;
-    *last = rank.better + 1 + rank.tied;
-    if (rule == R2_TIES_PESSIMISTIC) *first = *last;
-    if (rule == R2_TIES_OPTIMISTIC) *last = *first;
+/* The positive may take the ranks better + 1 .. better + 1 + tied, each equally likely. */
+double r2_hit_ratio(r2_rank rank, int64_t k) {
+    int64_t last = rank.better + 1 + rank.tied, inside = (k < last ? k : last) - rank.better;
+    return inside > 0 ? (double)inside / (double)(rank.tied + 1) : 0.0;
 }
 
-double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule) {
-    int64_t first, last, inside;
-    r2__rank_range(rank, rule, &first, &last);
-    inside = (k < last ? k : last) - first + 1;
-    return inside > 0 ? (double)inside / (double)(last - first + 1) : 0.0;
-}
-
-double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule) {
-    int64_t first, last;
+double r2_ndcg(r2_rank rank, int64_t k) {
+    int64_t first = rank.better + 1;
     double sum = 0.0;
-    r2__rank_range(rank, rule, &first, &last);
-    for (int64_t r = first; r <= last && r <= k; ++r) sum += 1.0 / log2((double)r + 1.0);
-    return sum / (double)(last - first + 1);
+    for (int64_t r = first; r <= first + rank.tied && r <= k; ++r)
+        sum += 1.0 / log2((double)r + 1.0);
+    return sum / (double)(rank.tied + 1);
 }
 
-double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule) {
-    int64_t first, last;
+double r2_reciprocal_rank(r2_rank rank) {
+    int64_t first = rank.better + 1;
     double sum = 0.0;
-    r2__rank_range(rank, rule, &first, &last);
-    for (int64_t r = first; r <= last; ++r) sum += 1.0 / (double)r;
-    return sum / (double)(last - first + 1);
+    for (int64_t r = first; r <= first + rank.tied; ++r) sum += 1.0 / (double)r;
+    return sum / (double)(rank.tied + 1);
 }
 
 r2_eval_config r2_eval_config_default(void) {
-    r2_eval_config config = {R2_TIES_EXPECTED, 2000, 0};
+    r2_eval_config config = {2000, 0};
     return config;
 }
 
-static void r2__metrics_add(r2_metrics *m, r2_rank rank, int64_t n_per_case, r2_tie_rule ties) {
-    m->hr1 += r2_hit_ratio(rank, 1, ties);
-    m->hr5 += r2_hit_ratio(rank, 5, ties);
-    m->hr10 += r2_hit_ratio(rank, 10, ties);
-    m->ndcg5 += r2_ndcg(rank, 5, ties);
-    m->ndcg10 += r2_ndcg(rank, 10, ties);
-    m->mrr += r2_reciprocal_rank(rank, ties);
+static void r2__metrics_add(r2_metrics *m, r2_rank rank, int64_t n_per_case) {
+    m->hr1 += r2_hit_ratio(rank, 1);
+    m->hr5 += r2_hit_ratio(rank, 5);
+    m->hr10 += r2_hit_ratio(rank, 10);
+    m->ndcg5 += r2_ndcg(rank, 5);
+    m->ndcg10 += r2_ndcg(rank, 10);
+    m->mrr += r2_reciprocal_rank(rank);
     if (n_per_case > 1)
         m->auc += 1.0 - ((double)rank.better + 0.5 * (double)rank.tied) / (double)(n_per_case - 1);
     m->tie_rate += rank.tied > 0;
@@ -6722,13 +6864,15 @@ r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t 
     r2_status status;
     memset(out, 0, sizeof *out);
     if (n_cases < 1 || n_per_case < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "evaluation needs at least one case and one candidate");
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "evaluate: n_cases = %lld, n_per_case = %lld, expected both >= 1",
+                       (long long)n_cases, (long long)n_per_case);
     hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
     if (!hit) return ctx->status;
     for (int64_t c = 0; c < n_cases; ++c) {
         r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
-        r2__metrics_add(out, rank, n_per_case, config->ties);
-        hit[c] = r2_hit_ratio(rank, 1, config->ties);
+        r2__metrics_add(out, rank, n_per_case);
+        hit[c] = r2_hit_ratio(rank, 1);
     }
     out->n_cases = n_cases;
     out->hr1 /= n, out->hr5 /= n, out->hr10 /= n, out->ndcg5 /= n, out->ndcg10 /= n;
@@ -6748,7 +6892,9 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
                             uint64_t seed, double *lo, double *hi) {
     double *mean;
     if (n < 1 || n_bootstrap < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "a bootstrap needs at least one value and one resample");
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "bootstrap: n = %lld, n_bootstrap = %d, expected both >= 1", (long long)n,
+                       (int)n_bootstrap);
     mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
     if (!mean) return ctx->status;
     R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
@@ -6764,6 +6910,7 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
     return R2_OK;
 }
 
+/* The binomial tail, two-sided: 2 P(X <= k), X ~ B(only_a + only_b, 1/2). */
 double r2_mcnemar(int64_t only_a, int64_t only_b) {
     int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
     double log_half_n = -(double)n * log(2.0), tail = 0.0;
@@ -6787,154 +6934,138 @@ float r2_answer_score(const float *level_logp, r2_score_kind kind) {
         expected += k * exp((double)level_logp[k]);
     }
     if (!(mass > 0.0)) return 0.0f;
-    if (kind == R2_SCORE_EXPECTED) return (float)(expected / mass);
     p_no = exp((double)level_logp[0]) / mass;
     if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
     return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
 }
 
-static void r2__trace_tally(r2_trace_metrics *m, const r2_check *trace, int64_t *n_cited,
-                            int64_t *n_found, int64_t *n_right) {
+/* Sums over traces, before they become shares. */
+typedef struct r2__trace_counts {
+    int64_t n_cited, n_found, n_right;
+} r2__trace_counts;
+
+static void r2__trace_tally(r2_trace_metrics *m, r2__trace_counts *counts, const r2_check *check) {
     m->n++;
-    m->verdict[trace->verdict]++;
-    m->well_formed += trace->well_formed;
-    m->faithful += trace->verdict == R2_TRACE_OK;
-    *n_cited += trace->n_cited;
-    *n_found += trace->n_found;
-    *n_right += trace->n_right;
+    m->verdict[check->verdict]++;
+    m->well_formed += check->well_formed;
+    m->faithful += check->verdict == R2_TRACE_OK;
+    counts->n_cited += check->n_cited;
+    counts->n_found += check->n_found;
+    counts->n_right += check->n_right;
 }
 
-/* Prompts of a slice of examples, each followed by the mark that chooses the mode. */
-static r2_status r2__slice_prompts(r2_ctx *ctx, const r2_examples *ex, int64_t first, int64_t n,
-                                   int32_t mark, int64_t **begin, int32_t **token) {
-    int64_t n_tokens = ex->prompt_begin[first + n] - ex->prompt_begin[first] + n;
-    *begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof **begin);
-    *token = (int32_t *)r2_alloc(ctx, (uint64_t)n_tokens, sizeof **token);
-    if (!*begin || !*token) {
-        r2_release(ctx, *begin);
-        r2_release(ctx, *token);
-        return ctx->status;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        int64_t from = ex->prompt_begin[first + k], len = ex->prompt_begin[first + k + 1] - from;
-        memcpy(*token + (*begin)[k], ex->prompt + from, (size_t)len * sizeof **token);
-        (*token)[(*begin)[k] + len] = mark;
-        (*begin)[k + 1] = (*begin)[k] + len + 1;
-    }
-    return R2_OK;
+static void r2__trace_shares(r2_trace_metrics *m, const r2__trace_counts *counts) {
+    if (m->n > 0) m->well_formed /= (double)m->n, m->faithful /= (double)m->n;
+    if (counts->n_cited == 0) return;
+    m->facts_found = (double)counts->n_found / (double)counts->n_cited;
+    m->facts_right = (double)counts->n_right / (double)counts->n_cited;
 }
 
-/* Generates for a slice: up to <answer> (or nothing), watching the six answers that would
-   follow. */
-static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
+/* Generates for examples first .. first + n - 1: direct nothing, reasoned up to <answer>; measures
+   the six answers that would follow. */
+static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
                                     const r2_score_config *config, int64_t first, int64_t n,
                                     r2_generation *gen) {
+    const r2_markup *mark = &ex->language.markup;
     bool direct = config->mode == R2_DIRECT;
     r2_generate_config how = r2_generate_config_default();
-    int64_t *begin;
-    int32_t *token;
-    r2_status status = r2__slice_prompts(
-        ctx, ex, first, n, direct ? ex->markup.answer : ex->markup.think, &begin, &token);
+    r2__prompts prompts;
+    r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
     if (status != R2_OK) return status;
+    for (int64_t k = 0; k < n; ++k)
+        r2__prompts_add(&prompts, ex, first + k, direct ? mark->answer : mark->think);
     how.n_samples = direct ? 1 : config->n_samples;
     how.max_new = direct ? 0 : config->max_new;
-    how.stop_token = ex->markup.answer;
+    how.stop_token = mark->answer;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
-    how.watch = ex->markup.level;
-    status = r2__generate(ctx, model, NULL, &how, n, begin, token, gen);
-    r2_release(ctx, begin);
-    r2_release(ctx, token);
+    how.watch = mark->level;
+    status = r2__generate(ctx, model, NULL, &how, n, prompts.begin, prompts.token, gen);
+    r2__prompts_free(ctx, &prompts);
     return status;
 }
 
-/* The whole output as text: <think>, what was generated, the likeliest answer, </answer>. */
-static r2_status r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vocab *vocab,
-                                 const r2_generation *gen, int64_t o, r2_text *text) {
+/* Output o of a generation for example e: completes it by the likeliest answer and </answer> when
+   it got as far as <answer>, checks it, and appends it to `text` (NULL: not wanted). */
+static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
+                                 const r2_generation *gen, int64_t o, r2_text *text,
+                                 r2_check *check) {
+    const r2_markup *mark = &ex->language.markup;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
+    r2_tokens output = {NULL, 0, 0, false};
+    r2_status status = R2_NO_MEMORY;
     int best = 0;
-    r2_status status = r2__add_words(ctx, vocab, &ex->markup.think, 1, text);
-    if (status == R2_OK) status = r2__add_words(ctx, vocab, token, n, text);
-    if (status != R2_OK || n < 1 || token[n - 1] != ex->markup.answer) return status;
-    for (int k = 1; k < R2_N_ANSWERS; ++k)
-        if (level[k] > level[best]) best = k;
-    status = r2__add_words(ctx, vocab, &ex->markup.level[best], 1, text);
-    if (status == R2_OK) status = r2__add_words(ctx, vocab, &ex->markup.answer_end, 1, text);
-    return status;
-}
-
-static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
-                                  const r2_vocab *vocab, const r2_generation *gen, int64_t o,
-                                  int64_t example, r2_text *output, r2_check *trace) {
-    r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[example], len = ex->prompt_begin[example + 1] - from;
-    const size_t before = output->len; /* the caller's */
-    r2_status status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
-    if (status == R2_OK) status = r2__output_text(ctx, ex, vocab, gen, o, output);
-    if (status == R2_OK) *trace = r2_check_trace(codebook, prompt.data, output->data + before);
-    r2_text_free(ctx, &prompt);
+    for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &output, token[k]);
+    if (n > 0 && token[n - 1] == mark->answer) {
+        for (int k = 1; k < R2_N_ANSWERS; ++k)
+            if (level[k] > level[best]) best = k;
+        r2_tokens_add(ctx, &output, mark->level[best]);
+        r2_tokens_add(ctx, &output, mark->answer_end);
+    }
+    if (!output.failed) status = r2__check_tokens(ctx, ex, e, output.id, output.n, text, check);
+    r2_tokens_free(ctx, &output);
     return status;
 }
 
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                   const r2_codebook *codebook, const r2_vocab *vocab,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace) {
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
-    int64_t n_cited = 0, n_found = 0, n_right = 0;
-    r2_trace_metrics m;
-    r2_status status = R2_OK;
-    memset(&m, 0, sizeof m);
+    const bool checked = trace && config->mode == R2_REASONED;
+    r2__trace_counts counts = {0, 0, 0};
+    r2_status status = checked ? r2__language_check(ctx, "score", examples) : R2_OK;
+    if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
         r2_generation gen;
-        status = r2__slice_generate(ctx, model, examples, config, first, n, &gen);
-        if (status != R2_OK) break;
+        status = r2__score_generate(ctx, model, examples, config, first, n, &gen);
+        if (status != R2_OK) return status;
         for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
         for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
             int64_t per = gen.n_out / n, e = first + o / per;
+            r2_check check;
             score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
                         (float)per;
-            if (trace && config->mode == R2_REASONED) {
-                r2_text output = {NULL, 0, 0, false};
-                r2_check checked;
-                status = r2__check_output(ctx, examples, codebook, vocab, &gen, o, e, &output,
-                                          &checked);
-                if (status == R2_OK) r2__trace_tally(&m, &checked, &n_cited, &n_found, &n_right);
-                r2_text_free(ctx, &output);
-            }
+            if (!checked) continue;
+            status = r2__score_check(ctx, examples, e, &gen, o, NULL, &check);
+            if (status == R2_OK) r2__trace_tally(trace, &counts, &check);
         }
         r2_generation_free(ctx, &gen);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
     }
-    if (m.n > 0) m.well_formed /= (double)m.n, m.faithful /= (double)m.n;
-    if (n_cited > 0) {
-        m.facts_found = (double)n_found / (double)n_cited;
-        m.facts_right = (double)n_right / (double)n_cited;
-    }
-    if (trace) *trace = m;
+    if (trace) r2__trace_shares(trace, &counts);
     return status;
 }
 
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_check *trace) {
+                   r2_text *output, r2_check *check) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status;
-    if (example < 0 || example >= examples->n)
-        return r2_fail(ctx, R2_ARGUMENT, "think: example %lld of %lld", (long long)example,
-                       (long long)examples->n);
-    config.mode = R2_REASONED;
-    status = r2__slice_generate(ctx, model, examples, &config, example, 1, &gen);
+    r2_status status = r2__language_check(ctx, "think", examples);
     if (status != R2_OK) return status;
-    status = r2__check_output(ctx, examples, codebook, vocab, &gen, 0, example, output, trace);
+    if (example < 0 || example >= examples->n)
+        return r2_fail(ctx, R2_ARGUMENT, "think: example = %lld, expected 0 .. %lld",
+                       (long long)example, (long long)examples->n - 1);
+    config.mode = R2_REASONED;
+    status = r2__score_generate(ctx, model, examples, &config, example, 1, &gen);
+    if (status != R2_OK) return status;
+    status = r2__score_check(ctx, examples, example, &gen, 0, output, check);
     r2_generation_free(ctx, &gen);
     return status;
 }
 
-/* =============================================================================== [M11] run ==== */
+/* =============================================================================== [M11] run ====
+   In:   a directory of ratings, a configuration.
+   Out:  a recommender: data, split, graph, evidence, examples, model; scores, recommendations.
+
+       ratings -> data -> split -> graph, index -> questions -> evidence -> codebook -> examples
+                       -> candidates                            (hook)                    |
+                              |                                                     r2_run_sft
+       recommendations <- scores <--------------- model <-------------------------- r2_run_grpo
+
+   data/mini, 200 groups of 1 observed and 4 sampled items: 1000 training questions, prompts of 43
+   tokens, traces of 23. test_run.c, the_numbers_of_the_room_opening. */
 
 r2_run_config r2_run_config_default(void) {
     r2_run_config config;
@@ -6966,7 +7097,7 @@ r2_run_config r2_run_config_full(void) {
     return config;
 }
 
-/* Every draw of the run follows from its one seed. */
+/* All draws of the run follow from its one seed. */
 static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
 }
@@ -6978,9 +7109,10 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
     if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
     if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT, "%s: no user has two positives (rating >= %g) after "
-                         "another interaction: nothing to test on", directory,
-                         (double)split->config.min_positive);
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "%s: no user has two positives (rating >= %g) after "
+                         "another interaction, so there is nothing to test on",
+                         directory, (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
@@ -6995,7 +7127,7 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     return status;
 }
 
-/* The header's own evidence, then what the hook makes of it: nothing is asked in another way. */
+/* All evidence of the run comes from here: computed, then changed by the hook. */
 static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
                                   int64_t n, r2_evidence *evidence) {
     const r2_run_config *c = &run->config;
@@ -7004,14 +7136,15 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
     return c->evidence_hook(ctx, c->evidence_hook_user, run, question, n, evidence);
 }
 
-/* Training questions in groups and their evidence: *n of them, to be released by the caller, also
-   after a failure. */
+/* Draws n_groups groups of training questions and computes their evidence: *n of them. The caller
+   releases both, after a failure too. */
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
-    *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
+                                        (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
     status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
                                *question, &n_drawn);
@@ -7022,7 +7155,7 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
 
-/* What config.min_history comes to. */
+/* The number that config.min_history = 0 stands for. */
 static int32_t r2__run_history(const r2_run *run) {
     const r2_run_config *c = &run->config;
     const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
@@ -7032,13 +7165,17 @@ static int32_t r2__run_history(const r2_run *run) {
     return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
 }
 
-static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
+static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
     r2_status status = R2_OK;
-    if (c->n_groups < 1 || c->n_sampled < 1 || c->min_history < 0 || c->n_cases < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1, n_sampled >= 1, "
-                       "min_history >= 0 and n_cases >= 0");
+    if (c->n_groups < 1 || c->n_sampled < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
+                       (long long)c->n_groups, (int)c->n_sampled);
+    if (c->min_history < 0 || c->n_cases < 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "run: min_history = %d, n_cases = %lld, expected both >= 0",
+                       (int)c->min_history, (long long)c->n_cases);
     run->min_history = r2__run_history(run);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
@@ -7081,11 +7218,12 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_queries(ctx, run);
-    if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
+    status = r2__run_questions(ctx, run);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
-                                  run->evidence, run->n_train, 1 + c->n_sampled, &c->teacher);
+        status = r2_language_init(ctx, &run->language, &run->vocab, &run->codebook);
+    if (status == R2_OK)
+        status = r2_examples_init(ctx, &run->train, &run->language, run->evidence, run->n_train,
+                                  1 + c->n_sampled, &c->teacher);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7107,11 +7245,12 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
     memset(run, 0, sizeof *run);
 }
 
-/* The first validation cases as groups of the training's shape: the positive, then negatives. */
+/* The first validation cases as groups of the shape of training groups: the positive, negatives. */
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
     const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
-    const int64_t n = (run->valid.n_cases < R2_N_LOOKED_AT ? run->valid.n_cases : R2_N_LOOKED_AT) *
+    const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
+                                                             : R2_N_VALID_CASES) *
                       group;
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
@@ -7129,8 +7268,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup,
-                                  evidence, n, (int32_t)group, &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->language, evidence, n, (int32_t)group,
+                                  &run->config.teacher);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7162,11 +7301,9 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     memset(&fresh, 0, sizeof fresh);
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
-    if (status == R2_OK) /* nobody writes traces for them: the model's own are judged */
-        status = r2_examples_init(ctx, &fresh, &run->codebook, &run->vocab, &run->markup, evidence,
-                                  n, 1 + c->n_sampled, NULL);
-    if (status == R2_OK)
-        status = r2_grpo(ctx, &run->model, &fresh, &run->codebook, &run->vocab, &c->grpo);
+    if (status == R2_OK) /* without traces: RL rewards the model's own */
+        status = r2_examples_init(ctx, &fresh, &run->language, evidence, n, 1 + c->n_sampled, NULL);
+    if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
@@ -7185,14 +7322,14 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
         question[q].item = item[q];
         question[q].answer = -1;
         if ((int64_t)user[q] >= run->graph.n_users)
-            status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
+            status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
+                             (unsigned)user[q], (long long)run->graph.n_users);
         else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, evidence, n,
-                            1, NULL);
+    return r2_examples_init(ctx, examples, &run->language, evidence, n, 1, NULL);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7217,9 +7354,7 @@ r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates
                        const r2_score_config *config, float *score, r2_trace_metrics *trace) {
     r2_examples examples;
     r2_status status = r2_run_candidate_prompts(ctx, run, candidates, NULL, &examples);
-    if (status == R2_OK)
-        status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
-                          trace);
+    if (status == R2_OK) status = r2_score(ctx, &run->model, &examples, config, score, trace);
     r2_examples_free(ctx, &examples);
     return status;
 }
@@ -7243,7 +7378,9 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
     int64_t m = 0;
     *n_found = 0;
     if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
-        status = r2_fail(ctx, R2_ARGUMENT, "recommend: user %u of %lld, %lld items wanted",
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "recommend: user = %u of %lld, n = %lld, expected a "
+                         "user of the data and n >= 0",
                          (unsigned)user, (long long)run->graph.n_users, (long long)n);
     for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
         if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
@@ -7263,33 +7400,6 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 
 /* ---- on disk ---- */
 
-/* One line a field: its name, step, bucket edges and weights. */
-static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
-    r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
-                     r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
-        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
-            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
-            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
-        }
-        r2_text_addf(ctx, json, "], \"weights\": [");
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
-            r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
-        r2_text_addf(ctx, json, "]}%s\n", f + 1 < R2_N_FIELDS ? "," : "");
-    }
-    r2_text_addf(ctx, json, "]}\n");
-}
-
-r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
-    r2_text json = {NULL, 0, 0, false};
-    r2_status status;
-    r2__codebook_json(ctx, codebook, &json);
-    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
-    r2_text_free(ctx, &json);
-    return status;
-}
-
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_status status;
@@ -7297,7 +7407,8 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
         return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
     if (run->model.lora && !run->model.lora->merged)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "%s: the run's model has adapters: r2_lora_merge before, or r2_lora_save",
+                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
+                       "before, or r2_lora_save instead",
                        directory);
     status = r2_model_save_dir(ctx, &run->model, directory);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
@@ -7305,68 +7416,6 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
     return status;
-}
-
-/* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
-static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double high, float *out) {
-    const cJSON *value = array ? array->child : NULL;
-    int32_t k = 0;
-    if (!cJSON_IsArray(array)) return false;
-    for (; value && k < n; value = value->next, ++k) {
-        if (!cJSON_IsNumber(value) || !(value->valuedouble >= low && value->valuedouble <= high))
-            return false;
-        out[k] = (float)value->valuedouble;
-    }
-    return k == n && !value;
-}
-
-/* One field of a codebook: as many buckets as the run has, ascending edges, whole weights. */
-static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
-    int32_t n = codebook->n_bucket[field];
-    float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
-    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
-    if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
-                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
-                          R2_MAX_WEIGHT, weight))
-        return false;
-    for (int32_t b = 2; b < n - 1; ++b)
-        if (!(edge[b] > edge[b - 1])) return false;
-    for (int32_t b = 0; b < n; ++b) {
-        codebook->weight[field][b] = (int8_t)weight[b];
-        if ((float)codebook->weight[field][b] != weight[b]) return false;
-    }
-    return true;
-}
-
-r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_codebook loaded = *codebook;
-    const cJSON *field;
-    cJSON *json;
-    bool good;
-    int f = 0;
-    r2_status status = r2_read_file(ctx, path, &text);
-    if (status != R2_OK) {
-        r2_text_free(ctx, &text);
-        return status;
-    }
-    json = r2__json_parse(text.data, text.len);
-    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
-    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
-    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
-    field = field ? field->child : NULL;
-    for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
-        good = r2__codebook_field(field, (r2_field)f, &loaded);
-    good = good && f == R2_N_FIELDS && !field;
-    cJSON_Delete(json);
-    r2_text_free(ctx, &text);
-    if (!good)
-        return r2_fail(ctx, R2_FORMAT, "%s: expected the fields and buckets of this run, found "
-                       "those of another", path);
-    *codebook = loaded;
-    return R2_OK;
 }
 
 /* The shape of a saved model must be that of the run. */
@@ -7386,20 +7435,23 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
+    r2_language language = run->language;
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    if (status == R2_OK) /* the run's own prompts are written anew with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->evidence,
-                                  run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
+    language.codebook = &codebook;
+    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
+        status = r2_examples_init(ctx, &train, &language, run->evidence, run->n_train,
+                                  1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
+        run->train.language = run->language;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -12294,6 +12346,99 @@ r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory) {
     return s.status;
 }
 
+/* ---- codebooks ---- */
+
+/* One line a field: its name, step, bucket edges and weights. */
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
+    r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
+                     r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
+        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
+            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
+            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
+        }
+        r2_text_addf(ctx, json, "], \"weights\": [");
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
+            r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
+        r2_text_addf(ctx, json, "]}%s\n", f + 1 < R2_N_FIELDS ? "," : "");
+    }
+    r2_text_addf(ctx, json, "]}\n");
+}
+
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
+    r2_text json = {NULL, 0, 0, false};
+    r2_status status;
+    r2__codebook_json(ctx, codebook, &json);
+    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
+    r2_text_free(ctx, &json);
+    return status;
+}
+
+/* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
+static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double high, float *out) {
+    const cJSON *value = array ? array->child : NULL;
+    int32_t k = 0;
+    if (!cJSON_IsArray(array)) return false;
+    for (; value && k < n; value = value->next, ++k) {
+        if (!cJSON_IsNumber(value) || !(value->valuedouble >= low && value->valuedouble <= high))
+            return false;
+        out[k] = (float)value->valuedouble;
+    }
+    return k == n && !value;
+}
+
+/* One field of a codebook: as many buckets as the run has, ascending edges, whole weights. */
+static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
+    int32_t n = codebook->n_bucket[field];
+    float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
+    if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
+                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
+                          R2_MAX_WEIGHT, weight))
+        return false;
+    for (int32_t b = 2; b < n - 1; ++b)
+        if (!(edge[b] > edge[b - 1])) return false;
+    for (int32_t b = 0; b < n; ++b) {
+        codebook->weight[field][b] = (int8_t)weight[b];
+        if ((float)codebook->weight[field][b] != weight[b]) return false;
+    }
+    return true;
+}
+
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_codebook loaded = *codebook;
+    const cJSON *field;
+    cJSON *json;
+    bool good;
+    int f = 0;
+    r2_status status = r2_read_file(ctx, path, &text);
+    if (status != R2_OK) {
+        r2_text_free(ctx, &text);
+        return status;
+    }
+    json = r2__json_parse(text.data, text.len);
+    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
+    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
+    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
+    field = field ? field->child : NULL;
+    for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
+        good = r2__codebook_field(field, (r2_field)f, &loaded);
+    good = good && f == R2_N_FIELDS && !field;
+    cJSON_Delete(json);
+    r2_text_free(ctx, &text);
+    if (!good)
+        return r2_fail(ctx, R2_FORMAT,
+                       "%s: expected the fields and buckets of this run, found "
+                       "those of another",
+                       path);
+    *codebook = loaded;
+    return R2_OK;
+}
+
 /* =============================================================================== [E8] text ==== */
 
 /* ---- templates ---- */
@@ -15012,20 +15157,19 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   const r2_codebook *codebook, const r2_vocab *vocab,
                                    r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
     r2_check trace;
-    r2_status status = r2_think(ctx, model, ex, e, codebook, vocab, &output, &trace);
+    r2_status status = r2_think(ctx, model, ex, e, &output, &trace);
     *found = false;
     if (status == R2_OK && trace.well_formed)
-        status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
+        status = r2_vocab_decode(ctx, ex->language.vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(codebook, prompt.data, output.data, kind, change),
+            change, r2__fact_changes(ex->language.codebook, prompt.data, output.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
@@ -15057,8 +15201,7 @@ static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, cons
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change kind,
-                            r2_causal *out) {
+                            r2_change kind, r2_causal *out) {
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
@@ -15072,19 +15215,17 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
         r2__fact_change *change = &chosen[R2__N_CHANGES * e];
         bool found;
-        status = r2__causal_choose(ctx, model, examples, e, codebook, vocab, kind, change,
-                                   &found);
+        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(examples->language.vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
-        status = r2_score(ctx, model, &asked, codebook, vocab, &how,
-                          score + (k + 1) * examples->n, NULL);
+        status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);
     }
     if (status == R2_OK) r2__causal_tally(out, chosen, score, examples->n);
     r2_release(ctx, chosen);
