@@ -644,6 +644,7 @@ static int json(int n, char **a) {
     size_t size;
     char *text = slurp(a[0], &size);
     cJSON *root = cJSON_Parse(text);
+    if (!root) return printf("probe: %s is not JSON\n", a[0]), 2;
     for (int k = 2; k < n; ++k) {
         char path[256], *equals = strchr(a[k], '='), *key = path, *dot;
         bool append = equals && equals > a[k] && equals[-1] == '+';
