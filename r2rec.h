@@ -1902,6 +1902,34 @@ static size_t stbds_siphash_bytes(void *, size_t, size_t) __attribute__((no_sani
 extern "C" {
 #endif
 
+/* Without IEEE arithmetic the same program computes other log-probabilities and reads other data,
+   and nothing tells: so these options are refused. */
+#if defined(__FAST_MATH__)
+#error "r2rec.h: compile without -ffast-math (-Ofast includes it)"
+#elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
+#error "r2rec.h: compile without -ffinite-math-only (-Ofast and -ffast-math include it)"
+#elif defined(__ASSOCIATIVE_MATH__)
+#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations include it)"
+#endif
+
+/* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
+   to simplify (x + 1) - x, or x != x, is allowed by these options alone. */
+#if defined(__OPTIMIZE__) && defined(__has_attribute)
+#if __has_attribute(error)
+#define R2__REFUSE_FAST_MATH(x)                                                                    \
+    do {                                                                                           \
+        if (__builtin_constant_p(((x) + 1.0) - (x)) || __builtin_constant_p((x) != (x)))           \
+            r2__refuse_fast_math();                                                                \
+    } while (0)
+void r2__refuse_fast_math(void)
+    __attribute__((error("r2rec.h: compile without -fassociative-math, -funsafe-math-optimizations, "
+                         "-fno-honor-nans (-Ofast and -ffast-math include them)")));
+#endif
+#endif
+#if !defined(R2__REFUSE_FAST_MATH)
+#define R2__REFUSE_FAST_MATH(x) ((void)(x))
+#endif
+
 /* What part one calls of part two. */
 #if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
 #define R2__MAYBE_UNUSED __attribute__((unused))
@@ -5157,7 +5185,9 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
+    const double eps = (double)config->norm_eps;
     r2_status status = r2__check_config(ctx, config);
+    R2__REFUSE_FAST_MATH(eps);
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;
@@ -7732,7 +7762,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    ctx->log(ctx->user, line);
+    (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
 }
 
 /* ---- memory ---- */
