@@ -977,7 +977,8 @@ typedef struct r2_sft_report {
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
      + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
-                                    group, s = log (1 - p(0)) / p(0): the score that ranks
+                                    group, s = log (1 - p(0)) / p(0) among the six answers:
+                                    the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
    of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
    model gets the weights of the lowest. */
@@ -1027,7 +1028,7 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
 /* Weights of the reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking +
    w_faith x faithfulness, each in [0, 1].
        format        1 when the output is well formed
-       accuracy      1 - |answer - right answer| / 5
+       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown (-1)
        ranking       chance that the score ranks right, see r2_reward
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
                      facts that are right */
@@ -1092,7 +1093,8 @@ typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* Rank of the positive, score[0], among score (n). NaN scores below everything. */
+/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
+   and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
 /* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
    the tied (D11): so a constant scorer has the HR@1 of chance. */
@@ -1127,13 +1129,14 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
                             uint64_t seed, double *lo, double *hi);
 /* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
    right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
-   are equally good. */
+   are equally good; NAN when a count is negative. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* Scores from the answer distribution (D11): the log-odds of interacting, log (1 - p(0)) / p(0),
-   rank items; the expected level 1 .. 5 given an interaction predicts a rating. */
+/* Scores from the distribution over the six answers (D11), other tokens left out: the log-odds of
+   interacting, log (1 - p(0)) / p(0), rank items; the expected level given an interaction, within
+   1 .. 5, predicts a rating. */
 typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
@@ -1158,7 +1161,8 @@ r2_score_config r2_score_config_default(void);
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* Score from the log-probabilities of the six answers. */
+/* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
+   any probability: 0 for R2_SCORE_LOG_ODDS, 3 for R2_SCORE_RATING. */
 float r2_answer_score(const float *level_logp, r2_score_kind kind);
 /* Appends the reasoning and the answer that the model writes for one example, greedily, from
    <think> on; *check takes the verdict. Errors: as of r2_score. */
@@ -5849,7 +5853,7 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 /* The arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
-    int32_t *zero_pred; /* SFT: the prediction of answer 0 of each sequence */
+    int32_t *level_pred; /* SFT: of each sequence, the first of the predictions of the 6 answers */
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
@@ -5858,7 +5862,7 @@ typedef struct r2__batcher {
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
     r2_release(ctx, b->seq_begin);
     r2_release(ctx, b->branch);
-    r2_release(ctx, b->zero_pred);
+    r2_release(ctx, b->level_pred);
     r2_release(ctx, b->token);
     r2_release(ctx, b->pred_row);
     r2_release(ctx, b->pred_token);
@@ -5872,13 +5876,13 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
     memset(b, 0, sizeof *b);
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
     b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
+    b->level_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->level_pred);
     b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
     b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
     b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
     b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
     b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->branch && b->zero_pred && b->token && b->pred_row && b->pred_token &&
+    if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
@@ -5904,6 +5908,12 @@ static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
     b->pred_row[b->n_pred] = b->n_row - 1;
     b->pred_token[b->n_pred] = token;
     return b->n_pred++;
+}
+
+/* Asks for the six answers after the last row; returns the first of the predictions. */
+static int32_t r2__batch_predict_answers(r2__batcher *b, const r2_markup *mark) {
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2__batch_predict(b, mark->level[k]);
+    return b->n_pred - R2_N_ANSWERS;
 }
 
 /* Ends the sequence; a branch continues the last that was none. */
@@ -5966,8 +5976,8 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     if (reasoned) r2__batch_predict(b, mark->answer);
     row.trace_end = b->n_pred;
     r2__batch_token(b, mark->answer);
-    row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
-    b->zero_pred[b->n_seq] = r2__batch_predict(b, mark->level[0]);
+    b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
+    row.answer = b->level_pred[b->n_seq] + ex->answer[e];
     r2__batch_token(b, mark->level[ex->answer[e]]);
     if (reasoned) {
         row.close = r2__batch_predict(b, mark->answer_end);
@@ -5977,24 +5987,42 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     return row;
 }
 
-/* log (1 - p0) / p0 of a prediction of answer 0. p0 is kept below 1, where that has no value. */
-static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
-    *p0 = exp((double)b->logp[zero]);
-    if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
-    return log((1.0 - *p0) / *p0);
+/* log of the summed probabilities of n log-probabilities. */
+static double r2__log_sum(const float *logp, int n) {
+    double top = -INFINITY, sum = 0.0;
+    for (int k = 0; k < n; ++k) top = fmax(top, (double)logp[k]);
+    if (top == -INFINITY) return top;
+    for (int k = 0; k < n; ++k) sum += exp((double)logp[k] - top);
+    return top + log(sum);
 }
 
-/* -log softmax of the log-odds of a group at the observed item, its first, and the derivatives.
-   zero (group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
-static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
-    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
-    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
-    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, zero[k], &p0) - top);
+#define R2__MOST_LOG_ODDS 27.0 /* keeps scores finite */
+
+/* The score that ranks (D11): log (1 - p(0)) / p(0) among the six answers, whatever probability
+   other tokens have. 0 when no answer has any. */
+static double r2__log_odds(const float *level_logp) {
+    const double most = R2__MOST_LOG_ODDS, no = (double)level_logp[0];
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), odds = yes - no;
+    if (yes == -INFINITY && no == -INFINITY) return 0.0;
+    return odds > most ? most : odds < -most ? -most : odds;
+}
+
+/* -log softmax of the log-odds s of a group at the observed item, its first, and the derivatives.
+   level (group): the first of the predictions of the six answers of each example.
+   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)). */
+static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group, double weight) {
+    double top = -INFINITY, sum = 0.0;
+    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b->logp + level[k]));
+    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b->logp + level[k]) - top);
     for (int32_t k = 0; k < group; ++k) {
-        double share = exp(r2__log_odds(b, zero[k], &p0) - top) / sum;
-        b->dlogp[zero[k]] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
+        const float *logp = b->logp + level[k];
+        double yes = r2__log_sum(logp + 1, R2_N_ANSWERS - 1);
+        double slope = weight * (exp(r2__log_odds(logp) - top) / sum - (k == 0));
+        b->dlogp[level[k]] -= (float)slope;
+        for (int a = 1; a < R2_N_ANSWERS; ++a)
+            b->dlogp[level[k] + a] += (float)(slope * exp((double)logp[a] - yes));
     }
-    return top + log(sum) - first;
+    return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
@@ -6017,7 +6045,7 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
         b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
     }
     for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->zero_pred + g * group, group,
+        list += r2__list_loss(b, b->level_pred + g * group, group,
                               (double)config->list_weight / n_groups);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
@@ -6162,11 +6190,12 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     r2_status status;
     if (valid && valid->group > group) group = valid->group;
     if (valid && valid->longest > longest) longest = valid->longest;
-    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1, (int64_t)longest + 2);
+    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1,
+                            (int64_t)longest + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     per_batch = (int64_t)t->config->groups * group;
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
-                              per_batch * ((int64_t)longest + 2));
+                              per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
     status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
     if (status != R2_OK) return status;
@@ -6265,7 +6294,8 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
 double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
                  double rank_share) {
     double accuracy = 0.0, faith = 0.0;
-    if (check->answer >= 0) accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
+    if (check->answer >= 0 && right_answer >= 0)
+        accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
     if (check->verdict == R2_TRACE_OK) faith = 1.0;
     else if (check->n_cited > 0) faith = 0.5 * check->n_right / check->n_cited;
     return (double)config->w_format * (check->well_formed ? 1.0 : 0.0) +
@@ -6365,8 +6395,6 @@ static r2_status r2__language_check(r2_ctx *ctx, const char *who, const r2_examp
 
 /* ---- the loop ---- */
 
-#define R2__LEAST_P 1e-6 /* keeps log-odds finite */
-
 /* One output of a rollout. */
 typedef struct r2__rl_sample {
     int64_t example;
@@ -6430,10 +6458,8 @@ static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
         for (int32_t k = 0; k < gen->length[o]; ++k) {
             r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0) {
-                sample->level_pred = b->n_pred;
-                for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
-            }
+            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+                sample->level_pred = r2__batch_predict_answers(b, mark);
         }
         sample->end_pred = b->n_pred;
         r2__batch_end_sequence(b, true);
@@ -6447,13 +6473,6 @@ static int32_t r2__token_pred(const r2__rl_sample *sample, int32_t j) {
 
 static int32_t r2__sample_length(const r2__rl_sample *sample) {
     return sample->end_pred - sample->first_pred - (sample->level_pred >= 0 ? R2_N_ANSWERS : 0);
-}
-
-static double r2__sample_score(const r2__grpo *rl, const r2__rl_sample *sample) {
-    double p0;
-    if (sample->level_pred < 0) return NAN;
-    p0 = exp((double)rl->logp_old[sample->level_pred]);
-    return log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
 }
 
 /* Mean log-odds of the samples of prompt p; a sample without an answer counts as 0. */
@@ -6541,7 +6560,7 @@ static void r2__grpo_lists(r2__grpo *rl) {
         bool whole = true;
         for (int32_t k = 0; k < group; ++k) {
             int32_t level = rl->sample[(list / n * group + k) * n + list % n].level_pred;
-            rl->list[k] = level; /* the prediction of answer 0 */
+            rl->list[k] = level;
             whole = whole && level >= 0;
         }
         if (whole)
@@ -6605,7 +6624,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         r2__rl_sample *sample = &rl->sample[o];
-        sample->score = r2__sample_score(rl, sample);
+        sample->score = sample->level_pred < 0 ? NAN
+                                               : r2__log_odds(rl->logp_old + sample->level_pred);
         status = r2__check_tokens(ctx, rl->ex, sample->example, gen.token + o * gen.max_new,
                                   gen.length[o], NULL, &sample->check);
     }
@@ -6739,11 +6759,11 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 
 r2_rank r2_rank_of(const float *score, int64_t n) {
     r2_rank rank = {0, 0};
-    float positive = isnan(score[0]) ? -INFINITY : score[0];
+    const float positive = score[0];
     for (int64_t i = 1; i < n; ++i) {
-        float other = isnan(score[i]) ? -INFINITY : score[i];
-        rank.better += other > positive;
-        rank.tied += other == positive;
+        const bool both_nan = isnan(score[i]) && isnan(positive);
+        rank.better += score[i] > positive || (isnan(positive) && !isnan(score[i]));
+        rank.tied += score[i] == positive || both_nan;
     }
     return rank;
 }
@@ -6842,6 +6862,7 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
 double r2_mcnemar(int64_t only_a, int64_t only_b) {
     int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
     double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    if (k < 0) return NAN;
     for (int64_t i = 0; i <= k; ++i)
         tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
                     lgamma((double)(n - i) + 1.0) + log_half_n);
@@ -6856,15 +6877,11 @@ r2_score_config r2_score_config_default(void) {
 }
 
 float r2_answer_score(const float *level_logp, r2_score_kind kind) {
-    double mass = 0.0, expected = 0.0, p_no;
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        mass += exp((double)level_logp[k]);
-        expected += k * exp((double)level_logp[k]);
-    }
-    if (!(mass > 0.0)) return 0.0f;
-    p_no = exp((double)level_logp[0]) / mass;
-    if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
-    return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), expected = 0.0;
+    if (kind == R2_SCORE_LOG_ODDS) return (float)r2__log_odds(level_logp);
+    if (yes == -INFINITY) return (float)R2_N_ANSWERS / 2.0f; /* any level is as likely: 3 */
+    for (int k = 1; k < R2_N_ANSWERS; ++k) expected += k * exp((double)level_logp[k] - yes);
+    return (float)expected;
 }
 
 /* Sums over traces, before they become shares. */
@@ -7360,6 +7377,24 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
     return status;
 }
 
+/* So must its words. */
+static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
+    const r2_vocab *own = &run->vocab;
+    r2_vocab found;
+    r2_status status;
+    memset(&found, 0, sizeof found);
+    status = r2_vocab_load(ctx, &found, path);
+    if (status == R2_OK && found.n_words != own->n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
+                         (int)own->n_words, (int)found.n_words);
+    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
+        if (strcmp(found.word[w], own->word[w]) != 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
+                             (int)w + 1, own->word[w], found.word[w]);
+    r2_vocab_free(ctx, &found);
+    return status;
+}
+
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
@@ -7368,6 +7403,8 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
     language.codebook = &codebook;
