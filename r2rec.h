@@ -28,12 +28,17 @@
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
-       R2_NAIVE               use the naive twin of every fast kernel (slow; the specification)
+       R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
+                              the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
+       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Not defined:
+                              this header compiles it. Cost: that implementation uses its own
+                              realloc, and when realloc fails in it, the program crashes
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
-                 exits, never prints, has no globals. What a failed call had begun is released.
+                 exits, never prints, keeps no state between calls. A failed call releases what it
+                 allocated.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
                  struct is allowed. All memory comes from the context's allocator, except the trees
                  that cJSON makes while JSON is read: those come from cJSON's own.
@@ -134,6 +139,12 @@ typedef struct r2_arena {
     uint64_t used;                  /* bytes handed out since the last reset */
     uint64_t reserved;              /* bytes taken from the allocator        */
 } r2_arena;
+
+/* Memory of the growing lists and the hash tables of one struct. */
+typedef struct r2__owner {
+    struct r2__block *blocks;
+    bool failed; /* an allocation failed: the lists and tables are gone, only the free may follow */
+} r2__owner;
 
 /* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
    at the end: after a failed allocation further additions do nothing. */
@@ -767,22 +778,22 @@ void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671): per layer
+/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671). Each layer computes
    x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
-   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); at the end logits = head rmsnorm(x).
-   All sizes in elements. */
+   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); after the last, logits = head rmsnorm(x).
+   All sizes are numbers of elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
-    float init_std; /* of the initial weights; 0: leave them zero, when they will be loaded */
-    bool qkv_bias;  /* Qwen2: yes, Llama: no                                                */
-    bool tied;      /* the head is the transposed token embedding                           */
-    uint64_t seed;  /* of the initial weights                                               */
+    float init_std; /* of the initial weights; 0: they stay zero, to be loaded          */
+    bool qkv_bias;  /* Qwen2: yes, Llama: no                                             */
+    bool tied;      /* the head is the token embedding                                   */
+    uint64_t seed;  /* of the initial weights                                            */
 } r2_model_config;
 
-/* The one table of parameters: id, whether each layer has one, rows, columns, initial values, name
-   in Hugging Face's files. `c` is the config, D the size of a head; no rows: absent. Query, key,
-   value and gate, up are neighbours, so that one product makes them all. */
+/* The table of parameters: id, whether each layer has one, rows, columns, initial values, name in
+   Hugging Face's files. `c` is the config, D the size of a head; a tensor with 0 rows is absent.
+   Query, key and value are neighbours, and so are gate and up: one product computes them all. */
 #define R2_MODEL_TENSORS(X)                                                                        \
     X(R2_EMBED, false, c->n_vocab, c->d_model, R2_INIT_NORMAL, "model.embed_tokens.weight")        \
     X(R2_ATTN_NORM, true, 1, c->d_model, R2_INIT_ONE, "input_layernorm.weight")                    \
@@ -800,8 +811,8 @@ typedef struct r2_model_config {
     X(R2_FINAL_NORM, false, 1, c->d_model, R2_INIT_ONE, "model.norm.weight")                       \
     X(R2_HEAD, false, c->tied ? 0 : c->n_vocab, c->d_model, R2_INIT_NORMAL, "lm_head.weight")
 
-/* Initial values: N(0, init_std), the same over sqrt(2 n_layer) for what adds to the residual
-   stream, ones, zeros. */
+/* Initial values: N(0, init_std); N(0, init_std / sqrt(2 n_layer)) for weights whose product is
+   added to the residual stream; ones; zeros. */
 typedef enum r2_init { R2_INIT_NORMAL, R2_INIT_RESIDUAL, R2_INIT_ONE, R2_INIT_ZERO } r2_init;
 
 typedef enum r2_tensor_id {
@@ -812,17 +823,18 @@ typedef enum r2_tensor_id {
 } r2_tensor_id;
 
 typedef struct r2_tensor {
-    int64_t rows, cols; /* rows 1: a vector; rows 0: this model has none */
-    int64_t offset;     /* of layer 0 in r2_model.param                  */
+    int64_t rows, cols; /* rows 1: a vector; rows 0: this model has no such tensor */
+    int64_t offset;     /* of layer 0 in r2_model.param                            */
     bool per_layer;
     r2_init init;
-    const char *name;   /* in a file; "model.layers.<n>." precedes it when per_layer */
+    const char *name; /* in a file; "model.layers.<n>." precedes it if per_layer */
 } r2_tensor;
 
 /* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
    Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
-   pred_row ascends; several predictions may share a row. A branch continues the sequence before it
-   that is none, as if that stood in front of it: what several sequences begin with is run once. */
+   pred_row ascends; a row may have several predictions. A branch continues the last sequence before
+   it that is not a branch, as if that one's tokens preceded its own: a common beginning is computed
+   once. */
 typedef struct r2_batch {
     int32_t n_seq;
     const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
@@ -841,67 +853,72 @@ typedef struct r2_model {
     int64_t layer_stride;  /* floats from a tensor of one layer to that of the next         */
     float *rope;           /* (n_ctx, d_head) cosines and sines                             */
     struct r2_lora *lora;  /* adapters; NULL: none                                          */
-    bool recompute;        /* backward makes each layer's activations anew: a third more    */
-                           /* time, nearly none of their memory; the caller's choice        */
+    bool recompute;        /* set by the caller: the backward pass computes each layer's    */
+                           /* activations again instead of keeping them; a third more time  */
     r2_arena memory;
     struct r2__work *work; /* activations of the last forward                               */
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients when with_grad) and draws the initial weights.
-   Errors: R2_ARGUMENT (a shape that cannot be), R2_NO_MEMORY. */
+/* Allocates parameters (and gradients if with_grad) and draws the initial weights.
+   Errors: R2_ARGUMENT (an impossible shape), R2_NO_MEMORY. Free: r2_model_free. */
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
-/* Copies all parameters of `from`, a model of the same shape, but no adapters. Errors: R2_ARGUMENT
-   (another shape; `to` has merged adapters). */
+/* Copies all parameters of `from`, a model of the same shape, but not its adapters.
+   Errors: R2_ARGUMENT (another shape; `to` has merged adapters). */
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from);
-/* Where tensor `id` of `layer` stands in param or in grad; NULL when the model has none. */
+/* Tensor `id` of `layer` in param or in grad; NULL if the model has none. */
 float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
 float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 
-/* logp[j] = log-probability of prediction j; entropy[j] (nats; NULL: not wanted) of its row.
-   Keeps the activations for r2_backward when the model has gradients. */
+/* logp[j] = log-probability of prediction j; entropy[j] (NULL: not wanted) = that of its row's
+   distribution, in nats. Keeps the activations for r2_backward if the model has gradients.
+   Errors: R2_ARGUMENT (a sequence, row or token out of range), R2_NO_MEMORY. */
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
-/* Adds to model->grad the gradient of a loss whose derivative by logp[j] is dlogp[j]. Any objective
-   that is a function of log-probabilities (cross-entropy, GRPO, a listwise term) goes through here.
-   Must follow r2_forward on the same batch, once: it uses up the activations. */
+/* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
+   every objective that is a function of log-probabilities (cross-entropy, GRPO, a listwise term).
+   Call it once after r2_forward of the same batch: it overwrites the activations.
+   Errors: R2_ARGUMENT (no such forward before it). */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
+/* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
 
-/* Sampling. */
+/* How prompts are continued. */
 typedef struct r2_generate_config {
-    int32_t n_samples;   /* outputs per prompt, sharing its prefix                            */
-    int32_t max_new;     /* tokens at most; 0: only the watched log-probabilities             */
-    int32_t stop_token;  /* generation of an output ends with this token; -1: none            */
-    int32_t n_token;     /* ids from here on are never generated; 0: all may be               */
-    float temperature;   /* 0: greedy, the lowest id of equals                                */
-    float top_p;         /* the most probable tokens of this mass (1904.09751); 1: off        */
-    uint64_t seed;       /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s) */
-    int32_t n_watch;     /* log-probabilities of these tokens after the last one generated ...*/
-    const int32_t *watch;/* ... (n_watch): the answer distribution                            */
+    int32_t n_samples;    /* outputs per prompt                                                   */
+    int32_t max_new;      /* most tokens of an output; 0: only the watched log-probabilities      */
+    int32_t stop_token;   /* an output ends with this token; -1: none                             */
+    int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
+                          /* that its tokenizer does not use); 0: all may be                      */
+    float temperature;    /* 0: greedy, the lowest id of equals                                   */
+    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s)    */
+    int32_t n_watch;      /* the answer distribution: log-probabilities of these n_watch tokens   */
+    const int32_t *watch; /* after the last token generated                                       */
 } r2_generate_config;
 
 typedef struct r2_generation {
-    int64_t n_out;     /* n_prompt * n_samples                                     */
+    int64_t n_out; /* n_prompt * n_samples                                      */
     int32_t max_new, n_watch;
-    int32_t *token;    /* (n_out, max_new) padded with -1                          */
+    int32_t *token;    /* (n_out, max_new) padded with -1                           */
     float *logp;       /* (n_out, max_new) of each generated token at temperature 1 */
-    int32_t *length;   /* (n_out) tokens generated, the stop token included        */
-    float *watch_logp; /* (n_out, n_watch)                                         */
+    int32_t *length;   /* (n_out) tokens generated, the stop token included         */
+    float *watch_logp; /* (n_out, n_watch)                                          */
 } r2_generation;
 
+/* One sample of up to 32 tokens at temperature 1. */
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
-   least one token, with max_new more within n_ctx. Prompts are taken in chunks, so that memory does
-   not grow with their number. On failure `out` is left zeroed. */
+   least one token; with max_new more it must fit into n_ctx. Prompts are taken in chunks, so memory
+   does not grow with their number. Free: r2_generation_free; on failure `out` is zeroed.
+   Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
 void r2_generation_free(r2_ctx *ctx, r2_generation *out);
 
-/* AdamW (2014 1412.6980, decoupled decay 1711.05101) with clipping of the global gradient norm. */
+/* AdamW (arXiv 1412.6980, decoupled weight decay 1711.05101), the global gradient norm clipped. */
 typedef struct r2_adamw_config {
     float beta1, beta2, eps, weight_decay; /* decay acts on matrices, not on norms and biases */
     float clip;                            /* largest gradient norm; 0: no clipping           */
@@ -913,14 +930,19 @@ typedef struct r2_adamw {
     float *m, *v; /* (n_params) first and second moments */
 } r2_adamw;
 
+/* beta 0.9 and 0.95, eps 1e-8, no decay, clip 1. */
 r2_adamw_config r2_adamw_config_default(void);
+/* Moments for what the model trains: its adapters, if it has any, else its parameters.
+   Errors: R2_NO_MEMORY. Free: r2_adamw_free. */
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
-/* One update of all parameters from model->grad at learning rate lr; *grad_norm (NULL: not wanted)
-   is the norm before clipping. A norm that is not finite is an error and changes nothing. */
+/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not wanted)
+   is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
+   detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
-/* Linear warm-up to `peak`, then a cosine down to `floor_ratio` x peak at step `total`. */
+/* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
+   step `total`. */
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
@@ -1595,17 +1617,18 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 
 /* ================================================================================ [B5] ops ==== */
 
-/* Kernels on raw pointers: row-major float, shapes in comments as name(rows, columns), formulas in
-   one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
-   one sum in one order whatever the number of threads. A _bwd function ADDS to gradients of
-   parameters; what it does to gradients of activations is said. None allocates and none can fail.
-   Each has a twin r2_<op>_naive with the same arguments, which is its specification. */
+/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns), formulas
+   in one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
+   one sum in one order for any number of threads. A _bwd function ADDS to gradients of parameters;
+   what it does to gradients of activations is said. None allocates and none can fail. [M7] has the
+   plain loops, [E4] the fast ones. */
 
-/* Which operand of a product is transposed: as in forward, gradient of the input, of the weight. */
+/* Which operand of a product is transposed: NT as in the forward pass, NN as in the gradient of the
+   input, TN as in that of the weight. */
 typedef enum r2_layout { R2_NT, R2_NN, R2_TN } r2_layout;
 
 /* NT: c(M,N) = a(M,K) b(N,K)^T     NN: c(M,N) = a(M,K) b(K,N)     TN: c(M,N) = a(K,M)^T b(K,N).
-   lda, ldb, ldc are the floats from one row to the next; `add` adds to c instead of setting it. */
+   lda, ldb, ldc: floats from one row to the next; `add`: adds to c instead of setting it. */
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add);
 
@@ -1620,7 +1643,7 @@ void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
 /* Rotary positions, halves rotated (arXiv 2104.09864): of each head of x (x_1, x_2 its halves)
    x_1' = x_1 cos - x_2 sin, x_2' = x_2 cos + x_1 sin, in place, on the first n_head heads of
    x(R, ld). `table` (n_ctx, d_head) has cos in the first half of a row, sin in the second.
-   direction -1 turns back: the gradient. */
+   direction -1 rotates back: the gradient. */
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction);
 
@@ -1632,10 +1655,10 @@ typedef struct r2_attention {
     const bool *branch;       /* (n_seq) as in r2_batch; NULL: each sequence stands alone   */
 } r2_attention;
 
-/* Floats of scratch memory that the two functions below need for these sequences. */
+/* Floats of scratch that the next two need for these sequences and ctx->n_threads. */
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape);
-/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) keeps the logarithm of
-   each row's sum of exponentials, from which the backward pass makes the probabilities again. */
+/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) is the logarithm of each
+   row's sum of exponentials, from which the backward pass computes the probabilities again. */
 void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
                       const float *qkv, float *scratch);
 /* Sets dqkv. With P the probabilities and D = rowsum(dout out):
@@ -1660,29 +1683,36 @@ void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
-/* A low-rank addition to y = x W^T (arXiv 2106.09685): the O columns of y from `column` on get
-   scale x(R,I) a(r,I)^T b(O,r)^T. The n adapters of one call have the same x, so that one product
-   serves all their a; `low` is scratch of r2_lora_scratch floats. */
+/* Low-rank additions to y(R,O) = x(R,I) w(O,I)^T (arXiv 2106.09685): each adapter adds
+   scale x(R,I) a(rank,I)^T b(n_out,rank)^T to the n_out columns of y from `column` on. */
+#define R2_ADAPTERS 3 /* most adapters of one product: query, key, value */
 typedef struct r2_adapter {
-    int64_t column, O;
-    const float *a, *b;
-    float *da, *db; /* gradients, of r2_lora_bwd alone */
+    int64_t column, n_out;
+    const float *a, *b; /* (rank, n_in), (n_out, rank)      */
+    float *da, *db;     /* gradients, of r2_lora_bwd alone  */
 } r2_adapter;
 
-int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n);
-/* y(R, ldy) += those additions. */
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
-                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low);
-/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  and dx += scale dy b a (NULL: not wanted). */
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
-                 int64_t r, float *low);
-/* sum(O,I) = w(O,I), with scale b a added to the rows of each adapter, its columns of y. `sum` may
-   be w. */
-void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                 int32_t n, float scale, int64_t O, int64_t I, int64_t r);
+typedef struct r2_adapters {
+    int32_t n;
+    r2_adapter adapter[R2_ADAPTERS];
+    int64_t n_in, rank;
+    float scale;
+    float *scratch; /* r2_lora_scratch floats */
+} r2_adapters;
 
-/* lse(R) = log sum exp(logits(R,V)); entropy(R) in nats of the softmax, NULL: not wanted. */
+/* Floats of scratch for R rows and n adapters. */
+int64_t r2_lora_scratch(int64_t R, int64_t n_in, int64_t rank, int32_t n);
+/* y(R, ldy) += the additions to it. */
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *all, const float *x,
+                 int64_t R);
+/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  and dx += scale dy b a (NULL: not wanted). */
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy,
+                 const float *x, int64_t R);
+/* sum(n_out, n_in) = w + scale b a, in the rows of each adapter. `sum` may be w. */
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapters *all,
+                 int64_t n_out);
+
+/* lse(R) = log sum exp(logits(R,V)); entropy(R) of the softmax in nats, NULL: not wanted. */
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V);
 /* Turns logits into dlogits in place, for a loss with derivative dlogp[j] by the log-probability of
@@ -1691,111 +1721,78 @@ void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
 
-/* The twins: plain loops, sums in double, one thread. R2_NAIVE puts them in the place of the
-   kernels above in all of the library. */
-void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
-                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                     int64_t ldc, bool add);
-void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
-                          const float *gain, int64_t R, int64_t C, float eps);
-void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
-                          const float *x, const float *gain, const float *rstd, int64_t R,
-                          int64_t C);
-void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
-                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction);
-void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
-                            const float *qkv, float *scratch);
-void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
-                            const float *dout, const float *out, const float *lse, const float *qkv,
-                            float *scratch);
-void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
-void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
-                         int64_t F);
-void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
-                        int64_t R, int64_t C);
-void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
-                        int64_t R, int64_t C);
-void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
-void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
-                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
-                       float *low);
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
-                       int64_t I, int64_t r, float *low);
-void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                       int32_t n, float scale, int64_t O, int64_t I, int64_t r);
-void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
-                            int64_t R, int64_t V);
-void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
-                       const int32_t *token, const float *dlogp, int64_t R, int64_t V);
+/* sum(x^2) over x(n): of a gradient, the square of its norm. */
+double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
-/* =========================================== [B6] adapters, continuations, weights on disk ==== */
+/* One step of AdamW on w(n) with gradient g and moments m, v; g' = scale g:
+   m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
+   w = (1 - lr decay) w - lr fix1 m / (sqrt(fix2 v) + eps). */
+typedef struct r2_adamw_factors {
+    float beta1, beta2, eps, lr, decay;
+    float scale;      /* of the gradient, by clipping                */
+    float fix1, fix2; /* 1 / (1 - beta^step): the moments start at 0 */
+} r2_adamw_factors;
+void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, const float *g,
+                     float *m, float *v, int64_t n);
+
+/* =========================================== [B6] adapters, weights on disk ================ */
 
 /* Low-rank adapters (arXiv 2106.09685) on chosen projections: W acts as W + alpha / rank B A. */
 typedef struct r2_lora_config {
     int32_t rank;
     float alpha;
-    uint32_t targets; /* bits 1u << id, of R2_WQ, R2_WK, R2_WV, R2_WO, R2_WGATE, R2_WUP, R2_WDOWN */
-    uint64_t seed;    /* of the initial A; B begins as zero, so that the model begins unchanged */
+    uint32_t targets; /* bits 1u << id of R2_WQ, R2_WK, R2_WV, R2_WO, R2_WGATE, R2_WUP, R2_WDOWN */
+    uint64_t seed;    /* of the initial A; B begins as zero, so the model begins unchanged     */
 } r2_lora_config;
 
-/* The adapters of a model. For each target of a layer stand A(rank, I), then B(O, rank). */
+/* The adapters of a model: for each target of a layer A(rank, I), then B(O, rank). */
 typedef struct r2_lora {
     r2_lora_config config;
     int64_t n_params;
     float *param, *grad;             /* (n_params) layer by layer                        */
     int64_t offset[R2_TENSOR_COUNT]; /* of target id in layer 0, or -1                   */
     int64_t layer_stride;
-    bool merged;                     /* the weights contain the adapters: these rest     */
-    float *sum;                      /* weights and adapters of one product at a time    */
+    bool merged;    /* the weights contain the adapters                 */
+    float *sum;     /* weights plus adapters, of one product at a time  */
+    float *scratch; /* of products of up to max_rows rows               */
+    int64_t max_rows;
     r2_arena memory;
 } r2_lora;
 
 r2_lora_config r2_lora_config_default(void); /* rank 8, alpha 16, every projection */
-/* Gives the model adapters. From here on its own weights are frozen: backward and AdamW work on the
-   adapters alone, so the model needs no gradients of its own. */
+/* Gives the model adapters. Its own weights are frozen from then on: backward and AdamW work on the
+   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config);
-/* Takes the adapters away; what was not merged is lost. */
+/* Removes the adapters; unless merged, they are lost. r2_model_free does it too. */
 void r2_lora_detach(r2_ctx *ctx, r2_model *model);
-/* Adds the adapters to the weights, for speed and for r2_model_save, and takes them out again (to
-   rounding). Neither does anything the second time. A merged model cannot be trained. */
+/* Adds the adapters to the weights, for speed and for r2_model_save; subtracts them again (exact up
+   to rounding). A second call in a row does nothing. A merged model cannot be trained. */
 r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model);
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 
-/* Log-probabilities of given continuations of prompts. Prompt p is prompt[prompt_begin[p]] ..
-   prompt[prompt_begin[p + 1] - 1]; continuation k, of prompt owner[k] (ascending), is
-   next[next_begin[k]] .. next[next_begin[k + 1] - 1]; logp(next_begin[n_next]) gets one value for
-   each of their tokens. Each prompt, one token or more, is run once, whatever the number of its
-   continuations, all of them in one batch; one of a single token costs no row at all. Errors as of
-   r2_forward. */
-r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
-                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
-                                 const int64_t *owner, const int64_t *next_begin,
-                                 const int32_t *next, float *logp);
-
-/* Weights as safetensors, named as in Hugging Face's Llama / Qwen2. */
+/* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
+   adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (r2_model_init first). A file
-   that breaks any rule of the format, or has not exactly the model's tensors, is R2_FORMAT, and the
-   model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A file
+   that breaks a rule of the format, or whose tensors are not exactly the model's, is R2_FORMAT, and
+   the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
-   model.safetensors, or the shards that model.safetensors.index.json names. The head is tied when
-   there is no lm_head.weight. n_ctx 0: as many positions as config.json says; else n_ctx of them.
-   What would change the numbers and is not supported (scaled positions, sliding windows, other
-   activations, quantisation ...) is R2_FORMAT. On failure `model` is left zeroed. */
+   model.safetensors, or the shards that model.safetensors.index.json names. The head is tied if
+   there is no lm_head.weight. n_ctx: positions wanted, 0: as many as config.json states. A setting
+   that would change the numbers and is not supported (scaled positions, sliding windows, other
+   activations, quantisation ...) is R2_FORMAT. On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into a directory that exists. Like r2_model_save it
-   leaves adapters out that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors into an existing directory, without adapters that are not
+   merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
-/* Adapters as a directory of their own, as PEFT names things: adapter_config.json and
-   adapter_model.safetensors. Save: into a directory that exists, merged or not. Load attaches them
-   to a model without adapters; what is not plain low-rank adapters of one rank, or does not fit the
-   model, is R2_FORMAT, and the model stays as it was. */
+/* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
+   adapter_model.safetensors. Save writes them, merged or not, into an existing directory. Load
+   attaches them to a model without adapters; adapters that are not plain low-rank ones of one rank,
+   or do not fit the model, are R2_FORMAT, and the model stays as it was. */
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
 
@@ -1839,6 +1836,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <float.h>
 #include <limits.h>
 #include <math.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -1856,14 +1854,75 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <cjson/cJSON.h>
 #endif
 
+/* stb_ds, with the memory of [E1]. A program that has compiled it above this line needs no option. */
+#if defined(STB_DS_IMPLEMENTATION) && defined(INCLUDE_STB_DS_H)
+#define R2_STB_DS_IMPLEMENTED
+#endif
+#if !defined(R2_STB_DS_IMPLEMENTED)
+#ifdef __cplusplus
+extern "C" {
+#endif
+static void *r2__stb_realloc(void *ptr, size_t size);
+static void r2__stb_free(void *ptr);
+#if defined(__GNUC__) || defined(__clang__) /* they shift bytes into the sign of an int */
+extern size_t stbds_hash_bytes(void *, size_t, size_t) __attribute__((no_sanitize("undefined")));
+static size_t stbds_siphash_bytes(void *, size_t, size_t) __attribute__((no_sanitize("undefined")));
+#endif
+#ifdef __cplusplus
+}
+#endif
+#undef STBDS_REALLOC
+#undef STBDS_FREE
+#define STBDS_REALLOC(context, ptr, size) r2__stb_realloc(ptr, size)
+#define STBDS_FREE(context, ptr)          r2__stb_free(ptr)
+#define STB_DS_IMPLEMENTATION
+#endif
+#if !defined(R2_STB_DS_IMPLEMENTED) || !defined(INCLUDE_STB_DS_H)
+#define STBDS_NO_SHORT_NAMES
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#endif
+#if defined(__has_include)
+#if __has_include(<stb/stb_ds.h>)
+#include <stb/stb_ds.h>
+#else
+#include "stb_ds.h"
+#endif
+#else
+#include <stb/stb_ds.h>
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#undef STBDS_NO_SHORT_NAMES
+#undef STB_DS_IMPLEMENTATION
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* What part one calls of part two. */
+#if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
+#define R2__MAYBE_UNUSED __attribute__((unused))
+#else
+#define R2__MAYBE_UNUSED
+#endif
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
 static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
+R2__MAYBE_UNUSED static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list,
+                                                    size_t size, int64_t more);
+R2__MAYBE_UNUSED static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size,
+                                              const void *key, size_t key_size, int64_t *at);
+R2__MAYBE_UNUSED static int64_t r2__map_find(void *map, size_t size, const void *key,
+                                             size_t key_size);
+R2__MAYBE_UNUSED static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
+R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static cJSON *r2__json_parse(const char *text, size_t len);
 static uint64_t r2__fnv(const char *text, size_t len);
@@ -1874,11 +1933,10 @@ static int32_t r2__rules_answer(const r2_task *task);
 static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
                                    const r2_task *task, r2_text *out);
 static r2_check r2__check_english(const r2_task *task, const char *output);
-static float *r2__trained_params(const r2_model *model);
-static float r2__lora_scale(const r2_lora *lora);
-static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
+static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
+static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
 
@@ -4669,29 +4727,73 @@ r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *d
     return status;
 }
 
-/* ============================================================================== [M7] model ==== */
+/* ============================================================================== [M7] model ====
+   In:   sequences of tokens laid end to end (r2_batch), and which token is to be predicted from
+         which row; or prompts to be continued.
+   Out:  log-probabilities; the gradient of any loss that is a function of them; one step of AdamW;
+         sampled continuations.
 
-/* ---- the naive twins ---- */
+       tokens -> embed -> x -+-> rmsnorm -> q k v -> rope -> attention -> Wo -+-> mid     n_layer
+                             |_______________________________________________|           times
+                 mid -> x' = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid)
+       x -> rmsnorm -> head -> logits -> log-softmax
 
-void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
-                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                     int64_t ldc, bool add) {
+   rmsnorm of (3, 4): the mean of the squares is 12.5, so (3, 4) / sqrt(12.5) = (0.849, 1.131).
+   Attention with scores 0 and ln 3: weights 1/4 and 3/4, so the values 1 and 5 give 4.
+   Logits 0 and ln 3: the log-probability of the second token is ln 3/4 = -0.288.
+   (test_ops.c computes all three.)
+
+   Below stand the ops, each forward directly above its backward, then the parameters, the decoder
+   forward and backward, AdamW, and decoding. */
+
+/* ---- ops ----
+   Plain loops with sums in double, on one thread: the specification. R2_REFERENCE makes them the
+   ops of the library; else [E4] and [E5] have the same functions faster, and those here, which are
+   then called r2_x_plain, serve the tests that compare both. */
+#if defined(R2_REFERENCE)
+#define R2__PLAIN(type, name) type name
+#else
+#define R2__PLAIN(type, name) static inline type name##_plain
+#endif
+
+/* c(M,N) = or += the product of a and b, of which one is transposed:
+   NT a(M,K) b(N,K)^T,  NN a(M,K) b(K,N),  TN a(K,M)^T b(K,N).
+   The backward of y(R,O) = x(R,I) w(O,I)^T, which is NT, is dx(R,I) = dy(R,O) w(O,I), which is NN,
+   and dw(O,I) += dy(R,O)^T x(R,I), which is TN. */
+R2__PLAIN(void, r2_matmul)
+(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda,
+ const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+    const int64_t a_row = layout == R2_TN ? 1 : lda, a_col = layout == R2_TN ? lda : 1;
+    const int64_t b_row = layout == R2_NT ? 1 : ldb, b_col = layout == R2_NT ? ldb : 1;
     (void)ctx;
     for (int64_t i = 0; i < M; ++i) {
         for (int64_t j = 0; j < N; ++j) {
             double sum = add ? (double)c[i * ldc + j] : 0.0;
-            for (int64_t k = 0; k < K; ++k) {
-                double left = (double)(layout == R2_TN ? a[k * lda + i] : a[i * lda + k]);
-                double right = (double)(layout == R2_NT ? b[j * ldb + k] : b[k * ldb + j]);
-                sum += left * right;
-            }
+            for (int64_t k = 0; k < K; ++k)
+                sum += (double)a[i * a_row + k * a_col] * (double)b[k * b_row + j * b_col];
             c[i * ldc + j] = (float)sum;
         }
     }
 }
 
-void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
-                          const float *gain, int64_t R, int64_t C, float eps) {
+/* x(R,C) = table(V,C)[token(R)]. */
+R2__PLAIN(void, r2_embed_fwd)
+(const r2_ctx *ctx, float *x, const float *table, const int32_t *token, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) x[i] = table[token[i / C] * C + i % C];
+}
+
+/* dtable(V,C)[token(R)] += dx(R,C). */
+R2__PLAIN(void, r2_embed_bwd)
+(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dtable[token[i / C] * C + i % C] += dx[i];
+}
+
+/* y(R,C) = x(R,C) rstd(R) gain(C),  rstd = 1 / sqrt(mean(x^2) + eps). */
+R2__PLAIN(void, r2_rmsnorm_fwd)
+(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain, int64_t R, int64_t C,
+ float eps) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         double squares = 0.0;
@@ -4701,9 +4803,10 @@ void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float 
     }
 }
 
-void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
-                          const float *x, const float *gain, const float *rstd, int64_t R,
-                          int64_t C) {
+/* With xn = x rstd:  dx(R,C) += rstd (gain dy - xn mean(gain dy xn)),  dgain(C) += sum_r dy xn. */
+R2__PLAIN(void, r2_rmsnorm_bwd)
+(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x, const float *gain,
+ const float *rstd, int64_t R, int64_t C) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         double mean = 0.0, inverse = (double)rstd[r];
@@ -4719,198 +4822,181 @@ void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const floa
     }
 }
 
-void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
-                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction) {
+/* y(R,C) += bias(C). */
+R2__PLAIN(void, r2_bias_fwd)(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) y[i] += bias[i % C];
+}
+
+/* dbias(C) += sum_r dy(R,C). */
+R2__PLAIN(void, r2_bias_bwd)
+(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
+}
+
+/* Each pair (x1, x2), one of either half of a head, is turned by the angle of its row's position:
+   x1' = x1 cos - x2 sin,  x2' = x2 cos + x1 sin.  Backward: turned back, direction = -1. */
+R2__PLAIN(void, r2_rope)
+(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table, int64_t R,
+ int32_t n_head, int32_t d_head, int direction) {
     const int64_t half = d_head / 2;
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
-        for (int64_t i = 0; i < n_head * half; ++i) {
-            float *x1 = x + r * ld + i / half * d_head + i % half, *x2 = x1 + half;
-            const float *turn = table + (int64_t)position[r] * d_head;
-            float cosine = turn[i % half], sine = turn[half + i % half] * (float)direction;
-            float first = *x1, second = *x2;
-            *x1 = first * cosine - second * sine;
-            *x2 = second * cosine + first * sine;
-        }
-    }
-}
-
-/* How many keys row i of sequence s sees: the rows of the sequence it continues, then its own up to
-   i. *row is that of key j. */
-static int64_t r2__keys_naive(const r2_attention *shape, int32_t s, int64_t i, int64_t j,
-                              int64_t *row) {
-    int32_t root = s;
-    int64_t shared = 0, begin;
-    while (shape->branch && shape->branch[root]) --root;
-    if (root != s) shared = shape->seq_begin[root + 1] - shape->seq_begin[root];
-    begin = j < shared ? shape->seq_begin[root] : shape->seq_begin[s] - shared;
-    if (row) *row = begin + j;
-    return shared + i + 1;
-}
-
-/* q k / sqrt(d) of query head h of row i of sequence s and its key j, which stands in row *key. */
-static double r2__score_naive(const r2_attention *shape, const float *qkv, int32_t s, int64_t i,
-                              int32_t h, int64_t j, int64_t *key) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
-    const float *q = qkv + (shape->seq_begin[s] + i) * ld + h * d, *k;
-    double sum = 0.0;
-    r2__keys_naive(shape, s, i, j, key);
-    k = qkv + *key * ld + (H + h / (H / G)) * d;
-    for (int64_t e = 0; e < d; ++e) sum += (double)q[e] * (double)k[e];
-    return sum / sqrt((double)d);
-}
-
-void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
-                            const float *qkv, float *scratch) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
-    (void)ctx;
-    (void)scratch;
-    for (int32_t s = 0; s < shape->n_seq; ++s) {
-        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i) {
-            for (int32_t h = 0; h < H; ++h) {
-                const int64_t row = shape->seq_begin[s] + i;
-                const int64_t keys = r2__keys_naive(shape, s, i, 0, NULL);
-                float *y = out + (row * H + h) * d;
-                double top = -DBL_MAX, sum = 0.0;
-                int64_t key;
-                for (int64_t j = 0; j < keys; ++j)
-                    top = fmax(top, r2__score_naive(shape, qkv, s, i, h, j, &key));
-                for (int64_t j = 0; j < keys; ++j)
-                    sum += exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top);
-                lse[row * H + h] = (float)(top + log(sum));
-                for (int64_t e = 0; e < d; ++e) y[e] = 0.0f;
-                for (int64_t j = 0; j < keys; ++j) {
-                    double p = exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top) / sum;
-                    const float *v = qkv + key * ld + (H + G + h / (H / G)) * d;
-                    for (int64_t e = 0; e < d; ++e) y[e] += (float)p * v[e];
-                }
+        const float *cosine = table + (int64_t)position[r] * d_head, *sine = cosine + half;
+        for (int64_t h = 0; h < n_head; ++h) {
+            float *x1 = x + r * ld + h * d_head, *x2 = x1 + half;
+            for (int64_t i = 0; i < half; ++i) {
+                const float a = x1[i], b = x2[i], s = sine[i] * (float)direction;
+                x1[i] = a * cosine[i] - b * s;
+                x2[i] = b * cosine[i] + a * s;
             }
         }
     }
 }
 
-/* Backward of query head h of row i of sequence s. */
-static void r2__attend_row_bwd_naive(const r2_attention *shape, float *dqkv, const float *dout,
-                                     const float *out, const float *lse, const float *qkv,
-                                     int32_t s, int64_t i, int32_t h) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, row = shape->seq_begin[s] + i;
-    const int64_t query = row * ld + h * d, at = (H + h / (H / G)) * d;
-    const float *dy = dout + (row * H + h) * d, *y = out + (row * H + h) * d;
-    double D = 0.0;
-    for (int64_t e = 0; e < d; ++e) D += (double)dy[e] * (double)y[e];
-    for (int64_t j = 0; j < r2__keys_naive(shape, s, i, 0, NULL); ++j) {
-        int64_t row_k, key, value;
-        double score = r2__score_naive(shape, qkv, s, i, h, j, &row_k), ds = 0.0;
-        double p = exp(score - (double)lse[row * H + h]);
-        key = row_k * ld + at;
-        value = key + G * d;
-        for (int64_t e = 0; e < d; ++e) ds += (double)dy[e] * (double)qkv[value + e];
-        ds = p * (ds - D) / sqrt((double)d);
-        for (int64_t e = 0; e < d; ++e) {
-            dqkv[value + e] += (float)p * dy[e];
-            dqkv[query + e] += (float)ds * qkv[key + e];
-            dqkv[key + e] += (float)ds * qkv[query + e];
+/* Which rows the rows of a sequence attend to: first those of the sequence that it continues, if it
+   is a branch, then its own up to the row itself. */
+typedef struct r2__keys {
+    int64_t shared, n_shared; /* first row of the sequence continued, and how many rows it has */
+    int64_t own;              /* first row of the sequence itself                              */
+} r2__keys;
+
+static inline r2__keys r2__keys_of(const r2_attention *shape, int32_t s) {
+    r2__keys keys;
+    int32_t root = s;
+    while (shape->branch && shape->branch[root]) --root;
+    keys.own = shape->seq_begin[s];
+    keys.shared = shape->seq_begin[root];
+    keys.n_shared = root == s ? 0 : shape->seq_begin[root + 1] - keys.shared;
+    return keys;
+}
+
+/* The row of key j. */
+static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
+    return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
+}
+
+static inline double r2__dot_plain(const float *a, const float *b, int64_t n) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; ++i) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* Attention of one row: for each head, with the keys k_j and values v_j of the rows it attends to,
+       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),  p_j = exp(s_j - lse),  y(D) = sum_j p_j v_j.
+   y(n_head, D) and lse(n_head) are those of the row; p is scratch for one number a key. With the
+   rows of earlier tokens kept in qkv, this is also attention with a cache of keys and values. */
+static inline void r2__attend_row(const r2_attention *shape, const r2__keys *keys, int64_t row,
+                                  float *y, float *lse, const float *qkv, float *p) {
+    const int64_t H = shape->n_head, G = shape->n_kv_head, D = shape->d_head, ld = (H + 2 * G) * D;
+    const int64_t n = keys->n_shared + row - keys->own + 1;
+    for (int64_t h = 0; h < H; ++h) {
+        const float *q = qkv + row * ld + h * D;
+        const float *k = qkv + (H + h / (H / G)) * D, *v = k + G * D;
+        double top = -DBL_MAX, sum = 0.0;
+        for (int64_t j = 0; j < n; ++j) {
+            const double s = r2__dot_plain(q, k + r2__key_row(keys, j) * ld, D) / sqrt((double)D);
+            p[j] = (float)s;
+            top = fmax(top, s);
+        }
+        for (int64_t j = 0; j < n; ++j) sum += exp((double)p[j] - top);
+        lse[h] = (float)(top + log(sum));
+        for (int64_t j = 0; j < n; ++j) p[j] = (float)(exp((double)p[j] - top) / sum);
+        for (int64_t e = 0; e < D; ++e) {
+            double mean = 0.0;
+            for (int64_t j = 0; j < n; ++j)
+                mean += (double)p[j] * (double)v[r2__key_row(keys, j) * ld + e];
+            y[h * D + e] = (float)mean;
         }
     }
 }
 
-void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
-                            const float *dout, const float *out, const float *lse, const float *qkv,
-                            float *scratch) {
-    const int64_t ld = (int64_t)(shape->n_head + 2 * shape->n_kv_head) * shape->d_head;
-    (void)ctx;
-    (void)scratch;
-    memset(dqkv, 0, (size_t)(shape->seq_begin[shape->n_seq] * ld) * sizeof *dqkv);
-    for (int32_t s = 0; s < shape->n_seq; ++s)
-        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i)
-            for (int32_t h = 0; h < shape->n_head; ++h)
-                r2__attend_row_bwd_naive(shape, dqkv, dout, out, lse, qkv, s, i, h);
-}
-
-void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * F; ++i) {
-        double g = (double)gu[i / F * 2 * F + i % F], u = (double)gu[i / F * 2 * F + F + i % F];
-        y[i] = (float)(g / (1.0 + exp(-g)) * u);
+/* Backward of one row: with ds_j = p_j (dy v_j - dy y) / sqrt(D),
+       dv_j += p_j dy,  dq += sum_j ds_j k_j,  dk_j += ds_j q. */
+static inline void r2__attend_row_bwd(const r2_attention *shape, const r2__keys *keys, int64_t row,
+                                      float *dqkv, const float *dy, const float *y,
+                                      const float *lse, const float *qkv) {
+    const int64_t H = shape->n_head, G = shape->n_kv_head, D = shape->d_head, ld = (H + 2 * G) * D;
+    const int64_t n = keys->n_shared + row - keys->own + 1;
+    for (int64_t h = 0; h < H; ++h, dy += D, y += D) {
+        const int64_t q = row * ld + h * D, head = (H + h / (H / G)) * D;
+        const double mean = r2__dot_plain(dy, y, D);
+        for (int64_t j = 0; j < n; ++j) {
+            const int64_t k = r2__key_row(keys, j) * ld + head, v = k + G * D;
+            const double s = r2__dot_plain(qkv + q, qkv + k, D) / sqrt((double)D);
+            const double p = exp(s - (double)lse[h]);
+            const double ds = p * (r2__dot_plain(dy, qkv + v, D) - mean) / sqrt((double)D);
+            for (int64_t e = 0; e < D; ++e) {
+                dqkv[v + e] += (float)(p * (double)dy[e]);
+                dqkv[q + e] += (float)(ds * (double)qkv[k + e]);
+                dqkv[k + e] += (float)(ds * (double)qkv[q + e]);
+            }
+        }
     }
 }
 
-void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
-                         int64_t F) {
+/* Scratch of the next two: no row attends to more rows than there are. */
+R2__PLAIN(int64_t, r2_attention_scratch)(const r2_ctx *ctx, const r2_attention *shape) {
+    (void)ctx;
+    return shape->seq_begin[shape->n_seq];
+}
+
+/* out(R, n_head D), lse(R, n_head): the formulas of r2__attend_row for every row. */
+R2__PLAIN(void, r2_attention_fwd)
+(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse, const float *qkv,
+ float *scratch) {
+    const int64_t H = shape->n_head, D = shape->d_head;
+    (void)ctx;
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        const r2__keys keys = r2__keys_of(shape, s);
+        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+            r2__attend_row(shape, &keys, r, out + r * H * D, lse + r * H, qkv, scratch);
+    }
+}
+
+/* Sets dqkv: the formulas of r2__attend_row_bwd for every row. */
+R2__PLAIN(void, r2_attention_bwd)
+(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout, const float *out,
+ const float *lse, const float *qkv, float *scratch) {
+    const int64_t H = shape->n_head, D = shape->d_head, R = shape->seq_begin[shape->n_seq];
+    (void)ctx;
+    (void)scratch;
+    memset(dqkv, 0, (size_t)(R * (H + 2 * shape->n_kv_head) * D) * sizeof *dqkv);
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        const r2__keys keys = r2__keys_of(shape, s);
+        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+            r2__attend_row_bwd(shape, &keys, r, dqkv, dout + r * H * D, out + r * H * D,
+                               lse + r * H, qkv);
+    }
+}
+
+/* y(R,F) = silu(g) u,  silu(g) = g s,  s = 1 / (1 + exp(-g)),  g and u the halves of gu(R, 2F). */
+R2__PLAIN(void, r2_swiglu_fwd)(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * F; ++i) {
+        const float *g = gu + i / F * 2 * F + i % F, *u = g + F;
+        const double s = 1.0 / (1.0 + exp(-(double)*g));
+        y[i] = (float)((double)*g * s * (double)*u);
+    }
+}
+
+/* dg = dy u s (1 + g (1 - s)),  du = dy g s. */
+R2__PLAIN(void, r2_swiglu_bwd)
+(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R, int64_t F) {
     (void)ctx;
     for (int64_t i = 0; i < R * F; ++i) {
         const int64_t at = i / F * 2 * F + i % F;
-        double g = (double)gu[at], u = (double)gu[at + F], s = 1.0 / (1.0 + exp(-g));
+        const double g = (double)gu[at], u = (double)gu[at + F], s = 1.0 / (1.0 + exp(-g));
         dgu[at] = (float)((double)dy[i] * u * s * (1.0 + g * (1.0 - s)));
         dgu[at + F] = (float)((double)dy[i] * g * s);
     }
 }
 
-void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
-                        int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) x[i] = table[token[i / C] * C + i % C];
-}
-
-void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
-                        int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) dtable[token[i / C] * C + i % C] += dx[i];
-}
-
-void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) y[i] += bias[i % C];
-}
-
-void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
-}
-
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
-                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
-                       float *low) {
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_NT, R, p->O, r, low, r, p->b, r, y + p->column, ldy, true);
-    }
-}
-
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
-                       int64_t I, int64_t r, float *low) {
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_TN, p->O, r, R, dy + p->column, ldy, low, r, p->db, r, true);
-        r2_matmul_naive(ctx, R2_NN, R, r, p->O, dy + p->column, ldy, p->b, r, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_TN, r, I, R, low, r, x, I, p->da, I, true);
-        if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, low, r, p->a, I, dx, I, true);
-    }
-}
-
-void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                       int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
-    (void)ctx;
-    for (int64_t i = 0; i < O * I; ++i) sum[i] = w[i];
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        for (int64_t i = 0; i < p->O * I; ++i) {
-            double product = 0.0;
-            for (int64_t k = 0; k < r; ++k)
-                product += (double)p->b[i / I * r + k] * (double)p->a[k * I + i % I];
-            sum[p->column * I + i] += (float)((double)scale * product);
-        }
-    }
-}
-
-void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
-                            int64_t R, int64_t V) {
+/* lse(R) = log sum_v exp(x_v) over logits x(R,V);  entropy(R) = sum_v exp(x_v - lse) (lse - x_v).
+   The log-probability of token v is x_v - lse. */
+R2__PLAIN(void, r2_logsumexp_fwd)
+(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R, int64_t V) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         const float *x = logits + r * V;
@@ -4926,8 +5012,10 @@ void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const
     }
 }
 
-void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
-                       const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
+/* Over the predictions j of row r:  dx_v = sum_j dlogp_j ([token_j = v] - exp(x_v - lse)). */
+R2__PLAIN(void, r2_logp_bwd)
+(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin, const int32_t *token,
+ const float *dlogp, int64_t R, int64_t V) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         for (int64_t v = 0; v < V; ++v) {
@@ -4939,25 +5027,34 @@ void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const
     }
 }
 
-#if defined(R2_NAIVE)
-#define r2_matmul        r2_matmul_naive
-#define r2_rmsnorm_fwd   r2_rmsnorm_fwd_naive
-#define r2_rmsnorm_bwd   r2_rmsnorm_bwd_naive
-#define r2_rope          r2_rope_naive
-#define r2_attention_fwd r2_attention_fwd_naive
-#define r2_attention_bwd r2_attention_bwd_naive
-#define r2_swiglu_fwd    r2_swiglu_fwd_naive
-#define r2_swiglu_bwd    r2_swiglu_bwd_naive
-#define r2_embed_fwd     r2_embed_fwd_naive
-#define r2_embed_bwd     r2_embed_bwd_naive
-#define r2_bias_fwd      r2_bias_fwd_naive
-#define r2_bias_bwd      r2_bias_bwd_naive
-#define r2_lora_fwd      r2_lora_fwd_naive
-#define r2_lora_bwd      r2_lora_bwd_naive
-#define r2_lora_sum      r2_lora_sum_naive
-#define r2_logsumexp_fwd r2_logsumexp_fwd_naive
-#define r2_logp_bwd      r2_logp_bwd_naive
-#endif
+/* sum_i x_i^2. */
+R2__PLAIN(double, r2_sum_squares)(const r2_ctx *ctx, const float *x, int64_t n) {
+    double sum = 0.0;
+    (void)ctx;
+    for (int64_t i = 0; i < n; ++i) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+/* With g' = scale g:  m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
+   w = (1 - lr decay) w - lr fix1 m / (sqrt(fix2 v) + eps). */
+R2__PLAIN(void, r2_adamw_update)
+(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, const float *g, float *m, float *v,
+ int64_t n) {
+    const double beta1 = (double)f->beta1, beta2 = (double)f->beta2, lr = (double)f->lr;
+    (void)ctx;
+    for (int64_t i = 0; i < n; ++i) {
+        const double grad = (double)f->scale * (double)g[i];
+        const double first = beta1 * (double)m[i] + (1.0 - beta1) * grad;
+        const double second = beta2 * (double)v[i] + (1.0 - beta2) * grad * grad;
+        const double step = (double)f->fix1 * first /
+                            (sqrt((double)f->fix2 * second) + (double)f->eps);
+        w[i] = (float)((1.0 - lr * (double)f->decay) * (double)w[i] - lr * step);
+        m[i] = (float)first;
+        v[i] = (float)second;
+    }
+}
+
+/* ---- parameters ---- */
 
 r2_model_config r2_model_config_default(void) {
     r2_model_config c;
@@ -4975,8 +5072,6 @@ r2_model_config r2_model_config_default(void) {
     c.seed = 1;
     return c;
 }
-
-/* ---- parameters ---- */
 
 static int64_t r2__tensor_size(const r2_tensor *t) { return t->rows * t->cols; }
 
@@ -5100,65 +5195,16 @@ static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer)
     return model->lora ? NULL : r2_gradient(model, id, layer);
 }
 
-/* Projections of one input, neighbours in the table, whose weights make one matrix (O, I). */
-typedef struct r2__group {
-    r2_tensor_id first, last;
-} r2__group;
-
-static const r2__group r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
-                       r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
-#define R2__GROUP 3 /* projections at most */
-
-static int64_t r2__group_rows(const r2_model *model, r2__group group) {
-    int64_t rows = 0;
-    for (int id = (int)group.first; id <= (int)group.last; ++id) rows += model->tensor[id].rows;
-    return rows;
-}
-
-/* The most weights that a group has. */
-static int64_t r2__widest_group(const r2_model *model) {
-    const r2__group groups[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
-    int64_t widest = 0;
-    for (size_t g = 0; g < sizeof groups / sizeof *groups; ++g) {
-        int64_t size = r2__group_rows(model, groups[g]) * model->tensor[groups[g].first].cols;
-        if (size > widest) widest = size;
-    }
-    return widest;
-}
-
-/* Fills in the adapters of a group of a layer; returns how many there are. */
-static int32_t r2__group_adapters(const r2_model *model, r2__group group, int64_t layer,
-                                  r2_adapter adapter[R2__GROUP]) {
-    const r2_lora *lora = model->lora;
-    int64_t column = 0;
-    int32_t n = 0;
-    for (int id = (int)group.first; lora && id <= (int)group.last; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        const int64_t a = layer * lora->layer_stride + lora->offset[id];
-        const int64_t b = a + lora->config.rank * t->cols;
-        if (lora->offset[id] >= 0) {
-            adapter[n].column = column;
-            adapter[n].O = t->rows;
-            adapter[n].a = lora->param + a;
-            adapter[n].b = lora->param + b;
-            adapter[n].da = lora->grad + a;
-            adapter[n++].db = lora->grad + b;
-        }
-        column += t->rows;
-    }
-    return n;
-}
-
-/* Whether the weights may be written over: merged ones hold adapters that would be taken out of
-   others later. */
-static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *what) {
+/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
+   would then subtract from other weights. */
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
     if (!model->lora || !model->lora->merged) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: r2_lora_unmerge first", what);
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
+                   call);
 }
 
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
-    r2_status status = r2__check_own_weights(ctx, to, "model copy");
-    if (status != R2_OK) return status;
+    if (r2__check_own_weights(ctx, to, "model copy") != R2_OK) return ctx->status;
     for (int id = 0; id < R2_TENSOR_COUNT; ++id)
         if (to->tensor[id].rows != from->tensor[id].rows ||
             to->tensor[id].cols != from->tensor[id].cols ||
@@ -5175,39 +5221,84 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
     if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
 }
 
-/* ---- activations ----
-   One layer's; R rows. Without backward every pointer of all layers is the same, and x, mid and the
-   next layer's x are one buffer. */
+/* ---- projections ---- */
 
-typedef struct r2__layer_acts {
-    float *x;          /* (R, d_model) the residual stream on entry        */
-    float *n1, *rstd1; /* (R, d_model), (R) its norm                       */
-    float *qkv;        /* (R, (n_head + 2 n_kv_head) D) after rope         */
-    float *att, *lse;  /* (R, d_model), (R, n_head)                        */
-    float *mid;        /* (R, d_model) the stream after attention          */
-    float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
-    float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
-    float *low;        /* scratch of the adapters, forward and backward    */
-} r2__layer_acts;
+/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
+typedef struct r2__projection {
+    r2_tensor_id first, last;
+} r2__projection;
+
+static const r2__projection r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
+                            r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
+
+static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
+    int64_t rows = 0;
+    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                             int64_t layer, float *y, const float *x, int64_t R, bool add);
+static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R);
+
+/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
+static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
+                        float *y, const float *x, int64_t R, bool add) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R, add);
+    else
+        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
+                  n_out, add);
+}
+
+/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
+static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    if (model->lora) {
+        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
+        return;
+    }
+    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
+              n_in, false);
+    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
+              n_in, true);
+}
+
+/* ---- activations ----
+   What the forward pass leaves for the backward pass. A model that is not trained has one set of
+   buffers for all layers, in which x, mid and the next layer's x are one. */
+
+typedef struct r2__acts { /* of one layer, R rows */
+    float *x;             /* (R, d_model) the residual stream on entry        */
+    float *n1, *rstd1;    /* (R, d_model), (R) its norm                       */
+    float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
+    float *att, *lse;     /* (R, d_model), (R, n_head)                        */
+    float *mid;           /* (R, d_model) the stream after attention          */
+    float *n2, *rstd2;    /* (R, d_model), (R) its norm                       */
+    float *gu, *act;      /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
+} r2__acts;
 
 struct r2__work {
     r2_arena memory;
-    int64_t max_rows, max_pred; /* room for so many                            */
-    int64_t max_scratch;        /* floats of attention scratch                 */
-    bool recompute, trains;     /* how the room was laid out, and for what     */
+    int64_t max_rows, max_pred; /* room for so many                           */
+    int64_t max_scratch;        /* floats of attention scratch                */
+    bool recompute, trains;     /* the model that the room was laid out for   */
     const r2_lora *lora;
-    bool ready;            /* a forward has left what backward needs      */
-    r2__layer_acts *layer; /* (n_layer + 1), of the last only x           */
-    int32_t *position;     /* (max_rows)                                  */
+    bool ready;        /* a forward has left what backward needs     */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x          */
+    int64_t n_rows;    /* R, of the last forward                     */
+    int32_t *position; /* (R)                                        */
     float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
-    /* the U <= max_pred rows that are predicted from */
-    int64_t n_rows, n_unique;
-    int64_t *begin; /* (U + 1) predictions of unique row i         */
-    int32_t *row;   /* (U)                                         */
-    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed;
-    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)      */
-    int64_t chunk; /* rows of logits made at a time               */
+    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients, of one layer     */
+    int64_t n_last;                            /* U: rows that are predicted from            */
+    int32_t *row;                              /* (U) which rows                             */
+    int64_t *begin;                            /* (U + 1) predictions from row i             */
+    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..) */
+    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)     */
+    int64_t chunk; /* rows of logits made at a time              */
 };
 
 /* Logits are kept for the backward pass up to this many floats; beyond, they are made again. */
@@ -5220,72 +5311,64 @@ static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t col
     return p;
 }
 
-/* Everything of one layer but x. */
-static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                            bool own_mid, r2__layer_acts *a, bool *good) {
+/* Floats of a row of queries, keys and values. */
+static int64_t r2__qkv_cols(const r2_model_config *c) {
+    return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
+}
+
+/* Everything of one layer but x; mid is its own, or NULL. */
+static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                           bool own_mid, r2__acts *a, bool *good) {
     const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, D = C / c->n_head;
-    a->n1 = r2__floats(ctx, arena, R, C, good);
+    a->n1 = r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd1 = r2__floats(ctx, arena, R, 1, good);
-    a->qkv = r2__floats(ctx, arena, R, C + 2 * c->n_kv_head * D, good);
-    a->att = r2__floats(ctx, arena, R, C, good);
+    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
+    a->att = r2__floats(ctx, arena, R, c->d_model, good);
     a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, R, C, good) : NULL;
-    a->n2 = r2__floats(ctx, arena, R, C, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, R, c->d_model, good) : NULL;
+    a->n2 = r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd2 = r2__floats(ctx, arena, R, 1, good);
     a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
     a->act = r2__floats(ctx, arena, R, c->d_ff, good);
 }
 
-/* Scratch of the adapters; NULL without any. */
-static float *r2__carve_low(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                            bool *good) {
+static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
-    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
-    if (!model->lora) return NULL;
-    return r2__floats(ctx, arena, r2_lora_scratch(R, widest, model->lora->config.rank, R2__GROUP),
-                      1, good);
-}
-
-static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const bool train = r2__trains(model), shared = !train || model->recompute;
-    float *low = r2__carve_low(ctx, &w->memory, model, w->max_rows, good);
-    w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
-                                                sizeof *w->layer);
+    const bool shared = !w->trains || w->recompute;
+    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
+                                          sizeof *w->layer);
     if (!w->layer) {
         *good = false;
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        float *x = l > 0 && !train ? w->layer[0].x
-                                   : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
+        float *x = l > 0 && !w->trains ? w->layer[0].x
+                                       : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
         if (l > 0 && shared) w->layer[l] = w->layer[0];
         else if (l < c->n_layer)
-            r2__carve_layer(ctx, &w->memory, model, w->max_rows, train, &w->layer[l], good);
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, w->trains, &w->layer[l], good);
         w->layer[l].x = x;
-        w->layer[l].low = low;
-        if (!train) w->layer[l].mid = x;
+        if (!w->trains) w->layer[l].mid = x;
     }
 }
 
-static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
-    const int64_t R = w->max_rows, C = c->d_model, D = C / c->n_head;
-    w->dx = r2__floats(ctx, &w->memory, R, C, good);
-    w->dn = r2__floats(ctx, &w->memory, R, C, good);
-    w->datt = r2__floats(ctx, &w->memory, R, C, good);
-    w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
+    const int64_t R = w->max_rows;
+    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dqkv = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
     w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
     w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
-    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
-    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
+    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
+    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
 }
 
-static void r2__carve_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
     const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
-    const bool keep = r2__trains(model) && U * V <= R2__KEEP_LOGITS;
+    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
     w->chunk = keep || U < chunk ? U : chunk;
     w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
     w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
@@ -5304,16 +5387,16 @@ static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
            w->lora == model->lora;
 }
 
-/* Makes room for the batch; keeps what is there when it suffices. */
+/* Makes room for a batch of so many rows and predictions; keeps the room that is there when it
+   suffices. */
 static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t preds,
                              int64_t scratch) {
     struct r2__work *w = model->work;
     bool good = true;
-    if (!w) {
-        w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
-        if (!w) return ctx->status;
-    }
+    if (!w) w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
+    if (!w) return ctx->status;
     w->ready = false;
+    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
         r2__work_fits(w, model))
         return R2_OK;
@@ -5327,9 +5410,9 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
     w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
                                             sizeof *w->position);
     w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
-    r2__carve_layers(ctx, model, w, &good);
-    r2__carve_head(ctx, model, w, &good);
-    if (r2__trains(model)) r2__carve_gradients(ctx, model, w, &good);
+    r2__take_layers(ctx, model, w, &good);
+    r2__take_head(ctx, model, w, &good);
+    if (w->trains) r2__take_gradients(ctx, model, w, &good);
     if (good && w->position) return R2_OK;
     r2_arena_free(ctx, &w->memory);
     w->max_rows = w->max_pred = w->max_scratch = 0;
@@ -5349,75 +5432,14 @@ void r2_model_free(r2_ctx *ctx, r2_model *model) {
     memset(model, 0, sizeof *model);
 }
 
-/* ---- forward ---- */
+/* ---- the decoder ---- */
 
-/* y(R, O) = x(R, I) W^T. */
-static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
-                        int64_t O, int64_t I, bool add) {
-    r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
+static void r2__copy(float *to, const float *from, int64_t n) {
+    if (to != from) memcpy(to, from, (size_t)n * sizeof *to);
 }
 
-/* The matrix (O, I) of a group of a layer, for R rows of x: W + scale B A where that costs less
-   than what the factors would add to R rows; then *n, the adapters left to be added, becomes 0. */
-static const float *r2__group_weights(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                                      int64_t layer, int64_t R, const r2_adapter *adapter,
-                                      int32_t *n) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const float *w = r2_weight(model, group.first, layer);
-    if (*n == 0 || R * (O + I) < O * I) return w;
-    r2_lora_sum(ctx, model->lora->sum, w, adapter, *n, r2__lora_scale(model->lora), O, I,
-                model->lora->config.rank);
-    *n = 0;
-    return model->lora->sum;
-}
-
-/* y(R, O) = or += x(R, I) W^T for a group of a layer with its adapters; low is their scratch. */
-static void r2__project_group(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                              int64_t layer, float *low, float *y, const float *x, int64_t R,
-                              bool add) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const bool adapts = model->lora && !model->lora->merged;
-    r2_adapter adapter[R2__GROUP];
-    int32_t n = adapts ? r2__group_adapters(model, group, layer, adapter) : 0;
-    const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &n);
-    r2__project(ctx, y, x, w, R, O, I, add);
-    if (n > 0)
-        r2_lora_fwd(ctx, y, O, adapter, n, x, r2__lora_scale(model->lora), R, I,
-                    model->lora->config.rank, low);
-}
-
-static int64_t r2__qkv_cols(const r2_model_config *c) {
-    return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
-}
-
-/* From the residual stream to queries, keys and values with their positions. */
-static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                          const int32_t *position, r2__layer_acts *a) {
-    const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, O = r2__qkv_cols(c);
-    const float *bias = r2_weight(model, R2_BQ, layer);
-    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
-                   c->norm_eps);
-    r2__project_group(ctx, model, r2__qkv, layer, a->low, a->qkv, a->n1, R, false);
-    if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
-    r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, 1);
-}
-
-/* From the attention's output to the residual stream after the layer. */
-static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                           r2__layer_acts *a, float *out) {
-    const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, F = c->d_ff;
-    const size_t bytes = (size_t)(R * C) * sizeof(float);
-    if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
-    r2__project_group(ctx, model, r2__out, layer, a->low, a->mid, a->att, R, true);
-    r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
-                   c->norm_eps);
-    r2__project_group(ctx, model, r2__gate_up, layer, a->low, a->gu, a->n2, R, false);
-    r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
-    if (out != a->mid) memcpy(out, a->mid, bytes);
-    r2__project_group(ctx, model, r2__down, layer, a->low, out, a->act, R, true);
+static const float *r2__head(const r2_model *model) {
+    return r2_weight(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
 }
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
@@ -5432,22 +5454,118 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
     return shape;
 }
 
-static void r2__layer_fwd(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                          const r2_attention *shape, float *out) {
-    struct r2__work *w = model->work;
-    r2__layer_acts *a = &w->layer[layer];
-    r2__layer_qkv(ctx, model, layer, R, w->position, a);
-    r2_attention_fwd(ctx, shape, a->att, a->lse, a->qkv, w->scratch);
-    r2__layer_rest(ctx, model, layer, R, a, out);
+/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass
+   runs single layers again when activations are not kept: then without the head (logp NULL).
+   R rows, U of which are predicted from; C = d_model, D = C / n_head, F = d_ff, V = n_vocab. */
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
+    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const float eps = c->norm_eps;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        r2__acts *a = &w->layer[l];
+        float *next = w->layer[l + 1].x;
+
+        /* mid = x + Wo attention(rope(Wqkv rmsnorm(x) + b)) */
+        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C, eps);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
+        r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+                (int32_t)D, 1);
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__copy(a->mid, a->x, R * C);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R, true);
+
+        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), R, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2__copy(next, a->mid, R * C);
+        r2__project(ctx, m, r2__down, l, next, a->act, R, true);
+    }
+    if (!logp) return;
+
+    /* logits = head rmsnorm(x), logp = log-softmax of logits; some rows at a time */
+    for (int64_t i = 0; i < U; ++i) r2__copy(w->last + i * C, w->layer[end].x + w->row[i] * C, C);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(m, R2_FINAL_NORM, 0), U, C, eps);
+    for (int64_t i = 0; i < U; i += w->chunk) {
+        const int64_t n = U - i < w->chunk ? U - i : w->chunk;
+        r2_matmul(ctx, R2_NT, n, V, C, w->normed + i * C, C, r2__head(m), C, w->logits, V, false);
+        r2_logsumexp_fwd(ctx, w->lse + i, entropy ? w->entropy + i : NULL, w->logits, n, V);
+        for (int64_t u = i; u < i + n; ++u) {
+            for (int64_t j = w->begin[u]; j < w->begin[u + 1]; ++j) {
+                logp[j] = w->logits[(u - i) * V + batch->pred_token[j]] - w->lse[u];
+                if (entropy) entropy[j] = w->entropy[u];
+            }
+        }
+    }
+}
+
+/* Backward: the same in reverse. w->dx holds the gradient of the residual stream, first after the
+   last layer, then before each. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
+    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    float *dembed = r2__trained(m, R2_EMBED, 0),
+          *dhead = c->tied ? dembed : r2__trained(m, R2_HEAD, 0);
+
+    for (int64_t i = 0; i < U; i += w->chunk) {
+        const int64_t n = U - i < w->chunk ? U - i : w->chunk;
+        float *normed = w->normed + i * C;
+        if (w->chunk < U) /* the logits of the last rows alone are still there */
+            r2_matmul(ctx, R2_NT, n, V, C, normed, C, r2__head(m), C, w->logits, V, false);
+        r2_logp_bwd(ctx, w->logits, w->lse + i, w->begin + i, batch->pred_token, dlogp, n, V);
+        r2_matmul(ctx, R2_NN, n, C, V, w->logits, V, r2__head(m), C, w->dnormed + i * C, C, false);
+        if (dhead) r2_matmul(ctx, R2_TN, V, C, n, w->logits, V, normed, C, dhead, C, true);
+    }
+    memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
+    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed, w->last,
+                   r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
+    memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
+    for (int64_t i = 0; i < U; ++i) r2__copy(w->dx + w->row[i] * C, w->dlast + i * C, C);
+
+    for (int32_t l = c->n_layer - 1; l >= 0; --l) {
+        r2__acts *a = &w->layer[l];
+        float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
+        float *dbias = r2__trained(m, R2_BQ, l);
+        if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
+
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, R);
+        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
+                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, R, C);
+
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
+        r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
+        r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+                (int32_t)D, -1);
+        if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, qkv_cols);
+        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1, R);
+        if (dn)
+            r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_ATTN_NORM, l), dn, a->x,
+                           r2_weight(m, R2_ATTN_NORM, l), a->rstd1, R, C);
+    }
+    if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
 static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
     const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
     int64_t shared = 0;
-    if (n_seq < 1 || begin[0] != 0 || (batch->branch && batch->branch[0]))
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "batch: no sequence, or the first does not begin at row 0 "
-                       "or is a branch");
+    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
+    if (begin[0] != 0)
+        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
+    if (batch->branch && batch->branch[0])
+        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
     for (int32_t s = 0; s < n_seq; ++s) {
         const bool branch = batch->branch && batch->branch[s];
         const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
@@ -5459,186 +5577,61 @@ static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r
     }
     for (int32_t r = 0; r < begin[n_seq]; ++r)
         if (batch->token[r] < 0 || batch->token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: row %d has token %d of a vocabulary of %d", r,
-                           batch->token[r], V);
+            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
+                           batch->token[r], V - 1);
     return R2_OK;
 }
 
 static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
     int32_t row = 0;
     for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (batch->pred_row[j] < row || batch->pred_row[j] >= batch->seq_begin[batch->n_seq])
+        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
             return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: prediction %d is at row %d, out of order or "
-                           "beyond the last",
-                           j, batch->pred_row[j]);
-        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= model->config.n_vocab)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: prediction %d asks for token %d of a vocabulary "
-                           "of %d",
-                           j, batch->pred_token[j], model->config.n_vocab);
+                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
+                           batch->pred_row[j], row, R - 1);
+        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
+                           batch->pred_token[j], V - 1);
         row = batch->pred_row[j];
     }
     return R2_OK;
 }
 
-/* The rows that are predicted from, each once, and which predictions belong to each. */
-static void r2__gather_predictions(struct r2__work *w, const r2_batch *batch) {
-    w->n_unique = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (j == 0 || batch->pred_row[j] != batch->pred_row[j - 1]) {
-            w->begin[w->n_unique] = j;
-            w->row[w->n_unique++] = batch->pred_row[j];
-        }
-    }
-    w->begin[w->n_unique] = batch->n_pred;
-}
-
-static const float *r2__head(const r2_model *model) {
-    return r2_weight(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
-}
-
-/* logits(n, n_vocab) of unique rows first .. first + n - 1. */
-static void r2__logits(const r2_ctx *ctx, const r2_model *model, float *logits, int64_t first,
-                       int64_t n) {
-    const int64_t C = model->config.d_model;
-    r2__project(ctx, logits, model->work->normed + first * C, r2__head(model), n,
-                model->config.n_vocab, C, false);
-}
-
-static void r2__head_fwd(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch,
-                         float *logp, float *entropy) {
-    struct r2__work *w = model->work;
-    const int64_t C = model->config.d_model, V = model->config.n_vocab;
-    const float *x = w->layer[model->config.n_layer].x;
-    for (int64_t i = 0; i < w->n_unique; ++i)
-        memcpy(w->last + i * C, x + w->row[i] * C, (size_t)C * sizeof *x);
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(model, R2_FINAL_NORM, 0),
-                   w->n_unique, C, model->config.norm_eps);
-    for (int64_t i = 0; i < w->n_unique; i += w->chunk) {
-        int64_t n = w->n_unique - i < w->chunk ? w->n_unique - i : w->chunk;
-        r2__logits(ctx, model, w->logits, i, n);
-        r2_logsumexp_fwd(ctx, w->lse + i, entropy ? w->entropy + i : NULL, w->logits, n, V);
-        for (int64_t u = i; u < i + n; ++u) {
-            for (int64_t j = w->begin[u]; j < w->begin[u + 1]; ++j) {
-                logp[j] = w->logits[(u - i) * V + batch->pred_token[j]] - w->lse[u];
-                if (entropy) entropy[j] = w->entropy[u];
-            }
-        }
-    }
-}
-
-/* x of layer 0 and the position of each row. */
-static void r2__embed_rows(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    struct r2__work *w = model->work;
+/* Positions of the rows; the rows that are predicted from, each once, and the predictions from
+   each. A branch continues the positions of its sequence. */
+static void r2__number_rows(struct r2__work *w, const r2_batch *batch) {
     const int32_t *begin = batch->seq_begin;
     int32_t shared = 0;
+    w->n_rows = begin[batch->n_seq];
     for (int32_t s = 0; s < batch->n_seq; ++s) {
         const bool branch = batch->branch && batch->branch[s];
         for (int32_t r = begin[s]; r < begin[s + 1]; ++r)
             w->position[r] = r - begin[s] + (branch ? shared : 0);
         if (!branch) shared = begin[s + 1] - begin[s];
     }
-    r2_embed_fwd(ctx, w->layer[0].x, r2_weight(model, R2_EMBED, 0), batch->token, w->n_rows,
-                 model->config.d_model);
+    w->n_last = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (j > 0 && batch->pred_row[j] == batch->pred_row[j - 1]) continue;
+        w->begin[w->n_last] = j;
+        w->row[w->n_last++] = batch->pred_row[j];
+    }
+    w->begin[w->n_last] = batch->n_pred;
 }
 
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy) {
     const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
                                                 batch->branch);
-    r2_status status = r2__check_sequences(ctx, model, batch);
-    int64_t R;
-    if (status == R2_OK) status = r2__check_predictions(ctx, model, batch);
-    if (status != R2_OK) return status;
-    R = batch->seq_begin[batch->n_seq];
-    status = r2__reserve(ctx, model, R, batch->n_pred, r2_attention_scratch(ctx, &shape));
-    if (status != R2_OK) return status;
-    model->work->n_rows = R;
-    r2__gather_predictions(model->work, batch);
-    r2__embed_rows(ctx, model, batch);
-    for (int32_t l = 0; l < model->config.n_layer; ++l)
-        r2__layer_fwd(ctx, model, l, R, &shape, model->work->layer[l + 1].x);
-    r2__head_fwd(ctx, model, batch, logp, entropy);
+    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
+        r2__check_predictions(ctx, model, batch) != R2_OK ||
+        r2__reserve(ctx, model, batch->seq_begin[batch->n_seq], batch->n_pred,
+                    r2_attention_scratch(ctx, &shape)) != R2_OK)
+        return ctx->status;
+    r2__number_rows(model->work, batch);
+    r2__decoder_fwd(ctx, model, batch, 0, model->config.n_layer, logp, entropy);
     model->work->ready = r2__trains(model);
     return R2_OK;
-}
-
-/* ---- backward ---- */
-
-/* Of y = x W^T: dx(R, I) = dy(R, O) W;  dW += dy^T x unless W is frozen (dw NULL). */
-static void r2__project_bwd(const r2_ctx *ctx, float *dx, float *dw, const float *dy,
-                            const float *x, const float *w, int64_t R, int64_t O, int64_t I) {
-    r2_matmul(ctx, R2_NN, R, I, O, dy, O, w, I, dx, I, false);
-    if (dw) r2_matmul(ctx, R2_TN, O, I, R, dy, O, x, I, dw, I, true);
-}
-
-/* dx of the rows that were predicted from; zero elsewhere. */
-static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *batch,
-                         const float *dlogp) {
-    struct r2__work *w = model->work;
-    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->n_unique;
-    float *dhead = r2__trained(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
-    for (int64_t i = 0; i < U; i += w->chunk) {
-        int64_t n = U - i < w->chunk ? U - i : w->chunk;
-        if (w->chunk < U) r2__logits(ctx, model, w->logits, i, n);
-        r2_logp_bwd(ctx, w->logits, w->lse + i, w->begin + i, batch->pred_token, dlogp, n, V);
-        r2__project_bwd(ctx, w->dnormed + i * C, dhead, w->logits, w->normed + i * C,
-                        r2__head(model), n, V, C);
-    }
-    memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(model, R2_FINAL_NORM, 0), w->dnormed, w->last,
-                   r2_weight(model, R2_FINAL_NORM, 0), w->rstd, U, C);
-    memset(w->dx, 0, (size_t)(w->n_rows * C) * sizeof(float));
-    for (int64_t i = 0; i < U; ++i)
-        memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
-}
-
-/* Gradients of r2__project_group: of the weights or of the adapters, and dx (NULL: not wanted). */
-static void r2__project_group_bwd(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                                  int64_t layer, float *dx, const float *dy, const float *x) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const int64_t R = model->work->n_rows;
-    r2_adapter adapter[R2__GROUP];
-    const int32_t n = r2__group_adapters(model, group, layer, adapter);
-    int32_t left = n;
-    if (dx) {
-        const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &left);
-        r2__project_bwd(ctx, dx, r2__trained(model, group.first, layer), dy, x, w, R, O, I);
-    }
-    if (n > 0)
-        r2_lora_bwd(ctx, left > 0 ? dx : NULL, adapter, n, dy, O, x, r2__lora_scale(model->lora),
-                    R, I, model->lora->config.rank, model->work->layer[layer].low);
-}
-
-/* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
-static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer) {
-    struct r2__work *w = model->work;
-    const r2__layer_acts *a = &w->layer[layer];
-    const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
-    r2__project_group_bwd(ctx, model, r2__down, layer, w->dact, w->dx, a->act);
-    r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-    r2__project_group_bwd(ctx, model, r2__gate_up, layer, w->dn, w->dgu, a->n2);
-    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_FFN_NORM, layer), w->dn, a->mid,
-                   r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
-}
-
-static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer,
-                                   const r2_attention *shape) {
-    struct r2__work *w = model->work;
-    const r2__layer_acts *a = &w->layer[layer];
-    const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
-    float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
-    float *dbias = r2__trained(model, R2_BQ, layer);
-    r2__project_group_bwd(ctx, model, r2__out, layer, w->datt, w->dx, a->att);
-    r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-    r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
-            shape->d_head, -1);
-    if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    r2__project_group_bwd(ctx, model, r2__qkv, layer, dn, w->dqkv, a->n1);
-    if (dn)
-        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
-                       r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
 }
 
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
@@ -5646,23 +5639,298 @@ r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const
                                                 batch->branch);
     struct r2__work *w = model->work;
     if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
-        w->begin[w->n_unique] != batch->n_pred || !r2__work_fits(w, model) ||
-        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* as many threads */
+        w->begin[w->n_last] != batch->n_pred || !r2__work_fits(w, model) ||
+        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* more threads */
         return r2_fail(ctx, R2_ARGUMENT,
-                       "backward: no forward of this batch with gradients before, or adapters, "
-                       "recompute or threads have changed since");
+                       "backward: expected a forward of this batch before it, by a model with "
+                       "gradients and with the same adapters, recompute and threads");
     w->ready = false;
-    r2__head_bwd(ctx, model, batch, dlogp);
-    for (int32_t l = model->config.n_layer - 1; l >= 0; --l) {
-        /* what comes out of the layer is not needed again: datt, unused as yet, takes it */
-        if (model->recompute) r2__layer_fwd(ctx, model, l, w->n_rows, &shape, w->datt);
-        r2__ffn_bwd(ctx, model, l);
-        r2__attention_half_bwd(ctx, model, l, &shape);
-    }
-    if (r2__trained(model, R2_EMBED, 0))
-        r2_embed_bwd(ctx, r2__trained(model, R2_EMBED, 0), w->dx, batch->token, w->n_rows,
-                     model->config.d_model);
+    r2__decoder_bwd(ctx, model, batch, dlogp);
     return R2_OK;
+}
+
+/* ---- AdamW ---- */
+
+r2_adamw_config r2_adamw_config_default(void) {
+    r2_adamw_config c;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.95f;
+    c.eps = 1e-8f;
+    c.weight_decay = 0.0f;
+    c.clip = 1.0f;
+    return c;
+}
+
+/* Only the adapters are trained, if there are any. */
+static int64_t r2__n_trained(const r2_model *model) {
+    return model->lora ? model->lora->n_params : model->n_params;
+}
+
+static float *r2__trained_params(const r2_model *model) {
+    return model->lora ? model->lora->param : model->param;
+}
+
+r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
+                        const r2_adamw_config *config) {
+    memset(opt, 0, sizeof *opt);
+    opt->config = *config;
+    opt->n_params = r2__n_trained(model);
+    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
+    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
+    if (opt->m && opt->v) return R2_OK;
+    r2_adamw_free(ctx, opt);
+    return ctx->status;
+}
+
+void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt) {
+    r2_release(ctx, opt->m);
+    r2_release(ctx, opt->v);
+    memset(opt, 0, sizeof *opt);
+}
+
+r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
+    const r2_adamw_config *c = &opt->config;
+    float *param = r2__trained_params(model);
+    const float *grad = model->lora ? model->lora->grad : model->grad;
+    double norm;
+    r2_adamw_factors f;
+    if (!grad || opt->n_params != r2__n_trained(model))
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
+    norm = sqrt(r2_sum_squares(ctx, grad, opt->n_params));
+    if (grad_norm) *grad_norm = (float)norm;
+    if (!(norm <= (double)FLT_MAX))
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the norm of the gradient is not finite");
+    opt->step++;
+    f.beta1 = c->beta1;
+    f.beta2 = c->beta2;
+    f.eps = c->eps;
+    f.lr = lr;
+    f.decay = c->weight_decay;
+    f.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
+    f.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
+    f.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
+    if (model->lora) {
+        r2_adamw_update(ctx, &f, param, grad, opt->m, opt->v, opt->n_params);
+        return R2_OK;
+    }
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        f.decay = t->rows > 1 ? c->weight_decay : 0.0f;
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - param;
+            r2_adamw_update(ctx, &f, param + at, grad + at, opt->m + at, opt->v + at,
+                            r2__tensor_size(t));
+        }
+    }
+    return R2_OK;
+}
+
+float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
+    double t;
+    if (warmup > 0 && step < warmup) return peak * (float)(step + 1) / (float)warmup;
+    if (step >= total || total <= warmup) return peak * floor_ratio;
+    t = (double)(step - warmup) / (double)(total - warmup);
+    return peak *
+           (floor_ratio + (1.0f - floor_ratio) * 0.5f * (float)(1.0 + cos(3.14159265358979 * t)));
+}
+
+/* ---- decoding ----
+   One prompt after the other, one output after the other, one token at a time. The rows of queries,
+   keys and values of all tokens before are kept, so that a new token costs one row. [E5] takes all
+   outputs of many prompts one token further at once. */
+
+r2_generate_config r2_generate_config_default(void) {
+    r2_generate_config c;
+    memset(&c, 0, sizeof c);
+    c.n_samples = 1;
+    c.max_new = 32;
+    c.stop_token = -1;
+    c.temperature = 1.0f;
+    return c;
+}
+
+void r2_generation_free(r2_ctx *ctx, r2_generation *out) {
+    r2_release(ctx, out->token);
+    r2_release(ctx, out->logp);
+    r2_release(ctx, out->length);
+    r2_release(ctx, out->watch_logp);
+    memset(out, 0, sizeof *out);
+}
+
+static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_prompt,
+                                     const r2_generate_config *c) {
+    uint64_t n = (uint64_t)n_prompt * (uint64_t)c->n_samples;
+    uint64_t cells = n * (uint64_t)c->max_new;
+    out->n_out = (int64_t)n;
+    out->max_new = c->max_new;
+    out->n_watch = c->n_watch;
+    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
+    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
+    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
+    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
+    if (!out->token || !out->logp || !out->length || !out->watch_logp) {
+        r2_generation_free(ctx, out);
+        return ctx->status;
+    }
+    for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
+    return R2_OK;
+}
+
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
+    const int32_t V = model->config.n_vocab;
+    if (c->n_samples < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
+    if (c->max_new < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
+    if (!(c->temperature >= 0.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
+                       (double)c->temperature);
+    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
+                       c->n_watch);
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        if (c->watch[j] < 0 || c->watch[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
+                           c->watch[j], V - 1);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
+                           "%d new ones of n_ctx = %d",
+                           (long long)p, (long long)(begin[p + 1] - begin[p]),
+                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
+    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
+        if (token[r] < 0 || token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
+                           (long long)r, token[r], V - 1);
+    return R2_OK;
+}
+
+/* A token from one row of n logits: the most probable, or at temperature T one drawn with
+   p_v = exp(x_v / T) / sum_w exp(x_w / T): the first at which the running sum exceeds a uniform
+   number. */
+static inline int32_t r2__sample_plain(const float *x, int64_t n, float temperature, r2_rng *rng) {
+    int32_t best = 0;
+    double total = 0.0, left;
+    for (int32_t v = 1; v < n; ++v)
+        if (x[v] > x[best]) best = v;
+    if (temperature <= 0.0f) return best;
+    for (int32_t v = 0; v < n; ++v)
+        total += exp(((double)x[v] - (double)x[best]) / (double)temperature);
+    left = r2_rng_double(rng) * total;
+    for (int32_t v = 0; v < n; ++v) {
+        left -= exp(((double)x[v] - (double)x[best]) / (double)temperature);
+        if (left < 0.0) return v;
+    }
+    return best; /* rounding left a rest */
+}
+
+/* The state of one output. */
+typedef struct r2__decoding {
+    const r2_ctx *ctx;
+    const r2_model *model;
+    r2_arena memory;
+    float *cache;  /* (n_layer, n_ctx, qkv_cols) queries, keys and values of all tokens so far */
+    r2__acts acts; /* of one row */
+    float *logits, lse;
+    float *scratch; /* (n_ctx) */
+} r2__decoding;
+
+static inline r2_status r2__decoding_init(r2_ctx *ctx, r2__decoding *o, r2_model *model) {
+    const r2_model_config *c = &model->config;
+    bool good = r2__lora_reserve(ctx, model, 1) == R2_OK;
+    memset(o, 0, sizeof *o);
+    o->ctx = ctx;
+    o->model = model;
+    r2__take_layer(ctx, &o->memory, model, 1, false, &o->acts, &good);
+    o->acts.x = r2__floats(ctx, &o->memory, 1, c->d_model, &good);
+    o->cache = r2__floats(ctx, &o->memory, (int64_t)c->n_layer * c->n_ctx, r2__qkv_cols(c), &good);
+    o->logits = r2__floats(ctx, &o->memory, 1, c->n_vocab, &good);
+    o->scratch = r2__floats(ctx, &o->memory, 1, c->n_ctx, &good);
+    if (!good) r2_arena_free(ctx, &o->memory);
+    return good ? R2_OK : ctx->status;
+}
+
+/* The decode step: `token` at `position` through the decoder, to the logits of the next token. The
+   tokens before it were passed in their order. */
+static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t position) {
+    const r2_ctx *ctx = o->ctx;
+    const r2_model *m = o->model;
+    const r2_model_config *c = &m->config;
+    const int64_t C = c->d_model, D = C / c->n_head, F = c->d_ff, V = c->n_vocab;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    const int32_t begin[2] = {0, position + 1};
+    const r2_attention shape = r2__attention_of(m, 1, begin, NULL);
+    const r2__keys keys = r2__keys_of(&shape, 0);
+    const r2__acts *a = &o->acts;
+    float *x = a->x;
+
+    r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), &token, 1, C);
+    for (int32_t l = 0; l < c->n_layer; ++l) {
+        float *cache = o->cache + l * c->n_ctx * qkv_cols, *qkv = cache + position * qkv_cols;
+        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1, false);
+        if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), 1, qkv_cols);
+        r2_rope(ctx, qkv, qkv_cols, &position, m->rope, 1, c->n_head + c->n_kv_head, (int32_t)D, 1);
+        r2__attend_row(&shape, &keys, position, a->att, a->lse, cache, o->scratch);
+        r2__project(ctx, m, r2__out, l, x, a->att, 1, true);
+
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1, false);
+        r2_swiglu_fwd(ctx, a->act, a->gu, 1, F);
+        r2__project(ctx, m, r2__down, l, x, a->act, 1, true);
+    }
+    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
+    r2_matmul(ctx, R2_NT, 1, V, C, a->n1, C, r2__head(m), C, o->logits, V, false);
+    r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
+}
+
+/* Output number `index` of `out`, which continues a prompt of n tokens. The cache holds all of the
+   prompt but its last token. */
+static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *c, int32_t last,
+                                     int32_t n, int64_t index, r2_generation *out) {
+    const int64_t V = o->model->config.n_vocab;
+    const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
+    int32_t *token = out->token + index * c->max_new, length = 0;
+    r2_rng rng = r2_rng_make(c->seed, R2_STREAM_SAMPLE, (uint64_t)index);
+    for (r2__decode_token(o, last, n - 1);
+         length < c->max_new && (length == 0 || last != c->stop_token); ++length) {
+        last = token[length] = r2__sample_plain(o->logits, allowed, c->temperature, &rng);
+        out->logp[index * c->max_new + length] = o->logits[last] - o->lse;
+        r2__decode_token(o, last, n + length);
+    }
+    out->length[index] = length;
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        out->watch_logp[index * c->n_watch + j] = o->logits[c->watch[j]] - o->lse;
+}
+
+/* Reports progress under the name `task`; NULL: not at all, for a caller that reports its own. */
+R2__PLAIN(r2_status, r2__generate)
+(r2_ctx *ctx, r2_model *model, const char *task, const r2_generate_config *config, int64_t n_prompt,
+ const int64_t *begin, const int32_t *token, r2_generation *out) {
+    r2__decoding o;
+    memset(out, 0, sizeof *out);
+    if (r2__check_generate(ctx, model, config, n_prompt, begin, token) != R2_OK ||
+        r2__decoding_init(ctx, &o, model) != R2_OK)
+        return ctx->status;
+    r2_status status = r2__generation_init(ctx, out, n_prompt, config);
+    for (int64_t p = 0; p < n_prompt && status == R2_OK; ++p) {
+        const int32_t n = (int32_t)(begin[p + 1] - begin[p]), *prompt = token + begin[p];
+        for (int32_t i = 0; i < n - 1; ++i) r2__decode_token(&o, prompt[i], i);
+        for (int64_t s = 0; s < config->n_samples; ++s)
+            r2__decode_output(&o, config, prompt[n - 1], n, p * config->n_samples + s, out);
+        if (task) status = r2_progress(ctx, task, p + 1, n_prompt);
+    }
+    r2_arena_free(ctx, &o.memory);
+    if (status != R2_OK) r2_generation_free(ctx, out);
+    return status;
+}
+
+r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
+                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
+                      r2_generation *out) {
+    return r2__generate(ctx, model, "generate", config, n_prompt, begin, token, out);
 }
 
 /* ================================================================================ [M8] sft ====
@@ -7553,6 +7821,190 @@ static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t 
     return block;
 }
 
+/* ---- growing lists and hash tables: stb_ds ----
+
+   In:   a list or a table, which is a pointer to its elements (NULL: empty), and what to add.
+   Out:  the same pointer, moved when it had to grow.
+
+   stb_ds does not check realloc, and its hooks know no context. Therefore whoever holds lists and
+   tables has one r2__owner, through which they all get their memory:
+
+       owner.blocks -> [next, previous | list] <-> [next, previous | table] <-> [...] -> NULL
+
+       r2__map_put         sets r2__guard_now (context, owner, where to return to), calls
+         stbds_hmput_key   which doubles the table and asks its hook for memory
+           r2__stb_realloc none left: longjmp to r2__stb_grow
+         r2__stb_grow      stb_ds was interrupted half-way, so it frees all blocks of the owner
+       r2__map_put         R2_NO_MEMORY: call the free function of the struct, nothing else
+
+   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room, and
+   r2__map_find only reads, so that threads may share a table that nobody changes.
+   A list of 8-byte numbers asks for 64, 96, 160, ... bytes: room for 4, 8, 16, ... numbers, and
+   32 bytes of stb_ds. */
+
+#if defined(__cplusplus)
+#define R2__THREAD_LOCAL thread_local
+#else
+#define R2__THREAD_LOCAL _Thread_local
+#endif
+
+typedef struct r2__block {
+    struct r2__block *next, *previous;
+} r2__block;
+
+typedef struct r2__guard {
+    r2_ctx *ctx;
+    r2__owner *owner;
+    jmp_buf back;
+} r2__guard;
+
+static R2__THREAD_LOCAL r2__guard *r2__guard_now; /* set while stb_ds runs in this thread */
+static bool r2__seed_lock; /* every new table changes stb_ds's global seed: one thread at a time */
+
+#if !defined(R2_STB_DS_IMPLEMENTED)
+/* Lets the neighbours of a block that is new or has moved point at it. */
+static void r2__block_link(r2__owner *owner, r2__block *block) {
+    if (block->next) block->next->previous = block;
+    if (block->previous) block->previous->next = block;
+    else owner->blocks = block;
+}
+
+/* Without a guard the program itself uses stb_ds. */
+static void *r2__stb_realloc(void *ptr, size_t size) {
+    const r2__guard *guard = r2__guard_now;
+    r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
+    uint64_t total;
+    if (!guard) return realloc(ptr, size);
+    if (!r2_add_u64(size, sizeof *block, &total)) total = UINT64_MAX;
+    block = (r2__block *)r2_resize(guard->ctx, block, total, 1);
+    if (!block) longjmp(r2__guard_now->back, 1);
+    if (!ptr) {
+        block->next = guard->owner->blocks;
+        block->previous = NULL;
+    }
+    r2__block_link(guard->owner, block);
+    return block + 1;
+}
+
+static void r2__stb_free(void *ptr) {
+    const r2__guard *guard = r2__guard_now;
+    r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
+    if (!guard) free(ptr);
+    if (!block) return;
+    if (block->next) block->next->previous = block->previous;
+    if (block->previous) block->previous->next = block->next;
+    else guard->owner->blocks = block->next;
+    r2_release(guard->ctx, block);
+}
+#endif
+
+/* stb_ds has no const. */
+static void *r2__not_const(const void *ptr) { return (void *)(uintptr_t)ptr; }
+
+/* The pointer at `list` grows: by `more` elements, or, when there is a key, to hold the key (text
+   where key_size is 0). The only call of setjmp: no variable of this function changes after it. */
+static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t size,
+                              const void *key, size_t key_size, size_t more) {
+    r2__guard guard;
+    guard.ctx = ctx;
+    guard.owner = owner;
+    r2__guard_now = &guard;
+    if (setjmp(guard.back) == 0) {
+        *list = key ? stbds_hmput_key(*list, size, r2__not_const(key),
+                                      key_size ? key_size : sizeof(char *),
+                                      key_size ? STBDS_HM_BINARY : STBDS_HM_STRING)
+                    : stbds_arrgrowf(*list, size, more, 0);
+        r2__guard_now = NULL;
+        return R2_OK;
+    }
+    r2__guard_now = NULL;
+    while (owner->blocks) {
+        r2__block *next = owner->blocks->next;
+        r2_release(ctx, owner->blocks);
+        owner->blocks = next;
+    }
+    owner->failed = true;
+    return ctx->status;
+}
+
+/* Room for `more` elements after the last one of the list whose address is given (&list). */
+static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
+                                   int64_t more) {
+    void *elements;
+    uint64_t n, bytes;
+    r2_status status;
+    if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list failed before");
+    memcpy(&elements, list, sizeof elements);
+    n = stbds_arrlenu(elements) + (uint64_t)more;
+    if (n <= stbds_arrcap(elements)) return R2_OK;
+    if (!r2_mul_u64(n, size, &bytes) || bytes > (uint64_t)PTRDIFF_MAX / 4)
+        return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a list of %llu elements of %llu bytes",
+                       (unsigned long long)n, (unsigned long long)size);
+    status = r2__stb_grow(ctx, owner, &elements, size, NULL, 0, (size_t)more);
+    if (status != R2_OK) elements = NULL;
+    memcpy(list, &elements, sizeof elements);
+    return status;
+}
+
+/* Finds or adds the entry of `key` in the table whose address is given (&map); its index, which is
+   the number of different keys before it, -> *at. An entry begins with its key, of key_size bytes;
+   0: with a pointer to text, which the caller keeps. The rest of a new entry is zeroed. */
+static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
+                             size_t key_size, int64_t *at) {
+    const size_t head = key_size ? key_size : sizeof(char *);
+    void *entries;
+    size_t n_before;
+    bool fresh;
+    r2_status status;
+    memcpy(&entries, map, sizeof entries);
+    if (owner->failed) return r2_fail(ctx, R2_NO_MEMORY, "out of memory: a table failed before");
+    fresh = !entries;
+    n_before = fresh ? 1 : stbds_header((char *)entries - size)->length;
+    while (fresh && __atomic_test_and_set(&r2__seed_lock, __ATOMIC_ACQUIRE)) continue;
+    status = r2__stb_grow(ctx, owner, &entries, size, key, key_size, 0);
+    if (fresh) __atomic_clear(&r2__seed_lock, __ATOMIC_RELEASE);
+    if (status != R2_OK) entries = NULL;
+    memcpy(map, &entries, sizeof entries);
+    if (status != R2_OK) return status;
+    *at = (int64_t)stbds_temp((char *)entries - size);
+    if (stbds_header((char *)entries - size)->length > n_before && size > head)
+        memset((char *)entries + (size_t)*at * size + head, 0, size - head);
+    return R2_OK;
+}
+
+/* Index of the entry of `key`, or -1. */
+static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size) {
+    ptrdiff_t at = -1;
+    if (map)
+        stbds_hmget_key_ts(map, size, r2__not_const(key), key_size ? key_size : sizeof(char *), &at,
+                           key_size ? STBDS_HM_BINARY : STBDS_HM_STRING);
+    return at;
+}
+
+/* Frees the list (size 0) or table at `list` and sets it to NULL. */
+static void r2__stb_release(r2_ctx *ctx, r2__owner *owner, void *list, size_t size) {
+    r2__guard guard;
+    void *elements;
+    memcpy(&elements, list, sizeof elements);
+    guard.ctx = ctx;
+    guard.owner = owner;
+    r2__guard_now = &guard;
+    if (!owner->failed && elements && size) stbds_hmfree_func((char *)elements - size, size);
+    if (!owner->failed && elements && !size) stbds_arrfreef(elements);
+    r2__guard_now = NULL;
+    elements = NULL;
+    memcpy(list, &elements, sizeof elements);
+}
+
+/* Address of the list, owner: &list. NULL lists are allowed, as those of a failed owner are. */
+static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list) {
+    r2__stb_release(ctx, owner, list, 0);
+}
+
+static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) {
+    r2__stb_release(ctx, owner, map, size);
+}
+
 #define R2__ALIGN 64u
 
 struct r2__arena_block {
@@ -9417,6 +9869,8 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 
 /* ============================================================================ [E4] kernels ==== */
 
+#if !defined(R2_REFERENCE)
+
 /* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
    The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
    only outside ISO mode) and a square root that leaves errno alone. */
@@ -10389,67 +10843,71 @@ void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
 
 /* ---- low-rank additions ---- */
 
-int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n) { return 2 * n * r * (R + I); }
-
 /* to(n r, I) = scale a of all adapters, one below the other. */
-static void r2__stack_a(float *to, const r2_adapter *adapter, int32_t n, float scale, int64_t I,
-                        int64_t r) {
-    for (int32_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < r * I; ++j) to[i * r * I + j] = scale * adapter[i].a[j];
+static void r2__stack_a(float *to, const r2_adapters *all) {
+    const int64_t size = all->rank * all->n_in;
+    for (int32_t i = 0; i < all->n; ++i)
+        for (int64_t j = 0; j < size; ++j) to[i * size + j] = all->scale * all->adapter[i].a[j];
 }
 
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
-                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low) {
-    const int64_t all = n * r;
-    float *a = low, *t = a + all * I; /* (all, I), (R, all) */
-    r2__stack_a(a, adapter, n, scale, I, r);
-    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
-    for (int32_t i = 0; i < n; ++i)
-        r2_matmul(ctx, R2_NT, R, adapter[i].O, r, t + i * r, all, adapter[i].b, r,
-                  y + adapter[i].column, ldy, true);
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *all, const float *x,
+                 int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank, ranks = all->n * rank;
+    float *a = all->scratch, *t = a + ranks * n_in; /* (ranks, I), (R, ranks) */
+    r2__stack_a(a, all);
+    r2_matmul(ctx, R2_NT, R, ranks, n_in, x, n_in, a, n_in, t, ranks, false);
+    for (int32_t i = 0; i < all->n; ++i)
+        r2_matmul(ctx, R2_NT, R, all->adapter[i].n_out, rank, t + i * rank, ranks,
+                  all->adapter[i].b, rank, y + all->adapter[i].column, ldy, true);
 }
 
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
-                 int64_t r, float *low) {
-    const int64_t all = n * r;
-    /* (all, I), (R, all): scale a and x a^T; (all, I), (R, all): gradients, but for scale */
-    float *a = low, *t = a + all * I, *da = t + R * all, *dt = da + all * I;
-    r2__stack_a(a, adapter, n, scale, I, r);
-    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
-    for (int32_t i = 0; i < n; ++i) {
-        const float *dyi = dy + adapter[i].column;
-        r2_matmul(ctx, R2_TN, adapter[i].O, r, R, dyi, ldy, t + i * r, all, adapter[i].db, r, true);
-        r2_matmul(ctx, R2_NN, R, r, adapter[i].O, dyi, ldy, adapter[i].b, r, dt + i * r, all,
-                  false);
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy,
+                 const float *x, int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank, ranks = all->n * rank;
+    /* (ranks, I), (R, ranks): scale a and x a^T; (ranks, I), (R, ranks): gradients, but for scale */
+    float *a = all->scratch, *t = a + ranks * n_in, *da = t + R * ranks, *dt = da + ranks * n_in;
+    r2__stack_a(a, all);
+    r2_matmul(ctx, R2_NT, R, ranks, n_in, x, n_in, a, n_in, t, ranks, false);
+    for (int32_t i = 0; i < all->n; ++i) {
+        const r2_adapter *p = &all->adapter[i];
+        const float *dyp = dy + p->column;
+        r2_matmul(ctx, R2_TN, p->n_out, rank, R, dyp, ldy, t + i * rank, ranks, p->db, rank, true);
+        r2_matmul(ctx, R2_NN, R, rank, p->n_out, dyp, ldy, p->b, rank, dt + i * rank, ranks, false);
     }
-    r2_matmul(ctx, R2_TN, all, I, R, dt, all, x, I, da, I, false);
-    for (int32_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < r * I; ++j) adapter[i].da[j] += scale * da[i * r * I + j];
-    if (dx) r2_matmul(ctx, R2_NN, R, I, all, dt, all, a, I, dx, I, true);
+    r2_matmul(ctx, R2_TN, ranks, n_in, R, dt, ranks, x, n_in, da, n_in, false);
+    for (int32_t i = 0; i < all->n; ++i)
+        for (int64_t j = 0; j < rank * n_in; ++j)
+            all->adapter[i].da[j] += all->scale * da[i * rank * n_in + j];
+    if (dx) r2_matmul(ctx, R2_NN, R, n_in, ranks, dt, ranks, a, n_in, dx, n_in, true);
 }
 
-void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                 int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
-    const int threads = r2_threads(ctx, O * I * r / 4);
-    R2_PARALLEL_FOR(threads, o, O) {
-        const float *from = w + o * I;
-        float *to = sum + o * I;
-        for (int32_t i = 0; i < n; ++i) {
-            const int64_t row = o - adapter[i].column;
-            const float *b = adapter[i].b + row * r;
-            if (row < 0 || row >= adapter[i].O) continue;
-            for (int64_t c = 0; c < I; c += R2__LANES) {
-                r2__vec product = r2__zero();
-                for (int64_t k = 0; k < r; ++k)
-                    product = R2__FMA(r2__all(b[k]),
-                                      r2__load_n(adapter[i].a + k * I + c, I - c, 0.0f), product);
-                product = R2__FMA(product, r2__all(scale), r2__load_n(from + c, I - c, 0.0f));
-                r2__store_n(to + c, product, I - c);
-            }
+/* to(I) = from(I) + scale b(r) a(r,I) of one adapter. */
+static void r2__lora_sum_row(float *to, const float *from, const float *b, const float *a,
+                             const r2_adapters *all) {
+    const int64_t n_in = all->n_in;
+    for (int64_t c = 0; c < n_in; c += R2__LANES) {
+        r2__vec product = r2__zero();
+        for (int64_t k = 0; k < all->rank; ++k)
+            product = R2__FMA(r2__all(b[k]), r2__load_n(a + k * n_in + c, n_in - c, 0.0f), product);
+        product = R2__FMA(product, r2__all(all->scale), r2__load_n(from + c, n_in - c, 0.0f));
+        r2__store_n(to + c, product, n_in - c);
+    }
+}
+
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapters *all,
+                 int64_t n_out) {
+    const int threads = r2_threads(ctx, n_out * all->n_in * all->rank / 4);
+    R2_PARALLEL_FOR(threads, o, n_out) {
+        const float *from = w + o * all->n_in;
+        float *to = sum + o * all->n_in;
+        for (int32_t i = 0; i < all->n; ++i) {
+            const r2_adapter *p = &all->adapter[i];
+            const int64_t row = o - p->column;
+            if (row < 0 || row >= p->n_out) continue;
+            r2__lora_sum_row(to, from, p->b + row * all->rank, p->a, all);
             from = to; /* done */
         }
-        if (from != to) memcpy(to, from, (size_t)I * sizeof *to);
+        r2__copy(to, from, all->n_in);
     }
 }
 
@@ -10494,47 +10952,12 @@ void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64
     }
 }
 
-r2_adamw_config r2_adamw_config_default(void) {
-    r2_adamw_config c;
-    c.beta1 = 0.9f;
-    c.beta2 = 0.95f;
-    c.eps = 1e-8f;
-    c.weight_decay = 0.0f;
-    c.clip = 1.0f;
-    return c;
-}
-
-/* What is trained: the adapters, where there are any. */
-static int64_t r2__n_trained(const r2_model *model) {
-    return model->lora ? model->lora->n_params : model->n_params;
-}
-
-static float *r2__trained_params(const r2_model *model) {
-    return model->lora ? model->lora->param : model->param;
-}
-
-r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
-                        const r2_adamw_config *config) {
-    memset(opt, 0, sizeof *opt);
-    opt->config = *config;
-    opt->n_params = r2__n_trained(model);
-    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
-    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
-    if (opt->m && opt->v) return R2_OK;
-    r2_adamw_free(ctx, opt);
-    return ctx->status;
-}
-
-void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt) {
-    r2_release(ctx, opt->m);
-    r2_release(ctx, opt->v);
-    memset(opt, 0, sizeof *opt);
-}
+/* ---- AdamW ---- */
 
 #define R2__NORM_PIECE 16384
 
-/* Sum of squares: pieces of one size, summed in lanes and in their order. */
-static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
+/* Pieces of one size, each summed in lanes; the sums of the pieces in their order. */
+double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n) {
     enum { pieces = 64 };
     const int threads = r2_threads(ctx, n / 8);
     double piece[pieces], total = 0.0;
@@ -10544,7 +10967,7 @@ static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
             r2__vec sum = r2__zero();
             if (end > n) end = n;
             for (int64_t i = begin; i < end; i += R2__LANES) {
-                r2__vec v = r2__load_n(g + i, end - i, 0.0f);
+                r2__vec v = r2__load_n(x + i, end - i, 0.0f);
                 sum = R2__FMA(v, v, sum);
             }
             piece[p] = (double)r2__sum(sum);
@@ -10554,214 +10977,52 @@ static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
     return total;
 }
 
-/* What one step multiplies with. */
-typedef struct r2__adamw_step {
-    float beta1, beta2, eps, lr, scale; /* scale: of the gradient, by clipping         */
-    float fix1, fix2;                   /* 1 / (1 - beta^step): the moments start at 0 */
-} r2__adamw_step;
-
-static void r2__adamw_range(const r2__adamw_step *s, float decay, float *w, const float *g,
-                            float *m, float *v, int64_t n) {
+static void r2__adamw_range(const r2_adamw_factors *f, float *w, const float *g, float *m, float *v,
+                            int64_t n) {
     for (int64_t i = 0; i < n; i += R2__LANES) {
         const int64_t left = n - i;
-        r2__vec grad = r2__load_n(g + i, left, 0.0f) * s->scale,
+        r2__vec grad = r2__load_n(g + i, left, 0.0f) * f->scale,
                 weight = r2__load_n(w + i, left, 0.0f);
         r2__vec first = r2__load_n(m + i, left, 0.0f), second = r2__load_n(v + i, left, 0.0f);
-        first = first * s->beta1 + grad * (1.0f - s->beta1);
-        second = second * s->beta2 + grad * grad * (1.0f - s->beta2);
-        weight = weight * (1.0f - s->lr * decay) -
-                 first * (s->fix1 * s->lr) / (R2__SQRT(second * s->fix2) + s->eps);
+        first = first * f->beta1 + grad * (1.0f - f->beta1);
+        second = second * f->beta2 + grad * grad * (1.0f - f->beta2);
+        weight = weight * (1.0f - f->lr * f->decay) -
+                 first * (f->fix1 * f->lr) / (R2__SQRT(second * f->fix2) + f->eps);
         r2__store_n(w + i, weight, left);
         r2__store_n(m + i, first, left);
         r2__store_n(v + i, second, left);
     }
 }
 
-/* One update of `size` parameters that begin at `at`. */
-static void r2__adamw_tensor(const r2_ctx *ctx, const r2__adamw_step *s, float decay, r2_adamw *opt,
-                             float *param, const float *grad, int64_t at, int64_t size) {
-    const int threads = r2_threads(ctx, size / 4);
+void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, const float *g,
+                     float *m, float *v, int64_t n) {
+    const int threads = r2_threads(ctx, n / 4);
     R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range i = r2__share(size, R2__LANES, t, threads);
-        i.begin += at;
-        r2__adamw_range(s, decay, param + i.begin, grad + i.begin, opt->m + i.begin,
-                        opt->v + i.begin, i.end + at - i.begin);
+        const r2__range i = r2__share(n, R2__LANES, t, threads);
+        r2__adamw_range(f, w + i.begin, g + i.begin, m + i.begin, v + i.begin, i.end - i.begin);
     }
 }
 
-r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
-    const r2_adamw_config *c = &opt->config;
-    float *param = r2__trained_params(model);
-    const float *grad = model->lora ? model->lora->grad : model->grad;
-    double norm;
-    r2__adamw_step s;
-    if (!grad || opt->n_params != r2__n_trained(model))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
-    norm = sqrt(r2__sum_squares(ctx, grad, opt->n_params));
-    if (grad_norm) *grad_norm = (float)norm;
-    if (!(norm <= (double)FLT_MAX))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the gradient's norm is not finite");
-    opt->step++;
-    s.beta1 = c->beta1;
-    s.beta2 = c->beta2;
-    s.eps = c->eps;
-    s.lr = lr;
-    s.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
-    s.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
-    s.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
-    if (model->lora) {
-        r2__adamw_tensor(ctx, &s, c->weight_decay, opt, param, grad, 0, opt->n_params);
-        return R2_OK;
-    }
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
-            r2__adamw_tensor(ctx, &s, t->rows > 1 ? c->weight_decay : 0.0f, opt, param, grad,
-                             r2_weight(model, (r2_tensor_id)id, layer) - param, r2__tensor_size(t));
-    }
-    return R2_OK;
-}
+#endif /* !R2_REFERENCE */
 
-float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
-    double t;
-    if (warmup > 0 && step < warmup) return peak * (float)(step + 1) / (float)warmup;
-    if (step >= total || total <= warmup) return peak * floor_ratio;
-    t = (double)(step - warmup) / (double)(total - warmup);
-    return peak *
-           (floor_ratio + (1.0f - floor_ratio) * 0.5f * (float)(1.0 + cos(3.14159265358979 * t)));
-}
+/* =================================================================== [E5] batched decoding ====
+   In:   prompts laid end to end, how many samples of each.
+   Out:  what [M7] decodes output by output, faster: the same tokens but for rounding.
 
-/* =================================================================== [E5] batched decoding ==== */
-
-/* ---- log-probabilities of given continuations ---- */
-
-/* A batch under construction; `place` says where the value of a prediction goes. */
-typedef struct r2__scoring {
-    r2_batch batch;
-    int32_t *begin, *token, *row, *wanted;
-    bool *branch;
-    int64_t *place;
-    float *value;
-    int32_t n_row;
-} r2__scoring;
-
-static void r2__scoring_rows(r2__scoring *s, const int32_t *token, int64_t n, bool branch) {
-    if (n == 0) return;
-    memcpy(s->token + s->n_row, token, (size_t)n * sizeof *token);
-    s->branch[s->batch.n_seq++] = branch;
-    s->n_row += (int32_t)n;
-    s->begin[s->batch.n_seq] = s->n_row;
-}
-
-static void r2__scoring_want(r2__scoring *s, int32_t row, int32_t token, int64_t place) {
-    s->row[s->batch.n_pred] = row;
-    s->wanted[s->batch.n_pred] = token;
-    s->place[s->batch.n_pred++] = place;
-}
-
-/* Adds a prompt and its continuations first .. end - 1. The first token of each is predicted from
-   the prompt's last row, the others from the rows of a branch, which lacks the last token. */
-static void r2__scoring_family(r2__scoring *s, const int32_t *prompt, int64_t length, int64_t first,
-                               int64_t end, const int64_t *begin, const int32_t *next) {
-    r2__scoring_rows(s, prompt, length, false);
-    for (int64_t k = first; k < end; ++k)
-        if (begin[k + 1] > begin[k]) r2__scoring_want(s, s->n_row - 1, next[begin[k]], begin[k]);
-    for (int64_t k = first; k < end; ++k) {
-        const int32_t row = s->n_row;
-        if (begin[k + 1] - begin[k] < 2) continue;
-        r2__scoring_rows(s, next + begin[k], begin[k + 1] - begin[k] - 1, true);
-        for (int64_t j = begin[k] + 1; j < begin[k + 1]; ++j)
-            r2__scoring_want(s, row + (int32_t)(j - begin[k]) - 1, next[j], j);
-    }
-}
-
-/* Room for a batch of so many rows, sequences and predictions. */
-static bool r2__scoring_init(r2_ctx *ctx, r2_arena *arena, r2__scoring *s, int64_t rows,
-                             int64_t seqs, int64_t preds) {
-    memset(s, 0, sizeof *s);
-    s->begin = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)seqs + 1, sizeof *s->begin);
-    s->token = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)rows, sizeof *s->token);
-    s->branch = (bool *)r2_arena_alloc(ctx, arena, (uint64_t)seqs, sizeof *s->branch);
-    s->row = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->row);
-    s->wanted = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->wanted);
-    s->place = (int64_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->place);
-    s->value = (float *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->value);
-    s->batch.seq_begin = s->begin;
-    s->batch.token = s->token;
-    s->batch.branch = s->branch;
-    s->batch.pred_row = s->row;
-    s->batch.pred_token = s->wanted;
-    return s->begin && s->token && s->branch && s->row && s->wanted && s->place && s->value;
-}
-
-static r2_status r2__scoring_run(r2_ctx *ctx, r2_model *model, r2__scoring *s, float *logp) {
-    r2_status status = r2_forward(ctx, model, &s->batch, s->value, NULL);
-    for (int32_t j = 0; j < s->batch.n_pred && status == R2_OK; ++j)
-        logp[s->place[j]] = s->value[j];
-    return status;
-}
-
-r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
-                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
-                                 const int64_t *owner, const int64_t *next_begin,
-                                 const int32_t *next, float *logp) {
-    const int64_t enough = 4096; /* rows that keep the products busy */
-    r2_arena arena = {NULL, 0, 0};
-    r2_status status = R2_OK;
-    for (int64_t k = 0; k < n_next; ++k)
-        if (owner[k] < (k > 0 ? owner[k - 1] : 0) || owner[k] >= n_prompt)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "score: continuation %lld is of prompt %lld, out of "
-                           "order or beyond the last",
-                           (long long)k, (long long)owner[k]);
-    for (int64_t k = 0; k < n_next; ++k)
-        if (next_begin[k + 1] < next_begin[k])
-            return r2_fail(ctx, R2_ARGUMENT, "score: continuation %lld ends before it begins",
-                           (long long)k);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (prompt_begin[p + 1] <= prompt_begin[p])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "score: prompt %lld has %lld tokens, expected one or more",
-                           (long long)p, (long long)(prompt_begin[p + 1] - prompt_begin[p]));
-    for (int64_t first = 0, k0 = 0; first < n_prompt && status == R2_OK;) {
-        int64_t end = first, k1 = k0, rows = 0;
-        r2__scoring s;
-        while (end < n_prompt && (end == first || rows < enough)) { /* prompts for one batch */
-            rows += prompt_begin[end + 1] - prompt_begin[end];
-            for (; k1 < n_next && owner[k1] == end; ++k1)
-                rows += next_begin[k1 + 1] - next_begin[k1];
-            ++end;
-        }
-        r2_arena_reset(ctx, &arena);
-        if (!r2__scoring_init(ctx, &arena, &s, rows, end - first + k1 - k0, rows)) {
-            status = ctx->status;
-            break;
-        }
-        for (; first < end; ++first) {
-            int64_t k = k0;
-            while (k < k1 && owner[k] == first) ++k;
-            r2__scoring_family(&s, prompt + prompt_begin[first],
-                               prompt_begin[first + 1] - prompt_begin[first], k0, k, next_begin,
-                               next);
-            k0 = k;
-        }
-        status = r2__scoring_run(ctx, model, &s, logp);
-    }
-    r2_arena_free(ctx, &arena);
-    return status;
-}
-
-/* ---- generation ----
    Each prompt of a chunk is run once; its keys and values are shared by the samples that continue
-   it, which keep only their own. Then all outputs that are not finished step together:
+   it, which keep only their own. Then all unfinished outputs take one step together:
 
        prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
        suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..
 
-   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows'
-   values, so that attention reads memory from one end to the other:
+   The keys and values of a prompt or an output are stored head by head, all keys, then all values,
+   so that attention reads memory from one end to the other:
 
-       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...              */
+       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...
+
+   8 samples of up to 24 tokens of a prompt of 40 keep 40 + 8 x 24 = 232 rows a layer, not
+   8 x 64 = 512 (test_model.c asks r2__kept_rows). */
+#if !defined(R2_REFERENCE)
 
 typedef struct r2__decoder {
     r2_ctx *ctx;
@@ -10769,84 +11030,23 @@ typedef struct r2__decoder {
     const r2_generate_config *config;
     r2_generation *out;
     r2_arena memory;
-    int64_t kv;    /* floats of keys (or values) in a row                     */
-    int64_t first; /* of the outputs of this chunk, in `out`                  */
+    int64_t kv;    /* floats of keys (or values) in a row            */
+    int64_t first; /* index in `out` of the chunk's first output     */
     int64_t n_prompt, n_out, n_active, rows;
-    int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk            */
-    int32_t *active;          /* (n_active) outputs of the chunk still running           */
-    int32_t *position, *next; /* (n_active) of the token to be fed, and that token       */
-    r2_rng *rng;              /* (n_out)                                                 */
+    int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk   */
+    int32_t *active;          /* (n_active) outputs of the chunk still running  */
+    bool *stays;              /* (n_active) whether each goes on                */
+    int32_t *position, *next; /* (n_active) of the next token, and that token   */
+    r2_rng *rng;              /* (n_out)                                        */
     float *prefix, *suffix;
-    r2__layer_acts acts; /* of one step                                             */
+    r2__acts acts; /* of one step                                    */
     float *normed, *rstd, *logits, *lse;
-    float *scratch; /* per thread: scores of one query head, or 2 n_vocab      */
-    int64_t slot;   /* floats of scratch per thread                            */
+    float *scratch; /* per thread: scores of attention, or n_vocab    */
+    int64_t slot;   /* floats of scratch per thread                   */
 } r2__decoder;
 
-r2_generate_config r2_generate_config_default(void) {
-    r2_generate_config c;
-    memset(&c, 0, sizeof c);
-    c.n_samples = 1;
-    c.max_new = 32;
-    c.stop_token = -1;
-    c.temperature = 1.0f;
-    c.top_p = 1.0f;
-    return c;
-}
-
-void r2_generation_free(r2_ctx *ctx, r2_generation *out) {
-    r2_release(ctx, out->token);
-    r2_release(ctx, out->logp);
-    r2_release(ctx, out->length);
-    r2_release(ctx, out->watch_logp);
-    memset(out, 0, sizeof *out);
-}
-
-static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_prompt,
-                                     const r2_generate_config *c) {
-    uint64_t n = (uint64_t)n_prompt * (uint64_t)c->n_samples;
-    uint64_t cells = n * (uint64_t)c->max_new;
-    memset(out, 0, sizeof *out);
-    out->n_out = (int64_t)n;
-    out->max_new = c->max_new;
-    out->n_watch = c->n_watch;
-    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
-    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
-    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
-    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
-    if (!out->token || !out->logp || !out->length || !out->watch_logp) {
-        r2_generation_free(ctx, out);
-        return ctx->status;
-    }
-    for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
-    return R2_OK;
-}
-
-/* The least probability that is kept so that what is kept has mass >= need: a search that halves
-   the candidates around a pivot instead of sorting them. `p` is used up. */
-static float r2__nucleus(float *p, int64_t n, double need) {
-    double above = 0.0;
-    while (n > 0) {
-        const float pivot = p[n / 2];
-        double larger = 0.0, equal = 0.0;
-        int64_t kept = 0;
-        bool upper;
-        for (int64_t i = 0; i < n; ++i) {
-            if (p[i] > pivot) larger += (double)p[i];
-            else if (p[i] == pivot) equal += (double)p[i];
-        }
-        upper = above + larger >= need;
-        if (!upper && above + larger + equal >= need) return pivot;
-        if (!upper) above += larger + equal;
-        for (int64_t i = 0; i < n; ++i)
-            if (upper ? p[i] > pivot : p[i] < pivot) p[kept++] = p[i];
-        n = kept;
-    }
-    return 0.0f;
-}
-
-/* The first of the largest; 0 when none is, for NaN. Only the first block that has it is searched
-   value by value. */
+/* The first of the largest; 0 when all are NaN. Only the first block that has it is searched value
+   by value. */
 static int32_t r2__argmax(const float *x, int64_t n) {
     const int64_t block = 16 * R2__LANES;
     float largest = -FLT_MAX;
@@ -10865,39 +11065,30 @@ static int32_t r2__argmax(const float *x, int64_t n) {
     return 0;
 }
 
-/* A token from one row of logits; p has room for 2 n floats. */
-static int32_t r2__sample(const float *logits, int64_t n, float temperature, float top_p,
-                          r2_rng *rng, float *p) {
+/* r2__sample_plain with room for n floats in p. */
+static int32_t r2__sample(const float *logits, int64_t n, float temperature, r2_rng *rng,
+                          float *p) {
     const int32_t best = r2__argmax(logits, n);
-    float least = 0.0f;
-    double total = 0.0, mass;
+    double total = 0.0, left;
     if (temperature <= 0.0f) return best;
     for (int64_t v = 0; v < n; v += R2__LANES) {
         r2__vec z = r2__load_n(logits + v, n - v, 0.0f) - logits[best];
         r2__store_n(p + v, r2__exp(z / temperature), n - v);
     }
     for (int64_t v = 0; v < n; ++v) total += (double)p[v];
-    if (top_p < 1.0f) {
-        memcpy(p + n, p, (size_t)n * sizeof *p);
-        least = r2__nucleus(p + n, n, (double)top_p * total);
-        total = 0.0;
-        for (int64_t v = 0; v < n; ++v)
-            if (p[v] >= least) total += (double)p[v];
-    }
-    mass = r2_rng_double(rng) * total;
+    left = r2_rng_double(rng) * total;
     for (int32_t v = 0; v < n; ++v) {
-        if (p[v] < least) continue;
-        mass -= (double)p[v];
-        if (mass < 0.0) return v;
+        left -= (double)p[v];
+        if (left < 0.0) return v;
     }
-    return best; /* rounding left a crumb of mass */
+    return best; /* rounding left a rest */
 }
 
 /* Takes output `active[i]` one token further from its logits, or closes it and returns false. */
 static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float lse, float *p) {
     const r2_generate_config *c = d->config;
     const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
-    const int64_t n = c->n_token > 0 && c->n_token < V ? c->n_token : V;
+    const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
     int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
     bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
     if (closed) {
@@ -10905,52 +11096,43 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
             d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
         return false;
     }
-    token[length] = r2__sample(logits, n, c->temperature, c->top_p, &d->rng[d->active[i]], p);
+    token[length] = r2__sample(logits, allowed, c->temperature, &d->rng[d->active[i]], p);
     d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
     d->next[i] = token[length];
     d->out->length[o] = ++length;
     closed = length == c->max_new || token[length - 1] == c->stop_token;
-    return !closed || c->n_watch > 0; /* the watched ones need the position after the last */
+    return !closed || c->n_watch > 0; /* watching takes the position after the last token */
 }
 
-/* From the stream after the last layer to logits and their sums; `n` rows of x. */
-static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
-    const r2_model *m = d->model;
-    const int64_t C = m->config.d_model, V = m->config.n_vocab;
-    r2_rmsnorm_fwd(d->ctx, d->normed, d->rstd, x, r2_weight(m, R2_FINAL_NORM, 0), n, C,
-                   m->config.norm_eps);
-    r2__project(d->ctx, d->logits, d->normed, r2__head(m), n, V, C, false);
-    r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
-}
-
-/* Part t of the active outputs chooses. The logits of output i are in row active[i] / per_row (0:
-   in row i); stays[i]: it goes on. */
-static void r2__choose_part(r2__decoder *d, int64_t per_row, bool *stays, int64_t t,
-                            int64_t threads) {
+/* Part t of the active outputs chooses its tokens. The logits of output i are in row
+   active[i] / per_row (0: in row i). */
+static void r2__choose_part(r2__decoder *d, int64_t per_row, int64_t t, int64_t threads) {
     const int64_t V = d->model->config.n_vocab;
     const r2__range part = r2__share(d->n_active, 1, t, threads);
     for (int64_t i = part.begin; i < part.end; ++i) {
         int64_t row = per_row ? d->active[i] / per_row : i;
-        stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row], d->scratch + t * d->slot);
+        d->stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row], d->scratch + t * d->slot);
     }
 }
 
-/* Every active output chooses; those that are done leave. */
-static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
+/* Every active output chooses its next token; finished ones leave. */
+static void r2__choose(r2__decoder *d, int64_t per_row) {
     const int64_t n = d->n_active;
     const int threads = n > 1 ? r2_threads(d->ctx, n * d->model->config.n_vocab * 4) : 1;
     int64_t kept = 0;
-    R2__FOR_EACH(threads, t, threads, r2__choose_part(d, per_row, stays, t, threads));
+    R2__FOR_EACH(threads, t, threads, r2__choose_part(d, per_row, t, threads));
     for (int64_t i = 0; i < n; ++i) {
-        if (!stays[i]) continue;
+        if (!d->stays[i]) continue;
         d->active[kept] = d->active[i];
         d->next[kept++] = d->next[i];
     }
     d->n_active = kept;
 }
 
-/* Keeps key and value of one token and head g, as they stand in a row of qkv, as row `at` of the
-   `rows` of a prompt or an output. */
+/* ---- keys and values ---- */
+
+/* Stores key and value of one token and head g, found in a row of qkv, as row `at` of the `rows`
+   of a prompt or an output. */
 static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int64_t at, int64_t g,
                            const float *qkv) {
     const r2_model_config *c = &d->model->config;
@@ -10960,34 +11142,20 @@ static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int
     memcpy(cache + ((2 * g + 1) * rows + at) * D, k + d->kv, (size_t)D * sizeof *k);
 }
 
-/* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
-static void r2__prefill(r2__decoder *d, const int32_t *token) {
-    r2_model *m = d->model;
-    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
-    const int threads = r2_threads(d->ctx, R * d->kv);
-    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
-    float *x = d->acts.x;
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
-    r2_embed_fwd(d->ctx, x, r2_weight(m, R2_EMBED, 0), token, R, C);
-    for (int32_t l = 0; l < m->config.n_layer; ++l) {
-        float *cache = d->prefix + l * R * 2 * d->kv;
-        r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
-        R2_PARALLEL_FOR(threads, p, d->n_prompt)
-        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
-            for (int32_t g = 0; g < m->config.n_kv_head; ++g)
-                r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
-                               d->position[r], g, d->acts.qkv + r * O);
-        r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
-        r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
-    }
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
-    r2__decoder_head(d, x, d->n_prompt);
+/* Stores keys and values of all rows of the chunk's prompts in a layer. */
+static void r2__keep_prompts(const r2__decoder *d, int64_t layer) {
+    const r2_model_config *c = &d->model->config;
+    const int threads = r2_threads(d->ctx, d->rows * d->kv);
+    float *cache = d->prefix + layer * d->rows * 2 * d->kv;
+    R2_PARALLEL_FOR(threads, p, d->n_prompt)
+    for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
+        for (int32_t g = 0; g < c->n_kv_head; ++g)
+            r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
+                           d->position[r], g, d->acts.qkv + r * r2__qkv_cols(c));
 }
 
 /* y(width) += p(n) v(n, width), rows of v ldv apart; `vectors`, a constant, are as many as width
-   needs. What stands `ahead` floats behind in v is asked for. */
+   needs. What is `ahead` floats behind in v is prefetched. */
 R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, const float *v,
                                 int64_t ldv, int64_t n, int64_t width, int64_t ahead) {
     r2__vec sum[3];
@@ -11007,7 +11175,7 @@ R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, con
         r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
-/* y(D) += p(n) v(n, D). Three vectors at once: sums of their own hide the delay of each. */
+/* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
 static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
                     int64_t ahead) {
     int64_t e = 0;
@@ -11016,20 +11184,20 @@ static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t
     for (; e < D; e += R2__LANES) r2__mix_columns(1, y + e, p, v + e, D, n, D - e, ahead);
 }
 
-/* Attention of one new token of output active[i], by the query heads of key-value head g, over its
-   prompt's rows and its own, of which the last is new. */
+/* Attention of one new token of output active[i], by the query heads that share key-value head g,
+   over the rows of its prompt and its own, the last of which is new. */
 static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
     const r2_model_config *c = &d->model->config;
     const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
     const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
-    const int64_t per_group = c->n_head / c->n_kv_head;
+    const int64_t sharing = c->n_head / c->n_kv_head;
     const int64_t next = 2 * room * D; /* to what the next head, or output, reads */
     const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
     float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
     const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
     r2__keep_token(d, suffix, room, own - 1, g, qkv);
-    for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
+    for (int64_t h = g * sharing; h < (g + 1) * sharing; ++h) {
         float *y = d->acts.att + i * c->d_model + h * D;
         r2__multiply_few(qkv + h * D, D, k0, D, 2 * shared * D, s, 0, 1, shared, D, false);
         r2__multiply_few(qkv + h * D, D, k, D, next, s + shared, 0, 1, own, D, false);
@@ -11048,119 +11216,146 @@ static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int6
         r2__attend_cached(d, layer, j / G, j % G, d->scratch + t * d->slot);
 }
 
-/* One token of every active output through the model. */
-static void r2__step(r2__decoder *d) {
-    r2_model *m = d->model;
-    const int64_t C = m->config.d_model, n = d->n_active;
+/* ---- the decoder ---- */
+
+/* R rows through the decoder, the layers of r2__decoder_fwd: all rows of the prompts, whose keys
+   and values are kept, or one row of each active output, which attends to what is kept. */
+static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, bool prompts) {
+    const r2_ctx *ctx = d->ctx;
+    const r2_model *m = d->model;
+    const r2_model_config *c = &m->config;
+    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
+    const r2__acts *a = &d->acts;
+    const int64_t C = c->d_model, qkv_cols = r2__qkv_cols(c);
     int64_t keys = 0;
     int threads;
-    for (int64_t i = 0; i < n; ++i) {
-        int64_t p = d->active[i] / d->config->n_samples;
-        d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
-                         1;
-        keys += d->position[i] + 1;
+    for (int64_t i = 0; i < R && !prompts; ++i) keys += d->position[i] + 1;
+    threads = r2_threads(ctx, 2 * keys * C);
+    r2_embed_fwd(ctx, a->x, r2_weight(m, R2_EMBED, 0), token, R, C);
+    for (int32_t l = 0; l < c->n_layer; ++l) {
+        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
+                       c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
+        r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
+                shape.d_head, 1);
+        if (prompts) {
+            r2__keep_prompts(d, l);
+            r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, d->scratch);
+        } else {
+            R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
+        }
+        r2__project(ctx, m, r2__out, l, a->x, a->att, R, true);
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, c->d_ff);
+        r2__project(ctx, m, r2__down, l, a->x, a->act, R, true);
     }
-    threads = r2_threads(d->ctx, 2 * keys * C);
-    r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
-    for (int32_t l = 0; l < m->config.n_layer; ++l) {
-        r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
-        R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
-        r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
-    }
-    r2__decoder_head(d, d->acts.x, n);
 }
 
-/* Memory for a chunk of at most `rows` prompt rows and `n_prompt` prompts. */
-static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
+/* Logits and their sums from n rows of the residual stream. */
+static void r2__decode_head(r2__decoder *d, int64_t n) {
+    const r2_model *m = d->model;
+    const int64_t C = m->config.d_model, V = m->config.n_vocab;
+    r2_rmsnorm_fwd(d->ctx, d->normed, d->rstd, d->acts.x, r2_weight(m, R2_FINAL_NORM, 0), n, C,
+                   m->config.norm_eps);
+    r2_matmul(d->ctx, R2_NT, n, V, C, d->normed, C, r2__head(m), C, d->logits, V, false);
+    r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
+}
+
+/* Runs the chunk's prompts; leaves the logits after the last row of each. */
+static void r2__decode_prompts(r2__decoder *d, const int32_t *token) {
+    const int64_t C = d->model->config.d_model;
+    float *x = d->acts.x;
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
+    r2__decode_rows(d, token, d->rows, true);
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
+    r2__decode_head(d, d->n_prompt);
+}
+
+/* One token of every active output. */
+static void r2__decode_step(r2__decoder *d) {
+    for (int64_t i = 0; i < d->n_active; ++i) {
+        const int64_t p = d->active[i] / d->config->n_samples;
+        d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
+                         1;
+    }
+    r2__decode_rows(d, d->next, d->n_active, false);
+    r2__decode_head(d, d->n_active);
+}
+
+/* Rows of keys and values that a layer keeps for so many outputs of prompts with so many rows. */
+static int64_t r2__kept_rows(int64_t rows, int64_t n_out, int64_t max_new) {
+    return rows + n_out * max_new;
+}
+
+/* Memory for a chunk of n_prompt prompts with `rows` rows. */
+static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
     const r2_model_config *c = &d->model->config;
     const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
     const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
-    const int64_t kv_floats = 2 * d->kv * c->n_layer;
-    bool good = true;
+    const int64_t kv = 2 * d->kv * c->n_layer, scores = 2 * R2__QUERIES * (int64_t)c->n_ctx;
     r2_arena *arena = &d->memory;
-    d->slot = 2 * R2__QUERIES * (int64_t)c->n_ctx > 2 * (int64_t)c->n_vocab
-                  ? 2 * R2__QUERIES * (int64_t)c->n_ctx
-                  : 2 * (int64_t)c->n_vocab;
+    bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
+    d->slot = scores > c->n_vocab ? scores : c->n_vocab;
     d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
     d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
+    d->stays = (bool *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(bool));
     d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
     d->position = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)wide, sizeof(int32_t));
     d->rng = (r2_rng *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(r2_rng));
-    d->prefix = r2__floats(d->ctx, arena, rows, kv_floats, &good);
-    d->suffix = r2__floats(d->ctx, arena, n_out * d->config->max_new, kv_floats, &good);
+    d->prefix = r2__floats(d->ctx, arena, r2__kept_rows(rows, n_out, d->config->max_new), kv,
+                           &good);
+    d->suffix = d->prefix ? d->prefix + rows * kv : NULL;
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__carve_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
-    d->acts.mid = d->acts.x;
-    d->acts.low = r2__carve_low(d->ctx, arena, d->model, wide, &good);
+    r2__take_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
     d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
-    return good && d->begin && d->active && d->next && d->position && d->rng;
+    good = good && d->begin && d->active && d->stays && d->next && d->position && d->rng;
+    return good ? R2_OK : d->ctx->status;
 }
 
 /* Prompts first .. first + n - 1. */
 static r2_status r2__generate_chunk(r2__decoder *d, int64_t first, int64_t n, const int64_t *begin,
                                     const int32_t *token) {
-    const int64_t S = d->config->n_samples;
-    bool *stays;
+    const int64_t samples = d->config->n_samples;
     r2_arena_reset(d->ctx, &d->memory);
     d->rows = begin[first + n] - begin[first];
-    if (!r2__decoder_reserve(d, d->rows, n)) return d->ctx->status;
-    stays = (bool *)r2_arena_alloc(d->ctx, &d->memory, (uint64_t)(n * S), sizeof *stays);
-    if (!stays) return d->ctx->status;
-    d->first = first * S;
+    if (r2__decoder_reserve(d, d->rows, n) != R2_OK) return d->ctx->status;
+    d->first = first * samples;
     d->n_prompt = n;
-    d->n_out = d->n_active = n * S;
+    d->n_out = d->n_active = n * samples;
     for (int64_t p = 0; p <= n; ++p) d->begin[p] = (int32_t)(begin[first + p] - begin[first]);
     for (int64_t o = 0; o < d->n_out; ++o) {
         d->active[o] = (int32_t)o;
         d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
     }
-    r2__prefill(d, token + begin[first]);
-    r2__choose(d, S, stays);
+    r2__decode_prompts(d, token + begin[first]);
+    r2__choose(d, samples);
     while (d->n_active > 0) {
-        r2__step(d);
-        r2__choose(d, 0, stays);
+        r2__decode_step(d);
+        r2__choose(d, 0);
     }
     return R2_OK;
 }
 
-static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
-                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
-    const int32_t V = model->config.n_vocab;
-    if (c->n_samples < 1 || c->max_new < 0 || c->n_watch < 0 || (c->n_watch > 0 && !c->watch) ||
-        n_prompt < 0 || !(c->temperature >= 0.0f) || !(c->top_p > 0.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: a setting is out of its range");
-    for (int32_t j = 0; j < c->n_watch; ++j)
-        if (c->watch[j] < 0 || c->watch[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: watched token %d of a vocabulary of %d",
-                           c->watch[j], V);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "generate: prompt %lld of %lld tokens and %d new ones do not fit in %d",
-                           (long long)p, (long long)(begin[p + 1] - begin[p]), c->max_new,
-                           model->config.n_ctx);
-    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
-        if (token[r] < 0 || token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: token %d of a vocabulary of %d", token[r],
-                           V);
-    return R2_OK;
-}
-
-/* `what`: whose progress it is, NULL: it is part of what reports itself. */
-static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
+static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out) {
     /* Enough rows to keep the products busy, few enough for the caches and for 64 MB of logits. */
-    const int64_t most_rows = 8192, most_logits = (int64_t)1 << 24;
-    r2_status status = r2__check_generate(ctx, model, config, n_prompt, begin, token);
+    const int64_t most_rows = 8192, most_outputs = 1024, most_logits = (int64_t)1 << 24;
+    const int64_t samples = config->n_samples, V = model->config.n_vocab;
+    r2_status status = R2_OK;
     r2__decoder d;
     memset(out, 0, sizeof *out);
-    if (status == R2_OK) status = r2__generation_init(ctx, out, n_prompt, config);
-    if (status != R2_OK) return status;
+    if (r2__check_generate(ctx, model, config, n_prompt, begin, token) != R2_OK ||
+        r2__generation_init(ctx, out, n_prompt, config) != R2_OK)
+        return ctx->status;
     memset(&d, 0, sizeof d);
     d.ctx = ctx;
     d.model = model;
@@ -11169,27 +11364,85 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
     d.kv = (int64_t)model->config.n_kv_head * (model->config.d_model / model->config.n_head);
     for (int64_t p = 0, n; p < n_prompt && status == R2_OK; p += n) {
         for (n = 1; p + n < n_prompt && begin[p + n + 1] - begin[p] <= most_rows &&
-                    (n + 1) * config->n_samples <= 1024 &&
-                    (n + 1) * config->n_samples * model->config.n_vocab <= most_logits;
+                    (n + 1) * samples <= most_outputs && (n + 1) * samples * V <= most_logits;
              ++n) {
         }
         status = r2__generate_chunk(&d, p, n, begin, token);
-        if (status == R2_OK && what) status = r2_progress(ctx, what, p + n, n_prompt);
+        if (status == R2_OK && task) status = r2_progress(ctx, task, p + n, n_prompt);
     }
     r2_arena_free(ctx, &d.memory);
     if (status != R2_OK) r2_generation_free(ctx, out);
     return status;
 }
 
-r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
-                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
-                      r2_generation *out) {
-    return r2__generate(ctx, model, "generate", config, n_prompt, begin, token, out);
+#endif /* !R2_REFERENCE */
+
+/* =========================================================================== [E6] adapters ====
+   In:   a model, and which projections get a low-rank addition.
+   Out:  the same model with W + scale B A in the place of W, of which only A and B are trained.
+
+             I                      I
+         +-------+          rank +-----+           scale = alpha / rank
+       O |   W   |  +  scale  O | B |  A |  rank   B begins as zero: so does B A
+         +-------+               +-----+
+
+   alpha 16, rank 8: scale 2. Of rank 1 with scale 2, a = (1, 2) and b = (3) add (6, 12) to their
+   row (test_ops.c computes it). A projection of 64 x 64 has 4,096 weights; its adapter of rank 8
+   trains 8 (64 + 64) = 1,024. */
+
+/* ---- ops ---- */
+
+int64_t r2_lora_scratch(int64_t R, int64_t n_in, int64_t rank, int32_t n) {
+    return 2 * n * rank * (R + n_in);
 }
 
-/* =========================================================================== [E6] adapters ==== */
+/* y(R,O) += scale x(R,I) a(r,I)^T b(O,r)^T of each adapter. */
+R2__PLAIN(void, r2_lora_fwd)
+(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *all, const float *x, int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank;
+    float *low = all->scratch;
+    for (const r2_adapter *p = all->adapter; p < all->adapter + all->n; ++p) {
+        r2_matmul(ctx, R2_NT, R, rank, n_in, x, n_in, p->a, n_in, low, rank, false);
+        for (int64_t i = 0; i < R * rank; ++i) low[i] *= all->scale;
+        r2_matmul(ctx, R2_NT, R, p->n_out, rank, low, rank, p->b, rank, y + p->column, ldy, true);
+    }
+}
 
-/* ---- adapters ---- */
+/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  dx += scale dy b a (dx NULL: not wanted). */
+R2__PLAIN(void, r2_lora_bwd)
+(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy, const float *x,
+ int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank;
+    float *low = all->scratch;
+    for (const r2_adapter *p = all->adapter; p < all->adapter + all->n; ++p) {
+        const float *dyp = dy + p->column;
+        r2_matmul(ctx, R2_NT, R, rank, n_in, x, n_in, p->a, n_in, low, rank, false);
+        for (int64_t i = 0; i < R * rank; ++i) low[i] *= all->scale;
+        r2_matmul(ctx, R2_TN, p->n_out, rank, R, dyp, ldy, low, rank, p->db, rank, true);
+        r2_matmul(ctx, R2_NN, R, rank, p->n_out, dyp, ldy, p->b, rank, low, rank, false);
+        for (int64_t i = 0; i < R * rank; ++i) low[i] *= all->scale;
+        r2_matmul(ctx, R2_TN, rank, n_in, R, low, rank, x, n_in, p->da, n_in, true);
+        if (dx) r2_matmul(ctx, R2_NN, R, n_in, rank, low, rank, p->a, n_in, dx, n_in, true);
+    }
+}
+
+/* sum(O,I) = w(O,I) + scale b a, in the rows of each adapter. */
+R2__PLAIN(void, r2_lora_sum)
+(const r2_ctx *ctx, float *sum, const float *w, const r2_adapters *all, int64_t n_out) {
+    const int64_t n_in = all->n_in, rank = all->rank;
+    (void)ctx;
+    r2__copy(sum, w, n_out * n_in);
+    for (const r2_adapter *p = all->adapter; p < all->adapter + all->n; ++p) {
+        for (int64_t i = 0; i < p->n_out * n_in; ++i) {
+            double product = 0.0;
+            for (int64_t k = 0; k < rank; ++k)
+                product += (double)p->b[i / n_in * rank + k] * (double)p->a[k * n_in + i % n_in];
+            sum[p->column * n_in + i] += (float)((double)all->scale * product);
+        }
+    }
+}
+
+/* ---- the model's adapters ---- */
 
 r2_lora_config r2_lora_config_default(void) {
     r2_lora_config c;
@@ -11199,6 +11452,76 @@ r2_lora_config r2_lora_config_default(void) {
                 1u << R2_WUP | 1u << R2_WDOWN;
     c.seed = 1;
     return c;
+}
+
+static float r2__lora_scale(const r2_lora *lora) {
+    return lora->config.alpha / (float)lora->config.rank;
+}
+
+/* The adapters of a projection of a layer; n = 0: it has none. */
+static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int64_t layer) {
+    const r2_lora *lora = model->lora;
+    r2_adapters all;
+    int64_t column = 0;
+    memset(&all, 0, sizeof all);
+    all.n_in = model->tensor[p.first].cols;
+    all.rank = lora->config.rank;
+    all.scale = r2__lora_scale(lora);
+    all.scratch = lora->scratch;
+    for (int id = (int)p.first; id <= (int)p.last; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        const int64_t a = layer * lora->layer_stride + lora->offset[id], b = a + all.rank * t->cols;
+        if (lora->offset[id] >= 0) {
+            r2_adapter *adapter = &all.adapter[all.n++];
+            adapter->column = column;
+            adapter->n_out = t->rows;
+            adapter->a = lora->param + a;
+            adapter->b = lora->param + b;
+            adapter->da = lora->grad + a;
+            adapter->db = lora->grad + b;
+        }
+        column += t->rows;
+    }
+    return all;
+}
+
+/* The matrix (O, I) to multiply R rows with: W + scale B A where that takes fewer operations than
+   adding the factors' product to R rows; then *added is false, else the adapters are still to be
+   added. */
+static const float *r2__adapted_weights(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                        int64_t layer, int64_t R, const r2_adapters *all,
+                                        bool *added) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all->n_in;
+    const float *w = r2_weight(model, p.first, layer);
+    *added = all->n == 0 || R * (n_out + n_in) >= n_out * n_in;
+    if (all->n == 0 || !*added) return w;
+    r2_lora_sum(ctx, model->lora->sum, w, all, n_out);
+    return model->lora->sum;
+}
+
+/* r2__project with adapters. */
+static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                             int64_t layer, float *y, const float *x, int64_t R, bool add) {
+    const r2_adapters all = r2__adapters_of(model, p, layer);
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
+    bool added;
+    const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
+    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, add);
+    if (!added) r2_lora_fwd(ctx, y, n_out, &all, x, R);
+}
+
+/* r2__project_bwd with adapters: W is frozen. */
+static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R) {
+    const r2_adapters all = r2__adapters_of(model, p, layer);
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
+    bool added = false;
+    if (dx) {
+        const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
+        r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, w, n_in, dx, n_in, false);
+    }
+    if (all.n > 0) r2_lora_bwd(ctx, added ? NULL : dx, &all, dy, n_out, x, R);
 }
 
 /* Gives each target its place; returns the number of parameters. */
@@ -11213,29 +11536,42 @@ static int64_t r2__lora_lay_out(const r2_model *model, r2_lora *lora) {
     return lora->layer_stride * model->config.n_layer;
 }
 
-/* A as PyTorch's linear layers begin: uniform within 1 / sqrt(I). */
+/* A begins as in PyTorch's linear layers: uniform within 1 / sqrt(I). */
 static void r2__lora_draw(const r2_model *model, r2_lora *lora) {
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const int64_t I = model->tensor[id].cols;
+            const int64_t n_in = model->tensor[id].cols;
             r2_rng rng = r2_rng_make(lora->config.seed, R2_STREAM_INIT,
                                      (uint64_t)(R2_TENSOR_COUNT + id) << 32 | (uint64_t)layer);
             float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
             if (lora->offset[id] < 0) continue;
-            for (int64_t i = 0; i < lora->config.rank * I; ++i)
-                a[i] = (float)((2.0 * r2_rng_double(&rng) - 1.0) / sqrt((double)I));
+            for (int64_t i = 0; i < lora->config.rank * n_in; ++i)
+                a[i] = (float)((2.0 * r2_rng_double(&rng) - 1.0) / sqrt((double)n_in));
         }
     }
+}
+
+/* The most weights that a projection has. */
+static int64_t r2__largest_projection(const r2_model *model) {
+    const r2__projection all[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
+    int64_t largest = 0;
+    for (size_t k = 0; k < sizeof all / sizeof *all; ++k) {
+        int64_t size = r2__projection_rows(model, all[k]) * model->tensor[all[k].first].cols;
+        if (size > largest) largest = size;
+    }
+    return largest;
 }
 
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config) {
     const uint32_t allowed = r2_lora_config_default().targets;
     r2_lora *lora;
     if (model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has adapters already");
-    if (config->rank < 1 || config->rank > 4096 || !config->targets || config->targets & ~allowed)
+    if (config->rank < 1 || config->rank > 4096)
+        return r2_fail(ctx, R2_ARGUMENT, "lora: rank = %d, expected 1 to 4096", config->rank);
+    if (!config->targets || config->targets & ~allowed)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "lora: expected a rank in 1 .. 4096 and projections as "
-                       "targets");
+                       "lora: targets = 0x%x, expected one or more bits of 0x%x, the projections",
+                       (unsigned)config->targets, (unsigned)allowed);
     lora = (r2_lora *)r2_alloc(ctx, 1, sizeof *lora);
     if (!lora) return ctx->status;
     lora->config = *config;
@@ -11244,7 +11580,7 @@ r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *con
                                           sizeof(float));
     lora->grad = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
                                          sizeof(float));
-    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__widest_group(model),
+    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__largest_projection(model),
                                         sizeof(float));
     model->lora = lora;
     if (!lora->param || !lora->grad || !lora->sum) {
@@ -11255,45 +11591,52 @@ r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *con
     return R2_OK;
 }
 
-static void r2__work_free(r2_ctx *ctx, r2_model *model);
+/* Scratch for products of so many rows, if the model has adapters. */
+static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows) {
+    const r2_model_config *c = &model->config;
+    r2_lora *lora = model->lora;
+    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
+    if (!lora || rows <= lora->max_rows) return R2_OK;
+    r2_release(ctx, lora->scratch);
+    lora->scratch = (float *)r2_resize(
+        ctx, NULL, (uint64_t)r2_lora_scratch(rows, widest, lora->config.rank, R2_ADAPTERS),
+        sizeof(float));
+    lora->max_rows = lora->scratch ? rows : 0;
+    return lora->scratch ? R2_OK : ctx->status;
+}
 
 void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return;
+    r2_release(ctx, model->lora->scratch);
     r2_arena_free(ctx, &model->lora->memory);
     r2_release(ctx, model->lora);
     model->lora = NULL;
     r2__work_free(ctx, model); /* laid out for these adapters */
 }
 
-/* W += factor B A for every target. */
-static void r2__lora_add(r2_ctx *ctx, r2_model *model, float factor) {
+/* W += sign scale B A for every target. */
+static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const r2__group alone = {(r2_tensor_id)id, (r2_tensor_id)id};
-            const r2_tensor *t = &model->tensor[id];
+            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id};
             float *w = r2_weight(model, (r2_tensor_id)id, layer);
-            r2_adapter adapter[R2__GROUP];
-            if (r2__group_adapters(model, alone, layer, adapter) > 0)
-                r2_lora_sum(ctx, w, w, adapter, 1, factor, t->rows, t->cols,
-                            model->lora->config.rank);
+            r2_adapters all = r2__adapters_of(model, alone, layer);
+            all.scale *= sign;
+            if (all.n > 0) r2_lora_sum(ctx, w, w, &all, model->tensor[id].rows);
         }
     }
 }
 
-static float r2__lora_scale(const r2_lora *lora) {
-    return lora->config.alpha / (float)lora->config.rank;
-}
-
 r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (!model->lora->merged) r2__lora_add(ctx, model, r2__lora_scale(model->lora));
+    if (!model->lora->merged) r2__lora_add(ctx, model, 1.0f);
     model->lora->merged = true;
     return R2_OK;
 }
 
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (model->lora->merged) r2__lora_add(ctx, model, -r2__lora_scale(model->lora));
+    if (model->lora->merged) r2__lora_add(ctx, model, -1.0f);
     model->lora->merged = false;
     return R2_OK;
 }
