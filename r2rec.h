@@ -954,16 +954,15 @@ typedef struct r2_markup {
 } r2_markup;
 
 /* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
-typedef struct r2_language {
+typedef struct r2_codec {
     const r2_codebook *codebook; /* NULL: outputs cannot be checked */
     const r2_vocab *vocab;       /* NULL: likewise                  */
     r2_markup markup;
-} r2_language;
+} r2_codec;
 
-/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `language`
+/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
    keeps pointers to both. Errors: R2_NO_MEMORY. */
-r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
-                           const r2_codebook *codebook);
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
    then items sampled from those that its user has not rated, with answer 0 (D8). */
@@ -973,7 +972,7 @@ typedef struct r2_examples {
     int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
     int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
-    r2_language language;
+    r2_codec codec;
     int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
@@ -981,7 +980,7 @@ typedef struct r2_examples {
    both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
    Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
    does not have), R2_NO_MEMORY; then `examples` is zeroed. */
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
@@ -1240,7 +1239,7 @@ typedef struct r2_run {
     int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
-    r2_language language; /* points to these two: a run must not be moved */
+    r2_codec codec; /* points to these two: a run must not be moved */
     r2_examples train;
     r2_model model;
 } r2_run;
@@ -5934,7 +5933,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
 }
 
 /* ================================================================================ [M8] sft ====
-   In:   evidence, a teacher, a language; a model with gradients.
+   In:   evidence, a teacher, a codec; a model with gradients.
    Out:  examples (Q, R, A) as tokens; the model, trained to write R and A after Q.
 
    The tokens of a reasoned sequence and their probabilities. The caller writes Q and <think>, the
@@ -5962,14 +5961,14 @@ static void r2__sink_word(void *user, const char *text) {
     if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
 }
 
-r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                        const r2_codebook *codebook) {
     r2__word_sink sink = {ctx, vocab, R2_OK};
-    r2_markup *markup = &language->markup;
+    r2_markup *markup = &codec->markup;
     r2_codebook_words(codebook, r2__sink_word, &sink);
     if (sink.status != R2_OK) return sink.status;
-    language->codebook = codebook;
-    language->vocab = vocab;
+    codec->codebook = codebook;
+    codec->vocab = vocab;
     markup->think = r2_vocab_find(vocab, "<think>", 7);
     markup->think_end = r2_vocab_find(vocab, "</think>", 8);
     markup->answer = r2_vocab_find(vocab, "<answer>", 8);
@@ -5985,7 +5984,7 @@ r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
 
 /* What examples are made from. */
 typedef struct r2__example_source {
-    const r2_language *language;
+    const r2_codec *codec;
     const r2_evidence *evidence;      /* (n)             */
     const r2_teacher_config *teacher; /* NULL: no traces */
 } r2__example_source;
@@ -5993,19 +5992,19 @@ typedef struct r2__example_source {
 /* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
 static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
                                     r2_tokens token[2]) {
-    const r2_language *language = from->language;
+    const r2_codec *codec = from->codec;
     r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
     r2_status status = R2_OK;
-    r2_prompt_compact(ctx, language->codebook, &from->evidence[e], &text[0]);
+    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
     if (text[0].failed) status = R2_NO_MEMORY;
     if (status == R2_OK && from->teacher)
-        status = r2_teacher_compact(ctx, language->codebook, from->teacher, text[0].data,
-                                    (uint64_t)e, &text[1]);
+        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
+                                    &text[1]);
     for (int part = 0; part < 2 && status == R2_OK; ++part) {
         r2_tokens_clear(&token[part]);
         if (text[part].failed) status = R2_NO_MEMORY;
         else if (text[part].len > 0)
-            status = r2_vocab_encode(ctx, language->vocab, text[part].data, text[part].len,
+            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
                                      &token[part]);
     }
     r2_text_free(ctx, &text[0]);
@@ -6074,10 +6073,10 @@ static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__examp
     return status;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher) {
-    const r2__example_source from = {language, evidence, teacher};
+    const r2__example_source from = {codec, evidence, teacher};
     r2_status status;
     memset(examples, 0, sizeof *examples);
     if (n < 1 || group < 1 || n % group)
@@ -6085,7 +6084,7 @@ r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language
                        (long long)n, (int)group);
     examples->n = n;
     examples->group = group;
-    examples->language = *language;
+    examples->codec = *codec;
     status = r2__examples_make(ctx, examples, &from);
     if (status != R2_OK) r2_examples_free(ctx, examples);
     return status;
@@ -6232,7 +6231,7 @@ typedef struct r2__sft_row {
    must learn to close its answer: RL generates it up to there and checks its shape. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
     for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
         r2__batch_token(b, ex->prompt[k]);
@@ -6634,17 +6633,17 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, in
    its prompt. Appends the output to `text` (NULL: not wanted). */
 static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
                                   const int32_t *token, int64_t n, r2_text *text, r2_check *check) {
-    const r2_language *language = &ex->language;
+    const r2_codec *codec = &ex->codec;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2_vocab_decode(ctx, language->vocab, ex->prompt + from, len, &prompt);
+    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK)
-        status = r2_vocab_decode(ctx, language->vocab, &language->markup.think, 1, &output);
+        status = r2_vocab_decode(ctx, codec->vocab, &codec->markup.think, 1, &output);
     if (status == R2_OK && n > 0) {
         r2_text_add(ctx, &output, " ", 1);
-        status = r2_vocab_decode(ctx, language->vocab, token, n, &output);
+        status = r2_vocab_decode(ctx, codec->vocab, token, n, &output);
     }
-    if (status == R2_OK) *check = r2_check_trace(language->codebook, prompt.data, output.data);
+    if (status == R2_OK) *check = r2_check_trace(codec->codebook, prompt.data, output.data);
     if (status == R2_OK && text) r2_text_add(ctx, text, output.data, output.len);
     if (status == R2_OK && text && text->failed) status = R2_NO_MEMORY;
     r2_text_free(ctx, &prompt);
@@ -6653,10 +6652,10 @@ static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
 }
 
 /* Checking needs a codebook and a vocabulary. */
-static r2_status r2__language_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->language.codebook && ex->language.vocab) return R2_OK;
+static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
     return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the language of the examples has no codebook or no vocabulary, expected "
+                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
                    "both: outputs are checked",
                    who);
 }
@@ -6698,7 +6697,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
-            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->language.markup.think);
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
         }
     }
 }
@@ -6708,7 +6707,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
    of its outputs is a branch that begins with that token, so that all predictions of an output are
    its own, and ends before its own last token, after which nothing is predicted. */
 static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
-    const r2_markup *mark = &rl->ex->language.markup;
+    const r2_markup *mark = &rl->ex->codec.markup;
     const r2__prompts *prompts = &rl->prompts;
     r2__batcher *b = &rl->b;
     r2__batcher_clear(b);
@@ -6880,7 +6879,7 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->language.markup.answer_end;
+    how.stop_token = rl->ex->codec.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
@@ -6986,7 +6985,7 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const 
                        (int)c->groups, (int)c->n_updates, (int)c->max_new);
     status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
-    return r2__language_check(ctx, "grpo", examples);
+    return r2__codec_check(ctx, "grpo", examples);
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7179,7 +7178,7 @@ static void r2__trace_shares(r2_trace_metrics *m, const r2__trace_counts *counts
 static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
                                     const r2_score_config *config, int64_t first, int64_t n,
                                     r2_generation *gen) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     bool direct = config->mode == R2_DIRECT;
     r2_generate_config how = r2_generate_config_default();
     r2__prompts prompts;
@@ -7204,7 +7203,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
 static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
                                  const r2_generation *gen, int64_t o, r2_text *text,
                                  r2_check *check) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
     r2_tokens output = {NULL, 0, 0, false};
@@ -7227,7 +7226,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
     const bool checked = trace && config->mode == R2_REASONED;
     r2__trace_counts counts = {0, 0, 0};
-    r2_status status = checked ? r2__language_check(ctx, "score", examples) : R2_OK;
+    r2_status status = checked ? r2__codec_check(ctx, "score", examples) : R2_OK;
     if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
@@ -7255,7 +7254,7 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                    r2_text *output, r2_check *check) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status = r2__language_check(ctx, "think", examples);
+    r2_status status = r2__codec_check(ctx, "think", examples);
     if (status != R2_OK) return status;
     if (example < 0 || example >= examples->n)
         return r2_fail(ctx, R2_ARGUMENT, "think: example = %lld, expected 0 .. %lld",
@@ -7432,10 +7431,9 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
+    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_language_init(ctx, &run->language, &run->vocab, &run->codebook);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->language, run->evidence, run->n_train,
+        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
                                   1 + c->n_sampled, &c->teacher);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
@@ -7481,7 +7479,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->language, evidence, n, (int32_t)group,
+        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
                                   &run->config.teacher);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
@@ -7515,7 +7513,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
     if (status == R2_OK) /* without traces: RL rewards the model's own */
-        status = r2_examples_init(ctx, &fresh, &run->language, evidence, n, 1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
     if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
@@ -7542,7 +7540,7 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->language, evidence, n, 1, NULL);
+    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7666,7 +7664,7 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_language language = run->language;
+    r2_codec codec = run->codec;
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
@@ -7675,16 +7673,16 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    language.codebook = &codebook;
+    codec.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &language, run->evidence, run->n_train,
+        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
                                   1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
-        run->train.language = run->language;
+        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -15290,10 +15288,10 @@ static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_exampl
     r2_status status = r2_think(ctx, model, ex, e, &output, &trace);
     *found = false;
     if (status == R2_OK && trace.well_formed)
-        status = r2_vocab_decode(ctx, ex->language.vocab, ex->prompt + from, len, &prompt);
+        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->language.codebook, prompt.data, output.data, kind, change),
+            change, r2__fact_changes(ex->codec.codebook, prompt.data, output.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
@@ -15346,7 +15344,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->language.vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);

@@ -236,12 +236,12 @@ static r2_status level_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32_t 
     int32_t row[512], seq[2], at[R2_N_ANSWERS];
     r2_batch batch;
     memcpy(row, token, (size_t)n * sizeof *row);
-    row[n] = t->language.markup.answer;
+    row[n] = t->codec.markup.answer;
     seq[0] = 0, seq[1] = n + 1;
     for (int k = 0; k < R2_N_ANSWERS; ++k) at[k] = n;
     memset(&batch, 0, sizeof batch);
     batch.n_seq = 1, batch.seq_begin = seq, batch.token = row;
-    batch.n_pred = R2_N_ANSWERS, batch.pred_row = at, batch.pred_token = t->language.markup.level;
+    batch.n_pred = R2_N_ANSWERS, batch.pred_row = at, batch.pred_token = t->codec.markup.level;
     return r2_forward(ctx, &t->model, &batch, logp, NULL);
 }
 

@@ -149,12 +149,12 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
     for (int e = 0; e < TINY_GROUP; ++e) {
         int64_t from = t->ex.prompt_begin[e], n = t->ex.prompt_begin[e + 1] - from;
         memcpy(prompt + begin[e], t->ex.prompt + from, (size_t)n * sizeof *prompt);
-        prompt[begin[e] + n] = t->language.markup.think;
+        prompt[begin[e] + n] = t->codec.markup.think;
         begin[e + 1] = begin[e] + n + 1;
     }
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = t->language.markup.answer_end;
+    how.stop_token = t->codec.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, 0, R2_STREAM_SAMPLE);
     status = r2_generate(ctx, &t->model, &how, TINY_GROUP, begin, prompt, &gen);
@@ -167,7 +167,7 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
         s->right = t->ex.answer[e];
         s->answer_at = -1;
         for (int32_t k = 0; k < gen.length[o]; ++k) {
-            if (k > 0 && s->token[s->n - 1] == t->language.markup.answer && s->answer_at < 0)
+            if (k > 0 && s->token[s->n - 1] == t->codec.markup.answer && s->answer_at < 0)
                 s->answer_at = s->n;
             s->token[s->n++] = gen.token[o * gen.max_new + k];
         }
@@ -215,7 +215,7 @@ static r2_status judge(r2_ctx *ctx, tiny *t, sampled *s) {
     level.n = 0;
     s->score = NAN;
     for (int a = 0; a < R2_N_ANSWERS && s->answer_at >= 0; ++a)
-        ask(&level, s->answer_at, t->language.markup.level[a], 0.0);
+        ask(&level, s->answer_at, t->codec.markup.level[a], 0.0);
     if (status == R2_OK && level.n) status = answer(ctx, t, s, &level, false);
     for (int a = 1; a < R2_N_ANSWERS && level.n; ++a) yes += exp((double)level.logp[a]);
     for (int a = 1; a < R2_N_ANSWERS && level.n; ++a) s->yes[a] = exp((double)level.logp[a]) / yes;
@@ -302,11 +302,11 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
         for (int32_t k = s->n_prompt; k < s->n; ++k) {
             ask(&a, k, s->token[k], -s->advantage / norm);
             if (k != s->answer_at) continue;
-            ask(&a, k, t->language.markup.level[s->right], -(double)c->sft_weight / (double)n_out);
+            ask(&a, k, t->codec.markup.level[s->right], -(double)c->sft_weight / (double)n_out);
             slope = list_slope(out, (int)o, (double)c->list_weight);
-            ask(&a, k, t->language.markup.level[0], -slope);
+            ask(&a, k, t->codec.markup.level[0], -slope);
             for (int l = 1; l < R2_N_ANSWERS; ++l)
-                ask(&a, k, t->language.markup.level[l], slope * s->yes[l]);
+                ask(&a, k, t->codec.markup.level[l], slope * s->yes[l]);
         }
         status = answer(ctx, t, s, &a, true);
     }
@@ -481,8 +481,8 @@ TEST(learning_that_cannot_be) {
     c.max_new = t.model.config.n_ctx; /* longer than the model can see */
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &unknown, &t.language, t.evidence, TINY_GROUP,
-                                      TINY_GROUP, NULL));
+    REQUIRE_OK(
+        &ctx, r2_examples_init(&ctx, &unknown, &t.codec, t.evidence, TINY_GROUP, TINY_GROUP, NULL));
     c = small_grpo(&t);
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &unknown);

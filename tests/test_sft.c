@@ -59,20 +59,19 @@ TEST(examples_hold_prompts_traces_and_answers) {
 
 TEST(examples_that_cannot_be) {
     r2_ctx ctx = r2_ctx_default();
-    r2_language speechless;
+    r2_codec speechless;
     r2_vocab empty;
     r2_examples ex;
     tiny t;
     memset(&empty, 0, sizeof empty);
     REQUIRE(tiny_make(&ctx, &t, 3));
-    speechless = t.language, speechless.vocab = &empty;
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 4, TINY_GROUP, NULL),
+    speechless = t.codec, speechless.vocab = &empty;
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 4, TINY_GROUP, NULL),
                  R2_ARGUMENT);
     CHECK(strstr(ctx.message, "n = 4, expected a multiple of group = 3") != NULL);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 0, TINY_GROUP, NULL),
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 0, TINY_GROUP, NULL),
                  R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 3, 0, NULL),
-                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 3, 0, NULL), R2_ARGUMENT);
     CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &speechless, t.evidence, 3, TINY_GROUP, NULL),
                  R2_FORMAT);
     CHECK(ex.n == 0 && ex.prompt == NULL); /* nothing half-built */
@@ -117,7 +116,7 @@ static r2_status sequence_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32
     for (int32_t k = n_given; k < n; ++k) {
         row[m] = k - 1, want[m++] = token[k];
         for (int a = 0; a < R2_N_ANSWERS && k == answer_at; ++a)
-            row[m] = k - 1, want[m++] = t->language.markup.level[a];
+            row[m] = k - 1, want[m++] = t->codec.markup.level[a];
     }
     memset(&batch, 0, sizeof batch);
     batch.n_seq = 1, batch.seq_begin = seq, batch.token = token;
@@ -149,10 +148,10 @@ static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, l
         n_given = n + 1; /* the first mark chooses the mode: it is given */
         for (int64_t k = t->ex.trace_begin[e]; reasoned && k < t->ex.trace_begin[e + 1]; ++k)
             token[n++] = t->ex.trace[k];
-        token[n++] = t->language.markup.answer;
+        token[n++] = t->codec.markup.answer;
         answer_at = n;
-        token[n++] = t->language.markup.level[t->ex.answer[e]];
-        if (reasoned) token[n++] = t->language.markup.answer_end;
+        token[n++] = t->codec.markup.level[t->ex.answer[e]];
+        if (reasoned) token[n++] = t->codec.markup.answer_end;
         status = sequence_logp(ctx, t, token, n, n_given, answer_at, logp, level);
         if (status) return status;
         sum->answer -= (double)logp[answer_at];
@@ -413,7 +412,7 @@ TEST(training_that_cannot_be) {
     CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
     r2_model_free(&ctx, &small);
     ctx.progress = NULL, c = still(1, 0.5f);
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.language, t.evidence, 3, 3,
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3,
                                       NULL)); /* answers without traces */
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "example 0 has no trace") != NULL);
@@ -424,7 +423,7 @@ TEST(training_that_cannot_be) {
     r2_examples_free(&ctx, &asked);
     c.valid = NULL;
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.language, t.evidence, 3, 3, NULL));
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3, NULL));
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &asked);
     tiny_free(&ctx, &t);
