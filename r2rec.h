@@ -954,16 +954,15 @@ typedef struct r2_markup {
 } r2_markup;
 
 /* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
-typedef struct r2_language {
+typedef struct r2_codec {
     const r2_codebook *codebook; /* NULL: outputs cannot be checked */
     const r2_vocab *vocab;       /* NULL: likewise                  */
     r2_markup markup;
-} r2_language;
+} r2_codec;
 
-/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `language`
+/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
    keeps pointers to both. Errors: R2_NO_MEMORY. */
-r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
-                           const r2_codebook *codebook);
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
    then items sampled from those that its user has not rated, with answer 0 (D8). */
@@ -973,7 +972,7 @@ typedef struct r2_examples {
     int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
     int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
-    r2_language language;
+    r2_codec codec;
     int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
@@ -981,7 +980,7 @@ typedef struct r2_examples {
    both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
    Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
    does not have), R2_NO_MEMORY; then `examples` is zeroed. */
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
@@ -999,7 +998,8 @@ typedef struct r2_sft_report {
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
      + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
-                                    group, s = log (1 - p(0)) / p(0): the score that ranks
+                                    group, s = log (1 - p(0)) / p(0) among the six answers:
+                                    the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
    of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
    model gets the weights of the lowest. */
@@ -1049,7 +1049,7 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
 /* Weights of the reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking +
    w_faith x faithfulness, each in [0, 1].
        format        1 when the output is well formed
-       accuracy      1 - |answer - right answer| / 5
+       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown (-1)
        ranking       chance that the score ranks right, see r2_reward
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
                      facts that are right */
@@ -1114,7 +1114,8 @@ typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* Rank of the positive, score[0], among score (n). NaN scores below everything. */
+/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
+   and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
 /* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
    the tied (D11): so a constant scorer has the HR@1 of chance. */
@@ -1149,13 +1150,14 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
                             uint64_t seed, double *lo, double *hi);
 /* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
    right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
-   are equally good. */
+   are equally good; NAN when a count is negative. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* Scores from the answer distribution (D11): the log-odds of interacting, log (1 - p(0)) / p(0),
-   rank items; the expected level 1 .. 5 given an interaction predicts a rating. */
+/* Scores from the distribution over the six answers (D11), other tokens left out: the log-odds of
+   interacting, log (1 - p(0)) / p(0), rank items; the expected level given an interaction, within
+   1 .. 5, predicts a rating. */
 typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
@@ -1180,7 +1182,8 @@ r2_score_config r2_score_config_default(void);
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* Score from the log-probabilities of the six answers. */
+/* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
+   any probability: 0 for R2_SCORE_LOG_ODDS, 3 for R2_SCORE_RATING. */
 float r2_answer_score(const float *level_logp, r2_score_kind kind);
 /* Appends the reasoning and the answer that the model writes for one example, greedily, from
    <think> on; *check takes the verdict. Errors: as of r2_score. */
@@ -1236,7 +1239,7 @@ typedef struct r2_run {
     int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
-    r2_language language; /* points to these two: a run must not be moved */
+    r2_codec codec; /* points to these two: a run must not be moved */
     r2_examples train;
     r2_model model;
 } r2_run;
@@ -5960,7 +5963,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
 }
 
 /* ================================================================================ [M8] sft ====
-   In:   evidence, a teacher, a language; a model with gradients.
+   In:   evidence, a teacher, a codec; a model with gradients.
    Out:  examples (Q, R, A) as tokens; the model, trained to write R and A after Q.
 
    The tokens of a reasoned sequence and their probabilities. The caller writes Q and <think>, the
@@ -5988,14 +5991,14 @@ static void r2__sink_word(void *user, const char *text) {
     if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
 }
 
-r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                        const r2_codebook *codebook) {
     r2__word_sink sink = {ctx, vocab, R2_OK};
-    r2_markup *markup = &language->markup;
+    r2_markup *markup = &codec->markup;
     r2_codebook_words(codebook, r2__sink_word, &sink);
     if (sink.status != R2_OK) return sink.status;
-    language->codebook = codebook;
-    language->vocab = vocab;
+    codec->codebook = codebook;
+    codec->vocab = vocab;
     markup->think = r2_vocab_find(vocab, "<think>", 7);
     markup->think_end = r2_vocab_find(vocab, "</think>", 8);
     markup->answer = r2_vocab_find(vocab, "<answer>", 8);
@@ -6011,7 +6014,7 @@ r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
 
 /* What examples are made from. */
 typedef struct r2__example_source {
-    const r2_language *language;
+    const r2_codec *codec;
     const r2_evidence *evidence;      /* (n)             */
     const r2_teacher_config *teacher; /* NULL: no traces */
 } r2__example_source;
@@ -6019,19 +6022,19 @@ typedef struct r2__example_source {
 /* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
 static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
                                     r2_tokens token[2]) {
-    const r2_language *language = from->language;
+    const r2_codec *codec = from->codec;
     r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
     r2_status status = R2_OK;
-    r2_prompt_compact(ctx, language->codebook, &from->evidence[e], &text[0]);
+    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
     if (text[0].failed) status = R2_NO_MEMORY;
     if (status == R2_OK && from->teacher)
-        status = r2_teacher_compact(ctx, language->codebook, from->teacher, text[0].data,
-                                    (uint64_t)e, &text[1]);
+        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
+                                    &text[1]);
     for (int part = 0; part < 2 && status == R2_OK; ++part) {
         r2_tokens_clear(&token[part]);
         if (text[part].failed) status = R2_NO_MEMORY;
         else if (text[part].len > 0)
-            status = r2_vocab_encode(ctx, language->vocab, text[part].data, text[part].len,
+            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
                                      &token[part]);
     }
     r2_text_free(ctx, &text[0]);
@@ -6100,10 +6103,10 @@ static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__examp
     return status;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher) {
-    const r2__example_source from = {language, evidence, teacher};
+    const r2__example_source from = {codec, evidence, teacher};
     r2_status status;
     memset(examples, 0, sizeof *examples);
     if (n < 1 || group < 1 || n % group)
@@ -6111,7 +6114,7 @@ r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language
                        (long long)n, (int)group);
     examples->n = n;
     examples->group = group;
-    examples->language = *language;
+    examples->codec = *codec;
     status = r2__examples_make(ctx, examples, &from);
     if (status != R2_OK) r2_examples_free(ctx, examples);
     return status;
@@ -6147,7 +6150,7 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 /* The arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
-    int32_t *zero_pred; /* SFT: the prediction of answer 0 of each sequence */
+    int32_t *level_pred; /* SFT: of each sequence, the first of the predictions of the 6 answers */
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
@@ -6156,7 +6159,7 @@ typedef struct r2__batcher {
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
     r2_release(ctx, b->seq_begin);
     r2_release(ctx, b->branch);
-    r2_release(ctx, b->zero_pred);
+    r2_release(ctx, b->level_pred);
     r2_release(ctx, b->token);
     r2_release(ctx, b->pred_row);
     r2_release(ctx, b->pred_token);
@@ -6170,13 +6173,13 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
     memset(b, 0, sizeof *b);
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
     b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
+    b->level_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->level_pred);
     b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
     b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
     b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
     b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
     b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->branch && b->zero_pred && b->token && b->pred_row && b->pred_token &&
+    if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
@@ -6202,6 +6205,12 @@ static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
     b->pred_row[b->n_pred] = b->n_row - 1;
     b->pred_token[b->n_pred] = token;
     return b->n_pred++;
+}
+
+/* Asks for the six answers after the last row; returns the first of the predictions. */
+static int32_t r2__batch_predict_answers(r2__batcher *b, const r2_markup *mark) {
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2__batch_predict(b, mark->level[k]);
+    return b->n_pred - R2_N_ANSWERS;
 }
 
 /* Ends the sequence; a branch continues the last that was none. */
@@ -6252,7 +6261,7 @@ typedef struct r2__sft_row {
    must learn to close its answer: RL generates it up to there and checks its shape. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
     for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
         r2__batch_token(b, ex->prompt[k]);
@@ -6264,8 +6273,8 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     if (reasoned) r2__batch_predict(b, mark->answer);
     row.trace_end = b->n_pred;
     r2__batch_token(b, mark->answer);
-    row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
-    b->zero_pred[b->n_seq] = r2__batch_predict(b, mark->level[0]);
+    b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
+    row.answer = b->level_pred[b->n_seq] + ex->answer[e];
     r2__batch_token(b, mark->level[ex->answer[e]]);
     if (reasoned) {
         row.close = r2__batch_predict(b, mark->answer_end);
@@ -6275,24 +6284,42 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     return row;
 }
 
-/* log (1 - p0) / p0 of a prediction of answer 0. p0 is kept below 1, where that has no value. */
-static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
-    *p0 = exp((double)b->logp[zero]);
-    if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
-    return log((1.0 - *p0) / *p0);
+/* log of the summed probabilities of n log-probabilities. */
+static double r2__log_sum(const float *logp, int n) {
+    double top = -INFINITY, sum = 0.0;
+    for (int k = 0; k < n; ++k) top = fmax(top, (double)logp[k]);
+    if (top == -INFINITY) return top;
+    for (int k = 0; k < n; ++k) sum += exp((double)logp[k] - top);
+    return top + log(sum);
 }
 
-/* -log softmax of the log-odds of a group at the observed item, its first, and the derivatives.
-   zero (group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
-static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
-    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
-    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
-    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, zero[k], &p0) - top);
+#define R2__MOST_LOG_ODDS 27.0 /* keeps scores finite */
+
+/* The score that ranks (D11): log (1 - p(0)) / p(0) among the six answers, whatever probability
+   other tokens have. 0 when no answer has any. */
+static double r2__log_odds(const float *level_logp) {
+    const double most = R2__MOST_LOG_ODDS, no = (double)level_logp[0];
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), odds = yes - no;
+    if (yes == -INFINITY && no == -INFINITY) return 0.0;
+    return odds > most ? most : odds < -most ? -most : odds;
+}
+
+/* -log softmax of the log-odds s of a group at the observed item, its first, and the derivatives.
+   level (group): the first of the predictions of the six answers of each example.
+   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)). */
+static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group, double weight) {
+    double top = -INFINITY, sum = 0.0;
+    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b->logp + level[k]));
+    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b->logp + level[k]) - top);
     for (int32_t k = 0; k < group; ++k) {
-        double share = exp(r2__log_odds(b, zero[k], &p0) - top) / sum;
-        b->dlogp[zero[k]] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
+        const float *logp = b->logp + level[k];
+        double yes = r2__log_sum(logp + 1, R2_N_ANSWERS - 1);
+        double slope = weight * (exp(r2__log_odds(logp) - top) / sum - (k == 0));
+        b->dlogp[level[k]] -= (float)slope;
+        for (int a = 1; a < R2_N_ANSWERS; ++a)
+            b->dlogp[level[k] + a] += (float)(slope * exp((double)logp[a] - yes));
     }
-    return top + log(sum) - first;
+    return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
@@ -6315,7 +6342,7 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
         b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
     }
     for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->zero_pred + g * group, group,
+        list += r2__list_loss(b, b->level_pred + g * group, group,
                               (double)config->list_weight / n_groups);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
@@ -6460,11 +6487,12 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     r2_status status;
     if (valid && valid->group > group) group = valid->group;
     if (valid && valid->longest > longest) longest = valid->longest;
-    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1, (int64_t)longest + 2);
+    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1,
+                            (int64_t)longest + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     per_batch = (int64_t)t->config->groups * group;
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
-                              per_batch * ((int64_t)longest + 2));
+                              per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
     status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
     if (status != R2_OK) return status;
@@ -6563,7 +6591,8 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
 double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
                  double rank_share) {
     double accuracy = 0.0, faith = 0.0;
-    if (check->answer >= 0) accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
+    if (check->answer >= 0 && right_answer >= 0)
+        accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
     if (check->verdict == R2_TRACE_OK) faith = 1.0;
     else if (check->n_cited > 0) faith = 0.5 * check->n_right / check->n_cited;
     return (double)config->w_format * (check->well_formed ? 1.0 : 0.0) +
@@ -6634,17 +6663,17 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, in
    its prompt. Appends the output to `text` (NULL: not wanted). */
 static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
                                   const int32_t *token, int64_t n, r2_text *text, r2_check *check) {
-    const r2_language *language = &ex->language;
+    const r2_codec *codec = &ex->codec;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2_vocab_decode(ctx, language->vocab, ex->prompt + from, len, &prompt);
+    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK)
-        status = r2_vocab_decode(ctx, language->vocab, &language->markup.think, 1, &output);
+        status = r2_vocab_decode(ctx, codec->vocab, &codec->markup.think, 1, &output);
     if (status == R2_OK && n > 0) {
         r2_text_add(ctx, &output, " ", 1);
-        status = r2_vocab_decode(ctx, language->vocab, token, n, &output);
+        status = r2_vocab_decode(ctx, codec->vocab, token, n, &output);
     }
-    if (status == R2_OK) *check = r2_check_trace(language->codebook, prompt.data, output.data);
+    if (status == R2_OK) *check = r2_check_trace(codec->codebook, prompt.data, output.data);
     if (status == R2_OK && text) r2_text_add(ctx, text, output.data, output.len);
     if (status == R2_OK && text && text->failed) status = R2_NO_MEMORY;
     r2_text_free(ctx, &prompt);
@@ -6653,17 +6682,15 @@ static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
 }
 
 /* Checking needs a codebook and a vocabulary. */
-static r2_status r2__language_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->language.codebook && ex->language.vocab) return R2_OK;
+static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
     return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the language of the examples has no codebook or no vocabulary, expected "
+                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
                    "both: outputs are checked",
                    who);
 }
 
 /* ---- the loop ---- */
-
-#define R2__LEAST_P 1e-6 /* keeps log-odds finite */
 
 /* One output of a rollout. */
 typedef struct r2__rl_sample {
@@ -6700,7 +6727,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
-            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->language.markup.think);
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
         }
     }
 }
@@ -6710,7 +6737,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
    of its outputs is a branch that begins with that token, so that all predictions of an output are
    its own, and ends before its own last token, after which nothing is predicted. */
 static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
-    const r2_markup *mark = &rl->ex->language.markup;
+    const r2_markup *mark = &rl->ex->codec.markup;
     const r2__prompts *prompts = &rl->prompts;
     r2__batcher *b = &rl->b;
     r2__batcher_clear(b);
@@ -6728,10 +6755,8 @@ static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
         for (int32_t k = 0; k < gen->length[o]; ++k) {
             r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0) {
-                sample->level_pred = b->n_pred;
-                for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
-            }
+            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+                sample->level_pred = r2__batch_predict_answers(b, mark);
         }
         sample->end_pred = b->n_pred;
         r2__batch_end_sequence(b, true);
@@ -6745,13 +6770,6 @@ static int32_t r2__token_pred(const r2__rl_sample *sample, int32_t j) {
 
 static int32_t r2__sample_length(const r2__rl_sample *sample) {
     return sample->end_pred - sample->first_pred - (sample->level_pred >= 0 ? R2_N_ANSWERS : 0);
-}
-
-static double r2__sample_score(const r2__grpo *rl, const r2__rl_sample *sample) {
-    double p0;
-    if (sample->level_pred < 0) return NAN;
-    p0 = exp((double)rl->logp_old[sample->level_pred]);
-    return log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
 }
 
 /* Mean log-odds of the samples of prompt p; a sample without an answer counts as 0. */
@@ -6839,7 +6857,7 @@ static void r2__grpo_lists(r2__grpo *rl) {
         bool whole = true;
         for (int32_t k = 0; k < group; ++k) {
             int32_t level = rl->sample[(list / n * group + k) * n + list % n].level_pred;
-            rl->list[k] = level; /* the prediction of answer 0 */
+            rl->list[k] = level;
             whole = whole && level >= 0;
         }
         if (whole)
@@ -6891,7 +6909,7 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->language.markup.answer_end;
+    how.stop_token = rl->ex->codec.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
@@ -6903,7 +6921,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         r2__rl_sample *sample = &rl->sample[o];
-        sample->score = r2__sample_score(rl, sample);
+        sample->score = sample->level_pred < 0 ? NAN
+                                               : r2__log_odds(rl->logp_old + sample->level_pred);
         status = r2__check_tokens(ctx, rl->ex, sample->example, gen.token + o * gen.max_new,
                                   gen.length[o], NULL, &sample->check);
     }
@@ -6996,7 +7015,7 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const 
                        (int)c->groups, (int)c->n_updates, (int)c->max_new);
     status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
-    return r2__language_check(ctx, "grpo", examples);
+    return r2__codec_check(ctx, "grpo", examples);
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7037,11 +7056,11 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 
 r2_rank r2_rank_of(const float *score, int64_t n) {
     r2_rank rank = {0, 0};
-    float positive = isnan(score[0]) ? -INFINITY : score[0];
+    const float positive = score[0];
     for (int64_t i = 1; i < n; ++i) {
-        float other = isnan(score[i]) ? -INFINITY : score[i];
-        rank.better += other > positive;
-        rank.tied += other == positive;
+        const bool both_nan = isnan(score[i]) && isnan(positive);
+        rank.better += score[i] > positive || (isnan(positive) && !isnan(score[i]));
+        rank.tied += score[i] == positive || both_nan;
     }
     return rank;
 }
@@ -7140,6 +7159,7 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
 double r2_mcnemar(int64_t only_a, int64_t only_b) {
     int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
     double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    if (k < 0) return NAN;
     for (int64_t i = 0; i <= k; ++i)
         tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
                     lgamma((double)(n - i) + 1.0) + log_half_n);
@@ -7154,15 +7174,11 @@ r2_score_config r2_score_config_default(void) {
 }
 
 float r2_answer_score(const float *level_logp, r2_score_kind kind) {
-    double mass = 0.0, expected = 0.0, p_no;
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        mass += exp((double)level_logp[k]);
-        expected += k * exp((double)level_logp[k]);
-    }
-    if (!(mass > 0.0)) return 0.0f;
-    p_no = exp((double)level_logp[0]) / mass;
-    if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
-    return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), expected = 0.0;
+    if (kind == R2_SCORE_LOG_ODDS) return (float)r2__log_odds(level_logp);
+    if (yes == -INFINITY) return (float)R2_N_ANSWERS / 2.0f; /* any level is as likely: 3 */
+    for (int k = 1; k < R2_N_ANSWERS; ++k) expected += k * exp((double)level_logp[k] - yes);
+    return (float)expected;
 }
 
 /* Sums over traces, before they become shares. */
@@ -7192,7 +7208,7 @@ static void r2__trace_shares(r2_trace_metrics *m, const r2__trace_counts *counts
 static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
                                     const r2_score_config *config, int64_t first, int64_t n,
                                     r2_generation *gen) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     bool direct = config->mode == R2_DIRECT;
     r2_generate_config how = r2_generate_config_default();
     r2__prompts prompts;
@@ -7217,7 +7233,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
 static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
                                  const r2_generation *gen, int64_t o, r2_text *text,
                                  r2_check *check) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
     r2_tokens output = {NULL, 0, 0, false};
@@ -7240,7 +7256,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
     const bool checked = trace && config->mode == R2_REASONED;
     r2__trace_counts counts = {0, 0, 0};
-    r2_status status = checked ? r2__language_check(ctx, "score", examples) : R2_OK;
+    r2_status status = checked ? r2__codec_check(ctx, "score", examples) : R2_OK;
     if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
@@ -7268,7 +7284,7 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                    r2_text *output, r2_check *check) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status = r2__language_check(ctx, "think", examples);
+    r2_status status = r2__codec_check(ctx, "think", examples);
     if (status != R2_OK) return status;
     if (example < 0 || example >= examples->n)
         return r2_fail(ctx, R2_ARGUMENT, "think: example = %lld, expected 0 .. %lld",
@@ -7445,10 +7461,9 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
+    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_language_init(ctx, &run->language, &run->vocab, &run->codebook);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->language, run->evidence, run->n_train,
+        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
                                   1 + c->n_sampled, &c->teacher);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
@@ -7494,7 +7509,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->language, evidence, n, (int32_t)group,
+        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
                                   &run->config.teacher);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
@@ -7528,7 +7543,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
     if (status == R2_OK) /* without traces: RL rewards the model's own */
-        status = r2_examples_init(ctx, &fresh, &run->language, evidence, n, 1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
     if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
@@ -7555,7 +7570,7 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->language, evidence, n, 1, NULL);
+    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7658,26 +7673,46 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
     return status;
 }
 
+/* So must its words. */
+static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
+    const r2_vocab *own = &run->vocab;
+    r2_vocab found;
+    r2_status status;
+    memset(&found, 0, sizeof found);
+    status = r2_vocab_load(ctx, &found, path);
+    if (status == R2_OK && found.n_words != own->n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
+                         (int)own->n_words, (int)found.n_words);
+    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
+        if (strcmp(found.word[w], own->word[w]) != 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
+                             (int)w + 1, own->word[w], found.word[w]);
+    r2_vocab_free(ctx, &found);
+    return status;
+}
+
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_language language = run->language;
+    r2_codec codec = run->codec;
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    language.codebook = &codebook;
+    codec.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &language, run->evidence, run->n_train,
+        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
                                   1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
-        run->train.language = run->language;
+        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -15283,10 +15318,10 @@ static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_exampl
     r2_status status = r2_think(ctx, model, ex, e, &output, &trace);
     *found = false;
     if (status == R2_OK && trace.well_formed)
-        status = r2_vocab_decode(ctx, ex->language.vocab, ex->prompt + from, len, &prompt);
+        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->language.codebook, prompt.data, output.data, kind, change),
+            change, r2__fact_changes(ex->codec.codebook, prompt.data, output.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
@@ -15339,7 +15374,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->language.vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);
