@@ -309,24 +309,17 @@ int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item);
 /* Edge of (user, item) on the user side, or -1. O(log degree). */
 int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item);
 
-/* The number of butterflies (2 x 2 bicliques), exactly: walks from the vertex of highest degree of
-   each (vertex priority, Wang et al., VLDB 2019), about sum over edges of the smaller degree steps.
-   Takes 8 bytes an edge and 12 a vertex while it runs, and 12 a vertex for every thread.
-   Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 users and items or more). */
-r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total);
-
-/* Butterflies by where they lie. A butterfly has two users, two items, four edges, so
-   sum(user) = sum(item) = 2 total, sum(edge) = 4 total. */
+/* Butterflies (2 x 2 bicliques): two users, two items, all four edges. Each has two users and four
+   edges, so sum(user) = 2 total and sum(edge) = 4 total. */
 typedef struct r2_butterflies {
     int64_t total;
-    int64_t *user; /* (n_users)                                     */
-    int64_t *item; /* (n_items)                                     */
-    int64_t *edge; /* (n_edges) by edge of the graph's user side    */
+    int64_t *user; /* (n_users) also the closed chains that start at this user */
+    int64_t *edge; /* (n_edges) by edge of the graph's user side               */
 } r2_butterflies;
 
-/* Counts them all, from the side on which that is cheaper: about the sum of the squared degrees of
-   the other side in steps. user[u] is also the number of closed chains that start at u, a chain and
-   its mirror taken for one. Errors: R2_NO_MEMORY. */
+/* Counts all butterflies exactly. Walks all paths of two edges from the side on which there are
+   fewer, twice: about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes per edge and per user,
+   and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -390,17 +383,6 @@ r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
 /* How many target chains (u0, item) has, or closed chains u0 has when item is R2_NO_ITEM. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                           int64_t *count);
-
-/* Longer chains (D4): u0 -> i0 -> u1 -> ... -> un -> in -> u0 over n_between = n other users (1
-   to 8), all users and all items different; `item` is `in`, or R2_NO_ITEM for any that u0 has.
-   Draws k with replacement, every chain equally likely: counts the walks home from every vertex
-   (one pass over the edges for each step), draws walks by these counts and drops those that meet
-   a vertex again. path (k, 2 n + 2) takes u0, i0, u1, i1, ..., in. *n_chains < k when k * 1000
-   draws were not enough: then (nearly) all walks repeat themselves. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY. */
-r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
-                         int64_t *n_chains);
 
 /* ============================================================= [A5] questions and evidence ==== */
 
@@ -1953,7 +1935,6 @@ R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *m
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static cJSON *r2__json_parse(const char *text, size_t len);
 static uint64_t r2__fnv(const char *text, size_t len);
-static void r2__prefix(int64_t *count, int64_t n);
 static int r2__compare_float(const void *a, const void *b);
 static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket);
 static int32_t r2__rules_answer(const r2_task *task);
@@ -2262,6 +2243,17 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
 
 /* ============================================================================== [M2] graph ==== */
 
+/* In:   r2_data and the role of each of its rows.
+   Out:  r2_graph: the items of every user, the users of every item, and how many butterflies
+         (two users, two items, all four edges) lie at each edge.
+
+       Ann   Alien 5, Heat 4            Rows are in order of time. Ann and Bob share two items,
+       Bob   Alien 5, Heat 3, Tron 4    so do Bob and Cyd: 2 butterflies, and Bob is in both.
+       Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
+
+   A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
+   The graph does not know which edge is asked about: r2__without_target() in [M4] hides it. */
+
 /* The user side: that of the data, or a copy of its training rows. */
 static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
                                  const uint8_t *role) {
@@ -2293,8 +2285,8 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
     return R2_OK;
 }
 
-/* The item side: a counting sort of the edges by item; going through the users in order leaves the
-   users of each item ascending. */
+/* The item side: a counting sort of the edges by item. Users are visited in ascending order, which
+   leaves the users of each item ascending. */
 static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
     int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
     g->item_begin = begin;
@@ -2316,15 +2308,15 @@ r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const
     r2_status status;
     memset(graph, 0, sizeof *graph);
     if (data->n_ratings > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 edges, found %lld",
+        return r2_fail(ctx, R2_ARGUMENT, "graph: expected fewer than 2^32 ratings, found %lld",
                        (long long)data->n_ratings);
     graph->n_users = data->n_users;
     graph->n_items = data->n_items;
     graph->rating_min = data->rating_min;
     graph->rating_max = data->rating_max;
     status = r2__graph_users(ctx, graph, data, role);
-    if (!status) status = r2__graph_items(ctx, graph);
-    if (status) r2_graph_free(ctx, graph);
+    if (status == R2_OK) status = r2__graph_items(ctx, graph);
+    if (status != R2_OK) r2_graph_free(ctx, graph);
     return status;
 }
 
@@ -2356,171 +2348,9 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
     return at < end && graph->user_item[at] == item ? at : -1;
 }
 
-/* ---- butterflies ----
+/* ---- butterflies ---- */
 
-   A butterfly is a pair of users and a pair of items with all four edges. Two paths of two edges
-   between the same ends make one:
-
-       r --- v --- w      each path is counted at its end w,
-        \--- v' --/       the second one to arrive closes a butterfly, the third one two, ...
-
-   To count each butterfly once, r is its vertex of highest degree ("vertex priority"): then the
-   middle of a path never has more neighbours than its start, and the work is the sum over edges of
-   the smaller degree of both ends, however popular the most popular item is. */
-
-/* Users and items in one row of vertices, numbered by rising degree (ties: users first, then by
-   number): vertex r has neighbours near[begin[r]] .. near[begin[r + 1] - 1], ascending. */
-typedef struct r2__ranked {
-    int64_t n;
-    int64_t *begin; /* (n + 1)       */
-    uint32_t *near; /* (2 n_edges)   */
-    uint32_t *rank; /* (n) by vertex */
-} r2__ranked;
-
-static void r2__ranked_free(r2_ctx *ctx, r2__ranked *ranked) {
-    r2_release(ctx, ranked->begin);
-    r2_release(ctx, ranked->near);
-    r2_release(ctx, ranked->rank);
-    memset(ranked, 0, sizeof *ranked);
-}
-
-static int64_t r2__vertex_degree(const r2_graph *g, int64_t vertex) {
-    return vertex < g->n_users ? r2_graph_user_degree(g, (uint32_t)vertex)
-                               : r2_graph_item_degree(g, (uint32_t)(vertex - g->n_users));
-}
-
-/* Counting sort of the vertices by degree: vertex[r] and ranked->rank. */
-static r2_status r2__rank_vertices(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked,
-                                   uint32_t *vertex) {
-    const int64_t most = g->n_users > g->n_items ? g->n_users : g->n_items;
-    int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)most + 2, sizeof *at);
-    if (!at) return ctx->status;
-    for (int64_t v = 0; v < ranked->n; ++v) at[r2__vertex_degree(g, v)]++;
-    r2__prefix(at, most + 1);
-    for (int64_t v = 0; v < ranked->n; ++v) {
-        int64_t r = at[r2__vertex_degree(g, v)]++;
-        vertex[r] = (uint32_t)v;
-        ranked->rank[v] = (uint32_t)r;
-    }
-    r2_release(ctx, at);
-    return R2_OK;
-}
-
-/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out
-   sorted. */
-static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_t *vertex) {
-    int64_t *end = ranked->begin + 1; /* end[r] walks from the begin of r to the begin of r + 1 */
-    for (int64_t r = 0; r + 1 < ranked->n; ++r)
-        end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
-    for (int64_t r = 0; r < ranked->n; ++r) {
-        bool is_user = vertex[r] < g->n_users;
-        int64_t v = is_user ? vertex[r] : vertex[r] - g->n_users;
-        int64_t k = is_user ? g->user_begin[v] : g->item_begin[v];
-        int64_t stop = is_user ? g->user_begin[v + 1] : g->item_begin[v + 1];
-        const uint32_t *to = ranked->rank + (is_user ? g->n_users : 0);
-        for (; k < stop; ++k)
-            ranked->near[end[to[is_user ? g->user_item[k] : g->item_user[k]]]++] = (uint32_t)r;
-    }
-}
-
-/* Takes 8 bytes an edge and 12 a vertex. */
-static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked) {
-    uint32_t *vertex;
-    r2_status status = R2_OK;
-    memset(ranked, 0, sizeof *ranked);
-    ranked->n = g->n_users + g->n_items;
-    if (ranked->n > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 users and items");
-    vertex = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *vertex);
-    ranked->rank = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *ranked->rank);
-    ranked->begin = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n + 2, sizeof *ranked->begin);
-    ranked->near = (uint32_t *)r2_resize(ctx, NULL, 2 * (uint64_t)g->n_edges, sizeof(uint32_t));
-    if (!vertex || !ranked->rank || !ranked->begin || !ranked->near) status = ctx->status;
-    if (!status) status = r2__rank_vertices(ctx, g, ranked, vertex);
-    if (!status) r2__ranked_fill(g, ranked, vertex);
-    r2_release(ctx, vertex);
-    if (status) r2__ranked_free(ctx, ranked);
-    return status;
-}
-
-/* What one thread keeps while it counts. */
-typedef struct r2__lane {
-    int64_t sum;
-    uint32_t *paths; /* (n) by vertex, all 0 between two starts                         */
-    int64_t *stop;   /* (n) end of the neighbours below the current start; only moves up */
-} r2__lane;
-
-/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the
-   same w make C(paths, 2) of them: the n-th path to w closes n - 1. */
-static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane *lane) {
-    const uint32_t *near = ranked->near;
-    uint32_t *paths = lane->paths;
-    int64_t sum = 0, walked = 0, j;
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j) {
-        uint32_t v = near[j];
-        int64_t stop = lane->stop[v], end = ranked->begin[v + 1];
-        while (stop < end && near[stop] < r) ++stop;
-        lane->stop[v] = stop;
-        for (int64_t k = ranked->begin[v]; k < stop; ++k) sum += paths[near[k]]++;
-        walked += stop - ranked->begin[v];
-    }
-    lane->sum += sum;
-    if (walked > r / 16) { /* then clearing all is cheaper than walking again */
-        memset(paths, 0, (size_t)r * sizeof *paths);
-        return;
-    }
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j)
-        for (int64_t k = ranked->begin[near[j]]; k < lane->stop[near[j]]; ++k) paths[near[k]] = 0;
-}
-
-/* Lanes that were not made are all zero. */
-static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        r2_release(ctx, lane[k].paths);
-        r2_release(ctx, lane[k].stop);
-    }
-    r2_release(ctx, lane);
-}
-
-/* One lane for each thread, or NULL. */
-static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lanes) {
-    r2__lane *lane = (r2__lane *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *lane);
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        lane[k].paths = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->paths);
-        lane[k].stop = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->stop);
-        if (!lane[k].paths || !lane[k].stop) {
-            r2__lanes_free(ctx, lane, n_lanes);
-            return NULL;
-        }
-        if (ranked->n) memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
-    }
-    return lane;
-}
-
-r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total) {
-    const int n_lanes = r2_threads(ctx, graph->n_edges);
-    r2__ranked ranked;
-    r2__lane *lanes = NULL;
-    r2_status status = r2__ranked_init(ctx, graph, &ranked);
-    *total = 0;
-    if (!status) {
-        lanes = r2__lanes_make(ctx, &ranked, n_lanes);
-        if (!lanes) status = ctx->status;
-    }
-    if (!status) {
-        /* Ranks are dealt to the lanes like cards: neighbours in rank cost about the same. */
-        R2_PARALLEL_FOR(n_lanes, k, n_lanes) {
-            for (int64_t r = k; r < ranked.n; r += n_lanes)
-                r2__butterflies_below(&ranked, r, &lanes[k]);
-        }
-        for (int k = 0; k < n_lanes; ++k) *total += lanes[k].sum;
-    }
-    r2__lanes_free(ctx, lanes, n_lanes);
-    r2__ranked_free(ctx, &ranked);
-    return status;
-}
-
-/* One way through the graph: from the vertices of one side to those of the other. */
+/* The edges as seen from one side: the vertices there and their neighbours on the other side. */
 typedef struct r2__side {
     int64_t n;
     const int64_t *begin;
@@ -2528,19 +2358,24 @@ typedef struct r2__side {
     const uint32_t *edge; /* NULL: positions are edges of the user side already */
 } r2__side;
 
-/* Steps of counting from every vertex of the other side of `via`: the sum of its squared
-   degrees. */
-static double r2__side_work(const r2__side *via) {
-    double work = 0.0;
+/* Paths of two edges through the vertices of `via`: the sum of its squared degrees. */
+static double r2__two_step_paths(const r2__side *via) {
+    double paths = 0.0;
     for (int64_t v = 0; v < via->n; ++v) {
         double degree = (double)(via->begin[v + 1] - via->begin[v]);
-        work += degree * degree;
+        paths += degree * degree;
     }
-    return work;
+    return paths;
 }
 
-/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge
-   to v closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
+/* Butterflies of every edge (start, v):   out(start, v) = sum over w near v of (paths[w] - 1),
+   paths[w] = number of two-step paths from start to w. Each of the other paths[w] - 1 paths closes
+   a butterfly with start - v - w.
+
+       start --- v --- w
+            \--- v' --/      paths[w] = 2: one butterfly at each of the four edges
+
+   paths (from->n): zeros, before and after. */
 static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int64_t start,
                                  uint32_t *paths, int64_t *out) {
     const int64_t begin = from->begin[start], end = from->begin[start + 1];
@@ -2548,25 +2383,22 @@ static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int6
         uint32_t v = from->near[j];
         for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]]++;
     }
-    paths[start] = 1; /* so that going back closes nothing */
+    paths[start] = 1; /* a path back to start closes nothing */
     for (int64_t j = begin; j < end; ++j) {
         uint32_t v = from->near[j];
-        int64_t sum = 0;
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]] - 1;
+        int64_t sum = via->begin[v] - via->begin[v + 1];
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]];
         out[from->edge ? from->edge[j] : j] = sum;
     }
-    for (int64_t j = begin; j < end; ++j) {
-        uint32_t v = from->near[j];
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]] = 0;
-    }
-    paths[start] = 0; /* it may have no edge that would do it */
+    memset(paths, 0, (size_t)from->n * sizeof *paths);
 }
 
-/* Fills b->edge; every edge belongs to one start, so the threads share nothing they write. */
-static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_butterflies *b) {
+/* Starts from the side that takes fewer steps. Every edge belongs to one start, so threads share
+   nothing that they write. */
+static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_t *out) {
     const r2__side users = {g->n_users, g->user_begin, g->user_item, NULL};
     const r2__side items = {g->n_items, g->item_begin, g->item_user, g->item_edge};
-    const bool from_users = r2__side_work(&items) <= r2__side_work(&users);
+    const bool from_users = r2__two_step_paths(&items) <= r2__two_step_paths(&users);
     const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
     const int n_lanes = r2_threads(ctx, g->n_edges);
     uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
@@ -2574,7 +2406,7 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_but
     if (!paths) return ctx->status;
     R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
         for (int64_t start = lane; start < from->n; start += n_lanes)
-            r2__edge_butterflies(from, via, start, paths + lane * from->n, b->edge);
+            r2__edge_butterflies(from, via, start, paths + lane * from->n, out);
     }
     r2_release(ctx, paths);
     return R2_OK;
@@ -2585,23 +2417,19 @@ r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *gr
     memset(b, 0, sizeof *b);
     b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
     b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
-    b->item = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_items, sizeof *b->item);
-    if (!b->edge || !b->user || !b->item) status = ctx->status;
-    if (!status) status = r2__all_edge_butterflies(ctx, graph, b);
-    if (status) {
+    if (!b->edge || !b->user) status = ctx->status;
+    if (status == R2_OK) status = r2__all_edge_butterflies(ctx, graph, b->edge);
+    if (status != R2_OK) {
         r2_butterflies_free(ctx, b);
         return status;
     }
     for (int64_t u = 0; u < graph->n_users; ++u) {
-        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e) {
+        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e)
             b->user[u] += b->edge[e];
-            b->item[graph->user_item[e]] += b->edge[e];
-        }
         b->user[u] /= 2; /* two edges of each butterfly meet at u */
         b->total += b->user[u];
     }
-    for (int64_t i = 0; i < graph->n_items; ++i) b->item[i] /= 2;
-    b->total /= 2; /* and two of its corners are users */
+    b->total /= 2; /* two corners of each are users */
     return R2_OK;
 }
 
@@ -2609,7 +2437,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
     if (!b) return;
     r2_release(ctx, b->edge);
     r2_release(ctx, b->user);
-    r2_release(ctx, b->item);
     memset(b, 0, sizeof *b);
 }
 
@@ -3039,115 +2866,6 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint3
     *count = q.at[q.n].before;
     r2__search_free(ctx, &q);
     return R2_OK;
-}
-
-/* ---- longer chains ---- */
-
-#define R2__BETWEEN_MAX 8
-
-/* How many walks lead home: from user u as u_step (1 .. n), and from item i as i_step (0 .. n). */
-typedef struct r2__home {
-    const r2_graph *g;
-    uint32_t u0, target;
-    int n;
-    double *user; /* (n + 1, n_users), row 0 unused */
-    double *item; /* (n + 1, n_items)               */
-} r2__home;
-
-/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier
-   item in as many ways as all its users but u0 together, a user as its items together. u0's own
-   edges serve only to leave and, without a target, to come home. */
-static void r2__home_count(r2__home *home) {
-    const r2_graph *g = home->g;
-    for (int step = home->n; step >= 0; --step) {
-        double *item = home->item + step * g->n_items, *user = home->user + step * g->n_users;
-        for (int64_t i = 0; i < g->n_items; ++i) {
-            item[i] = 0.0;
-            if (step == home->n) {
-                bool last = home->target == R2_NO_ITEM
-                                ? r2_graph_find(g, home->u0, (uint32_t)i) >= 0
-                                : home->target == i;
-                item[i] = last ? 1.0 : 0.0;
-            } else if (i != home->target) {
-                const double *next = user + g->n_users;
-                for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
-                    if (g->item_user[k] != home->u0) item[i] += next[g->item_user[k]];
-            }
-        }
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            user[u] = 0.0;
-            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
-                user[u] += item[g->user_item[e]];
-        }
-    }
-}
-
-/* One of near[begin .. end), not `except`, in proportion to its ways; -1: none leads home. */
-static int64_t r2__home_step(const uint32_t *near, int64_t begin, int64_t end, const double *ways,
-                             uint32_t except, r2_rng *rng) {
-    double sum = 0.0, at;
-    int64_t last = -1;
-    for (int64_t k = begin; k < end; ++k)
-        if (near[k] != except) sum += ways[near[k]];
-    at = r2_rng_double(rng) * sum;
-    for (int64_t k = begin; k < end; ++k) {
-        if (near[k] == except || !(ways[near[k]] > 0.0)) continue;
-        last = near[k];
-        at -= ways[near[k]];
-        if (at < 0.0) break;
-    }
-    return last;
-}
-
-/* A walk home -> path; false when there is none or it meets a vertex again. */
-static bool r2__home_walk(const r2__home *home, uint32_t *path, r2_rng *rng) {
-    const r2_graph *g = home->g;
-    uint32_t user = home->u0;
-    for (int step = 0; step <= home->n; ++step) {
-        int64_t next = r2__home_step(g->user_item, g->user_begin[user], g->user_begin[user + 1],
-                                     home->item + step * g->n_items, R2_NO_ITEM, rng);
-        if (next < 0) return false;
-        path[2 * step] = user;
-        path[2 * step + 1] = (uint32_t)next;
-        for (int earlier = 0; earlier < step; ++earlier)
-            if (path[2 * earlier] == user || path[2 * earlier + 1] == (uint32_t)next) return false;
-        if (step == home->n) break;
-        next = r2__home_step(g->item_user, g->item_begin[next], g->item_begin[next + 1],
-                             home->user + (step + 1) * g->n_users, home->u0, rng);
-        if (next < 0) return false;
-        user = (uint32_t)next;
-    }
-    return true;
-}
-
-r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
-                         int64_t *n_chains) {
-    const uint64_t rows = (uint64_t)n_between + 1;
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | item);
-    r2__home home;
-    r2_status status = r2__chains_check(ctx, graph, u0, item);
-    *n_chains = 0;
-    if (status) return status;
-    if (n_between < 1 || n_between > R2__BETWEEN_MAX || k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: %d users between, k = %lld", n_between,
-                       (long long)k);
-    home.g = graph;
-    home.u0 = u0;
-    home.target = item;
-    home.n = n_between;
-    home.user = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_users, sizeof *home.user);
-    home.item = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_items, sizeof *home.item);
-    if (!home.user || !home.item) {
-        status = ctx->status;
-    } else {
-        r2__home_count(&home);
-        for (int64_t tries = 0; *n_chains < k && tries / 1000 < k; ++tries)
-            *n_chains += r2__home_walk(&home, path + *n_chains * 2 * (int64_t)rows, &rng);
-    }
-    r2_release(ctx, home.user);
-    r2_release(ctx, home.item);
-    return status;
 }
 
 /* ========================================================================== [M4] questions ==== */
