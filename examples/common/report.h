@@ -610,8 +610,8 @@ static void report_pictures(report *r, const char *const *name, int n, const r2_
 
 /* Colours stand for the page's own: #0a0000 ink, #0a00NN the series NN; #0a0009 what is behind. */
 static const char report_gnuplot[] =
-    "set terminal svg size 460,290 dynamic font 'sans-serif,12'\n"
-    "set datafile missing 'NaN'\n"
+    "set terminal svg noenhanced size 420,280 dynamic font 'sans-serif,13'\n"
+    "set samples 2\nset datafile missing 'NaN'\n"
     "set border 3 lc rgb '#0a0009'\nset grid ytics lt 1 lc rgb '#0a0008'\n"
     "set tics nomirror out scale 0.5 textcolor rgb '#0a0000'\nset xtics autofreq\n"
     "set xlabel textcolor rgb '#0a0000'\nset ylabel textcolor rgb '#0a0000'\n"
@@ -697,7 +697,8 @@ static void report_plot_odds(report *r, r2_text *gp) {
     r2_text_addf(r->ctx, gp, "EOD\n");
     report_plot(r, gp, "predicted chance", "share that was taken", "set xrange [0:1]\nset yrange [0:1]",
                 "x with lines dt 2 lw 1 lc rgb '#0a0007' title 'perfect', $odds using 1:2:3:4 with "
-                "yerrorbars pt 7 ps 0.5 lw 1.5 lc rgb '#0a0001' title 'model, 95 % interval'");
+                "yerrorbars pt 7 ps 0 lw 1.5 lc rgb '#0a0001' title 'model, 95 % interval', $odds using "
+                "1:2 with points pt 7 ps 0.6 lc rgb '#0a0001' notitle");
 }
 
 #define REPORT_LINE(block, column, series, dash, title)                                            \
@@ -1252,7 +1253,7 @@ static r2_status report_write(report *r, r2_run *run, const char *data, const ch
     if (status == R2_OK) status = report_explorer(r, run, work.data);
     if (status == R2_OK) {
         report_plots(r, run, work.data);
-        r2_text_addf(ctx, &r->json, "\"end\":0}");
+        r2_text_addf(ctx, &r->json, "\"end\":0}\n");
         for (int k = 0; report_page[k]; ++k)
             if (strcmp(report_page[k], "@DATA@\n") != 0) r2_text_addf(ctx, &page, "%s", report_page[k]);
             else r2_text_add(ctx, &page, r->json.data, r->json.len);
