@@ -207,6 +207,14 @@ build/checked/%: %.c r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      $< (sanitizers)')
 	$(Q)$(COMPILE) $(CHECKED) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(LIBS)
 
+# The report's page as lines of C, so that the demo carries it wherever it runs. "??" is a trigraph to C.
+build/report_page.h: examples/common/report.html
+	$(Q)mkdir -p $(@D)
+	$(Q){ echo 'static const char *const report_page[] = {'; \
+	  sed 's/[\"]/\\&/g; s/??/?\\?/g; s/.*/"&\\n",/' $<; echo 'NULL};'; } > $@
+
+build/examples/movielens_demo build/checked/examples/movielens_demo: build/report_page.h
+
 # The library as an object, for programs that have it among their prerequisites: the header leaves the
 # implementation out when R2REC_IMPLEMENTED says that it is there already.
 WITH_LIBRARY = $(if $(filter %.o,$^),-DR2REC_IMPLEMENTED $(filter %.o,$^))
