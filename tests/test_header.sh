@@ -29,7 +29,7 @@ for openmp in '' -fopenmp; do
     for compiler in gcc clang; do check $compiler c -std=c11 -Wstrict-prototypes $openmp; done
     for compiler in g++ clang++; do check $compiler c++ -std=c++17 $openmp; done
 done
-check gcc c -std=c11 -DR2_NAIVE
+check gcc c -std=c11 -DR2_REFERENCE
 # no GNU C: one float is a vector; the INFINITY of the system is then a number too large
 check clang c -std=c11 -fgnuc-version=0 -Wno-literal-range
 

@@ -79,7 +79,7 @@ TEST(no_divergence_at_the_reference) {
 /* ---- the reward ---- */
 
 TEST(rewards_by_hand) {
-    r2_reward_config c = {0.5f, 0.25f, 2.0f, 4.0f, false}; /* format, accuracy, ranking, faith */
+    r2_reward_config c = {0.5f, 0.25f, 2.0f, 4.0f}; /* format, accuracy, ranking, faith */
     r2_check good, bad;
     memset(&good, 0, sizeof good);
     good.verdict = R2_TRACE_OK;
@@ -88,8 +88,6 @@ TEST(rewards_by_hand) {
     good.n_cited = good.n_found = good.n_right = 4;
     CHECK_NEAR(r2_reward(&c, &good, 3, 0.5), 0.5 + 0.25 + 1.0 + 4.0, 1e-9);
     CHECK_NEAR(r2_reward(&c, &good, 5, 0.0), 0.5 + 0.25 * 0.6 + 4.0, 1e-9); /* two levels off */
-    c.exact = true;
-    CHECK_NEAR(r2_reward(&c, &good, 5, 0.0), 4.5, 1e-9);
     CHECK_NEAR(r2_reward(&c, &good, 3, 0.0), 4.75, 1e-9);
     bad = good;
     bad.verdict = R2_TRACE_WRONG_WEIGHT;
@@ -148,12 +146,12 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
     for (int e = 0; e < TINY_GROUP; ++e) {
         int64_t from = t->ex.prompt_begin[e], n = t->ex.prompt_begin[e + 1] - from;
         memcpy(prompt + begin[e], t->ex.prompt + from, (size_t)n * sizeof *prompt);
-        prompt[begin[e] + n] = t->markup.think;
+        prompt[begin[e] + n] = t->language.markup.think;
         begin[e + 1] = begin[e] + n + 1;
     }
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = t->markup.answer_end;
+    how.stop_token = t->language.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, 0, R2_STREAM_SAMPLE);
     status = r2_generate(ctx, &t->model, &how, TINY_GROUP, begin, prompt, &gen);
@@ -166,7 +164,7 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
         s->right = t->ex.answer[e];
         s->answer_at = -1;
         for (int32_t k = 0; k < gen.length[o]; ++k) {
-            if (k > 0 && s->token[s->n - 1] == t->markup.answer && s->answer_at < 0)
+            if (k > 0 && s->token[s->n - 1] == t->language.markup.answer && s->answer_at < 0)
                 s->answer_at = s->n;
             s->token[s->n++] = gen.token[o * gen.max_new + k];
         }
@@ -211,7 +209,7 @@ static r2_status judge(r2_ctx *ctx, tiny *t, sampled *s) {
     if (status == R2_OK) s->trace = r2_check_trace(&t->codebook, prompt.data, output.data);
     zero.n = 0;
     zero.logp[0] = 0.0f;
-    if (s->answer_at >= 0) ask(&zero, s->answer_at, t->markup.level[0], 0.0);
+    if (s->answer_at >= 0) ask(&zero, s->answer_at, t->language.markup.level[0], 0.0);
     if (status == R2_OK && zero.n) status = answer(ctx, t, s, &zero, false);
     s->score = s->answer_at >= 0 ? log(expm1(-(double)zero.logp[0])) : NAN;
     r2_text_free(ctx, &prompt);
@@ -296,8 +294,9 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
         for (int32_t k = s->n_prompt; k < s->n; ++k) {
             ask(&a, k, s->token[k], -s->advantage / norm);
             if (k != s->answer_at) continue;
-            ask(&a, k, t->markup.level[s->right], -(double)c->sft_weight / (double)n_out);
-            ask(&a, k, t->markup.level[0], list_slope(out, (int)o, (double)c->list_weight));
+            ask(&a, k, t->language.markup.level[s->right], -(double)c->sft_weight / (double)n_out);
+            ask(&a, k, t->language.markup.level[0],
+                list_slope(out, (int)o, (double)c->list_weight));
         }
         status = answer(ctx, t, s, &a, true);
     }
@@ -334,7 +333,7 @@ TEST(a_step_against_a_second_implementation) {
         REQUIRE_OK(&ctx, sample(&ctx, &t, &c, out));
         REQUIRE_OK(&ctx, reinforce(&ctx, &t, &c, out, &mean_reward));
         memcpy(want, t.model.grad, (size_t)t.model.n_params * sizeof *want);
-        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
         CHECK_NEAR(report.reward_mean, mean_reward, 1e-5);
         CHECK(report.kl == 0.0 && report.clipped_tokens == 0.0 && report.grad_norm > 0.0);
         CHECK_ARRAY_NEAR(t.model.grad, want, t.model.n_params, 1e-4);
@@ -370,7 +369,7 @@ TEST(the_reward_rises) {
     c.reward.w_accuracy = c.reward.w_rank = c.reward.w_faith = 0.0f;
     c.on_step = keep_report;
     c.user = report;
-    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     for (int k = 0; k < 8; ++k) {
         before += report[k].reward_mean / 8;
         after += report[STEPS - 1 - k].reward_mean / 8;
@@ -398,7 +397,7 @@ TEST(adapters_belong_to_the_reference) {
     c.n_steps = 1;
     c.on_step = keep_report;
     c.user = &report;
-    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     CHECK(report.kl == 0.0);
     tiny_free(&ctx, &t);
 }
@@ -416,7 +415,7 @@ TEST(later_updates_meet_the_clip) {
     c.lr = 0.1f;
     c.on_step = keep_report;
     c.user = &report;
-    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     CHECK(report.clipped_tokens > 0.0 && report.clipped_tokens < 1.0 && report.kl > 0.0);
     tiny_free(&ctx, &t);
 }
@@ -437,7 +436,7 @@ TEST(threads_do_not_change_the_weights) {
         c.n_updates = 2;
         c.lr = 1e-2f;
         ctx.n_threads = k == 0 ? 1 : k == 1 ? 2 : 8;
-        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
         if (k == 0) memcpy(first, t.model.param, (size_t)t.model.n_params * sizeof *first);
         CHECK(!memcmp(first, t.model.param, (size_t)t.model.n_params * sizeof *first));
     }
@@ -463,19 +462,19 @@ TEST(learning_that_cannot_be) {
         if (k == 2) c.n_samples = 65;
         if (k == 3) c.n_updates = 0;
         if (k == 4) c.max_new = 0;
-        CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c), R2_ARGUMENT);
+        CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
     }
     c = small_grpo(&t), c.n_steps = 4;
     ctx.progress = stop_at_second;
-    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c), R2_CANCELLED);
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_CANCELLED);
     ctx.progress = NULL;
     c.max_new = t.model.config.n_ctx; /* longer than the model can see */
-    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &unknown, &t.codebook, &t.vocab, &t.markup, t.evidence,
-                                      TINY_GROUP, TINY_GROUP, NULL));
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &unknown, &t.language, t.evidence, TINY_GROUP,
+                                      TINY_GROUP, NULL));
     c = small_grpo(&t);
-    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &t.codebook, &t.vocab, &c), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &unknown);
     tiny_free(&ctx, &t);
 }
@@ -496,7 +495,7 @@ TEST(learning_survives_any_failed_allocation) {
         r2_model model;
         memory.left = room;
         status = r2_model_init(&poor, &model, &shape, true);
-        if (status == R2_OK) status = r2_grpo(&poor, &model, &t.ex, &t.codebook, &t.vocab, &c);
+        if (status == R2_OK) status = r2_grpo(&poor, &model, &t.ex, &c);
         r2_model_free(&poor, &model);
         if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
             break;

@@ -75,6 +75,19 @@ TEST(threads_change_no_byte_and_the_seed_does) {
     journey_free(&other);
 }
 
+/* The opening of [M11]. */
+TEST(the_numbers_of_the_room_opening) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = short_journey(1);
+    r2_run run;
+    config.n_groups = 200;
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, "data/mini", &config));
+    CHECK_EQ_INT(run.n_train, 1000);
+    CHECK_EQ_INT(run.train.prompt_begin[1], 43);
+    CHECK_EQ_INT(run.train.trace_begin[1], 23);
+    r2_run_free(&ctx, &run);
+}
+
 /* ---- a run on very little data ---- */
 
 /* A file of ratings at random, named after the test's own address: two programs may run at once. */
@@ -308,7 +321,7 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
         CHECK(is_prompt_of(&ctx, &run, &run.train, q, &run.evidence[q]));
     }
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run)); /* early stopping looks at validation cases */
-    n = run.valid.n_cases < R2_N_LOOKED_AT ? run.valid.n_cases : R2_N_LOOKED_AT;
+    n = run.valid.n_cases < R2_N_VALID_CASES ? run.valid.n_cases : R2_N_VALID_CASES;
     CHECK_EQ_INT(s.n_training, run.n_train + n * (1 + config.n_sampled));
     n = s.n_training;
     REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run)); /* one step of one group */

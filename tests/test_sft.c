@@ -59,28 +59,44 @@ TEST(examples_hold_prompts_traces_and_answers) {
 
 TEST(examples_that_cannot_be) {
     r2_ctx ctx = r2_ctx_default();
+    r2_language speechless;
     r2_vocab empty;
     r2_examples ex;
     tiny t;
     memset(&empty, 0, sizeof empty);
     REQUIRE(tiny_make(&ctx, &t, 3));
-    CHECK_STATUS(&ctx,
-                 r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.evidence, 4,
-                                  TINY_GROUP, NULL),
+    speechless = t.language, speechless.vocab = &empty;
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 4, TINY_GROUP, NULL),
                  R2_ARGUMENT);
-    CHECK_STATUS(&ctx,
-                 r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.evidence, 0,
-                                  TINY_GROUP, NULL),
+    CHECK(strstr(ctx.message, "n = 4, expected a multiple of group = 3") != NULL);
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 0, TINY_GROUP, NULL),
                  R2_ARGUMENT);
-    CHECK_STATUS(
-        &ctx, r2_examples_init(&ctx, &ex, &t.codebook, &t.vocab, &t.markup, t.evidence, 3, 0, NULL),
-        R2_ARGUMENT);
-    CHECK_STATUS(&ctx,
-                 r2_examples_init(&ctx, &ex, &t.codebook, &empty, &t.markup, t.evidence, 3,
-                                  TINY_GROUP, NULL),
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 3, 0, NULL),
+                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &speechless, t.evidence, 3, TINY_GROUP, NULL),
                  R2_FORMAT);
     CHECK(ex.n == 0 && ex.prompt == NULL); /* nothing half-built */
     tiny_free(&ctx, &t);
+}
+
+/* The opening of [M8]: seven tokens after <think>, their probabilities, and a group of two. */
+TEST(the_losses_of_the_room_opening) {
+    static const double p[8] = {0.5, 0.8, 1, 1, 1, 0.25, 0, 1}; /* 5: A, 6: answer 0, 7: close */
+    float logp[8], dlogp[8];
+    int32_t zero[2] = {6, 0};
+    r2__sft_row row = {5, 0, 5, 7};
+    r2_sft_config c = still(1, 1.0f);
+    r2_sft_report report;
+    r2__batcher b;
+    memset(&b, 0, sizeof b);
+    for (int k = 0; k < 8; ++k) logp[k] = (float)log(p[k] + 1e-9);
+    b.logp = logp, b.dlogp = dlogp, b.zero_pred = zero, b.n_seq = 1, b.n_pred = 8;
+    r2__sft_loss(&b, &row, 1, &c, &report);
+    CHECK_WITHIN(report.answer_loss, 1.386, 5e-4);
+    CHECK_WITHIN(report.trace_loss, 0.153, 5e-4);
+    logp[0] = (float)-log(1.0 + exp(1.0)), logp[1] = (float)-log(1.0 + exp(-1.0));
+    zero[0] = 0, zero[1] = 1; /* p(0) of log-odds 1 and -1 */
+    CHECK_WITHIN(r2__list_loss(&b, zero, 2, 1.0), 0.127, 5e-4);
 }
 
 /* ---- the loss, a second time ---- */
@@ -96,7 +112,7 @@ static r2_status sequence_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32
     r2_status status;
     for (int32_t k = n_given; k < n; ++k) {
         row[m] = k - 1, want[m++] = token[k];
-        if (k == answer_at) row[m] = k - 1, want[m++] = t->markup.level[0];
+        if (k == answer_at) row[m] = k - 1, want[m++] = t->language.markup.level[0];
     }
     memset(&batch, 0, sizeof batch);
     batch.n_seq = 1, batch.seq_begin = seq, batch.token = token;
@@ -128,10 +144,10 @@ static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, l
         n_given = n + 1; /* the first mark chooses the mode: it is given */
         for (int64_t k = t->ex.trace_begin[e]; reasoned && k < t->ex.trace_begin[e + 1]; ++k)
             token[n++] = t->ex.trace[k];
-        token[n++] = t->markup.answer;
+        token[n++] = t->language.markup.answer;
         answer_at = n;
-        token[n++] = t->markup.level[t->ex.answer[e]];
-        if (reasoned) token[n++] = t->markup.answer_end;
+        token[n++] = t->language.markup.level[t->ex.answer[e]];
+        if (reasoned) token[n++] = t->language.markup.answer_end;
         status = sequence_logp(ctx, t, token, n, n_given, answer_at, logp, &zero);
         if (status) return status;
         sum->answer -= (double)logp[answer_at];
@@ -285,7 +301,7 @@ TEST(it_learns_a_few_examples_by_heart) {
     CHECK(report[STEPS - 1].trace_loss < 0.5f * report[0].trace_loss);
     CHECK(report[STEPS - 1].list_loss < 0.1f);
     CHECK(report[0].step == 0 && report[STEPS - 1].step == STEPS - 1 && report[7].n_steps == STEPS);
-    REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &how, score, NULL));
+    REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &how, score, NULL));
     for (int e = 0; e < 4 * TINY_GROUP; ++e) /* log-odds of interacting */
         CHECK((score[e] > 0.0f) == (e % TINY_GROUP == 0));
     tiny_free(&ctx, &t);
@@ -392,8 +408,8 @@ TEST(training_that_cannot_be) {
     CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
     r2_model_free(&ctx, &small);
     ctx.progress = NULL, c = still(1, 0.5f);
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.evidence, 3,
-                                      3, NULL)); /* answers without traces */
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.language, t.evidence, 3, 3,
+                                      NULL)); /* answers without traces */
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "example 0 has no trace") != NULL);
     c.valid = &asked, c.valid_every = c.patience = 1;
@@ -403,8 +419,7 @@ TEST(training_that_cannot_be) {
     r2_examples_free(&ctx, &asked);
     c.valid = NULL;
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codebook, &t.vocab, &t.markup, t.evidence, 3,
-                                      3, NULL));
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.language, t.evidence, 3, 3, NULL));
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &asked);
     tiny_free(&ctx, &t);
