@@ -259,9 +259,11 @@ static void print_reasons(demo *d, const r2_evidence *evidence, const char *outp
     r2_prompt_config config = r2_prompt_config_default();
     r2_prompt prompt;
     r2_text text = {NULL, 0, 0, false};
-    r2_task task = {0, &config, &d->run.data, &d->run.codebook, evidence, &prompt, -1};
+    r2_task task = {0, &config, evidence, &prompt, -1};
+    config.data = &d->run.data;
+    config.codebook = &d->run.codebook;
     memset(&prompt, 0, sizeof prompt);
-    check(d, r2_prompt_build(&d->ctx, &config, &d->run.data, &d->run.codebook, evidence, &prompt));
+    check(d, r2_prompt_build(&d->ctx, &config, evidence, &prompt));
     check(d, r2_prompt_explain(&d->ctx, &task, output, &text));
     fputs(text.data, stdout);
     r2_text_free(&d->ctx, &text);

@@ -298,7 +298,7 @@ TEST(a_run_takes_columns_and_a_split_that_are_given) {
     config.format.rating = "stars", config.format.time = "when";
     config.test_path = path[1];
     REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path[0], &config));
-    CHECK(run.split.n_valid == 0 && run.valid.n_cases == 0 && run.test.n_cases == 16);
+    CHECK(run.split.n_valid == 0 && run.valid.n_cases == 0 && run.test.n_cases == 32);
     for (int64_t c = 0; c < run.test.n_cases; ++c) {
         const uint32_t item = run.test.item[c * run.test.n_per_case];
         CHECK(r2_graph_find(&run.graph, run.test.user[c], item) < 0);
