@@ -581,8 +581,8 @@ int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float va
 
 /* ---- prompts ---- */
 
-/* Compact words are for the small model, English is for people and for language models. */
-typedef enum r2_language { R2_COMPACT = 0, R2_ENGLISH, R2_N_LANGUAGES } r2_language;
+/* Compact words serve the small model, English serves people and language models. */
+typedef enum r2_words { R2_WORDS_COMPACT = 0, R2_WORDS_ENGLISH, R2_N_WORDS } r2_words;
 
 /* Masking schedules (D5): what a prompt shows of the edges of its chains. Step k asks about the
    rating of edge e_k; step 4 is the question itself. */
@@ -598,7 +598,7 @@ typedef enum r2_visibility { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_visibility;
 
 #define R2_STEP_ASK 4 /* the last step: the question itself */
 
-const char *r2_language_name(r2_language language);   /* "compact", "english"                */
+const char *r2_words_name(r2_words words);   /* "compact", "english"                */
 const char *r2_schedule_name(r2_schedule schedule);   /* "progressive", "final-only", ...    */
 int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK             */
 /* What a schedule shows of edge 1 .. 4 at a step. An e4 without a rating is the question: no
@@ -608,7 +608,7 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
 /* Compact prompts need a codebook; English ones need data, and state the evidence only with a
    codebook. Both are borrowed. */
 typedef struct r2_prompt_config {
-    r2_language language;
+    r2_words words;
     r2_schedule schedule;
     int32_t step; /* 1 .. 4 */
     const r2_data *data;
@@ -1464,7 +1464,7 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text
    task's index; adds nothing when there is none. */
 r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
 
-/* Checks an output in either language against the task, and against task->answer unless it is -1.
+/* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
    and ratings as in `Person A gave "Title" 4 stars`. */
 r2_check r2_check_output(const r2_task *task, const char *output);
@@ -1485,7 +1485,7 @@ void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text);
 typedef struct r2_record {
     int64_t id, history, step, shown, left_out, answer;
     const char *user, *item; /* the data's own ids */
-    const char *schedule, *language, *source, *system, *prompt, *output;
+    const char *schedule, *words, *source, *system, *prompt, *output;
 } r2_record;
 
 typedef struct r2_records {
@@ -3955,9 +3955,9 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups
 
 /* ---- schedules ---- */
 
-const char *r2_language_name(r2_language language) {
-    static const char *const name[R2_N_LANGUAGES] = {"compact", "english"};
-    return language < R2_N_LANGUAGES ? name[language] : "?";
+const char *r2_words_name(r2_words words) {
+    static const char *const name[R2_N_WORDS] = {"compact", "english"};
+    return words < R2_N_WORDS ? name[words] : "?";
 }
 
 const char *r2_schedule_name(r2_schedule schedule) {
@@ -4056,7 +4056,7 @@ void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_eviden
     r2__compact_prompt(ctx, &config, evidence, evidence->n_chains, 0, text);
 }
 
-/* ---- any schedule, step and language ---- */
+/* ---- any schedule, step and words ---- */
 
 r2_prompt_config r2_prompt_config_default(void) {
     r2_prompt_config config;
@@ -4069,7 +4069,7 @@ r2_prompt_config r2_prompt_config_default(void) {
    which is about what byte-pair encoding makes of it. */
 static int64_t r2__count_tokens(const r2_prompt_config *config, const r2_text *text) {
     int64_t n = 0;
-    if (config->language == R2_ENGLISH) return (int64_t)(text->len + 3) / 4;
+    if (config->words == R2_WORDS_ENGLISH) return (int64_t)(text->len + 3) / 4;
     for (size_t k = 0; k < text->len; ++k)
         n += text->data[k] != ' ' && (k == 0 || text->data[k - 1] == ' ');
     return n;
@@ -4084,16 +4084,19 @@ static int64_t r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config,
     r2_text_clear(&prompt->system);
     r2_text_clear(&prompt->user);
     r2_text_add(ctx, &prompt->system, "", 0);
-    if (config->language == R2_ENGLISH) r2__english_prompt(ctx, config, evidence, prompt);
+    if (config->words == R2_WORDS_ENGLISH) r2__english_prompt(ctx, config, evidence, prompt);
     else r2__compact_prompt(ctx, config, evidence, n_shown, n_left_out, &prompt->user);
     return r2__count_tokens(config, &prompt->system) + r2__count_tokens(config, &prompt->user);
 }
 
 static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
                                   const r2_evidence *evidence) {
-    if (config->schedule >= R2_N_SCHEDULES || config->language >= R2_N_LANGUAGES)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: no such schedule or language: %d, %d",
-                       (int)config->schedule, (int)config->language);
+    if (config->schedule >= R2_N_SCHEDULES)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
+                       (int)config->schedule, R2_N_SCHEDULES - 1);
+    if (config->words >= R2_N_WORDS)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d",
+                       (int)config->words, R2_N_WORDS - 1);
     if (config->step > R2_STEP_ASK || config->step < r2_schedule_first_step(config->schedule))
         return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
                        (int)config->step, r2_schedule_name(config->schedule),
@@ -4101,9 +4104,9 @@ static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
     if (config->step < R2_STEP_ASK && evidence->n_chains < 1)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
                        (int)config->step);
-    if (config->language == R2_COMPACT && !config->codebook)
+    if (config->words == R2_WORDS_COMPACT && !config->codebook)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
-    if (config->language == R2_ENGLISH && !config->data)
+    if (config->words == R2_WORDS_ENGLISH && !config->data)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
     return R2_OK;
 }
@@ -4114,7 +4117,7 @@ r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_
     int64_t n_tokens = 0;
     r2_status status = r2__prompt_check(ctx, config, evidence);
     if (status != R2_OK) return status;
-    if (config->language == R2_COMPACT) room = config->codebook->n_chains;
+    if (config->words == R2_WORDS_COMPACT) room = config->codebook->n_chains;
     if (room > evidence->n_chains) room = evidence->n_chains;
     for (int32_t n = room; n >= least; --n) {
         n_tokens = r2__prompt_write(ctx, config, evidence, n, room - n, prompt);
@@ -14488,7 +14491,7 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text
     int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
     int32_t lean = task->answer < 0 ? 0 : task->answer > 0 ? 1 : -1;
     r2_status status = R2_OK;
-    if (task->config->language == R2_ENGLISH) {
+    if (task->config->words == R2_WORDS_ENGLISH) {
         r2__rules_english(ctx, config, task, answer, output);
     } else {
         status = r2__teach_compact(ctx, task->config->codebook, config, task->prompt->user.data,
@@ -14513,7 +14516,7 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
 
 r2_check r2_check_output(const r2_task *task, const char *output) {
     const char *prompt = task->prompt->user.data;
-    r2_check check = task->config->language == R2_ENGLISH
+    r2_check check = task->config->words == R2_WORDS_ENGLISH
                          ? r2__check_english(prompt, output)
                          : r2_check_trace(task->config->codebook, prompt, output);
     if (task->answer >= 0 && check.answer >= 0 && check.answer != task->answer)
@@ -14543,15 +14546,15 @@ void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
 
 /* ---- records ---- */
 
-/* X(key, kind): the keys of a line in their order; `language` is written as "template". */
+/* X(key, kind): the keys of a line in their order; the words of a record are its "template". */
 #define R2__RECORD_KEYS(X)                                                                         \
     X(id, number)                                                                                  \
     X(user, string) X(item, string) X(history, number) X(schedule, string) X(step, number)         \
-        X(language, string) X(shown, number) X(left_out, number) X(source, string)                 \
+        X(words, string) X(shown, number) X(left_out, number) X(source, string)                 \
             X(system, string) X(prompt, string) X(output, string) X(answer, number)
 
 static const char *r2__record_key(const char *member) {
-    return strcmp(member, "language") == 0 ? "template" : member;
+    return strcmp(member, "words") == 0 ? "template" : member;
 }
 
 static void r2__record_add_key(r2_ctx *ctx, r2_text *text, const char *member, bool first) {
@@ -14682,7 +14685,7 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
     record.history = task->evidence->history;
     record.schedule = r2_schedule_name(config->schedule);
     record.step = config->step;
-    record.language = r2_language_name(config->language);
+    record.words = r2_words_name(config->words);
     record.shown = task->prompt->n_shown;
     record.left_out = task->prompt->n_left_out;
     record.source = source;
@@ -14820,7 +14823,7 @@ static void r2__explain_thoughts(r2_ctx *ctx, const r2_codebook *codebook, const
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text) {
     const r2_evidence *evidence = task->evidence;
     const r2_prompt_config *config = task->config;
-    bool english = config->language == R2_ENGLISH;
+    bool english = config->words == R2_WORDS_ENGLISH;
     if (!config->data || (!config->codebook && output && !english))
         return r2_fail(ctx, R2_ARGUMENT,
                        "explain: data is NULL, or codebook with a compact output");

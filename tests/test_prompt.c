@@ -42,7 +42,7 @@ __attribute__((destructor)) static void forget(void) {
 
 static r2_prompt_config view(bool english, r2_schedule schedule, int32_t step) {
     r2_prompt_config config = r2_prompt_config_default();
-    config.language = english ? R2_ENGLISH : R2_COMPACT;
+    config.words = english ? R2_WORDS_ENGLISH : R2_WORDS_COMPACT;
     config.data = &world.run.data;
     config.codebook = &world.run.codebook;
     config.schedule = schedule;
@@ -188,7 +188,7 @@ TEST(a_masked_rating_is_not_in_the_prompt) {
                          : edge == 3 ? &other.chain[0].chain.r3
                                      : &other.chain[0].chain.r4;
                 *rating = *rating > 2.5f ? 0.5f : 5.0f;
-                if (!config.language && edge < 4) continue; /* compact facts come from evidence */
+                if (!config.words && edge < 4) continue; /* compact facts come from evidence */
                 REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &other, &prompt));
                 CHECK_EQ_INT(strcmp(first.data, prompt.user.data) != 0, shown);
                 ++n;
@@ -382,13 +382,13 @@ static r2_status show_all(const r2_run *run, const r2_evidence *evidence, r2_tex
         if (!status) status = r2_teacher_rules(&ctx, &teacher, &task, &output);
         if (status) continue;
         r2_text_addf(&ctx, out, "==== %s, %s, step %d ====\n",
-                     config.language ? "english" : "compact", r2_schedule_name(config.schedule),
+                     config.words ? "english" : "compact", r2_schedule_name(config.schedule),
                      (int)config.step);
-        if (config.language && config.schedule == R2_MASK_PROGRESSIVE)
+        if (config.words && config.schedule == R2_MASK_PROGRESSIVE)
             r2_text_addf(&ctx, out, "-- system\n%s\n", prompt.system.data);
         r2_text_addf(&ctx, out, "-- user\n%s\n-- teacher\n%s\n", prompt.user.data, output.data);
         r2_text_addf(&ctx, out, "-- explained\n");
-        if (config.language) status = r2_prompt_explain(&ctx, &task, output.data, out);
+        if (config.words) status = r2_prompt_explain(&ctx, &task, output.data, out);
         r2_text_free(&ctx, &output);
     }
     r2_prompt_free(&ctx, &prompt);
@@ -501,7 +501,7 @@ TEST(compact_words_are_all_announced) {
     REQUIRE_OK(&ctx, r2_codebook_words(&ctx, &world.run.codebook, &vocab));
     REQUIRE_OK(&ctx, r2_codebook_mask_words(&ctx, &world.run.codebook, &vocab));
     for (int q = 0; q < 200; ++q) FOR_VIEWS(config) {
-            if (config.language || world.evidence[q].n_chains < 1) continue;
+            if (config.words || world.evidence[q].n_chains < 1) continue;
             config.max_tokens = q % 2 ? 40 : 0;
             REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[q], &prompt));
             if (!CHECK_STATUS(

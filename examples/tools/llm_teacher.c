@@ -121,7 +121,7 @@ static r2_status make_prompts(teacher *t) {
     if (status != R2_OK) return status;
     t->n = t->opt.n < t->run.n_train ? t->opt.n : t->run.n_train;
     t->prompt = r2_prompt_config_default();
-    t->prompt.language = R2_ENGLISH;
+    t->prompt.words = R2_WORDS_ENGLISH;
     t->prompt.data = &t->run.data;
     t->prompt.codebook = &t->run.codebook;
     return r2_teach(&t->ctx, &t->prompt, t->run.evidence, t->n, 0, &nobody, &t->asked);

@@ -68,9 +68,9 @@ static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_evid
     status = r2_prompt_build(ctx, config, evidence, &prompt);
     if (!status) status = r2_teacher_rules(ctx, &teacher, &task, &output);
     if (!status) {
-        printf("\n== %s, %s, step %d ==\n", r2_language_name(config->language),
+        printf("\n== %s, %s, step %d ==\n", r2_words_name(config->words),
                r2_schedule_name(config->schedule), (int)config->step);
-        if (config->language == R2_ENGLISH && config->step == R2_STEP_ASK && config->schedule == 0)
+        if (config->words == R2_WORDS_ENGLISH && config->step == R2_STEP_ASK && config->schedule == 0)
             printf("[system]\n%s\n[user]\n", prompt.system.data);
         printf("%s\n[teacher: %s]\n%s\n", prompt.user.data,
                r2_verdict_name(r2_check_output(&task, output.data).verdict), output.data);
@@ -110,11 +110,11 @@ int main(int argc, char **argv) {
     view.codebook = &run.codebook;
     if (!status) status = draw(&ctx, &view, &evidence);
     view.max_tokens = o.max_tokens;
-    for (int language = 0; language < R2_N_LANGUAGES; ++language)
+    for (int language = 0; language < R2_N_WORDS; ++language)
         for (int s = 0; s < R2_N_SCHEDULES; ++s)
             for (int32_t step = r2_schedule_first_step((r2_schedule)s); step <= R2_STEP_ASK;
                  ++step) {
-                view.language = (r2_language)language;
+                view.words = (r2_words)language;
                 view.schedule = (r2_schedule)s;
                 view.step = step;
                 if (!status && (step == R2_STEP_ASK || evidence.n_chains > 0))

@@ -15,12 +15,12 @@ int main(int argc, char **argv) {
     if (r2_run_init(&ctx, &run, argc > 1 ? argv[1] : "data/mini", &config)) return fail(&ctx);
     prompt = (r2_prompt *)r2_alloc(&ctx, (uint64_t)run.n_train, sizeof *prompt);
     if (!prompt) return fail(&ctx);
-    for (int language = 0; language < R2_N_LANGUAGES; ++language)
+    for (int language = 0; language < R2_N_WORDS; ++language)
         for (int t = 0; t < 2; ++t) {
             r2_prompt_config view = r2_prompt_config_default();
             double seconds = 1e9, bytes = 0.0;
             int64_t n_failed = 0;
-            view.language = (r2_language)language;
+            view.words = (r2_words)language;
             view.data = &run.data;
             view.codebook = &run.codebook;
             ctx.n_threads = threads[t];
@@ -38,7 +38,7 @@ int main(int argc, char **argv) {
             for (int64_t q = 0; q < run.n_train; ++q)
                 bytes += (double)(prompt[q].system.len + prompt[q].user.len);
             printf("%-8s %d threads: %8.0f prompts/s, %5.0f bytes a prompt\n",
-                   r2_language_name(view.language), ctx.n_threads, (double)run.n_train / seconds,
+                   r2_words_name(view.words), ctx.n_threads, (double)run.n_train / seconds,
                    bytes / (double)run.n_train);
         }
     for (int64_t q = 0; q < run.n_train; ++q) r2_prompt_free(&ctx, &prompt[q]);

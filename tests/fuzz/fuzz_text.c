@@ -81,7 +81,7 @@ static void fuzz_trace(const char *text, size_t size) {
     evidence.n_chains = 1;
     evidence.chain[0].chain.r1 = evidence.chain[0].chain.r2 = evidence.chain[0].chain.r3 = 4.0f;
     evidence.chain[0].chain.r4 = NAN;
-    config.language = R2_ENGLISH;
+    config.words = R2_WORDS_ENGLISH;
     config.data = &data;
     must(!r2_prompt_build(&ctx, &config, &evidence, &prompt));
     r2_text_add(&ctx, &output, text, size);
