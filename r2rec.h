@@ -987,23 +987,34 @@ typedef struct r2_policy_term {
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* Weights of the reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking +
-   w_faith x faithfulness, each in [0, 1].
+/* One output of a prompt, as its reward sees it. */
+typedef struct r2_sample {
+    int64_t example;             /* of those that r2_grpo got                              */
+    const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
+    r2_check check;
+    int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
+    double rank_share;    /* in [0, 1]: how surely its score ranks right, logistic in a difference
+                             of log-odds. For the observed item: the mean over the sampled items of
+                             its group of the chance to score above them; for a sampled item: the
+                             chance to score below the observed one; 0 without an answer    */
+} r2_sample;
+
+/* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
+   + w_faith x faithfulness, each in [0, 1].
        format        1 when the output is well formed
-       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown (-1)
-       ranking       chance that the score ranks right, see r2_reward
+       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown
+       ranking       rank_share
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
                      facts that are right */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
 } r2_reward_config;
 
-/* Reward of one sample. `rank_share` in [0, 1] is its ranking term, logistic in a difference of
-   log-odds: for a sample of the observed item, the mean over the sampled items of its group of the
-   chance to score above them; for a sample of a sampled item, the chance to score below the
-   observed item. */
-double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
-                 double rank_share);
+double r2_reward(const r2_reward_config *config, const r2_sample *sample);
+
+/* A reward of the caller's: a finite number into *reward, on any scale. Called for one sample after
+   the other, from one thread. A status other than R2_OK, recorded by r2_fail, ends r2_grpo. */
+typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *user, const r2_sample *sample, double *reward);
 
 /* Log of one step. */
 typedef struct r2_grpo_report {
@@ -1032,7 +1043,9 @@ typedef struct r2_grpo_config {
        cross-entropy and list_weight x the list loss of r2_sft_config, between the s-th samples of
        a group's items. Without the second, the first would undo the ranking that SFT learned. */
     float sft_weight, list_weight;
-    r2_reward_config reward;
+    r2_reward_config reward; /* of r2_reward                    */
+    r2_reward_fn reward_fn;  /* in its place; NULL: r2_reward   */
+    void *reward_user;
     r2_adamw_config adamw;
     uint64_t seed; /* of the order of groups and of sampling */
     void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
@@ -1126,10 +1139,20 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 /* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
    any probability: 0 for R2_SCORE_LOG_ODDS, 3 for R2_SCORE_RATING. */
 float r2_answer_score(const float *level_logp, r2_score_kind kind);
-/* Appends the reasoning and the answer that the model writes for one example, greedily, from
-   <think> on; *check takes the verdict. Errors: as of r2_score. */
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   r2_text *output, r2_check *check);
+
+/* Reasoning and answer for one example. */
+typedef struct r2_reasoning {
+    r2_text text;     /* <think> ... </think> <answer> k </answer>                               */
+    size_t n_written; /* bytes of it that the model wrote, up to <answer>; after that the library
+                         put the likeliest answer and </answer>. Without <answer>: all of it     */
+    r2_check check;
+} r2_reasoning;
+
+/* Lets the model reason, greedily, about examples first .. first + n - 1: out (n). Free each with
+   r2_reasoning_free; after an error there is nothing to free. Errors: as of r2_score. */
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
+                   int64_t n, r2_reasoning *out);
+void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
 
 /* =============================================================================== [A12] run ==== */
 
@@ -1157,6 +1180,10 @@ typedef struct r2_run_config {
     int32_t n_chains;    /* shown in a prompt                                                   */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
+    r2_format format;    /* of the ratings, where their first line does not say it              */
+    /* A split made elsewhere (r2_split_given): the held-out interactions in files of their own,
+       beside the training ones. NULL: leave-one-out */
+    const char *valid_path, *test_path;
     r2_split_config split;
     /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
@@ -1185,19 +1212,21 @@ typedef struct r2_run {
     r2_model model;
 } r2_run;
 
-/* One recommended item. */
+/* One recommended item with its reasons. */
 typedef struct r2_recommendation {
     uint32_t item;
-    float score; /* log-odds of interacting */
+    float score;            /* log-odds of interacting, asked directly               */
+    r2_evidence evidence;   /* what the prompt states, with the chains that it shows */
+    r2_reasoning reasoning; /* what the model makes of it, and the checker's verdict */
 } r2_recommendation;
 
 /* The quick run: minutes on two cores. */
 r2_run_config r2_run_config_default(void);
 /* The long run: the same model, more questions and steps. */
 r2_run_config r2_run_config_full(void);
-/* Loads `directory` (any path that r2_data_load takes), splits, builds graph, evidence, prompts,
+/* Loads `path` (anything that r2_data_load takes), splits, builds graph, evidence, prompts,
    traces, vocabulary and an untrained model. Errors: those of the parts. */
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
 /* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
    questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
    and those of the hook; then the run has none of these, and can be prepared again. */
@@ -1222,10 +1251,12 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* The n items with the highest direct scores that `user` has no training interaction with, best
-   first; *n_found <= n. */
+/* The n items with the highest direct scores among those that `user` never interacted with in all
+   data, held-out interactions included; best first, with their reasons. out (n) takes *n_found of
+   them, to be freed with r2_recommendations_free; on failure none. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
+void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
    Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
@@ -5672,9 +5703,9 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
    test_sft.c, the_losses_of_the_room_opening. */
 
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+                        const r2_codebook *codebook) {
     r2_markup *markup = &codec->markup;
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
     if (status != R2_OK) return status;
     codec->codebook = codebook;
     codec->vocab = vocab;
@@ -6267,15 +6298,15 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
     return term;
 }
 
-double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
-                 double rank_share) {
+double r2_reward(const r2_reward_config *config, const r2_sample *sample) {
+    const r2_check *check = &sample->check;
     double accuracy = 0.0, faith = 0.0;
-    if (check->answer >= 0 && right_answer >= 0)
-        accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
+    if (check->answer >= 0 && sample->right_answer >= 0)
+        accuracy = 1.0 - abs(check->answer - sample->right_answer) / 5.0;
     if (check->verdict == R2_TRACE_OK) faith = 1.0;
     else if (check->n_cited > 0) faith = 0.5 * check->n_right / check->n_cited;
     return (double)config->w_format * (check->well_formed ? 1.0 : 0.0) +
-           (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
+           (double)config->w_accuracy * accuracy + (double)config->w_rank * sample->rank_share +
            (double)config->w_faith * faith;
 }
 
@@ -6338,25 +6369,19 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, in
     p->n++;
 }
 
-/* Checks the n tokens that follow <think> in an output of example e, as text, against the text of
-   its prompt. Appends the output to `text` (NULL: not wanted). */
-static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                  const int32_t *token, int64_t n, r2_text *text, r2_check *check) {
+/* The text of example e's prompt, and of <think> and the n tokens after it. */
+static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
+                                  const int32_t *token, int64_t n, r2_text *prompt,
+                                  r2_text *output) {
     const r2_codec *codec = &ex->codec;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
-    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, &prompt);
-    if (status == R2_OK)
-        status = r2_vocab_decode(ctx, codec->vocab, &codec->markup.think, 1, &output);
-    if (status == R2_OK && n > 0) {
-        r2_text_add(ctx, &output, " ", 1);
-        status = r2_vocab_decode(ctx, codec->vocab, token, n, &output);
-    }
-    if (status == R2_OK) *check = r2_check_trace(codec->codebook, prompt.data, output.data);
-    if (status == R2_OK && text) r2_text_add(ctx, text, output.data, output.len);
-    if (status == R2_OK && text && text->failed) status = R2_NO_MEMORY;
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &output);
+    r2_tokens all = {NULL, 0, 0, false};
+    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
+    r2_tokens_add(ctx, &all, codec->markup.think);
+    for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
+    if (status == R2_OK && all.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
+    r2_tokens_free(ctx, &all);
     return status;
 }
 
@@ -6464,7 +6489,7 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
 /* The chance that log-odds a are above log-odds b, when both carry the same noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
-/* The ranking term, see r2_reward. It is a chance, not 0 or 1, so that the samples of a prompt
+/* rank_share of r2_sample. It is a chance, not 0 or 1, so that the samples of a prompt
    differ in it even when all of them rank right. */
 static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
@@ -6476,14 +6501,38 @@ static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
 }
 
-/* Rewards of all samples. */
-static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
+/* Checks sample o, as text, and rewards it. */
+static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *gen, int64_t o) {
+    const r2_grpo_config *c = rl->config;
+    r2__rl_sample *own = &rl->sample[o];
+    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    r2_status status = r2__output_texts(ctx, rl->ex, own->example, gen->token + o * gen->max_new,
+                                        gen->length[o], &prompt, &output);
+    if (status == R2_OK) {
+        r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
+        sample.check = r2_check_trace(rl->ex->codec.codebook, prompt.data, output.data);
+        sample.right_answer = rl->ex->answer[own->example];
+        sample.rank_share = r2__rank_share(rl, o);
+        own->check = sample.check;
+        if (c->reward_fn) status = c->reward_fn(ctx, c->reward_user, &sample, &own->reward);
+        else own->reward = r2_reward(&c->reward, &sample);
+    }
+    if (status == R2_OK && !isfinite(own->reward))
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "grpo: reward = %g of example %lld, expected a finite "
+                         "number",
+                         own->reward, (long long)own->example);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &output);
+    return status;
+}
+
+/* The step's statistics of all samples. */
+static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
     for (int64_t o = 0; o < rl->n_sample; ++o) {
-        r2__rl_sample *sample = &rl->sample[o];
-        sample->reward = r2_reward(&rl->config->reward, &sample->check,
-                                   rl->ex->answer[sample->example], r2__rank_share(rl, o));
+        const r2__rl_sample *sample = &rl->sample[o];
         report->reward_mean += sample->reward / n;
         report->well_formed_outputs += sample->check.well_formed / n;
         report->faithful_outputs += (sample->check.verdict == R2_TRACE_OK) / n;
@@ -6599,13 +6648,12 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
     if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
-        r2__rl_sample *sample = &rl->sample[o];
-        sample->score = sample->level_pred < 0 ? NAN
-                                               : r2__log_odds(rl->logp_old + sample->level_pred);
-        status = r2__check_tokens(ctx, rl->ex, sample->example, gen.token + o * gen.max_new,
-                                  gen.length[o], NULL, &sample->check);
+        int32_t level = rl->sample[o].level_pred;
+        rl->sample[o].score = level < 0 ? NAN : r2__log_odds(rl->logp_old + level);
     }
-    if (status == R2_OK) r2__grpo_rewards(rl, report);
+    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
+        status = r2__grpo_judge(ctx, rl, &gen, o);
+    if (status == R2_OK) r2__grpo_statistics(rl, report);
     if (status == R2_OK) r2__grpo_advantages(rl, report);
     r2_generation_free(ctx, &gen);
     return status;
@@ -6907,26 +6955,26 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     return status;
 }
 
-/* Output o of a generation for example e: completes it by the likeliest answer and </answer> when
-   it got as far as <answer>, checks it, and appends it to `text` (NULL: not wanted). */
+/* Output o of a generation for example e: completed by the likeliest answer and </answer> when it
+   got as far as <answer>, and checked. */
 static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                 const r2_generation *gen, int64_t o, r2_text *text,
-                                 r2_check *check) {
-    const r2_markup *mark = &ex->codec.markup;
+                                 const r2_generation *gen, int64_t o, r2_reasoning *out) {
+    const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    r2_tokens output = {NULL, 0, 0, false};
-    r2_status status = R2_NO_MEMORY;
-    int best = 0;
-    for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &output, token[k]);
-    if (n > 0 && token[n - 1] == mark->answer) {
-        for (int k = 1; k < R2_N_ANSWERS; ++k)
-            if (level[k] > level[best]) best = k;
-        r2_tokens_add(ctx, &output, mark->level[best]);
-        r2_tokens_add(ctx, &output, mark->answer_end);
+    int32_t best = 0, added[2];
+    r2_text prompt = {NULL, 0, 0, false};
+    r2_status status = r2__output_texts(ctx, ex, e, token, n, &prompt, &out->text);
+    out->n_written = out->text.len;
+    for (int32_t k = 1; k < R2_N_ANSWERS; ++k)
+        if (level[k] > level[best]) best = k;
+    added[0] = codec->markup.level[best], added[1] = codec->markup.answer_end;
+    if (status == R2_OK && n > 0 && token[n - 1] == codec->markup.answer) {
+        r2_text_add(ctx, &out->text, " ", 1);
+        status = r2_vocab_decode(ctx, codec->vocab, added, 2, &out->text);
     }
-    if (!output.failed) status = r2__check_tokens(ctx, ex, e, output.id, output.n, text, check);
-    r2_tokens_free(ctx, &output);
+    if (status == R2_OK) out->check = r2_check_trace(codec->codebook, prompt.data, out->text.data);
+    r2_text_free(ctx, &prompt);
     return status;
 }
 
@@ -6945,12 +6993,14 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
         for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
             int64_t per = gen.n_out / n, e = first + o / per;
-            r2_check check;
+            r2_reasoning reasoning;
             score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
                         (float)per;
             if (!checked) continue;
-            status = r2__score_check(ctx, examples, e, &gen, o, NULL, &check);
-            if (status == R2_OK) r2__trace_tally(trace, &counts, &check);
+            memset(&reasoning, 0, sizeof reasoning);
+            status = r2__score_check(ctx, examples, e, &gen, o, &reasoning);
+            if (status == R2_OK) r2__trace_tally(trace, &counts, &reasoning.check);
+            r2_reasoning_free(ctx, &reasoning);
         }
         r2_generation_free(ctx, &gen);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
@@ -6959,19 +7009,29 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     return status;
 }
 
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   r2_text *output, r2_check *check) {
+void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning) {
+    r2_text_free(ctx, &reasoning->text);
+    memset(reasoning, 0, sizeof *reasoning);
+}
+
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
+                   int64_t n, r2_reasoning *out) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
     r2_status status = r2__codec_check(ctx, "think", examples);
     if (status != R2_OK) return status;
-    if (example < 0 || example >= examples->n)
-        return r2_fail(ctx, R2_ARGUMENT, "think: example = %lld, expected 0 .. %lld",
-                       (long long)example, (long long)examples->n - 1);
+    if (first < 0 || n < 1 || n > examples->n - first)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "think: first = %lld, n = %lld, expected some of %lld "
+                       "examples",
+                       (long long)first, (long long)n, (long long)examples->n);
     config.mode = R2_REASONED;
-    status = r2__score_generate(ctx, model, examples, &config, example, 1, &gen);
+    memset(out, 0, (size_t)n * sizeof *out);
+    status = r2__score_generate(ctx, model, examples, &config, first, n, &gen);
     if (status != R2_OK) return status;
-    status = r2__score_check(ctx, examples, example, &gen, 0, output, check);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        status = r2__score_check(ctx, examples, first + k, &gen, k, &out[k]);
+    for (int64_t k = 0; k < n && status != R2_OK; ++k) r2_reasoning_free(ctx, &out[k]);
     r2_generation_free(ctx, &gen);
     return status;
 }
@@ -7023,17 +7083,34 @@ static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
 }
 
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
+/* The ratings, and which of them are held out: the last of each user, or those of other files. */
+static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
+    const r2_run_config *c = &run->config;
+    const char *paths[3] = {path, NULL, NULL};
+    int64_t n = 1;
+    r2_status status;
+    if (c->valid_path) paths[n++] = c->valid_path;
+    if (c->test_path) paths[n++] = c->test_path;
+    status = r2_data_load_files(ctx, &run->data, paths, n, &c->format);
+    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
+    if (status != R2_OK) return status;
+    if (c->valid_path || c->test_path)
+        return r2_split_given(ctx, &run->split, &run->data, &c->split, c->valid_path, c->test_path,
+                              &c->format);
+    return r2_split_init(ctx, &run->split, &run->data, &c->split);
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_status status = r2_data_load(ctx, &run->data, directory);
-    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
-    if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
+    r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: no user has two positives (rating >= %g) after "
-                         "another interaction, so there is nothing to test on",
-                         directory, (double)split->config.min_positive);
+                         "%s: no user has %s (rating >= %g) after another "
+                         "interaction, so there is nothing to test on",
+                         c->test_path ? c->test_path : path,
+                         c->test_path ? "a positive" : "two positives",
+                         (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
@@ -7112,13 +7189,12 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     return status;
 }
 
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory,
-                      const r2_run_config *config) {
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config) {
     r2_status status;
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, directory);
+    status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
@@ -7279,43 +7355,91 @@ r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates
     return status;
 }
 
+typedef struct r2__scored {
+    uint32_t item;
+    float score;
+} r2__scored;
+
 /* Highest score first; ties by item. */
-static int r2__compare_recommendation(const void *a, const void *b) {
-    const r2_recommendation *x = (const r2_recommendation *)a, *y = (const r2_recommendation *)b;
+static int r2__compare_scored(const void *a, const void *b) {
+    const r2__scored *x = (const r2__scored *)a, *y = (const r2__scored *)b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
     return (x->item > y->item) - (x->item < y->item);
 }
 
-r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
-                           r2_recommendation *out, int64_t *n_found) {
+/* Items and scores of the n best. */
+static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                                    r2_recommendation *out, int64_t *n_found) {
     uint64_t n_items = (uint64_t)run->graph.n_items;
     uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
     float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
-    r2_recommendation *all = (r2_recommendation *)r2_alloc(ctx, n_items, sizeof *all);
+    r2__scored *all = (r2__scored *)r2_alloc(ctx, n_items, sizeof *all);
     r2_score_config config = r2_score_config_default();
     r2_candidates unseen = {1, 0, &user, item};
     r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
     int64_t m = 0;
-    *n_found = 0;
-    if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "recommend: user = %u of %lld, n = %lld, expected a "
-                         "user of the data and n >= 0",
-                         (unsigned)user, (long long)run->graph.n_users, (long long)n);
     for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
-        if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
+        if (r2_data_find(&run->data, user, i) < 0) item[m++] = i;
     unseen.n_per_case = m;
     if (status == R2_OK && m > 0) status = r2_run_score(ctx, run, &unseen, &config, score, NULL);
     if (status == R2_OK) {
         for (int64_t k = 0; k < m; ++k) all[k].item = item[k], all[k].score = score[k];
-        qsort(all, (size_t)m, sizeof *all, r2__compare_recommendation);
+        qsort(all, (size_t)m, sizeof *all, r2__compare_scored);
         *n_found = n < m ? n : m;
-        memcpy(out, all, (size_t)*n_found * sizeof *out);
+        for (int64_t k = 0; k < *n_found; ++k) {
+            out[k].item = all[k].item;
+            out[k].score = all[k].score;
+        }
     }
     r2_release(ctx, item);
     r2_release(ctx, score);
     r2_release(ctx, all);
     return status;
+}
+
+/* Evidence and reasoning of the n best. */
+static r2_status r2__recommend_explain(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                                       r2_recommendation *out) {
+    uint32_t *pair = (uint32_t *)r2_alloc(ctx, 2 * (uint64_t)n, sizeof *pair);
+    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    r2_reasoning *reasoning = (r2_reasoning *)r2_alloc(ctx, (uint64_t)n, sizeof *reasoning);
+    r2_status status = pair && evidence && reasoning ? R2_OK : R2_NO_MEMORY;
+    r2_examples asked;
+    memset(&asked, 0, sizeof asked);
+    for (int64_t k = 0; k < n && pair; ++k) pair[k] = user, pair[n + k] = out[k].item;
+    if (status == R2_OK) status = r2_run_prompts(ctx, run, pair, pair + n, n, evidence, &asked);
+    if (status == R2_OK) status = r2_think(ctx, &run->model, &asked, 0, n, reasoning);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k) {
+        out[k].evidence = evidence[k];
+        out[k].reasoning = reasoning[k];
+    }
+    r2_examples_free(ctx, &asked);
+    r2_release(ctx, pair);
+    r2_release(ctx, evidence);
+    r2_release(ctx, reasoning);
+    return status;
+}
+
+r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                           r2_recommendation *out, int64_t *n_found) {
+    r2_status status;
+    *n_found = 0;
+    if ((int64_t)user >= run->graph.n_users || n < 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "recommend: user = %u of %lld, n = %lld, expected a user "
+                       "of the data and n >= 0",
+                       (unsigned)user, (long long)run->graph.n_users, (long long)n);
+    memset(out, 0, (size_t)n * sizeof *out);
+    status = r2__recommend_rank(ctx, run, user, n, out, n_found);
+    if (status == R2_OK && *n_found > 0)
+        status = r2__recommend_explain(ctx, run, user, *n_found, out);
+    if (status != R2_OK) *n_found = 0;
+    return status;
+}
+
+void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n) {
+    for (int64_t k = 0; k < n; ++k) r2_reasoning_free(ctx, &recommendation[k].reasoning);
+    memset(recommendation, 0, (size_t)n * sizeof *recommendation);
 }
 
 /* ---- on disk ---- */
@@ -14564,20 +14688,21 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
                                    r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
-    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    r2_text prompt = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
-    r2_check trace;
-    r2_status status = r2_think(ctx, model, ex, e, &output, &trace);
+    r2_reasoning own;
+    r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
-    if (status == R2_OK && trace.well_formed)
+    if (status != R2_OK) return status;
+    if (own.check.well_formed)
         status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->codec.codebook, prompt.data, output.data, kind, change),
+            change, r2__fact_changes(ex->codec.codebook, prompt.data, own.text.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &output);
+    r2_reasoning_free(ctx, &own);
     return status;
 }
 
