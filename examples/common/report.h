@@ -39,7 +39,7 @@ enum {
     REPORT_RANKS = 20,   /* HR@1 .. HR@20                                                        */
     REPORT_USERS = 50,   /* of the explorer, ...                                                 */
     REPORT_PAIRS = 1000, /* ... and their candidates at most                                     */
-    REPORT_FIRST = 3,    /* of each user: the model's first items, shown in full like the truth   */
+    REPORT_FIRST = 2,    /* of each user: the model's first items, shown in full like the truth   */
     REPORT_HISTORY = 12, /* latest interactions shown                                            */
     REPORT_BINS = 10,    /* of a calibration                                                     */
     REPORT_ROWS = 150,   /* of a learning curve                                                  */
