@@ -136,8 +136,7 @@ static void *need(demo *d, void *memory) {
 static void score_test(demo *d, r2_model *model, r2_mode mode, r2_trace_metrics *trace) {
     r2_score_config how = r2_score_config_default();
     how.mode = mode;
-    check(d, r2_score(&d->ctx, model, &d->test, &d->run.codebook, &d->run.vocab, &how, d->score,
-                      trace));
+    check(d, r2_score(&d->ctx, model, &d->test, &how, d->score, trace));
 }
 
 /* Evaluates d->score as a new row of the table. */
@@ -278,8 +277,7 @@ static void recommend_to(demo *d, uint32_t user) {
         r2_check trace;
         bool good;
         check(d, r2_run_prompts(&d->ctx, &d->run, &user, &best[k].item, 1, &evidence, &asked));
-        check(d, r2_think(&d->ctx, &d->run.model, &asked, 0, &d->run.codebook, &d->run.vocab, &output,
-                          &trace));
+        check(d, r2_think(&d->ctx, &d->run.model, &asked, 0, &output, &trace));
         good = trace.verdict == R2_TRACE_OK;
         if (good) {
             printf("  Watch %s (place %lld of %lld)\n", title(d, best[k].item), (long long)k + 1,
@@ -426,8 +424,7 @@ static void write_traces(demo *d) {
         char *printed;
         check(d, r2_vocab_decode(&d->ctx, &d->run.vocab, d->test.prompt + from,
                                  d->test.prompt_begin[e + 1] - from, &prompt));
-        check(d, r2_think(&d->ctx, &d->run.model, &d->test, e, &d->run.codebook, &d->run.vocab,
-                          &output, &trace));
+        check(d, r2_think(&d->ctx, &d->run.model, &d->test, e, &output, &trace));
         cJSON_AddStringToObject(json, "user", d->run.data.user_key[test->user[c]]);
         cJSON_AddStringToObject(json, "item", d->run.data.item_key[item]);
         cJSON_AddStringToObject(json, "title", title(d, item));

@@ -1,0 +1,122 @@
+/* [E1] base: lists and tables of stb_ds in the memory of a context. */
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+#include "test.h"
+#include "stb_tables.h"
+
+/* An allocator that fails at one call and counts what is alive. */
+typedef struct scarce {
+    int64_t n_calls, fails_at, n_alive;
+    size_t asked[8]; /* sizes of the first calls */
+} scarce;
+
+static void *scarce_realloc(void *user, void *ptr, size_t size) {
+    scarce *s = (scarce *)user;
+    void *block;
+    if (!size) {
+        s->n_alive -= ptr != NULL;
+        free(ptr);
+        return NULL;
+    }
+    if (s->n_calls < 8) s->asked[s->n_calls] = size;
+    if (++s->n_calls == s->fails_at) return NULL;
+    block = realloc(ptr, size);
+    s->n_alive += block && !ptr;
+    return block;
+}
+
+static r2_ctx scarce_ctx(scarce *s, int64_t fails_at) {
+    r2_ctx ctx = r2_ctx_default();
+    memset(s, 0, sizeof *s);
+    s->fails_at = fails_at;
+    ctx.realloc_fn = scarce_realloc;
+    ctx.user = s;
+    return ctx;
+}
+
+enum { N = 500 };
+
+TEST(lists_and_tables_hold_what_was_put) {
+    static char letters[N][16];
+    scarce memory;
+    r2_ctx ctx = scarce_ctx(&memory, 0);
+    tables t;
+    memset(&t, 0, sizeof t);
+    CHECK_EQ_INT(r2__map_find(t.text, sizeof *t.text, "x", 0), -1);
+    REQUIRE_OK(&ctx, tables_fill(&ctx, &t, letters, N));
+    CHECK_EQ_INT(stbds_arrlen(t.list), 2 * N);
+    CHECK_EQ_INT(stbds_hmlen(t.text), N);
+    CHECK_EQ_INT(tables_right(&t, N), N);
+    CHECK_EQ_STR(t.text[7], "t7"); /* in the order in which they were put */
+    tables_free(&ctx, &t);
+    CHECK_EQ_INT(memory.n_alive, 0);
+    tables_free(&ctx, &t);
+}
+
+TEST(lists_and_tables_survive_every_failed_allocation) {
+    static char letters[N][16];
+    int64_t at = 0;
+    r2_status status = R2_NO_MEMORY;
+    while (status != R2_OK && ++at < 1000) {
+        scarce memory;
+        r2_ctx ctx = scarce_ctx(&memory, at);
+        tables t;
+        memset(&t, 0, sizeof t);
+        status = tables_fill(&ctx, &t, letters, N);
+        if (status == R2_OK) {
+            CHECK_EQ_INT(tables_right(&t, N), N);
+            tables_free(&ctx, &t);
+            CHECK_EQ_INT(memory.n_alive, 0);
+            break;
+        }
+        CHECK_STATUS(&ctx, status, R2_NO_MEMORY);
+        CHECK(strstr(ctx.message, "out of memory") != NULL);
+        CHECK_EQ_INT(memory.n_alive, 0);
+        /* after a failure nothing more can be put, and the free is allowed */
+        CHECK_STATUS(&ctx, tables_fill(&ctx, &t, letters, N), R2_NO_MEMORY);
+        tables_free(&ctx, &t);
+        CHECK_EQ_INT(memory.n_alive, 0);
+    }
+    CHECK(status == R2_OK && at > 20); /* so many allocations there are */
+}
+
+/* The numbers in the opening of this part of [E1]. */
+TEST(a_list_doubles) {
+    scarce memory;
+    r2_ctx ctx = scarce_ctx(&memory, 0);
+    r2__owner owner = {NULL, false};
+    int64_t *list = NULL;
+    for (int64_t k = 0; k < 16; ++k) {
+        REQUIRE_OK(&ctx, r2__array_reserve(&ctx, &owner, &list, sizeof *list, 1));
+        stbds_arrput(list, k);
+    }
+    for (int k = 0; k < 3; ++k) { /* beside the two pointers before each block */
+        static const size_t want[3] = {64, 96, 160};
+        CHECK_EQ_INT(memory.asked[k] - 2 * sizeof(void *), want[k]);
+    }
+    r2__array_free(&ctx, &owner, &list);
+    CHECK_EQ_INT(memory.n_alive, 0);
+}
+
+TEST(a_list_too_large_is_refused) {
+    scarce memory;
+    r2_ctx ctx = scarce_ctx(&memory, 0);
+    r2__owner owner = {NULL, false};
+    double *list = NULL;
+    CHECK_STATUS(&ctx, r2__array_reserve(&ctx, &owner, &list, sizeof *list, INT64_MAX / 4),
+                 R2_NO_MEMORY);
+    CHECK(!list && memory.n_calls == 0);
+}
+
+/* A program may use the stb_ds that this header compiles: its memory is the C library's. */
+TEST(the_program_may_use_stb_ds_too) {
+    struct entry {
+        int key, value;
+    } entry = {3, 4}, *map = NULL;
+    stbds_hmputs(map, entry);
+    entry.key = 5;
+    stbds_hmputs(map, entry);
+    CHECK_EQ_INT(stbds_hmlen(map), 2);
+    CHECK_EQ_INT(map[1].key, 5);
+    stbds_hmfree(map);
+}
