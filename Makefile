@@ -102,6 +102,7 @@ export OMP_WAIT_POLICY ?= passive
 all: $(EXAMPLES) ## build every example into build/examples
 
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
+	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
