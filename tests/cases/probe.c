@@ -381,7 +381,7 @@ static int weights(int n, char **a) {
     return s != R2_OK;
 }
 
-/* sample DIR TEMPERATURE TOP_P [WEIGHT]: four tokens after 1 2; WEIGHT breaks a weight */
+/* sample DIR TEMPERATURE [WEIGHT]: four tokens after 1 2; WEIGHT breaks a weight */
 static int sample(int n, char **a) {
     r2_model m;
     r2_generation g;
@@ -391,8 +391,8 @@ static int sample(int n, char **a) {
     r2_status s = r2_model_load_dir(&ctx, &m, a[0], 0, false);
     if (s != R2_OK) return failed(s);
     c.n_samples = 1, c.max_new = 4, c.stop_token = -1;
-    c.temperature = strtof(a[1], NULL), c.top_p = n > 2 ? strtof(a[2], NULL) : 1.0f;
-    if (n > 3) r2_weight(&m, R2_FINAL_NORM, 0)[0] = strtof(a[3], NULL);
+    c.temperature = strtof(a[1], NULL);
+    if (n > 2) r2_weight(&m, R2_FINAL_NORM, 0)[0] = strtof(a[2], NULL);
     s = r2_generate(&ctx, &m, &c, 1, begin, token, &g);
     if (s == R2_OK) {
         for (int k = 0; k < 4; ++k) printf("%d (%.4f) ", g.token[k], (double)g.logp[k]);
@@ -454,10 +454,7 @@ static int rank(int n, char **a) {
     for (int k = 0; k < n && k < 64; ++k) s[k] = strtof(a[k], NULL);
     r = r2_rank_of(s, n);
     printf("better %lld tied %lld\n", (long long)r.better, (long long)r.tied);
-    for (int t = 0; t < 3; ++t)
-        printf("%s hr1 %g ndcg10 %g mrr %g\n", (const char *[]){"expected", "pessimistic", "optimistic"}[t],
-               r2_hit_ratio(r, 1, (r2_tie_rule)t), r2_ndcg(r, 10, (r2_tie_rule)t),
-               r2_reciprocal_rank(r, (r2_tie_rule)t));
+    printf("hr1 %g ndcg10 %g mrr %g\n", r2_hit_ratio(r, 1), r2_ndcg(r, 10), r2_reciprocal_rank(r));
     st = r2_evaluate(&ctx, s, 1, n, &c, &m, NULL);
     if (st != R2_OK) return failed(st);
     printf("evaluate hr1 %g [%g, %g] ndcg10 %g mrr %g auc %g\n", m.hr1, m.hr1_lo, m.hr1_hi, m.ndcg10,
@@ -748,7 +745,7 @@ static const struct {
     {"template", 1, template_file, "FILE"},
     {"model", 1, model, "DIR [ADAPTER]"},
     {"weights", 1, weights, "FILE"},
-    {"sample", 2, sample, "DIR TEMPERATURE [TOP_P [WEIGHT]]"},
+    {"sample", 2, sample, "DIR TEMPERATURE [WEIGHT]"},
     {"forward", 2, forward, "DIR TOKEN..."},
     {"policy", 5, policy, "LOGP LOGP_OLD LOGP_REF ADVANTAGE BETA"},
     {"advantages", 1, advantages, "REWARD..."},

@@ -289,10 +289,10 @@ static r2_status stage_counterfactual(void) {
     uint32_t user[4] = {0, 1, 2, 3}, item[4] = {1, 2, 3, 4};
     r2_status s = (restore(), r2_run_prompts(&ctx, &run, user, item, 4, evidence, &examples));
     if (s == R2_OK) {
-        s = r2_think(&ctx, &run.model, &examples, 0, &run.codebook, &run.vocab, &text, &check);
+        s = r2_think(&ctx, &run.model, &examples, 0, &text, &check);
         if (s == R2_OK) add_text(&text);
         if (s == R2_OK)
-            s = r2_counterfactual(&ctx, &run.model, &examples, &run.codebook, &run.vocab, R2_CHANGE_FLIP, &causal);
+            s = r2_counterfactual(&ctx, &run.model, &examples, R2_CHANGE_FLIP, &causal);
         if (s == R2_OK) add(&causal.n, sizeof causal.n);
         r2_examples_free(&ctx, &examples);
     }
