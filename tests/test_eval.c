@@ -12,14 +12,19 @@
 TEST(ranks_by_hand) {
     const float score[6] = {3, 5, 3, 1, 3, 4};
     const float holes[5] = {1, NAN, 2, NAN, 1}, lost[4] = {NAN, 0, NAN, -INFINITY};
+    const float lowest[3] = {-INFINITY, NAN, -INFINITY};
     r2_rank rank = r2_rank_of(score, 6);
     CHECK(rank.better == 2 && rank.tied == 2);
     rank = r2_rank_of(score, 1);
     CHECK(rank.better == 0 && rank.tied == 0);
     rank = r2_rank_of(holes, 5); /* NaN is below everything */
     CHECK(rank.better == 1 && rank.tied == 1);
-    rank = r2_rank_of(lost, 4);
-    CHECK(rank.better == 1 && rank.tied == 2);
+    rank = r2_rank_of(lost, 4); /* below -INFINITY, too; it ties with NaN alone */
+    CHECK(rank.better == 2 && rank.tied == 1);
+    rank = r2_rank_of(lost + 3, 1);
+    CHECK(rank.better == 0 && rank.tied == 0);
+    rank = r2_rank_of(lowest, 3);
+    CHECK(rank.better == 0 && rank.tied == 1);
 }
 
 /* Two above, two tied: the positive is 3rd, 4th or 5th. */
@@ -160,6 +165,7 @@ TEST(bootstrap_of_many) {
 TEST(mcnemar_against_binomial_sums) {
     CHECK_NEAR(r2_mcnemar(5, 0), 0.0625, 1e-9);        /* 2 / 32              */
     CHECK_NEAR(r2_mcnemar(10, 2), 158.0 / 4096, 1e-9); /* 2 (1 + 12 + 66) / 2^12 */
+    CHECK(isnan(r2_mcnemar(-1, 3)) && isnan(r2_mcnemar(3, -1)) && isnan(r2_mcnemar(-2, -1)));
     CHECK(r2_mcnemar(0, 0) == 1.0 && r2_mcnemar(1, 0) == 1.0 && r2_mcnemar(4, 4) == 1.0);
     for (int64_t n = 1; n <= 50; ++n)
         for (int64_t a = 0; a <= n; ++a) {
@@ -198,17 +204,44 @@ TEST(scores_of_answers_by_hand) {
     CHECK_NEAR(r2_answer_score(logp, R2_SCORE_RATING), 5.0, 1e-6);
 }
 
+/* One definition of p(0): what ranks in evaluation is what the list loss trains. Answers of mass
+   0.4, a quarter of it on 0: log 3 = 1.10, whatever other tokens have. */
+TEST(training_and_evaluation_rank_by_the_same_score) {
+    static const double p[6] = {0.1, 0.02, 0.03, 0.05, 0.1, 0.1};
+    float logp[12], dlogp[12] = {0};
+    int32_t level[2] = {0, 6};
+    r2__batcher b;
+    memset(&b, 0, sizeof b);
+    for (int k = 0; k < 6; ++k) logp[k] = (float)log(p[k]), logp[6 + k] = (float)log(k ? 0.1 : 0.5);
+    b.logp = logp, b.dlogp = dlogp;
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_LOG_ODDS), log(3.0), 1e-6);
+    CHECK_WITHIN(r2_answer_score(logp + 6, R2_SCORE_LOG_ODDS), 0.0, 1e-6);
+    CHECK_NEAR(r2__list_loss(&b, level, 2, 1.0), log(1.0 + 1.0 / 3.0), 1e-6);
+}
+
+/* As p(0) goes to 1 the rating expected of those who interact stays what it is. */
+TEST(ratings_stay_within_their_range) {
+    float logp[6] = {0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -5.0f};
+    const float before = r2_answer_score(logp, R2_SCORE_RATING);
+    CHECK(before > 1.0f && before < 2.0f);
+    for (int k = 1; k < 6; ++k) logp[k] -= 80.0f;
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_RATING), before, 1e-5);
+    for (int k = 1; k < 6; ++k) logp[k] = -INFINITY;
+    CHECK(r2_answer_score(logp, R2_SCORE_RATING) == 3.0f); /* nothing to tell levels apart */
+    CHECK(r2_answer_score(logp, R2_SCORE_LOG_ODDS) == -27.0f);
+}
+
 /* log p of the six answers after `n` tokens and <answer>, by one plain forward pass. */
 static r2_status level_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32_t n, float *logp) {
     int32_t row[512], seq[2], at[R2_N_ANSWERS];
     r2_batch batch;
     memcpy(row, token, (size_t)n * sizeof *row);
-    row[n] = t->language.markup.answer;
+    row[n] = t->codec.markup.answer;
     seq[0] = 0, seq[1] = n + 1;
     for (int k = 0; k < R2_N_ANSWERS; ++k) at[k] = n;
     memset(&batch, 0, sizeof batch);
     batch.n_seq = 1, batch.seq_begin = seq, batch.token = row;
-    batch.n_pred = R2_N_ANSWERS, batch.pred_row = at, batch.pred_token = t->language.markup.level;
+    batch.n_pred = R2_N_ANSWERS, batch.pred_row = at, batch.pred_token = t->codec.markup.level;
     return r2_forward(ctx, &t->model, &batch, logp, NULL);
 }
 

@@ -193,6 +193,20 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
     CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
     for (int64_t k = 0; k < run.model.n_params; ++k) CHECK(run.model.param[k] == 0.0f);
+    snprintf(file, sizeof file, "%s/vocab.txt", path);
+    for (int k = 0; k < 3; ++k) { /* a word missing, another word, a word twice */
+        r2_text words = {NULL, 0, 0, false};
+        REQUIRE_OK(&ctx, r2_read_file(&ctx, file, &words));
+        if (k == 0)
+            CHECK(ratings_write(file, words.data,
+                                (size_t)(strchr(words.data, '\n') + 1 - words.data)));
+        if (k == 1) *words.data = '#', CHECK(ratings_write(file, words.data, words.len));
+        if (k == 2) CHECK(ratings_write_text(file, "<q>\n<q>\n"));
+        CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
+        CHECK(strstr(ctx.message, "vocab.txt") != NULL);
+        r2_text_free(&ctx, &words);
+        REQUIRE_OK(&ctx, r2_vocab_save(&ctx, &run.vocab, file));
+    }
     snprintf(file, sizeof file, "%s/codebook.json", path);
     CHECK(ratings_write_text(file, "{\"n_chains\": 3, \"fields\": []}"));
     CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
