@@ -526,15 +526,21 @@ typedef struct r2_evidence {
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, int32_t n_chains, r2_evidence *evidence);
 
-/* Draws training questions: n_groups groups of an observed interaction of the training graph with
-   at least `min_history` before it, then n_sampled items that the user has no training edge with
-   (D8). Groups are spread evenly over users, as far as they have interactions, and ask for the
-   latest of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
-   *n_drawn < n_groups only when the data have no more.
+/* Which training questions to draw. */
+typedef struct r2_draw_config {
+    int64_t n_groups;    /* >= 1                                                  */
+    int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
+    int32_t min_history; /* interactions of the user before the one that is asked */
+    uint64_t seed;
+} r2_draw_config;
+
+/* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
+   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   for the latest interactions of each, as a recommendation asks what comes next.
+   question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
-                            int32_t min_history, uint64_t seed, r2_question *question,
-                            int64_t *n_drawn);
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
+                            r2_question *question, int64_t *n_drawn);
 
 /* ================================================================= [A6] prompts and traces ==== */
 
@@ -2947,7 +2953,7 @@ static int64_t r2__longest_history(const r2_graph *g) {
     return longest;
 }
 
-/* Chains are counted by the million, distances are few: their powers are looked up. */
+/* Chains are many, distances are few: their powers are looked up. */
 static void r2__index_fade(r2_index *index) {
     const r2_graph *g = index->graph;
     const int64_t longest = r2__longest_history(g);
@@ -3028,7 +3034,30 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     memset(index, 0, sizeof *index);
 }
 
-/* ---- evidence: the lens, what u0 shares with everybody else ---- */
+/* ---- hiding the target ---- */
+
+/* The edge (user, item) that a question asks about. */
+typedef struct r2__target {
+    int64_t edge;  /* -1: the graph does not have it                                  */
+    int64_t place; /* in the user's history; the question's history: not within it    */
+} r2__target;
+
+/* The one place that decides which edge is hidden from a question (D2). Whatever is computed for
+   the question asks here and proceeds as if that edge did not exist:
+       history   r2__user_view_edge skips its place, later places move up
+       ranks     r2__rank_without moves later ranks up
+       counts    u0's own edges are in none, so neither is this one
+       means     r2__ask subtracts its rating and counts one edge less */
+static r2__target r2__without_target(const r2_index *index, const r2_question *q) {
+    r2__target target;
+    target.edge = r2_graph_find(index->graph, q->user, q->item);
+    target.place = q->history;
+    if (target.edge >= 0 && (int64_t)index->position[target.edge] < q->history)
+        target.place = (int64_t)index->position[target.edge];
+    return target;
+}
+
+/* ---- evidence: the view of one user, what u0 shares with everybody else ---- */
 
 /* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0) with its place in
    u1's history. */
@@ -3050,11 +3079,12 @@ typedef struct r2__shown {
     int64_t path, edge;
 } r2__shown;
 
+/* What u0 shares with everybody else, for all questions of one (user, history). */
 typedef struct r2__user_view {
     const r2_index *index;
     uint32_t user;
-    int32_t history; /* interactions looked at                                                    */
-    int64_t excluded; /* place that is skipped, history: none                                     */
+    int32_t history; /* interactions that count                                                   */
+    int64_t excluded_place; /* of the target in the history: skipped; `history`: none             */
     int64_t clock;
     int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
     r2__path *path;        /* sorted by u1, then place                                            */
@@ -3075,9 +3105,9 @@ static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t pl
     return index->by_time[index->graph->user_begin[user] + place];
 }
 
-/* The edge at a place of the lens's history, in which the hole does not exist. */
+/* The edge at a place of the view's history, in which the target does not exist. */
 static int64_t r2__user_view_edge(const r2__user_view *view, int64_t place) {
-    return r2__history_edge(view->index, view->user, place + (place >= view->excluded));
+    return r2__history_edge(view->index, view->user, place + (place >= view->excluded_place));
 }
 
 static bool r2__user_view_alloc(r2_ctx *ctx, r2__user_view *view, int64_t n_paths) {
@@ -3170,7 +3200,7 @@ static void r2__user_view_nearest(r2__user_view *view) {
     }
 }
 
-/* What u0 has been watching: fading genre counts and mean year. */
+/* u0's recent taste: genre counts and mean year, each interaction weighted by its age. */
 static void r2__user_view_taste(r2__user_view *view) {
     const r2_index *index = view->index;
     double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
@@ -3187,19 +3217,12 @@ static void r2__user_view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
-/* The place of the edge asked for when it lies within the history, else `history`. */
-static int64_t r2__excluded_place(const r2_index *index, const r2_question *q) {
-    int64_t edge = r2_graph_find(index->graph, q->user, q->item);
-    return edge >= 0 && (int64_t)index->position[edge] < q->history ? (int64_t)index->position[edge]
-                                                                    : q->history;
-}
-
 static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                                const r2_question *question) {
     view->index = index;
     view->user = question->user;
-    view->excluded = r2__excluded_place(index, question);
-    view->history = question->history - (view->excluded < question->history);
+    view->excluded_place = r2__without_target(index, question).place;
+    view->history = question->history - (view->excluded_place < question->history);
     if (view->history > 0) view->clock = index->rank[r2__user_view_edge(view, view->history - 1)];
     if (!r2__user_view_paths(ctx, view)) return false;
     r2__user_view_similarity(view);
@@ -3210,8 +3233,8 @@ static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index 
 
 /* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
 
-/* A walk reads every edge of the graph: that takes longer than what is done on the way, so several
-   questions walk side by side. Lanes do not touch each other: their number changes no bit. */
+/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several questions
+   share one walk, each in a lane of its own. Lanes do not mix, so their number changes no bit. */
 #define R2__WALKS 8
 
 typedef struct r2__solve {
@@ -3235,8 +3258,9 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
 }
 
-/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
-   with a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
+/* The ridge: the largest eigenvalue that the cosines of the users who take part would have by chance,
+   u0 left out. A stride s leaves users / s of them; `items` does not depend on s, since all degrees
+   shrink alike. */
 static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     const r2_graph *g = index->graph;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
@@ -3260,8 +3284,8 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
                                                        index->inv_root[v] * inv_root;
 }
 
-/* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
-   item what it got to each of its users. */
+/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
+   item passes its sum on to each of its users. */
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
@@ -3289,8 +3313,8 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
-   nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 passes nothing
+   on and receives nothing, so its own edges change nothing, not even the rounding. */
 static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
     const int64_t n = view->index->graph->n_users;
@@ -3318,7 +3342,7 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
-/* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
+/* Computes `deep` of up to R2__WALKS views; s->memory owns it. */
 static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__user_view *view,
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
@@ -3336,25 +3360,25 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
     return true;
 }
 
-/* ---- evidence: one target seen through the lens ---- */
+/* ---- evidence: one target in a user's view ---- */
 
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
-    int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
+    int64_t target; /* edge (u0, i*) of r2__without_target */
     double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
     double n_edges, rating_all;
 } r2__target_sums;
 
-/* Rank of an edge and the clock as if the closing edge did not exist. */
-static double r2__rank_without(const r2_index *index, int64_t rank, int64_t closing) {
-    return (double)(rank - (closing >= 0 && rank > index->rank[closing]));
+/* Rank of an edge, or the clock, as if the target did not exist. */
+static double r2__rank_without(const r2_index *index, int64_t rank, int64_t target) {
+    return (double)(rank - (target >= 0 && rank > index->rank[target]));
 }
 
 static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
     const r2_index *index = view->index;
     double rating = (double)index->graph->user_rating[edge];
-    double rank = r2__rank_without(index, index->rank[edge], s->closing);
-    double away = r2__rank_without(index, view->clock, s->closing) - rank;
+    double rank = r2__rank_without(index, index->rank[edge], s->target);
+    double away = r2__rank_without(index, view->clock, s->target) - rank;
     double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
@@ -3413,7 +3437,7 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, int32_t n_ch
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(view->index, view->clock, s->closing);
+    double clock = r2__rank_without(view->index, view->clock, s->target);
     q->value[R2_FIELD_hist] = (float)view->history;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
@@ -3508,10 +3532,10 @@ static void r2__ask(r2__user_view *view, const r2_question *question, int32_t n_
     q->item = question->item;
     q->history = view->history;
     q->answer = question->answer;
-    s.closing = r2_graph_find(g, question->user, question->item);
-    s.n_edges = (double)(g->n_edges - (s.closing >= 0));
+    s.target = r2__without_target(index, question).edge;
+    s.n_edges = (double)(g->n_edges - (s.target >= 0));
     s.rating_all = index->rating_sum;
-    if (s.closing >= 0) s.rating_all -= (double)g->user_rating[s.closing];
+    if (s.target >= 0) s.rating_all -= (double)g->user_rating[s.target];
     for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
         uint32_t u1 = g->item_user[k];
         if (u1 == view->user) continue;
@@ -3537,11 +3561,11 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
     return a->user == b->user && a->history == b->history &&
-           r2__excluded_place(index, a) == r2__excluded_place(index, b);
+           r2__without_target(index, a).place == r2__without_target(index, b).place;
 }
 
-/* Answers questions run by run: run[r] .. run[r + 1] - 1 share one lens. `n_lanes` runs at most.
-   False when memory ran out. */
+/* Answers n_lanes runs of questions: those from run[r] to run[r + 1] - 1 share one view. False when
+   memory ran out. */
 static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                          const int64_t *run, int n_lanes, int32_t n_chains, r2_evidence *evidence) {
     r2__user_view view[R2__WALKS];
@@ -3573,7 +3597,7 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     }
     if (status == R2_OK) {
         run[n_runs] = n;
-        /* as many lanes as still leave something to every thread */
+        /* as many lanes as leave work for every thread */
         const int threads = r2_threads(ctx, n * 1000);
         const int64_t share = (n_runs + threads - 1) / threads;
         const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
@@ -3602,7 +3626,8 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
     return 1 + (int32_t)(4.0 * share + 0.5);
 }
 
-/* Interactions of a user that can be asked for: enough before them, something else to sample. */
+/* How many interactions of a user can be asked for: enough precede them, and there are other items
+   to sample. */
 static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
     int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
     return degree > min_history && degree < g->n_items ? degree - min_history : 0;
@@ -3648,34 +3673,36 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
-                            int32_t min_history, uint64_t seed, r2_question *question,
-                            int64_t *n_drawn) {
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
+                            r2_question *question, int64_t *n_drawn) {
     const r2_graph *g = index->graph;
+    const int32_t least = config->min_history;
+    const int64_t group = (int64_t)config->n_sampled + 1;
     int64_t quota, n_left, n_more;
-    r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
+    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
     *n_drawn = 0;
-    if (n_groups < 1 || n_sampled < 0 || min_history < 0)
+    if (config->n_groups < 1 || config->n_sampled < 0 || least < 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: %lld groups, %d sampled, min_history %d",
-                       (long long)n_groups, (int)n_sampled, (int)min_history);
-    quota = r2__even_quota(g, min_history, n_groups);
-    n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
+                       "training questions: expected n_groups >= 1, n_sampled >= 0, "
+                       "min_history >= 0, found %lld, %d, %d",
+                       (long long)config->n_groups, (int)config->n_sampled, (int)least);
+    quota = r2__even_quota(g, least, config->n_groups);
+    n_left = config->n_groups - r2__quota_total(g, least, quota, &n_more);
     for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
-        r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
-        /* what the quota leaves over goes to n_left of the n_more users, all choices alike */
+        int64_t eligible = r2__eligible(g, u, least), n = eligible < quota ? eligible : quota;
+        r2_rng rng = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+        /* n_left of the n_more users get one group more, every choice of them equally likely */
         if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
-        for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled,
-                           question + (*n_drawn)++ * (n_sampled + 1));
+        for (int64_t k = least + eligible - n; k < least + eligible; ++k)
+            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, config->n_sampled,
+                           question + (*n_drawn)++ * group);
     }
     if (*n_drawn == 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "training questions: no user has more than %d interactions "
                        "and an item left to sample",
-                       (int)min_history);
+                       (int)least);
     return R2_OK;
 }
 
@@ -7139,13 +7166,13 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
+    const r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
                                         (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
-                               *question, &n_drawn);
+    status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
     *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)*n, sizeof **evidence);
