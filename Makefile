@@ -75,7 +75,7 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo results ablation think headline data mini test sanitize install clean FORCE bench bench-graph \
+.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph \
 	fuzz torture coverage lint
 
 # As many compilers at once as there are processors, unless the caller chose.
@@ -101,7 +101,11 @@ export OMP_WAIT_POLICY ?= passive
 all: $(EXAMPLES) ## build every example into build/examples
 
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
+	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
+	@$< data/mini
 
 data: ## download MovieLens latest-small into data/ml-latest-small
 	@tools/install-deps.sh fetch
@@ -201,10 +205,23 @@ build/%: %.c r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      $<')
 	$(Q)$(COMPILE) $(OPTIONS) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(MORE_LIBS) $(LIBS)
 
+build/reference/%: tests/%.c r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      $< (R2_REFERENCE)')
+	$(Q)$(COMPILE) -DR2_REFERENCE $(OPTIONS) $(DEPEND) -o $@ $< $(LIBS)
+
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $< (sanitizers)')
 	$(Q)$(COMPILE) $(CHECKED) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(LIBS)
+
+# The report's page as lines of C, so that the demo carries it wherever it runs. "??" is a trigraph to C.
+build/report_page.h: examples/common/report.html
+	$(Q)mkdir -p $(@D)
+	$(Q){ echo 'static const char *const report_page[] = {'; \
+	  sed 's/[\"]/\\&/g; s/??/?\\?/g; s/.*/"&\\n",/' $<; echo 'NULL};'; } > $@
+
+build/examples/movielens_demo build/checked/examples/movielens_demo: build/report_page.h
 
 # The library as an object, for programs that have it among their prerequisites: the header leaves the
 # implementation out when R2REC_IMPLEMENTED says that it is there already.
