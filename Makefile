@@ -70,7 +70,7 @@ OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
 # Programs that a test script feeds with many inputs, under sanitizers where they exist.
 SAFE    := build$(if $(CHECKED_TESTS),/checked)
-READERS := $(filter-out text,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
+READERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/fuzz/fuzz_%)
 
 .DEFAULT_GOAL := all
