@@ -164,8 +164,8 @@ typedef struct r2_data {
     float *rating;       /* (n_ratings) in the file's own scale                                   */
     int32_t *time;       /* (n_ratings) seconds after time_zero, >= 0: differences never overflow */
     int64_t time_zero;   /* Unix seconds of the earliest interaction                              */
-    char **user_key;     /* (n_users) the files' own ids, NUL-terminated UTF-8                    */
-    char **item_key;     /* (n_items)                                                             */
+    char **user_key;     /* (n_users) ids of the files, NUL-terminated UTF-8: tables of stb_ds,   */
+    char **item_key;     /* (n_items) searched by r2_data_user, r2_data_item                      */
     char **title;        /* (n_items) "" when unknown                                             */
     char **genres;       /* (n_items) separated by '|', "" when unknown                           */
     int16_t *year;       /* (n_items) of release, 0 when unknown                                  */
@@ -176,6 +176,7 @@ typedef struct r2_data {
     int64_t n_unrated;    /* records of the file of titles that are of items that nobody rated    */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
+    r2__owner owner;              /* holds user_key and item_key */
 } r2_data;
 
 /* Loads ratings, with titles where they are found. `path` is
@@ -215,7 +216,7 @@ void r2_data_free(r2_ctx *ctx, r2_data *data);
 
 /* Row of (user, item) in the arrays above, or -1. O(log degree). */
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
-/* Index of a user or item by the file's own id, or -1. A search from the first to the last. */
+/* Index of a user or item by the id of the files, or -1. O(1). */
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
@@ -261,21 +262,30 @@ void r2_split_thin(r2_split *split, int64_t n);
 r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
-/* Frozen candidate sets: column 0 is the positive, then n_negatives distinct items that the user
-   never interacted with in all data, uniform over the catalogue, drawn once per seed (D12). */
+/* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that the
+   user never interacted with in all data (D12). */
 typedef struct r2_candidates {
-    int64_t n_cases, n_per_case; /* n_per_case = 1 + n_negatives */
+    int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
     uint32_t *item;              /* (n_cases, n_per_case)  */
 } r2_candidates;
 
-/* The draw of a case depends on (seed, user, item) alone, not on the other cases. Users with fewer
-   than n_negatives items left get no case: n_cases may be less than n_targets.
-   Errors: R2_ARGUMENT when there are targets but nobody has so many. */
-r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed);
+/* Which negatives. Zeroed but for n and seed: uniform over the catalogue. */
+typedef struct r2_negatives {
+    int64_t n; /* of each positive */
+    uint64_t seed;
+    bool popular;           /* in proportion to the number of interactions of an item           */
+    const r2_split *common; /* only items with at least min_train training interactions, which  */
+    int64_t min_train;      /* is harder: most items that nobody knows are left out; NULL: all  */
+} r2_negatives;
 
+/* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
+   with fewer than n such items left get no case: n_cases may be less than n_targets.
+   Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
+   common), R2_NO_MEMORY. */
+r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives);
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [A3] graph ==== */
@@ -1392,29 +1402,14 @@ r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
-/* One cut in time for all: the last test_share of the interactions, and the valid_share before
-   them; interactions of the same second stay together. Targets, here and below: the positives
-   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
-   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share);
 /* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
-   interactions in valid_path and test_path (NULL: none) are held out.
+   interactions in valid_path and test_path (NULL: none) are held out. Targets: the positives held
+   out, of users who have training interactions.
    Errors: R2_FORMAT also for an interaction that `data` does not have. */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
 
-/* The same with negatives as popular as what people take: drawn in proportion to their number of
-   interactions, without repetition. */
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed);
-/* The same with uniform negatives among the items that have at least min_train training
-   interactions (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed);
 /* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
    user never interacted with, ascending. Returns how many. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
@@ -1919,7 +1914,7 @@ R2__MAYBE_UNUSED static int64_t r2__map_find(void *map, size_t size, const void 
 R2__MAYBE_UNUSED static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static cJSON *r2__json_parse(const char *text, size_t len);
+static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root);
 static uint64_t r2__fnv(const char *text, size_t len);
 static void r2__prefix(int64_t *count, int64_t n);
 static int r2__compare_float(const void *a, const void *b);
@@ -1946,8 +1941,8 @@ void r2_data_free(r2_ctx *ctx, r2_data *data) {
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
     r2_release(ctx, data->time);
-    r2_release(ctx, data->user_key);
-    r2_release(ctx, data->item_key);
+    r2__map_free(ctx, &data->owner, &data->user_key, sizeof *data->user_key);
+    r2__map_free(ctx, &data->owner, &data->item_key, sizeof *data->item_key);
     r2_release(ctx, data->title);
     r2_release(ctx, data->genres);
     r2_release(ctx, data->year);
@@ -1971,19 +1966,12 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
     return at < end && data->item[at] == item ? at : -1;
 }
 
-/* First of the keys that is this one. */
-static int64_t r2__find_key(char *const *keys, int64_t n, const char *key) {
-    for (int64_t i = 0; i < n; ++i)
-        if (strcmp(keys[i], key) == 0) return i;
-    return -1;
-}
-
 int64_t r2_data_user(const r2_data *data, const char *key) {
-    return r2__find_key(data->user_key, data->n_users, key);
+    return r2__map_find(data->user_key, sizeof *data->user_key, key, 0);
 }
 
 int64_t r2_data_item(const r2_data *data, const char *key) {
-    return r2__find_key(data->item_key, data->n_items, key);
+    return r2__map_find(data->item_key, sizeof *data->item_key, key, 0);
 }
 
 /* ---- splits ---- */
@@ -1994,6 +1982,17 @@ typedef struct r2__moment {
     uint64_t tie;
     int64_t row;
 } r2__moment;
+
+/* The tie rule: a hash of the ids themselves. */
+static r2__moment r2__moment_make(const r2_data *data, uint64_t seed, int64_t user, uint32_t item,
+                                  int32_t time, int64_t row) {
+    const char *u = data->user_key[user], *i = data->item_key[item];
+    r2__moment moment;
+    moment.time = time;
+    moment.tie = r2_hash(seed, r2__fnv(u, strlen(u)), r2__fnv(i, strlen(i)));
+    moment.row = row;
+    return moment;
+}
 
 static int r2__moment_order(const void *left, const void *right) {
     const r2__moment *a = (const r2__moment *)left, *b = (const r2__moment *)right;
@@ -2021,13 +2020,9 @@ static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *da
     if (!moment) return ctx->status;
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
-        uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
-        for (int64_t k = 0; k < n; ++k) {
-            const char *item = data->item_key[data->item[begin + k]];
-            moment[k].time = data->time[begin + k];
-            moment[k].tie = r2_hash(split->config.seed, user, r2__fnv(item, strlen(item)));
-            moment[k].row = begin + k;
-        }
+        for (int64_t k = 0; k < n; ++k)
+            moment[k] = r2__moment_make(data, split->config.seed, u, data->item[begin + k],
+                                        data->time[begin + k], begin + k);
         qsort(moment, (size_t)n, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < n; ++k) split->by_time[begin + k] = moment[k].row;
         if (n > 1 && moment[n - 1].time == moment[n - 2].time) split->n_time_ties++;
@@ -2083,16 +2078,17 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
 /* Counts the training rows; after a failure releases everything. */
 static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                r2_status status) {
-    for (int64_t k = 0; k < data->n_ratings && !status; ++k)
+    for (int64_t k = 0; k < data->n_ratings && status == R2_OK; ++k)
         split->n_train += split->role[k] == R2_TRAIN;
-    if (status) r2_split_free(ctx, split);
+    if (status != R2_OK) r2_split_free(ctx, split);
     return status;
 }
 
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config) {
     r2_status status = r2__split_start(ctx, split, data, config, data->n_users);
-    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
+    for (int64_t u = 0; u < data->n_users && status == R2_OK; ++u)
+        r2__split_user(split, data, (uint32_t)u);
     return r2__split_end(ctx, split, data, status);
 }
 
@@ -2130,26 +2126,20 @@ static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     return (uint32_t)(rank + begin);
 }
 
-/* Which negatives: any unseen item alike (both zero), or as often as it was rated, or only those
-   that are marked. */
-typedef struct r2__negatives {
-    bool popular;
-    const uint8_t *marked; /* (n_items) or NULL */
-} r2__negatives;
-
-static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user,
-                                  const r2__negatives *kind) {
+/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw from. */
+static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
+                                  const uint8_t *marked) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
-    if (kind->popular) {
+    if (popular) {
         do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
         while (r2_data_find(data, user, item) >= 0);
         return item;
     }
     do item = r2__unseen_item(seen, n_seen,
                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (kind->marked && !kind->marked[item]);
+    while (marked && !marked[item]);
     return item;
 }
 
@@ -2166,11 +2156,12 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
 
 /* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                int64_t n_negatives, const r2__negatives *kind, uint64_t seed) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
+                                const r2_negatives *negatives, const uint8_t *marked) {
+    r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
+                             (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
-    for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
-        row[k] = r2__draw_negative(&rng, data, target.user, kind);
+    for (int64_t k = 1, j; k <= negatives->n; k += j == k) { /* drawn before: draw again */
+        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
         for (j = 1; row[j] != row[k];) ++j;
     }
 }
@@ -2192,34 +2183,47 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                     const r2_target *targets, int64_t n_targets,
-                                     int64_t n_negatives, r2__negatives kind, uint64_t seed) {
-    r2_status status;
-    memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
-                       (long long)n_targets, (long long)n_negatives);
-    status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
-    c->n_cases = 0;
-    for (int64_t k = 0; k < n_targets && !status; ++k) {
-        if (r2__count_negatives(data, targets[k].user, kind.marked) < n_negatives) continue;
-        c->user[c->n_cases] = targets[k].user;
-        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], n_negatives,
-                            &kind, seed);
-    }
-    if (!status && n_targets > 0 && c->n_cases == 0)
-        status = r2_fail(ctx, R2_ARGUMENT, "candidates: no user has %lld unseen items",
-                         (long long)n_negatives);
-    if (status) r2_candidates_free(ctx, c);
-    return status;
+/* Marks the common items; NULL where all are meant, or without memory. */
+static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
+    const uint64_t n_items = (uint64_t)data->n_items;
+    int64_t *n = (int64_t *)r2_alloc(ctx, n_items, sizeof *n);
+    uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    for (int64_t k = 0; k < data->n_ratings && marked; ++k)
+        n[data->item[k]] += negatives->common->role[k] == R2_TRAIN;
+    for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
+    r2_release(ctx, n);
+    return marked;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed) {
-    const r2__negatives any = {false, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, any, seed);
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives) {
+    const int64_t n = negatives->n;
+    uint8_t *marked = NULL;
+    r2_status status;
+    memset(c, 0, sizeof *c);
+    if (n_targets < 0 || n < 0 || n >= INT64_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives, expected >= 0",
+                       (long long)n_targets, (long long)n);
+    if (negatives->popular && negatives->common)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
+    if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
+    status = r2__candidates_alloc(ctx, c, n_targets, n + 1);
+    c->n_cases = 0;
+    for (int64_t k = 0; k < n_targets && status == R2_OK; ++k) {
+        if (r2__count_negatives(data, targets[k].user, marked) < n) continue;
+        c->user[c->n_cases] = targets[k].user;
+        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], negatives,
+                            marked);
+    }
+    if (status == R2_OK && n_targets > 0 && c->n_cases == 0)
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "candidates: expected a user with %lld unseen items, "
+                         "found none",
+                         (long long)n);
+    r2_release(ctx, marked);
+    if (status != R2_OK) r2_candidates_free(ctx, c);
+    return status;
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
@@ -3156,16 +3160,11 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
     uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
     r2_status status = R2_NO_MEMORY;
     if (moment && owner && seen) {
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
+        for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-                const char *item = data->item_key[g->user_item[e]];
                 owner[e] = (uint32_t)u;
-                moment[e].time = g->user_time[e];
-                moment[e].tie = r2_hash(seed, user, r2__fnv(item, strlen(item)));
-                moment[e].row = e;
+                moment[e] = r2__moment_make(data, seed, u, g->user_item[e], g->user_time[e], e);
             }
-        }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
             int64_t e = moment[k].row;
@@ -6974,6 +6973,7 @@ static void r2__run_seeds(r2_run_config *config) {
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
+    r2_negatives negatives = {c->n_negatives, 0, false, NULL, 0};
     r2_status status = r2_data_load(ctx, &run->data, directory);
     if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
     if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
@@ -6982,12 +6982,14 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
                          "another interaction: nothing to test on", directory,
                          (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
+                                    &negatives);
+    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
+                                    &negatives);
     if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
     if (status == R2_OK)
         status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
@@ -7341,18 +7343,13 @@ static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *c
 }
 
 r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
     r2_codebook loaded = *codebook;
     const cJSON *field;
     cJSON *json;
     bool good;
     int f = 0;
-    r2_status status = r2_read_file(ctx, path, &text);
-    if (status != R2_OK) {
-        r2_text_free(ctx, &text);
-        return status;
-    }
-    json = r2__json_parse(text.data, text.len);
+    r2_status status = r2__json_read(ctx, path, &json);
+    if (status != R2_OK) return status;
     field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
     good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = cJSON_GetObjectItemCaseSensitive(json, "fields");
@@ -7361,7 +7358,6 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
         good = r2__codebook_field(field, (r2_field)f, &loaded);
     good = good && f == R2_N_FIELDS && !field;
     cJSON_Delete(json);
-    r2_text_free(ctx, &text);
     if (!good)
         return r2_fail(ctx, R2_FORMAT, "%s: expected the fields and buckets of this run, found "
                        "those of another", path);
@@ -7422,21 +7418,28 @@ r2_ctx r2_ctx_default(void) {
     return ctx;
 }
 
-/* No truncated or overlong sequence, no surrogate, nothing above U+10FFFF. */
-static bool r2__utf8_valid(const char *text, size_t len) {
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i], second;
-        size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-        if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || i + more >= len) return false;
-        second = more ? (unsigned char)text[i + 1] : 0;
-        if ((c == 0xE0 && second < 0xA0) || (c == 0xED && second > 0x9F) ||
-            (c == 0xF0 && second < 0x90) || (c == 0xF4 && second > 0x8F))
-            return false;
-        for (size_t k = 1; k <= more; ++k)
-            if (((unsigned char)text[i + k] & 0xC0) != 0x80) return false;
-        i += more + 1;
+/* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
+   sequence is taken alone, as R2__BAD_BYTE + its value. */
+#define R2__BAD_BYTE 0x110000u
+static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
+    const unsigned char *p = (const unsigned char *)text + at;
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
+    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
+    bool good = n > 0 && n <= len - at;
+    for (size_t i = 1; good && i < n; ++i) {
+        good = (p[i] & 0xC0) == 0x80;
+        c = c << 6 | (p[i] & 0x3Fu);
     }
-    return true;
+    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
+    *cp = good ? c : R2__BAD_BYTE + *p;
+    return good ? n : 1;
+}
+
+static bool r2__utf8_valid(const char *text, size_t len) {
+    uint32_t cp = 0;
+    for (size_t at = 0; at < len && cp < R2__BAD_BYTE;) at += r2__utf8(text, at, len, &cp);
+    return cp < R2__BAD_BYTE;
 }
 
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) {
@@ -7862,24 +7865,6 @@ static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
     r2_text_add(ctx, text, number, r2__with_point(number));
 }
 
-/* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
-   sequence is taken alone, as R2__BAD_BYTE + its value. */
-#define R2__BAD_BYTE 0x110000u
-static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
-    const unsigned char *p = (const unsigned char *)text + at;
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
-    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
-    bool good = n > 0 && n <= len - at;
-    for (size_t i = 1; good && i < n; ++i) {
-        good = (p[i] & 0xC0) == 0x80;
-        c = c << 6 | (p[i] & 0x3Fu);
-    }
-    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
-    *cp = good ? c : R2__BAD_BYTE + *p;
-    return good ? n : 1;
-}
-
 /* Adds a code point as UTF-8; R2__BAD_BYTE + b comes out as the byte b. */
 static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     char b[4];
@@ -7931,6 +7916,37 @@ static cJSON *r2__json_parse(const char *text, size_t len) {
     return NULL;
 }
 
+/* Has `object` the text `value` at `key`? */
+static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
+    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    return found && strcmp(found, value) == 0;
+}
+
+static bool r2__json_true(const cJSON *object, const char *key) {
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+}
+
+#define R2__WHOLE ((int64_t)1 << 53) /* up to here every integer is a double */
+
+/* A number without a fraction in [low, high], within -R2__WHOLE and R2__WHOLE, -> *whole. */
+static bool r2__json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole) {
+    const double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
+    if (x != floor(x) || !(x >= (double)low && x <= (double)high)) return false;
+    *whole = (int64_t)x;
+    return true;
+}
+
+/* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
+static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
+    if (status == R2_OK && !*root)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
     bool from_stdin = strcmp(path, "-") == 0;
     FILE *file = from_stdin ? stdin : fopen(path, "rb");
@@ -7971,7 +7987,121 @@ r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t
     return status;
 }
 
+/* ---- lines of a file, read in large pieces ---- */
+
+#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
+
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
+static r2__slice r2__slice_of(const char *at, size_t len) {
+    r2__slice slice;
+    slice.at = at;
+    slice.len = len;
+    return slice;
+}
+
+/*  buffer  | used | the line | read ahead ..... | free |
+                   begin      next              end    cap  */
+typedef struct r2__lines {
+    FILE *file;
+    const char *path;
+    int64_t number; /* of the current line, from 1 */
+    char *buffer;
+    size_t cap, next, end;
+    bool eof, has_nul; /* has_nul: anywhere in the bytes that were read last */
+} r2__lines;
+
+/* Opens a file, "-" for standard input. Close it in any case. */
+static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
+    memset(lines, 0, sizeof *lines);
+    lines->path = path;
+    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    lines->cap = 1u << 20;
+    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
+    return lines->buffer ? R2_OK : ctx->status;
+}
+
+static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
+    if (lines->file && lines->file != stdin) fclose(lines->file);
+    r2_release(ctx, lines->buffer);
+    memset(lines, 0, sizeof *lines);
+}
+
+/* An error of the current line. */
+static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
+                              r2__slice found) {
+    const int shown = found.len > 80 ? 80 : (int)found.len;
+    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
+                   (long long)lines->number, expected, shown, shown ? found.at : "",
+                   found.len > 80 ? "..." : "");
+}
+
+/* Moves the rest to the front and reads on. */
+static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
+    size_t left = lines->end - lines->next, got;
+    memmove(lines->buffer, lines->buffer + lines->next, left);
+    lines->next = 0;
+    lines->end = left;
+    if (left == lines->cap) {
+        char *larger;
+        if (lines->cap >= R2__LINE_MAX)
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
+                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
+        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
+        if (!larger) return ctx->status;
+        lines->buffer = larger;
+        lines->cap *= 2;
+    }
+    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    lines->end += got;
+    lines->eof = got == 0;
+    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
+    if (ferror(lines->file))
+        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
+    return R2_OK;
+}
+
+/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
+   end of the file. A byte order mark before the first line is skipped. */
+static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
+    const char *start = lines->buffer + lines->next, *stop;
+    size_t have = lines->end - lines->next;
+    stop = (const char *)memchr(start, '\n', have);
+    while (!stop && !lines->eof) {
+        size_t searched = have;
+        r2_status status = r2__lines_fill(ctx, lines);
+        if (status != R2_OK) return status;
+        start = lines->buffer;
+        have = lines->end;
+        stop = (const char *)memchr(start + searched, '\n', have - searched);
+    }
+    line->at = have ? start : NULL;
+    line->len = stop ? (size_t)(stop - start) : have;
+    lines->next += line->len + (stop ? 1 : 0);
+    if (!have) return R2_OK;
+    lines->number++;
+    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
+        line->at += 3;
+        line->len -= 3;
+    }
+    if (line->len && line->at[line->len - 1] == '\r') line->len--;
+    if (lines->has_nul && memchr(line->at, '\0', line->len))
+        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
+    return R2_OK;
+}
+
 /* ---- random numbers ---- */
+
+/* 64-bit FNV-1a. */
+static uint64_t r2__fnv(const char *text, size_t len) {
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+    return hash;
+}
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
@@ -8099,113 +8229,6 @@ double r2_seconds(void) {
    A layer knows only the one above it. A field is a slice of the line's own bytes, valid until the
    next line is read; the first copy that is made is the key of a new user or item. */
 
-/* ---- lines of a file, read in large pieces ---- */
-
-#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
-
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-static r2__slice r2__slice_of(const char *at, size_t len) {
-    r2__slice slice;
-    slice.at = at;
-    slice.len = len;
-    return slice;
-}
-
-/*  buffer  | used | the line | read ahead ..... | free |
-                   begin      next              end    cap  */
-typedef struct r2__lines {
-    FILE *file;
-    const char *path;
-    int64_t number; /* of the current line, from 1 */
-    char *buffer;
-    size_t cap, next, end;
-    bool eof, has_nul; /* has_nul: somewhere in what was read last */
-} r2__lines;
-
-/* Opens a file, "-" for standard input. Close it in any case. */
-static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
-    memset(lines, 0, sizeof *lines);
-    lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    lines->cap = 1u << 20;
-    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
-    return lines->buffer ? R2_OK : ctx->status;
-}
-
-static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    if (lines->file && lines->file != stdin) fclose(lines->file);
-    r2_release(ctx, lines->buffer);
-    memset(lines, 0, sizeof *lines);
-}
-
-/* An error of the current line. */
-static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
-                              r2__slice found) {
-    const int shown = found.len > 80 ? 80 : (int)found.len;
-    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
-                   (long long)lines->number, expected, shown, shown ? found.at : "",
-                   found.len > 80 ? "..." : "");
-}
-
-/* Moves what is left to the front and reads on. */
-static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
-    size_t left = lines->end - lines->next, got;
-    memmove(lines->buffer, lines->buffer + lines->next, left);
-    lines->next = 0;
-    lines->end = left;
-    if (left == lines->cap) {
-        char *larger;
-        if (lines->cap >= R2__LINE_MAX)
-            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
-                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
-        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
-        if (!larger) return ctx->status;
-        lines->buffer = larger;
-        lines->cap *= 2;
-    }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
-    lines->end += got;
-    lines->eof = got == 0;
-    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
-    return R2_OK;
-}
-
-/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
-   end of the file. A byte order mark before the first line is skipped. */
-static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
-    const char *start = lines->buffer + lines->next, *stop;
-    size_t have = lines->end - lines->next;
-    stop = (const char *)memchr(start, '\n', have);
-    while (!stop && !lines->eof) {
-        size_t searched = have;
-        r2_status status = r2__lines_fill(ctx, lines);
-        if (status) return status;
-        start = lines->buffer;
-        have = lines->end;
-        stop = (const char *)memchr(start + searched, '\n', have - searched);
-    }
-    line->at = have ? start : NULL;
-    line->len = stop ? (size_t)(stop - start) : have;
-    lines->next += line->len + (stop ? 1 : 0);
-    if (!have) return R2_OK;
-    lines->number++;
-    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
-        line->at += 3;
-        line->len -= 3;
-    }
-    if (line->len && line->at[line->len - 1] == '\r') line->len--;
-    if (lines->has_nul && memchr(line->at, '\0', line->len))
-        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
-    return R2_OK;
-}
-
 /* ---- fields of a line ---- */
 
 #define R2__FIELDS_MAX 64
@@ -8278,7 +8301,7 @@ static int r2__cut(r2__table *table, r2__slice line) {
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     char expected[64];
     int n;
-    if (table->quoted && line.len > table->plain_cap && memchr(line.at, '"', line.len)) {
+    if (table->quoted && line.len > table->plain_cap) {
         char *plain = (char *)r2_resize(ctx, table->plain, 2 * line.len, 1);
         if (!plain) return ctx->status;
         table->plain = plain;
@@ -8469,17 +8492,17 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
         status = r2__bad_line(ctx, lines, r2__json_has_nul(line.at, line.len) ? "text without NUL"
                                                                               : "a JSON object",
                               line);
-    for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
+    for (cJSON *c = first && status == R2_OK ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
-    for (int w = 0; w < R2__WANTED && wish && !status; ++w)
+    for (int w = 0; w < R2__WANTED && wish && status == R2_OK; ++w)
         if (wish[w] && source->column[w] < 0) status = r2__bad_line(ctx, lines, wish[w], line);
-    for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
-        for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (cJSON *c = status != R2_OK ? NULL : object->child; c && status == R2_OK; c = c->next)
+        for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
             if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
             if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", line);
             else status = r2__json_text(ctx, source, w, c);
         }
-    for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
         if (n_found[w]) continue;
         source->field[w] = r2__slice_of("", 0);
         if (source->column[w] >= 0 && source->names == r2__rating_names)
@@ -8543,22 +8566,22 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
                        separator);
     status = r2__lines_open(ctx, &table->lines, path);
     do {
-        if (!status) status = r2__lines_next(ctx, &table->lines, &line);
-    } while (!status && line.at && !line.len);
-    if (status) return status;
+        if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
+    } while (status == R2_OK && line.at && !line.len);
+    if (status != R2_OK) return status;
     if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
     source->json = line.at[0] == '{';
     if (source->json) {
         source->pending = true;
         status = r2__json_record(ctx, source, line, wish, true);
-        if (!status && (source->column[0] < 0 || source->column[1] < 0))
+        if (status == R2_OK && (source->column[0] < 0 || source->column[1] < 0))
             status = r2__bad_line(ctx, &table->lines, "keys that name user and item", line);
         return status;
     }
     table->separator = separator ? separator : r2__find_separator(line);
     table->quoted = table->separator[0] == ',' || table->separator[0] == ';';
     status = r2__table_cut(ctx, table, line);
-    if (!status) status = r2__table_columns(ctx, source, line, wish);
+    if (status == R2_OK) status = r2__table_columns(ctx, source, line, wish);
     return status;
 }
 
@@ -8581,65 +8604,29 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     }
     do {
         status = r2__lines_next(ctx, &source->table.lines, &line);
-        if (status) return status;
+        if (status != R2_OK) return status;
         *more = line.at != NULL;
     } while (*more && line.len == 0);
     if (!*more) return R2_OK;
     if (source->json) return r2__json_record(ctx, source, line, NULL, false);
     status = r2__table_cut(ctx, &source->table, line);
-    if (!status) r2__table_fields(source);
+    if (status == R2_OK) r2__table_fields(source);
     return status;
 }
 
-/* ---- names: text -> number in order of appearance ---- */
+/* ---- ids: text -> number in order of appearance ----
 
-/*  slot[hash & mask] = index + 1 or 0; the next free slot is taken on a collision  */
-typedef struct r2__names {
-    char **key; /* (n) UTF-8 */
-    uint32_t *slot;
-    uint64_t n, cap, n_slots;
-    uint64_t last;   /* the one asked for last: files often stay with a user for a while */
-    r2_arena *arena; /* of the keys */
-    char *pool;      /* rest of the piece of arena that is being filled */
-    size_t pool_left;
-    r2_text utf8; /* what was latin-1 */
-} r2__names;
+   The table of ids is r2_data.user_key or item_key itself: stb_ds keeps the entries of a table in
+   the order in which they were put, so the index of an id is its number. */
 
-/* 64-bit FNV-1a. */
-static uint64_t r2__fnv(const char *text, size_t len) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
-    return hash;
-}
-
-/* Text that is not UTF-8 is taken for latin-1 and written anew, to names->utf8: an id is one name,
-   however a file spells it. */
-static r2_status r2__names_utf8(r2_ctx *ctx, r2__names *names, r2__slice *text) {
-    if (r2__utf8_valid(text->at, text->len)) return R2_OK;
-    r2_text_clear(&names->utf8);
-    for (size_t k = 0; k < text->len; ++k)
-        r2__utf8_add(ctx, &names->utf8, (unsigned char)text->at[k]);
-    *text = r2__slice_of(names->utf8.data, names->utf8.len);
-    return names->utf8.failed ? ctx->status : R2_OK;
-}
-
-/* A NUL-terminated copy as UTF-8. NULL: no memory. */
-static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
-    const size_t piece = 1u << 16;
-    char *copy;
-    if (r2__names_utf8(ctx, names, &text)) return NULL;
-    if (text.len + 1 > names->pool_left) {
-        names->pool_left = text.len + 1 > piece ? text.len + 1 : piece;
-        names->pool = (char *)r2_arena_alloc(ctx, names->arena, names->pool_left, 1);
-        if (!names->pool) names->pool_left = 0;
-        if (!names->pool) return NULL;
-    }
-    copy = names->pool;
-    if (text.len) memcpy(copy, text.at, text.len);
-    copy[text.len] = '\0';
-    names->pool += text.len + 1;
-    names->pool_left -= text.len + 1;
-    return copy;
+/* Sets `out` to `text` as UTF-8: what is not UTF-8 is taken for latin-1, so that an id is one id
+   in either spelling. */
+static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
+    const bool valid = r2__utf8_valid(text.at, text.len);
+    r2_text_clear(out);
+    r2_text_add(ctx, out, text.at, valid ? text.len : 0);
+    for (size_t k = 0; k < text.len && !valid; ++k)
+        r2__utf8_add(ctx, out, (unsigned char)text.at[k]);
 }
 
 /* Is the NUL-terminated `key` this text? */
@@ -8649,84 +8636,26 @@ static bool r2__same_key(const char *key, r2__slice text) {
     return k == text.len && !key[k];
 }
 
-/* The slot where `key` is or would be. */
-static uint64_t r2__names_slot(const r2__names *names, r2__slice key) {
-    uint64_t hash = r2__fnv(key.at, key.len), mask = names->n_slots - 1;
-    for (hash ^= hash >> 32;; ++hash) {
-        uint32_t index = names->slot[hash & mask];
-        if (!index || r2__same_key(names->key[index - 1], key)) return hash & mask;
+/* The number of `id`, or -1 -> *number; `key` is room for a long one with its NUL. All keys are
+   UTF-8, so an id that is found as it stands needs no check. */
+static r2_status r2__id_find(r2_ctx *ctx, char **keys, r2__slice id, r2_text *key,
+                             int64_t *number) {
+    char shorter[64], *text = shorter;
+    if (id.len < sizeof shorter) {
+        for (size_t k = 0; k < id.len; ++k) shorter[k] = id.at[k];
+        shorter[id.len] = '\0';
+    } else {
+        r2_text_clear(key);
+        r2_text_add(ctx, key, id.at, id.len);
+        if (key->failed) return ctx->status;
+        text = key->data;
     }
-}
-
-/* Makes room for more names and enters the known ones anew. On failure nothing is lost. */
-static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
-    uint64_t n_slots = names->n_slots ? names->n_slots * 2 : 1024, cap = n_slots / 2;
-    char **key;
-    uint32_t *slot;
-    if (names->n >= UINT32_MAX - 1)
-        return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items");
-    key = (char **)r2_resize(ctx, names->key, cap, sizeof *key);
-    if (!key) return ctx->status;
-    names->key = key;
-    names->cap = cap;
-    slot = (uint32_t *)r2_alloc(ctx, n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    r2_release(ctx, names->slot);
-    names->slot = slot;
-    names->n_slots = n_slots;
-    for (uint64_t i = 0; i < names->n; ++i)
-        slot[r2__names_slot(names, r2__slice_of(key[i], strlen(key[i])))] = (uint32_t)i + 1;
+    *number = r2__map_find(keys, sizeof *keys, text, 0);
+    if (*number >= 0 || r2__utf8_valid(id.at, id.len)) return R2_OK;
+    r2__to_utf8(ctx, key, id);
+    if (key->failed) return ctx->status;
+    *number = r2__map_find(keys, sizeof *keys, key->data, 0);
     return R2_OK;
-}
-
-/* The slot of a key that may be latin-1; it becomes UTF-8. All names are UTF-8, so one that is
-   found as it stands costs no second look. */
-static r2_status r2__names_look(r2_ctx *ctx, r2__names *names, r2__slice *key, uint64_t *slot) {
-    const char *before = key->at;
-    *slot = r2__names_slot(names, *key);
-    if (names->slot[*slot]) return R2_OK;
-    if (r2__names_utf8(ctx, names, key)) return ctx->status;
-    if (key->at != before) *slot = r2__names_slot(names, *key);
-    return R2_OK;
-}
-
-/* The index of `key`, new or known. */
-static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, uint32_t *index) {
-    uint64_t slot;
-    if (names->last < names->n && r2__same_key(names->key[names->last], key)) {
-        *index = (uint32_t)names->last;
-        return R2_OK;
-    }
-    if (names->n == names->cap) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    if (!names->slot[slot]) {
-        names->key[names->n] = r2__keep_text(ctx, names, key);
-        if (!names->key[names->n]) return ctx->status;
-        names->slot[slot] = (uint32_t)++names->n;
-    }
-    *index = names->slot[slot] - 1;
-    names->last = *index;
-    return R2_OK;
-}
-
-/* The index of `key`, or -1. */
-static r2_status r2__names_find(r2_ctx *ctx, r2__names *names, r2__slice key, int64_t *index) {
-    uint64_t slot;
-    *index = -1;
-    if (!names->n) return R2_OK;
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    *index = (int64_t)names->slot[slot] - 1;
-    return R2_OK;
-}
-
-static void r2__names_free(r2_ctx *ctx, r2__names *names) {
-    r2_release(ctx, names->key);
-    r2_release(ctx, names->slot);
-    r2_text_free(ctx, &names->utf8);
-    memset(names, 0, sizeof *names);
 }
 
 /* ---- rows: collected in the order of the file, then sorted by user and item ---- */
@@ -8741,32 +8670,79 @@ typedef struct r2__row {
 
 typedef struct r2__loader {
     r2_data *data;
-    r2__names users, items;
-    r2__row **block; /* a list of blocks, so that growing copies nothing */
-    int64_t n_rows, n_blocks;
+    r2__row **block; /* a list of blocks of rows, so that growing copies no row */
+    r2__owner owner; /* of that list */
+    int64_t n_rows;
+    int64_t last[2];  /* the user and the item of the last row: files stay with one for a while */
     double time_unit; /* seconds; 0: by the size of the number */
+    r2_text key;      /* the id that is looked up, or a title on its way to the arena */
+    char *pool;       /* rest of the piece of data->text that is being filled */
+    size_t pool_left;
 } r2__loader;
 
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
-    for (int64_t b = 0; b < loader->n_blocks; ++b) r2_release(ctx, loader->block[b]);
-    r2_release(ctx, loader->block);
-    r2__names_free(ctx, &loader->users);
-    r2__names_free(ctx, &loader->items);
+    if (!loader->owner.failed)
+        for (int64_t b = 0; b < stbds_arrlen(loader->block); ++b) r2_release(ctx, loader->block[b]);
+    r2__array_free(ctx, &loader->owner, &loader->block);
+    r2_text_free(ctx, &loader->key);
     memset(loader, 0, sizeof *loader);
 }
 
 /* Room for one more row, or NULL. */
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
-    int64_t at = loader->n_rows % R2__ROWS_A_BLOCK, n = loader->n_blocks;
+    const int64_t at = loader->n_rows % R2__ROWS_A_BLOCK;
     if (at == 0) {
-        r2__row **block = (r2__row **)r2_resize(ctx, loader->block, (uint64_t)n + 1, sizeof *block);
+        r2__row *block = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof *block);
         if (!block) return NULL;
-        loader->block = block;
-        block[n] = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof(r2__row));
-        if (!block[n]) return NULL;
-        loader->n_blocks++;
+        if (r2__array_reserve(ctx, &loader->owner, &loader->block, sizeof block, 1) != R2_OK) {
+            r2_release(ctx, block);
+            return NULL;
+        }
+        stbds_arrput(loader->block, block);
     }
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
+}
+
+/* A NUL-terminated copy as UTF-8 in the arena of the data, in pieces: alone each text would take
+   64 bytes or more. NULL: no memory. */
+static char *r2__loader_keep(r2_ctx *ctx, r2__loader *loader, r2__slice text) {
+    const size_t piece = 1u << 16;
+    size_t bytes;
+    char *copy;
+    r2__to_utf8(ctx, &loader->key, text);
+    if (loader->key.failed) return NULL;
+    bytes = loader->key.len + 1;
+    if (bytes > loader->pool_left) {
+        size_t size = bytes > piece ? bytes : piece;
+        loader->pool = (char *)r2_arena_alloc(ctx, &loader->data->text, size, 1);
+        loader->pool_left = loader->pool ? size : 0;
+        if (!loader->pool) return NULL;
+    }
+    copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
+    loader->pool += bytes;
+    loader->pool_left -= bytes;
+    return copy;
+}
+
+/* The number of a user (which = 0) or an item (1), new or known -> *number. */
+static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__slice id,
+                               uint32_t *number) {
+    r2_data *data = loader->data;
+    char ***keys = which ? &data->item_key : &data->user_key, *key;
+    int64_t *last = &loader->last[which];
+    const int64_t n = (int64_t)stbds_hmlen(*keys);
+    if (*last >= n || !r2__same_key((*keys)[*last], id)) {
+        if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
+        if (*last < 0) {
+            if (n >= UINT32_MAX - 1)
+                return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items");
+            key = r2__loader_keep(ctx, loader, id);
+            if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
+                return ctx->status;
+        }
+    }
+    *number = (uint32_t)*last;
+    return R2_OK;
 }
 
 /* The number in a wanted field of the current record; false: it is none. */
@@ -8802,8 +8778,8 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     row->time = (int32_t)time;
     if (row->rating < data->rating_min) data->rating_min = row->rating;
     if (row->rating > data->rating_max) data->rating_max = row->rating;
-    if (r2__names_intern(ctx, &loader->users, user, &row->user)) return ctx->status;
-    return r2__names_intern(ctx, &loader->items, item, &row->item);
+    if (r2__loader_id(ctx, loader, 0, user, &row->user) != R2_OK) return ctx->status;
+    return r2__loader_id(ctx, loader, 1, item, &row->item);
 }
 
 /* Exclusive prefix sums in place: counts -> begins; count[n] must be 0 and becomes the total. */
@@ -8819,7 +8795,7 @@ static void r2__prefix(int64_t *count, int64_t n) {
 /* All rows in the order of their items; rows of one item keep the order of the file. The blocks are
    given back one by one, so the peak is one copy and a block. */
 static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
-    const int64_t n_items = (int64_t)loader->items.n;
+    const int64_t n_items = (int64_t)stbds_hmlen(loader->data->item_key);
     r2__row *sorted = (r2__row *)r2_resize(ctx, NULL, (uint64_t)loader->n_rows, sizeof *sorted);
     int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)n_items + 1, sizeof *at);
     if (!sorted || !at) {
@@ -8830,7 +8806,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     for (int64_t k = 0; k < loader->n_rows; ++k)
         at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
     r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; b < loader->n_blocks; ++b) {
+    for (int64_t b = 0, k = 0; b < stbds_arrlen(loader->block); ++b) {
         for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
             sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
         r2_release(ctx, loader->block[b]);
@@ -8883,10 +8859,11 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     r2__row *sorted = r2__rows_by_item(ctx, loader);
     int64_t *begin;
     if (!sorted) return ctx->status;
-    data->n_users = (int64_t)loader->users.n;
-    data->n_items = (int64_t)loader->items.n;
+    data->n_users = (int64_t)stbds_hmlen(data->user_key);
+    data->n_items = (int64_t)stbds_hmlen(data->item_key);
     data->n_ratings = loader->n_rows;
-    data->user_begin = begin = (int64_t *)r2_alloc(ctx, loader->users.n + 2, sizeof *begin);
+    begin = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users + 2, sizeof *begin);
+    data->user_begin = begin;
     data->item = (uint32_t *)r2_resize(ctx, NULL, n, sizeof *data->item);
     data->rating = (float *)r2_resize(ctx, NULL, n, sizeof *data->rating);
     data->time = (int32_t *)r2_resize(ctx, NULL, n, sizeof *data->time);
@@ -8924,8 +8901,8 @@ static int16_t r2__title_year(const char *title) {
 /* Titles and genres start as "". */
 static r2_status r2__loader_items(r2_ctx *ctx, r2__loader *loader) {
     r2_data *data = loader->data;
-    uint64_t n = loader->items.n;
-    char *empty = r2__keep_text(ctx, &loader->items, r2__slice_of("", 0));
+    uint64_t n = (uint64_t)stbds_hmlen(data->item_key);
+    char *empty = r2__loader_keep(ctx, loader, r2__slice_of("", 0));
     data->title = (char **)r2_alloc(ctx, n, sizeof *data->title);
     data->genres = (char **)r2_alloc(ctx, n, sizeof *data->genres);
     data->year = (int16_t *)r2_alloc(ctx, n, sizeof *data->year);
@@ -8955,14 +8932,15 @@ static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__sli
     r2_data *data = loader->data;
     int64_t item;
     double year;
-    if (r2__names_find(ctx, &loader->items, r2__trim(field[0]), &item)) return ctx->status;
+    if (r2__id_find(ctx, data->item_key, r2__trim(field[0]), &loader->key, &item) != R2_OK)
+        return ctx->status;
     if (item < 0) {
         data->n_unrated++;
         return R2_OK;
     }
     if (genres.len && genres.at[0] == '(') genres.len = 0; /* "(no genres listed)" */
-    data->title[item] = r2__keep_text(ctx, &loader->items, field[1]);
-    data->genres[item] = r2__keep_text(ctx, &loader->items, genres);
+    data->title[item] = r2__loader_keep(ctx, loader, field[1]);
+    data->genres[item] = r2__loader_keep(ctx, loader, genres);
     if (!data->title[item] || !data->genres[item]) return ctx->status;
     data->year[item] = r2__title_year(data->title[item]);
     if (field[3].len && r2__number(field[3], &year) && year >= 0.0 && year <= 9999.0)
@@ -8981,18 +8959,18 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, format->separator,
                                        wish);
-    if (!status) {
+    if (status == R2_OK) {
         loader->data->has_rating |= source.column[2] >= 0;
         loader->data->has_time |= source.column[3] >= 0;
     }
-    while (!status && more) {
+    while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
-        if (!status && more) status = r2__loader_add(ctx, loader, &source);
-        if (!status && loader->n_rows % (1 << 20) == 0)
+        if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
+        if (status == R2_OK && loader->n_rows % (1 << 20) == 0)
             status = r2_progress(ctx, "reading ratings", loader->n_rows, 0);
     }
     r2__source_close(ctx, &source);
-    if (!status && loader->n_rows == before)
+    if (status == R2_OK && loader->n_rows == before)
         status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found none", path);
     return status;
 }
@@ -9005,29 +8983,19 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
     r2_status status = r2__source_open(ctx, &source, path, r2__item_names, NULL, NULL);
     const bool movielens_100k = !source.json && source.table.n_fields == 24 && source.pending;
     if (source.pending && !source.json) source.column[3] = -1; /* without a name it is no year */
-    while (!status && more) {
+    while (status == R2_OK && more) {
         r2__slice genres;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
+        if (status != R2_OK || !more) break;
         genres = source.field[2];
         if (movielens_100k) {
             status = r2__flag_genres(ctx, source.table.field + 5, &flags);
             genres = r2__slice_of(flags.data, flags.len);
         }
-        if (!status) status = r2__loader_title(ctx, loader, source.field, genres);
+        if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, genres);
     }
     r2_text_free(ctx, &flags);
     r2__source_close(ctx, &source);
-    return status;
-}
-
-/* The loader's arrays become those of the data. */
-static r2_status r2__loader_finish(r2_ctx *ctx, r2__loader *loader) {
-    r2_data *data = loader->data;
-    r2_status status = r2__loader_sort(ctx, loader);
-    data->user_key = loader->users.key;
-    data->item_key = loader->items.key;
-    loader->users.key = loader->items.key = NULL;
     return status;
 }
 
@@ -9049,25 +9017,21 @@ static const char *r2__last_part(const char *path, int *len) {
 
 /* Looks for the layout of `path`; both texts are empty when it is none of the known directories. */
 static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings, r2_text *items) {
-    static const char *const layouts[3][2] = {
-        {"ratings.csv", "movies.csv"}, {"ratings.dat", "movies.dat"}, {"u.data", "u.item"}};
+    static const char *const layouts[4][2] = {{"ratings.csv", "movies.csv"},
+                                              {"ratings.dat", "movies.dat"},
+                                              {"u.data", "u.item"},
+                                              {".inter", ".item"}}; /* after NAME */
     size_t length = strlen(path);
     int len;
     const char *name = r2__last_part(path, &len);
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < 4; ++k) {
         r2_text_clear(ratings);
         r2_text_clear(items);
-        r2_text_addf(ctx, ratings, "%s/%s", path, layouts[k][0]);
-        r2_text_addf(ctx, items, "%s/%s", path, layouts[k][1]);
+        r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
+        r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
         if (r2__file_exists(ratings->data)) return R2_OK;
     }
-    r2_text_clear(ratings);
-    r2_text_clear(items);
-    r2_text_addf(ctx, ratings, "%s/%.*s.inter", path, len, name);
-    r2_text_addf(ctx, items, "%s/%.*s.item", path, len, name);
-    if (ratings->failed || items->failed) return ctx->status;
-    if (r2__file_exists(ratings->data)) return R2_OK;
     r2_text_clear(ratings);
     r2_text_clear(items);
     r2_text_addf(ctx, ratings, "%s", path);
@@ -9081,7 +9045,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
                                        const r2_format *format) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status) status = r2__load_ratings(ctx, loader, ratings.data, format);
+    if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
     if (status == R2_IO && strcmp(ratings.data, path) == 0)
         r2_fail(ctx, R2_IO,
                 "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
@@ -9096,7 +9060,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(items.data))
         status = r2__load_items(ctx, loader, items.data);
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
@@ -9115,16 +9079,15 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
     if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
     loader.data = data;
     loader.time_unit = format->time_unit;
-    loader.users.arena = loader.items.arena = &data->text;
-    for (int64_t k = 0; k < n_paths && !status; ++k)
+    for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
         status = r2__load_interactions(ctx, &loader, paths[k], format);
-    if (!status) status = r2__loader_items(ctx, &loader);
-    if (!status && format->items) status = r2__load_items(ctx, &loader, format->items);
-    for (int64_t k = 0; k < n_paths && !status && !format->items; ++k)
+    if (status == R2_OK) status = r2__loader_items(ctx, &loader);
+    if (status == R2_OK && format->items) status = r2__load_items(ctx, &loader, format->items);
+    for (int64_t k = 0; k < n_paths && status == R2_OK && !format->items; ++k)
         status = r2__load_titles(ctx, &loader, paths[k]);
-    if (!status) status = r2__loader_finish(ctx, &loader);
+    if (status == R2_OK) status = r2__loader_sort(ctx, &loader);
     r2__loader_free(ctx, &loader);
-    if (status) r2_data_free(ctx, data);
+    if (status != R2_OK) r2_data_free(ctx, data);
     return status;
 }
 
@@ -9136,23 +9099,28 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
 
 /* ---- filters and the report ---- */
 
-/* What a filter leaves, before anything is moved. */
+/* The result of a filter before anything is moved. */
 typedef struct r2__keep {
-    uint8_t *row;           /* (n_ratings) 1: stays      */
-    int64_t *users, *items; /* rows left of each         */
+    uint8_t *row;                     /* (n_ratings) 1: stays */
+    int64_t *users, *items;           /* rows left of each    */
+    int64_t n_rating, n_time, n_core; /* rows dropped, why */
+    char **user_key, **item_key;      /* the ids left */
+    r2__owner owner;                  /* of those     */
 } r2__keep;
 
 static void r2__keep_free(r2_ctx *ctx, r2__keep *keep) {
     r2_release(ctx, keep->row);
     r2_release(ctx, keep->users);
     r2_release(ctx, keep->items);
+    r2__map_free(ctx, &keep->owner, &keep->user_key, sizeof *keep->user_key);
+    r2__map_free(ctx, &keep->owner, &keep->item_key, sizeof *keep->item_key);
 }
 
 /* Takes rows of users and items with too few away, until none is left that has too few. */
-static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter) {
+static void r2__keep_core(const r2_data *data, r2__keep *keep, const r2_filter *filter) {
     int64_t dropped = -1;
-    while (dropped != data->n_dropped_core) {
-        dropped = data->n_dropped_core;
+    while (dropped != keep->n_core) {
+        dropped = keep->n_core;
         for (int64_t u = 0; u < data->n_users; ++u)
             for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
                 if (!keep->row[k] || (keep->users[u] >= filter->user_core &&
@@ -9161,9 +9129,19 @@ static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter
                 keep->row[k] = 0;
                 keep->users[u]--;
                 keep->items[data->item[k]]--;
-                data->n_dropped_core++;
+                keep->n_core++;
             }
     }
+}
+
+/* The ids of users or items with rows, in a table of its own. */
+static r2_status r2__keep_ids(r2_ctx *ctx, r2__keep *keep, char ***table, char *const *keys,
+                              const int64_t *rows, int64_t n) {
+    r2_status status = R2_OK;
+    int64_t at;
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        if (rows[k]) status = r2__map_put(ctx, &keep->owner, table, sizeof *table, keys[k], 0, &at);
+    return status;
 }
 
 /* Closes the gaps in rows, users and items; counts in `keep` become new numbers. */
@@ -9171,7 +9149,6 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
     int64_t to = 0, n_users = 0, n_items = 0;
     for (int64_t i = 0; i < data->n_items; ++i) {
         if (!keep->items[i]) continue;
-        data->item_key[n_items] = data->item_key[i];
         data->title[n_items] = data->title[i];
         data->genres[n_items] = data->genres[i];
         data->year[n_items] = data->year[i];
@@ -9186,17 +9163,33 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
             data->time[to++] = data->time[k];
         }
         if (begin == to) continue;
-        data->user_key[n_users] = data->user_key[u];
         data->user_begin[n_users++] = begin;
     }
     data->user_begin[n_users] = to;
     data->n_users = n_users;
     data->n_items = n_items;
     data->n_ratings = to;
+    data->n_dropped_rating += keep->n_rating;
+    data->n_dropped_time += keep->n_time;
+    data->n_dropped_core += keep->n_core;
+}
+
+/* The tables of ids change places: keep then holds the old ones. */
+static void r2__keep_swap(r2_data *data, r2__keep *keep) {
+    char **user_key = data->user_key, **item_key = data->item_key;
+    r2__owner owner = data->owner;
+    data->user_key = keep->user_key;
+    data->item_key = keep->item_key;
+    data->owner = keep->owner;
+    keep->user_key = user_key;
+    keep->item_key = item_key;
+    keep->owner = owner;
 }
 
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep keep;
+    r2_status status;
+    memset(&keep, 0, sizeof keep);
     keep.row = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_ratings, 1);
     keep.users = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users, sizeof *keep.users);
     keep.items = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *keep.items);
@@ -9210,17 +9203,25 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
             bool low = filter->min_rating != 0.0f && data->rating[k] < filter->min_rating;
             bool out = (filter->time_from && time < filter->time_from) ||
                        (filter->time_until && time >= filter->time_until);
-            data->n_dropped_rating += low;
-            data->n_dropped_time += out && !low;
+            keep.n_rating += low;
+            keep.n_time += out && !low;
             if (low || out) continue;
             keep.row[k] = 1;
             keep.users[u]++;
             keep.items[data->item[k]]++;
         }
     r2__keep_core(data, &keep, filter);
-    r2__keep_close(data, &keep);
+    status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users, data->n_users);
+    if (status == R2_OK)
+        status = r2__keep_ids(ctx, &keep, &keep.item_key, data->item_key, keep.items,
+                              data->n_items);
+    if (status == R2_OK) {
+        r2__keep_close(data, &keep);
+        r2__keep_swap(data, &keep);
+        if (data->n_ratings) status = r2__rebase_times(ctx, data); /* a shorter span always fits */
+    }
     r2__keep_free(ctx, &keep);
-    return data->n_ratings ? r2__rebase_times(ctx, data) : R2_OK; /* a shorter span always fits */
+    return status;
 }
 
 static bool r2__are_counts(const r2_data *data) {
@@ -9356,65 +9357,12 @@ static void r2__split_targets(r2_split *split, const r2_data *data) {
     }
 }
 
-static int r2__time_order(const void *left, const void *right) {
-    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
-    return (a > b) - (a < b);
-}
-
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share) {
-    const size_t n = (size_t)data->n_ratings;
-    size_t at;
-    int32_t *sorted, valid_from, test_from;
-    bool untrained;
-    r2_status status;
-    memset(split, 0, sizeof *split);
-    if (!(valid_share >= 0.0) || !(test_share > 0.0) || !(valid_share + test_share < 1.0) || !n)
-        return r2_fail(ctx, R2_ARGUMENT, "split: shares %g and %g, %lld interactions", valid_share,
-                       test_share, (long long)data->n_ratings);
-    sorted = (int32_t *)r2_alloc(ctx, n, sizeof *sorted);
-    if (!sorted) return ctx->status;
-    memcpy(sorted, data->time, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, r2__time_order);
-    at = (size_t)((1.0 - test_share) * (double)n);
-    test_from = sorted[at < n ? at : n - 1];
-    at = (size_t)((1.0 - valid_share - test_share) * (double)n);
-    valid_from = sorted[at < n ? at : n - 1];
-    untrained = valid_from == sorted[0];
-    r2_release(ctx, sorted);
-    if (untrained)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "split: expected interactions before the cut in time, found none of %lld%s",
-                       (long long)n, data->has_time ? "" : ": there is no time column");
-    status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    for (size_t k = 0; k < n && !status; ++k) {
-        if (data->time[k] >= test_from) split->role[k] = R2_TEST;
-        else if (data->time[k] >= valid_from) split->role[k] = R2_VALID;
-    }
-    if (!status) r2__split_targets(split, data);
-    return r2__split_end(ctx, split, data, status);
-}
-
-/* A look-up table of names that are known already; its keys are borrowed. */
-static r2_status r2__names_of(r2_ctx *ctx, r2__names *names, char *const *keys, int64_t n) {
-    memset(names, 0, sizeof *names);
-    while (names->cap <= (uint64_t)n) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        r2__slice key = r2__slice_of(keys[k], strlen(keys[k]));
-        names->key[k] = keys[k];
-        names->slot[r2__names_slot(names, key)] = (uint32_t)++names->n;
-    }
-    return R2_OK;
-}
-
 /* Gives the rows of one file their role. */
 static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
-                                const r2_format *format, r2_role role, r2__names names[2]) {
+                                const r2_format *format, r2_role role) {
     const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
     r2__source source;
+    r2_text key = {NULL, 0, 0, false};
     bool more = true;
     r2_status status;
     if (format) {
@@ -9423,19 +9371,21 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     }
     status = r2__source_open(ctx, &source, path, r2__rating_names,
                              format ? format->separator : NULL, wish);
-    while (!status && more) {
+    while (status == R2_OK && more) {
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
-        status = r2__names_find(ctx, &names[0], r2__trim(source.field[0]), &user);
-        if (!status) status = r2__names_find(ctx, &names[1], r2__trim(source.field[1]), &item);
-        if (status) break;
+        if (status != R2_OK || !more) break;
+        status = r2__id_find(ctx, data->user_key, r2__trim(source.field[0]), &key, &user);
+        if (status == R2_OK)
+            status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);
+        if (status != R2_OK) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
         else
             status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
                                   source.field[1]);
     }
+    r2_text_free(ctx, &key);
     r2__source_close(ctx, &source);
     return status;
 }
@@ -9443,18 +9393,12 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format) {
-    r2__names names[2];
     r2_status status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    memset(names, 0, sizeof names);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status && valid_path)
-        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID, names);
-    if (!status && test_path)
-        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST, names);
-    if (!status) r2__split_targets(split, data);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
+    if (status == R2_OK && valid_path)
+        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID);
+    if (status == R2_OK && test_path)
+        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST);
+    if (status == R2_OK) r2__split_targets(split, data);
     return r2__split_end(ctx, split, data, status);
 }
 
@@ -9468,32 +9412,6 @@ r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
                  (double)split->config.min_positive, (unsigned long long)split->config.seed,
                  (long long)split->n_time_ties);
     return text->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed) {
-    const r2__negatives popular = {true, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, popular, seed);
-}
-
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed) {
-    r2__negatives common = {false, NULL};
-    r2_status status = R2_NO_MEMORY;
-    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
-    uint8_t *marked = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_items, 1);
-    memset(c, 0, sizeof *c);
-    if (n && marked) {
-        for (int64_t k = 0; k < data->n_ratings; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
-        for (int64_t i = 0; i < data->n_items; ++i) marked[i] = n[i] >= min_train;
-        common.marked = marked;
-        status = r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, common, seed);
-    }
-    r2_release(ctx, n);
-    r2_release(ctx, marked);
-    return status;
 }
 
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item) {
@@ -9520,65 +9438,64 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
     return status;
 }
 
-/* One line: a user and items, between tabs. */
-static r2_status r2__candidates_line(r2_ctx *ctx, r2_candidates *c, int64_t row,
-                                     const r2__lines *lines, r2__slice line,
-                                     r2__names names[2]) {
-    const char *at = line.at, *end = line.at + line.len;
-    for (int64_t k = -1; k < c->n_per_case; ++k) {
-        const char *tab = at <= end ? (const char *)memchr(at, '\t', (size_t)(end - at)) : NULL;
-        r2__slice key = r2__slice_of(at, at > end ? 0 : (size_t)((tab ? tab : end) - at));
-        int64_t index;
-        if (r2__names_find(ctx, &names[k < 0 ? 0 : 1], key, &index)) return ctx->status;
-        if (index < 0) return r2__bad_line(ctx, lines, k < 0 ? "a user" : "an item", key);
-        if (k < 0) c->user[row] = (uint32_t)index;
-        else c->item[row * c->n_per_case + k] = (uint32_t)index;
-        at = (tab ? tab : end) + 1;
-    }
-    if (at <= end) return r2__bad_line(ctx, lines, "as many items as before", line);
-    return R2_OK;
-}
-
-/* How many lines, and items on the first. */
-static r2_status r2__candidates_shape(r2_ctx *ctx, const char *path, int64_t *n_lines,
-                                      int64_t *n_items) {
+/* A file of candidate sets while it is read. */
+typedef struct r2__case_file {
+    const r2_data *data;
     r2__lines lines;
-    r2__slice line = {NULL, 0};
-    r2_status status = r2__lines_open(ctx, &lines, path);
-    *n_lines = *n_items = 0;
-    while (!status) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (status || !line.at) break;
-        for (size_t k = 0; k < line.len && *n_lines == 0; ++k) *n_items += line.at[k] == '\t';
-        if (++*n_lines == 1 && *n_items == 0)
-            status = r2__bad_line(ctx, &lines, "a user and items between tabs", line);
-    }
-    r2__lines_close(ctx, &lines);
-    return status;
+    r2_text key;
+    uint32_t *user, *item; /* lists: (n), (n, n_per_case) */
+    int64_t n_per_case;    /* 0 before the first line     */
+    r2__owner owner;
+} r2__case_file;
+
+/* One line: a user and items, between tabs. */
+static r2_status r2__case_line(r2_ctx *ctx, r2__case_file *file, r2__slice line) {
+    const char *at = line.at, *end = line.at + line.len, *tab;
+    int64_t n = -1, number; /* items so far */
+    r2__slice id;
+    do {
+        char **keys = n < 0 ? file->data->user_key : file->data->item_key;
+        uint32_t **list = n < 0 ? &file->user : &file->item;
+        tab = (const char *)memchr(at, '\t', (size_t)(end - at));
+        if (n >= 0 && n == file->n_per_case && file->n_per_case > 0)
+            return r2__bad_line(ctx, &file->lines, "as many items as before", line);
+        id = r2__slice_of(at, (size_t)((tab ? tab : end) - at));
+        if (r2__id_find(ctx, keys, id, &file->key, &number) != R2_OK) return ctx->status;
+        if (number < 0) return r2__bad_line(ctx, &file->lines, n < 0 ? "a user" : "an item", id);
+        if (r2__array_reserve(ctx, &file->owner, list, sizeof **list, 1) != R2_OK)
+            return ctx->status;
+        stbds_arrput(*list, (uint32_t)number);
+        at = tab ? tab + 1 : end;
+        ++n;
+    } while (tab);
+    if (file->n_per_case == 0) file->n_per_case = n;
+    if (n > 0 && n == file->n_per_case) return R2_OK;
+    return r2__bad_line(ctx, &file->lines,
+                        n > 0 ? "as many items as before" : "a user and items between tabs", line);
 }
 
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path) {
-    r2__names names[2];
-    r2__lines lines;
-    r2__slice line;
-    int64_t n_lines, n_items;
-    r2_status status = r2__candidates_shape(ctx, path, &n_lines, &n_items);
+    r2__case_file file;
+    r2__slice line = {"", 0};
+    r2_status status;
     memset(c, 0, sizeof *c);
-    memset(names, 0, sizeof names);
-    memset(&lines, 0, sizeof lines);
-    if (!status) status = r2__candidates_alloc(ctx, c, n_lines, n_items);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status) status = r2__lines_open(ctx, &lines, path);
-    for (int64_t k = 0; k < n_lines && !status; ++k) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (!status && !line.at) status = r2_fail(ctx, R2_IO, "%s: changed while read", path);
-        if (!status) status = r2__candidates_line(ctx, c, k, &lines, line, names);
+    memset(&file, 0, sizeof file);
+    file.data = data;
+    status = r2__lines_open(ctx, &file.lines, path);
+    while (status == R2_OK && line.at) {
+        status = r2__lines_next(ctx, &file.lines, &line);
+        if (status == R2_OK && line.at) status = r2__case_line(ctx, &file, line);
     }
-    r2__lines_close(ctx, &lines);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
-    if (status) r2_candidates_free(ctx, c);
+    if (status == R2_OK)
+        status = r2__candidates_alloc(ctx, c, (int64_t)stbds_arrlen(file.user), file.n_per_case);
+    if (status == R2_OK && c->n_cases > 0) {
+        memcpy(c->user, file.user, stbds_arrlenu(file.user) * sizeof *c->user);
+        memcpy(c->item, file.item, stbds_arrlenu(file.item) * sizeof *c->item);
+    }
+    r2__lines_close(ctx, &file.lines);
+    r2_text_free(ctx, &file.key);
+    r2__array_free(ctx, &file.owner, &file.user);
+    r2__array_free(ctx, &file.owner, &file.item);
     return status;
 }
 
@@ -11612,15 +11529,6 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
     return r2__save_tensors(ctx, model, false, path);
 }
 
-/* A JSON number that is an integer in [0, 2^53]. */
-static bool r2__json_size(const cJSON *item, uint64_t *value) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0.0) ||
-        item->valuedouble > 9007199254740992.0 || item->valuedouble != floor(item->valuedouble))
-        return false;
-    *value = (uint64_t)item->valuedouble;
-    return true;
-}
-
 static uint64_t r2__dtype_size(const char *dtype) {
     static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
                                         "I16",  "U16", "F16", "BF16",    "I32",
@@ -11635,7 +11543,8 @@ static uint64_t r2__dtype_size(const char *dtype) {
    shape and type say. Returns what is wrong, or NULL. */
 static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
-    uint64_t bytes, size;
+    uint64_t bytes;
+    int64_t size, begin, end;
     if (!cJSON_IsObject(entry)) return "is not an object";
     for (item = entry->child; item; item = item->next) {
         const cJSON **field = strcmp(item->string, "dtype") == 0          ? &dtype
@@ -11654,14 +11563,16 @@ static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     if (bytes == 0) return "has an unknown dtype";
     for (item = shape->child, t->rank = 0; item; item = item->next) {
         if (t->rank == 8) return "has more than 8 dimensions";
-        if (!r2__json_size(item, &size)) return "has a dimension that is not a size";
-        if (!r2_mul_u64(bytes, size, &bytes)) return "has a shape that overflows";
-        t->shape[t->rank++] = (int64_t)size;
+        if (!r2__json_whole(item, 0, R2__WHOLE, &size)) return "has a dimension that is not a size";
+        if (!r2_mul_u64(bytes, (uint64_t)size, &bytes)) return "has a shape that overflows";
+        t->shape[t->rank++] = size;
     }
     item = offsets->child;
-    if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
-        !r2__json_size(item->next, &t->end) || t->begin > t->end)
+    if (!item || !item->next || item->next->next || !r2__json_whole(item, 0, R2__WHOLE, &begin) ||
+        !r2__json_whole(item->next, begin, R2__WHOLE, &end))
         return "has data_offsets that are not [begin, end]";
+    t->begin = (uint64_t)begin;
+    t->end = (uint64_t)end;
     return t->end - t->begin == bytes ? NULL : "has another number of bytes than its shape says";
 }
 
@@ -11900,15 +11811,12 @@ static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, c
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
 static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *directory,
                                    const char *name) {
-    r2_text text = {NULL, 0, 0, false};
     memset(s, 0, sizeof *s);
     s->ctx = ctx;
     s->status = r2__join_path(ctx, s->path, directory, name);
-    if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
-    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
+    if (s->status == R2_OK) s->status = r2__json_read(ctx, s->path, &s->root);
     if (s->status == R2_OK && !cJSON_IsObject(s->root))
-        s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
-    r2_text_free(ctx, &text);
+        s->status = r2_fail(ctx, R2_FORMAT, "%s: expected a JSON object", s->path);
     return s->status;
 }
 
@@ -11926,10 +11834,9 @@ static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char
 /* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
     const cJSON *item = r2__setting(s, s->root, key);
-    uint64_t value = 0;
+    int64_t value;
     if (!item && missing > 0) return missing;
-    if (item && r2__json_size(item, &value) && value >= 1 && value <= INT32_MAX)
-        return (int32_t)value;
+    if (item && r2__json_whole(item, 1, INT32_MAX, &value)) return (int32_t)value;
     r2__settings_fail(s, key, "is missing or not a positive integer");
     return 1;
 }
@@ -13294,19 +13201,11 @@ r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *p
     return status;
 }
 
-/* A whole number that a double holds exactly. */
-static bool r2__record_number(const cJSON *value, int64_t *number) {
-    double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
-    if (fabs(x) > 9007199254740992.0 || x != floor(x)) return false;
-    *number = (int64_t)x;
-    return true;
-}
-
 /* Reads the keys of one line; says which is wrong, or NULL. Strings belong to `line`. */
 static const char *r2__record_parse(const cJSON *line, r2_record *record) {
     const cJSON *value;
     int n_keys = 0;
-#define R2__X_number(key) r2__record_number(value, &record->key)
+#define R2__X_number(key) r2__json_whole(value, -R2__WHOLE, R2__WHOLE, &record->key)
 #define R2__X_string(key) (record->key = cJSON_GetStringValue(value)) != NULL
 #define R2__X(key, kind)                                                                           \
     value = cJSON_GetObjectItemCaseSensitive(line, r2__record_key(#key));                          \
@@ -14528,15 +14427,6 @@ r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
     status = out.failed ? ctx->status : r2_write_file(ctx, path, out.data, out.len);
     r2_text_free(ctx, &out);
     return status;
-}
-
-static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
-    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
-    return found && strcmp(found, value) == 0;
-}
-
-static bool r2__json_true(const cJSON *object, const char *key) {
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
 }
 
 /* Whether the value is left out, null or "". */
