@@ -1897,22 +1897,16 @@ extern "C" {
 #endif
 
 /* What part one calls of part two. */
-#if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
-#define R2__MAYBE_UNUSED __attribute__((unused))
-#else
-#define R2__MAYBE_UNUSED
-#endif
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
 static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
-R2__MAYBE_UNUSED static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list,
-                                                    size_t size, int64_t more);
-R2__MAYBE_UNUSED static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size,
-                                              const void *key, size_t key_size, int64_t *at);
-R2__MAYBE_UNUSED static int64_t r2__map_find(void *map, size_t size, const void *key,
-                                             size_t key_size);
-R2__MAYBE_UNUSED static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
-R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
+static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
+                                   int64_t more);
+static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
+                             size_t key_size, int64_t *at);
+static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
+static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
+static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root);
 static uint64_t r2__fnv(const char *text, size_t len);
