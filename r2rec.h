@@ -28,7 +28,8 @@
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
-       R2_NAIVE               use the naive twin of every fast kernel (slow; the specification)
+       R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
+                              the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Not defined:
                               this header compiles it. Cost: that implementation uses its own
@@ -318,24 +319,17 @@ int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item);
 /* Edge of (user, item) on the user side, or -1. O(log degree). */
 int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item);
 
-/* The number of butterflies (2 x 2 bicliques), exactly: walks from the vertex of highest degree of
-   each (vertex priority, Wang et al., VLDB 2019), about sum over edges of the smaller degree steps.
-   Takes 8 bytes an edge and 12 a vertex while it runs, and 12 a vertex for every thread.
-   Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 users and items or more). */
-r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total);
-
-/* Butterflies by where they lie. A butterfly has two users, two items, four edges, so
-   sum(user) = sum(item) = 2 total, sum(edge) = 4 total. */
+/* Butterflies (2 x 2 bicliques): two users, two items, all four edges. Each has two users and four
+   edges, so sum(user) = 2 total and sum(edge) = 4 total. */
 typedef struct r2_butterflies {
     int64_t total;
-    int64_t *user; /* (n_users)                                     */
-    int64_t *item; /* (n_items)                                     */
-    int64_t *edge; /* (n_edges) by edge of the graph's user side    */
+    int64_t *user; /* (n_users) also the closed chains that start at this user */
+    int64_t *edge; /* (n_edges) by edge of the graph's user side               */
 } r2_butterflies;
 
-/* Counts them all, from the side on which that is cheaper: about the sum of the squared degrees of
-   the other side in steps. user[u] is also the number of closed chains that start at u, a chain and
-   its mirror taken for one. Errors: R2_NO_MEMORY. */
+/* Counts all butterflies exactly. Walks all paths of two edges from the side on which there are
+   fewer, twice: about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes per edge and per user,
+   and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -399,17 +393,6 @@ r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
 /* How many target chains (u0, item) has, or closed chains u0 has when item is R2_NO_ITEM. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                           int64_t *count);
-
-/* Longer chains (D4): u0 -> i0 -> u1 -> ... -> un -> in -> u0 over n_between = n other users (1
-   to 8), all users and all items different; `item` is `in`, or R2_NO_ITEM for any that u0 has.
-   Draws k with replacement, every chain equally likely: counts the walks home from every vertex
-   (one pass over the edges for each step), draws walks by these counts and drops those that meet
-   a vertex again. path (k, 2 n + 2) takes u0, i0, u1, i1, ..., in. *n_chains < k when k * 1000
-   draws were not enough: then (nearly) all walks repeat themselves. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY. */
-r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
-                         int64_t *n_chains);
 
 /* ============================================================= [A5] questions and evidence ==== */
 
@@ -787,22 +770,22 @@ void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671): per layer
+/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671). Each layer computes
    x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
-   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); at the end logits = head rmsnorm(x).
-   All sizes in elements. */
+   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); after the last, logits = head rmsnorm(x).
+   All sizes are numbers of elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
-    float init_std; /* of the initial weights; 0: leave them zero, when they will be loaded */
-    bool qkv_bias;  /* Qwen2: yes, Llama: no                                                */
-    bool tied;      /* the head is the transposed token embedding                           */
-    uint64_t seed;  /* of the initial weights                                               */
+    float init_std; /* of the initial weights; 0: they stay zero, to be loaded          */
+    bool qkv_bias;  /* Qwen2: yes, Llama: no                                             */
+    bool tied;      /* the head is the token embedding                                   */
+    uint64_t seed;  /* of the initial weights                                            */
 } r2_model_config;
 
-/* The one table of parameters: id, whether each layer has one, rows, columns, initial values, name
-   in Hugging Face's files. `c` is the config, D the size of a head; no rows: absent. Query, key,
-   value and gate, up are neighbours, so that one product makes them all. */
+/* The table of parameters: id, whether each layer has one, rows, columns, initial values, name in
+   Hugging Face's files. `c` is the config, D the size of a head; a tensor with 0 rows is absent.
+   Query, key and value are neighbours, and so are gate and up: one product computes them all. */
 #define R2_MODEL_TENSORS(X)                                                                        \
     X(R2_EMBED, false, c->n_vocab, c->d_model, R2_INIT_NORMAL, "model.embed_tokens.weight")        \
     X(R2_ATTN_NORM, true, 1, c->d_model, R2_INIT_ONE, "input_layernorm.weight")                    \
@@ -820,8 +803,8 @@ typedef struct r2_model_config {
     X(R2_FINAL_NORM, false, 1, c->d_model, R2_INIT_ONE, "model.norm.weight")                       \
     X(R2_HEAD, false, c->tied ? 0 : c->n_vocab, c->d_model, R2_INIT_NORMAL, "lm_head.weight")
 
-/* Initial values: N(0, init_std), the same over sqrt(2 n_layer) for what adds to the residual
-   stream, ones, zeros. */
+/* Initial values: N(0, init_std); N(0, init_std / sqrt(2 n_layer)) for weights whose product is
+   added to the residual stream; ones; zeros. */
 typedef enum r2_init { R2_INIT_NORMAL, R2_INIT_RESIDUAL, R2_INIT_ONE, R2_INIT_ZERO } r2_init;
 
 typedef enum r2_tensor_id {
@@ -832,17 +815,18 @@ typedef enum r2_tensor_id {
 } r2_tensor_id;
 
 typedef struct r2_tensor {
-    int64_t rows, cols; /* rows 1: a vector; rows 0: this model has none */
-    int64_t offset;     /* of layer 0 in r2_model.param                  */
+    int64_t rows, cols; /* rows 1: a vector; rows 0: this model has no such tensor */
+    int64_t offset;     /* of layer 0 in r2_model.param                            */
     bool per_layer;
     r2_init init;
-    const char *name;   /* in a file; "model.layers.<n>." precedes it when per_layer */
+    const char *name; /* in a file; "model.layers.<n>." precedes it if per_layer */
 } r2_tensor;
 
 /* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
    Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
-   pred_row ascends; several predictions may share a row. A branch continues the sequence before it
-   that is none, as if that stood in front of it: what several sequences begin with is run once. */
+   pred_row ascends; a row may have several predictions. A branch continues the last sequence before
+   it that is not a branch, as if that one's tokens preceded its own: a common beginning is computed
+   once. */
 typedef struct r2_batch {
     int32_t n_seq;
     const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
@@ -861,67 +845,72 @@ typedef struct r2_model {
     int64_t layer_stride;  /* floats from a tensor of one layer to that of the next         */
     float *rope;           /* (n_ctx, d_head) cosines and sines                             */
     struct r2_lora *lora;  /* adapters; NULL: none                                          */
-    bool recompute;        /* backward makes each layer's activations anew: a third more    */
-                           /* time, nearly none of their memory; the caller's choice        */
+    bool recompute;        /* set by the caller: the backward pass computes each layer's    */
+                           /* activations again instead of keeping them; a third more time  */
     r2_arena memory;
     struct r2__work *work; /* activations of the last forward                               */
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients when with_grad) and draws the initial weights.
-   Errors: R2_ARGUMENT (a shape that cannot be), R2_NO_MEMORY. */
+/* Allocates parameters (and gradients if with_grad) and draws the initial weights.
+   Errors: R2_ARGUMENT (an impossible shape), R2_NO_MEMORY. Free: r2_model_free. */
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
-/* Copies all parameters of `from`, a model of the same shape, but no adapters. Errors: R2_ARGUMENT
-   (another shape; `to` has merged adapters). */
+/* Copies all parameters of `from`, a model of the same shape, but not its adapters.
+   Errors: R2_ARGUMENT (another shape; `to` has merged adapters). */
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from);
-/* Where tensor `id` of `layer` stands in param or in grad; NULL when the model has none. */
+/* Tensor `id` of `layer` in param or in grad; NULL if the model has none. */
 float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
 float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 
-/* logp[j] = log-probability of prediction j; entropy[j] (nats; NULL: not wanted) of its row.
-   Keeps the activations for r2_backward when the model has gradients. */
+/* logp[j] = log-probability of prediction j; entropy[j] (NULL: not wanted) = that of its row's
+   distribution, in nats. Keeps the activations for r2_backward if the model has gradients.
+   Errors: R2_ARGUMENT (a sequence, row or token out of range), R2_NO_MEMORY. */
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
-/* Adds to model->grad the gradient of a loss whose derivative by logp[j] is dlogp[j]. Any objective
-   that is a function of log-probabilities (cross-entropy, GRPO, a listwise term) goes through here.
-   Must follow r2_forward on the same batch, once: it uses up the activations. */
+/* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
+   every objective that is a function of log-probabilities (cross-entropy, GRPO, a listwise term).
+   Call it once after r2_forward of the same batch: it overwrites the activations.
+   Errors: R2_ARGUMENT (no such forward before it). */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
+/* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
 
-/* Sampling. */
+/* How prompts are continued. */
 typedef struct r2_generate_config {
-    int32_t n_samples;   /* outputs per prompt, sharing its prefix                            */
-    int32_t max_new;     /* tokens at most; 0: only the watched log-probabilities             */
-    int32_t stop_token;  /* generation of an output ends with this token; -1: none            */
-    int32_t n_token;     /* ids from here on are never generated; 0: all may be               */
-    float temperature;   /* 0: greedy, the lowest id of equals                                */
-    float top_p;         /* the most probable tokens of this mass (1904.09751); 1: off        */
-    uint64_t seed;       /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s) */
-    int32_t n_watch;     /* log-probabilities of these tokens after the last one generated ...*/
-    const int32_t *watch;/* ... (n_watch): the answer distribution                            */
+    int32_t n_samples;    /* outputs per prompt                                                   */
+    int32_t max_new;      /* most tokens of an output; 0: only the watched log-probabilities      */
+    int32_t stop_token;   /* an output ends with this token; -1: none                             */
+    int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
+                          /* that its tokenizer does not use); 0: all may be                      */
+    float temperature;    /* 0: greedy, the lowest id of equals                                   */
+    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s)    */
+    int32_t n_watch;      /* the answer distribution: log-probabilities of these n_watch tokens   */
+    const int32_t *watch; /* after the last token generated                                       */
 } r2_generate_config;
 
 typedef struct r2_generation {
-    int64_t n_out;     /* n_prompt * n_samples                                     */
+    int64_t n_out; /* n_prompt * n_samples                                      */
     int32_t max_new, n_watch;
-    int32_t *token;    /* (n_out, max_new) padded with -1                          */
+    int32_t *token;    /* (n_out, max_new) padded with -1                           */
     float *logp;       /* (n_out, max_new) of each generated token at temperature 1 */
-    int32_t *length;   /* (n_out) tokens generated, the stop token included        */
-    float *watch_logp; /* (n_out, n_watch)                                         */
+    int32_t *length;   /* (n_out) tokens generated, the stop token included         */
+    float *watch_logp; /* (n_out, n_watch)                                          */
 } r2_generation;
 
+/* One sample of up to 32 tokens at temperature 1. */
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
-   least one token, with max_new more within n_ctx. Prompts are taken in chunks, so that memory does
-   not grow with their number. On failure `out` is left zeroed. */
+   least one token; with max_new more it must fit into n_ctx. Prompts are taken in chunks, so memory
+   does not grow with their number. Free: r2_generation_free; on failure `out` is zeroed.
+   Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
 void r2_generation_free(r2_ctx *ctx, r2_generation *out);
 
-/* AdamW (2014 1412.6980, decoupled decay 1711.05101) with clipping of the global gradient norm. */
+/* AdamW (arXiv 1412.6980, decoupled weight decay 1711.05101), the global gradient norm clipped. */
 typedef struct r2_adamw_config {
     float beta1, beta2, eps, weight_decay; /* decay acts on matrices, not on norms and biases */
     float clip;                            /* largest gradient norm; 0: no clipping           */
@@ -933,276 +922,299 @@ typedef struct r2_adamw {
     float *m, *v; /* (n_params) first and second moments */
 } r2_adamw;
 
+/* beta 0.9 and 0.95, eps 1e-8, no decay, clip 1. */
 r2_adamw_config r2_adamw_config_default(void);
+/* Moments for what the model trains: its adapters, if it has any, else its parameters.
+   Errors: R2_NO_MEMORY. Free: r2_adamw_free. */
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
-/* One update of all parameters from model->grad at learning rate lr; *grad_norm (NULL: not wanted)
-   is the norm before clipping. A norm that is not finite is an error and changes nothing. */
+/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not wanted)
+   is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
+   detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
-/* Linear warm-up to `peak`, then a cosine down to `floor_ratio` x peak at step `total`. */
+/* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
+   step `total`. */
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
 
-/* Where the marks and the answers of a trace stand in a vocabulary. */
+/* The tokens of the marks and of the answers in a vocabulary. */
 typedef struct r2_markup {
     int32_t think, think_end, answer, answer_end;
     int32_t level[R2_N_ANSWERS]; /* token of answer k */
 } r2_markup;
 
-/* Adds all words of a codebook to an empty vocabulary and finds the marks. */
-r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
-                         const r2_codebook *codebook);
+/* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
+typedef struct r2_codec {
+    const r2_codebook *codebook; /* NULL: outputs cannot be checked */
+    const r2_vocab *vocab;       /* NULL: likewise                  */
+    r2_markup markup;
+} r2_codec;
 
-/* Tokenised triples (Q, R, A): prompts, traces and answers. They come in groups of `group`: an
-   observed item, then items sampled from what its user has not rated (answer 0; D8). */
+/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
+   keeps pointers to both. Errors: R2_NO_MEMORY. */
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
+
+/* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
+   then items sampled from those that its user has not rated, with answer 0 (D8). */
 typedef struct r2_examples {
     int64_t n;
-    int32_t group;
-    int64_t *prompt_begin, *trace_begin; /* (n + 1) */
+    int32_t group;                       /* examples in a group; n is a multiple         */
+    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5, -1 unknown */
-    r2_markup markup;
-    int32_t longest; /* tokens of the longest Q + R + A */
+    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
+    r2_codec codec;
+    int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
-/* Writes the prompt of each query and its trace by the rule-based teacher (none when teacher is
-   NULL: for scoring), and encodes both. n must be a multiple of `group`. */
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup,
+/* Writes the compact prompt of each evidence and its trace by the rule-based teacher, and encodes
+   both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
+   Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
+   does not have), R2_NO_MEMORY; then `examples` is zeroed. */
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 
-/* One step's losses, in nats. */
+/* The losses of one step, in nats. */
 typedef struct r2_sft_report {
     int64_t step, n_steps;
     float answer_loss, trace_loss, list_loss, grad_norm, lr;
-    float valid_loss; /* of config.valid after the step, all terms; NAN when not looked at */
+    float valid_loss; /* of config.valid after the step, the three summed; NAN: not measured */
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
-   (Q, R, A), the others direct (Q, A): one model learns both. The loss of a batch is
-       mean over sequences of -log p(A)
-     + trace_weight x mean over tokens of R, <answer> and </answer> of -log p
-     + list_weight x mean over groups of -log of the observed item's share in the softmax over the
-       group of s = log (1 - p(0)) / p(0): what ranks, learned as a choice among the group's items
-   Early stopping: every `valid_every` steps, and after the last, the same loss of all of `valid` is
-   looked at; training ends after `patience` looks in a row without a new lowest, and the weights of
-   the lowest are kept. */
+   (Q, R, A), the others are direct (Q, A): one model learns both modes. The loss of a batch is
+       answer_loss                  mean over sequences of -log p(A)
+     + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
+                                    writes: R after <think>, <answer>, </answer>
+     + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
+                                    group, s = log (1 - p(0)) / p(0) among the six answers:
+                                    the score that ranks
+   Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
+   of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
+   model gets the weights of the lowest. */
 typedef struct r2_sft_config {
-    int64_t n_steps, warmup; /* warmup: a fifth of n_steps at most */
-    int32_t groups;
-    float reasoned_share, trace_weight, list_weight;
-    float lr, lr_floor; /* peak; floor as a share of it */
+    int64_t n_steps, warmup; /* steps of rising learning rate; at most a fifth of n_steps is used */
+    int32_t groups;          /* in a batch                                                       */
+    float reasoned_share;    /* of the groups, 0 .. 1                                            */
+    float trace_weight, list_weight;
+    float lr, lr_floor; /* highest learning rate; lowest one, as a share of it              */
     r2_adamw_config adamw;
-    const r2_examples *valid; /* borrowed; NULL: no early stopping */
+    const r2_examples *valid; /* borrowed; NULL: no early stopping                               */
     int32_t valid_every, patience;
-    uint64_t seed;
-    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: not wanted */
+    uint64_t seed;                                            /* of the order of groups */
+    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: none */
     void *user;
 } r2_sft_config;
 
 r2_sft_config r2_sft_config_default(void);
-/* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (counts; examples without
-   answers, or without traces unless reasoned_share is 0), R2_NO_MEMORY, R2_CANCELLED. */
+/* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
+   examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
+   R2_CANCELLED. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
 /* ============================================================ [A10] reinforcement learning ==== */
 
-/* Named variants of group-relative policy optimisation (D9).
-   GRPO: 2402.03300; DR_GRPO: 2503.20783 (no division by std, constant length normaliser);
-   DAPO: 2503.14476 (token-level normaliser, groups without variance dropped, no KL; its wider clip
-   is for the caller to set: eps_high = 0.28 in the paper). */
+/* Variants of group-relative policy optimisation (D9). R2_GRPO: 2402.03300. R2_DR_GRPO: 2503.20783,
+   no division by the standard deviation, constant length normaliser. R2_DAPO: 2503.14476,
+   normalises by tokens, drops prompts whose samples have equal rewards, no KL; the caller sets its
+   wider clip (eps_high = 0.28 in the paper). */
 typedef enum r2_rl_variant { R2_GRPO = 0, R2_DR_GRPO, R2_DAPO } r2_rl_variant;
 
-/* advantage[i] of output i in a group of n from their rewards: (r - mean) / (std + 1e-6) with the
-   sample standard deviation; DR_GRPO: r - mean. A group without variance gets zeros. */
+/* Advantages (n) of the n samples of a prompt from their rewards: (r - mean) / (std + 1e-6) with the
+   sample standard deviation; R2_DR_GRPO: r - mean. Equal rewards give zeros. */
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage);
 
-/* The per-token objective and its derivative by logp (D9):
-       -min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A) + beta KL,
-       ratio = exp(logp - logp_old), KL = exp(ref - logp) - (ref - logp) - 1 (k3). */
+/* Objective of one token and its derivative by logp (D9):
+       loss = -min(ratio A, clip(ratio, 1 - eps_low, 1 + eps_high) A) + beta kl,
+       ratio = exp(logp - logp_old), kl = exp(logp_ref - logp) - (logp_ref - logp) - 1 (k3). */
 typedef struct r2_policy_term {
     double loss, dlogp, ratio, kl;
-    bool clipped;
+    bool clipped; /* the clip is active: no gradient but that of the KL term */
 } r2_policy_term;
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* Reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking + w_faith x
-   faithfulness, each in [0, 1]. Faithfulness is 1 when the strict checker accepts the trace, else
-   half the share of its cited facts that are right. */
+/* Weights of the reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking +
+   w_faith x faithfulness, each in [0, 1].
+       format        1 when the output is well formed
+       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown (-1)
+       ranking       chance that the score ranks right, see r2_reward
+       faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
+                     facts that are right */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
-    bool exact; /* accuracy 1[answer right] instead of 1 - |answer - right| / 5 */
 } r2_reward_config;
 
-/* Reward of one output. `rank_share` in [0, 1] is the ranking term, a chance to rank right that is
-   logistic in a difference of log-odds: of the observed item's outputs the mean over the sampled
-   items of its group, of a sampled item's output that of the observed item against it. */
-double r2_reward(const r2_reward_config *config, const r2_check *trace, int32_t right_answer,
+/* Reward of one sample. `rank_share` in [0, 1] is its ranking term, logistic in a difference of
+   log-odds: for a sample of the observed item, the mean over the sampled items of its group of the
+   chance to score above them; for a sample of a sampled item, the chance to score below the
+   observed item. */
+double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
                  double rank_share);
 
-/* One step's log. Shares are of groups, tokens or outputs, as named. */
+/* Log of one step. */
 typedef struct r2_grpo_report {
     int64_t step, n_steps;
-    double reward_mean, reward_std, zero_variance_groups, kl, entropy, clipped_tokens, grad_norm,
-        output_length, well_formed_outputs, faithful_outputs, majority_answer;
+    double reward_mean, reward_std;
+    double zero_variance_groups; /* share of prompts whose samples have equal rewards         */
+    double kl, entropy;          /* means over tokens, nats                                   */
+    double clipped_tokens;       /* share                                                     */
+    double grad_norm;            /* before clipping                                           */
+    double output_length;        /* mean, tokens                                              */
+    double well_formed_outputs, faithful_outputs; /* shares                                   */
+    double majority_answer; /* share of samples with the most frequent answer            */
 } r2_grpo_report;
 
 typedef struct r2_grpo_config {
     r2_rl_variant variant;
     int64_t n_steps;
-    int32_t groups;     /* groups of examples (1 observed + sampled) per step            */
+    int32_t groups;     /* groups of examples (1 observed + sampled items) per step      */
     int32_t n_samples;  /* outputs per prompt, G: 1 .. 64                                */
-    int32_t n_updates;  /* optimiser steps per batch of rollouts; > 1: the clip acts     */
+    int32_t n_updates;  /* optimiser steps per batch of rollouts; the clip needs two     */
     int32_t max_new;    /* tokens of an output                                           */
-    float temperature;  /* of the sampling; ratios and gradients are those at temperature 1 */
+    float temperature;  /* of sampling; ratios and gradients are those at temperature 1  */
     float eps_low, eps_high, beta;
-    float lr;           /* peak: three steps of warm-up, then a cosine down to a tenth   */
-    /* The answers after the sampled reasoning go on learning from the data: adds sft_weight x their
-       cross-entropy, and list_weight x the listwise term of r2_sft_config, between the s-th outputs
-       of a group. Without the second, the first would undo what SFT has learned of ranking. */
+    float lr; /* highest: three steps of warm-up, then a cosine down to a tenth */
+    /* The answers after sampled reasoning keep learning from the data: adds sft_weight x their
+       cross-entropy and list_weight x the list loss of r2_sft_config, between the s-th samples of
+       a group's items. Without the second, the first would undo the ranking that SFT learned. */
     float sft_weight, list_weight;
     r2_reward_config reward;
     r2_adamw_config adamw;
-    uint64_t seed;
-    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: not wanted */
+    uint64_t seed; /* of the order of groups and of sampling */
+    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
     void *user;
 } r2_grpo_config;
 
 r2_grpo_config r2_grpo_config_default(void);
-/* Improves `model` on `examples` from the reward of its own sampled reasoning; the KL reference is
-   the model as it comes in. `codebook` and `vocab` are those of the examples. */
+/* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
+   `examples`, which need answers but no traces. The KL reference is the model as it comes in.
+   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a codebook),
+   R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                  const r2_codebook *codebook, const r2_vocab *vocab, const r2_grpo_config *config);
+                  const r2_grpo_config *config);
 
 /* ======================================================================== [A11] evaluation ==== */
 
-/* Ranking metrics of one positive among candidates (D13). Ties are part of the result, not of the
-   order of the list: `better` candidates score above the positive, `tied` others equal it. */
+/* Rank of a positive among candidates (D13). Ties are part of the result, so the order of the list
+   does not matter: `better` candidates score above the positive, `tied` others equal it. */
 typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* What to make of ties (D11). A constant scorer must not get HR@1 = 1. */
-typedef enum r2_tie_rule {
-    R2_TIES_EXPECTED = 0, /* exact mean over all orders of the tied  */
-    R2_TIES_PESSIMISTIC,  /* the positive comes last among them      */
-    R2_TIES_OPTIMISTIC    /* the positive comes first among them     */
-} r2_tie_rule;
-
-/* Place of the positive score[0] among score[0 .. n-1]. NaN scores below everything. */
+/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
+   and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
-/* mean of 1[rank <= k], 1[rank <= k] / log2(rank + 1), 1 / rank over the ranks the rule allows. */
-double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule);
-double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule);
-double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule);
+/* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
+   the tied (D11): so a constant scorer has the HR@1 of chance. */
+double r2_hit_ratio(r2_rank rank, int64_t k);
+double r2_ndcg(r2_rank rank, int64_t k);
+double r2_reciprocal_rank(r2_rank rank);
 
-/* Means over cases, and the 95 % percentile bootstrap interval of HR@1 over cases (users). */
+/* Means over cases. */
 typedef struct r2_metrics {
     int64_t n_cases;
-    double hr1, hr1_lo, hr1_hi, hr5, hr10, ndcg5, ndcg10, mrr, auc;
-    double tie_rate; /* share of cases in which the positive ties with somebody */
+    double hr1, hr1_lo, hr1_hi; /* with its 95 % percentile bootstrap interval over cases         */
+    double hr5, hr10, ndcg5, ndcg10, mrr;
+    double auc;      /* share of the other candidates that score below the positive, ties by half */
+    double tie_rate; /* share of cases in which the positive ties with another candidate          */
 } r2_metrics;
 
 typedef struct r2_eval_config {
-    r2_tie_rule ties;
     int32_t n_bootstrap; /* resamples */
     uint64_t seed;       /* of the bootstrap */
 } r2_eval_config;
 
 r2_eval_config r2_eval_config_default(void);
-/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases; NULL: not wanted)
-   gets each case's HR@1, for paired tests. */
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases) takes the HR@1 of
+   each case, for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or
+   resample), R2_NO_MEMORY. */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
 
-/* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison give the
-   differences case by case. Errors: R2_ARGUMENT (n < 1), R2_NO_MEMORY. */
+/* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
+   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
-/* Exact two-sided McNemar test: `only_a` cases that a alone got right, `only_b` that b alone did.
-   Returns the probability of a split at least this uneven when both are equally good. */
+/* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
+   right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
+   are equally good; NAN when a count is negative. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
-/* How the model is asked. */
+/* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* What ranks (D11): the log-odds of interacting, log (1 - p(0)) / p(0), or the expected answer.
-   What predicts a rating: the expected level 1 .. 5 given that the user interacts. */
-typedef enum r2_score_kind {
-    R2_SCORE_LOG_ODDS = 0,
-    R2_SCORE_EXPECTED,
-    R2_SCORE_RATING
-} r2_score_kind;
+/* Scores from the distribution over the six answers (D11), other tokens left out: the log-odds of
+   interacting, log (1 - p(0)) / p(0), rank items; the expected level given an interaction, within
+   1 .. 5, predicts a rating. */
+typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
     r2_mode mode;
     r2_score_kind kind;
-    int32_t n_samples, max_new; /* reasoned: traces averaged (1: greedy), tokens of a trace */
-    float temperature;          /* of samples when n_samples > 1                            */
+    int32_t n_samples; /* reasoned: traces whose scores are averaged; 1: one greedy trace */
+    int32_t max_new;   /* reasoned: tokens of a trace                                     */
+    float temperature; /* of sampling, when n_samples > 1                                 */
     uint64_t seed;
 } r2_score_config;
 
-/* Of the reasoning behind the scores; zeros for R2_DIRECT. */
+/* What the checker says of the reasoning behind scores; zeros for R2_DIRECT. */
 typedef struct r2_trace_metrics {
     int64_t n, verdict[R2_N_VERDICTS];
-    double well_formed, faithful;      /* shares of outputs                                     */
-    double facts_found, facts_right;   /* shares of cited facts: in the prompt; right weight too */
+    double well_formed, faithful;    /* shares of outputs                                       */
+    double facts_found, facts_right; /* shares of cited facts: in the prompt; with right weight */
 } r2_trace_metrics;
 
 r2_score_config r2_score_config_default(void);
-/* score[e] of every example by the answer distribution after the model's own reasoning (or at
-   once). trace (NULL: not wanted) gets the verdicts on what it wrote. */
+/* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
+   the reasoning and needs examples with a codebook; NULL: not wanted. Errors: R2_ARGUMENT,
+   R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                   const r2_codebook *codebook, const r2_vocab *vocab,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* Score from the log-probabilities of the six answers. */
+/* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
+   any probability: 0 for R2_SCORE_LOG_ODDS, 3 for R2_SCORE_RATING. */
 float r2_answer_score(const float *level_logp, r2_score_kind kind);
-/* The reasoning and answer that the model writes for one example, greedily: appends its words from
-   <think> on, and returns the check of it in *trace. */
+/* Appends the reasoning and the answer that the model writes for one example, greedily, from
+   <think> on; *check takes the verdict. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_check *trace);
+                   r2_text *output, r2_check *check);
 
 /* =============================================================================== [A12] run ==== */
 
-/* A run: the whole journey as one object, for those who want a recommender and not its parts. Every
-   part stays within reach as a member. */
+/* A run: the whole method as one object, for those who want a recommender. All its parts are
+   members that may be read. */
 struct r2_run;
 
-/* Evidence from elsewhere: called with every batch of questions that the run asks, when the
-   header's own evidence is there and before words are made of it. May change the values and chains
-   of evidence[q], which belongs to question[q] (the answer is known in training, RL and early
-   stopping, -1 in ranking); another recommender's score takes the place of a field's value. D2 is
-   the hook's to keep: of u0 it uses the first `history` interactions at most, and never the edge
-   (u0, i*). Before the first questions it is called with n = 0, to get ready or to refuse: then
-   data, split, candidates, graph and index are there, and no more. Never from two threads at once.
+/* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
+   its own evidence and before it writes prompts. It may change the values and chains of
+   evidence[q], which belongs to question[q]; so the score of another recommender can replace a
+   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. The hook must
+   keep D2: of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
+   candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_evidence *evidence);
 
 typedef struct r2_run_config {
-    uint64_t seed;          /* of all draws of the run: candidates, questions, weights, batches */
-    int64_t n_groups;       /* training groups of 1 observed + n_sampled items                  */
-    int32_t n_sampled;      /* D8                                                               */
-    int32_t min_history;    /* interactions that must precede a training target; 0: five, or, as
-                               long as that gives fewer groups than are wanted and than there
-                               are test cases, two or one                                       */
-    int32_t n_chains;       /* shown in a prompt                                                */
-    int32_t n_negatives;    /* of a candidate set                                               */
-    int64_t n_cases;        /* test and validation cases at most (r2_split_thin); 0: all        */
+    uint64_t seed;       /* of all draws of the run: candidates, questions, weights, batches    */
+    int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
+    int32_t n_sampled;   /* D8                                                                  */
+    int32_t min_history; /* interactions before a training target. 0: five; two or one when five
+                            leave fewer groups than n_groups and than there are test cases      */
+    int32_t n_chains;    /* shown in a prompt                                                   */
+    int32_t n_negatives; /* of a candidate set                                                  */
+    int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
     r2_split_config split;
-    /* The run fills in what follows from others: the seeds of these four, n_vocab and n_ctx of the
-       model, max_new of GRPO. */
+    /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
     r2_sft_config sft;
     r2_grpo_config grpo;
-    r2_evidence_fn evidence_hook; /* NULL: the header's own alone */
+    r2_evidence_fn evidence_hook; /* NULL: none */
     void *evidence_hook_user;
 } r2_run_config;
 
@@ -1213,13 +1225,13 @@ typedef struct r2_run {
     r2_graph graph;   /* of the training interactions */
     r2_index index;
     r2_candidates valid, test;
-    r2_question *question; /* (n_train) training questions, in groups */
-    r2_evidence *evidence; /* (n_train) with their evidence           */
+    r2_question *question; /* (n_train) training questions, in groups  */
+    r2_evidence *evidence; /* (n_train)                                */
     int64_t n_train;
-    int32_t min_history;   /* what config.min_history came to         */
+    int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
-    r2_markup markup;
+    r2_codec codec; /* points to these two: a run must not be moved */
     r2_examples train;
     r2_model model;
 } r2_run;
@@ -1227,35 +1239,34 @@ typedef struct r2_run {
 /* One recommended item. */
 typedef struct r2_recommendation {
     uint32_t item;
-    float score;
+    float score; /* log-odds of interacting */
 } r2_recommendation;
 
 /* The quick run: minutes on two cores. */
 r2_run_config r2_run_config_default(void);
-/* The long run: the same model on more questions. */
+/* The long run: the same model, more questions and steps. */
 r2_run_config r2_run_config_full(void);
-/* Loads `directory`, splits, builds graph, evidence, prompts, traces, vocabulary and an untrained
-   model. Errors: those of the parts. */
+/* Loads `directory` (any path that r2_data_load takes), splits, builds graph, evidence, prompts,
+   traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
-/* The second half of r2_run_init, for those who changed the graph or its index: questions,
-   evidence, buckets, prompts, traces, vocabulary and an untrained model anew, in place of those
-   before. Errors: R2_ARGUMENT, R2_NO_MEMORY and the hook's; then the run has none of these, and can
-   be prepared again. */
+/* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
+   questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
+   and those of the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
-/* Supervised fine-tuning on the run's examples, stopped early by up to R2_N_LOOKED_AT validation
-   cases (config.sft.valid_every 0: not); then reinforcement learning on questions drawn anew (the
-   users' latest interactions again, beside other sampled items), for which no traces are written:
-   rewards need none, which is what makes them scale. */
-#define R2_N_LOOKED_AT 256
+/* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
+   validation cases (config.sft.valid_every 0: not stopped). */
+#define R2_N_VALID_CASES 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
+/* Reinforcement learning on questions drawn anew: the users' latest interactions again, beside
+   other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs as they would be asked now, after all of the user's training
-   interactions. user, item (n). */
+/* Prompts for (user, item) pairs, asked after all of the user's training interactions.
+   user, item, evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
-/* The same for all candidates of a set, case after case: query (n_cases, n_per_case), NULL: not
+/* The same for all candidates of a set, case after case. evidence (n_cases, n_per_case); NULL: not
    wanted. */
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples);
@@ -1270,14 +1281,10 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
    Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Takes the trained model and the buckets of r2_run_save instead of training, after r2_run_init
-   with the same data and configuration, the hook included; anything that does not fit is R2_FORMAT
+/* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
+   r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
    and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
-
-r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
-/* Reads edges and weights into a codebook that has the same fields and numbers of buckets. */
-r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path);
 
 /* ############################################################ INTERFACE B: for builders ########### */
 
@@ -1586,17 +1593,18 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 
 /* ================================================================================ [B5] ops ==== */
 
-/* Kernels on raw pointers: row-major float, shapes in comments as name(rows, columns), formulas in
-   one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
-   one sum in one order whatever the number of threads. A _bwd function ADDS to gradients of
-   parameters; what it does to gradients of activations is said. None allocates and none can fail.
-   Each has a twin r2_<op>_naive with the same arguments, which is its specification. */
+/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns), formulas
+   in one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
+   one sum in one order for any number of threads. A _bwd function ADDS to gradients of parameters;
+   what it does to gradients of activations is said. None allocates and none can fail. [M7] has the
+   plain loops, [E4] the fast ones. */
 
-/* Which operand of a product is transposed: as in forward, gradient of the input, of the weight. */
+/* Which operand of a product is transposed: NT as in the forward pass, NN as in the gradient of the
+   input, TN as in that of the weight. */
 typedef enum r2_layout { R2_NT, R2_NN, R2_TN } r2_layout;
 
 /* NT: c(M,N) = a(M,K) b(N,K)^T     NN: c(M,N) = a(M,K) b(K,N)     TN: c(M,N) = a(K,M)^T b(K,N).
-   lda, ldb, ldc are the floats from one row to the next; `add` adds to c instead of setting it. */
+   lda, ldb, ldc: floats from one row to the next; `add`: adds to c instead of setting it. */
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add);
 
@@ -1611,7 +1619,7 @@ void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
 /* Rotary positions, halves rotated (arXiv 2104.09864): of each head of x (x_1, x_2 its halves)
    x_1' = x_1 cos - x_2 sin, x_2' = x_2 cos + x_1 sin, in place, on the first n_head heads of
    x(R, ld). `table` (n_ctx, d_head) has cos in the first half of a row, sin in the second.
-   direction -1 turns back: the gradient. */
+   direction -1 rotates back: the gradient. */
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction);
 
@@ -1623,10 +1631,10 @@ typedef struct r2_attention {
     const bool *branch;       /* (n_seq) as in r2_batch; NULL: each sequence stands alone   */
 } r2_attention;
 
-/* Floats of scratch memory that the two functions below need for these sequences. */
+/* Floats of scratch that the next two need for these sequences and ctx->n_threads. */
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape);
-/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) keeps the logarithm of
-   each row's sum of exponentials, from which the backward pass makes the probabilities again. */
+/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) is the logarithm of each
+   row's sum of exponentials, from which the backward pass computes the probabilities again. */
 void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
                       const float *qkv, float *scratch);
 /* Sets dqkv. With P the probabilities and D = rowsum(dout out):
@@ -1651,29 +1659,36 @@ void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
-/* A low-rank addition to y = x W^T (arXiv 2106.09685): the O columns of y from `column` on get
-   scale x(R,I) a(r,I)^T b(O,r)^T. The n adapters of one call have the same x, so that one product
-   serves all their a; `low` is scratch of r2_lora_scratch floats. */
+/* Low-rank additions to y(R,O) = x(R,I) w(O,I)^T (arXiv 2106.09685): each adapter adds
+   scale x(R,I) a(rank,I)^T b(n_out,rank)^T to the n_out columns of y from `column` on. */
+#define R2_ADAPTERS 3 /* most adapters of one product: query, key, value */
 typedef struct r2_adapter {
-    int64_t column, O;
-    const float *a, *b;
-    float *da, *db; /* gradients, of r2_lora_bwd alone */
+    int64_t column, n_out;
+    const float *a, *b; /* (rank, n_in), (n_out, rank)      */
+    float *da, *db;     /* gradients, of r2_lora_bwd alone  */
 } r2_adapter;
 
-int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n);
-/* y(R, ldy) += those additions. */
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
-                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low);
-/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  and dx += scale dy b a (NULL: not wanted). */
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
-                 int64_t r, float *low);
-/* sum(O,I) = w(O,I), with scale b a added to the rows of each adapter, its columns of y. `sum` may
-   be w. */
-void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                 int32_t n, float scale, int64_t O, int64_t I, int64_t r);
+typedef struct r2_adapters {
+    int32_t n;
+    r2_adapter adapter[R2_ADAPTERS];
+    int64_t n_in, rank;
+    float scale;
+    float *scratch; /* r2_lora_scratch floats */
+} r2_adapters;
 
-/* lse(R) = log sum exp(logits(R,V)); entropy(R) in nats of the softmax, NULL: not wanted. */
+/* Floats of scratch for R rows and n adapters. */
+int64_t r2_lora_scratch(int64_t R, int64_t n_in, int64_t rank, int32_t n);
+/* y(R, ldy) += the additions to it. */
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *all, const float *x,
+                 int64_t R);
+/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  and dx += scale dy b a (NULL: not wanted). */
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy,
+                 const float *x, int64_t R);
+/* sum(n_out, n_in) = w + scale b a, in the rows of each adapter. `sum` may be w. */
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapters *all,
+                 int64_t n_out);
+
+/* lse(R) = log sum exp(logits(R,V)); entropy(R) of the softmax in nats, NULL: not wanted. */
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V);
 /* Turns logits into dlogits in place, for a loss with derivative dlogp[j] by the log-probability of
@@ -1682,113 +1697,85 @@ void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
 
-/* The twins: plain loops, sums in double, one thread. R2_NAIVE puts them in the place of the
-   kernels above in all of the library. */
-void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
-                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                     int64_t ldc, bool add);
-void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
-                          const float *gain, int64_t R, int64_t C, float eps);
-void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
-                          const float *x, const float *gain, const float *rstd, int64_t R,
-                          int64_t C);
-void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
-                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction);
-void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
-                            const float *qkv, float *scratch);
-void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
-                            const float *dout, const float *out, const float *lse, const float *qkv,
-                            float *scratch);
-void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
-void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
-                         int64_t F);
-void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
-                        int64_t R, int64_t C);
-void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
-                        int64_t R, int64_t C);
-void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
-void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
-                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
-                       float *low);
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
-                       int64_t I, int64_t r, float *low);
-void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                       int32_t n, float scale, int64_t O, int64_t I, int64_t r);
-void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
-                            int64_t R, int64_t V);
-void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
-                       const int32_t *token, const float *dlogp, int64_t R, int64_t V);
+/* sum(x^2) over x(n): of a gradient, the square of its norm. */
+double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
-/* =========================================== [B6] adapters, continuations, weights on disk ==== */
+/* One step of AdamW on w(n) with gradient g and moments m, v; g' = scale g:
+   m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
+   w = (1 - lr decay) w - lr fix1 m / (sqrt(fix2 v) + eps). */
+typedef struct r2_adamw_factors {
+    float beta1, beta2, eps, lr, decay;
+    float scale;      /* of the gradient, by clipping                */
+    float fix1, fix2; /* 1 / (1 - beta^step): the moments start at 0 */
+} r2_adamw_factors;
+void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, const float *g,
+                     float *m, float *v, int64_t n);
+
+/* =========================================== [B6] adapters, weights on disk ================ */
 
 /* Low-rank adapters (arXiv 2106.09685) on chosen projections: W acts as W + alpha / rank B A. */
 typedef struct r2_lora_config {
     int32_t rank;
     float alpha;
-    uint32_t targets; /* bits 1u << id, of R2_WQ, R2_WK, R2_WV, R2_WO, R2_WGATE, R2_WUP, R2_WDOWN */
-    uint64_t seed;    /* of the initial A; B begins as zero, so that the model begins unchanged */
+    uint32_t targets; /* bits 1u << id of R2_WQ, R2_WK, R2_WV, R2_WO, R2_WGATE, R2_WUP, R2_WDOWN */
+    uint64_t seed;    /* of the initial A; B begins as zero, so the model begins unchanged     */
 } r2_lora_config;
 
-/* The adapters of a model. For each target of a layer stand A(rank, I), then B(O, rank). */
+/* The adapters of a model: for each target of a layer A(rank, I), then B(O, rank). */
 typedef struct r2_lora {
     r2_lora_config config;
     int64_t n_params;
     float *param, *grad;             /* (n_params) layer by layer                        */
     int64_t offset[R2_TENSOR_COUNT]; /* of target id in layer 0, or -1                   */
     int64_t layer_stride;
-    bool merged;                     /* the weights contain the adapters: these rest     */
-    float *sum;                      /* weights and adapters of one product at a time    */
+    bool merged;    /* the weights contain the adapters                 */
+    float *sum;     /* weights plus adapters, of one product at a time  */
+    float *scratch; /* of products of up to max_rows rows               */
+    int64_t max_rows;
     r2_arena memory;
 } r2_lora;
 
 r2_lora_config r2_lora_config_default(void); /* rank 8, alpha 16, every projection */
-/* Gives the model adapters. From here on its own weights are frozen: backward and AdamW work on the
-   adapters alone, so the model needs no gradients of its own. */
+/* Gives the model adapters. Its own weights are frozen from then on: backward and AdamW work on the
+   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config);
-/* Takes the adapters away; what was not merged is lost. */
+/* Removes the adapters; unless merged, they are lost. r2_model_free does it too. */
 void r2_lora_detach(r2_ctx *ctx, r2_model *model);
-/* Adds the adapters to the weights, for speed and for r2_model_save, and takes them out again (to
-   rounding). Neither does anything the second time. A merged model cannot be trained. */
+/* Adds the adapters to the weights, for speed and for r2_model_save; subtracts them again (exact up
+   to rounding). A second call in a row does nothing. A merged model cannot be trained. */
 r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model);
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 
-/* Log-probabilities of given continuations of prompts. Prompt p is prompt[prompt_begin[p]] ..
-   prompt[prompt_begin[p + 1] - 1]; continuation k, of prompt owner[k] (ascending), is
-   next[next_begin[k]] .. next[next_begin[k + 1] - 1]; logp(next_begin[n_next]) gets one value for
-   each of their tokens. Each prompt, one token or more, is run once, whatever the number of its
-   continuations, all of them in one batch; one of a single token costs no row at all. Errors as of
-   r2_forward. */
-r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
-                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
-                                 const int64_t *owner, const int64_t *next_begin,
-                                 const int32_t *next, float *logp);
-
-/* Weights as safetensors, named as in Hugging Face's Llama / Qwen2. */
+/* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
+   adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (r2_model_init first). A file
-   that breaks any rule of the format, or has not exactly the model's tensors, is R2_FORMAT, and the
-   model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A file
+   that breaks a rule of the format, or whose tensors are not exactly the model's, is R2_FORMAT, and
+   the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
-   model.safetensors, or the shards that model.safetensors.index.json names. The head is tied when
-   there is no lm_head.weight. n_ctx 0: as many positions as config.json says; else n_ctx of them.
-   What would change the numbers and is not supported (scaled positions, sliding windows, other
-   activations, quantisation ...) is R2_FORMAT. On failure `model` is left zeroed. */
+   model.safetensors, or the shards that model.safetensors.index.json names. The head is tied if
+   there is no lm_head.weight. n_ctx: positions wanted, 0: as many as config.json states. A setting
+   that would change the numbers and is not supported (scaled positions, sliding windows, other
+   activations, quantisation ...) is R2_FORMAT. On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into a directory that exists. Like r2_model_save it
-   leaves adapters out that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors into an existing directory, without adapters that are not
+   merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
-/* Adapters as a directory of their own, as PEFT names things: adapter_config.json and
-   adapter_model.safetensors. Save: into a directory that exists, merged or not. Load attaches them
-   to a model without adapters; what is not plain low-rank adapters of one rank, or does not fit the
-   model, is R2_FORMAT, and the model stays as it was. */
+/* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
+   adapter_model.safetensors. Save writes them, merged or not, into an existing directory. Load
+   attaches them to a model without adapters; adapters that are not plain low-rank ones of one rank,
+   or do not fit the model, are R2_FORMAT, and the model stays as it was. */
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
+
+/* A codebook as JSON. Load reads edges and weights into a codebook that has the same fields and
+   numbers of buckets; anything else is R2_FORMAT and changes nothing. */
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path);
 
 /* ==================================================================== [B7] counterfactuals ==== */
 
@@ -1810,8 +1797,7 @@ typedef struct r2_causal {
    reasons anew each time. A change that no weight notices has no direction: such a fact is not
    taken. Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
-                            r2_causal *out);
+                            r2_change change, r2_causal *out);
 
 #ifdef __cplusplus
 }
@@ -1896,6 +1882,34 @@ static size_t stbds_siphash_bytes(void *, size_t, size_t) __attribute__((no_sani
 extern "C" {
 #endif
 
+/* Without IEEE arithmetic the same program computes other log-probabilities and reads other data,
+   and nothing tells: so these options are refused. */
+#if defined(__FAST_MATH__)
+#error "r2rec.h: compile without -ffast-math (-Ofast includes it)"
+#elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
+#error "r2rec.h: compile without -ffinite-math-only (-Ofast and -ffast-math include it)"
+#elif defined(__ASSOCIATIVE_MATH__)
+#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations include it)"
+#endif
+
+/* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
+   to simplify (x + 1) - x, or x != x, is allowed by these options alone. */
+#if defined(__OPTIMIZE__) && defined(__has_attribute)
+#if __has_attribute(error)
+#define R2__REFUSE_FAST_MATH(x)                                                                    \
+    do {                                                                                           \
+        if (__builtin_constant_p(((x) + 1.0) - (x)) || __builtin_constant_p((x) != (x)))           \
+            r2__refuse_fast_math();                                                                \
+    } while (0)
+void r2__refuse_fast_math(void)
+    __attribute__((error("r2rec.h: compile without -fassociative-math, -funsafe-math-optimizations, "
+                         "-fno-honor-nans (-Ofast and -ffast-math include them)")));
+#endif
+#endif
+#if !defined(R2__REFUSE_FAST_MATH)
+#define R2__REFUSE_FAST_MATH(x) ((void)(x))
+#endif
+
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
@@ -1908,20 +1922,17 @@ static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_
 static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root);
 static uint64_t r2__fnv(const char *text, size_t len);
-static void r2__prefix(int64_t *count, int64_t n);
 static int r2__compare_float(const void *a, const void *b);
 static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket);
 static int32_t r2__rules_answer(const r2_task *task);
 static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
                                    const r2_task *task, r2_text *out);
 static r2_check r2__check_english(const r2_task *task, const char *output);
-static float *r2__trained_params(const r2_model *model);
-static float r2__lora_scale(const r2_lora *lora);
-static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
+static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
+static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
 
@@ -2229,6 +2240,17 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
 
 /* ============================================================================== [M2] graph ==== */
 
+/* In:   r2_data and the role of each of its rows.
+   Out:  r2_graph: the items of every user, the users of every item, and how many butterflies
+         (two users, two items, all four edges) lie at each edge.
+
+       Ann   Alien 5, Heat 4            Rows are in order of time. Ann and Bob share two items,
+       Bob   Alien 5, Heat 3, Tron 4    so do Bob and Cyd: 2 butterflies, and Bob is in both.
+       Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
+
+   A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
+   The graph does not know which edge is asked about: r2__without_target() in [M4] hides it. */
+
 /* The user side: that of the data, or a copy of its training rows. */
 static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
                                  const uint8_t *role) {
@@ -2260,8 +2282,8 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
     return R2_OK;
 }
 
-/* The item side: a counting sort of the edges by item; going through the users in order leaves the
-   users of each item ascending. */
+/* The item side: a counting sort of the edges by item. Users are visited in ascending order, which
+   leaves the users of each item ascending. */
 static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
     int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
     g->item_begin = begin;
@@ -2283,15 +2305,15 @@ r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const
     r2_status status;
     memset(graph, 0, sizeof *graph);
     if (data->n_ratings > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 edges, found %lld",
+        return r2_fail(ctx, R2_ARGUMENT, "graph: expected fewer than 2^32 ratings, found %lld",
                        (long long)data->n_ratings);
     graph->n_users = data->n_users;
     graph->n_items = data->n_items;
     graph->rating_min = data->rating_min;
     graph->rating_max = data->rating_max;
     status = r2__graph_users(ctx, graph, data, role);
-    if (!status) status = r2__graph_items(ctx, graph);
-    if (status) r2_graph_free(ctx, graph);
+    if (status == R2_OK) status = r2__graph_items(ctx, graph);
+    if (status != R2_OK) r2_graph_free(ctx, graph);
     return status;
 }
 
@@ -2323,171 +2345,9 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
     return at < end && graph->user_item[at] == item ? at : -1;
 }
 
-/* ---- butterflies ----
+/* ---- butterflies ---- */
 
-   A butterfly is a pair of users and a pair of items with all four edges. Two paths of two edges
-   between the same ends make one:
-
-       r --- v --- w      each path is counted at its end w,
-        \--- v' --/       the second one to arrive closes a butterfly, the third one two, ...
-
-   To count each butterfly once, r is its vertex of highest degree ("vertex priority"): then the
-   middle of a path never has more neighbours than its start, and the work is the sum over edges of
-   the smaller degree of both ends, however popular the most popular item is. */
-
-/* Users and items in one row of vertices, numbered by rising degree (ties: users first, then by
-   number): vertex r has neighbours near[begin[r]] .. near[begin[r + 1] - 1], ascending. */
-typedef struct r2__ranked {
-    int64_t n;
-    int64_t *begin; /* (n + 1)       */
-    uint32_t *near; /* (2 n_edges)   */
-    uint32_t *rank; /* (n) by vertex */
-} r2__ranked;
-
-static void r2__ranked_free(r2_ctx *ctx, r2__ranked *ranked) {
-    r2_release(ctx, ranked->begin);
-    r2_release(ctx, ranked->near);
-    r2_release(ctx, ranked->rank);
-    memset(ranked, 0, sizeof *ranked);
-}
-
-static int64_t r2__vertex_degree(const r2_graph *g, int64_t vertex) {
-    return vertex < g->n_users ? r2_graph_user_degree(g, (uint32_t)vertex)
-                               : r2_graph_item_degree(g, (uint32_t)(vertex - g->n_users));
-}
-
-/* Counting sort of the vertices by degree: vertex[r] and ranked->rank. */
-static r2_status r2__rank_vertices(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked,
-                                   uint32_t *vertex) {
-    const int64_t most = g->n_users > g->n_items ? g->n_users : g->n_items;
-    int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)most + 2, sizeof *at);
-    if (!at) return ctx->status;
-    for (int64_t v = 0; v < ranked->n; ++v) at[r2__vertex_degree(g, v)]++;
-    r2__prefix(at, most + 1);
-    for (int64_t v = 0; v < ranked->n; ++v) {
-        int64_t r = at[r2__vertex_degree(g, v)]++;
-        vertex[r] = (uint32_t)v;
-        ranked->rank[v] = (uint32_t)r;
-    }
-    r2_release(ctx, at);
-    return R2_OK;
-}
-
-/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out
-   sorted. */
-static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_t *vertex) {
-    int64_t *end = ranked->begin + 1; /* end[r] walks from the begin of r to the begin of r + 1 */
-    for (int64_t r = 0; r + 1 < ranked->n; ++r)
-        end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
-    for (int64_t r = 0; r < ranked->n; ++r) {
-        bool is_user = vertex[r] < g->n_users;
-        int64_t v = is_user ? vertex[r] : vertex[r] - g->n_users;
-        int64_t k = is_user ? g->user_begin[v] : g->item_begin[v];
-        int64_t stop = is_user ? g->user_begin[v + 1] : g->item_begin[v + 1];
-        const uint32_t *to = ranked->rank + (is_user ? g->n_users : 0);
-        for (; k < stop; ++k)
-            ranked->near[end[to[is_user ? g->user_item[k] : g->item_user[k]]]++] = (uint32_t)r;
-    }
-}
-
-/* Takes 8 bytes an edge and 12 a vertex. */
-static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked) {
-    uint32_t *vertex;
-    r2_status status = R2_OK;
-    memset(ranked, 0, sizeof *ranked);
-    ranked->n = g->n_users + g->n_items;
-    if (ranked->n > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 users and items");
-    vertex = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *vertex);
-    ranked->rank = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *ranked->rank);
-    ranked->begin = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n + 2, sizeof *ranked->begin);
-    ranked->near = (uint32_t *)r2_resize(ctx, NULL, 2 * (uint64_t)g->n_edges, sizeof(uint32_t));
-    if (!vertex || !ranked->rank || !ranked->begin || !ranked->near) status = ctx->status;
-    if (!status) status = r2__rank_vertices(ctx, g, ranked, vertex);
-    if (!status) r2__ranked_fill(g, ranked, vertex);
-    r2_release(ctx, vertex);
-    if (status) r2__ranked_free(ctx, ranked);
-    return status;
-}
-
-/* What one thread keeps while it counts. */
-typedef struct r2__lane {
-    int64_t sum;
-    uint32_t *paths; /* (n) by vertex, all 0 between two starts                         */
-    int64_t *stop;   /* (n) end of the neighbours below the current start; only moves up */
-} r2__lane;
-
-/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the
-   same w make C(paths, 2) of them: the n-th path to w closes n - 1. */
-static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane *lane) {
-    const uint32_t *near = ranked->near;
-    uint32_t *paths = lane->paths;
-    int64_t sum = 0, walked = 0, j;
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j) {
-        uint32_t v = near[j];
-        int64_t stop = lane->stop[v], end = ranked->begin[v + 1];
-        while (stop < end && near[stop] < r) ++stop;
-        lane->stop[v] = stop;
-        for (int64_t k = ranked->begin[v]; k < stop; ++k) sum += paths[near[k]]++;
-        walked += stop - ranked->begin[v];
-    }
-    lane->sum += sum;
-    if (walked > r / 16) { /* then clearing all is cheaper than walking again */
-        memset(paths, 0, (size_t)r * sizeof *paths);
-        return;
-    }
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j)
-        for (int64_t k = ranked->begin[near[j]]; k < lane->stop[near[j]]; ++k) paths[near[k]] = 0;
-}
-
-/* Lanes that were not made are all zero. */
-static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        r2_release(ctx, lane[k].paths);
-        r2_release(ctx, lane[k].stop);
-    }
-    r2_release(ctx, lane);
-}
-
-/* One lane for each thread, or NULL. */
-static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lanes) {
-    r2__lane *lane = (r2__lane *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *lane);
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        lane[k].paths = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->paths);
-        lane[k].stop = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->stop);
-        if (!lane[k].paths || !lane[k].stop) {
-            r2__lanes_free(ctx, lane, n_lanes);
-            return NULL;
-        }
-        if (ranked->n) memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
-    }
-    return lane;
-}
-
-r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total) {
-    const int n_lanes = r2_threads(ctx, graph->n_edges);
-    r2__ranked ranked;
-    r2__lane *lanes = NULL;
-    r2_status status = r2__ranked_init(ctx, graph, &ranked);
-    *total = 0;
-    if (!status) {
-        lanes = r2__lanes_make(ctx, &ranked, n_lanes);
-        if (!lanes) status = ctx->status;
-    }
-    if (!status) {
-        /* Ranks are dealt to the lanes like cards: neighbours in rank cost about the same. */
-        R2_PARALLEL_FOR(n_lanes, k, n_lanes) {
-            for (int64_t r = k; r < ranked.n; r += n_lanes)
-                r2__butterflies_below(&ranked, r, &lanes[k]);
-        }
-        for (int k = 0; k < n_lanes; ++k) *total += lanes[k].sum;
-    }
-    r2__lanes_free(ctx, lanes, n_lanes);
-    r2__ranked_free(ctx, &ranked);
-    return status;
-}
-
-/* One way through the graph: from the vertices of one side to those of the other. */
+/* The edges as seen from one side: the vertices there and their neighbours on the other side. */
 typedef struct r2__side {
     int64_t n;
     const int64_t *begin;
@@ -2495,19 +2355,24 @@ typedef struct r2__side {
     const uint32_t *edge; /* NULL: positions are edges of the user side already */
 } r2__side;
 
-/* Steps of counting from every vertex of the other side of `via`: the sum of its squared
-   degrees. */
-static double r2__side_work(const r2__side *via) {
-    double work = 0.0;
+/* Paths of two edges through the vertices of `via`: the sum of its squared degrees. */
+static double r2__two_step_paths(const r2__side *via) {
+    double paths = 0.0;
     for (int64_t v = 0; v < via->n; ++v) {
         double degree = (double)(via->begin[v + 1] - via->begin[v]);
-        work += degree * degree;
+        paths += degree * degree;
     }
-    return work;
+    return paths;
 }
 
-/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge
-   to v closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
+/* Butterflies of every edge (start, v):   out(start, v) = sum over w near v of (paths[w] - 1),
+   paths[w] = number of two-step paths from start to w. Each of the other paths[w] - 1 paths closes
+   a butterfly with start - v - w.
+
+       start --- v --- w
+            \--- v' --/      paths[w] = 2: one butterfly at each of the four edges
+
+   paths (from->n): zeros, before and after. */
 static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int64_t start,
                                  uint32_t *paths, int64_t *out) {
     const int64_t begin = from->begin[start], end = from->begin[start + 1];
@@ -2515,25 +2380,22 @@ static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int6
         uint32_t v = from->near[j];
         for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]]++;
     }
-    paths[start] = 1; /* so that going back closes nothing */
+    paths[start] = 1; /* a path back to start closes nothing */
     for (int64_t j = begin; j < end; ++j) {
         uint32_t v = from->near[j];
-        int64_t sum = 0;
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]] - 1;
+        int64_t sum = via->begin[v] - via->begin[v + 1];
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]];
         out[from->edge ? from->edge[j] : j] = sum;
     }
-    for (int64_t j = begin; j < end; ++j) {
-        uint32_t v = from->near[j];
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]] = 0;
-    }
-    paths[start] = 0; /* it may have no edge that would do it */
+    memset(paths, 0, (size_t)from->n * sizeof *paths);
 }
 
-/* Fills b->edge; every edge belongs to one start, so the threads share nothing they write. */
-static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_butterflies *b) {
+/* Starts from the side that takes fewer steps. Every edge belongs to one start, so threads share
+   nothing that they write. */
+static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_t *out) {
     const r2__side users = {g->n_users, g->user_begin, g->user_item, NULL};
     const r2__side items = {g->n_items, g->item_begin, g->item_user, g->item_edge};
-    const bool from_users = r2__side_work(&items) <= r2__side_work(&users);
+    const bool from_users = r2__two_step_paths(&items) <= r2__two_step_paths(&users);
     const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
     const int n_lanes = r2_threads(ctx, g->n_edges);
     uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
@@ -2541,7 +2403,7 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_but
     if (!paths) return ctx->status;
     R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
         for (int64_t start = lane; start < from->n; start += n_lanes)
-            r2__edge_butterflies(from, via, start, paths + lane * from->n, b->edge);
+            r2__edge_butterflies(from, via, start, paths + lane * from->n, out);
     }
     r2_release(ctx, paths);
     return R2_OK;
@@ -2552,23 +2414,19 @@ r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *gr
     memset(b, 0, sizeof *b);
     b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
     b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
-    b->item = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_items, sizeof *b->item);
-    if (!b->edge || !b->user || !b->item) status = ctx->status;
-    if (!status) status = r2__all_edge_butterflies(ctx, graph, b);
-    if (status) {
+    if (!b->edge || !b->user) status = ctx->status;
+    if (status == R2_OK) status = r2__all_edge_butterflies(ctx, graph, b->edge);
+    if (status != R2_OK) {
         r2_butterflies_free(ctx, b);
         return status;
     }
     for (int64_t u = 0; u < graph->n_users; ++u) {
-        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e) {
+        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e)
             b->user[u] += b->edge[e];
-            b->item[graph->user_item[e]] += b->edge[e];
-        }
         b->user[u] /= 2; /* two edges of each butterfly meet at u */
         b->total += b->user[u];
     }
-    for (int64_t i = 0; i < graph->n_items; ++i) b->item[i] /= 2;
-    b->total /= 2; /* and two of its corners are users */
+    b->total /= 2; /* two corners of each are users */
     return R2_OK;
 }
 
@@ -2576,7 +2434,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
     if (!b) return;
     r2_release(ctx, b->edge);
     r2_release(ctx, b->user);
-    r2_release(ctx, b->item);
     memset(b, 0, sizeof *b);
 }
 
@@ -3006,115 +2863,6 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint3
     *count = q.at[q.n].before;
     r2__search_free(ctx, &q);
     return R2_OK;
-}
-
-/* ---- longer chains ---- */
-
-#define R2__BETWEEN_MAX 8
-
-/* How many walks lead home: from user u as u_step (1 .. n), and from item i as i_step (0 .. n). */
-typedef struct r2__home {
-    const r2_graph *g;
-    uint32_t u0, target;
-    int n;
-    double *user; /* (n + 1, n_users), row 0 unused */
-    double *item; /* (n + 1, n_items)               */
-} r2__home;
-
-/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier
-   item in as many ways as all its users but u0 together, a user as its items together. u0's own
-   edges serve only to leave and, without a target, to come home. */
-static void r2__home_count(r2__home *home) {
-    const r2_graph *g = home->g;
-    for (int step = home->n; step >= 0; --step) {
-        double *item = home->item + step * g->n_items, *user = home->user + step * g->n_users;
-        for (int64_t i = 0; i < g->n_items; ++i) {
-            item[i] = 0.0;
-            if (step == home->n) {
-                bool last = home->target == R2_NO_ITEM
-                                ? r2_graph_find(g, home->u0, (uint32_t)i) >= 0
-                                : home->target == i;
-                item[i] = last ? 1.0 : 0.0;
-            } else if (i != home->target) {
-                const double *next = user + g->n_users;
-                for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
-                    if (g->item_user[k] != home->u0) item[i] += next[g->item_user[k]];
-            }
-        }
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            user[u] = 0.0;
-            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
-                user[u] += item[g->user_item[e]];
-        }
-    }
-}
-
-/* One of near[begin .. end), not `except`, in proportion to its ways; -1: none leads home. */
-static int64_t r2__home_step(const uint32_t *near, int64_t begin, int64_t end, const double *ways,
-                             uint32_t except, r2_rng *rng) {
-    double sum = 0.0, at;
-    int64_t last = -1;
-    for (int64_t k = begin; k < end; ++k)
-        if (near[k] != except) sum += ways[near[k]];
-    at = r2_rng_double(rng) * sum;
-    for (int64_t k = begin; k < end; ++k) {
-        if (near[k] == except || !(ways[near[k]] > 0.0)) continue;
-        last = near[k];
-        at -= ways[near[k]];
-        if (at < 0.0) break;
-    }
-    return last;
-}
-
-/* A walk home -> path; false when there is none or it meets a vertex again. */
-static bool r2__home_walk(const r2__home *home, uint32_t *path, r2_rng *rng) {
-    const r2_graph *g = home->g;
-    uint32_t user = home->u0;
-    for (int step = 0; step <= home->n; ++step) {
-        int64_t next = r2__home_step(g->user_item, g->user_begin[user], g->user_begin[user + 1],
-                                     home->item + step * g->n_items, R2_NO_ITEM, rng);
-        if (next < 0) return false;
-        path[2 * step] = user;
-        path[2 * step + 1] = (uint32_t)next;
-        for (int earlier = 0; earlier < step; ++earlier)
-            if (path[2 * earlier] == user || path[2 * earlier + 1] == (uint32_t)next) return false;
-        if (step == home->n) break;
-        next = r2__home_step(g->item_user, g->item_begin[next], g->item_begin[next + 1],
-                             home->user + (step + 1) * g->n_users, home->u0, rng);
-        if (next < 0) return false;
-        user = (uint32_t)next;
-    }
-    return true;
-}
-
-r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
-                         int64_t *n_chains) {
-    const uint64_t rows = (uint64_t)n_between + 1;
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | item);
-    r2__home home;
-    r2_status status = r2__chains_check(ctx, graph, u0, item);
-    *n_chains = 0;
-    if (status) return status;
-    if (n_between < 1 || n_between > R2__BETWEEN_MAX || k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: %d users between, k = %lld", n_between,
-                       (long long)k);
-    home.g = graph;
-    home.u0 = u0;
-    home.target = item;
-    home.n = n_between;
-    home.user = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_users, sizeof *home.user);
-    home.item = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_items, sizeof *home.item);
-    if (!home.user || !home.item) {
-        status = ctx->status;
-    } else {
-        r2__home_count(&home);
-        for (int64_t tries = 0; *n_chains < k && tries / 1000 < k; ++tries)
-            *n_chains += r2__home_walk(&home, path + *n_chains * 2 * (int64_t)rows, &rng);
-    }
-    r2_release(ctx, home.user);
-    r2_release(ctx, home.item);
-    return status;
 }
 
 /* ========================================================================== [M4] questions ==== */
@@ -4716,29 +4464,73 @@ r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *d
     return status;
 }
 
-/* ============================================================================== [M7] model ==== */
+/* ============================================================================== [M7] model ====
+   In:   sequences of tokens laid end to end (r2_batch), and which token is to be predicted from
+         which row; or prompts to be continued.
+   Out:  log-probabilities; the gradient of any loss that is a function of them; one step of AdamW;
+         sampled continuations.
 
-/* ---- the naive twins ---- */
+       tokens -> embed -> x -+-> rmsnorm -> q k v -> rope -> attention -> Wo -+-> mid     n_layer
+                             |_______________________________________________|           times
+                 mid -> x' = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid)
+       x -> rmsnorm -> head -> logits -> log-softmax
 
-void r2_matmul_naive(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K,
-                     const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-                     int64_t ldc, bool add) {
+   rmsnorm of (3, 4): the mean of the squares is 12.5, so (3, 4) / sqrt(12.5) = (0.849, 1.131).
+   Attention with scores 0 and ln 3: weights 1/4 and 3/4, so the values 1 and 5 give 4.
+   Logits 0 and ln 3: the log-probability of the second token is ln 3/4 = -0.288.
+   (test_ops.c computes all three.)
+
+   Below stand the ops, each forward directly above its backward, then the parameters, the decoder
+   forward and backward, AdamW, and decoding. */
+
+/* ---- ops ----
+   Plain loops with sums in double, on one thread: the specification. R2_REFERENCE makes them the
+   ops of the library; else [E4] and [E5] have the same functions faster, and those here, which are
+   then called r2_x_plain, serve the tests that compare both. */
+#if defined(R2_REFERENCE)
+#define R2__PLAIN(type, name) type name
+#else
+#define R2__PLAIN(type, name) static inline type name##_plain
+#endif
+
+/* c(M,N) = or += the product of a and b, of which one is transposed:
+   NT a(M,K) b(N,K)^T,  NN a(M,K) b(K,N),  TN a(K,M)^T b(K,N).
+   The backward of y(R,O) = x(R,I) w(O,I)^T, which is NT, is dx(R,I) = dy(R,O) w(O,I), which is NN,
+   and dw(O,I) += dy(R,O)^T x(R,I), which is TN. */
+R2__PLAIN(void, r2_matmul)
+(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a, int64_t lda,
+ const float *b, int64_t ldb, float *c, int64_t ldc, bool add) {
+    const int64_t a_row = layout == R2_TN ? 1 : lda, a_col = layout == R2_TN ? lda : 1;
+    const int64_t b_row = layout == R2_NT ? 1 : ldb, b_col = layout == R2_NT ? ldb : 1;
     (void)ctx;
     for (int64_t i = 0; i < M; ++i) {
         for (int64_t j = 0; j < N; ++j) {
             double sum = add ? (double)c[i * ldc + j] : 0.0;
-            for (int64_t k = 0; k < K; ++k) {
-                double left = (double)(layout == R2_TN ? a[k * lda + i] : a[i * lda + k]);
-                double right = (double)(layout == R2_NT ? b[j * ldb + k] : b[k * ldb + j]);
-                sum += left * right;
-            }
+            for (int64_t k = 0; k < K; ++k)
+                sum += (double)a[i * a_row + k * a_col] * (double)b[k * b_row + j * b_col];
             c[i * ldc + j] = (float)sum;
         }
     }
 }
 
-void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float *x,
-                          const float *gain, int64_t R, int64_t C, float eps) {
+/* x(R,C) = table(V,C)[token(R)]. */
+R2__PLAIN(void, r2_embed_fwd)
+(const r2_ctx *ctx, float *x, const float *table, const int32_t *token, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) x[i] = table[token[i / C] * C + i % C];
+}
+
+/* dtable(V,C)[token(R)] += dx(R,C). */
+R2__PLAIN(void, r2_embed_bwd)
+(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dtable[token[i / C] * C + i % C] += dx[i];
+}
+
+/* y(R,C) = x(R,C) rstd(R) gain(C),  rstd = 1 / sqrt(mean(x^2) + eps). */
+R2__PLAIN(void, r2_rmsnorm_fwd)
+(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain, int64_t R, int64_t C,
+ float eps) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         double squares = 0.0;
@@ -4748,9 +4540,10 @@ void r2_rmsnorm_fwd_naive(const r2_ctx *ctx, float *y, float *rstd, const float 
     }
 }
 
-void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const float *dy,
-                          const float *x, const float *gain, const float *rstd, int64_t R,
-                          int64_t C) {
+/* With xn = x rstd:  dx(R,C) += rstd (gain dy - xn mean(gain dy xn)),  dgain(C) += sum_r dy xn. */
+R2__PLAIN(void, r2_rmsnorm_bwd)
+(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x, const float *gain,
+ const float *rstd, int64_t R, int64_t C) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         double mean = 0.0, inverse = (double)rstd[r];
@@ -4766,198 +4559,181 @@ void r2_rmsnorm_bwd_naive(const r2_ctx *ctx, float *dx, float *dgain, const floa
     }
 }
 
-void r2_rope_naive(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position,
-                   const float *table, int64_t R, int32_t n_head, int32_t d_head, int direction) {
+/* y(R,C) += bias(C). */
+R2__PLAIN(void, r2_bias_fwd)(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) y[i] += bias[i % C];
+}
+
+/* dbias(C) += sum_r dy(R,C). */
+R2__PLAIN(void, r2_bias_bwd)
+(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
+}
+
+/* Each pair (x1, x2), one of either half of a head, is turned by the angle of its row's position:
+   x1' = x1 cos - x2 sin,  x2' = x2 cos + x1 sin.  Backward: turned back, direction = -1. */
+R2__PLAIN(void, r2_rope)
+(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table, int64_t R,
+ int32_t n_head, int32_t d_head, int direction) {
     const int64_t half = d_head / 2;
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
-        for (int64_t i = 0; i < n_head * half; ++i) {
-            float *x1 = x + r * ld + i / half * d_head + i % half, *x2 = x1 + half;
-            const float *turn = table + (int64_t)position[r] * d_head;
-            float cosine = turn[i % half], sine = turn[half + i % half] * (float)direction;
-            float first = *x1, second = *x2;
-            *x1 = first * cosine - second * sine;
-            *x2 = second * cosine + first * sine;
-        }
-    }
-}
-
-/* How many keys row i of sequence s sees: the rows of the sequence it continues, then its own up to
-   i. *row is that of key j. */
-static int64_t r2__keys_naive(const r2_attention *shape, int32_t s, int64_t i, int64_t j,
-                              int64_t *row) {
-    int32_t root = s;
-    int64_t shared = 0, begin;
-    while (shape->branch && shape->branch[root]) --root;
-    if (root != s) shared = shape->seq_begin[root + 1] - shape->seq_begin[root];
-    begin = j < shared ? shape->seq_begin[root] : shape->seq_begin[s] - shared;
-    if (row) *row = begin + j;
-    return shared + i + 1;
-}
-
-/* q k / sqrt(d) of query head h of row i of sequence s and its key j, which stands in row *key. */
-static double r2__score_naive(const r2_attention *shape, const float *qkv, int32_t s, int64_t i,
-                              int32_t h, int64_t j, int64_t *key) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
-    const float *q = qkv + (shape->seq_begin[s] + i) * ld + h * d, *k;
-    double sum = 0.0;
-    r2__keys_naive(shape, s, i, j, key);
-    k = qkv + *key * ld + (H + h / (H / G)) * d;
-    for (int64_t e = 0; e < d; ++e) sum += (double)q[e] * (double)k[e];
-    return sum / sqrt((double)d);
-}
-
-void r2_attention_fwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
-                            const float *qkv, float *scratch) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d;
-    (void)ctx;
-    (void)scratch;
-    for (int32_t s = 0; s < shape->n_seq; ++s) {
-        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i) {
-            for (int32_t h = 0; h < H; ++h) {
-                const int64_t row = shape->seq_begin[s] + i;
-                const int64_t keys = r2__keys_naive(shape, s, i, 0, NULL);
-                float *y = out + (row * H + h) * d;
-                double top = -DBL_MAX, sum = 0.0;
-                int64_t key;
-                for (int64_t j = 0; j < keys; ++j)
-                    top = fmax(top, r2__score_naive(shape, qkv, s, i, h, j, &key));
-                for (int64_t j = 0; j < keys; ++j)
-                    sum += exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top);
-                lse[row * H + h] = (float)(top + log(sum));
-                for (int64_t e = 0; e < d; ++e) y[e] = 0.0f;
-                for (int64_t j = 0; j < keys; ++j) {
-                    double p = exp(r2__score_naive(shape, qkv, s, i, h, j, &key) - top) / sum;
-                    const float *v = qkv + key * ld + (H + G + h / (H / G)) * d;
-                    for (int64_t e = 0; e < d; ++e) y[e] += (float)p * v[e];
-                }
+        const float *cosine = table + (int64_t)position[r] * d_head, *sine = cosine + half;
+        for (int64_t h = 0; h < n_head; ++h) {
+            float *x1 = x + r * ld + h * d_head, *x2 = x1 + half;
+            for (int64_t i = 0; i < half; ++i) {
+                const float a = x1[i], b = x2[i], s = sine[i] * (float)direction;
+                x1[i] = a * cosine[i] - b * s;
+                x2[i] = b * cosine[i] + a * s;
             }
         }
     }
 }
 
-/* Backward of query head h of row i of sequence s. */
-static void r2__attend_row_bwd_naive(const r2_attention *shape, float *dqkv, const float *dout,
-                                     const float *out, const float *lse, const float *qkv,
-                                     int32_t s, int64_t i, int32_t h) {
-    const int32_t H = shape->n_head, G = shape->n_kv_head;
-    const int64_t d = shape->d_head, ld = (H + 2 * G) * d, row = shape->seq_begin[s] + i;
-    const int64_t query = row * ld + h * d, at = (H + h / (H / G)) * d;
-    const float *dy = dout + (row * H + h) * d, *y = out + (row * H + h) * d;
-    double D = 0.0;
-    for (int64_t e = 0; e < d; ++e) D += (double)dy[e] * (double)y[e];
-    for (int64_t j = 0; j < r2__keys_naive(shape, s, i, 0, NULL); ++j) {
-        int64_t row_k, key, value;
-        double score = r2__score_naive(shape, qkv, s, i, h, j, &row_k), ds = 0.0;
-        double p = exp(score - (double)lse[row * H + h]);
-        key = row_k * ld + at;
-        value = key + G * d;
-        for (int64_t e = 0; e < d; ++e) ds += (double)dy[e] * (double)qkv[value + e];
-        ds = p * (ds - D) / sqrt((double)d);
-        for (int64_t e = 0; e < d; ++e) {
-            dqkv[value + e] += (float)p * dy[e];
-            dqkv[query + e] += (float)ds * qkv[key + e];
-            dqkv[key + e] += (float)ds * qkv[query + e];
+/* Which rows the rows of a sequence attend to: first those of the sequence that it continues, if it
+   is a branch, then its own up to the row itself. */
+typedef struct r2__keys {
+    int64_t shared, n_shared; /* first row of the sequence continued, and how many rows it has */
+    int64_t own;              /* first row of the sequence itself                              */
+} r2__keys;
+
+static inline r2__keys r2__keys_of(const r2_attention *shape, int32_t s) {
+    r2__keys keys;
+    int32_t root = s;
+    while (shape->branch && shape->branch[root]) --root;
+    keys.own = shape->seq_begin[s];
+    keys.shared = shape->seq_begin[root];
+    keys.n_shared = root == s ? 0 : shape->seq_begin[root + 1] - keys.shared;
+    return keys;
+}
+
+/* The row of key j. */
+static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
+    return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
+}
+
+static inline double r2__dot_plain(const float *a, const float *b, int64_t n) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; ++i) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* Attention of one row: for each head, with the keys k_j and values v_j of the rows it attends to,
+       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),  p_j = exp(s_j - lse),  y(D) = sum_j p_j v_j.
+   y(n_head, D) and lse(n_head) are those of the row; p is scratch for one number a key. With the
+   rows of earlier tokens kept in qkv, this is also attention with a cache of keys and values. */
+static inline void r2__attend_row(const r2_attention *shape, const r2__keys *keys, int64_t row,
+                                  float *y, float *lse, const float *qkv, float *p) {
+    const int64_t H = shape->n_head, G = shape->n_kv_head, D = shape->d_head, ld = (H + 2 * G) * D;
+    const int64_t n = keys->n_shared + row - keys->own + 1;
+    for (int64_t h = 0; h < H; ++h) {
+        const float *q = qkv + row * ld + h * D;
+        const float *k = qkv + (H + h / (H / G)) * D, *v = k + G * D;
+        double top = -DBL_MAX, sum = 0.0;
+        for (int64_t j = 0; j < n; ++j) {
+            const double s = r2__dot_plain(q, k + r2__key_row(keys, j) * ld, D) / sqrt((double)D);
+            p[j] = (float)s;
+            top = fmax(top, s);
+        }
+        for (int64_t j = 0; j < n; ++j) sum += exp((double)p[j] - top);
+        lse[h] = (float)(top + log(sum));
+        for (int64_t j = 0; j < n; ++j) p[j] = (float)(exp((double)p[j] - top) / sum);
+        for (int64_t e = 0; e < D; ++e) {
+            double mean = 0.0;
+            for (int64_t j = 0; j < n; ++j)
+                mean += (double)p[j] * (double)v[r2__key_row(keys, j) * ld + e];
+            y[h * D + e] = (float)mean;
         }
     }
 }
 
-void r2_attention_bwd_naive(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
-                            const float *dout, const float *out, const float *lse, const float *qkv,
-                            float *scratch) {
-    const int64_t ld = (int64_t)(shape->n_head + 2 * shape->n_kv_head) * shape->d_head;
-    (void)ctx;
-    (void)scratch;
-    memset(dqkv, 0, (size_t)(shape->seq_begin[shape->n_seq] * ld) * sizeof *dqkv);
-    for (int32_t s = 0; s < shape->n_seq; ++s)
-        for (int64_t i = 0; i < shape->seq_begin[s + 1] - shape->seq_begin[s]; ++i)
-            for (int32_t h = 0; h < shape->n_head; ++h)
-                r2__attend_row_bwd_naive(shape, dqkv, dout, out, lse, qkv, s, i, h);
-}
-
-void r2_swiglu_fwd_naive(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * F; ++i) {
-        double g = (double)gu[i / F * 2 * F + i % F], u = (double)gu[i / F * 2 * F + F + i % F];
-        y[i] = (float)(g / (1.0 + exp(-g)) * u);
+/* Backward of one row: with ds_j = p_j (dy v_j - dy y) / sqrt(D),
+       dv_j += p_j dy,  dq += sum_j ds_j k_j,  dk_j += ds_j q. */
+static inline void r2__attend_row_bwd(const r2_attention *shape, const r2__keys *keys, int64_t row,
+                                      float *dqkv, const float *dy, const float *y,
+                                      const float *lse, const float *qkv) {
+    const int64_t H = shape->n_head, G = shape->n_kv_head, D = shape->d_head, ld = (H + 2 * G) * D;
+    const int64_t n = keys->n_shared + row - keys->own + 1;
+    for (int64_t h = 0; h < H; ++h, dy += D, y += D) {
+        const int64_t q = row * ld + h * D, head = (H + h / (H / G)) * D;
+        const double mean = r2__dot_plain(dy, y, D);
+        for (int64_t j = 0; j < n; ++j) {
+            const int64_t k = r2__key_row(keys, j) * ld + head, v = k + G * D;
+            const double s = r2__dot_plain(qkv + q, qkv + k, D) / sqrt((double)D);
+            const double p = exp(s - (double)lse[h]);
+            const double ds = p * (r2__dot_plain(dy, qkv + v, D) - mean) / sqrt((double)D);
+            for (int64_t e = 0; e < D; ++e) {
+                dqkv[v + e] += (float)(p * (double)dy[e]);
+                dqkv[q + e] += (float)(ds * (double)qkv[k + e]);
+                dqkv[k + e] += (float)(ds * (double)qkv[q + e]);
+            }
+        }
     }
 }
 
-void r2_swiglu_bwd_naive(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
-                         int64_t F) {
+/* Scratch of the next two: no row attends to more rows than there are. */
+R2__PLAIN(int64_t, r2_attention_scratch)(const r2_ctx *ctx, const r2_attention *shape) {
+    (void)ctx;
+    return shape->seq_begin[shape->n_seq];
+}
+
+/* out(R, n_head D), lse(R, n_head): the formulas of r2__attend_row for every row. */
+R2__PLAIN(void, r2_attention_fwd)
+(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse, const float *qkv,
+ float *scratch) {
+    const int64_t H = shape->n_head, D = shape->d_head;
+    (void)ctx;
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        const r2__keys keys = r2__keys_of(shape, s);
+        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+            r2__attend_row(shape, &keys, r, out + r * H * D, lse + r * H, qkv, scratch);
+    }
+}
+
+/* Sets dqkv: the formulas of r2__attend_row_bwd for every row. */
+R2__PLAIN(void, r2_attention_bwd)
+(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout, const float *out,
+ const float *lse, const float *qkv, float *scratch) {
+    const int64_t H = shape->n_head, D = shape->d_head, R = shape->seq_begin[shape->n_seq];
+    (void)ctx;
+    (void)scratch;
+    memset(dqkv, 0, (size_t)(R * (H + 2 * shape->n_kv_head) * D) * sizeof *dqkv);
+    for (int32_t s = 0; s < shape->n_seq; ++s) {
+        const r2__keys keys = r2__keys_of(shape, s);
+        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+            r2__attend_row_bwd(shape, &keys, r, dqkv, dout + r * H * D, out + r * H * D,
+                               lse + r * H, qkv);
+    }
+}
+
+/* y(R,F) = silu(g) u,  silu(g) = g s,  s = 1 / (1 + exp(-g)),  g and u the halves of gu(R, 2F). */
+R2__PLAIN(void, r2_swiglu_fwd)(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F) {
+    (void)ctx;
+    for (int64_t i = 0; i < R * F; ++i) {
+        const float *g = gu + i / F * 2 * F + i % F, *u = g + F;
+        const double s = 1.0 / (1.0 + exp(-(double)*g));
+        y[i] = (float)((double)*g * s * (double)*u);
+    }
+}
+
+/* dg = dy u s (1 + g (1 - s)),  du = dy g s. */
+R2__PLAIN(void, r2_swiglu_bwd)
+(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R, int64_t F) {
     (void)ctx;
     for (int64_t i = 0; i < R * F; ++i) {
         const int64_t at = i / F * 2 * F + i % F;
-        double g = (double)gu[at], u = (double)gu[at + F], s = 1.0 / (1.0 + exp(-g));
+        const double g = (double)gu[at], u = (double)gu[at + F], s = 1.0 / (1.0 + exp(-g));
         dgu[at] = (float)((double)dy[i] * u * s * (1.0 + g * (1.0 - s)));
         dgu[at + F] = (float)((double)dy[i] * g * s);
     }
 }
 
-void r2_embed_fwd_naive(const r2_ctx *ctx, float *x, const float *table, const int32_t *token,
-                        int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) x[i] = table[token[i / C] * C + i % C];
-}
-
-void r2_embed_bwd_naive(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
-                        int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) dtable[token[i / C] * C + i % C] += dx[i];
-}
-
-void r2_bias_fwd_naive(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) y[i] += bias[i % C];
-}
-
-void r2_bias_bwd_naive(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C) {
-    (void)ctx;
-    for (int64_t i = 0; i < R * C; ++i) dbias[i % C] += dy[i];
-}
-
-void r2_lora_fwd_naive(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter,
-                       int32_t n, const float *x, float scale, int64_t R, int64_t I, int64_t r,
-                       float *low) {
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_NT, R, p->O, r, low, r, p->b, r, y + p->column, ldy, true);
-    }
-}
-
-void r2_lora_bwd_naive(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                       const float *dy, int64_t ldy, const float *x, float scale, int64_t R,
-                       int64_t I, int64_t r, float *low) {
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        r2_matmul_naive(ctx, R2_NT, R, r, I, x, I, p->a, I, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_TN, p->O, r, R, dy + p->column, ldy, low, r, p->db, r, true);
-        r2_matmul_naive(ctx, R2_NN, R, r, p->O, dy + p->column, ldy, p->b, r, low, r, false);
-        for (int64_t i = 0; i < R * r; ++i) low[i] *= scale;
-        r2_matmul_naive(ctx, R2_TN, r, I, R, low, r, x, I, p->da, I, true);
-        if (dx) r2_matmul_naive(ctx, R2_NN, R, I, r, low, r, p->a, I, dx, I, true);
-    }
-}
-
-void r2_lora_sum_naive(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                       int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
-    (void)ctx;
-    for (int64_t i = 0; i < O * I; ++i) sum[i] = w[i];
-    for (const r2_adapter *p = adapter; p < adapter + n; ++p) {
-        for (int64_t i = 0; i < p->O * I; ++i) {
-            double product = 0.0;
-            for (int64_t k = 0; k < r; ++k)
-                product += (double)p->b[i / I * r + k] * (double)p->a[k * I + i % I];
-            sum[p->column * I + i] += (float)((double)scale * product);
-        }
-    }
-}
-
-void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const float *logits,
-                            int64_t R, int64_t V) {
+/* lse(R) = log sum_v exp(x_v) over logits x(R,V);  entropy(R) = sum_v exp(x_v - lse) (lse - x_v).
+   The log-probability of token v is x_v - lse. */
+R2__PLAIN(void, r2_logsumexp_fwd)
+(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R, int64_t V) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         const float *x = logits + r * V;
@@ -4973,8 +4749,10 @@ void r2_logsumexp_fwd_naive(const r2_ctx *ctx, float *lse, float *entropy, const
     }
 }
 
-void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
-                       const int32_t *token, const float *dlogp, int64_t R, int64_t V) {
+/* Over the predictions j of row r:  dx_v = sum_j dlogp_j ([token_j = v] - exp(x_v - lse)). */
+R2__PLAIN(void, r2_logp_bwd)
+(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin, const int32_t *token,
+ const float *dlogp, int64_t R, int64_t V) {
     (void)ctx;
     for (int64_t r = 0; r < R; ++r) {
         for (int64_t v = 0; v < V; ++v) {
@@ -4986,25 +4764,34 @@ void r2_logp_bwd_naive(const r2_ctx *ctx, float *logits, const float *lse, const
     }
 }
 
-#if defined(R2_NAIVE)
-#define r2_matmul        r2_matmul_naive
-#define r2_rmsnorm_fwd   r2_rmsnorm_fwd_naive
-#define r2_rmsnorm_bwd   r2_rmsnorm_bwd_naive
-#define r2_rope          r2_rope_naive
-#define r2_attention_fwd r2_attention_fwd_naive
-#define r2_attention_bwd r2_attention_bwd_naive
-#define r2_swiglu_fwd    r2_swiglu_fwd_naive
-#define r2_swiglu_bwd    r2_swiglu_bwd_naive
-#define r2_embed_fwd     r2_embed_fwd_naive
-#define r2_embed_bwd     r2_embed_bwd_naive
-#define r2_bias_fwd      r2_bias_fwd_naive
-#define r2_bias_bwd      r2_bias_bwd_naive
-#define r2_lora_fwd      r2_lora_fwd_naive
-#define r2_lora_bwd      r2_lora_bwd_naive
-#define r2_lora_sum      r2_lora_sum_naive
-#define r2_logsumexp_fwd r2_logsumexp_fwd_naive
-#define r2_logp_bwd      r2_logp_bwd_naive
-#endif
+/* sum_i x_i^2. */
+R2__PLAIN(double, r2_sum_squares)(const r2_ctx *ctx, const float *x, int64_t n) {
+    double sum = 0.0;
+    (void)ctx;
+    for (int64_t i = 0; i < n; ++i) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+/* With g' = scale g:  m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
+   w = (1 - lr decay) w - lr fix1 m / (sqrt(fix2 v) + eps). */
+R2__PLAIN(void, r2_adamw_update)
+(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, const float *g, float *m, float *v,
+ int64_t n) {
+    const double beta1 = (double)f->beta1, beta2 = (double)f->beta2, lr = (double)f->lr;
+    (void)ctx;
+    for (int64_t i = 0; i < n; ++i) {
+        const double grad = (double)f->scale * (double)g[i];
+        const double first = beta1 * (double)m[i] + (1.0 - beta1) * grad;
+        const double second = beta2 * (double)v[i] + (1.0 - beta2) * grad * grad;
+        const double step = (double)f->fix1 * first /
+                            (sqrt((double)f->fix2 * second) + (double)f->eps);
+        w[i] = (float)((1.0 - lr * (double)f->decay) * (double)w[i] - lr * step);
+        m[i] = (float)first;
+        v[i] = (float)second;
+    }
+}
+
+/* ---- parameters ---- */
 
 r2_model_config r2_model_config_default(void) {
     r2_model_config c;
@@ -5022,8 +4809,6 @@ r2_model_config r2_model_config_default(void) {
     c.seed = 1;
     return c;
 }
-
-/* ---- parameters ---- */
 
 static int64_t r2__tensor_size(const r2_tensor *t) { return t->rows * t->cols; }
 
@@ -5113,7 +4898,9 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
+    const double eps = (double)config->norm_eps;
     r2_status status = r2__check_config(ctx, config);
+    R2__REFUSE_FAST_MATH(eps);
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;
@@ -5147,65 +4934,16 @@ static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer)
     return model->lora ? NULL : r2_gradient(model, id, layer);
 }
 
-/* Projections of one input, neighbours in the table, whose weights make one matrix (O, I). */
-typedef struct r2__group {
-    r2_tensor_id first, last;
-} r2__group;
-
-static const r2__group r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
-                       r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
-#define R2__GROUP 3 /* projections at most */
-
-static int64_t r2__group_rows(const r2_model *model, r2__group group) {
-    int64_t rows = 0;
-    for (int id = (int)group.first; id <= (int)group.last; ++id) rows += model->tensor[id].rows;
-    return rows;
-}
-
-/* The most weights that a group has. */
-static int64_t r2__widest_group(const r2_model *model) {
-    const r2__group groups[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
-    int64_t widest = 0;
-    for (size_t g = 0; g < sizeof groups / sizeof *groups; ++g) {
-        int64_t size = r2__group_rows(model, groups[g]) * model->tensor[groups[g].first].cols;
-        if (size > widest) widest = size;
-    }
-    return widest;
-}
-
-/* Fills in the adapters of a group of a layer; returns how many there are. */
-static int32_t r2__group_adapters(const r2_model *model, r2__group group, int64_t layer,
-                                  r2_adapter adapter[R2__GROUP]) {
-    const r2_lora *lora = model->lora;
-    int64_t column = 0;
-    int32_t n = 0;
-    for (int id = (int)group.first; lora && id <= (int)group.last; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        const int64_t a = layer * lora->layer_stride + lora->offset[id];
-        const int64_t b = a + lora->config.rank * t->cols;
-        if (lora->offset[id] >= 0) {
-            adapter[n].column = column;
-            adapter[n].O = t->rows;
-            adapter[n].a = lora->param + a;
-            adapter[n].b = lora->param + b;
-            adapter[n].da = lora->grad + a;
-            adapter[n++].db = lora->grad + b;
-        }
-        column += t->rows;
-    }
-    return n;
-}
-
-/* Whether the weights may be written over: merged ones hold adapters that would be taken out of
-   others later. */
-static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *what) {
+/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
+   would then subtract from other weights. */
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
     if (!model->lora || !model->lora->merged) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: r2_lora_unmerge first", what);
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
+                   call);
 }
 
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
-    r2_status status = r2__check_own_weights(ctx, to, "model copy");
-    if (status != R2_OK) return status;
+    if (r2__check_own_weights(ctx, to, "model copy") != R2_OK) return ctx->status;
     for (int id = 0; id < R2_TENSOR_COUNT; ++id)
         if (to->tensor[id].rows != from->tensor[id].rows ||
             to->tensor[id].cols != from->tensor[id].cols ||
@@ -5222,39 +4960,84 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
     if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
 }
 
-/* ---- activations ----
-   One layer's; R rows. Without backward every pointer of all layers is the same, and x, mid and the
-   next layer's x are one buffer. */
+/* ---- projections ---- */
 
-typedef struct r2__layer_acts {
-    float *x;          /* (R, d_model) the residual stream on entry        */
-    float *n1, *rstd1; /* (R, d_model), (R) its norm                       */
-    float *qkv;        /* (R, (n_head + 2 n_kv_head) D) after rope         */
-    float *att, *lse;  /* (R, d_model), (R, n_head)                        */
-    float *mid;        /* (R, d_model) the stream after attention          */
-    float *n2, *rstd2; /* (R, d_model), (R) its norm                       */
-    float *gu, *act;   /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
-    float *low;        /* scratch of the adapters, forward and backward    */
-} r2__layer_acts;
+/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
+typedef struct r2__projection {
+    r2_tensor_id first, last;
+} r2__projection;
+
+static const r2__projection r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
+                            r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
+
+static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
+    int64_t rows = 0;
+    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                             int64_t layer, float *y, const float *x, int64_t R, bool add);
+static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R);
+
+/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
+static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
+                        float *y, const float *x, int64_t R, bool add) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R, add);
+    else
+        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
+                  n_out, add);
+}
+
+/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
+static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    if (model->lora) {
+        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
+        return;
+    }
+    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
+              n_in, false);
+    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
+              n_in, true);
+}
+
+/* ---- activations ----
+   What the forward pass leaves for the backward pass. A model that is not trained has one set of
+   buffers for all layers, in which x, mid and the next layer's x are one. */
+
+typedef struct r2__acts { /* of one layer, R rows */
+    float *x;             /* (R, d_model) the residual stream on entry        */
+    float *n1, *rstd1;    /* (R, d_model), (R) its norm                       */
+    float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
+    float *att, *lse;     /* (R, d_model), (R, n_head)                        */
+    float *mid;           /* (R, d_model) the stream after attention          */
+    float *n2, *rstd2;    /* (R, d_model), (R) its norm                       */
+    float *gu, *act;      /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
+} r2__acts;
 
 struct r2__work {
     r2_arena memory;
-    int64_t max_rows, max_pred; /* room for so many                            */
-    int64_t max_scratch;        /* floats of attention scratch                 */
-    bool recompute, trains;     /* how the room was laid out, and for what     */
+    int64_t max_rows, max_pred; /* room for so many                           */
+    int64_t max_scratch;        /* floats of attention scratch                */
+    bool recompute, trains;     /* the model that the room was laid out for   */
     const r2_lora *lora;
-    bool ready;            /* a forward has left what backward needs      */
-    r2__layer_acts *layer; /* (n_layer + 1), of the last only x           */
-    int32_t *position;     /* (max_rows)                                  */
+    bool ready;        /* a forward has left what backward needs     */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x          */
+    int64_t n_rows;    /* R, of the last forward                     */
+    int32_t *position; /* (R)                                        */
     float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients of one layer         */
-    /* the U <= max_pred rows that are predicted from */
-    int64_t n_rows, n_unique;
-    int64_t *begin; /* (U + 1) predictions of unique row i         */
-    int32_t *row;   /* (U)                                         */
-    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed;
-    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)      */
-    int64_t chunk; /* rows of logits made at a time               */
+    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients, of one layer     */
+    int64_t n_last;                            /* U: rows that are predicted from            */
+    int32_t *row;                              /* (U) which rows                             */
+    int64_t *begin;                            /* (U + 1) predictions from row i             */
+    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..) */
+    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)     */
+    int64_t chunk; /* rows of logits made at a time              */
 };
 
 /* Logits are kept for the backward pass up to this many floats; beyond, they are made again. */
@@ -5267,72 +5050,64 @@ static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t col
     return p;
 }
 
-/* Everything of one layer but x. */
-static void r2__carve_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                            bool own_mid, r2__layer_acts *a, bool *good) {
+/* Floats of a row of queries, keys and values. */
+static int64_t r2__qkv_cols(const r2_model_config *c) {
+    return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
+}
+
+/* Everything of one layer but x; mid is its own, or NULL. */
+static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                           bool own_mid, r2__acts *a, bool *good) {
     const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, D = C / c->n_head;
-    a->n1 = r2__floats(ctx, arena, R, C, good);
+    a->n1 = r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd1 = r2__floats(ctx, arena, R, 1, good);
-    a->qkv = r2__floats(ctx, arena, R, C + 2 * c->n_kv_head * D, good);
-    a->att = r2__floats(ctx, arena, R, C, good);
+    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
+    a->att = r2__floats(ctx, arena, R, c->d_model, good);
     a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, R, C, good) : NULL;
-    a->n2 = r2__floats(ctx, arena, R, C, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, R, c->d_model, good) : NULL;
+    a->n2 = r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd2 = r2__floats(ctx, arena, R, 1, good);
     a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
     a->act = r2__floats(ctx, arena, R, c->d_ff, good);
 }
 
-/* Scratch of the adapters; NULL without any. */
-static float *r2__carve_low(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                            bool *good) {
+static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
-    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
-    if (!model->lora) return NULL;
-    return r2__floats(ctx, arena, r2_lora_scratch(R, widest, model->lora->config.rank, R2__GROUP),
-                      1, good);
-}
-
-static void r2__carve_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const bool train = r2__trains(model), shared = !train || model->recompute;
-    float *low = r2__carve_low(ctx, &w->memory, model, w->max_rows, good);
-    w->layer = (r2__layer_acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
-                                                sizeof *w->layer);
+    const bool shared = !w->trains || w->recompute;
+    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
+                                          sizeof *w->layer);
     if (!w->layer) {
         *good = false;
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        float *x = l > 0 && !train ? w->layer[0].x
-                                   : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
+        float *x = l > 0 && !w->trains ? w->layer[0].x
+                                       : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
         if (l > 0 && shared) w->layer[l] = w->layer[0];
         else if (l < c->n_layer)
-            r2__carve_layer(ctx, &w->memory, model, w->max_rows, train, &w->layer[l], good);
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, w->trains, &w->layer[l], good);
         w->layer[l].x = x;
-        w->layer[l].low = low;
-        if (!train) w->layer[l].mid = x;
+        if (!w->trains) w->layer[l].mid = x;
     }
 }
 
-static void r2__carve_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
-    const int64_t R = w->max_rows, C = c->d_model, D = C / c->n_head;
-    w->dx = r2__floats(ctx, &w->memory, R, C, good);
-    w->dn = r2__floats(ctx, &w->memory, R, C, good);
-    w->datt = r2__floats(ctx, &w->memory, R, C, good);
-    w->dqkv = r2__floats(ctx, &w->memory, R, C + 2 * c->n_kv_head * D, good);
+    const int64_t R = w->max_rows;
+    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dqkv = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
     w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
     w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
-    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, C, good);
-    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, C, good);
+    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
+    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
 }
 
-static void r2__carve_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
     const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
-    const bool keep = r2__trains(model) && U * V <= R2__KEEP_LOGITS;
+    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
     w->chunk = keep || U < chunk ? U : chunk;
     w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
     w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
@@ -5351,16 +5126,16 @@ static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
            w->lora == model->lora;
 }
 
-/* Makes room for the batch; keeps what is there when it suffices. */
+/* Makes room for a batch of so many rows and predictions; keeps the room that is there when it
+   suffices. */
 static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t preds,
                              int64_t scratch) {
     struct r2__work *w = model->work;
     bool good = true;
-    if (!w) {
-        w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
-        if (!w) return ctx->status;
-    }
+    if (!w) w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
+    if (!w) return ctx->status;
     w->ready = false;
+    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
         r2__work_fits(w, model))
         return R2_OK;
@@ -5374,9 +5149,9 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
     w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
                                             sizeof *w->position);
     w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
-    r2__carve_layers(ctx, model, w, &good);
-    r2__carve_head(ctx, model, w, &good);
-    if (r2__trains(model)) r2__carve_gradients(ctx, model, w, &good);
+    r2__take_layers(ctx, model, w, &good);
+    r2__take_head(ctx, model, w, &good);
+    if (w->trains) r2__take_gradients(ctx, model, w, &good);
     if (good && w->position) return R2_OK;
     r2_arena_free(ctx, &w->memory);
     w->max_rows = w->max_pred = w->max_scratch = 0;
@@ -5396,75 +5171,14 @@ void r2_model_free(r2_ctx *ctx, r2_model *model) {
     memset(model, 0, sizeof *model);
 }
 
-/* ---- forward ---- */
+/* ---- the decoder ---- */
 
-/* y(R, O) = x(R, I) W^T. */
-static void r2__project(const r2_ctx *ctx, float *y, const float *x, const float *w, int64_t R,
-                        int64_t O, int64_t I, bool add) {
-    r2_matmul(ctx, R2_NT, R, O, I, x, I, w, I, y, O, add);
+static void r2__copy(float *to, const float *from, int64_t n) {
+    if (to != from) memcpy(to, from, (size_t)n * sizeof *to);
 }
 
-/* The matrix (O, I) of a group of a layer, for R rows of x: W + scale B A where that costs less
-   than what the factors would add to R rows; then *n, the adapters left to be added, becomes 0. */
-static const float *r2__group_weights(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                                      int64_t layer, int64_t R, const r2_adapter *adapter,
-                                      int32_t *n) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const float *w = r2_weight(model, group.first, layer);
-    if (*n == 0 || R * (O + I) < O * I) return w;
-    r2_lora_sum(ctx, model->lora->sum, w, adapter, *n, r2__lora_scale(model->lora), O, I,
-                model->lora->config.rank);
-    *n = 0;
-    return model->lora->sum;
-}
-
-/* y(R, O) = or += x(R, I) W^T for a group of a layer with its adapters; low is their scratch. */
-static void r2__project_group(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                              int64_t layer, float *low, float *y, const float *x, int64_t R,
-                              bool add) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const bool adapts = model->lora && !model->lora->merged;
-    r2_adapter adapter[R2__GROUP];
-    int32_t n = adapts ? r2__group_adapters(model, group, layer, adapter) : 0;
-    const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &n);
-    r2__project(ctx, y, x, w, R, O, I, add);
-    if (n > 0)
-        r2_lora_fwd(ctx, y, O, adapter, n, x, r2__lora_scale(model->lora), R, I,
-                    model->lora->config.rank, low);
-}
-
-static int64_t r2__qkv_cols(const r2_model_config *c) {
-    return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
-}
-
-/* From the residual stream to queries, keys and values with their positions. */
-static void r2__layer_qkv(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                          const int32_t *position, r2__layer_acts *a) {
-    const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, O = r2__qkv_cols(c);
-    const float *bias = r2_weight(model, R2_BQ, layer);
-    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(model, R2_ATTN_NORM, layer), R, C,
-                   c->norm_eps);
-    r2__project_group(ctx, model, r2__qkv, layer, a->low, a->qkv, a->n1, R, false);
-    if (bias) r2_bias_fwd(ctx, a->qkv, bias, R, O);
-    r2_rope(ctx, a->qkv, O, position, model->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, 1);
-}
-
-/* From the attention's output to the residual stream after the layer. */
-static void r2__layer_rest(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                           r2__layer_acts *a, float *out) {
-    const r2_model_config *c = &model->config;
-    const int64_t C = c->d_model, F = c->d_ff;
-    const size_t bytes = (size_t)(R * C) * sizeof(float);
-    if (a->mid != a->x) memcpy(a->mid, a->x, bytes);
-    r2__project_group(ctx, model, r2__out, layer, a->low, a->mid, a->att, R, true);
-    r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(model, R2_FFN_NORM, layer), R, C,
-                   c->norm_eps);
-    r2__project_group(ctx, model, r2__gate_up, layer, a->low, a->gu, a->n2, R, false);
-    r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
-    if (out != a->mid) memcpy(out, a->mid, bytes);
-    r2__project_group(ctx, model, r2__down, layer, a->low, out, a->act, R, true);
+static const float *r2__head(const r2_model *model) {
+    return r2_weight(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
 }
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
@@ -5479,22 +5193,118 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
     return shape;
 }
 
-static void r2__layer_fwd(const r2_ctx *ctx, const r2_model *model, int64_t layer, int64_t R,
-                          const r2_attention *shape, float *out) {
-    struct r2__work *w = model->work;
-    r2__layer_acts *a = &w->layer[layer];
-    r2__layer_qkv(ctx, model, layer, R, w->position, a);
-    r2_attention_fwd(ctx, shape, a->att, a->lse, a->qkv, w->scratch);
-    r2__layer_rest(ctx, model, layer, R, a, out);
+/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass
+   runs single layers again when activations are not kept: then without the head (logp NULL).
+   R rows, U of which are predicted from; C = d_model, D = C / n_head, F = d_ff, V = n_vocab. */
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
+    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const float eps = c->norm_eps;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        r2__acts *a = &w->layer[l];
+        float *next = w->layer[l + 1].x;
+
+        /* mid = x + Wo attention(rope(Wqkv rmsnorm(x) + b)) */
+        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C, eps);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
+        r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+                (int32_t)D, 1);
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__copy(a->mid, a->x, R * C);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R, true);
+
+        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), R, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2__copy(next, a->mid, R * C);
+        r2__project(ctx, m, r2__down, l, next, a->act, R, true);
+    }
+    if (!logp) return;
+
+    /* logits = head rmsnorm(x), logp = log-softmax of logits; some rows at a time */
+    for (int64_t i = 0; i < U; ++i) r2__copy(w->last + i * C, w->layer[end].x + w->row[i] * C, C);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(m, R2_FINAL_NORM, 0), U, C, eps);
+    for (int64_t i = 0; i < U; i += w->chunk) {
+        const int64_t n = U - i < w->chunk ? U - i : w->chunk;
+        r2_matmul(ctx, R2_NT, n, V, C, w->normed + i * C, C, r2__head(m), C, w->logits, V, false);
+        r2_logsumexp_fwd(ctx, w->lse + i, entropy ? w->entropy + i : NULL, w->logits, n, V);
+        for (int64_t u = i; u < i + n; ++u) {
+            for (int64_t j = w->begin[u]; j < w->begin[u + 1]; ++j) {
+                logp[j] = w->logits[(u - i) * V + batch->pred_token[j]] - w->lse[u];
+                if (entropy) entropy[j] = w->entropy[u];
+            }
+        }
+    }
+}
+
+/* Backward: the same in reverse. w->dx holds the gradient of the residual stream, first after the
+   last layer, then before each. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
+    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    float *dembed = r2__trained(m, R2_EMBED, 0),
+          *dhead = c->tied ? dembed : r2__trained(m, R2_HEAD, 0);
+
+    for (int64_t i = 0; i < U; i += w->chunk) {
+        const int64_t n = U - i < w->chunk ? U - i : w->chunk;
+        float *normed = w->normed + i * C;
+        if (w->chunk < U) /* the logits of the last rows alone are still there */
+            r2_matmul(ctx, R2_NT, n, V, C, normed, C, r2__head(m), C, w->logits, V, false);
+        r2_logp_bwd(ctx, w->logits, w->lse + i, w->begin + i, batch->pred_token, dlogp, n, V);
+        r2_matmul(ctx, R2_NN, n, C, V, w->logits, V, r2__head(m), C, w->dnormed + i * C, C, false);
+        if (dhead) r2_matmul(ctx, R2_TN, V, C, n, w->logits, V, normed, C, dhead, C, true);
+    }
+    memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
+    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed, w->last,
+                   r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
+    memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
+    for (int64_t i = 0; i < U; ++i) r2__copy(w->dx + w->row[i] * C, w->dlast + i * C, C);
+
+    for (int32_t l = c->n_layer - 1; l >= 0; --l) {
+        r2__acts *a = &w->layer[l];
+        float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
+        float *dbias = r2__trained(m, R2_BQ, l);
+        if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
+
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, R);
+        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
+                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, R, C);
+
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
+        r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
+        r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+                (int32_t)D, -1);
+        if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, qkv_cols);
+        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1, R);
+        if (dn)
+            r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_ATTN_NORM, l), dn, a->x,
+                           r2_weight(m, R2_ATTN_NORM, l), a->rstd1, R, C);
+    }
+    if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
 static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
     const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
     int64_t shared = 0;
-    if (n_seq < 1 || begin[0] != 0 || (batch->branch && batch->branch[0]))
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "batch: no sequence, or the first does not begin at row 0 "
-                       "or is a branch");
+    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
+    if (begin[0] != 0)
+        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
+    if (batch->branch && batch->branch[0])
+        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
     for (int32_t s = 0; s < n_seq; ++s) {
         const bool branch = batch->branch && batch->branch[s];
         const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
@@ -5506,186 +5316,61 @@ static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r
     }
     for (int32_t r = 0; r < begin[n_seq]; ++r)
         if (batch->token[r] < 0 || batch->token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: row %d has token %d of a vocabulary of %d", r,
-                           batch->token[r], V);
+            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
+                           batch->token[r], V - 1);
     return R2_OK;
 }
 
 static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
     int32_t row = 0;
     for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (batch->pred_row[j] < row || batch->pred_row[j] >= batch->seq_begin[batch->n_seq])
+        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
             return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: prediction %d is at row %d, out of order or "
-                           "beyond the last",
-                           j, batch->pred_row[j]);
-        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= model->config.n_vocab)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: prediction %d asks for token %d of a vocabulary "
-                           "of %d",
-                           j, batch->pred_token[j], model->config.n_vocab);
+                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
+                           batch->pred_row[j], row, R - 1);
+        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
+                           batch->pred_token[j], V - 1);
         row = batch->pred_row[j];
     }
     return R2_OK;
 }
 
-/* The rows that are predicted from, each once, and which predictions belong to each. */
-static void r2__gather_predictions(struct r2__work *w, const r2_batch *batch) {
-    w->n_unique = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (j == 0 || batch->pred_row[j] != batch->pred_row[j - 1]) {
-            w->begin[w->n_unique] = j;
-            w->row[w->n_unique++] = batch->pred_row[j];
-        }
-    }
-    w->begin[w->n_unique] = batch->n_pred;
-}
-
-static const float *r2__head(const r2_model *model) {
-    return r2_weight(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
-}
-
-/* logits(n, n_vocab) of unique rows first .. first + n - 1. */
-static void r2__logits(const r2_ctx *ctx, const r2_model *model, float *logits, int64_t first,
-                       int64_t n) {
-    const int64_t C = model->config.d_model;
-    r2__project(ctx, logits, model->work->normed + first * C, r2__head(model), n,
-                model->config.n_vocab, C, false);
-}
-
-static void r2__head_fwd(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch,
-                         float *logp, float *entropy) {
-    struct r2__work *w = model->work;
-    const int64_t C = model->config.d_model, V = model->config.n_vocab;
-    const float *x = w->layer[model->config.n_layer].x;
-    for (int64_t i = 0; i < w->n_unique; ++i)
-        memcpy(w->last + i * C, x + w->row[i] * C, (size_t)C * sizeof *x);
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(model, R2_FINAL_NORM, 0),
-                   w->n_unique, C, model->config.norm_eps);
-    for (int64_t i = 0; i < w->n_unique; i += w->chunk) {
-        int64_t n = w->n_unique - i < w->chunk ? w->n_unique - i : w->chunk;
-        r2__logits(ctx, model, w->logits, i, n);
-        r2_logsumexp_fwd(ctx, w->lse + i, entropy ? w->entropy + i : NULL, w->logits, n, V);
-        for (int64_t u = i; u < i + n; ++u) {
-            for (int64_t j = w->begin[u]; j < w->begin[u + 1]; ++j) {
-                logp[j] = w->logits[(u - i) * V + batch->pred_token[j]] - w->lse[u];
-                if (entropy) entropy[j] = w->entropy[u];
-            }
-        }
-    }
-}
-
-/* x of layer 0 and the position of each row. */
-static void r2__embed_rows(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    struct r2__work *w = model->work;
+/* Positions of the rows; the rows that are predicted from, each once, and the predictions from
+   each. A branch continues the positions of its sequence. */
+static void r2__number_rows(struct r2__work *w, const r2_batch *batch) {
     const int32_t *begin = batch->seq_begin;
     int32_t shared = 0;
+    w->n_rows = begin[batch->n_seq];
     for (int32_t s = 0; s < batch->n_seq; ++s) {
         const bool branch = batch->branch && batch->branch[s];
         for (int32_t r = begin[s]; r < begin[s + 1]; ++r)
             w->position[r] = r - begin[s] + (branch ? shared : 0);
         if (!branch) shared = begin[s + 1] - begin[s];
     }
-    r2_embed_fwd(ctx, w->layer[0].x, r2_weight(model, R2_EMBED, 0), batch->token, w->n_rows,
-                 model->config.d_model);
+    w->n_last = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (j > 0 && batch->pred_row[j] == batch->pred_row[j - 1]) continue;
+        w->begin[w->n_last] = j;
+        w->row[w->n_last++] = batch->pred_row[j];
+    }
+    w->begin[w->n_last] = batch->n_pred;
 }
 
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy) {
     const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
                                                 batch->branch);
-    r2_status status = r2__check_sequences(ctx, model, batch);
-    int64_t R;
-    if (status == R2_OK) status = r2__check_predictions(ctx, model, batch);
-    if (status != R2_OK) return status;
-    R = batch->seq_begin[batch->n_seq];
-    status = r2__reserve(ctx, model, R, batch->n_pred, r2_attention_scratch(ctx, &shape));
-    if (status != R2_OK) return status;
-    model->work->n_rows = R;
-    r2__gather_predictions(model->work, batch);
-    r2__embed_rows(ctx, model, batch);
-    for (int32_t l = 0; l < model->config.n_layer; ++l)
-        r2__layer_fwd(ctx, model, l, R, &shape, model->work->layer[l + 1].x);
-    r2__head_fwd(ctx, model, batch, logp, entropy);
+    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
+        r2__check_predictions(ctx, model, batch) != R2_OK ||
+        r2__reserve(ctx, model, batch->seq_begin[batch->n_seq], batch->n_pred,
+                    r2_attention_scratch(ctx, &shape)) != R2_OK)
+        return ctx->status;
+    r2__number_rows(model->work, batch);
+    r2__decoder_fwd(ctx, model, batch, 0, model->config.n_layer, logp, entropy);
     model->work->ready = r2__trains(model);
     return R2_OK;
-}
-
-/* ---- backward ---- */
-
-/* Of y = x W^T: dx(R, I) = dy(R, O) W;  dW += dy^T x unless W is frozen (dw NULL). */
-static void r2__project_bwd(const r2_ctx *ctx, float *dx, float *dw, const float *dy,
-                            const float *x, const float *w, int64_t R, int64_t O, int64_t I) {
-    r2_matmul(ctx, R2_NN, R, I, O, dy, O, w, I, dx, I, false);
-    if (dw) r2_matmul(ctx, R2_TN, O, I, R, dy, O, x, I, dw, I, true);
-}
-
-/* dx of the rows that were predicted from; zero elsewhere. */
-static void r2__head_bwd(const r2_ctx *ctx, r2_model *model, const r2_batch *batch,
-                         const float *dlogp) {
-    struct r2__work *w = model->work;
-    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->n_unique;
-    float *dhead = r2__trained(model, model->config.tied ? R2_EMBED : R2_HEAD, 0);
-    for (int64_t i = 0; i < U; i += w->chunk) {
-        int64_t n = U - i < w->chunk ? U - i : w->chunk;
-        if (w->chunk < U) r2__logits(ctx, model, w->logits, i, n);
-        r2_logp_bwd(ctx, w->logits, w->lse + i, w->begin + i, batch->pred_token, dlogp, n, V);
-        r2__project_bwd(ctx, w->dnormed + i * C, dhead, w->logits, w->normed + i * C,
-                        r2__head(model), n, V, C);
-    }
-    memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(model, R2_FINAL_NORM, 0), w->dnormed, w->last,
-                   r2_weight(model, R2_FINAL_NORM, 0), w->rstd, U, C);
-    memset(w->dx, 0, (size_t)(w->n_rows * C) * sizeof(float));
-    for (int64_t i = 0; i < U; ++i)
-        memcpy(w->dx + w->row[i] * C, w->dlast + i * C, (size_t)C * sizeof(float));
-}
-
-/* Gradients of r2__project_group: of the weights or of the adapters, and dx (NULL: not wanted). */
-static void r2__project_group_bwd(const r2_ctx *ctx, const r2_model *model, r2__group group,
-                                  int64_t layer, float *dx, const float *dy, const float *x) {
-    const int64_t O = r2__group_rows(model, group), I = model->tensor[group.first].cols;
-    const int64_t R = model->work->n_rows;
-    r2_adapter adapter[R2__GROUP];
-    const int32_t n = r2__group_adapters(model, group, layer, adapter);
-    int32_t left = n;
-    if (dx) {
-        const float *w = r2__group_weights(ctx, model, group, layer, R, adapter, &left);
-        r2__project_bwd(ctx, dx, r2__trained(model, group.first, layer), dy, x, w, R, O, I);
-    }
-    if (n > 0)
-        r2_lora_bwd(ctx, left > 0 ? dx : NULL, adapter, n, dy, O, x, r2__lora_scale(model->lora),
-                    R, I, model->lora->config.rank, model->work->layer[layer].low);
-}
-
-/* Feed-forward half: dx on the stream after the layer becomes dx on the stream before this half. */
-static void r2__ffn_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer) {
-    struct r2__work *w = model->work;
-    const r2__layer_acts *a = &w->layer[layer];
-    const int64_t R = w->n_rows, C = model->config.d_model, F = model->config.d_ff;
-    r2__project_group_bwd(ctx, model, r2__down, layer, w->dact, w->dx, a->act);
-    r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-    r2__project_group_bwd(ctx, model, r2__gate_up, layer, w->dn, w->dgu, a->n2);
-    r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_FFN_NORM, layer), w->dn, a->mid,
-                   r2_weight(model, R2_FFN_NORM, layer), a->rstd2, R, C);
-}
-
-static void r2__attention_half_bwd(const r2_ctx *ctx, const r2_model *model, int64_t layer,
-                                   const r2_attention *shape) {
-    struct r2__work *w = model->work;
-    const r2__layer_acts *a = &w->layer[layer];
-    const int64_t R = w->n_rows, C = model->config.d_model, O = r2__qkv_cols(&model->config);
-    float *dn = layer == 0 && model->lora ? NULL : w->dn; /* below are frozen weights alone */
-    float *dbias = r2__trained(model, R2_BQ, layer);
-    r2__project_group_bwd(ctx, model, r2__out, layer, w->datt, w->dx, a->att);
-    r2_attention_bwd(ctx, shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-    r2_rope(ctx, w->dqkv, O, w->position, model->rope, R, shape->n_head + shape->n_kv_head,
-            shape->d_head, -1);
-    if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, O);
-    r2__project_group_bwd(ctx, model, r2__qkv, layer, dn, w->dqkv, a->n1);
-    if (dn)
-        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(model, R2_ATTN_NORM, layer), dn, a->x,
-                       r2_weight(model, R2_ATTN_NORM, layer), a->rstd1, R, C);
 }
 
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
@@ -5693,26 +5378,317 @@ r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const
                                                 batch->branch);
     struct r2__work *w = model->work;
     if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
-        w->begin[w->n_unique] != batch->n_pred || !r2__work_fits(w, model) ||
-        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* as many threads */
+        w->begin[w->n_last] != batch->n_pred || !r2__work_fits(w, model) ||
+        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* more threads */
         return r2_fail(ctx, R2_ARGUMENT,
-                       "backward: no forward of this batch with gradients before, or adapters, "
-                       "recompute or threads have changed since");
+                       "backward: expected a forward of this batch before it, by a model with "
+                       "gradients and with the same adapters, recompute and threads");
     w->ready = false;
-    r2__head_bwd(ctx, model, batch, dlogp);
-    for (int32_t l = model->config.n_layer - 1; l >= 0; --l) {
-        /* what comes out of the layer is not needed again: datt, unused as yet, takes it */
-        if (model->recompute) r2__layer_fwd(ctx, model, l, w->n_rows, &shape, w->datt);
-        r2__ffn_bwd(ctx, model, l);
-        r2__attention_half_bwd(ctx, model, l, &shape);
-    }
-    if (r2__trained(model, R2_EMBED, 0))
-        r2_embed_bwd(ctx, r2__trained(model, R2_EMBED, 0), w->dx, batch->token, w->n_rows,
-                     model->config.d_model);
+    r2__decoder_bwd(ctx, model, batch, dlogp);
     return R2_OK;
 }
 
-/* ================================================================================ [M8] sft ==== */
+/* ---- AdamW ---- */
+
+r2_adamw_config r2_adamw_config_default(void) {
+    r2_adamw_config c;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.95f;
+    c.eps = 1e-8f;
+    c.weight_decay = 0.0f;
+    c.clip = 1.0f;
+    return c;
+}
+
+/* Only the adapters are trained, if there are any. */
+static int64_t r2__n_trained(const r2_model *model) {
+    return model->lora ? model->lora->n_params : model->n_params;
+}
+
+static float *r2__trained_params(const r2_model *model) {
+    return model->lora ? model->lora->param : model->param;
+}
+
+r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
+                        const r2_adamw_config *config) {
+    memset(opt, 0, sizeof *opt);
+    opt->config = *config;
+    opt->n_params = r2__n_trained(model);
+    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
+    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
+    if (opt->m && opt->v) return R2_OK;
+    r2_adamw_free(ctx, opt);
+    return ctx->status;
+}
+
+void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt) {
+    r2_release(ctx, opt->m);
+    r2_release(ctx, opt->v);
+    memset(opt, 0, sizeof *opt);
+}
+
+r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
+    const r2_adamw_config *c = &opt->config;
+    float *param = r2__trained_params(model);
+    const float *grad = model->lora ? model->lora->grad : model->grad;
+    double norm;
+    r2_adamw_factors f;
+    if (!grad || opt->n_params != r2__n_trained(model))
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
+    norm = sqrt(r2_sum_squares(ctx, grad, opt->n_params));
+    if (grad_norm) *grad_norm = (float)norm;
+    if (!(norm <= (double)FLT_MAX))
+        return r2_fail(ctx, R2_ARGUMENT, "adamw: the norm of the gradient is not finite");
+    opt->step++;
+    f.beta1 = c->beta1;
+    f.beta2 = c->beta2;
+    f.eps = c->eps;
+    f.lr = lr;
+    f.decay = c->weight_decay;
+    f.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
+    f.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
+    f.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
+    if (model->lora) {
+        r2_adamw_update(ctx, &f, param, grad, opt->m, opt->v, opt->n_params);
+        return R2_OK;
+    }
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        f.decay = t->rows > 1 ? c->weight_decay : 0.0f;
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - param;
+            r2_adamw_update(ctx, &f, param + at, grad + at, opt->m + at, opt->v + at,
+                            r2__tensor_size(t));
+        }
+    }
+    return R2_OK;
+}
+
+float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
+    double t;
+    if (warmup > 0 && step < warmup) return peak * (float)(step + 1) / (float)warmup;
+    if (step >= total || total <= warmup) return peak * floor_ratio;
+    t = (double)(step - warmup) / (double)(total - warmup);
+    return peak *
+           (floor_ratio + (1.0f - floor_ratio) * 0.5f * (float)(1.0 + cos(3.14159265358979 * t)));
+}
+
+/* ---- decoding ----
+   One prompt after the other, one output after the other, one token at a time. The rows of queries,
+   keys and values of all tokens before are kept, so that a new token costs one row. [E5] takes all
+   outputs of many prompts one token further at once. */
+
+r2_generate_config r2_generate_config_default(void) {
+    r2_generate_config c;
+    memset(&c, 0, sizeof c);
+    c.n_samples = 1;
+    c.max_new = 32;
+    c.stop_token = -1;
+    c.temperature = 1.0f;
+    return c;
+}
+
+void r2_generation_free(r2_ctx *ctx, r2_generation *out) {
+    r2_release(ctx, out->token);
+    r2_release(ctx, out->logp);
+    r2_release(ctx, out->length);
+    r2_release(ctx, out->watch_logp);
+    memset(out, 0, sizeof *out);
+}
+
+static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_prompt,
+                                     const r2_generate_config *c) {
+    uint64_t n = (uint64_t)n_prompt * (uint64_t)c->n_samples;
+    uint64_t cells = n * (uint64_t)c->max_new;
+    out->n_out = (int64_t)n;
+    out->max_new = c->max_new;
+    out->n_watch = c->n_watch;
+    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
+    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
+    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
+    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
+    if (!out->token || !out->logp || !out->length || !out->watch_logp) {
+        r2_generation_free(ctx, out);
+        return ctx->status;
+    }
+    for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
+    return R2_OK;
+}
+
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
+    const int32_t V = model->config.n_vocab;
+    if (c->n_samples < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
+    if (c->max_new < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
+    if (!(c->temperature >= 0.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
+                       (double)c->temperature);
+    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
+                       c->n_watch);
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        if (c->watch[j] < 0 || c->watch[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
+                           c->watch[j], V - 1);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
+                           "%d new ones of n_ctx = %d",
+                           (long long)p, (long long)(begin[p + 1] - begin[p]),
+                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
+    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
+        if (token[r] < 0 || token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
+                           (long long)r, token[r], V - 1);
+    return R2_OK;
+}
+
+/* A token from one row of n logits: the most probable, or at temperature T one drawn with
+   p_v = exp(x_v / T) / sum_w exp(x_w / T): the first at which the running sum exceeds a uniform
+   number. */
+static inline int32_t r2__sample_plain(const float *x, int64_t n, float temperature, r2_rng *rng) {
+    int32_t best = 0;
+    double total = 0.0, left;
+    for (int32_t v = 1; v < n; ++v)
+        if (x[v] > x[best]) best = v;
+    if (temperature <= 0.0f) return best;
+    for (int32_t v = 0; v < n; ++v)
+        total += exp(((double)x[v] - (double)x[best]) / (double)temperature);
+    left = r2_rng_double(rng) * total;
+    for (int32_t v = 0; v < n; ++v) {
+        left -= exp(((double)x[v] - (double)x[best]) / (double)temperature);
+        if (left < 0.0) return v;
+    }
+    return best; /* rounding left a rest */
+}
+
+/* The state of one output. */
+typedef struct r2__decoding {
+    const r2_ctx *ctx;
+    const r2_model *model;
+    r2_arena memory;
+    float *cache;  /* (n_layer, n_ctx, qkv_cols) queries, keys and values of all tokens so far */
+    r2__acts acts; /* of one row */
+    float *logits, lse;
+    float *scratch; /* (n_ctx) */
+} r2__decoding;
+
+static inline r2_status r2__decoding_init(r2_ctx *ctx, r2__decoding *o, r2_model *model) {
+    const r2_model_config *c = &model->config;
+    bool good = r2__lora_reserve(ctx, model, 1) == R2_OK;
+    memset(o, 0, sizeof *o);
+    o->ctx = ctx;
+    o->model = model;
+    r2__take_layer(ctx, &o->memory, model, 1, false, &o->acts, &good);
+    o->acts.x = r2__floats(ctx, &o->memory, 1, c->d_model, &good);
+    o->cache = r2__floats(ctx, &o->memory, (int64_t)c->n_layer * c->n_ctx, r2__qkv_cols(c), &good);
+    o->logits = r2__floats(ctx, &o->memory, 1, c->n_vocab, &good);
+    o->scratch = r2__floats(ctx, &o->memory, 1, c->n_ctx, &good);
+    if (!good) r2_arena_free(ctx, &o->memory);
+    return good ? R2_OK : ctx->status;
+}
+
+/* The decode step: `token` at `position` through the decoder, to the logits of the next token. The
+   tokens before it were passed in their order. */
+static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t position) {
+    const r2_ctx *ctx = o->ctx;
+    const r2_model *m = o->model;
+    const r2_model_config *c = &m->config;
+    const int64_t C = c->d_model, D = C / c->n_head, F = c->d_ff, V = c->n_vocab;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    const int32_t begin[2] = {0, position + 1};
+    const r2_attention shape = r2__attention_of(m, 1, begin, NULL);
+    const r2__keys keys = r2__keys_of(&shape, 0);
+    const r2__acts *a = &o->acts;
+    float *x = a->x;
+
+    r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), &token, 1, C);
+    for (int32_t l = 0; l < c->n_layer; ++l) {
+        float *cache = o->cache + l * c->n_ctx * qkv_cols, *qkv = cache + position * qkv_cols;
+        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1, false);
+        if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), 1, qkv_cols);
+        r2_rope(ctx, qkv, qkv_cols, &position, m->rope, 1, c->n_head + c->n_kv_head, (int32_t)D, 1);
+        r2__attend_row(&shape, &keys, position, a->att, a->lse, cache, o->scratch);
+        r2__project(ctx, m, r2__out, l, x, a->att, 1, true);
+
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1, false);
+        r2_swiglu_fwd(ctx, a->act, a->gu, 1, F);
+        r2__project(ctx, m, r2__down, l, x, a->act, 1, true);
+    }
+    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
+    r2_matmul(ctx, R2_NT, 1, V, C, a->n1, C, r2__head(m), C, o->logits, V, false);
+    r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
+}
+
+/* Output number `index` of `out`, which continues a prompt of n tokens. The cache holds all of the
+   prompt but its last token. */
+static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *c, int32_t last,
+                                     int32_t n, int64_t index, r2_generation *out) {
+    const int64_t V = o->model->config.n_vocab;
+    const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
+    int32_t *token = out->token + index * c->max_new, length = 0;
+    r2_rng rng = r2_rng_make(c->seed, R2_STREAM_SAMPLE, (uint64_t)index);
+    for (r2__decode_token(o, last, n - 1);
+         length < c->max_new && (length == 0 || last != c->stop_token); ++length) {
+        last = token[length] = r2__sample_plain(o->logits, allowed, c->temperature, &rng);
+        out->logp[index * c->max_new + length] = o->logits[last] - o->lse;
+        r2__decode_token(o, last, n + length);
+    }
+    out->length[index] = length;
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        out->watch_logp[index * c->n_watch + j] = o->logits[c->watch[j]] - o->lse;
+}
+
+/* Reports progress under the name `task`; NULL: not at all, for a caller that reports its own. */
+R2__PLAIN(r2_status, r2__generate)
+(r2_ctx *ctx, r2_model *model, const char *task, const r2_generate_config *config, int64_t n_prompt,
+ const int64_t *begin, const int32_t *token, r2_generation *out) {
+    r2__decoding o;
+    memset(out, 0, sizeof *out);
+    if (r2__check_generate(ctx, model, config, n_prompt, begin, token) != R2_OK ||
+        r2__decoding_init(ctx, &o, model) != R2_OK)
+        return ctx->status;
+    r2_status status = r2__generation_init(ctx, out, n_prompt, config);
+    for (int64_t p = 0; p < n_prompt && status == R2_OK; ++p) {
+        const int32_t n = (int32_t)(begin[p + 1] - begin[p]), *prompt = token + begin[p];
+        for (int32_t i = 0; i < n - 1; ++i) r2__decode_token(&o, prompt[i], i);
+        for (int64_t s = 0; s < config->n_samples; ++s)
+            r2__decode_output(&o, config, prompt[n - 1], n, p * config->n_samples + s, out);
+        if (task) status = r2_progress(ctx, task, p + 1, n_prompt);
+    }
+    r2_arena_free(ctx, &o.memory);
+    if (status != R2_OK) r2_generation_free(ctx, out);
+    return status;
+}
+
+r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
+                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
+                      r2_generation *out) {
+    return r2__generate(ctx, model, "generate", config, n_prompt, begin, token, out);
+}
+
+/* ================================================================================ [M8] sft ====
+   In:   evidence, a teacher, a codec; a model with gradients.
+   Out:  examples (Q, R, A) as tokens; the model, trained to write R and A after Q.
+
+   The tokens of a reasoned sequence and their probabilities. The caller writes Q and <think>, the
+   model everything after the bar:
+
+       Q <think> | pop:7   +2   =+2   </think>   <answer>    3    </answer>
+                     .5    .8     1       1          1      .25       1
+
+       answer loss   -log .25                = 1.386
+       trace loss    -(log .5 + log .8) / 6  = 0.153    mean over the six tokens that are not A
+
+   A direct sequence is Q <answer> 3: it has an answer loss only. The list loss looks at a group of
+   sequences; the observed item with log-odds 1 beside a sampled one with -1 costs
+       -log (e^1 / (e^1 + e^-1)) = 0.127.
+   test_sft.c, the_losses_of_the_room_opening. */
 
 typedef struct r2__word_sink {
     r2_ctx *ctx;
@@ -5725,11 +5701,14 @@ static void r2__sink_word(void *user, const char *text) {
     if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
 }
 
-r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
-                         const r2_codebook *codebook) {
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                        const r2_codebook *codebook) {
     r2__word_sink sink = {ctx, vocab, R2_OK};
+    r2_markup *markup = &codec->markup;
     r2_codebook_words(codebook, r2__sink_word, &sink);
     if (sink.status != R2_OK) return sink.status;
+    codec->codebook = codebook;
+    codec->vocab = vocab;
     markup->think = r2_vocab_find(vocab, "<think>", 7);
     markup->think_end = r2_vocab_find(vocab, "</think>", 8);
     markup->answer = r2_vocab_find(vocab, "<answer>", 8);
@@ -5743,88 +5722,110 @@ r2_status r2_markup_init(r2_ctx *ctx, r2_markup *markup, r2_vocab *vocab,
 
 /* ---- examples ---- */
 
-/* Encodes `text` into exactly `room` tokens. */
-static r2_status r2__encode_into(r2_ctx *ctx, const r2_vocab *vocab, const r2_text *text,
-                                 int32_t *token, int64_t room) {
-    r2_tokens tokens = {NULL, 0, 0, false};
-    r2_status status = text->failed ? R2_NO_MEMORY : R2_OK;
-    if (status == R2_OK) status = r2_vocab_encode(ctx, vocab, text->data, text->len, &tokens);
-    if (status == R2_OK && tokens.n != room)
-        status = r2_fail(ctx, R2_ARGUMENT, "expected %lld words, found %lld: \"%.40s...\"",
-                         (long long)room, (long long)tokens.n, text->data);
-    if (status == R2_OK) memcpy(token, tokens.id, (size_t)room * sizeof *token);
-    r2_tokens_free(ctx, &tokens);
-    return status;
-}
+/* What examples are made from. */
+typedef struct r2__example_source {
+    const r2_codec *codec;
+    const r2_evidence *evidence;      /* (n)             */
+    const r2_teacher_config *teacher; /* NULL: no traces */
+} r2__example_source;
 
-/* Writes and encodes example q into its rows; errors go to the caller's own context. */
-static r2_status r2__encode_example(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
-                                    const r2_vocab *vocab, const r2_evidence *evidence, int64_t q,
-                                    const r2_teacher_config *teacher) {
-    r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
-    int64_t p = ex->prompt_begin[q], p_len = ex->prompt_begin[q + 1] - p;
-    int64_t t = ex->trace_begin[q], t_len = ex->trace_begin[q + 1] - t;
-    r2_status status;
-    r2_prompt_compact(ctx, codebook, evidence, &prompt);
-    status = r2__encode_into(ctx, vocab, &prompt, ex->prompt + p, p_len);
-    if (status == R2_OK && teacher)
-        status = r2_teacher_compact(ctx, codebook, teacher, prompt.data, (uint64_t)q, &trace);
-    if (status == R2_OK && teacher)
-        status = r2__encode_into(ctx, vocab, &trace, ex->trace + t, t_len);
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &trace);
-    return status;
-}
-
-static r2_status r2__examples_alloc(r2_ctx *ctx, r2_examples *ex, int64_t n, int64_t prompt_len,
-                                    int64_t trace_len) {
-    ex->n = n;
-    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
-    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
-    ex->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n * prompt_len), sizeof *ex->prompt);
-    ex->trace = (int32_t *)r2_alloc(ctx, (uint64_t)(n * trace_len), sizeof *ex->trace);
-    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    if (!ex->prompt_begin || !ex->trace_begin || !ex->prompt || !ex->trace || !ex->answer)
-        return ctx->status;
-    for (int64_t q = 0; q <= n; ++q) {
-        ex->prompt_begin[q] = q * prompt_len;
-        ex->trace_begin[q] = q * trace_len;
+/* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2_tokens token[2]) {
+    const r2_codec *codec = from->codec;
+    r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
+    r2_status status = R2_OK;
+    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
+    if (text[0].failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && from->teacher)
+        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
+                                    &text[1]);
+    for (int part = 0; part < 2 && status == R2_OK; ++part) {
+        r2_tokens_clear(&token[part]);
+        if (text[part].failed) status = R2_NO_MEMORY;
+        else if (text[part].len > 0)
+            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
+                                     &token[part]);
     }
-    ex->longest = (int32_t)(prompt_len + trace_len + 3); /* <answer> A </answer> */
+    r2_text_free(ctx, &text[0]);
+    r2_text_free(ctx, &text[1]);
+    return status;
+}
+
+static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
+    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
+}
+
+enum { R2__EXAMPLES_AT_ONCE = 1024 };
+
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order.
+   part (2 n): room for one prompt and one trace each. */
+static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                     int64_t first, int64_t n, r2_tokens *part, r2_tokens all[2]) {
+    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
+        r2_ctx own = *ctx; /* a context serves one thread at a time */
+        if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
+            part[2 * k].failed = true;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        int64_t e = first + k, length = part[2 * k].n + part[2 * k + 1].n + 3;
+        if (part[2 * k].failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
+            if (status != R2_OK) return status;
+        }
+        r2__append_tokens(ctx, &all[0], &part[2 * k]);
+        r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
+        if (all[0].failed || all[1].failed) return R2_NO_MEMORY;
+        ex->prompt_begin[e + 1] = all[0].n;
+        ex->trace_begin[e + 1] = all[1].n;
+        ex->answer[e] = (int8_t)from->evidence[e].answer;
+        if (length > ex->longest) ex->longest = (int32_t)length;
+    }
     return R2_OK;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codebook *codebook,
-                           const r2_vocab *vocab, const r2_markup *markup,
+/* Copies a token list into memory of exactly its size. */
+static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
+    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
+    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
+    return copy;
+}
+
+static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
+    r2_tokens all[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
+    r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
+    r2_status status = R2_OK;
+    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
+    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
+    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
+    if (!part || !ex->prompt_begin || !ex->trace_begin || !ex->answer) status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += room)
+        status = r2__examples_append(ctx, ex, from, first, n - first < room ? n - first : room,
+                                     part, all);
+    if (status == R2_OK) ex->prompt = r2__tokens_copy(ctx, &all[0]);
+    if (status == R2_OK) ex->trace = r2__tokens_copy(ctx, &all[1]);
+    if (!ex->prompt || !ex->trace) status = status == R2_OK ? R2_NO_MEMORY : status;
+    for (int64_t k = 0; part && k < 2 * room; ++k) r2_tokens_free(ctx, &part[k]);
+    r2_release(ctx, part);
+    r2_tokens_free(ctx, &all[0]);
+    r2_tokens_free(ctx, &all[1]);
+    return status;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher) {
-    int64_t n_aggregates = R2_FIRST_CHAIN_FIELD, n_facts = R2_N_FIELDS - R2_FIRST_CHAIN_FIELD;
-    int64_t prompt_len = 1 + n_aggregates + codebook->n_chains * (1 + n_facts);
-    int64_t trace_len = teacher ? 2 + 3 * (int64_t)R2_N_THOUGHTS : 0;
-    uint8_t *failed;
+    const r2__example_source from = {codec, evidence, teacher};
     r2_status status;
     memset(examples, 0, sizeof *examples);
     if (n < 1 || group < 1 || n % group)
-        return r2_fail(ctx, R2_ARGUMENT, "examples: %lld queries are no whole groups of %d",
+        return r2_fail(ctx, R2_ARGUMENT, "examples: n = %lld, expected a multiple of group = %d",
                        (long long)n, (int)group);
-    status = r2__examples_alloc(ctx, examples, n, prompt_len, trace_len);
-    failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
+    examples->n = n;
     examples->group = group;
-    examples->markup = *markup;
-    if (status == R2_OK && failed) {
-        R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            examples->answer[q] = (int8_t)evidence[q].answer;
-            failed[q] = r2__encode_example(&own, examples, codebook, vocab, &evidence[q], q,
-                                           teacher) != R2_OK;
-        }
-        for (int64_t q = 0; q < n && status == R2_OK; ++q) /* say it again, to the caller */
-            if (failed[q])
-                status = r2__encode_example(ctx, examples, codebook, vocab, &evidence[q], q,
-                                            teacher);
-    }
-    if (!failed) status = R2_NO_MEMORY;
-    r2_release(ctx, failed);
+    examples->codec = *codec;
+    status = r2__examples_make(ctx, examples, &from);
     if (status != R2_OK) r2_examples_free(ctx, examples);
     return status;
 }
@@ -5838,9 +5839,8 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     memset(examples, 0, sizeof *examples);
 }
 
-/* Training needs to know the answers. */
-/* Whoever writes reasoned sequences needs a trace of every example: without one the first word
-   after the prompt would teach the other mode. */
+/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
+   first token after the prompt would teach the direct mode. */
 static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
                                     bool with_traces) {
     if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
@@ -5857,10 +5857,10 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 
 /* ---- batches ---- */
 
-/* Arrays of one batch, allocated once for the largest. */
+/* The arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
-    int32_t *zero_pred; /* SFT: of each sequence, the prediction of answer 0 */
+    int32_t *level_pred; /* SFT: of each sequence, the first of the predictions of the 6 answers */
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
@@ -5869,7 +5869,7 @@ typedef struct r2__batcher {
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
     r2_release(ctx, b->seq_begin);
     r2_release(ctx, b->branch);
-    r2_release(ctx, b->zero_pred);
+    r2_release(ctx, b->level_pred);
     r2_release(ctx, b->token);
     r2_release(ctx, b->pred_row);
     r2_release(ctx, b->pred_token);
@@ -5881,33 +5881,46 @@ static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
     memset(b, 0, sizeof *b);
-    if (max_row > INT32_MAX || max_pred > INT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "a batch of %lld tokens and %lld predictions is too large",
-                       (long long)max_row, (long long)max_pred);
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
     b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
+    b->level_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->level_pred);
     b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
     b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
     b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
     b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
     b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->branch && b->zero_pred && b->token && b->pred_row && b->pred_token &&
+    if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
     return ctx->status;
 }
 
+/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
+static r2_status r2__batch_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                int32_t outputs, int64_t rows_each) {
+    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
+                   "fewer than 2^31 tokens in a step",
+                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
+}
+
 static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
 
 static void r2__batch_token(r2__batcher *b, int32_t token) { b->token[b->n_row++] = token; }
 
-/* Asks for log p(token) after the row written last; returns the number of the prediction. */
+/* Asks for log p(token) after the last row; returns the number of the prediction. */
 static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
     b->pred_row[b->n_pred] = b->n_row - 1;
     b->pred_token[b->n_pred] = token;
     return b->n_pred++;
+}
+
+/* Asks for the six answers after the last row; returns the first of the predictions. */
+static int32_t r2__batch_predict_answers(r2__batcher *b, const r2_markup *mark) {
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2__batch_predict(b, mark->level[k]);
+    return b->n_pred - R2_N_ANSWERS;
 }
 
 /* Ends the sequence; a branch continues the last that was none. */
@@ -5947,31 +5960,31 @@ r2_sft_config r2_sft_config_default(void) {
     return config;
 }
 
-/* What the loss must know of one sequence of a batch. */
+/* The predictions of one sequence of a batch. */
 typedef struct r2__sft_row {
-    int32_t answer;                 /* prediction of the answer          */
-    int32_t trace_first, trace_end; /* predictions of the trace's tokens */
-    int32_t close;                  /* of </answer>, -1 when direct      */
+    int32_t answer;
+    int32_t trace_first, trace_end; /* R after <think>, and <answer> */
+    int32_t close;                  /* </answer>; -1: direct         */
 } r2__sft_row;
 
-/* Q, then R when reasoned, then <answer> A: tokens and the predictions asked for. A reasoned output
-   must learn to close its answer: RL takes it as it comes, and judges it by its shape. */
+/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. A reasoned output
+   must learn to close its answer: RL generates it up to there and checks its shape. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
-    const r2_markup *mark = &ex->markup;
+    const r2_markup *mark = &ex->codec.markup;
     r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
     for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
         r2__batch_token(b, ex->prompt[k]);
     for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
-        /* <think> or <answer> after Q is the caller's choice of mode, not the model's */
+        /* <think> or <answer> after Q: the caller chooses the mode, not the model */
         if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
         r2__batch_token(b, ex->trace[k]);
     }
     if (reasoned) r2__batch_predict(b, mark->answer);
     row.trace_end = b->n_pred;
     r2__batch_token(b, mark->answer);
-    row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
-    b->zero_pred[b->n_seq] = r2__batch_predict(b, mark->level[0]);
+    b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
+    row.answer = b->level_pred[b->n_seq] + ex->answer[e];
     r2__batch_token(b, mark->level[ex->answer[e]]);
     if (reasoned) {
         row.close = r2__batch_predict(b, mark->answer_end);
@@ -5981,24 +5994,42 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     return row;
 }
 
-/* log (1 - p0) / p0 of a prediction of answer 0. p0 is kept below 1, where that has no value. */
-static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
-    *p0 = exp((double)b->logp[zero]);
-    if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
-    return log((1.0 - *p0) / *p0);
+/* log of the summed probabilities of n log-probabilities. */
+static double r2__log_sum(const float *logp, int n) {
+    double top = -INFINITY, sum = 0.0;
+    for (int k = 0; k < n; ++k) top = fmax(top, (double)logp[k]);
+    if (top == -INFINITY) return top;
+    for (int k = 0; k < n; ++k) sum += exp((double)logp[k] - top);
+    return top + log(sum);
 }
 
-/* The choice of the observed item, the first, among its group: -log softmax of the log-odds, and
-   its derivatives. zero(group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
-static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
-    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
-    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
-    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, zero[k], &p0) - top);
+#define R2__MOST_LOG_ODDS 27.0 /* keeps scores finite */
+
+/* The score that ranks (D11): log (1 - p(0)) / p(0) among the six answers, whatever probability
+   other tokens have. 0 when no answer has any. */
+static double r2__log_odds(const float *level_logp) {
+    const double most = R2__MOST_LOG_ODDS, no = (double)level_logp[0];
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), odds = yes - no;
+    if (yes == -INFINITY && no == -INFINITY) return 0.0;
+    return odds > most ? most : odds < -most ? -most : odds;
+}
+
+/* -log softmax of the log-odds s of a group at the observed item, its first, and the derivatives.
+   level (group): the first of the predictions of the six answers of each example.
+   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)). */
+static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group, double weight) {
+    double top = -INFINITY, sum = 0.0;
+    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b->logp + level[k]));
+    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b->logp + level[k]) - top);
     for (int32_t k = 0; k < group; ++k) {
-        double share = exp(r2__log_odds(b, zero[k], &p0) - top) / sum;
-        b->dlogp[zero[k]] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
+        const float *logp = b->logp + level[k];
+        double yes = r2__log_sum(logp + 1, R2_N_ANSWERS - 1);
+        double slope = weight * (exp(r2__log_odds(logp) - top) / sum - (k == 0));
+        b->dlogp[level[k]] -= (float)slope;
+        for (int a = 1; a < R2_N_ANSWERS; ++a)
+            b->dlogp[level[k] + a] += (float)(slope * exp((double)logp[a] - yes));
     }
-    return top + log(sum) - first;
+    return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
@@ -6021,7 +6052,7 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
         b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
     }
     for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->zero_pred + g * group, group,
+        list += r2__list_loss(b, b->level_pred + g * group, group,
                               (double)config->list_weight / n_groups);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
@@ -6034,13 +6065,21 @@ static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch)
     for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
     for (int64_t k = n - 1; k > 0; --k) {
         int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        int32_t change = order[k];
+        int32_t at_k = order[k];
         order[k] = order[j];
-        order[j] = change;
+        order[j] = at_k;
     }
 }
 
-/* Everything one training holds. */
+/* The first example of the drawn-th group of a training; shuffles anew where an epoch begins. */
+static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t seed,
+                               int64_t drawn) {
+    int64_t n_groups = ex->n / ex->group;
+    if (drawn % n_groups == 0) r2__shuffle(order, n_groups, seed, drawn / n_groups);
+    return (int64_t)order[drawn % n_groups] * ex->group;
+}
+
+/* The state of one training. */
 typedef struct r2__sft {
     r2_model *model;
     const r2_examples *ex;
@@ -6051,31 +6090,28 @@ typedef struct r2__sft {
     int32_t *order;   /* of the groups, in this epoch                            */
     float *best;      /* weights of the lowest loss on config->valid; NULL: none */
     double lowest;
-    int32_t n_worse;  /* looks since then                                        */
+    int32_t n_worse; /* measurements since then                                 */
 } r2__sft;
 
 static void r2__sft_batch(r2__sft *t, int64_t step) {
     const r2_examples *ex = t->ex;
     const r2_sft_config *config = t->config;
-    int64_t n_groups = ex->n / ex->group;
     int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
     r2__batcher_clear(&t->b);
     for (int32_t g = 0; g < config->groups; ++g) {
-        int64_t drawn = step * config->groups + g;
-        if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, config->seed, drawn / n_groups);
-        for (int32_t k = 0; k < ex->group; ++k) {
-            int64_t e = (int64_t)t->order[drawn % n_groups] * ex->group + k;
-            t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, e, g < n_reasoned);
-        }
+        int64_t first = r2__epoch_group(ex, t->order, config->seed, step * config->groups + g);
+        for (int32_t k = 0; k < ex->group; ++k)
+            t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, first + k, g < n_reasoned);
     }
 }
 
-/* The losses of the batch, of groups of `group`, as the model is now. */
+/* The losses of the batch, in groups of `group`, with the weights as they are. */
 static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
     r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
-    if (status == R2_OK) r2__sft_loss(&t->b, t->row, group, t->config, report);
-    return status;
+    if (status != R2_OK) return status;
+    r2__sft_loss(&t->b, t->row, group, t->config, report);
+    return R2_OK;
 }
 
 static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
@@ -6088,7 +6124,7 @@ static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
 }
 
-/* The loss of all groups of config->valid, in batches as they are trained on. */
+/* The loss of all groups of config->valid, in batches of the size used for training. */
 static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
     const r2_sft_config *c = t->config;
     const r2_examples *ex = c->valid;
@@ -6115,8 +6151,8 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
     return R2_OK;
 }
 
-/* Looks at what was held out when it is time to, and keeps the weights that are best at it. */
-static r2_status r2__sft_look(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. */
+static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     const int64_t done = report->step + 1;
     double loss;
     r2_status status;
@@ -6134,27 +6170,39 @@ static r2_status r2__sft_look(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     return R2_OK;
 }
 
-static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples,
-                               const r2_sft_config *config) {
+static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
     r2_status status;
-    if (config->groups < 1 || config->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected groups >= 1 and n_steps >= 0");
-    status = r2__examples_check(ctx, "sft", examples, config->reasoned_share > 0.0f);
-    if (status != R2_OK || !config->valid) return status;
-    if (config->valid_every < 1 || config->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: expected valid_every >= 1 and patience >= 1");
-    return r2__examples_check(ctx, "sft: valid", config->valid, config->reasoned_share > 0.0f);
+    if (c->groups < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: groups = %d, expected groups >= 1", (int)c->groups);
+    if (c->n_steps < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "sft: n_steps = %lld, expected n_steps >= 0",
+                       (long long)c->n_steps);
+    if (!(c->reasoned_share >= 0.0f && c->reasoned_share <= 1.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "sft: reasoned_share = %g, expected 0 .. 1",
+                       (double)c->reasoned_share);
+    status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    if (status != R2_OK || !c->valid) return status;
+    if (c->valid_every < 1 || c->patience < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "sft: valid_every = %d and patience = %d, expected both "
+                       ">= 1",
+                       (int)c->valid_every, (int)c->patience);
+    return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
 }
 
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     const r2_examples *ex = t->ex, *valid = t->config->valid;
-    int64_t group = ex->group, longest = ex->longest, per_batch;
+    int32_t group = ex->group, longest = ex->longest;
+    int64_t per_batch;
     r2_status status;
     if (valid && valid->group > group) group = valid->group;
     if (valid && valid->longest > longest) longest = valid->longest;
-    per_batch = t->config->groups * group;
-    status =
-        r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest, per_batch * (longest + 2));
+    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1,
+                            (int64_t)longest + R2_N_ANSWERS);
+    if (status != R2_OK) return status;
+    per_batch = (int64_t)t->config->groups * group;
+    status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
+                              per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
     status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
     if (status != R2_OK) return status;
@@ -6194,7 +6242,7 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
         r2__sft_batch(&t, step);
         status = r2__sft_step(ctx, &t, &report);
-        if (status == R2_OK) status = r2__sft_look(ctx, &t, &report);
+        if (status == R2_OK) status = r2__sft_validate(ctx, &t, &report);
         enough = t.best && t.n_worse >= config->patience;
         if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
         if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
@@ -6205,7 +6253,17 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     return status;
 }
 
-/* ================================================================================= [M9] rl ==== */
+/* ================================================================================= [M9] rl ====
+   In:   a model after SFT; prompts in groups with answers, no traces.
+   Out:  the model, improved by rewards of its own reasoning.
+
+       prompt + <think> --> G sampled outputs --> checked --> rewards --> advantages --> one step
+       (of each item        (<think> R </think>                           within the G
+        of a group)          <answer> A </answer>)                        of a prompt
+
+   Eight outputs of a prompt, three with reward 1, five with 0: mean 3/8, sample standard deviation
+   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208 (without the division
+   0.625), the five -0.725 (-0.375). test_rl.c, advantages_of_three_wins_in_eight. */
 
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
     double mean = 0.0, square = 0.0, std;
@@ -6214,7 +6272,7 @@ void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, doubl
     std = n > 1 ? sqrt(square / (n - 1)) : 0.0;
     for (int32_t i = 0; i < n; ++i) {
         advantage[i] = reward[i] - mean;
-        if (std < 1e-12) advantage[i] = 0.0; /* what is left of equal rewards is rounding */
+        if (std < 1e-12) advantage[i] = 0.0; /* equal rewards: the difference is rounding */
         else if (variant != R2_DR_GRPO) advantage[i] /= std + 1e-6;
     }
 }
@@ -6240,15 +6298,14 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
     return term;
 }
 
-double r2_reward(const r2_reward_config *config, const r2_check *trace, int32_t right_answer,
+double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
                  double rank_share) {
     double accuracy = 0.0, faith = 0.0;
-    if (trace->answer >= 0)
-        accuracy = config->exact ? (double)(trace->answer == right_answer)
-                                 : 1.0 - abs(trace->answer - right_answer) / 5.0;
-    if (trace->verdict == R2_TRACE_OK) faith = 1.0;
-    else if (trace->n_cited > 0) faith = 0.5 * trace->n_right / trace->n_cited;
-    return (double)config->w_format * (trace->well_formed ? 1.0 : 0.0) +
+    if (check->answer >= 0 && right_answer >= 0)
+        accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
+    if (check->verdict == R2_TRACE_OK) faith = 1.0;
+    else if (check->n_cited > 0) faith = 0.5 * check->n_right / check->n_cited;
+    return (double)config->w_format * (check->well_formed ? 1.0 : 0.0) +
            (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
            (double)config->w_faith * faith;
 }
@@ -6276,151 +6333,173 @@ r2_grpo_config r2_grpo_config_default(void) {
     return config;
 }
 
+/* ---- prompts to generate from, outputs to check: for RL and for evaluation ---- */
+
+/* Prompts of examples laid end to end, each followed by the mark that chooses the mode. */
+typedef struct r2__prompts {
+    int64_t n;
+    int64_t *begin; /* (n + 1) */
+    int32_t *token;
+} r2__prompts;
+
+static void r2__prompts_free(r2_ctx *ctx, r2__prompts *p) {
+    r2_release(ctx, p->begin);
+    r2_release(ctx, p->token);
+    memset(p, 0, sizeof *p);
+}
+
+/* Room for max_n prompts of the examples. */
+static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples *ex,
+                                  int64_t max_n) {
+    p->n = 0;
+    p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
+    p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
+                                   ((uint64_t)ex->longest + 1) * sizeof *p->token);
+    if (p->begin && p->token) return R2_OK;
+    r2__prompts_free(ctx, p);
+    return ctx->status;
+}
+
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, int32_t mark) {
+    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    int32_t *to = p->token + p->begin[p->n];
+    memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
+    to[len] = mark;
+    p->begin[p->n + 1] = p->begin[p->n] + len + 1;
+    p->n++;
+}
+
+/* Checks the n tokens that follow <think> in an output of example e, as text, against the text of
+   its prompt. Appends the output to `text` (NULL: not wanted). */
+static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
+                                  const int32_t *token, int64_t n, r2_text *text, r2_check *check) {
+    const r2_codec *codec = &ex->codec;
+    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, &prompt);
+    if (status == R2_OK)
+        status = r2_vocab_decode(ctx, codec->vocab, &codec->markup.think, 1, &output);
+    if (status == R2_OK && n > 0) {
+        r2_text_add(ctx, &output, " ", 1);
+        status = r2_vocab_decode(ctx, codec->vocab, token, n, &output);
+    }
+    if (status == R2_OK) *check = r2_check_trace(codec->codebook, prompt.data, output.data);
+    if (status == R2_OK && text) r2_text_add(ctx, text, output.data, output.len);
+    if (status == R2_OK && text && text->failed) status = R2_NO_MEMORY;
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &output);
+    return status;
+}
+
+/* Checking needs a codebook and a vocabulary. */
+static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
+                   "both: outputs are checked",
+                   who);
+}
+
 /* ---- the loop ---- */
 
-#define R2__LEAST_P 1e-6 /* keeps log-odds finite */
-
 /* One output of a rollout. */
-typedef struct r2__output {
+typedef struct r2__rl_sample {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
     int32_t level_pred;           /* first of the predictions of the 6 answers, or -1 */
-    double score; /* log-odds of interacting, NAN without an answer */
+    double score;                 /* log-odds of interacting, NAN without an answer   */
     double reward, advantage;
-    bool kept; /* in the loss: DAPO drops groups with equal rewards    */
-    r2_check trace;
-} r2__output;
+    bool kept; /* in the loss: R2_DAPO drops prompts whose samples have equal rewards */
+    r2_check check;
+} r2__rl_sample;
 
-/* Everything one GRPO run holds. */
+/* The state of one r2_grpo. */
 typedef struct r2__grpo {
     r2_model *model, reference;
     const r2_examples *ex;
-    const r2_codebook *codebook;
-    const r2_vocab *vocab;
     const r2_grpo_config *config;
     r2_adamw opt;
     r2__batcher b;
     int32_t *order;
-    int64_t *prompt_begin;
-    int32_t *prompt;
-    r2__output *output; /* (groups * group * n_samples), prompt after prompt */
+    r2__prompts prompts;   /* (groups * group)                            */
+    r2__rl_sample *sample; /* (prompts * n_samples), prompt after prompt  */
+    int64_t n_sample;
     float *logp_old, *logp_ref, *entropy;
-    int32_t *list; /* (group) scratch */
-    int64_t n_prompt;
+    int32_t *list; /* (group) scratch                             */
 } r2__grpo;
 
-/* Prompts of step's groups, each followed by <think>: reasoning is what RL trains. */
+/* The prompts of the step's groups, each followed by <think>: RL trains reasoning. */
 static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
-    const r2_examples *ex = rl->ex;
-    int64_t n_groups = ex->n / ex->group, p = 0;
-    rl->prompt_begin[0] = 0;
-    for (int32_t g = 0; g < rl->config->groups; ++g) {
-        int64_t drawn = step * rl->config->groups + g;
-        if (drawn % n_groups == 0)
-            r2__shuffle(rl->order, n_groups, rl->config->seed, drawn / n_groups);
-        for (int32_t k = 0; k < ex->group; ++k, ++p) {
-            int64_t e = (int64_t)rl->order[drawn % n_groups] * ex->group + k;
-            int64_t len = ex->prompt_begin[e + 1] - ex->prompt_begin[e];
-            int32_t *to = rl->prompt + rl->prompt_begin[p];
-            memcpy(to, ex->prompt + ex->prompt_begin[e], (size_t)len * sizeof *to);
-            to[len] = ex->markup.think;
-            rl->prompt_begin[p + 1] = rl->prompt_begin[p] + len + 1;
-            for (int32_t s = 0; s < rl->config->n_samples; ++s)
-                rl->output[p * rl->config->n_samples + s].example = e;
+    const r2_grpo_config *c = rl->config;
+    rl->prompts.n = 0;
+    for (int32_t g = 0; g < c->groups; ++g) {
+        int64_t first = r2__epoch_group(rl->ex, rl->order, c->seed, step * c->groups + g);
+        for (int32_t k = 0; k < rl->ex->group; ++k) {
+            for (int32_t s = 0; s < c->n_samples; ++s)
+                rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
         }
     }
 }
 
 /* Lays the outputs into a batch: every generated token is predicted, and after the first <answer>
-   each of the six answers too: their probabilities give the score that ranks. A prompt but for its
-   last token is run once; each of its outputs is a branch that begins with that token, so that all
-   predictions of an output are its own, and ends before its own last, from which none is made. */
+   also the six answers, for the score that ranks. A prompt but for its last token is run once; each
+   of its outputs is a branch that begins with that token, so that all predictions of an output are
+   its own, and ends before its own last token, after which nothing is predicted. */
 static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
-    const r2_markup *mark = &rl->ex->markup;
+    const r2_markup *mark = &rl->ex->codec.markup;
+    const r2__prompts *prompts = &rl->prompts;
     r2__batcher *b = &rl->b;
     r2__batcher_clear(b);
     for (int64_t o = 0; o < gen->n_out; ++o) {
-        int64_t p = o / rl->config->n_samples, last = rl->prompt_begin[p + 1] - 1;
+        int64_t p = o / rl->config->n_samples, last = prompts->begin[p + 1] - 1;
         const int32_t *token = gen->token + o * gen->max_new;
-        r2__output *out = &rl->output[o];
+        r2__rl_sample *sample = &rl->sample[o];
         if (o % rl->config->n_samples == 0) {
-            for (int64_t k = rl->prompt_begin[p]; k < last; ++k) r2__batch_token(b, rl->prompt[k]);
+            for (int64_t k = prompts->begin[p]; k < last; ++k)
+                r2__batch_token(b, prompts->token[k]);
             r2__batch_end_sequence(b, false);
         }
-        out->first_pred = b->n_pred;
-        out->level_pred = -1;
+        sample->first_pred = b->n_pred;
+        sample->level_pred = -1;
         for (int32_t k = 0; k < gen->length[o]; ++k) {
-            r2__batch_token(b, k > 0 ? token[k - 1] : rl->prompt[last]);
+            r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && out->level_pred < 0) {
-                out->level_pred = b->n_pred;
-                for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
-            }
+            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+                sample->level_pred = r2__batch_predict_answers(b, mark);
         }
-        out->end_pred = b->n_pred;
+        sample->end_pred = b->n_pred;
         r2__batch_end_sequence(b, true);
     }
 }
 
-/* The next prediction of `out` that is a generated token, from j on. */
-static int32_t r2__token_pred(const r2__output *out, int32_t j) {
-    return j == out->level_pred ? j + R2_N_ANSWERS : j;
+/* The next prediction of a sample that is a generated token, from j on. */
+static int32_t r2__token_pred(const r2__rl_sample *sample, int32_t j) {
+    return j == sample->level_pred ? j + R2_N_ANSWERS : j;
 }
 
-static int32_t r2__output_length(const r2__output *out) {
-    return out->end_pred - out->first_pred - (out->level_pred >= 0 ? R2_N_ANSWERS : 0);
+static int32_t r2__sample_length(const r2__rl_sample *sample) {
+    return sample->end_pred - sample->first_pred - (sample->level_pred >= 0 ? R2_N_ANSWERS : 0);
 }
 
-/* Appends words, a space before them when the text has some already. */
-static r2_status r2__add_words(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *token, int64_t n,
-                               r2_text *text) {
-    if (n > 0 && text->len > 0) r2_text_add(ctx, text, " ", 1);
-    return r2_vocab_decode(ctx, vocab, token, n, text);
-}
-
-/* Checks one output against its prompt, as text, as anybody would. */
-static r2_status r2__grpo_check(r2_ctx *ctx, const r2__grpo *rl, const r2_generation *gen,
-                                int64_t o) {
-    int64_t p = o / rl->config->n_samples, begin = rl->prompt_begin[p];
-    int64_t len = rl->prompt_begin[p + 1] - begin - 1; /* without <think> */
-    r2__output *out = &rl->output[o];
-    r2_text prompt = {NULL, 0, 0, false}, text = {NULL, 0, 0, false};
-    r2_status status = r2__add_words(ctx, rl->vocab, rl->prompt + begin, len, &prompt);
-    if (status == R2_OK)
-        status = r2__add_words(ctx, rl->vocab, &rl->ex->markup.think, 1, &text);
-    if (status == R2_OK)
-        status = r2__add_words(ctx, rl->vocab, gen->token + o * gen->max_new, gen->length[o],
-                               &text);
-    if (status == R2_OK) out->trace = r2_check_trace(rl->codebook, prompt.data, text.data);
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &text);
-    out->score = NAN;
-    if (out->level_pred >= 0) {
-        double p0 = exp((double)rl->logp_old[out->level_pred]);
-        out->score = log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
-    }
-    return status;
-}
-
-/* Mean log-odds of the outputs of prompt p; one without an answer counts as even. */
+/* Mean log-odds of the samples of prompt p; a sample without an answer counts as 0. */
 static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     double sum = 0.0;
     for (int32_t s = 0; s < rl->config->n_samples; ++s) {
-        double score = rl->output[p * rl->config->n_samples + s].score;
+        double score = rl->sample[p * rl->config->n_samples + s].score;
         if (!isnan(score)) sum += score;
     }
     return sum / rl->config->n_samples;
 }
 
-/* The chance that log-odds of a are drawn above those of b, when both are noisy alike. */
+/* The chance that log-odds a are above log-odds b, when both carry the same noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
-/* The ranking term: an output for the observed item should beat every sampled item's mean score, an
-   output for a sampled item should stay below the observed item's. By chances, not by 0 and 1: so
-   the outputs of a prompt differ in it even when all of them win. */
+/* The ranking term, see r2_reward. It is a chance, not 0 or 1, so that the samples of a prompt
+   differ in it even when all of them rank right. */
 static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
-    double score = rl->output[o].score, won = 0.0;
+    double score = rl->sample[o].score, won = 0.0;
     if (isnan(score)) return 0.0;
     if (p != first) return r2__win(r2__prompt_score(rl, first), score);
     for (int32_t k = 1; k < rl->ex->group; ++k)
@@ -6428,59 +6507,67 @@ static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
 }
 
-/* Rewards and advantages of all outputs, prompt by prompt. */
+/* Rewards of all samples. */
 static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
-    int32_t n = rl->config->n_samples;
-    int64_t n_out = rl->n_prompt * n, answers[R2_N_ANSWERS] = {0}, most = 0;
-    double reward[64], advantage[64], square = 0.0;
-    for (int64_t p = 0; p < rl->n_prompt; ++p) {
+    int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
+    double n = (double)rl->n_sample, square = 0.0;
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        r2__rl_sample *sample = &rl->sample[o];
+        sample->reward = r2_reward(&rl->config->reward, &sample->check,
+                                   rl->ex->answer[sample->example], r2__rank_share(rl, o));
+        report->reward_mean += sample->reward / n;
+        report->well_formed_outputs += sample->check.well_formed / n;
+        report->faithful_outputs += (sample->check.verdict == R2_TRACE_OK) / n;
+        if (sample->check.answer >= 0) answers[sample->check.answer]++;
+    }
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        double d = rl->sample[o].reward - report->reward_mean;
+        square += d * d;
+    }
+    for (int a = 0; a < R2_N_ANSWERS; ++a) most = answers[a] > most ? answers[a] : most;
+    report->reward_std = sqrt(square / n);
+    report->majority_answer = (double)most / n;
+}
+
+/* Advantages of all samples, prompt by prompt. */
+static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
+    const int32_t n = rl->config->n_samples;
+    double reward[64], advantage[64];
+    for (int64_t p = 0; p < rl->prompts.n; ++p) {
+        r2__rl_sample *sample = rl->sample + p * n;
         double spread = 0.0;
         for (int32_t s = 0; s < n; ++s) {
-            r2__output *out = &rl->output[p * n + s];
-            out->reward = reward[s] = r2_reward(&rl->config->reward, &out->trace,
-                                                rl->ex->answer[out->example],
-                                                r2__rank_share(rl, p * n + s));
-            report->reward_mean += reward[s] / (double)n_out;
-            report->well_formed_outputs += out->trace.well_formed / (double)n_out;
-            report->faithful_outputs += (out->trace.verdict == R2_TRACE_OK) / (double)n_out;
-            if (out->trace.answer >= 0) answers[out->trace.answer]++;
+            reward[s] = sample[s].reward;
             spread = fmax(spread, fabs(reward[s] - reward[0]));
         }
         r2_advantages(rl->config->variant, reward, n, advantage);
         for (int32_t s = 0; s < n; ++s) {
-            rl->output[p * n + s].advantage = advantage[s];
-            rl->output[p * n + s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
+            sample[s].advantage = advantage[s];
+            sample[s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
         }
-        report->zero_variance_groups += (spread < 1e-12) / (double)rl->n_prompt;
+        report->zero_variance_groups += (spread < 1e-12) / (double)rl->prompts.n;
     }
-    for (int64_t o = 0; o < n_out; ++o) {
-        double d = rl->output[o].reward - report->reward_mean;
-        square += d * d;
-    }
-    for (int a = 0; a < R2_N_ANSWERS; ++a) most = answers[a] > most ? answers[a] : most;
-    report->reward_std = sqrt(square / (double)n_out);
-    report->majority_answer = (double)most / (double)n_out;
 }
 
-/* What one token of an output counts in the loss: the variants' normalisers. */
-static double r2__token_weight(const r2__grpo *rl, const r2__output *out, int64_t n_kept) {
-    double n_out = (double)(rl->n_prompt * rl->config->n_samples);
-    if (!out->kept) return 0.0;
+/* The weight of one token of a sample in the loss: the normalisers of the variants. */
+static double r2__token_weight(const r2__grpo *rl, const r2__rl_sample *sample, int64_t n_kept) {
+    if (!sample->kept) return 0.0;
     if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
-    if (rl->config->variant == R2_DR_GRPO) return 1.0 / (n_out * rl->config->max_new);
-    return 1.0 / (n_out * r2__output_length(out));
+    if (rl->config->variant == R2_DR_GRPO)
+        return 1.0 / ((double)rl->n_sample * rl->config->max_new);
+    return 1.0 / ((double)rl->n_sample * r2__sample_length(sample));
 }
 
-/* The listwise terms: the s-th outputs of a group's items stand side by side. A list in which one
-   has no answer is left out. */
+/* The list losses, each between the s-th samples of a group's items. A list in which one has no
+   answer is left out. */
 static void r2__grpo_lists(r2__grpo *rl) {
     const int32_t group = rl->ex->group, n = rl->config->n_samples;
-    int64_t n_lists = rl->n_prompt / group * n;
+    int64_t n_lists = rl->prompts.n / group * n;
     for (int64_t list = 0; list < n_lists; ++list) {
         bool whole = true;
         for (int32_t k = 0; k < group; ++k) {
-            int32_t level = rl->output[(list / n * group + k) * n + list % n].level_pred;
-            rl->list[k] = level; /* of answer 0 */
+            int32_t level = rl->sample[(list / n * group + k) * n + list % n].level_pred;
+            rl->list[k] = level;
             whole = whole && level >= 0;
         }
         if (whole)
@@ -6492,36 +6579,39 @@ static void r2__grpo_lists(r2__grpo *rl) {
 /* Derivatives of the objective for the current log-probabilities. */
 static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
-    int64_t n_out = rl->n_prompt * c->n_samples, n_tokens = 0, n_kept = 0;
+    int64_t n_tokens = 0, n_kept = 0;
     double beta = c->variant == R2_DAPO ? 0.0 : (double)c->beta;
     memset(rl->b.dlogp, 0, (size_t)rl->b.n_pred * sizeof(float));
     report->kl = report->entropy = report->clipped_tokens = 0.0;
-    for (int64_t o = 0; o < n_out; ++o) {
-        n_tokens += r2__output_length(&rl->output[o]);
-        n_kept += rl->output[o].kept ? r2__output_length(&rl->output[o]) : 0;
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        n_tokens += r2__sample_length(&rl->sample[o]);
+        n_kept += rl->sample[o].kept ? r2__sample_length(&rl->sample[o]) : 0;
     }
-    for (int64_t o = 0; o < n_out; ++o) {
-        const r2__output *out = &rl->output[o];
-        double weight = r2__token_weight(rl, out, n_kept);
-        for (int32_t j = out->first_pred; (j = r2__token_pred(out, j)) < out->end_pred; ++j) {
-            r2_policy_term term = r2_policy_loss(
-                (double)rl->b.logp[j], (double)rl->logp_old[j], (double)rl->logp_ref[j],
-                out->advantage, (double)c->eps_low, (double)c->eps_high, beta);
+    for (int64_t o = 0; o < rl->n_sample; ++o) {
+        const r2__rl_sample *sample = &rl->sample[o];
+        double weight = r2__token_weight(rl, sample, n_kept);
+        int32_t j = sample->first_pred;
+        for (; (j = r2__token_pred(sample, j)) < sample->end_pred; ++j) {
+            r2_policy_term term = r2_policy_loss((double)rl->b.logp[j], (double)rl->logp_old[j],
+                                                 (double)rl->logp_ref[j], sample->advantage,
+                                                 (double)c->eps_low, (double)c->eps_high, beta);
             rl->b.dlogp[j] = (float)(weight * term.dlogp);
             report->kl += term.kl / (double)n_tokens;
             report->entropy += (double)rl->entropy[j] / (double)n_tokens;
             report->clipped_tokens += term.clipped / (double)n_tokens;
         }
-        if (out->level_pred >= 0)
-            rl->b.dlogp[out->level_pred + rl->ex->answer[out->example]] -=
-                c->sft_weight / (float)n_out;
+        if (sample->level_pred >= 0)
+            rl->b.dlogp[sample->level_pred + rl->ex->answer[sample->example]] -=
+                c->sft_weight / (float)rl->n_sample;
     }
     if (c->list_weight > 0.0f) r2__grpo_lists(rl);
-    report->output_length = (double)n_tokens / (double)n_out;
+    report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
+/* Samples outputs, measures them with the model and with the reference, and rewards them. */
 static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
+    const r2__prompts *prompts = &rl->prompts;
     r2_generate_config how = r2_generate_config_default();
     r2_generation gen;
     r2_batch batch;
@@ -6529,19 +6619,25 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->markup.answer_end;
+    how.stop_token = rl->ex->codec.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->model, NULL, &how, rl->n_prompt, rl->prompt_begin, rl->prompt,
+    status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
     if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
-    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
-        status = r2__grpo_check(ctx, rl, &gen, o);
+    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
+        r2__rl_sample *sample = &rl->sample[o];
+        sample->score = sample->level_pred < 0 ? NAN
+                                               : r2__log_odds(rl->logp_old + sample->level_pred);
+        status = r2__check_tokens(ctx, rl->ex, sample->example, gen.token + o * gen.max_new,
+                                  gen.length[o], NULL, &sample->check);
+    }
     if (status == R2_OK) r2__grpo_rewards(rl, report);
+    if (status == R2_OK) r2__grpo_advantages(rl, report);
     r2_generation_free(ctx, &gen);
     return status;
 }
@@ -6564,7 +6660,7 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* The model as it comes in, its adapters included. */
+/* A copy of the model as it comes in, its adapters included. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
     const r2_lora *lora = rl->model->lora;
     r2_model *reference = &rl->reference;
@@ -6579,34 +6675,37 @@ static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
 
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    int64_t n_prompt = (int64_t)c->groups * rl->ex->group, n_out = n_prompt * c->n_samples;
-    int64_t longest = rl->ex->longest + c->max_new, n_pred = n_out * (c->max_new + R2_N_ANSWERS);
-    r2_status status;
-    rl->n_prompt = n_prompt;
-    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_out,
-                              n_prompt * rl->ex->longest + n_out * c->max_new, n_pred);
+    const r2_examples *ex = rl->ex;
+    int64_t n_prompt, n_pred;
+    r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
+                                      (int64_t)ex->longest + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
-    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(rl->ex->n / rl->ex->group), sizeof *rl->order);
-    rl->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *rl->prompt_begin);
-    rl->prompt = (int32_t *)r2_alloc(ctx, (uint64_t)(n_prompt * longest), sizeof *rl->prompt);
-    rl->output = (r2__output *)r2_alloc(ctx, (uint64_t)n_out, sizeof *rl->output);
+    n_prompt = (int64_t)c->groups * ex->group;
+    rl->n_sample = n_prompt * c->n_samples;
+    n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
+                              n_prompt * ex->longest + rl->n_sample * c->max_new, n_pred);
+    if (status != R2_OK) return status;
+    status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
+    if (status != R2_OK) return status;
+    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *rl->order);
+    rl->sample = (r2__rl_sample *)r2_alloc(ctx, (uint64_t)rl->n_sample, sizeof *rl->sample);
     rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)rl->ex->group, sizeof *rl->list);
-    if (!rl->order || !rl->prompt_begin || !rl->prompt || !rl->output || !rl->logp_old ||
-        !rl->logp_ref || !rl->entropy || !rl->list)
-        return ctx->status;
+    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
+    if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
+        return R2_NO_MEMORY;
     status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
-    return status == R2_OK ? r2__grpo_reference(ctx, rl) : status;
+    if (status != R2_OK) return status;
+    return r2__grpo_reference(ctx, rl);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
+    r2__prompts_free(ctx, &rl->prompts);
     r2_release(ctx, rl->order);
-    r2_release(ctx, rl->prompt_begin);
-    r2_release(ctx, rl->prompt);
-    r2_release(ctx, rl->output);
+    r2_release(ctx, rl->sample);
     r2_release(ctx, rl->logp_old);
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
@@ -6615,22 +6714,28 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_model_free(ctx, &rl->reference);
 }
 
+static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
+    r2_status status;
+    if (c->n_samples < 1 || c->n_samples > 64)
+        return r2_fail(ctx, R2_ARGUMENT, "grpo: n_samples = %d, expected 1 .. 64",
+                       (int)c->n_samples);
+    if (c->groups < 1 || c->n_updates < 1 || c->max_new < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "grpo: groups = %d, n_updates = %d, max_new = %d, expected each >= 1",
+                       (int)c->groups, (int)c->n_updates, (int)c->max_new);
+    status = r2__examples_check(ctx, "grpo", examples, false);
+    if (status != R2_OK) return status;
+    return r2__codec_check(ctx, "grpo", examples);
+}
+
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                  const r2_codebook *codebook, const r2_vocab *vocab,
                   const r2_grpo_config *config) {
     r2__grpo rl;
-    r2_status status;
-    if (config->groups < 1 || config->n_samples < 1 || config->n_samples > 64 ||
-        config->n_updates < 1 || config->max_new < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "grpo: expected groups, n_updates, max_new >= 1 and "
-                       "n_samples in 1 .. 64");
-    status = r2__examples_check(ctx, "grpo", examples, false);
+    r2_status status = r2__grpo_check(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
     rl.model = model;
     rl.ex = examples;
-    rl.codebook = codebook;
-    rl.vocab = vocab;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
     for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
@@ -6648,62 +6753,61 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     return status;
 }
 
-/* ============================================================================== [M10] eval ==== */
+/* ============================================================================== [M10] eval ====
+   In:   scores of candidates, the positive first; or a model and prompts to score.
+   Out:  ranks, metrics with intervals; scores with the verdicts on the reasoning behind them.
+
+       score      3  5  3  1  3  4      two candidates score above the positive, two tie with it:
+       positive   ^                     its rank is 3, 4 or 5, equally likely
+
+       HR@4 = 2/3   NDCG@4 = (1/log2 4 + 1/log2 5) / 3 = 0.310   MRR = (1/3 + 1/4 + 1/5) / 3 = 0.261
+
+   test_eval.c, ranks_by_hand and metrics_by_hand. */
 
 r2_rank r2_rank_of(const float *score, int64_t n) {
     r2_rank rank = {0, 0};
-    float positive = isnan(score[0]) ? -INFINITY : score[0];
+    const float positive = score[0];
     for (int64_t i = 1; i < n; ++i) {
-        float other = isnan(score[i]) ? -INFINITY : score[i];
-        rank.better += other > positive;
-        rank.tied += other == positive;
+        const bool both_nan = isnan(score[i]) && isnan(positive);
+        rank.better += score[i] > positive || (isnan(positive) && !isnan(score[i]));
+        rank.tied += score[i] == positive || both_nan;
     }
     return rank;
 }
 
-/* The ranks that a rule allows the positive to take: first .. last, equally likely. */
-static void r2__rank_range(r2_rank rank, r2_tie_rule rule, int64_t *first, int64_t *last) {
-    *first = rank.better + 1;
-    *last = rank.better + 1 + rank.tied;
-    if (rule == R2_TIES_PESSIMISTIC) *first = *last;
-    if (rule == R2_TIES_OPTIMISTIC) *last = *first;
+/* The positive may take the ranks better + 1 .. better + 1 + tied, each equally likely. */
+double r2_hit_ratio(r2_rank rank, int64_t k) {
+    int64_t last = rank.better + 1 + rank.tied, inside = (k < last ? k : last) - rank.better;
+    return inside > 0 ? (double)inside / (double)(rank.tied + 1) : 0.0;
 }
 
-double r2_hit_ratio(r2_rank rank, int64_t k, r2_tie_rule rule) {
-    int64_t first, last, inside;
-    r2__rank_range(rank, rule, &first, &last);
-    inside = (k < last ? k : last) - first + 1;
-    return inside > 0 ? (double)inside / (double)(last - first + 1) : 0.0;
-}
-
-double r2_ndcg(r2_rank rank, int64_t k, r2_tie_rule rule) {
-    int64_t first, last;
+double r2_ndcg(r2_rank rank, int64_t k) {
+    int64_t first = rank.better + 1;
     double sum = 0.0;
-    r2__rank_range(rank, rule, &first, &last);
-    for (int64_t r = first; r <= last && r <= k; ++r) sum += 1.0 / log2((double)r + 1.0);
-    return sum / (double)(last - first + 1);
+    for (int64_t r = first; r <= first + rank.tied && r <= k; ++r)
+        sum += 1.0 / log2((double)r + 1.0);
+    return sum / (double)(rank.tied + 1);
 }
 
-double r2_reciprocal_rank(r2_rank rank, r2_tie_rule rule) {
-    int64_t first, last;
+double r2_reciprocal_rank(r2_rank rank) {
+    int64_t first = rank.better + 1;
     double sum = 0.0;
-    r2__rank_range(rank, rule, &first, &last);
-    for (int64_t r = first; r <= last; ++r) sum += 1.0 / (double)r;
-    return sum / (double)(last - first + 1);
+    for (int64_t r = first; r <= first + rank.tied; ++r) sum += 1.0 / (double)r;
+    return sum / (double)(rank.tied + 1);
 }
 
 r2_eval_config r2_eval_config_default(void) {
-    r2_eval_config config = {R2_TIES_EXPECTED, 2000, 0};
+    r2_eval_config config = {2000, 0};
     return config;
 }
 
-static void r2__metrics_add(r2_metrics *m, r2_rank rank, int64_t n_per_case, r2_tie_rule ties) {
-    m->hr1 += r2_hit_ratio(rank, 1, ties);
-    m->hr5 += r2_hit_ratio(rank, 5, ties);
-    m->hr10 += r2_hit_ratio(rank, 10, ties);
-    m->ndcg5 += r2_ndcg(rank, 5, ties);
-    m->ndcg10 += r2_ndcg(rank, 10, ties);
-    m->mrr += r2_reciprocal_rank(rank, ties);
+static void r2__metrics_add(r2_metrics *m, r2_rank rank, int64_t n_per_case) {
+    m->hr1 += r2_hit_ratio(rank, 1);
+    m->hr5 += r2_hit_ratio(rank, 5);
+    m->hr10 += r2_hit_ratio(rank, 10);
+    m->ndcg5 += r2_ndcg(rank, 5);
+    m->ndcg10 += r2_ndcg(rank, 10);
+    m->mrr += r2_reciprocal_rank(rank);
     if (n_per_case > 1)
         m->auc += 1.0 - ((double)rank.better + 0.5 * (double)rank.tied) / (double)(n_per_case - 1);
     m->tie_rate += rank.tied > 0;
@@ -6715,13 +6819,15 @@ r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t 
     r2_status status;
     memset(out, 0, sizeof *out);
     if (n_cases < 1 || n_per_case < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "evaluation needs at least one case and one candidate");
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "evaluate: n_cases = %lld, n_per_case = %lld, expected both >= 1",
+                       (long long)n_cases, (long long)n_per_case);
     hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
     if (!hit) return ctx->status;
     for (int64_t c = 0; c < n_cases; ++c) {
         r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
-        r2__metrics_add(out, rank, n_per_case, config->ties);
-        hit[c] = r2_hit_ratio(rank, 1, config->ties);
+        r2__metrics_add(out, rank, n_per_case);
+        hit[c] = r2_hit_ratio(rank, 1);
     }
     out->n_cases = n_cases;
     out->hr1 /= n, out->hr5 /= n, out->hr10 /= n, out->ndcg5 /= n, out->ndcg10 /= n;
@@ -6741,7 +6847,9 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
                             uint64_t seed, double *lo, double *hi) {
     double *mean;
     if (n < 1 || n_bootstrap < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "a bootstrap needs at least one value and one resample");
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "bootstrap: n = %lld, n_bootstrap = %d, expected both >= 1", (long long)n,
+                       (int)n_bootstrap);
     mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
     if (!mean) return ctx->status;
     R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
@@ -6757,9 +6865,11 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
     return R2_OK;
 }
 
+/* The binomial tail, two-sided: 2 P(X <= k), X ~ B(only_a + only_b, 1/2). */
 double r2_mcnemar(int64_t only_a, int64_t only_b) {
     int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
     double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    if (k < 0) return NAN;
     for (int64_t i = 0; i <= k; ++i)
         tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
                     lgamma((double)(n - i) + 1.0) + log_half_n);
@@ -6774,160 +6884,140 @@ r2_score_config r2_score_config_default(void) {
 }
 
 float r2_answer_score(const float *level_logp, r2_score_kind kind) {
-    double mass = 0.0, expected = 0.0, p_no;
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        mass += exp((double)level_logp[k]);
-        expected += k * exp((double)level_logp[k]);
-    }
-    if (!(mass > 0.0)) return 0.0f;
-    if (kind == R2_SCORE_EXPECTED) return (float)(expected / mass);
-    p_no = exp((double)level_logp[0]) / mass;
-    if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
-    return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), expected = 0.0;
+    if (kind == R2_SCORE_LOG_ODDS) return (float)r2__log_odds(level_logp);
+    if (yes == -INFINITY) return (float)R2_N_ANSWERS / 2.0f; /* any level is as likely: 3 */
+    for (int k = 1; k < R2_N_ANSWERS; ++k) expected += k * exp((double)level_logp[k] - yes);
+    return (float)expected;
 }
 
-static void r2__trace_tally(r2_trace_metrics *m, const r2_check *trace, int64_t *n_cited,
-                            int64_t *n_found, int64_t *n_right) {
+/* Sums over traces, before they become shares. */
+typedef struct r2__trace_counts {
+    int64_t n_cited, n_found, n_right;
+} r2__trace_counts;
+
+static void r2__trace_tally(r2_trace_metrics *m, r2__trace_counts *counts, const r2_check *check) {
     m->n++;
-    m->verdict[trace->verdict]++;
-    m->well_formed += trace->well_formed;
-    m->faithful += trace->verdict == R2_TRACE_OK;
-    *n_cited += trace->n_cited;
-    *n_found += trace->n_found;
-    *n_right += trace->n_right;
+    m->verdict[check->verdict]++;
+    m->well_formed += check->well_formed;
+    m->faithful += check->verdict == R2_TRACE_OK;
+    counts->n_cited += check->n_cited;
+    counts->n_found += check->n_found;
+    counts->n_right += check->n_right;
 }
 
-/* Prompts of a slice of examples, each followed by the mark that chooses the mode. */
-static r2_status r2__slice_prompts(r2_ctx *ctx, const r2_examples *ex, int64_t first, int64_t n,
-                                   int32_t mark, int64_t **begin, int32_t **token) {
-    int64_t n_tokens = ex->prompt_begin[first + n] - ex->prompt_begin[first] + n;
-    *begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof **begin);
-    *token = (int32_t *)r2_alloc(ctx, (uint64_t)n_tokens, sizeof **token);
-    if (!*begin || !*token) {
-        r2_release(ctx, *begin);
-        r2_release(ctx, *token);
-        return ctx->status;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        int64_t from = ex->prompt_begin[first + k], len = ex->prompt_begin[first + k + 1] - from;
-        memcpy(*token + (*begin)[k], ex->prompt + from, (size_t)len * sizeof **token);
-        (*token)[(*begin)[k] + len] = mark;
-        (*begin)[k + 1] = (*begin)[k] + len + 1;
-    }
-    return R2_OK;
+static void r2__trace_shares(r2_trace_metrics *m, const r2__trace_counts *counts) {
+    if (m->n > 0) m->well_formed /= (double)m->n, m->faithful /= (double)m->n;
+    if (counts->n_cited == 0) return;
+    m->facts_found = (double)counts->n_found / (double)counts->n_cited;
+    m->facts_right = (double)counts->n_right / (double)counts->n_cited;
 }
 
-/* Generates for a slice: up to <answer> (or nothing), watching the six answers that would
-   follow. */
-static r2_status r2__slice_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
+/* Generates for examples first .. first + n - 1: direct nothing, reasoned up to <answer>; measures
+   the six answers that would follow. */
+static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
                                     const r2_score_config *config, int64_t first, int64_t n,
                                     r2_generation *gen) {
+    const r2_markup *mark = &ex->codec.markup;
     bool direct = config->mode == R2_DIRECT;
     r2_generate_config how = r2_generate_config_default();
-    int64_t *begin;
-    int32_t *token;
-    r2_status status = r2__slice_prompts(
-        ctx, ex, first, n, direct ? ex->markup.answer : ex->markup.think, &begin, &token);
+    r2__prompts prompts;
+    r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
     if (status != R2_OK) return status;
+    for (int64_t k = 0; k < n; ++k)
+        r2__prompts_add(&prompts, ex, first + k, direct ? mark->answer : mark->think);
     how.n_samples = direct ? 1 : config->n_samples;
     how.max_new = direct ? 0 : config->max_new;
-    how.stop_token = ex->markup.answer;
+    how.stop_token = mark->answer;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
-    how.watch = ex->markup.level;
-    status = r2__generate(ctx, model, NULL, &how, n, begin, token, gen);
-    r2_release(ctx, begin);
-    r2_release(ctx, token);
+    how.watch = mark->level;
+    status = r2__generate(ctx, model, NULL, &how, n, prompts.begin, prompts.token, gen);
+    r2__prompts_free(ctx, &prompts);
     return status;
 }
 
-/* The whole output as text: <think>, what was generated, the likeliest answer, </answer>. */
-static r2_status r2__output_text(r2_ctx *ctx, const r2_examples *ex, const r2_vocab *vocab,
-                                 const r2_generation *gen, int64_t o, r2_text *text) {
+/* Output o of a generation for example e: completes it by the likeliest answer and </answer> when
+   it got as far as <answer>, checks it, and appends it to `text` (NULL: not wanted). */
+static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
+                                 const r2_generation *gen, int64_t o, r2_text *text,
+                                 r2_check *check) {
+    const r2_markup *mark = &ex->codec.markup;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
+    r2_tokens output = {NULL, 0, 0, false};
+    r2_status status = R2_NO_MEMORY;
     int best = 0;
-    r2_status status = r2__add_words(ctx, vocab, &ex->markup.think, 1, text);
-    if (status == R2_OK) status = r2__add_words(ctx, vocab, token, n, text);
-    if (status != R2_OK || n < 1 || token[n - 1] != ex->markup.answer) return status;
-    for (int k = 1; k < R2_N_ANSWERS; ++k)
-        if (level[k] > level[best]) best = k;
-    status = r2__add_words(ctx, vocab, &ex->markup.level[best], 1, text);
-    if (status == R2_OK) status = r2__add_words(ctx, vocab, &ex->markup.answer_end, 1, text);
-    return status;
-}
-
-static r2_status r2__check_output(r2_ctx *ctx, const r2_examples *ex, const r2_codebook *codebook,
-                                  const r2_vocab *vocab, const r2_generation *gen, int64_t o,
-                                  int64_t example, r2_text *output, r2_check *trace) {
-    r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[example], len = ex->prompt_begin[example + 1] - from;
-    const size_t before = output->len; /* the caller's */
-    r2_status status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
-    if (status == R2_OK) status = r2__output_text(ctx, ex, vocab, gen, o, output);
-    if (status == R2_OK) *trace = r2_check_trace(codebook, prompt.data, output->data + before);
-    r2_text_free(ctx, &prompt);
+    for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &output, token[k]);
+    if (n > 0 && token[n - 1] == mark->answer) {
+        for (int k = 1; k < R2_N_ANSWERS; ++k)
+            if (level[k] > level[best]) best = k;
+        r2_tokens_add(ctx, &output, mark->level[best]);
+        r2_tokens_add(ctx, &output, mark->answer_end);
+    }
+    if (!output.failed) status = r2__check_tokens(ctx, ex, e, output.id, output.n, text, check);
+    r2_tokens_free(ctx, &output);
     return status;
 }
 
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                   const r2_codebook *codebook, const r2_vocab *vocab,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace) {
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
-    int64_t n_cited = 0, n_found = 0, n_right = 0;
-    r2_trace_metrics m;
-    r2_status status = R2_OK;
-    memset(&m, 0, sizeof m);
+    const bool checked = trace && config->mode == R2_REASONED;
+    r2__trace_counts counts = {0, 0, 0};
+    r2_status status = checked ? r2__codec_check(ctx, "score", examples) : R2_OK;
+    if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
         r2_generation gen;
-        status = r2__slice_generate(ctx, model, examples, config, first, n, &gen);
-        if (status != R2_OK) break;
+        status = r2__score_generate(ctx, model, examples, config, first, n, &gen);
+        if (status != R2_OK) return status;
         for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
         for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
             int64_t per = gen.n_out / n, e = first + o / per;
+            r2_check check;
             score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
                         (float)per;
-            if (trace && config->mode == R2_REASONED) {
-                r2_text output = {NULL, 0, 0, false};
-                r2_check checked;
-                status = r2__check_output(ctx, examples, codebook, vocab, &gen, o, e, &output,
-                                          &checked);
-                if (status == R2_OK) r2__trace_tally(&m, &checked, &n_cited, &n_found, &n_right);
-                r2_text_free(ctx, &output);
-            }
+            if (!checked) continue;
+            status = r2__score_check(ctx, examples, e, &gen, o, NULL, &check);
+            if (status == R2_OK) r2__trace_tally(trace, &counts, &check);
         }
         r2_generation_free(ctx, &gen);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
     }
-    if (m.n > 0) m.well_formed /= (double)m.n, m.faithful /= (double)m.n;
-    if (n_cited > 0) {
-        m.facts_found = (double)n_found / (double)n_cited;
-        m.facts_right = (double)n_right / (double)n_cited;
-    }
-    if (trace) *trace = m;
+    if (trace) r2__trace_shares(trace, &counts);
     return status;
 }
 
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   const r2_codebook *codebook, const r2_vocab *vocab, r2_text *output,
-                   r2_check *trace) {
+                   r2_text *output, r2_check *check) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status;
-    if (example < 0 || example >= examples->n)
-        return r2_fail(ctx, R2_ARGUMENT, "think: example %lld of %lld", (long long)example,
-                       (long long)examples->n);
-    config.mode = R2_REASONED;
-    status = r2__slice_generate(ctx, model, examples, &config, example, 1, &gen);
+    r2_status status = r2__codec_check(ctx, "think", examples);
     if (status != R2_OK) return status;
-    status = r2__check_output(ctx, examples, codebook, vocab, &gen, 0, example, output, trace);
+    if (example < 0 || example >= examples->n)
+        return r2_fail(ctx, R2_ARGUMENT, "think: example = %lld, expected 0 .. %lld",
+                       (long long)example, (long long)examples->n - 1);
+    config.mode = R2_REASONED;
+    status = r2__score_generate(ctx, model, examples, &config, example, 1, &gen);
+    if (status != R2_OK) return status;
+    status = r2__score_check(ctx, examples, example, &gen, 0, output, check);
     r2_generation_free(ctx, &gen);
     return status;
 }
 
-/* =============================================================================== [M11] run ==== */
+/* =============================================================================== [M11] run ====
+   In:   a directory of ratings, a configuration.
+   Out:  a recommender: data, split, graph, evidence, examples, model; scores, recommendations.
+
+       ratings -> data -> split -> graph, index -> questions -> evidence -> codebook -> examples
+                       -> candidates                            (hook)                    |
+                              |                                                     r2_run_sft
+       recommendations <- scores <--------------- model <-------------------------- r2_run_grpo
+
+   data/mini, 200 groups of 1 observed and 4 sampled items: 1000 training questions, prompts of 43
+   tokens, traces of 23. test_run.c, the_numbers_of_the_room_opening. */
 
 r2_run_config r2_run_config_default(void) {
     r2_run_config config;
@@ -6959,7 +7049,7 @@ r2_run_config r2_run_config_full(void) {
     return config;
 }
 
-/* Every draw of the run follows from its one seed. */
+/* All draws of the run follow from its one seed. */
 static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
 }
@@ -6972,9 +7062,10 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
     if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
     if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT, "%s: no user has two positives (rating >= %g) after "
-                         "another interaction: nothing to test on", directory,
-                         (double)split->config.min_positive);
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "%s: no user has two positives (rating >= %g) after "
+                         "another interaction, so there is nothing to test on",
+                         directory, (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
     negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
@@ -6991,7 +7082,7 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
     return status;
 }
 
-/* The header's own evidence, then what the hook makes of it: nothing is asked in another way. */
+/* All evidence of the run comes from here: computed, then changed by the hook. */
 static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
                                   int64_t n, r2_evidence *evidence) {
     const r2_run_config *c = &run->config;
@@ -7000,14 +7091,15 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
     return c->evidence_hook(ctx, c->evidence_hook_user, run, question, n, evidence);
 }
 
-/* Training questions in groups and their evidence: *n of them, to be released by the caller, also
-   after a failure. */
+/* Draws n_groups groups of training questions and computes their evidence: *n of them. The caller
+   releases both, after a failure too. */
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
-    *question = (r2_question *)r2_alloc(ctx, (uint64_t)(n_groups * group), sizeof **question);
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
+                                        (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
     status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
                                *question, &n_drawn);
@@ -7018,7 +7110,7 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
 
-/* What config.min_history comes to. */
+/* The number that config.min_history = 0 stands for. */
 static int32_t r2__run_history(const r2_run *run) {
     const r2_run_config *c = &run->config;
     const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
@@ -7028,13 +7120,17 @@ static int32_t r2__run_history(const r2_run *run) {
     return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
 }
 
-static r2_status r2__run_queries(r2_ctx *ctx, r2_run *run) {
+static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
     r2_status status = R2_OK;
-    if (c->n_groups < 1 || c->n_sampled < 1 || c->min_history < 0 || c->n_cases < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "run: expected n_groups >= 1, n_sampled >= 1, "
-                       "min_history >= 0 and n_cases >= 0");
+    if (c->n_groups < 1 || c->n_sampled < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
+                       (long long)c->n_groups, (int)c->n_sampled);
+    if (c->min_history < 0 || c->n_cases < 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "run: min_history = %d, n_cases = %lld, expected both >= 0",
+                       (int)c->min_history, (long long)c->n_cases);
     run->min_history = r2__run_history(run);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
@@ -7077,11 +7173,11 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_queries(ctx, run);
-    if (status == R2_OK) status = r2_markup_init(ctx, &run->markup, &run->vocab, &run->codebook);
+    status = r2__run_questions(ctx, run);
+    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codebook, &run->vocab, &run->markup,
-                                  run->evidence, run->n_train, 1 + c->n_sampled, &c->teacher);
+        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
+                                  1 + c->n_sampled, &c->teacher);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7103,11 +7199,12 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
     memset(run, 0, sizeof *run);
 }
 
-/* The first validation cases as groups of the training's shape: the positive, then negatives. */
+/* The first validation cases as groups of the shape of training groups: the positive, negatives. */
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
     const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
-    const int64_t n = (run->valid.n_cases < R2_N_LOOKED_AT ? run->valid.n_cases : R2_N_LOOKED_AT) *
+    const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
+                                                             : R2_N_VALID_CASES) *
                       group;
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
@@ -7125,8 +7222,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup,
-                                  evidence, n, (int32_t)group, &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
+                                  &run->config.teacher);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7158,11 +7255,9 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     memset(&fresh, 0, sizeof fresh);
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
-    if (status == R2_OK) /* nobody writes traces for them: the model's own are judged */
-        status = r2_examples_init(ctx, &fresh, &run->codebook, &run->vocab, &run->markup, evidence,
-                                  n, 1 + c->n_sampled, NULL);
-    if (status == R2_OK)
-        status = r2_grpo(ctx, &run->model, &fresh, &run->codebook, &run->vocab, &c->grpo);
+    if (status == R2_OK) /* without traces: RL rewards the model's own */
+        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
+    if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
@@ -7181,14 +7276,14 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
         question[q].item = item[q];
         question[q].answer = -1;
         if ((int64_t)user[q] >= run->graph.n_users)
-            status = r2_fail(ctx, R2_ARGUMENT, "user %u is not in the data", (unsigned)user[q]);
+            status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
+                             (unsigned)user[q], (long long)run->graph.n_users);
         else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codebook, &run->vocab, &run->markup, evidence, n,
-                            1, NULL);
+    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7213,9 +7308,7 @@ r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates
                        const r2_score_config *config, float *score, r2_trace_metrics *trace) {
     r2_examples examples;
     r2_status status = r2_run_candidate_prompts(ctx, run, candidates, NULL, &examples);
-    if (status == R2_OK)
-        status = r2_score(ctx, &run->model, &examples, &run->codebook, &run->vocab, config, score,
-                          trace);
+    if (status == R2_OK) status = r2_score(ctx, &run->model, &examples, config, score, trace);
     r2_examples_free(ctx, &examples);
     return status;
 }
@@ -7239,7 +7332,9 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
     int64_t m = 0;
     *n_found = 0;
     if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
-        status = r2_fail(ctx, R2_ARGUMENT, "recommend: user %u of %lld, %lld items wanted",
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "recommend: user = %u of %lld, n = %lld, expected a "
+                         "user of the data and n >= 0",
                          (unsigned)user, (long long)run->graph.n_users, (long long)n);
     for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
         if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
@@ -7259,33 +7354,6 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
 
 /* ---- on disk ---- */
 
-/* One line a field: its name, step, bucket edges and weights. */
-static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
-    r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
-                     r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
-        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
-            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
-            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
-        }
-        r2_text_addf(ctx, json, "], \"weights\": [");
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
-            r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
-        r2_text_addf(ctx, json, "]}%s\n", f + 1 < R2_N_FIELDS ? "," : "");
-    }
-    r2_text_addf(ctx, json, "]}\n");
-}
-
-r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
-    r2_text json = {NULL, 0, 0, false};
-    r2_status status;
-    r2__codebook_json(ctx, codebook, &json);
-    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
-    r2_text_free(ctx, &json);
-    return status;
-}
-
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_status status;
@@ -7293,7 +7361,8 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
         return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
     if (run->model.lora && !run->model.lora->merged)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "%s: the run's model has adapters: r2_lora_merge before, or r2_lora_save",
+                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
+                       "before, or r2_lora_save instead",
                        directory);
     status = r2_model_save_dir(ctx, &run->model, directory);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
@@ -7301,62 +7370,6 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
     return status;
-}
-
-/* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
-static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double high, float *out) {
-    const cJSON *value = array ? array->child : NULL;
-    int32_t k = 0;
-    if (!cJSON_IsArray(array)) return false;
-    for (; value && k < n; value = value->next, ++k) {
-        if (!cJSON_IsNumber(value) || !(value->valuedouble >= low && value->valuedouble <= high))
-            return false;
-        out[k] = (float)value->valuedouble;
-    }
-    return k == n && !value;
-}
-
-/* One field of a codebook: as many buckets as the run has, ascending edges, whole weights. */
-static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
-    int32_t n = codebook->n_bucket[field];
-    float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
-    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
-    if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
-                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
-        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
-                          R2_MAX_WEIGHT, weight))
-        return false;
-    for (int32_t b = 2; b < n - 1; ++b)
-        if (!(edge[b] > edge[b - 1])) return false;
-    for (int32_t b = 0; b < n; ++b) {
-        codebook->weight[field][b] = (int8_t)weight[b];
-        if ((float)codebook->weight[field][b] != weight[b]) return false;
-    }
-    return true;
-}
-
-r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
-    r2_codebook loaded = *codebook;
-    const cJSON *field;
-    cJSON *json;
-    bool good;
-    int f = 0;
-    r2_status status = r2__json_read(ctx, path, &json);
-    if (status != R2_OK) return status;
-    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
-    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
-    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
-    field = field ? field->child : NULL;
-    for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
-        good = r2__codebook_field(field, (r2_field)f, &loaded);
-    good = good && f == R2_N_FIELDS && !field;
-    cJSON_Delete(json);
-    if (!good)
-        return r2_fail(ctx, R2_FORMAT, "%s: expected the fields and buckets of this run, found "
-                       "those of another", path);
-    *codebook = loaded;
-    return R2_OK;
 }
 
 /* The shape of a saved model must be that of the run. */
@@ -7373,23 +7386,46 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
     return status;
 }
 
+/* So must its words. */
+static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
+    const r2_vocab *own = &run->vocab;
+    r2_vocab found;
+    r2_status status;
+    memset(&found, 0, sizeof found);
+    status = r2_vocab_load(ctx, &found, path);
+    if (status == R2_OK && found.n_words != own->n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
+                         (int)own->n_words, (int)found.n_words);
+    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
+        if (strcmp(found.word[w], own->word[w]) != 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
+                             (int)w + 1, own->word[w], found.word[w]);
+    r2_vocab_free(ctx, &found);
+    return status;
+}
+
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
+    r2_codec codec = run->codec;
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    if (status == R2_OK) /* the run's own prompts are written anew with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codebook, &run->vocab, &run->markup, run->evidence,
-                                  run->n_train, 1 + run->config.n_sampled, &run->config.teacher);
+    codec.codebook = &codebook;
+    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
+        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
+                                  1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
+        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -7481,7 +7517,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    ctx->log(ctx->user, line);
+    (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
 }
 
 /* ---- memory ---- */
@@ -9495,6 +9531,8 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 
 /* ============================================================================ [E4] kernels ==== */
 
+#if !defined(R2_REFERENCE)
+
 /* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
    The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
    only outside ISO mode) and a square root that leaves errno alone. */
@@ -10467,67 +10505,71 @@ void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
 
 /* ---- low-rank additions ---- */
 
-int64_t r2_lora_scratch(int64_t R, int64_t I, int64_t r, int32_t n) { return 2 * n * r * (R + I); }
-
 /* to(n r, I) = scale a of all adapters, one below the other. */
-static void r2__stack_a(float *to, const r2_adapter *adapter, int32_t n, float scale, int64_t I,
-                        int64_t r) {
-    for (int32_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < r * I; ++j) to[i * r * I + j] = scale * adapter[i].a[j];
+static void r2__stack_a(float *to, const r2_adapters *all) {
+    const int64_t size = all->rank * all->n_in;
+    for (int32_t i = 0; i < all->n; ++i)
+        for (int64_t j = 0; j < size; ++j) to[i * size + j] = all->scale * all->adapter[i].a[j];
 }
 
-void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapter *adapter, int32_t n,
-                 const float *x, float scale, int64_t R, int64_t I, int64_t r, float *low) {
-    const int64_t all = n * r;
-    float *a = low, *t = a + all * I; /* (all, I), (R, all) */
-    r2__stack_a(a, adapter, n, scale, I, r);
-    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
-    for (int32_t i = 0; i < n; ++i)
-        r2_matmul(ctx, R2_NT, R, adapter[i].O, r, t + i * r, all, adapter[i].b, r,
-                  y + adapter[i].column, ldy, true);
+void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *all, const float *x,
+                 int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank, ranks = all->n * rank;
+    float *a = all->scratch, *t = a + ranks * n_in; /* (ranks, I), (R, ranks) */
+    r2__stack_a(a, all);
+    r2_matmul(ctx, R2_NT, R, ranks, n_in, x, n_in, a, n_in, t, ranks, false);
+    for (int32_t i = 0; i < all->n; ++i)
+        r2_matmul(ctx, R2_NT, R, all->adapter[i].n_out, rank, t + i * rank, ranks,
+                  all->adapter[i].b, rank, y + all->adapter[i].column, ldy, true);
 }
 
-void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapter *adapter, int32_t n,
-                 const float *dy, int64_t ldy, const float *x, float scale, int64_t R, int64_t I,
-                 int64_t r, float *low) {
-    const int64_t all = n * r;
-    /* (all, I), (R, all): scale a and x a^T; (all, I), (R, all): gradients, but for scale */
-    float *a = low, *t = a + all * I, *da = t + R * all, *dt = da + all * I;
-    r2__stack_a(a, adapter, n, scale, I, r);
-    r2_matmul(ctx, R2_NT, R, all, I, x, I, a, I, t, all, false);
-    for (int32_t i = 0; i < n; ++i) {
-        const float *dyi = dy + adapter[i].column;
-        r2_matmul(ctx, R2_TN, adapter[i].O, r, R, dyi, ldy, t + i * r, all, adapter[i].db, r, true);
-        r2_matmul(ctx, R2_NN, R, r, adapter[i].O, dyi, ldy, adapter[i].b, r, dt + i * r, all,
-                  false);
+void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy,
+                 const float *x, int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank, ranks = all->n * rank;
+    /* (ranks, I), (R, ranks): scale a and x a^T; (ranks, I), (R, ranks): gradients, but for scale */
+    float *a = all->scratch, *t = a + ranks * n_in, *da = t + R * ranks, *dt = da + ranks * n_in;
+    r2__stack_a(a, all);
+    r2_matmul(ctx, R2_NT, R, ranks, n_in, x, n_in, a, n_in, t, ranks, false);
+    for (int32_t i = 0; i < all->n; ++i) {
+        const r2_adapter *p = &all->adapter[i];
+        const float *dyp = dy + p->column;
+        r2_matmul(ctx, R2_TN, p->n_out, rank, R, dyp, ldy, t + i * rank, ranks, p->db, rank, true);
+        r2_matmul(ctx, R2_NN, R, rank, p->n_out, dyp, ldy, p->b, rank, dt + i * rank, ranks, false);
     }
-    r2_matmul(ctx, R2_TN, all, I, R, dt, all, x, I, da, I, false);
-    for (int32_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < r * I; ++j) adapter[i].da[j] += scale * da[i * r * I + j];
-    if (dx) r2_matmul(ctx, R2_NN, R, I, all, dt, all, a, I, dx, I, true);
+    r2_matmul(ctx, R2_TN, ranks, n_in, R, dt, ranks, x, n_in, da, n_in, false);
+    for (int32_t i = 0; i < all->n; ++i)
+        for (int64_t j = 0; j < rank * n_in; ++j)
+            all->adapter[i].da[j] += all->scale * da[i * rank * n_in + j];
+    if (dx) r2_matmul(ctx, R2_NN, R, n_in, ranks, dt, ranks, a, n_in, dx, n_in, true);
 }
 
-void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter *adapter,
-                 int32_t n, float scale, int64_t O, int64_t I, int64_t r) {
-    const int threads = r2_threads(ctx, O * I * r / 4);
-    R2_PARALLEL_FOR(threads, o, O) {
-        const float *from = w + o * I;
-        float *to = sum + o * I;
-        for (int32_t i = 0; i < n; ++i) {
-            const int64_t row = o - adapter[i].column;
-            const float *b = adapter[i].b + row * r;
-            if (row < 0 || row >= adapter[i].O) continue;
-            for (int64_t c = 0; c < I; c += R2__LANES) {
-                r2__vec product = r2__zero();
-                for (int64_t k = 0; k < r; ++k)
-                    product = R2__FMA(r2__all(b[k]),
-                                      r2__load_n(adapter[i].a + k * I + c, I - c, 0.0f), product);
-                product = R2__FMA(product, r2__all(scale), r2__load_n(from + c, I - c, 0.0f));
-                r2__store_n(to + c, product, I - c);
-            }
+/* to(I) = from(I) + scale b(r) a(r,I) of one adapter. */
+static void r2__lora_sum_row(float *to, const float *from, const float *b, const float *a,
+                             const r2_adapters *all) {
+    const int64_t n_in = all->n_in;
+    for (int64_t c = 0; c < n_in; c += R2__LANES) {
+        r2__vec product = r2__zero();
+        for (int64_t k = 0; k < all->rank; ++k)
+            product = R2__FMA(r2__all(b[k]), r2__load_n(a + k * n_in + c, n_in - c, 0.0f), product);
+        product = R2__FMA(product, r2__all(all->scale), r2__load_n(from + c, n_in - c, 0.0f));
+        r2__store_n(to + c, product, n_in - c);
+    }
+}
+
+void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapters *all,
+                 int64_t n_out) {
+    const int threads = r2_threads(ctx, n_out * all->n_in * all->rank / 4);
+    R2_PARALLEL_FOR(threads, o, n_out) {
+        const float *from = w + o * all->n_in;
+        float *to = sum + o * all->n_in;
+        for (int32_t i = 0; i < all->n; ++i) {
+            const r2_adapter *p = &all->adapter[i];
+            const int64_t row = o - p->column;
+            if (row < 0 || row >= p->n_out) continue;
+            r2__lora_sum_row(to, from, p->b + row * all->rank, p->a, all);
             from = to; /* done */
         }
-        if (from != to) memcpy(to, from, (size_t)I * sizeof *to);
+        r2__copy(to, from, all->n_in);
     }
 }
 
@@ -10572,47 +10614,12 @@ void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64
     }
 }
 
-r2_adamw_config r2_adamw_config_default(void) {
-    r2_adamw_config c;
-    c.beta1 = 0.9f;
-    c.beta2 = 0.95f;
-    c.eps = 1e-8f;
-    c.weight_decay = 0.0f;
-    c.clip = 1.0f;
-    return c;
-}
-
-/* What is trained: the adapters, where there are any. */
-static int64_t r2__n_trained(const r2_model *model) {
-    return model->lora ? model->lora->n_params : model->n_params;
-}
-
-static float *r2__trained_params(const r2_model *model) {
-    return model->lora ? model->lora->param : model->param;
-}
-
-r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
-                        const r2_adamw_config *config) {
-    memset(opt, 0, sizeof *opt);
-    opt->config = *config;
-    opt->n_params = r2__n_trained(model);
-    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
-    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
-    if (opt->m && opt->v) return R2_OK;
-    r2_adamw_free(ctx, opt);
-    return ctx->status;
-}
-
-void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt) {
-    r2_release(ctx, opt->m);
-    r2_release(ctx, opt->v);
-    memset(opt, 0, sizeof *opt);
-}
+/* ---- AdamW ---- */
 
 #define R2__NORM_PIECE 16384
 
-/* Sum of squares: pieces of one size, summed in lanes and in their order. */
-static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
+/* Pieces of one size, each summed in lanes; the sums of the pieces in their order. */
+double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n) {
     enum { pieces = 64 };
     const int threads = r2_threads(ctx, n / 8);
     double piece[pieces], total = 0.0;
@@ -10622,7 +10629,7 @@ static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
             r2__vec sum = r2__zero();
             if (end > n) end = n;
             for (int64_t i = begin; i < end; i += R2__LANES) {
-                r2__vec v = r2__load_n(g + i, end - i, 0.0f);
+                r2__vec v = r2__load_n(x + i, end - i, 0.0f);
                 sum = R2__FMA(v, v, sum);
             }
             piece[p] = (double)r2__sum(sum);
@@ -10632,214 +10639,52 @@ static double r2__sum_squares(const r2_ctx *ctx, const float *g, int64_t n) {
     return total;
 }
 
-/* What one step multiplies with. */
-typedef struct r2__adamw_step {
-    float beta1, beta2, eps, lr, scale; /* scale: of the gradient, by clipping         */
-    float fix1, fix2;                   /* 1 / (1 - beta^step): the moments start at 0 */
-} r2__adamw_step;
-
-static void r2__adamw_range(const r2__adamw_step *s, float decay, float *w, const float *g,
-                            float *m, float *v, int64_t n) {
+static void r2__adamw_range(const r2_adamw_factors *f, float *w, const float *g, float *m, float *v,
+                            int64_t n) {
     for (int64_t i = 0; i < n; i += R2__LANES) {
         const int64_t left = n - i;
-        r2__vec grad = r2__load_n(g + i, left, 0.0f) * s->scale,
+        r2__vec grad = r2__load_n(g + i, left, 0.0f) * f->scale,
                 weight = r2__load_n(w + i, left, 0.0f);
         r2__vec first = r2__load_n(m + i, left, 0.0f), second = r2__load_n(v + i, left, 0.0f);
-        first = first * s->beta1 + grad * (1.0f - s->beta1);
-        second = second * s->beta2 + grad * grad * (1.0f - s->beta2);
-        weight = weight * (1.0f - s->lr * decay) -
-                 first * (s->fix1 * s->lr) / (R2__SQRT(second * s->fix2) + s->eps);
+        first = first * f->beta1 + grad * (1.0f - f->beta1);
+        second = second * f->beta2 + grad * grad * (1.0f - f->beta2);
+        weight = weight * (1.0f - f->lr * f->decay) -
+                 first * (f->fix1 * f->lr) / (R2__SQRT(second * f->fix2) + f->eps);
         r2__store_n(w + i, weight, left);
         r2__store_n(m + i, first, left);
         r2__store_n(v + i, second, left);
     }
 }
 
-/* One update of `size` parameters that begin at `at`. */
-static void r2__adamw_tensor(const r2_ctx *ctx, const r2__adamw_step *s, float decay, r2_adamw *opt,
-                             float *param, const float *grad, int64_t at, int64_t size) {
-    const int threads = r2_threads(ctx, size / 4);
+void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, const float *g,
+                     float *m, float *v, int64_t n) {
+    const int threads = r2_threads(ctx, n / 4);
     R2_PARALLEL_FOR(threads, t, threads) {
-        r2__range i = r2__share(size, R2__LANES, t, threads);
-        i.begin += at;
-        r2__adamw_range(s, decay, param + i.begin, grad + i.begin, opt->m + i.begin,
-                        opt->v + i.begin, i.end + at - i.begin);
+        const r2__range i = r2__share(n, R2__LANES, t, threads);
+        r2__adamw_range(f, w + i.begin, g + i.begin, m + i.begin, v + i.begin, i.end - i.begin);
     }
 }
 
-r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm) {
-    const r2_adamw_config *c = &opt->config;
-    float *param = r2__trained_params(model);
-    const float *grad = model->lora ? model->lora->grad : model->grad;
-    double norm;
-    r2__adamw_step s;
-    if (!grad || opt->n_params != r2__n_trained(model))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the model has no gradients or another size");
-    norm = sqrt(r2__sum_squares(ctx, grad, opt->n_params));
-    if (grad_norm) *grad_norm = (float)norm;
-    if (!(norm <= (double)FLT_MAX))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the gradient's norm is not finite");
-    opt->step++;
-    s.beta1 = c->beta1;
-    s.beta2 = c->beta2;
-    s.eps = c->eps;
-    s.lr = lr;
-    s.scale = c->clip > 0.0f && norm > (double)c->clip ? (float)((double)c->clip / norm) : 1.0f;
-    s.fix1 = (float)(1.0 / (1.0 - pow((double)c->beta1, (double)opt->step)));
-    s.fix2 = (float)(1.0 / (1.0 - pow((double)c->beta2, (double)opt->step)));
-    if (model->lora) {
-        r2__adamw_tensor(ctx, &s, c->weight_decay, opt, param, grad, 0, opt->n_params);
-        return R2_OK;
-    }
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-        const r2_tensor *t = &model->tensor[id];
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer)
-            r2__adamw_tensor(ctx, &s, t->rows > 1 ? c->weight_decay : 0.0f, opt, param, grad,
-                             r2_weight(model, (r2_tensor_id)id, layer) - param, r2__tensor_size(t));
-    }
-    return R2_OK;
-}
+#endif /* !R2_REFERENCE */
 
-float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
-    double t;
-    if (warmup > 0 && step < warmup) return peak * (float)(step + 1) / (float)warmup;
-    if (step >= total || total <= warmup) return peak * floor_ratio;
-    t = (double)(step - warmup) / (double)(total - warmup);
-    return peak *
-           (floor_ratio + (1.0f - floor_ratio) * 0.5f * (float)(1.0 + cos(3.14159265358979 * t)));
-}
+/* =================================================================== [E5] batched decoding ====
+   In:   prompts laid end to end, how many samples of each.
+   Out:  what [M7] decodes output by output, faster: the same tokens but for rounding.
 
-/* =================================================================== [E5] batched decoding ==== */
-
-/* ---- log-probabilities of given continuations ---- */
-
-/* A batch under construction; `place` says where the value of a prediction goes. */
-typedef struct r2__scoring {
-    r2_batch batch;
-    int32_t *begin, *token, *row, *wanted;
-    bool *branch;
-    int64_t *place;
-    float *value;
-    int32_t n_row;
-} r2__scoring;
-
-static void r2__scoring_rows(r2__scoring *s, const int32_t *token, int64_t n, bool branch) {
-    if (n == 0) return;
-    memcpy(s->token + s->n_row, token, (size_t)n * sizeof *token);
-    s->branch[s->batch.n_seq++] = branch;
-    s->n_row += (int32_t)n;
-    s->begin[s->batch.n_seq] = s->n_row;
-}
-
-static void r2__scoring_want(r2__scoring *s, int32_t row, int32_t token, int64_t place) {
-    s->row[s->batch.n_pred] = row;
-    s->wanted[s->batch.n_pred] = token;
-    s->place[s->batch.n_pred++] = place;
-}
-
-/* Adds a prompt and its continuations first .. end - 1. The first token of each is predicted from
-   the prompt's last row, the others from the rows of a branch, which lacks the last token. */
-static void r2__scoring_family(r2__scoring *s, const int32_t *prompt, int64_t length, int64_t first,
-                               int64_t end, const int64_t *begin, const int32_t *next) {
-    r2__scoring_rows(s, prompt, length, false);
-    for (int64_t k = first; k < end; ++k)
-        if (begin[k + 1] > begin[k]) r2__scoring_want(s, s->n_row - 1, next[begin[k]], begin[k]);
-    for (int64_t k = first; k < end; ++k) {
-        const int32_t row = s->n_row;
-        if (begin[k + 1] - begin[k] < 2) continue;
-        r2__scoring_rows(s, next + begin[k], begin[k + 1] - begin[k] - 1, true);
-        for (int64_t j = begin[k] + 1; j < begin[k + 1]; ++j)
-            r2__scoring_want(s, row + (int32_t)(j - begin[k]) - 1, next[j], j);
-    }
-}
-
-/* Room for a batch of so many rows, sequences and predictions. */
-static bool r2__scoring_init(r2_ctx *ctx, r2_arena *arena, r2__scoring *s, int64_t rows,
-                             int64_t seqs, int64_t preds) {
-    memset(s, 0, sizeof *s);
-    s->begin = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)seqs + 1, sizeof *s->begin);
-    s->token = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)rows, sizeof *s->token);
-    s->branch = (bool *)r2_arena_alloc(ctx, arena, (uint64_t)seqs, sizeof *s->branch);
-    s->row = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->row);
-    s->wanted = (int32_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->wanted);
-    s->place = (int64_t *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->place);
-    s->value = (float *)r2_arena_alloc(ctx, arena, (uint64_t)preds, sizeof *s->value);
-    s->batch.seq_begin = s->begin;
-    s->batch.token = s->token;
-    s->batch.branch = s->branch;
-    s->batch.pred_row = s->row;
-    s->batch.pred_token = s->wanted;
-    return s->begin && s->token && s->branch && s->row && s->wanted && s->place && s->value;
-}
-
-static r2_status r2__scoring_run(r2_ctx *ctx, r2_model *model, r2__scoring *s, float *logp) {
-    r2_status status = r2_forward(ctx, model, &s->batch, s->value, NULL);
-    for (int32_t j = 0; j < s->batch.n_pred && status == R2_OK; ++j)
-        logp[s->place[j]] = s->value[j];
-    return status;
-}
-
-r2_status r2_score_continuations(r2_ctx *ctx, r2_model *model, int64_t n_prompt,
-                                 const int64_t *prompt_begin, const int32_t *prompt, int64_t n_next,
-                                 const int64_t *owner, const int64_t *next_begin,
-                                 const int32_t *next, float *logp) {
-    const int64_t enough = 4096; /* rows that keep the products busy */
-    r2_arena arena = {NULL, 0, 0};
-    r2_status status = R2_OK;
-    for (int64_t k = 0; k < n_next; ++k)
-        if (owner[k] < (k > 0 ? owner[k - 1] : 0) || owner[k] >= n_prompt)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "score: continuation %lld is of prompt %lld, out of "
-                           "order or beyond the last",
-                           (long long)k, (long long)owner[k]);
-    for (int64_t k = 0; k < n_next; ++k)
-        if (next_begin[k + 1] < next_begin[k])
-            return r2_fail(ctx, R2_ARGUMENT, "score: continuation %lld ends before it begins",
-                           (long long)k);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (prompt_begin[p + 1] <= prompt_begin[p])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "score: prompt %lld has %lld tokens, expected one or more",
-                           (long long)p, (long long)(prompt_begin[p + 1] - prompt_begin[p]));
-    for (int64_t first = 0, k0 = 0; first < n_prompt && status == R2_OK;) {
-        int64_t end = first, k1 = k0, rows = 0;
-        r2__scoring s;
-        while (end < n_prompt && (end == first || rows < enough)) { /* prompts for one batch */
-            rows += prompt_begin[end + 1] - prompt_begin[end];
-            for (; k1 < n_next && owner[k1] == end; ++k1)
-                rows += next_begin[k1 + 1] - next_begin[k1];
-            ++end;
-        }
-        r2_arena_reset(ctx, &arena);
-        if (!r2__scoring_init(ctx, &arena, &s, rows, end - first + k1 - k0, rows)) {
-            status = ctx->status;
-            break;
-        }
-        for (; first < end; ++first) {
-            int64_t k = k0;
-            while (k < k1 && owner[k] == first) ++k;
-            r2__scoring_family(&s, prompt + prompt_begin[first],
-                               prompt_begin[first + 1] - prompt_begin[first], k0, k, next_begin,
-                               next);
-            k0 = k;
-        }
-        status = r2__scoring_run(ctx, model, &s, logp);
-    }
-    r2_arena_free(ctx, &arena);
-    return status;
-}
-
-/* ---- generation ----
    Each prompt of a chunk is run once; its keys and values are shared by the samples that continue
-   it, which keep only their own. Then all outputs that are not finished step together:
+   it, which keep only their own. Then all unfinished outputs take one step together:
 
        prefix (layer, prompt rows, 2 kv)    | prompt 0 | prompt 1 ...      one for n_samples outputs
        suffix (layer, output, max_new, 2 kv)| out 0 .. | out 1 ..
 
-   Keys and values of a prompt or an output stand head by head, all rows' keys, then all rows'
-   values, so that attention reads memory from one end to the other:
+   The keys and values of a prompt or an output are stored head by head, all keys, then all values,
+   so that attention reads memory from one end to the other:
 
-       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...              */
+       | head 0: k (rows, D) | v (rows, D) | head 1: k (rows, D) | v (rows, D) | ...
+
+   8 samples of up to 24 tokens of a prompt of 40 keep 40 + 8 x 24 = 232 rows a layer, not
+   8 x 64 = 512 (test_model.c asks r2__kept_rows). */
+#if !defined(R2_REFERENCE)
 
 typedef struct r2__decoder {
     r2_ctx *ctx;
@@ -10847,84 +10692,23 @@ typedef struct r2__decoder {
     const r2_generate_config *config;
     r2_generation *out;
     r2_arena memory;
-    int64_t kv;    /* floats of keys (or values) in a row                     */
-    int64_t first; /* of the outputs of this chunk, in `out`                  */
+    int64_t kv;    /* floats of keys (or values) in a row            */
+    int64_t first; /* index in `out` of the chunk's first output     */
     int64_t n_prompt, n_out, n_active, rows;
-    int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk            */
-    int32_t *active;          /* (n_active) outputs of the chunk still running           */
-    int32_t *position, *next; /* (n_active) of the token to be fed, and that token       */
-    r2_rng *rng;              /* (n_out)                                                 */
+    int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk   */
+    int32_t *active;          /* (n_active) outputs of the chunk still running  */
+    bool *stays;              /* (n_active) whether each goes on                */
+    int32_t *position, *next; /* (n_active) of the next token, and that token   */
+    r2_rng *rng;              /* (n_out)                                        */
     float *prefix, *suffix;
-    r2__layer_acts acts; /* of one step                                             */
+    r2__acts acts; /* of one step                                    */
     float *normed, *rstd, *logits, *lse;
-    float *scratch; /* per thread: scores of one query head, or 2 n_vocab      */
-    int64_t slot;   /* floats of scratch per thread                            */
+    float *scratch; /* per thread: scores of attention, or n_vocab    */
+    int64_t slot;   /* floats of scratch per thread                   */
 } r2__decoder;
 
-r2_generate_config r2_generate_config_default(void) {
-    r2_generate_config c;
-    memset(&c, 0, sizeof c);
-    c.n_samples = 1;
-    c.max_new = 32;
-    c.stop_token = -1;
-    c.temperature = 1.0f;
-    c.top_p = 1.0f;
-    return c;
-}
-
-void r2_generation_free(r2_ctx *ctx, r2_generation *out) {
-    r2_release(ctx, out->token);
-    r2_release(ctx, out->logp);
-    r2_release(ctx, out->length);
-    r2_release(ctx, out->watch_logp);
-    memset(out, 0, sizeof *out);
-}
-
-static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_prompt,
-                                     const r2_generate_config *c) {
-    uint64_t n = (uint64_t)n_prompt * (uint64_t)c->n_samples;
-    uint64_t cells = n * (uint64_t)c->max_new;
-    memset(out, 0, sizeof *out);
-    out->n_out = (int64_t)n;
-    out->max_new = c->max_new;
-    out->n_watch = c->n_watch;
-    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
-    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
-    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
-    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
-    if (!out->token || !out->logp || !out->length || !out->watch_logp) {
-        r2_generation_free(ctx, out);
-        return ctx->status;
-    }
-    for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
-    return R2_OK;
-}
-
-/* The least probability that is kept so that what is kept has mass >= need: a search that halves
-   the candidates around a pivot instead of sorting them. `p` is used up. */
-static float r2__nucleus(float *p, int64_t n, double need) {
-    double above = 0.0;
-    while (n > 0) {
-        const float pivot = p[n / 2];
-        double larger = 0.0, equal = 0.0;
-        int64_t kept = 0;
-        bool upper;
-        for (int64_t i = 0; i < n; ++i) {
-            if (p[i] > pivot) larger += (double)p[i];
-            else if (p[i] == pivot) equal += (double)p[i];
-        }
-        upper = above + larger >= need;
-        if (!upper && above + larger + equal >= need) return pivot;
-        if (!upper) above += larger + equal;
-        for (int64_t i = 0; i < n; ++i)
-            if (upper ? p[i] > pivot : p[i] < pivot) p[kept++] = p[i];
-        n = kept;
-    }
-    return 0.0f;
-}
-
-/* The first of the largest; 0 when none is, for NaN. Only the first block that has it is searched
-   value by value. */
+/* The first of the largest; 0 when all are NaN. Only the first block that has it is searched value
+   by value. */
 static int32_t r2__argmax(const float *x, int64_t n) {
     const int64_t block = 16 * R2__LANES;
     float largest = -FLT_MAX;
@@ -10943,39 +10727,30 @@ static int32_t r2__argmax(const float *x, int64_t n) {
     return 0;
 }
 
-/* A token from one row of logits; p has room for 2 n floats. */
-static int32_t r2__sample(const float *logits, int64_t n, float temperature, float top_p,
-                          r2_rng *rng, float *p) {
+/* r2__sample_plain with room for n floats in p. */
+static int32_t r2__sample(const float *logits, int64_t n, float temperature, r2_rng *rng,
+                          float *p) {
     const int32_t best = r2__argmax(logits, n);
-    float least = 0.0f;
-    double total = 0.0, mass;
+    double total = 0.0, left;
     if (temperature <= 0.0f) return best;
     for (int64_t v = 0; v < n; v += R2__LANES) {
         r2__vec z = r2__load_n(logits + v, n - v, 0.0f) - logits[best];
         r2__store_n(p + v, r2__exp(z / temperature), n - v);
     }
     for (int64_t v = 0; v < n; ++v) total += (double)p[v];
-    if (top_p < 1.0f) {
-        memcpy(p + n, p, (size_t)n * sizeof *p);
-        least = r2__nucleus(p + n, n, (double)top_p * total);
-        total = 0.0;
-        for (int64_t v = 0; v < n; ++v)
-            if (p[v] >= least) total += (double)p[v];
-    }
-    mass = r2_rng_double(rng) * total;
+    left = r2_rng_double(rng) * total;
     for (int32_t v = 0; v < n; ++v) {
-        if (p[v] < least) continue;
-        mass -= (double)p[v];
-        if (mass < 0.0) return v;
+        left -= (double)p[v];
+        if (left < 0.0) return v;
     }
-    return best; /* rounding left a crumb of mass */
+    return best; /* rounding left a rest */
 }
 
 /* Takes output `active[i]` one token further from its logits, or closes it and returns false. */
 static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float lse, float *p) {
     const r2_generate_config *c = d->config;
     const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
-    const int64_t n = c->n_token > 0 && c->n_token < V ? c->n_token : V;
+    const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
     int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
     bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
     if (closed) {
@@ -10983,52 +10758,43 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
             d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
         return false;
     }
-    token[length] = r2__sample(logits, n, c->temperature, c->top_p, &d->rng[d->active[i]], p);
+    token[length] = r2__sample(logits, allowed, c->temperature, &d->rng[d->active[i]], p);
     d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
     d->next[i] = token[length];
     d->out->length[o] = ++length;
     closed = length == c->max_new || token[length - 1] == c->stop_token;
-    return !closed || c->n_watch > 0; /* the watched ones need the position after the last */
+    return !closed || c->n_watch > 0; /* watching takes the position after the last token */
 }
 
-/* From the stream after the last layer to logits and their sums; `n` rows of x. */
-static void r2__decoder_head(r2__decoder *d, const float *x, int64_t n) {
-    const r2_model *m = d->model;
-    const int64_t C = m->config.d_model, V = m->config.n_vocab;
-    r2_rmsnorm_fwd(d->ctx, d->normed, d->rstd, x, r2_weight(m, R2_FINAL_NORM, 0), n, C,
-                   m->config.norm_eps);
-    r2__project(d->ctx, d->logits, d->normed, r2__head(m), n, V, C, false);
-    r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
-}
-
-/* Part t of the active outputs chooses. The logits of output i are in row active[i] / per_row (0:
-   in row i); stays[i]: it goes on. */
-static void r2__choose_part(r2__decoder *d, int64_t per_row, bool *stays, int64_t t,
-                            int64_t threads) {
+/* Part t of the active outputs chooses its tokens. The logits of output i are in row
+   active[i] / per_row (0: in row i). */
+static void r2__choose_part(r2__decoder *d, int64_t per_row, int64_t t, int64_t threads) {
     const int64_t V = d->model->config.n_vocab;
     const r2__range part = r2__share(d->n_active, 1, t, threads);
     for (int64_t i = part.begin; i < part.end; ++i) {
         int64_t row = per_row ? d->active[i] / per_row : i;
-        stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row], d->scratch + t * d->slot);
+        d->stays[i] = r2__advance(d, i, d->logits + row * V, d->lse[row], d->scratch + t * d->slot);
     }
 }
 
-/* Every active output chooses; those that are done leave. */
-static void r2__choose(r2__decoder *d, int64_t per_row, bool *stays) {
+/* Every active output chooses its next token; finished ones leave. */
+static void r2__choose(r2__decoder *d, int64_t per_row) {
     const int64_t n = d->n_active;
     const int threads = n > 1 ? r2_threads(d->ctx, n * d->model->config.n_vocab * 4) : 1;
     int64_t kept = 0;
-    R2__FOR_EACH(threads, t, threads, r2__choose_part(d, per_row, stays, t, threads));
+    R2__FOR_EACH(threads, t, threads, r2__choose_part(d, per_row, t, threads));
     for (int64_t i = 0; i < n; ++i) {
-        if (!stays[i]) continue;
+        if (!d->stays[i]) continue;
         d->active[kept] = d->active[i];
         d->next[kept++] = d->next[i];
     }
     d->n_active = kept;
 }
 
-/* Keeps key and value of one token and head g, as they stand in a row of qkv, as row `at` of the
-   `rows` of a prompt or an output. */
+/* ---- keys and values ---- */
+
+/* Stores key and value of one token and head g, found in a row of qkv, as row `at` of the `rows`
+   of a prompt or an output. */
 static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int64_t at, int64_t g,
                            const float *qkv) {
     const r2_model_config *c = &d->model->config;
@@ -11038,34 +10804,20 @@ static void r2__keep_token(const r2__decoder *d, float *cache, int64_t rows, int
     memcpy(cache + ((2 * g + 1) * rows + at) * D, k + d->kv, (size_t)D * sizeof *k);
 }
 
-/* Runs the chunk's prompts through the model, keeps keys and values, makes the first logits. */
-static void r2__prefill(r2__decoder *d, const int32_t *token) {
-    r2_model *m = d->model;
-    const int64_t C = m->config.d_model, O = r2__qkv_cols(&m->config), R = d->rows;
-    const int threads = r2_threads(d->ctx, R * d->kv);
-    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
-    float *x = d->acts.x;
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
-    r2_embed_fwd(d->ctx, x, r2_weight(m, R2_EMBED, 0), token, R, C);
-    for (int32_t l = 0; l < m->config.n_layer; ++l) {
-        float *cache = d->prefix + l * R * 2 * d->kv;
-        r2__layer_qkv(d->ctx, m, l, R, d->position, &d->acts);
-        R2_PARALLEL_FOR(threads, p, d->n_prompt)
-        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
-            for (int32_t g = 0; g < m->config.n_kv_head; ++g)
-                r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
-                               d->position[r], g, d->acts.qkv + r * O);
-        r2_attention_fwd(d->ctx, &shape, d->acts.att, d->acts.lse, d->acts.qkv, d->scratch);
-        r2__layer_rest(d->ctx, m, l, R, &d->acts, x);
-    }
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
-    r2__decoder_head(d, x, d->n_prompt);
+/* Stores keys and values of all rows of the chunk's prompts in a layer. */
+static void r2__keep_prompts(const r2__decoder *d, int64_t layer) {
+    const r2_model_config *c = &d->model->config;
+    const int threads = r2_threads(d->ctx, d->rows * d->kv);
+    float *cache = d->prefix + layer * d->rows * 2 * d->kv;
+    R2_PARALLEL_FOR(threads, p, d->n_prompt)
+    for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r)
+        for (int32_t g = 0; g < c->n_kv_head; ++g)
+            r2__keep_token(d, cache + d->begin[p] * 2 * d->kv, d->begin[p + 1] - d->begin[p],
+                           d->position[r], g, d->acts.qkv + r * r2__qkv_cols(c));
 }
 
 /* y(width) += p(n) v(n, width), rows of v ldv apart; `vectors`, a constant, are as many as width
-   needs. What stands `ahead` floats behind in v is asked for. */
+   needs. What is `ahead` floats behind in v is prefetched. */
 R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, const float *v,
                                 int64_t ldv, int64_t n, int64_t width, int64_t ahead) {
     r2__vec sum[3];
@@ -11085,7 +10837,7 @@ R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, con
         r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
-/* y(D) += p(n) v(n, D). Three vectors at once: sums of their own hide the delay of each. */
+/* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
 static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
                     int64_t ahead) {
     int64_t e = 0;
@@ -11094,20 +10846,20 @@ static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t
     for (; e < D; e += R2__LANES) r2__mix_columns(1, y + e, p, v + e, D, n, D - e, ahead);
 }
 
-/* Attention of one new token of output active[i], by the query heads of key-value head g, over its
-   prompt's rows and its own, of which the last is new. */
+/* Attention of one new token of output active[i], by the query heads that share key-value head g,
+   over the rows of its prompt and its own, the last of which is new. */
 static void r2__attend_cached(const r2__decoder *d, int64_t layer, int64_t i, int64_t g, float *s) {
     const r2_model_config *c = &d->model->config;
     const int64_t D = c->d_model / c->n_head, ld = 2 * d->kv, o = d->active[i];
     const int64_t p = o / d->config->n_samples, shared = d->begin[p + 1] - d->begin[p];
     const int64_t own = d->position[i] - shared + 1, room = d->config->max_new;
-    const int64_t per_group = c->n_head / c->n_kv_head;
+    const int64_t sharing = c->n_head / c->n_kv_head;
     const int64_t next = 2 * room * D; /* to what the next head, or output, reads */
     const float *k0 = d->prefix + (layer * d->rows + d->begin[p]) * ld + 2 * g * shared * D;
     float *suffix = d->suffix + (layer * d->n_out + o) * room * ld;
     const float *k = suffix + 2 * g * room * D, *qkv = d->acts.qkv + i * (c->d_model + ld);
     r2__keep_token(d, suffix, room, own - 1, g, qkv);
-    for (int64_t h = g * per_group; h < (g + 1) * per_group; ++h) {
+    for (int64_t h = g * sharing; h < (g + 1) * sharing; ++h) {
         float *y = d->acts.att + i * c->d_model + h * D;
         r2__multiply_few(qkv + h * D, D, k0, D, 2 * shared * D, s, 0, 1, shared, D, false);
         r2__multiply_few(qkv + h * D, D, k, D, next, s + shared, 0, 1, own, D, false);
@@ -11126,119 +10878,146 @@ static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int6
         r2__attend_cached(d, layer, j / G, j % G, d->scratch + t * d->slot);
 }
 
-/* One token of every active output through the model. */
-static void r2__step(r2__decoder *d) {
-    r2_model *m = d->model;
-    const int64_t C = m->config.d_model, n = d->n_active;
+/* ---- the decoder ---- */
+
+/* R rows through the decoder, the layers of r2__decoder_fwd: all rows of the prompts, whose keys
+   and values are kept, or one row of each active output, which attends to what is kept. */
+static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, bool prompts) {
+    const r2_ctx *ctx = d->ctx;
+    const r2_model *m = d->model;
+    const r2_model_config *c = &m->config;
+    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
+    const r2__acts *a = &d->acts;
+    const int64_t C = c->d_model, qkv_cols = r2__qkv_cols(c);
     int64_t keys = 0;
     int threads;
-    for (int64_t i = 0; i < n; ++i) {
-        int64_t p = d->active[i] / d->config->n_samples;
-        d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
-                         1;
-        keys += d->position[i] + 1;
+    for (int64_t i = 0; i < R && !prompts; ++i) keys += d->position[i] + 1;
+    threads = r2_threads(ctx, 2 * keys * C);
+    r2_embed_fwd(ctx, a->x, r2_weight(m, R2_EMBED, 0), token, R, C);
+    for (int32_t l = 0; l < c->n_layer; ++l) {
+        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
+                       c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
+        r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
+                shape.d_head, 1);
+        if (prompts) {
+            r2__keep_prompts(d, l);
+            r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, d->scratch);
+        } else {
+            R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
+        }
+        r2__project(ctx, m, r2__out, l, a->x, a->att, R, true);
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, c->d_ff);
+        r2__project(ctx, m, r2__down, l, a->x, a->act, R, true);
     }
-    threads = r2_threads(d->ctx, 2 * keys * C);
-    r2_embed_fwd(d->ctx, d->acts.x, r2_weight(m, R2_EMBED, 0), d->next, n, C);
-    for (int32_t l = 0; l < m->config.n_layer; ++l) {
-        r2__layer_qkv(d->ctx, m, l, n, d->position, &d->acts);
-        R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
-        r2__layer_rest(d->ctx, m, l, n, &d->acts, d->acts.x);
-    }
-    r2__decoder_head(d, d->acts.x, n);
 }
 
-/* Memory for a chunk of at most `rows` prompt rows and `n_prompt` prompts. */
-static bool r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
+/* Logits and their sums from n rows of the residual stream. */
+static void r2__decode_head(r2__decoder *d, int64_t n) {
+    const r2_model *m = d->model;
+    const int64_t C = m->config.d_model, V = m->config.n_vocab;
+    r2_rmsnorm_fwd(d->ctx, d->normed, d->rstd, d->acts.x, r2_weight(m, R2_FINAL_NORM, 0), n, C,
+                   m->config.norm_eps);
+    r2_matmul(d->ctx, R2_NT, n, V, C, d->normed, C, r2__head(m), C, d->logits, V, false);
+    r2_logsumexp_fwd(d->ctx, d->lse, NULL, d->logits, n, V);
+}
+
+/* Runs the chunk's prompts; leaves the logits after the last row of each. */
+static void r2__decode_prompts(r2__decoder *d, const int32_t *token) {
+    const int64_t C = d->model->config.d_model;
+    float *x = d->acts.x;
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
+    r2__decode_rows(d, token, d->rows, true);
+    for (int64_t p = 0; p < d->n_prompt; ++p)
+        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
+    r2__decode_head(d, d->n_prompt);
+}
+
+/* One token of every active output. */
+static void r2__decode_step(r2__decoder *d) {
+    for (int64_t i = 0; i < d->n_active; ++i) {
+        const int64_t p = d->active[i] / d->config->n_samples;
+        d->position[i] = d->begin[p + 1] - d->begin[p] + d->out->length[d->first + d->active[i]] -
+                         1;
+    }
+    r2__decode_rows(d, d->next, d->n_active, false);
+    r2__decode_head(d, d->n_active);
+}
+
+/* Rows of keys and values that a layer keeps for so many outputs of prompts with so many rows. */
+static int64_t r2__kept_rows(int64_t rows, int64_t n_out, int64_t max_new) {
+    return rows + n_out * max_new;
+}
+
+/* Memory for a chunk of n_prompt prompts with `rows` rows. */
+static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
     const r2_model_config *c = &d->model->config;
     const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
     const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
-    const int64_t kv_floats = 2 * d->kv * c->n_layer;
-    bool good = true;
+    const int64_t kv = 2 * d->kv * c->n_layer, scores = 2 * R2__QUERIES * (int64_t)c->n_ctx;
     r2_arena *arena = &d->memory;
-    d->slot = 2 * R2__QUERIES * (int64_t)c->n_ctx > 2 * (int64_t)c->n_vocab
-                  ? 2 * R2__QUERIES * (int64_t)c->n_ctx
-                  : 2 * (int64_t)c->n_vocab;
+    bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
+    d->slot = scores > c->n_vocab ? scores : c->n_vocab;
     d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
     d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
+    d->stays = (bool *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(bool));
     d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
     d->position = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)wide, sizeof(int32_t));
     d->rng = (r2_rng *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(r2_rng));
-    d->prefix = r2__floats(d->ctx, arena, rows, kv_floats, &good);
-    d->suffix = r2__floats(d->ctx, arena, n_out * d->config->max_new, kv_floats, &good);
+    d->prefix = r2__floats(d->ctx, arena, r2__kept_rows(rows, n_out, d->config->max_new), kv,
+                           &good);
+    d->suffix = d->prefix ? d->prefix + rows * kv : NULL;
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__carve_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
-    d->acts.mid = d->acts.x;
-    d->acts.low = r2__carve_low(d->ctx, arena, d->model, wide, &good);
+    r2__take_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
     d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
-    return good && d->begin && d->active && d->next && d->position && d->rng;
+    good = good && d->begin && d->active && d->stays && d->next && d->position && d->rng;
+    return good ? R2_OK : d->ctx->status;
 }
 
 /* Prompts first .. first + n - 1. */
 static r2_status r2__generate_chunk(r2__decoder *d, int64_t first, int64_t n, const int64_t *begin,
                                     const int32_t *token) {
-    const int64_t S = d->config->n_samples;
-    bool *stays;
+    const int64_t samples = d->config->n_samples;
     r2_arena_reset(d->ctx, &d->memory);
     d->rows = begin[first + n] - begin[first];
-    if (!r2__decoder_reserve(d, d->rows, n)) return d->ctx->status;
-    stays = (bool *)r2_arena_alloc(d->ctx, &d->memory, (uint64_t)(n * S), sizeof *stays);
-    if (!stays) return d->ctx->status;
-    d->first = first * S;
+    if (r2__decoder_reserve(d, d->rows, n) != R2_OK) return d->ctx->status;
+    d->first = first * samples;
     d->n_prompt = n;
-    d->n_out = d->n_active = n * S;
+    d->n_out = d->n_active = n * samples;
     for (int64_t p = 0; p <= n; ++p) d->begin[p] = (int32_t)(begin[first + p] - begin[first]);
     for (int64_t o = 0; o < d->n_out; ++o) {
         d->active[o] = (int32_t)o;
         d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
     }
-    r2__prefill(d, token + begin[first]);
-    r2__choose(d, S, stays);
+    r2__decode_prompts(d, token + begin[first]);
+    r2__choose(d, samples);
     while (d->n_active > 0) {
-        r2__step(d);
-        r2__choose(d, 0, stays);
+        r2__decode_step(d);
+        r2__choose(d, 0);
     }
     return R2_OK;
 }
 
-static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
-                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
-    const int32_t V = model->config.n_vocab;
-    if (c->n_samples < 1 || c->max_new < 0 || c->n_watch < 0 || (c->n_watch > 0 && !c->watch) ||
-        n_prompt < 0 || !(c->temperature >= 0.0f) || !(c->top_p > 0.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: a setting is out of its range");
-    for (int32_t j = 0; j < c->n_watch; ++j)
-        if (c->watch[j] < 0 || c->watch[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: watched token %d of a vocabulary of %d",
-                           c->watch[j], V);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "generate: prompt %lld of %lld tokens and %d new ones do not fit in %d",
-                           (long long)p, (long long)(begin[p + 1] - begin[p]), c->max_new,
-                           model->config.n_ctx);
-    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
-        if (token[r] < 0 || token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: token %d of a vocabulary of %d", token[r],
-                           V);
-    return R2_OK;
-}
-
-/* `what`: whose progress it is, NULL: it is part of what reports itself. */
-static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
+static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out) {
     /* Enough rows to keep the products busy, few enough for the caches and for 64 MB of logits. */
-    const int64_t most_rows = 8192, most_logits = (int64_t)1 << 24;
-    r2_status status = r2__check_generate(ctx, model, config, n_prompt, begin, token);
+    const int64_t most_rows = 8192, most_outputs = 1024, most_logits = (int64_t)1 << 24;
+    const int64_t samples = config->n_samples, V = model->config.n_vocab;
+    r2_status status = R2_OK;
     r2__decoder d;
     memset(out, 0, sizeof *out);
-    if (status == R2_OK) status = r2__generation_init(ctx, out, n_prompt, config);
-    if (status != R2_OK) return status;
+    if (r2__check_generate(ctx, model, config, n_prompt, begin, token) != R2_OK ||
+        r2__generation_init(ctx, out, n_prompt, config) != R2_OK)
+        return ctx->status;
     memset(&d, 0, sizeof d);
     d.ctx = ctx;
     d.model = model;
@@ -11247,27 +11026,85 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *what,
     d.kv = (int64_t)model->config.n_kv_head * (model->config.d_model / model->config.n_head);
     for (int64_t p = 0, n; p < n_prompt && status == R2_OK; p += n) {
         for (n = 1; p + n < n_prompt && begin[p + n + 1] - begin[p] <= most_rows &&
-                    (n + 1) * config->n_samples <= 1024 &&
-                    (n + 1) * config->n_samples * model->config.n_vocab <= most_logits;
+                    (n + 1) * samples <= most_outputs && (n + 1) * samples * V <= most_logits;
              ++n) {
         }
         status = r2__generate_chunk(&d, p, n, begin, token);
-        if (status == R2_OK && what) status = r2_progress(ctx, what, p + n, n_prompt);
+        if (status == R2_OK && task) status = r2_progress(ctx, task, p + n, n_prompt);
     }
     r2_arena_free(ctx, &d.memory);
     if (status != R2_OK) r2_generation_free(ctx, out);
     return status;
 }
 
-r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
-                      int64_t n_prompt, const int64_t *begin, const int32_t *token,
-                      r2_generation *out) {
-    return r2__generate(ctx, model, "generate", config, n_prompt, begin, token, out);
+#endif /* !R2_REFERENCE */
+
+/* =========================================================================== [E6] adapters ====
+   In:   a model, and which projections get a low-rank addition.
+   Out:  the same model with W + scale B A in the place of W, of which only A and B are trained.
+
+             I                      I
+         +-------+          rank +-----+           scale = alpha / rank
+       O |   W   |  +  scale  O | B |  A |  rank   B begins as zero: so does B A
+         +-------+               +-----+
+
+   alpha 16, rank 8: scale 2. Of rank 1 with scale 2, a = (1, 2) and b = (3) add (6, 12) to their
+   row (test_ops.c computes it). A projection of 64 x 64 has 4,096 weights; its adapter of rank 8
+   trains 8 (64 + 64) = 1,024. */
+
+/* ---- ops ---- */
+
+int64_t r2_lora_scratch(int64_t R, int64_t n_in, int64_t rank, int32_t n) {
+    return 2 * n * rank * (R + n_in);
 }
 
-/* =========================================================================== [E6] adapters ==== */
+/* y(R,O) += scale x(R,I) a(r,I)^T b(O,r)^T of each adapter. */
+R2__PLAIN(void, r2_lora_fwd)
+(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *all, const float *x, int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank;
+    float *low = all->scratch;
+    for (const r2_adapter *p = all->adapter; p < all->adapter + all->n; ++p) {
+        r2_matmul(ctx, R2_NT, R, rank, n_in, x, n_in, p->a, n_in, low, rank, false);
+        for (int64_t i = 0; i < R * rank; ++i) low[i] *= all->scale;
+        r2_matmul(ctx, R2_NT, R, p->n_out, rank, low, rank, p->b, rank, y + p->column, ldy, true);
+    }
+}
 
-/* ---- adapters ---- */
+/* db += scale dy^T x a^T,  da += scale b^T dy^T x,  dx += scale dy b a (dx NULL: not wanted). */
+R2__PLAIN(void, r2_lora_bwd)
+(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy, const float *x,
+ int64_t R) {
+    const int64_t n_in = all->n_in, rank = all->rank;
+    float *low = all->scratch;
+    for (const r2_adapter *p = all->adapter; p < all->adapter + all->n; ++p) {
+        const float *dyp = dy + p->column;
+        r2_matmul(ctx, R2_NT, R, rank, n_in, x, n_in, p->a, n_in, low, rank, false);
+        for (int64_t i = 0; i < R * rank; ++i) low[i] *= all->scale;
+        r2_matmul(ctx, R2_TN, p->n_out, rank, R, dyp, ldy, low, rank, p->db, rank, true);
+        r2_matmul(ctx, R2_NN, R, rank, p->n_out, dyp, ldy, p->b, rank, low, rank, false);
+        for (int64_t i = 0; i < R * rank; ++i) low[i] *= all->scale;
+        r2_matmul(ctx, R2_TN, rank, n_in, R, low, rank, x, n_in, p->da, n_in, true);
+        if (dx) r2_matmul(ctx, R2_NN, R, n_in, rank, low, rank, p->a, n_in, dx, n_in, true);
+    }
+}
+
+/* sum(O,I) = w(O,I) + scale b a, in the rows of each adapter. */
+R2__PLAIN(void, r2_lora_sum)
+(const r2_ctx *ctx, float *sum, const float *w, const r2_adapters *all, int64_t n_out) {
+    const int64_t n_in = all->n_in, rank = all->rank;
+    (void)ctx;
+    r2__copy(sum, w, n_out * n_in);
+    for (const r2_adapter *p = all->adapter; p < all->adapter + all->n; ++p) {
+        for (int64_t i = 0; i < p->n_out * n_in; ++i) {
+            double product = 0.0;
+            for (int64_t k = 0; k < rank; ++k)
+                product += (double)p->b[i / n_in * rank + k] * (double)p->a[k * n_in + i % n_in];
+            sum[p->column * n_in + i] += (float)((double)all->scale * product);
+        }
+    }
+}
+
+/* ---- the model's adapters ---- */
 
 r2_lora_config r2_lora_config_default(void) {
     r2_lora_config c;
@@ -11277,6 +11114,76 @@ r2_lora_config r2_lora_config_default(void) {
                 1u << R2_WUP | 1u << R2_WDOWN;
     c.seed = 1;
     return c;
+}
+
+static float r2__lora_scale(const r2_lora *lora) {
+    return lora->config.alpha / (float)lora->config.rank;
+}
+
+/* The adapters of a projection of a layer; n = 0: it has none. */
+static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int64_t layer) {
+    const r2_lora *lora = model->lora;
+    r2_adapters all;
+    int64_t column = 0;
+    memset(&all, 0, sizeof all);
+    all.n_in = model->tensor[p.first].cols;
+    all.rank = lora->config.rank;
+    all.scale = r2__lora_scale(lora);
+    all.scratch = lora->scratch;
+    for (int id = (int)p.first; id <= (int)p.last; ++id) {
+        const r2_tensor *t = &model->tensor[id];
+        const int64_t a = layer * lora->layer_stride + lora->offset[id], b = a + all.rank * t->cols;
+        if (lora->offset[id] >= 0) {
+            r2_adapter *adapter = &all.adapter[all.n++];
+            adapter->column = column;
+            adapter->n_out = t->rows;
+            adapter->a = lora->param + a;
+            adapter->b = lora->param + b;
+            adapter->da = lora->grad + a;
+            adapter->db = lora->grad + b;
+        }
+        column += t->rows;
+    }
+    return all;
+}
+
+/* The matrix (O, I) to multiply R rows with: W + scale B A where that takes fewer operations than
+   adding the factors' product to R rows; then *added is false, else the adapters are still to be
+   added. */
+static const float *r2__adapted_weights(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                        int64_t layer, int64_t R, const r2_adapters *all,
+                                        bool *added) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all->n_in;
+    const float *w = r2_weight(model, p.first, layer);
+    *added = all->n == 0 || R * (n_out + n_in) >= n_out * n_in;
+    if (all->n == 0 || !*added) return w;
+    r2_lora_sum(ctx, model->lora->sum, w, all, n_out);
+    return model->lora->sum;
+}
+
+/* r2__project with adapters. */
+static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                             int64_t layer, float *y, const float *x, int64_t R, bool add) {
+    const r2_adapters all = r2__adapters_of(model, p, layer);
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
+    bool added;
+    const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
+    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, add);
+    if (!added) r2_lora_fwd(ctx, y, n_out, &all, x, R);
+}
+
+/* r2__project_bwd with adapters: W is frozen. */
+static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R) {
+    const r2_adapters all = r2__adapters_of(model, p, layer);
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
+    bool added = false;
+    if (dx) {
+        const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
+        r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, w, n_in, dx, n_in, false);
+    }
+    if (all.n > 0) r2_lora_bwd(ctx, added ? NULL : dx, &all, dy, n_out, x, R);
 }
 
 /* Gives each target its place; returns the number of parameters. */
@@ -11291,29 +11198,42 @@ static int64_t r2__lora_lay_out(const r2_model *model, r2_lora *lora) {
     return lora->layer_stride * model->config.n_layer;
 }
 
-/* A as PyTorch's linear layers begin: uniform within 1 / sqrt(I). */
+/* A begins as in PyTorch's linear layers: uniform within 1 / sqrt(I). */
 static void r2__lora_draw(const r2_model *model, r2_lora *lora) {
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const int64_t I = model->tensor[id].cols;
+            const int64_t n_in = model->tensor[id].cols;
             r2_rng rng = r2_rng_make(lora->config.seed, R2_STREAM_INIT,
                                      (uint64_t)(R2_TENSOR_COUNT + id) << 32 | (uint64_t)layer);
             float *a = lora->param + layer * lora->layer_stride + lora->offset[id];
             if (lora->offset[id] < 0) continue;
-            for (int64_t i = 0; i < lora->config.rank * I; ++i)
-                a[i] = (float)((2.0 * r2_rng_double(&rng) - 1.0) / sqrt((double)I));
+            for (int64_t i = 0; i < lora->config.rank * n_in; ++i)
+                a[i] = (float)((2.0 * r2_rng_double(&rng) - 1.0) / sqrt((double)n_in));
         }
     }
+}
+
+/* The most weights that a projection has. */
+static int64_t r2__largest_projection(const r2_model *model) {
+    const r2__projection all[] = {r2__qkv, r2__out, r2__gate_up, r2__down};
+    int64_t largest = 0;
+    for (size_t k = 0; k < sizeof all / sizeof *all; ++k) {
+        int64_t size = r2__projection_rows(model, all[k]) * model->tensor[all[k].first].cols;
+        if (size > largest) largest = size;
+    }
+    return largest;
 }
 
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config) {
     const uint32_t allowed = r2_lora_config_default().targets;
     r2_lora *lora;
     if (model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has adapters already");
-    if (config->rank < 1 || config->rank > 4096 || !config->targets || config->targets & ~allowed)
+    if (config->rank < 1 || config->rank > 4096)
+        return r2_fail(ctx, R2_ARGUMENT, "lora: rank = %d, expected 1 to 4096", config->rank);
+    if (!config->targets || config->targets & ~allowed)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "lora: expected a rank in 1 .. 4096 and projections as "
-                       "targets");
+                       "lora: targets = 0x%x, expected one or more bits of 0x%x, the projections",
+                       (unsigned)config->targets, (unsigned)allowed);
     lora = (r2_lora *)r2_alloc(ctx, 1, sizeof *lora);
     if (!lora) return ctx->status;
     lora->config = *config;
@@ -11322,7 +11242,7 @@ r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *con
                                           sizeof(float));
     lora->grad = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)lora->n_params,
                                          sizeof(float));
-    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__widest_group(model),
+    lora->sum = (float *)r2_arena_alloc(ctx, &lora->memory, (uint64_t)r2__largest_projection(model),
                                         sizeof(float));
     model->lora = lora;
     if (!lora->param || !lora->grad || !lora->sum) {
@@ -11333,45 +11253,52 @@ r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *con
     return R2_OK;
 }
 
-static void r2__work_free(r2_ctx *ctx, r2_model *model);
+/* Scratch for products of so many rows, if the model has adapters. */
+static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows) {
+    const r2_model_config *c = &model->config;
+    r2_lora *lora = model->lora;
+    const int64_t widest = c->d_ff > c->d_model ? c->d_ff : c->d_model;
+    if (!lora || rows <= lora->max_rows) return R2_OK;
+    r2_release(ctx, lora->scratch);
+    lora->scratch = (float *)r2_resize(
+        ctx, NULL, (uint64_t)r2_lora_scratch(rows, widest, lora->config.rank, R2_ADAPTERS),
+        sizeof(float));
+    lora->max_rows = lora->scratch ? rows : 0;
+    return lora->scratch ? R2_OK : ctx->status;
+}
 
 void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return;
+    r2_release(ctx, model->lora->scratch);
     r2_arena_free(ctx, &model->lora->memory);
     r2_release(ctx, model->lora);
     model->lora = NULL;
     r2__work_free(ctx, model); /* laid out for these adapters */
 }
 
-/* W += factor B A for every target. */
-static void r2__lora_add(r2_ctx *ctx, r2_model *model, float factor) {
+/* W += sign scale B A for every target. */
+static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const r2__group alone = {(r2_tensor_id)id, (r2_tensor_id)id};
-            const r2_tensor *t = &model->tensor[id];
+            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id};
             float *w = r2_weight(model, (r2_tensor_id)id, layer);
-            r2_adapter adapter[R2__GROUP];
-            if (r2__group_adapters(model, alone, layer, adapter) > 0)
-                r2_lora_sum(ctx, w, w, adapter, 1, factor, t->rows, t->cols,
-                            model->lora->config.rank);
+            r2_adapters all = r2__adapters_of(model, alone, layer);
+            all.scale *= sign;
+            if (all.n > 0) r2_lora_sum(ctx, w, w, &all, model->tensor[id].rows);
         }
     }
 }
 
-static float r2__lora_scale(const r2_lora *lora) {
-    return lora->config.alpha / (float)lora->config.rank;
-}
-
 r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (!model->lora->merged) r2__lora_add(ctx, model, r2__lora_scale(model->lora));
+    if (!model->lora->merged) r2__lora_add(ctx, model, 1.0f);
     model->lora->merged = true;
     return R2_OK;
 }
 
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    if (model->lora->merged) r2__lora_add(ctx, model, -r2__lora_scale(model->lora));
+    if (model->lora->merged) r2__lora_add(ctx, model, -1.0f);
     model->lora->merged = false;
     return R2_OK;
 }
@@ -12193,6 +12120,93 @@ r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory) {
     }
     cJSON_Delete(s.root);
     return s.status;
+}
+
+/* ---- codebooks ---- */
+
+/* One line a field: its name, step, bucket edges and weights. */
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json) {
+    r2_text_addf(ctx, json, "{\"n_chains\": %d, \"fields\": [\n", (int)codebook->n_chains);
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        r2_text_addf(ctx, json, "  {\"name\": \"%s\", \"step\": %d, \"edges\": [",
+                     r2_field_name((r2_field)f), (int)r2_field_step((r2_field)f));
+        for (int32_t b = 1; b + 1 < codebook->n_bucket[f]; ++b) {
+            r2_text_addf(ctx, json, "%s", b > 1 ? ", " : "");
+            r2__text_number(ctx, json, (double)codebook->edge[f][b], 9);
+        }
+        r2_text_addf(ctx, json, "], \"weights\": [");
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
+            r2_text_addf(ctx, json, "%s%d", b ? ", " : "", (int)codebook->weight[f][b]);
+        r2_text_addf(ctx, json, "]}%s\n", f + 1 < R2_N_FIELDS ? "," : "");
+    }
+    r2_text_addf(ctx, json, "]}\n");
+}
+
+r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
+    r2_text json = {NULL, 0, 0, false};
+    r2_status status;
+    r2__codebook_json(ctx, codebook, &json);
+    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
+    r2_text_free(ctx, &json);
+    return status;
+}
+
+/* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
+static bool r2__json_numbers(const cJSON *array, int32_t n, double low, double high, float *out) {
+    const cJSON *value = array ? array->child : NULL;
+    int32_t k = 0;
+    if (!cJSON_IsArray(array)) return false;
+    for (; value && k < n; value = value->next, ++k) {
+        if (!cJSON_IsNumber(value) || !(value->valuedouble >= low && value->valuedouble <= high))
+            return false;
+        out[k] = (float)value->valuedouble;
+    }
+    return k == n && !value;
+}
+
+/* One field of a codebook: as many buckets as the run has, ascending edges, whole weights. */
+static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *codebook) {
+    int32_t n = codebook->n_bucket[field];
+    float weight[R2_MAX_BUCKETS], *edge = codebook->edge[field];
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
+    if (!cJSON_IsString(name) || strcmp(name->valuestring, r2_field_name(field)) != 0 ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "edges"), n > 2 ? n - 2 : 0,
+                          -(double)FLT_MAX, (double)FLT_MAX, edge + 1) ||
+        !r2__json_numbers(cJSON_GetObjectItemCaseSensitive(json, "weights"), n, -R2_MAX_WEIGHT,
+                          R2_MAX_WEIGHT, weight))
+        return false;
+    for (int32_t b = 2; b < n - 1; ++b)
+        if (!(edge[b] > edge[b - 1])) return false;
+    for (int32_t b = 0; b < n; ++b) {
+        codebook->weight[field][b] = (int8_t)weight[b];
+        if ((float)codebook->weight[field][b] != weight[b]) return false;
+    }
+    return true;
+}
+
+r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
+    r2_codebook loaded = *codebook;
+    const cJSON *field;
+    cJSON *json;
+    bool good;
+    int f = 0;
+    r2_status status = r2__json_read(ctx, path, &json);
+    if (status != R2_OK) return status;
+    field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
+    good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
+    field = cJSON_GetObjectItemCaseSensitive(json, "fields");
+    field = field ? field->child : NULL;
+    for (; good && field && f < R2_N_FIELDS; field = field->next, ++f)
+        good = r2__codebook_field(field, (r2_field)f, &loaded);
+    good = good && f == R2_N_FIELDS && !field;
+    cJSON_Delete(json);
+    if (!good)
+        return r2_fail(ctx, R2_FORMAT,
+                       "%s: expected the fields and buckets of this run, found "
+                       "those of another",
+                       path);
+    *codebook = loaded;
+    return R2_OK;
 }
 
 /* =============================================================================== [E8] text ==== */
@@ -14896,20 +14910,19 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   const r2_codebook *codebook, const r2_vocab *vocab,
                                    r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
     r2_check trace;
-    r2_status status = r2_think(ctx, model, ex, e, codebook, vocab, &output, &trace);
+    r2_status status = r2_think(ctx, model, ex, e, &output, &trace);
     *found = false;
     if (status == R2_OK && trace.well_formed)
-        status = r2__add_words(ctx, vocab, ex->prompt + from, len, &prompt);
+        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(codebook, prompt.data, output.data, kind, change),
+            change, r2__fact_changes(ex->codec.codebook, prompt.data, output.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
@@ -14941,8 +14954,7 @@ static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, cons
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change kind,
-                            r2_causal *out) {
+                            r2_change kind, r2_causal *out) {
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
@@ -14956,19 +14968,17 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
         r2__fact_change *change = &chosen[R2__N_CHANGES * e];
         bool found;
-        status = r2__causal_choose(ctx, model, examples, e, codebook, vocab, kind, change,
-                                   &found);
+        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
-        status = r2_score(ctx, model, &asked, codebook, vocab, &how,
-                          score + (k + 1) * examples->n, NULL);
+        status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);
     }
     if (status == R2_OK) r2__causal_tally(out, chosen, score, examples->n);
     r2_release(ctx, chosen);

@@ -10,6 +10,7 @@
 #include "common/baselines.h"
 #include "common/options.h"
 #include "common/output.h"
+#include "common/report.h"
 
 /* ---- what the command line asks for ---- */
 
@@ -106,6 +107,7 @@ typedef struct demo {
     const char *phase[MAX_PHASES];
     double phase_seconds[MAX_PHASES], phase_began;
     int n_phases;
+    report report;
 } demo;
 
 static void check(demo *d, r2_status status) {
@@ -118,6 +120,7 @@ static void check(demo *d, r2_status status) {
 static void phase_ends(demo *d, const char *name) {
     double now = r2_seconds();
     d->phase[d->n_phases] = name;
+    report_phase(&d->report, name, now - d->phase_began);
     d->phase_seconds[d->n_phases++] = now - d->phase_began;
     d->phase_began = now;
 }
@@ -133,8 +136,7 @@ static void *need(demo *d, void *memory) {
 static void score_test(demo *d, r2_model *model, r2_mode mode, r2_trace_metrics *trace) {
     r2_score_config how = r2_score_config_default();
     how.mode = mode;
-    check(d, r2_score(&d->ctx, model, &d->test, &d->run.codebook, &d->run.vocab, &how, d->score,
-                      trace));
+    check(d, r2_score(&d->ctx, model, &d->test, &how, d->score, trace));
 }
 
 /* Evaluates d->score as a new row of the table. */
@@ -147,6 +149,7 @@ static result_row *add_row(demo *d, const char *method) {
     row->hit = (double *)need(d, r2_alloc(&d->ctx, (uint64_t)test->n_cases, sizeof(double)));
     check(d, r2_evaluate(&d->ctx, d->score, test->n_cases, test->n_per_case, &eval, &row->m,
                          row->hit));
+    report_scores(&d->report, &d->run, method, d->score);
     return row;
 }
 
@@ -188,6 +191,7 @@ static void evaluate_untrained(demo *d) {
         }
         check(d, r2_evaluate(&d->ctx, d->score, d->run.test.n_cases, d->run.test.n_per_case, &eval,
                              &m, hit));
+        report_scores(&d->report, &d->run, "untrained", d->score);
         for (int64_t c = 0; c < d->run.test.n_cases; ++c) row->hit[c] += hit[c];
         row->m.hr5 += m.hr5, row->m.ndcg5 += m.ndcg5, row->m.mrr += m.mrr;
         r2_release(&d->ctx, hit);
@@ -205,6 +209,7 @@ static void evaluate_untrained(demo *d) {
 static void evaluate_model(demo *d, const char *method, r2_mode mode, r2_trace_metrics *trace) {
     score_test(d, &d->run.model, mode, trace);
     add_row(d, method);
+    report_odds(&d->report, &d->run, method, d->score);
 }
 
 /* ---- (a) the table ---- */
@@ -272,8 +277,7 @@ static void recommend_to(demo *d, uint32_t user) {
         r2_check trace;
         bool good;
         check(d, r2_run_prompts(&d->ctx, &d->run, &user, &best[k].item, 1, &evidence, &asked));
-        check(d, r2_think(&d->ctx, &d->run.model, &asked, 0, &d->run.codebook, &d->run.vocab, &output,
-                          &trace));
+        check(d, r2_think(&d->ctx, &d->run.model, &asked, 0, &output, &trace));
         good = trace.verdict == R2_TRACE_OK;
         if (good) {
             printf("  Watch %s (place %lld of %lld)\n", title(d, best[k].item), (long long)k + 1,
@@ -420,8 +424,7 @@ static void write_traces(demo *d) {
         char *printed;
         check(d, r2_vocab_decode(&d->ctx, &d->run.vocab, d->test.prompt + from,
                                  d->test.prompt_begin[e + 1] - from, &prompt));
-        check(d, r2_think(&d->ctx, &d->run.model, &d->test, e, &d->run.codebook, &d->run.vocab,
-                          &output, &trace));
+        check(d, r2_think(&d->ctx, &d->run.model, &d->test, e, &output, &trace));
         cJSON_AddStringToObject(json, "user", d->run.data.user_key[test->user[c]]);
         cJSON_AddStringToObject(json, "item", d->run.data.item_key[item]);
         cJSON_AddStringToObject(json, "title", title(d, item));
@@ -440,6 +443,12 @@ static void write_traces(demo *d) {
     r2_text_free(&d->ctx, &lines);
 }
 
+static void write_report(demo *d) {
+    for (int k = 0; k < d->n_rows; ++k) report_result(&d->report, d->row[k].method, &d->row[k].m);
+    check(d, report_write(&d->report, &d->run, d->options.data, d->options.out));
+    phase_ends(d, "report");
+}
+
 /* ---- the journey ---- */
 
 static r2_run_config configure(demo *d) {
@@ -449,6 +458,7 @@ static r2_run_config configure(demo *d) {
     if (o->ease) config.evidence_hook = bl_ease_evidence, config.evidence_hook_user = &d->ease;
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
+    report_watch(&d->report, &config);
     return config;
 }
 
@@ -496,6 +506,7 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
+    report_init(&d.report, &d.ctx, argc, argv);
     d.phase_began = r2_seconds();
     config = configure(&d);
     check(&d, r2_run_init(&d.ctx, &d.run, d.options.data, &config));
@@ -534,6 +545,7 @@ int main(int argc, char **argv) {
     write_traces(&d);
     check(&d, r2_run_save(&d.ctx, &d.run, d.options.out));
     phase_ends(&d, "recommendations, files");
+    write_report(&d);
     write_timings(&d);
     printf("\nWhere the time went\n");
     for (int k = 0; k < d.n_phases; ++k) printf("  %6.1f s  %s\n", d.phase_seconds[k], d.phase[k]);
@@ -542,6 +554,7 @@ int main(int argc, char **argv) {
     r2_release(&d.ctx, d.score);
     r2_examples_free(&d.ctx, &d.test);
     bl_free(&d.ctx, &d.ease);
+    report_free(&d.report);
     r2_run_free(&d.ctx, &d.run);
     return output_end("movielens_demo", 0);
 }

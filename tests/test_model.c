@@ -488,39 +488,6 @@ static void forward_logp(r2_model *model, const int32_t *token, int32_t n, int32
     CHECK_STATUS(&ctx, r2_forward(&ctx, model, &batch, logp, NULL), R2_OK);
 }
 
-TEST(continuations_score_as_whole_sequences) {
-    const int64_t prompt_begin[] = {0, 5, 6, 20}, owner[] = {0, 0, 0, 2, 2};
-    const int64_t next_begin[] = {0, 1, 4, 4, 5, 12}; /* one of them is empty */
-    const int32_t next[] = {7, 3, 3, 9, 1, 40, 0, 2, 11, 12, 13, 14};
-    r2_model_config config = small_config();
-    r2_model model;
-    float logp[12], want[16];
-    fresh(2);
-    some_batch();
-    REQUIRE_OK(&ctx, r2_model_init(&ctx, &model, &config, false));
-    REQUIRE_OK(&ctx, r2_score_continuations(&ctx, &model, 3, prompt_begin, some_token, 5, owner,
-                                            next_begin, next, logp));
-    for (int k = 0; k < 5; ++k) {
-        int32_t token[64], n = (int32_t)(prompt_begin[owner[k] + 1] - prompt_begin[owner[k]]);
-        int32_t more = (int32_t)(next_begin[k + 1] - next_begin[k]);
-        memcpy(token, some_token + prompt_begin[owner[k]], (size_t)n * sizeof *token);
-        memcpy(token + n, next + next_begin[k], (size_t)more * sizeof *token);
-        if (more == 0) continue;
-        forward_logp(&model, token, n + more, n, want);
-        CHECK_ARRAY_NEAR(logp + next_begin[k], want, more, 1e-5);
-    }
-    CHECK_STATUS(&ctx, r2_score_continuations(&ctx, &model, 2, prompt_begin, some_token, 5, owner,
-                                              next_begin, next, logp), R2_ARGUMENT);
-    {
-        const int64_t empty[] = {0, 5, 5, 20}, falling[] = {0, 4, 1, 4, 5, 12};
-        CHECK_STATUS(&ctx, r2_score_continuations(&ctx, &model, 3, empty, some_token, 5, owner,
-                                                  next_begin, next, logp), R2_ARGUMENT);
-        CHECK_STATUS(&ctx, r2_score_continuations(&ctx, &model, 3, prompt_begin, some_token, 5,
-                                                  owner, falling, next, logp), R2_ARGUMENT);
-    }
-    r2_model_free(&ctx, &model);
-}
-
 TEST(adapters_begin_as_the_base_model) {
     r2_model_config config = small_config();
     r2_lora_config lora = r2_lora_config_default();
@@ -580,7 +547,6 @@ TEST(generation_is_what_forward_says) {
         config.n_samples = 1 + variant % 3;
         config.max_new = variant == 5 ? 0 : 8;
         config.temperature = variant < 2 ? 0.0f : 0.9f;
-        config.top_p = variant == 3 ? 0.7f : 1.0f;
         config.stop_token = 5;
         config.n_token = 39;
         config.n_watch = variant == 4 ? 0 : 3;
@@ -597,6 +563,48 @@ TEST(generation_is_what_forward_says) {
         r2_generation_free(&ctx, &out);
         r2_model_free(&ctx, &model);
     }
+}
+
+/* Output by output in [M7] and many at once in [E5]: the same tokens, sampled ones too. */
+TEST(batched_decoding_is_plain_decoding) {
+    const int64_t begin[] = {0, 7, 8, 20};
+    const int32_t watch[] = {1, 2, 40};
+    for (int variant = 0; variant < 4; ++variant) {
+        r2_model_config shape = small_config();
+        r2_generate_config config = r2_generate_config_default();
+        r2_lora_config lora = r2_lora_config_default();
+        r2_generation fast, plain;
+        r2_model model;
+        fresh(2);
+        some_batch();
+        config.n_samples = 1 + variant;
+        config.max_new = 8;
+        config.temperature = variant == 0 ? 0.0f : 0.9f;
+        config.stop_token = 5;
+        config.n_token = variant == 2 ? 30 : 0;
+        config.n_watch = variant == 1 ? 0 : 3;
+        config.watch = watch;
+        REQUIRE_OK(&ctx, r2_model_init(&ctx, &model, &shape, false));
+        if (variant == 3) {
+            REQUIRE_OK(&ctx, r2_lora_attach(&ctx, &model, &lora));
+            stir_adapters(&model);
+        }
+        REQUIRE_OK(&ctx, r2__generate(&ctx, &model, "", &config, 3, begin, some_token, &fast));
+        REQUIRE_OK(&ctx,
+                   r2__generate_plain(&ctx, &model, "", &config, 3, begin, some_token, &plain));
+        for (int64_t o = 0; o < fast.n_out; ++o) {
+            CHECK_EQ_INT(fast.length[o], plain.length[o]);
+            CHECK_EQ_INT(memcmp(fast.token + o * 8, plain.token + o * 8, 8 * sizeof(int32_t)), 0);
+            for (int32_t j = 0; j < fast.length[o]; ++j)
+                CHECK_WITHIN(fast.logp[o * 8 + j], plain.logp[o * 8 + j], 1e-5);
+            for (int32_t j = 0; j < config.n_watch; ++j)
+                CHECK_WITHIN(fast.watch_logp[o * 3 + j], plain.watch_logp[o * 3 + j], 1e-5);
+        }
+        r2_generation_free(&ctx, &fast);
+        r2_generation_free(&ctx, &plain);
+        r2_model_free(&ctx, &model);
+    }
+    CHECK_EQ_INT(r2__kept_rows(40, 8, 24), 232); /* the worked number of [E5] */
 }
 
 TEST(greedy_takes_the_most_probable) {
@@ -642,44 +650,32 @@ TEST(the_first_of_the_largest) {
     }
 }
 
-/* Frequencies of r2__sample against softmax with temperature, cut to the nucleus by sorting. */
-static void check_sampling(const float *logits, int n, float temperature, float top_p) {
+/* Frequencies of both samplers against the softmax at a temperature. */
+static void check_sampling(const float *logits, int n, float temperature) {
     enum { DRAWS = 40000 };
-    double p[32], total = 0.0, mass = 0.0, kept = 0.0, chi2 = 0.0;
-    int count[32] = {0}, order[32], degrees = -1;
-    float scratch[64];
-    r2_rng rng = r2_rng_make(5, R2_STREAM_USER, 1);
+    double p[32], total = 0.0;
     for (int v = 0; v < n; ++v) total += p[v] = exp((double)logits[v] / (double)temperature);
-    for (int v = 0; v < n; ++v) {
-        order[v] = v;
-        for (int w = v; w > 0 && p[order[w]] > p[order[w - 1]]; --w) {
-            int swap = order[w];
-            order[w] = order[w - 1];
-            order[w - 1] = swap;
+    for (int plain = 0; plain < 2; ++plain) {
+        r2_rng rng = r2_rng_make(5, R2_STREAM_USER, 1);
+        double chi2 = 0.0;
+        int count[32] = {0};
+        float scratch[32];
+        for (int draw = 0; draw < DRAWS; ++draw)
+            count[plain ? r2__sample_plain(logits, n, temperature, &rng)
+                        : r2__sample(logits, n, temperature, &rng, scratch)]++;
+        for (int v = 0; v < n; ++v) {
+            double expected = p[v] / total * DRAWS;
+            chi2 += (count[v] - expected) * (count[v] - expected) / expected;
         }
+        CHECK(chi2 < n - 1 + 5.0 * sqrt(2.0 * n)); /* five deviations */
     }
-    for (int v = 0; v < n; ++v) {
-        if (mass >= (double)top_p * total - 1e-9) p[order[v]] = 0.0; /* enough without it */
-        else mass += p[order[v]];
-    }
-    for (int v = 0; v < n; ++v) kept += p[v];
-    for (int draw = 0; draw < DRAWS; ++draw)
-        count[r2__sample(logits, n, temperature, top_p, &rng, scratch)]++;
-    for (int v = 0; v < n; ++v) {
-        double expected = p[v] / kept * DRAWS;
-        if (p[v] == 0.0) CHECK_EQ_INT(count[v], 0);
-        else chi2 += (count[v] - expected) * (count[v] - expected) / expected, ++degrees;
-    }
-    CHECK(chi2 < degrees + 5.0 * sqrt(2.0 * degrees + 1.0)); /* five deviations */
 }
 
 TEST(sampling_follows_the_probabilities) {
     const float logits[] = {0.1f, 1.3f, -0.7f, 2.0f, 0.9f, -3.0f, 1.1f, 0.0f, 1.7f, -1.0f, 0.5f};
-    check_sampling(logits, 11, 1.0f, 1.0f);
-    check_sampling(logits, 11, 0.5f, 1.0f);
-    check_sampling(logits, 11, 1.0f, 0.8f);
-    check_sampling(logits, 11, 1.5f, 0.5f);
-    check_sampling(logits, 11, 1.0f, 0.01f);
+    check_sampling(logits, 11, 1.0f);
+    check_sampling(logits, 11, 0.5f);
+    check_sampling(logits, 11, 1.5f);
 }
 
 /* ---- threads ---- */
@@ -725,7 +721,6 @@ static uint64_t train_and_generate(int threads, int steps, bool with_lora) {
     }
     how.n_samples = 5;
     how.max_new = 12;
-    how.top_p = 0.9f;
     if (r2_generate(&ctx, &model, &how, 4, prompt_begin, token, &out) != R2_OK) return 0;
     if (with_lora) r2_lora_merge(&ctx, &model);
     for (int64_t i = 0; i < model.n_params; ++i) {
@@ -1336,7 +1331,7 @@ static void *rationed_realloc(void *user, void *ptr, size_t size) {
 
 /* Everything in one go; stops at the first failure. */
 static r2_status use_everything(const char *directory) {
-    const int64_t begin[] = {0, 7, 9}, owner[] = {0, 1}, next_begin[] = {0, 2, 3};
+    const int64_t begin[] = {0, 7, 9};
     const int32_t watch[] = {1};
     r2_model_config config = small_config();
     r2_adamw_config adamw = r2_adamw_config_default();
@@ -1360,9 +1355,6 @@ static r2_status use_everything(const char *directory) {
     if (status == R2_OK) status = r2_backward(&ctx, &model, &batch, some_dlogp);
     if (status == R2_OK) status = r2_adamw_step(&ctx, &opt, &model, 1e-3f, NULL);
     if (status == R2_OK) status = r2_generate(&ctx, &model, &how, 2, begin, some_token, &out);
-    if (status == R2_OK)
-        status = r2_score_continuations(&ctx, &model, 2, begin, some_token, 2, owner, next_begin,
-                                        some_token, logp);
     if (status == R2_OK) status = r2_model_save(&ctx, &model, temporary("memory"));
     if (status == R2_OK) status = r2_model_load(&ctx, &model, temporary("memory"));
     r2_lora_detach(&ctx, &model);

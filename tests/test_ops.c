@@ -1,5 +1,6 @@
-/* The kernels of [M7]: each against its naive twin on odd shapes, each gradient against finite
-   differences of a forward written here in double, and the same bits for any number of threads. */
+/* The ops: each fast one of [E4] against the plain loops of [M7] and [E6] on odd shapes, each gradient
+   against finite differences of a forward written here in double, and the same bits for any number
+   of threads. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
@@ -29,7 +30,7 @@ static r2_ctx context(int threads) {
     return ctx;
 }
 
-/* ---- fast against naive ---- */
+/* ---- fast against plain ---- */
 
 static void compare_matmul(r2_layout layout, int64_t M, int64_t N, int64_t K, bool add, int64_t gap) {
     const r2_ctx ctx = context(2);
@@ -44,7 +45,7 @@ static void compare_matmul(r2_layout layout, int64_t M, int64_t N, int64_t K, bo
     fill(c, M * (N + gap), 3);
     memcpy(d, c, (size_t)(M * (N + gap)) * sizeof *d);
     r2_matmul(&ctx, layout, M, N, K, a, lda, b, ldb, c, N + gap, add);
-    r2_matmul_naive(&ctx, layout, M, N, K, a, lda, b, ldb, d, N + gap, add);
+    r2_matmul_plain(&ctx, layout, M, N, K, a, lda, b, ldb, d, N + gap, add);
     if (!CHECK_ARRAY_NEAR(c, d, M * (N + gap), 2e-6)) /* the gap is compared: nothing spills */
         printf("  layout %d, %d x %d x %d\n", (int)layout, (int)M, (int)N, (int)K);
     free(a);
@@ -53,7 +54,7 @@ static void compare_matmul(r2_layout layout, int64_t M, int64_t N, int64_t K, bo
     free(d);
 }
 
-TEST(matmul_is_its_twin) {
+TEST(matmul_is_its_plain_loop) {
     const int64_t shape[][3] = {{1, 1, 1},     {1, 17, 5},   {2, 3, 0},    {3, 31, 64},
                                 {5, 33, 193},  {12, 32, 7},  {13, 65, 97}, {23, 16, 31},
                                 {64, 48, 385}, {100, 1, 50}, {7, 130, 1},  {49, 200, 2},
@@ -69,7 +70,7 @@ TEST(matmul_is_its_twin) {
         compare_matmul(R2_NT, 20, 37, 1600, add > 0, 0);
 }
 
-TEST(rmsnorm_is_its_twin) {
+TEST(rmsnorm_is_its_plain_loop) {
     const r2_ctx ctx = context(2);
     const int64_t shape[][2] = {{1, 1}, {3, 5}, {7, 16}, {300, 33}, {50, 96}};
     for (size_t s = 0; s < sizeof shape / sizeof *shape; ++s) {
@@ -79,18 +80,18 @@ TEST(rmsnorm_is_its_twin) {
         fill(g, C, 5);
         fill(dy, R * C, 6);
         r2_rmsnorm_fwd(&ctx, y, rstd, x, g, R, C, 1e-5f);
-        r2_rmsnorm_fwd_naive(&ctx, buffer[5], buffer[6], x, g, R, C, 1e-5f);
+        r2_rmsnorm_fwd_plain(&ctx, buffer[5], buffer[6], x, g, R, C, 1e-5f);
         CHECK_ARRAY_NEAR(y, buffer[5], R * C, 1e-6);
         CHECK_ARRAY_NEAR(rstd, buffer[6], R, 1e-6);
         for (int k = 7; k < 11; ++k) fill(buffer[k], R * C, 7);
         r2_rmsnorm_bwd(&ctx, buffer[7], buffer[8], dy, x, g, rstd, R, C);
-        r2_rmsnorm_bwd_naive(&ctx, buffer[9], buffer[10], dy, x, g, rstd, R, C);
+        r2_rmsnorm_bwd_plain(&ctx, buffer[9], buffer[10], dy, x, g, rstd, R, C);
         CHECK_ARRAY_NEAR(buffer[7], buffer[9], R * C, 2e-6);
         CHECK_ARRAY_NEAR(buffer[8], buffer[10], C, 1e-5);
     }
 }
 
-TEST(rope_is_its_twin_and_turns_back) {
+TEST(rope_is_its_plain_loop_and_turns_back) {
     const r2_ctx ctx = context(2);
     const int32_t position[] = {0, 3, 1, 7, 2, 0, 9};
     for (int32_t d = 2; d <= 34; d += 8) {
@@ -99,7 +100,7 @@ TEST(rope_is_its_twin_and_turns_back) {
         fill(buffer[1], 10 * d, 9);
         memcpy(buffer[2], buffer[0], sizeof buffer[0]);
         r2_rope(&ctx, buffer[0], ld, position, buffer[1], R, 4, d, 1);
-        r2_rope_naive(&ctx, buffer[2], ld, position, buffer[1], R, 4, d, 1);
+        r2_rope_plain(&ctx, buffer[2], ld, position, buffer[1], R, 4, d, 1);
         CHECK_ARRAY_NEAR(buffer[0], buffer[2], R * ld, 1e-6);
         for (int64_t i = 0; i < 10 * d; ++i) { /* real angles: then -1 is the inverse */
             double angle = (double)(i / d) * pow(100.0, -2.0 * (double)(i % (d / 2)) / d);
@@ -132,7 +133,7 @@ static r2_attention attention_shape(const attention_case *c) {
     return shape;
 }
 
-TEST(attention_is_its_twin) {
+TEST(attention_is_its_plain_loop) {
     const r2_ctx ctx = context(2);
     for (int k = 0; k < N_ATTENTION_CASES; ++k) {
         const r2_attention shape = attention_shape(&attention_cases[k]);
@@ -143,20 +144,20 @@ TEST(attention_is_its_twin) {
         fill(buffer[0], n, 10);
         fill(buffer[1], O, 11);
         r2_attention_fwd(&ctx, &shape, buffer[2], buffer[3], buffer[0], scratch);
-        r2_attention_fwd_naive(&ctx, &shape, buffer[4], buffer[5], buffer[0], scratch);
+        r2_attention_fwd_plain(&ctx, &shape, buffer[4], buffer[5], buffer[0], scratch);
         CHECK_ARRAY_NEAR(buffer[2], buffer[4], O, 2e-6);
         CHECK_ARRAY_NEAR(buffer[3], buffer[5], R * shape.n_head, 1e-6);
         fill(buffer[6], n, 12); /* whatever stood there is overwritten */
         r2_attention_bwd(&ctx, &shape, buffer[6], buffer[1], buffer[2], buffer[3], buffer[0],
                          scratch);
-        r2_attention_bwd_naive(&ctx, &shape, buffer[7], buffer[1], buffer[2], buffer[3], buffer[0],
+        r2_attention_bwd_plain(&ctx, &shape, buffer[7], buffer[1], buffer[2], buffer[3], buffer[0],
                                scratch);
         CHECK_ARRAY_NEAR(buffer[6], buffer[7], n, 5e-6);
         free(scratch);
     }
 }
 
-TEST(swiglu_embed_bias_are_their_twins) {
+TEST(swiglu_embed_bias_are_their_plain_loops) {
     const r2_ctx ctx = context(2);
     const int32_t token[] = {3, 0, 3, 9, 3, 1, 0};
     for (int64_t F = 1; F <= 37; F += 6) {
@@ -164,59 +165,69 @@ TEST(swiglu_embed_bias_are_their_twins) {
         fill(buffer[0], 2 * R * F, 13);
         fill(buffer[1], R * F, 14);
         r2_swiglu_fwd(&ctx, buffer[2], buffer[0], R, F);
-        r2_swiglu_fwd_naive(&ctx, buffer[3], buffer[0], R, F);
+        r2_swiglu_fwd_plain(&ctx, buffer[3], buffer[0], R, F);
         CHECK_ARRAY_NEAR(buffer[2], buffer[3], R * F, 1e-6);
         r2_swiglu_bwd(&ctx, buffer[2], buffer[1], buffer[0], R, F);
-        r2_swiglu_bwd_naive(&ctx, buffer[3], buffer[1], buffer[0], R, F);
+        r2_swiglu_bwd_plain(&ctx, buffer[3], buffer[1], buffer[0], R, F);
         CHECK_ARRAY_NEAR(buffer[2], buffer[3], 2 * R * F, 1e-6);
         r2_embed_fwd(&ctx, buffer[2], buffer[0], token, R, F / 2 + 1);
-        r2_embed_fwd_naive(&ctx, buffer[3], buffer[0], token, R, F / 2 + 1);
+        r2_embed_fwd_plain(&ctx, buffer[3], buffer[0], token, R, F / 2 + 1);
         CHECK_ARRAY_NEAR(buffer[2], buffer[3], R * (F / 2 + 1), 0.0);
         fill(buffer[4], 10 * F, 15);
         memcpy(buffer[5], buffer[4], sizeof buffer[4]);
         r2_embed_bwd(&ctx, buffer[4], buffer[1], token, R, F);
-        r2_embed_bwd_naive(&ctx, buffer[5], buffer[1], token, R, F);
+        r2_embed_bwd_plain(&ctx, buffer[5], buffer[1], token, R, F);
         CHECK_ARRAY_NEAR(buffer[4], buffer[5], 10 * F, 1e-6);
         r2_bias_fwd(&ctx, buffer[4], buffer[1], R, F);
-        r2_bias_fwd_naive(&ctx, buffer[5], buffer[1], R, F);
+        r2_bias_fwd_plain(&ctx, buffer[5], buffer[1], R, F);
         CHECK_ARRAY_NEAR(buffer[4], buffer[5], R * F, 1e-6);
         r2_bias_bwd(&ctx, buffer[4], buffer[1], R, F);
-        r2_bias_bwd_naive(&ctx, buffer[5], buffer[1], R, F);
+        r2_bias_bwd_plain(&ctx, buffer[5], buffer[1], R, F);
         CHECK_ARRAY_NEAR(buffer[4], buffer[5], F, 1e-6);
     }
 }
 
-TEST(lora_is_its_twin) {
+TEST(lora_is_its_plain_loop) {
     const r2_ctx ctx = context(2);
-    const int64_t R = 29, I = 18, r = 3, ldy = 39; /* two adapters, a gap between them */
-    float *x = buffer[0], *a = buffer[1], *b = buffer[2], *dy = buffer[3], *low = buffer[4];
-    r2_adapter fast[2] = {{1, 17, a, b, buffer[9], buffer[10]},
-                          {20, 9, a + r * I, b + 17 * r, buffer[9] + r * I, buffer[10] + 17 * r}};
-    r2_adapter naive[2] = {{1, 17, a, b, buffer[12], buffer[13]},
-                           {20, 9, a + r * I, b + 17 * r, buffer[12] + r * I, buffer[13] + 17 * r}};
-    fill(x, R * I, 16);
-    fill(a, 2 * r * I, 17);
-    fill(b, 26 * r, 18);
+    const int64_t R = 29, n_in = 18, rank = 3, ldy = 39; /* two adapters, a gap between them */
+    float *x = buffer[0], *a = buffer[1], *b = buffer[2], *dy = buffer[3];
+    r2_adapters fast = {
+        2,
+        {{1, 17, a, b, buffer[9], buffer[10]},
+         {20, 9, a + rank * n_in, b + 17 * rank, buffer[9] + rank * n_in, buffer[10] + 17 * rank}},
+        n_in,
+        rank,
+        0.7f,
+        buffer[4]};
+    r2_adapters plain = fast;
+    for (int k = 0; k < 2; ++k) { /* the same adapters, gradients of their own */
+        plain.adapter[k].da = buffer[12] + k * rank * n_in;
+        plain.adapter[k].db = buffer[13] + k * 17 * rank;
+    }
+    fill(x, R * n_in, 16);
+    fill(a, 2 * rank * n_in, 17);
+    fill(b, 26 * rank, 18);
     fill(dy, R * ldy, 19);
     fill(buffer[5], R * ldy, 20);
     fill(buffer[6], R * ldy, 20);
-    r2_lora_fwd(&ctx, buffer[5], ldy, fast, 2, x, 0.7f, R, I, r, low);
-    r2_lora_fwd_naive(&ctx, buffer[6], ldy, fast, 2, x, 0.7f, R, I, r, low);
+    r2_lora_fwd(&ctx, buffer[5], ldy, &fast, x, R);
+    r2_lora_fwd_plain(&ctx, buffer[6], ldy, &fast, x, R);
     CHECK_ARRAY_NEAR(buffer[5], buffer[6], R * ldy, 1e-6);
-    for (int k = 0; k < 6; ++k) fill(buffer[8 + k], R * I + 39 * r, 21); /* all are added to */
-    r2_lora_bwd(&ctx, buffer[8], fast, 2, dy, ldy, x, 0.7f, R, I, r, low);
-    r2_lora_bwd_naive(&ctx, buffer[11], naive, 2, dy, ldy, x, 0.7f, R, I, r, low);
-    CHECK_ARRAY_NEAR(buffer[8], buffer[11], R * I, 2e-6);
-    CHECK_ARRAY_NEAR(buffer[9], buffer[12], 2 * r * I, 2e-6);
-    CHECK_ARRAY_NEAR(buffer[10], buffer[13], 26 * r, 2e-6);
-    r2_lora_sum(&ctx, buffer[5], dy, fast, 2, 0.7f, ldy, I, r);
-    r2_lora_sum_naive(&ctx, buffer[6], dy, fast, 2, 0.7f, ldy, I, r);
-    CHECK_ARRAY_NEAR(buffer[5], buffer[6], ldy * I, 1e-6);
-    r2_lora_sum(&ctx, dy, dy, fast, 2, 0.7f, ldy, I, r); /* in place */
-    CHECK_ARRAY_NEAR(dy, buffer[5], ldy * I, 0.0);
+    for (int k = 0; k < 6; ++k)
+        fill(buffer[8 + k], R * n_in + 39 * rank, 21); /* all are added to */
+    r2_lora_bwd(&ctx, buffer[8], &fast, dy, ldy, x, R);
+    r2_lora_bwd_plain(&ctx, buffer[11], &plain, dy, ldy, x, R);
+    CHECK_ARRAY_NEAR(buffer[8], buffer[11], R * n_in, 2e-6);
+    CHECK_ARRAY_NEAR(buffer[9], buffer[12], 2 * rank * n_in, 2e-6);
+    CHECK_ARRAY_NEAR(buffer[10], buffer[13], 26 * rank, 2e-6);
+    r2_lora_sum(&ctx, buffer[5], dy, &fast, ldy);
+    r2_lora_sum_plain(&ctx, buffer[6], dy, &fast, ldy);
+    CHECK_ARRAY_NEAR(buffer[5], buffer[6], ldy * n_in, 1e-6);
+    r2_lora_sum(&ctx, dy, dy, &fast, ldy); /* in place */
+    CHECK_ARRAY_NEAR(dy, buffer[5], ldy * n_in, 0.0);
 }
 
-TEST(log_probabilities_are_their_twins) {
+TEST(log_probabilities_are_their_plain_loops) {
     const r2_ctx ctx = context(2);
     const int64_t begin[] = {0, 2, 2, 3, 6};
     for (int64_t V = 1; V <= 259; V += 43) {
@@ -225,14 +236,64 @@ TEST(log_probabilities_are_their_twins) {
         fill(buffer[0], 4 * V, 22);
         for (int64_t i = 0; i < 4 * V; ++i) buffer[0][i] *= 20.0f;
         r2_logsumexp_fwd(&ctx, buffer[1], buffer[2], buffer[0], 4, V);
-        r2_logsumexp_fwd_naive(&ctx, buffer[3], buffer[4], buffer[0], 4, V);
+        r2_logsumexp_fwd_plain(&ctx, buffer[3], buffer[4], buffer[0], 4, V);
         CHECK_ARRAY_NEAR(buffer[1], buffer[3], 4, 1e-6);
         for (int r = 0; r < 4; ++r) CHECK_WITHIN(buffer[2][r], buffer[4][r], 1e-5);
         memcpy(buffer[5], buffer[0], sizeof buffer[0]);
         r2_logp_bwd(&ctx, buffer[0], buffer[3], begin, token, dlogp, 4, V);
-        r2_logp_bwd_naive(&ctx, buffer[5], buffer[3], begin, token, dlogp, 4, V);
+        r2_logp_bwd_plain(&ctx, buffer[5], buffer[3], begin, token, dlogp, 4, V);
         for (int64_t i = 0; i < 4 * V; ++i) CHECK_WITHIN(buffer[0][i], buffer[5][i], 1e-5);
     }
+}
+
+TEST(adamw_is_its_plain_loop) {
+    const r2_ctx ctx = context(2);
+    const r2_adamw_factors f = {0.9f, 0.95f, 1e-8f, 1e-2f, 0.1f, 0.5f, 2.0f, 3.0f};
+    const int64_t n = 50003; /* several pieces of the sum, and some numbers more */
+    for (int k = 0; k < 7; ++k) fill(buffer[k], n, k < 4 ? 23 + (uint64_t)k : 22 + (uint64_t)k % 4);
+    memcpy(buffer[4], buffer[0], (size_t)n * sizeof(float));
+    for (int64_t i = 0; i < n; ++i) buffer[3][i] *= buffer[3][i]; /* w, g, m, v >= 0 */
+    memcpy(buffer[5], buffer[2], (size_t)n * sizeof(float));
+    memcpy(buffer[6], buffer[3], (size_t)n * sizeof(float));
+    CHECK_NEAR(r2_sum_squares(&ctx, buffer[0], n), r2_sum_squares_plain(&ctx, buffer[0], n), 1e-6);
+    r2_adamw_update(&ctx, &f, buffer[0], buffer[1], buffer[2], buffer[3], n);
+    r2_adamw_update_plain(&ctx, &f, buffer[4], buffer[1], buffer[5], buffer[6], n);
+    CHECK_ARRAY_NEAR(buffer[0], buffer[4], n, 1e-6);
+    CHECK_ARRAY_NEAR(buffer[2], buffer[5], n, 1e-6);
+    CHECK_ARRAY_NEAR(buffer[3], buffer[6], n, 1e-6);
+}
+
+/* ---- the worked numbers of the rooms ---- */
+
+TEST(worked_numbers_of_the_model) {
+    const r2_ctx ctx = context(1);
+    const int32_t begin[] = {0, 2};
+    const r2_attention shape = {1, 1, 1, 2, begin, NULL};
+    const float gain[] = {1.0f, 1.0f}, x[] = {3.0f, 4.0f}, logits[] = {0.0f, 1.0986123f};
+    /* rows | q | k | v |: the second row has the scores 0 and ln 3 */
+    const float qkv[] = {0.0f,       0.0f, 0.0f,       0.0f, 1.0f, 0.0f,
+                         1.4142136f, 0.0f, 1.0986123f, 0.0f, 5.0f, 0.0f};
+    float y[2], rstd, out[4], lse[2], scratch[4 * 64 * 2];
+    r2_rmsnorm_fwd(&ctx, y, &rstd, x, gain, 1, 2, 0.0f);
+    CHECK_NEAR(y[0], 0.849, 1e-3);
+    CHECK_NEAR(y[1], 1.131, 1e-3);
+    REQUIRE(r2_attention_scratch(&ctx, &shape) <= (int64_t)(sizeof scratch / sizeof *scratch));
+    r2_attention_fwd(&ctx, &shape, out, lse, qkv, scratch);
+    CHECK_NEAR(out[2], 4.0, 1e-6);
+    r2_logsumexp_fwd(&ctx, lse, NULL, logits, 1, 2);
+    CHECK_NEAR(logits[1] - lse[0], -0.288, 2e-3);
+}
+
+TEST(worked_numbers_of_kernels_and_adapters) {
+    const r2_ctx ctx = context(1);
+    const float a[] = {1.0f, 2.0f}, b[] = {3.0f}, w[] = {0.0f, 0.0f};
+    const r2_lora_config config = r2_lora_config_default();
+    r2_adapters all = {1, {{0, 1, a, b, NULL, NULL}}, 2, 1, 0.0f, NULL};
+    float sum[2];
+    all.scale = config.alpha / (float)config.rank;
+    r2_lora_sum(&ctx, sum, w, &all, 1);
+    CHECK(all.scale == 2.0f && sum[0] == 6.0f && sum[1] == 12.0f);
+    CHECK_NEAR(r2__largest(r2__exp(r2__all(1.0f))), 2.7182818, 2e-7);
 }
 
 TEST(exp_is_accurate_and_passes_nan_on) {
@@ -446,10 +507,11 @@ TEST(gradient_of_lora) {
     const r2_ctx ctx = context(1);
     float grad[R * C + RANK * C + O * RANK] = {0}, low[2 * RANK * (R + C)];
     const float *a = input_f + R * C, *b = a + RANK * C;
-    r2_adapter adapter = {0, O, a, b, grad + R * C, grad + R * C + RANK * C};
+    const r2_adapters all = {
+        1, {{0, O, a, b, grad + R * C, grad + R * C + RANK * C}}, C, RANK, 0.7f, low};
     REQUIRE((int64_t)(sizeof low / sizeof *low) == r2_lora_scratch(R, C, RANK, 1));
     draw_inputs(R * C + RANK * C + O * RANK, 37);
-    r2_lora_bwd(&ctx, grad, &adapter, 1, weight, O, input_f, 0.7f, R, C, RANK, low);
+    r2_lora_bwd(&ctx, grad, &all, weight, O, input_f, R);
     check_gradient("lora", lora_loss, input, R * C + RANK * C + O * RANK, grad);
 }
 

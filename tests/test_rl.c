@@ -79,7 +79,7 @@ TEST(no_divergence_at_the_reference) {
 /* ---- the reward ---- */
 
 TEST(rewards_by_hand) {
-    r2_reward_config c = {0.5f, 0.25f, 2.0f, 4.0f, false}; /* format, accuracy, ranking, faith */
+    r2_reward_config c = {0.5f, 0.25f, 2.0f, 4.0f}; /* format, accuracy, ranking, faith */
     r2_check good, bad;
     memset(&good, 0, sizeof good);
     good.verdict = R2_TRACE_OK;
@@ -88,8 +88,6 @@ TEST(rewards_by_hand) {
     good.n_cited = good.n_found = good.n_right = 4;
     CHECK_NEAR(r2_reward(&c, &good, 3, 0.5), 0.5 + 0.25 + 1.0 + 4.0, 1e-9);
     CHECK_NEAR(r2_reward(&c, &good, 5, 0.0), 0.5 + 0.25 * 0.6 + 4.0, 1e-9); /* two levels off */
-    c.exact = true;
-    CHECK_NEAR(r2_reward(&c, &good, 5, 0.0), 4.5, 1e-9);
     CHECK_NEAR(r2_reward(&c, &good, 3, 0.0), 4.75, 1e-9);
     bad = good;
     bad.verdict = R2_TRACE_WRONG_WEIGHT;
@@ -97,6 +95,9 @@ TEST(rewards_by_hand) {
     CHECK(r2_reward(&c, &bad, 3, 0.0) < 4.75 && r2_reward(&c, &bad, 3, 0.0) > 0.75);
     bad.n_right = 1;
     CHECK(r2_reward(&c, &bad, 3, 0.0) > 0.75);
+    c.w_format = c.w_rank = c.w_faith = 0.0f, c.w_accuracy = 1.0f;
+    for (good.answer = 0; good.answer < R2_N_ANSWERS; ++good.answer) /* unknown: nobody is right */
+        CHECK(r2_reward(&c, &good, -1, 0.5) == 0.0);
     memset(&bad, 0, sizeof bad);
     bad.verdict = R2_TRACE_NO_ANSWER;
     bad.answer = -1;
@@ -134,7 +135,7 @@ typedef struct sampled {
     int32_t token[MAX_TOKENS];
     int32_t n_prompt, n, answer_at; /* first generated token; all; place after <answer>, or -1 */
     int32_t right;
-    double score, reward, advantage, p0;
+    double score, reward, advantage, yes[R2_N_ANSWERS]; /* shares of 1 .. 5 among themselves */
     r2_check trace;
 } sampled;
 
@@ -148,12 +149,12 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
     for (int e = 0; e < TINY_GROUP; ++e) {
         int64_t from = t->ex.prompt_begin[e], n = t->ex.prompt_begin[e + 1] - from;
         memcpy(prompt + begin[e], t->ex.prompt + from, (size_t)n * sizeof *prompt);
-        prompt[begin[e] + n] = t->markup.think;
+        prompt[begin[e] + n] = t->codec.markup.think;
         begin[e + 1] = begin[e] + n + 1;
     }
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = t->markup.answer_end;
+    how.stop_token = t->codec.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, 0, R2_STREAM_SAMPLE);
     status = r2_generate(ctx, &t->model, &how, TINY_GROUP, begin, prompt, &gen);
@@ -166,7 +167,7 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
         s->right = t->ex.answer[e];
         s->answer_at = -1;
         for (int32_t k = 0; k < gen.length[o]; ++k) {
-            if (k > 0 && s->token[s->n - 1] == t->markup.answer && s->answer_at < 0)
+            if (k > 0 && s->token[s->n - 1] == t->codec.markup.answer && s->answer_at < 0)
                 s->answer_at = s->n;
             s->token[s->n++] = gen.token[o * gen.max_new + k];
         }
@@ -200,20 +201,25 @@ static r2_status answer(r2_ctx *ctx, tiny *t, const sampled *s, asked *a, bool l
     return status;
 }
 
-/* Verdict and score of an output: log (1 - p(0)) / p(0) after its <answer>, NAN without one. */
+/* Verdict and score of an output: log (1 - p(0)) / p(0) among the answers after its <answer>, NAN
+   without one. */
 static r2_status judge(r2_ctx *ctx, tiny *t, sampled *s) {
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    asked zero;
+    asked level;
+    double yes = 0.0;
     r2_status status = r2_vocab_decode(ctx, &t->vocab, s->token, s->n_prompt - 1, &prompt);
     if (status == R2_OK)
         status = r2_vocab_decode(ctx, &t->vocab, s->token + s->n_prompt - 1, s->n - s->n_prompt + 1,
                                  &output);
     if (status == R2_OK) s->trace = r2_check_trace(&t->codebook, prompt.data, output.data);
-    zero.n = 0;
-    zero.logp[0] = 0.0f;
-    if (s->answer_at >= 0) ask(&zero, s->answer_at, t->markup.level[0], 0.0);
-    if (status == R2_OK && zero.n) status = answer(ctx, t, s, &zero, false);
-    s->score = s->answer_at >= 0 ? log(expm1(-(double)zero.logp[0])) : NAN;
+    level.n = 0;
+    s->score = NAN;
+    for (int a = 0; a < R2_N_ANSWERS && s->answer_at >= 0; ++a)
+        ask(&level, s->answer_at, t->codec.markup.level[a], 0.0);
+    if (status == R2_OK && level.n) status = answer(ctx, t, s, &level, false);
+    for (int a = 1; a < R2_N_ANSWERS && level.n; ++a) yes += exp((double)level.logp[a]);
+    for (int a = 1; a < R2_N_ANSWERS && level.n; ++a) s->yes[a] = exp((double)level.logp[a]) / yes;
+    if (level.n) s->score = log(yes) - (double)level.logp[0];
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
     return status;
@@ -236,16 +242,16 @@ static double rank_share(const sampled *group, int o) {
     return won / (TINY_GROUP - 1);
 }
 
-/* What the listwise term asks of answer 0 of output o: its derivative by log p(0). In a list stand the
-   outputs of the same number, one of each item; without one of the answers there is no list. */
+/* The derivative of the list loss by the log-odds of output o. In a list stand the outputs of the
+   same number, one of each item; without one of the answers there is no list. */
 static double list_slope(const sampled *group, int o, double weight) {
-    double odds = exp(group[o].score), all = 0.0, p0 = 1.0 / (1.0 + odds);
+    double all = 0.0;
     for (int e = 0; e < TINY_GROUP; ++e) {
         double score = group[e * SAMPLES + o % SAMPLES].score;
         if (isnan(score)) return 0.0;
         all += exp(score);
     }
-    return weight / SAMPLES * ((o < SAMPLES) - odds / all) / (1.0 - p0);
+    return weight / SAMPLES * (exp(group[o].score) / all - (o < SAMPLES));
 }
 
 /* Share of the prompts whose outputs are all worth the same. */
@@ -288,7 +294,7 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
     r2_zero_grad(ctx, &t->model);
     for (int64_t o = 0; o < n_out && status == R2_OK; ++o) {
         const sampled *s = &out[o];
-        double length = (double)(s->n - s->n_prompt), norm = (double)n_out * length;
+        double length = (double)(s->n - s->n_prompt), norm = (double)n_out * length, slope;
         asked a;
         if (c->variant == R2_DR_GRPO) norm = (double)n_out * c->max_new;
         if (c->variant == R2_DAPO) norm = kept ? (double)kept : 1.0; /* none: all advantages 0 */
@@ -296,8 +302,11 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
         for (int32_t k = s->n_prompt; k < s->n; ++k) {
             ask(&a, k, s->token[k], -s->advantage / norm);
             if (k != s->answer_at) continue;
-            ask(&a, k, t->markup.level[s->right], -(double)c->sft_weight / (double)n_out);
-            ask(&a, k, t->markup.level[0], list_slope(out, (int)o, (double)c->list_weight));
+            ask(&a, k, t->codec.markup.level[s->right], -(double)c->sft_weight / (double)n_out);
+            slope = list_slope(out, (int)o, (double)c->list_weight);
+            ask(&a, k, t->codec.markup.level[0], -slope);
+            for (int l = 1; l < R2_N_ANSWERS; ++l)
+                ask(&a, k, t->codec.markup.level[l], slope * s->yes[l]);
         }
         status = answer(ctx, t, s, &a, true);
     }
@@ -334,7 +343,7 @@ TEST(a_step_against_a_second_implementation) {
         REQUIRE_OK(&ctx, sample(&ctx, &t, &c, out));
         REQUIRE_OK(&ctx, reinforce(&ctx, &t, &c, out, &mean_reward));
         memcpy(want, t.model.grad, (size_t)t.model.n_params * sizeof *want);
-        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
         CHECK_NEAR(report.reward_mean, mean_reward, 1e-5);
         CHECK(report.kl == 0.0 && report.clipped_tokens == 0.0 && report.grad_norm > 0.0);
         CHECK_ARRAY_NEAR(t.model.grad, want, t.model.n_params, 1e-4);
@@ -370,7 +379,7 @@ TEST(the_reward_rises) {
     c.reward.w_accuracy = c.reward.w_rank = c.reward.w_faith = 0.0f;
     c.on_step = keep_report;
     c.user = report;
-    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     for (int k = 0; k < 8; ++k) {
         before += report[k].reward_mean / 8;
         after += report[STEPS - 1 - k].reward_mean / 8;
@@ -398,7 +407,7 @@ TEST(adapters_belong_to_the_reference) {
     c.n_steps = 1;
     c.on_step = keep_report;
     c.user = &report;
-    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     CHECK(report.kl == 0.0);
     tiny_free(&ctx, &t);
 }
@@ -416,7 +425,7 @@ TEST(later_updates_meet_the_clip) {
     c.lr = 0.1f;
     c.on_step = keep_report;
     c.user = &report;
-    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     CHECK(report.clipped_tokens > 0.0 && report.clipped_tokens < 1.0 && report.kl > 0.0);
     tiny_free(&ctx, &t);
 }
@@ -437,7 +446,7 @@ TEST(threads_do_not_change_the_weights) {
         c.n_updates = 2;
         c.lr = 1e-2f;
         ctx.n_threads = k == 0 ? 1 : k == 1 ? 2 : 8;
-        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c));
+        REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
         if (k == 0) memcpy(first, t.model.param, (size_t)t.model.n_params * sizeof *first);
         CHECK(!memcmp(first, t.model.param, (size_t)t.model.n_params * sizeof *first));
     }
@@ -463,19 +472,19 @@ TEST(learning_that_cannot_be) {
         if (k == 2) c.n_samples = 65;
         if (k == 3) c.n_updates = 0;
         if (k == 4) c.max_new = 0;
-        CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c), R2_ARGUMENT);
+        CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
     }
     c = small_grpo(&t), c.n_steps = 4;
     ctx.progress = stop_at_second;
-    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c), R2_CANCELLED);
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_CANCELLED);
     ctx.progress = NULL;
     c.max_new = t.model.config.n_ctx; /* longer than the model can see */
-    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &t.codebook, &t.vocab, &c), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &unknown, &t.codebook, &t.vocab, &t.markup, t.evidence,
-                                      TINY_GROUP, TINY_GROUP, NULL));
+    REQUIRE_OK(
+        &ctx, r2_examples_init(&ctx, &unknown, &t.codec, t.evidence, TINY_GROUP, TINY_GROUP, NULL));
     c = small_grpo(&t);
-    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &t.codebook, &t.vocab, &c), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &unknown);
     tiny_free(&ctx, &t);
 }
@@ -496,7 +505,7 @@ TEST(learning_survives_any_failed_allocation) {
         r2_model model;
         memory.left = room;
         status = r2_model_init(&poor, &model, &shape, true);
-        if (status == R2_OK) status = r2_grpo(&poor, &model, &t.ex, &t.codebook, &t.vocab, &c);
+        if (status == R2_OK) status = r2_grpo(&poor, &model, &t.ex, &c);
         r2_model_free(&poor, &model);
         if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
             break;

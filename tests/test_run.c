@@ -75,6 +75,19 @@ TEST(threads_change_no_byte_and_the_seed_does) {
     journey_free(&other);
 }
 
+/* The opening of [M11]. */
+TEST(the_numbers_of_the_room_opening) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = short_journey(1);
+    r2_run run;
+    config.n_groups = 200;
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, "data/mini", &config));
+    CHECK_EQ_INT(run.n_train, 1000);
+    CHECK_EQ_INT(run.train.prompt_begin[1], 43);
+    CHECK_EQ_INT(run.train.trace_begin[1], 23);
+    r2_run_free(&ctx, &run);
+}
+
 /* ---- a run on very little data ---- */
 
 /* A file of ratings at random, named after the test's own address: two programs may run at once. */
@@ -180,6 +193,20 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
     CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
     for (int64_t k = 0; k < run.model.n_params; ++k) CHECK(run.model.param[k] == 0.0f);
+    snprintf(file, sizeof file, "%s/vocab.txt", path);
+    for (int k = 0; k < 3; ++k) { /* a word missing, another word, a word twice */
+        r2_text words = {NULL, 0, 0, false};
+        REQUIRE_OK(&ctx, r2_read_file(&ctx, file, &words));
+        if (k == 0)
+            CHECK(ratings_write(file, words.data,
+                                (size_t)(strchr(words.data, '\n') + 1 - words.data)));
+        if (k == 1) *words.data = '#', CHECK(ratings_write(file, words.data, words.len));
+        if (k == 2) CHECK(ratings_write_text(file, "<q>\n<q>\n"));
+        CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
+        CHECK(strstr(ctx.message, "vocab.txt") != NULL);
+        r2_text_free(&ctx, &words);
+        REQUIRE_OK(&ctx, r2_vocab_save(&ctx, &run.vocab, file));
+    }
     snprintf(file, sizeof file, "%s/codebook.json", path);
     CHECK(ratings_write_text(file, "{\"n_chains\": 3, \"fields\": []}"));
     CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
@@ -308,7 +335,7 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
         CHECK(is_prompt_of(&ctx, &run, &run.train, q, &run.evidence[q]));
     }
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run)); /* early stopping looks at validation cases */
-    n = run.valid.n_cases < R2_N_LOOKED_AT ? run.valid.n_cases : R2_N_LOOKED_AT;
+    n = run.valid.n_cases < R2_N_VALID_CASES ? run.valid.n_cases : R2_N_VALID_CASES;
     CHECK_EQ_INT(s.n_training, run.n_train + n * (1 + config.n_sampled));
     n = s.n_training;
     REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run)); /* one step of one group */

@@ -12,7 +12,7 @@ typedef struct tiny {
     int64_t n;
     r2_codebook codebook;
     r2_vocab vocab;
-    r2_markup markup;
+    r2_codec codec;
     r2_examples ex;
     r2_model model;
 } tiny;
@@ -75,10 +75,9 @@ static inline r2_status tiny_init(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     if (!status) status = r2_graph_init(ctx, &t->graph, &t->data, NULL);
     if (!status) status = r2_index_init(ctx, &t->index, &t->graph, &t->data, 4.0f, 1);
     if (!status) status = tiny_evidence(ctx, t, n_groups);
-    if (!status) status = r2_markup_init(ctx, &t->markup, &t->vocab, &t->codebook);
+    if (!status) status = r2_codec_init(ctx, &t->codec, &t->vocab, &t->codebook);
     if (!status)
-        status = r2_examples_init(ctx, &t->ex, &t->codebook, &t->vocab, &t->markup, t->evidence,
-                                  t->n, TINY_GROUP, &teacher);
+        status = r2_examples_init(ctx, &t->ex, &t->codec, t->evidence, t->n, TINY_GROUP, &teacher);
     if (!status) {
         shape = tiny_shape(t);
         status = r2_model_init(ctx, &t->model, &shape, true);

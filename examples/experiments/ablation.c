@@ -352,8 +352,7 @@ static void score_set(xp *x, r2_run *run, const ablation *a, int64_t model, int6
         cJSON *row;
         char key[KEY];
         how.mode = (r2_mode)mode;
-        xp_check(x, r2_score(&x->ctx, &run->model, &asked, &run->codebook, &run->vocab, &how, score,
-                             &trace));
+        xp_check(x, r2_score(&x->ctx, &run->model, &asked, &how, score, &trace));
         row = xp_row(score, c.n_cases, c.n_per_case);
         cJSON_AddNumberToObject(row, "well_formed", trace.well_formed);
         cJSON_AddNumberToObject(row, "faithful", trace.faithful);

@@ -303,12 +303,12 @@ static const char *const xp_metric_name[XP_N] = {"hr@1",    "hr@5", "hr@10",   "
 
 static double xp_metric_of(r2_rank rank, xp_metric metric) {
     switch (metric) {
-    case XP_HR1: return r2_hit_ratio(rank, 1, R2_TIES_EXPECTED);
-    case XP_HR5: return r2_hit_ratio(rank, 5, R2_TIES_EXPECTED);
-    case XP_HR10: return r2_hit_ratio(rank, 10, R2_TIES_EXPECTED);
-    case XP_NDCG5: return r2_ndcg(rank, 5, R2_TIES_EXPECTED);
-    case XP_NDCG10: return r2_ndcg(rank, 10, R2_TIES_EXPECTED);
-    case XP_MRR: return r2_reciprocal_rank(rank, R2_TIES_EXPECTED);
+    case XP_HR1: return r2_hit_ratio(rank, 1);
+    case XP_HR5: return r2_hit_ratio(rank, 5);
+    case XP_HR10: return r2_hit_ratio(rank, 10);
+    case XP_NDCG5: return r2_ndcg(rank, 5);
+    case XP_NDCG10: return r2_ndcg(rank, 10);
+    case XP_MRR: return r2_reciprocal_rank(rank);
     default: return rank.tied > 0;
     }
 }

@@ -211,7 +211,7 @@ static void student_score(student *s, const asked *a, float *score) {
     how.max_new = hl_trace_length(d);
     xp_check(x, hl_examples(&x->ctx, &ex, d, &l->run.codebook, &l->words, NULL, a->slot,
                             a->question, a->n, 1));
-    xp_check(x, r2_score(&x->ctx, &s->model, &ex, NULL, NULL, &how, score, NULL));
+    xp_check(x, r2_score(&x->ctx, &s->model, &ex, &how, score, NULL));
     r2_examples_free(&x->ctx, &ex);
 }
 

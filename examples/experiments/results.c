@@ -426,8 +426,7 @@ static void guess_model(lab *l, r2_mode mode, rated *r) {
     how.mode = mode;
     how.kind = R2_SCORE_RATING;
     xp_check(x, r2_run_prompts(&x->ctx, &l->run, r->user, r->item, r->n, evidence, &asked));
-    xp_check(x, r2_score(&x->ctx, &l->run.model, &asked, &l->run.codebook, &l->run.vocab, &how,
-                         r->guess, NULL));
+    xp_check(x, r2_score(&x->ctx, &l->run.model, &asked, &how, r->guess, NULL));
     for (int64_t k = 0; k < r->n; ++k)
         r->guess[k] = g->rating_min + (r->guess[k] - 1.0f) / 4.0f * (g->rating_max - g->rating_min);
     r2_examples_free(&x->ctx, &asked);
@@ -479,8 +478,7 @@ static void causal_row(lab *l, stage s, r2_change change) {
     for (uint64_t k = 0; k < n; ++k) item[k] = valid->item[k * (uint64_t)valid->n_per_case];
     xp_check(x,
              r2_run_prompts(&x->ctx, &l->run, valid->user, item, valid->n_cases, evidence, &asked));
-    xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, &l->run.codebook, &l->run.vocab,
-                                  change, &causal));
+    xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, change, &causal));
     row = cJSON_CreateObject();
     cJSON_AddNumberToObject(row, "n", (double)causal.n);
     cJSON_AddNumberToObject(row, "cited_moved", causal.cited_moved);

@@ -136,7 +136,7 @@ static void student_score(student *s, const r2_examples *ex, float *score) {
     }
     how.mode = s->a == DIRECT ? R2_DIRECT : R2_REASONED;
     how.max_new = trace_length(s->a); /* what follows <think>, and <answer> */
-    xp_check(s->l->x, r2_score(&s->l->x->ctx, &s->model, ex, NULL, NULL, &how, score, NULL));
+    xp_check(s->l->x, r2_score(&s->l->x->ctx, &s->model, ex, &how, score, NULL));
 }
 
 /* HR@1 on the validation positives. */
@@ -145,8 +145,7 @@ static double student_validate(student *s) {
     double sum = 0.0;
     student_score(s, &s->l->valid, s->score);
     for (int64_t k = 0; k < c->n_cases; ++k)
-        sum += r2_hit_ratio(r2_rank_of(s->score + k * c->n_per_case, c->n_per_case), 1,
-                            R2_TIES_EXPECTED);
+        sum += r2_hit_ratio(r2_rank_of(s->score + k * c->n_per_case, c->n_per_case), 1);
     return sum / (double)c->n_cases;
 }
 
@@ -215,10 +214,10 @@ static void student_think(student *s, const r2_examples *ex, int64_t first, int6
         begin[k + 1] = begin[k] + TC_PROMPT + 1;
         memcpy(token + begin[k], ex->prompt + (first + k * stride) * TC_PROMPT,
                TC_PROMPT * sizeof *token);
-        token[begin[k] + TC_PROMPT] = ex->markup.think;
+        token[begin[k] + TC_PROMPT] = ex->codec.markup.think;
     }
     how.max_new = trace_length(s->a);
-    how.stop_token = ex->markup.answer;
+    how.stop_token = ex->codec.markup.answer;
     how.temperature = 0.0f;
     xp_check(x, r2_generate(&x->ctx, &s->model, &how, n, begin, token, gen));
     r2_release(&x->ctx, begin);
