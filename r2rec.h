@@ -71,33 +71,34 @@ extern "C" {
 
 /* ================================================= [A1] status, context, memory of results ==== */
 
-/* What a call came to. Everything but R2_OK comes with a sentence in r2_ctx.message. */
+/* Result of a call. Every value but R2_OK comes with a sentence in r2_ctx.message. */
 typedef enum r2_status {
     R2_OK = 0,
     R2_NO_MEMORY, /* the allocator returned NULL                                   */
     R2_IO,        /* a file cannot be opened, read or written                      */
-    R2_FORMAT,    /* the content of an input is not what its format says           */
+    R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress callback asked to stop                           */
+    R2_CANCELLED  /* the progress hook asked to stop                               */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
    called from several threads at once. */
 typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
 
-/* Progress hook: `done` of `total` units of `what` are finished. A non-zero return asks to stop. */
+/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
+   non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
 
-/* The caller's wishes and the last error. Plain data: make one with r2_ctx_default(), change what
-   you like, pass its address to every call. It owns nothing, so it needs no free. */
+/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change any
+   field, pass its address to every call. It owns nothing and needs no free. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* handed to the three hooks                */
+    void *user;               /* passed to the three hooks                */
     int n_threads;            /* >= 1                                     */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
@@ -107,21 +108,21 @@ typedef struct r2_ctx {
 r2_ctx r2_ctx_default(void);
 
 /* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
-   sentence may quote anything: it is made printable. */
+   sentence may quote any input: r2_printable is applied to it. */
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
 
-/* Replaces control characters by '?', in place: a terminal would obey them. Tabs stay. In text that
-   is not UTF-8 so goes whatever is not ASCII. */
+/* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that is
+   not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
 
-/* Returns a short name of `status`, for messages. */
+/* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
 
-/* Reports progress; returns R2_CANCELLED when the callback asked to stop, else R2_OK. */
+/* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
 
 /* Sends a printf-style line to the log hook. */
@@ -131,7 +132,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...)
 #endif
     ;
 
-/* Memory with one lifetime: many allocations, one free. Blocks are 64-byte aligned.
+/* Memory with one lifetime: many allocations, one free. Allocations are 64-byte aligned.
 
        blocks -> [ header | used ........ | free .... ] -> [ header | used ... | free ] -> NULL  */
 typedef struct r2_arena {
@@ -140,14 +141,14 @@ typedef struct r2_arena {
     uint64_t reserved;              /* bytes taken from the allocator        */
 } r2_arena;
 
-/* Memory of the growing lists and the hash tables of one struct. */
+/* Memory of the growing lists and the hash tables (stb_ds) of one struct. */
 typedef struct r2__owner {
     struct r2__block *blocks;
-    bool failed; /* an allocation failed: the lists and tables are gone, only the free may follow */
+    bool failed; /* an allocation failed, the lists and tables were freed: free the struct */
 } r2__owner;
 
-/* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
-   at the end: after a failed allocation further additions do nothing. */
+/* A growing text; zeroed: empty. `data` is NUL-terminated after the first addition. Check `failed`
+   once at the end: after a failed allocation, additions do nothing. */
 typedef struct r2_text {
     char *data;
     size_t len, cap;
@@ -156,8 +157,8 @@ typedef struct r2_text {
 
 /* =============================================================================== [A2] data ==== */
 
-/* Who rated what, as it came from the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order of their first appearance. 12 bytes a row. */
+/* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
+   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -172,45 +173,45 @@ typedef struct r2_data {
     int16_t *year;       /* (n_items) of release, 0 when unknown                                  */
     float rating_min, rating_max; /* of the scale seen                                            */
     bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
-    bool was_counted;             /* r2_data_grade put grades in place of counts                  */
-    int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
-    int64_t n_unrated;    /* records of the file of titles that are of items that nobody rated    */
+    bool was_counted;             /* r2_data_grade replaced counts by grades                      */
+    int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
+    int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
     r2__owner owner;              /* holds user_key and item_key */
 } r2_data;
 
-/* Loads ratings, with titles where they are found. `path` is
+/* Loads ratings, and titles where they are found. `path` is
    - a MovieLens directory: latest / 20M+ (ratings.csv, movies.csv), 1M / 10M (ratings.dat,
      movies.dat), 100K (u.data, u.item);
    - a RecBole directory NAME (NAME.inter, NAME.item) or a .inter file;
-   - any file of one interaction a line, "-" for standard input: a table with or without a line
-     of column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line,
-     see r2_format.
-   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark, a missing last
-   newline and blanks around ids and numbers are accepted; a quoted field must end on its line;
-   what is wrong is an error: R2_IO, R2_FORMAT (file, line, what was expected, what was found),
-   R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
+   - any file with one interaction per line, "-" for standard input: a table with or without a
+     line of column names, or JSON Lines (Amazon 2018 and 2023). The first line decides which, see
+     r2_format.
+   Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
+   a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
+   its line. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED.
+   Loading takes about 32 bytes per interaction. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
-/* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
+/* Format of a ratings file. A zeroed field: detected from the first line. */
 typedef struct r2_format {
-    /* One or two bytes; where the first is , or ; a field may stand in double quotes. NULL: "::",
-       else a tab, else the most frequent of , ; and |, else a blank */
+    /* One or two bytes; if the first is , or ; fields may be in double quotes. NULL: "::", else a
+       tab, else the most frequent of , ; and |, else a blank. */
     const char *separator;
     /* Columns: a name, or a number from "1"; JSON keys: always a name. The first line must have
-       what is wished here. NULL: the usual names ("userId", "user_id:token", "reviewerID", ...),
-       and without such names the columns 1 2 3 4. A rating column that is missing makes every
-       rating 1, a missing time column every time 0. */
+       each column that is given here. NULL: the usual names ("userId", "user_id:token",
+       "reviewerID", ...); if the first line has no such names, the columns 1 2 3 4. Without a
+       rating column every rating is 1, without a time column every time is 0. */
     const char *user, *item, *rating, *time;
-    /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
+    /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
     /* In seconds; 0: times of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
 } r2_format;
 
-/* Loads the interactions of several paths, each as r2_data_load takes them, as one; `format` NULL:
-   a zeroed one. Further errors: R2_ARGUMENT (no path, a separator of another length). */
+/* Loads several paths, each as in r2_data_load, into one r2_data; `format` NULL: a zeroed one.
+   Further errors: R2_ARGUMENT (no path, length of the separator). */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
@@ -221,10 +222,10 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
-/* What an interaction is used for. */
+/* Use of an interaction. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
-/* One held-out positive. */
+/* A held-out positive. */
 typedef struct r2_target {
     uint32_t user, item;
     int64_t row; /* in r2_data */
@@ -232,13 +233,13 @@ typedef struct r2_target {
 
 /* Leave-one-out by time (D12). */
 typedef struct r2_split_config {
-    float min_positive; /* a rating this high is a positive; 0: 0.8 x the scale's maximum */
+    float min_positive; /* ratings from here on are positives; 0: 0.8 x the largest rating */
     uint64_t seed;      /* of the tie rule */
 } r2_split_config;
 
 /* The tie rule: interactions of one user at the same second are ordered by
-   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a of the file's own id. So the order
-   knows neither ids (they correlate with popularity) nor the order of rows in the file. */
+   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a. So the order depends neither on the
+   numbers of items (they correlate with popularity) nor on the order of rows in the file. */
 typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
@@ -249,18 +250,16 @@ typedef struct r2_split {
 } r2_split;
 
 r2_split_config r2_split_config_default(void);
-/* Per user: the last interaction with rating >= min_positive is the test positive, the one
-   before it the validation positive; everything of that user at or after the validation
-   positive, in the order by_time, is out of training. Users without two positives and one
-   training interaction stay in training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+/* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
+   positive, the one before it the validation positive. Interactions from the validation positive on
+   are not trained on. Users without two positives after a training interaction keep all their
+   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
-/* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as
-   many users. What was held out stays out of training. */
+/* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
+   the others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
-/* Adds lines of text: targets, training interactions, what a positive is, the tie rule. */
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
 /* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that the
@@ -1298,7 +1297,7 @@ void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
    is still valid. New bytes are not cleared. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
 
-/* Gives back memory; NULL is allowed. */
+/* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
 
 /* Checked arithmetic for sizes that come from files: false on overflow. */
@@ -1307,11 +1306,12 @@ bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
 
 /* Zeroed, 64-byte aligned memory that lives until r2_arena_reset or r2_arena_free. */
 void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-/* Forgets all allocations; keeps one block large enough for all that was used, so that the next
-   round needs no allocation. */
+/* Frees all allocations but keeps one block of their total size: a second round of the same
+   allocations needs no memory. */
 void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
 void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
+/* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
 void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
 #if defined(__GNUC__)
@@ -1324,20 +1324,20 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path` by way of `path`.tmp and a rename, so that a reader never sees half
-   a file and a failed write leaves the old one. Errors: R2_IO. */
+/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and a
+   failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
-   depend on (seed, stream, index) and on nothing else. */
+   depend only on (seed, stream, index). */
 typedef struct r2_rng {
     uint32_t key[2], counter[4], block[4];
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
-   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
-   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
+/* Streams separate the uses of random numbers: two streams never share numbers. Two uses of one
+   stream share them if seed and index are the same: SFT and GRPO shuffle with BATCH, so the same
+   seed gives both the same order. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
     R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
@@ -1361,7 +1361,7 @@ uint64_t r2_rng_u64(r2_rng *rng);
 uint64_t r2_rng_below(r2_rng *rng, uint64_t n);
 /* Uniform in [0, 1), 53 bits. */
 double r2_rng_double(r2_rng *rng);
-/* Standard normal (Box-Muller, one value a call). */
+/* Standard normal (Box-Muller, one value per call). */
 double r2_rng_normal(r2_rng *rng);
 /* Standard Gumbel: argmax of (log p + Gumbel) samples from p. */
 double r2_rng_gumbel(r2_rng *rng);
@@ -1369,7 +1369,7 @@ double r2_rng_gumbel(r2_rng *rng);
 uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* R2_PARALLEL_FOR(threads, i, n): a loop over int64_t i in [0, n) divided statically over threads.
-   The body may write only what belongs to i. Without OpenMP it is the plain loop. */
+   The body for i may write only data of i. Without OpenMP it is a plain loop. */
 #define R2__PRAGMA(text) _Pragma(#text)
 #if defined(_OPENMP)
 #define R2_PARALLEL_FOR(threads, i, n)                                                             \
@@ -1379,50 +1379,50 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 
-/* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
+/* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
 
-/* Seconds of a wall clock; for reports only, never in results. */
+/* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
 /* =========================================== [B2] filters, other splits and candidate sets ==== */
 
-/* What to leave out; a zeroed field leaves nothing out. */
+/* Which interactions to keep; 0 disables a condition. */
 typedef struct r2_filter {
     float min_rating;
-    int64_t time_from, time_until; /* Unix seconds: from <= time < until                     */
-    int64_t user_core, item_core;  /* every user and item has at least so many interactions */
+    int64_t time_from, time_until; /* Unix seconds: from <= time < until                        */
+    int64_t user_core, item_core;  /* the least number of interactions of every user, every item */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
-   be alive. On an error nothing has changed. */
+/* Drops rows in place, first by rating and time, then repeatedly those of users and items below the
+   core; renumbers users and items in their old order; time_zero becomes the earliest time left.
+   Splits, graphs and candidates of the old rows are no longer valid. Errors: R2_NO_MEMORY; then
+   nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
-   user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
-   the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
-   share of the user's values that are no larger, rounded up; where most are the least, as with
-   purchases, all are favourites. Otherwise nothing changes (ours: D12 knows ratings alone). It says
-   so to the log hook. On an error nothing has changed. */
+/* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
+   differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
+   each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
+   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log hook
+   is told. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
-/* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
+/* Adds lines of text: sizes, density, ratings, time span, dropped rows and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
-/* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
-   interactions in valid_path and test_path (NULL: none) are held out. Targets: the positives held
-   out, of users who have training interactions.
-   Errors: R2_FORMAT also for an interaction that `data` does not have. */
+/* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
+   interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
+   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
+   for an interaction that is not in `data`). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
 
-/* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
-   user never interacted with, ascending. Returns how many. */
+/* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the user
+   never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* A case a line, the files' own ids between tabs: user, positive, negatives. So a set outlives the
-   numbering and can be shared between programs. Errors of loading: R2_IO, R2_FORMAT (also for ids
-   that `data` does not have), R2_NO_MEMORY. */
+/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a set
+   independent of numbering and of programs. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too
+   (lines of different lengths, ids that are not in `data`). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1938,7 +1938,23 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 
 /* ############################################################ PART ONE: THE METHOD ################ */
 
-/* =============================================================================== [M1] data ==== */
+/* =============================================================================== [M1] data ====
+
+   In:   r2_data, from a loader ([E2]).
+   Out:  who is tested on what: a role for every row, held-out positives, candidate sets.
+
+   One user, all ratings in order of time; a positive is a rating of 4 or more (0.8 x 5):
+
+       rating   5      2      4      3      5      1
+       item     Heat   Jaws   Alien  Big    Tron   Cube
+       role     train  train  VALID  unused TEST   unused
+
+   Test positive: the last 5 or 4, Tron. Validation positive: the one before it, Alien. Training ends
+   before Alien, so no model sees the future of what it is asked.
+   Candidates of the test case in a catalogue of 10 items: Tron, and negatives from the 4 items that
+   the user never rated. With Heat, Jaws, Alien, Big, Tron, Cube as items 0, 2, 3, 5, 8, 9 these are
+   1, 4, 6, 7; r2__unseen_item(seen, 6, 2) = 6 finds the third without a list of them.
+   (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
     if (!data) return;
@@ -1981,7 +1997,7 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 
 /* ---- splits ---- */
 
-/* A row of one user and where it belongs in time. */
+/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
@@ -2013,7 +2029,7 @@ r2_split_config r2_split_config_default(void) {
     return config;
 }
 
-/* Rows of each user by time and the tie rule -> split->by_time. */
+/* Orders the rows of each user by time and the tie rule -> split->by_time. */
 static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *data) {
     int64_t most = 0;
     r2__moment *moment;
@@ -2065,7 +2081,7 @@ static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) 
     split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
 }
 
-/* Everything in training, in the order of time. */
+/* A split with everything in training, rows in order of time. */
 static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                  const r2_split_config *config, int64_t n_targets) {
     const uint64_t n = (uint64_t)data->n_ratings;
@@ -2119,8 +2135,8 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 
 /* ---- candidate sets ---- */
 
-/* The rank-th item, from 0, that is not among the `n` ascending items of a user: the items seen
-   before it push it up by one each. */
+/* The item of rank `rank`, from 0, among those that are not in the `n` ascending items of a user:
+   rank + the number of seen items before it. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
     while (begin < end) {
@@ -2148,7 +2164,7 @@ static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t use
     return item;
 }
 
-/* How many different negatives a user can get. */
+/* Number of different negatives that a user can get. */
 static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
     int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
     int64_t n = data->n_items - (end - begin);
@@ -7435,7 +7451,19 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
 
 /* ############################################################ PART TWO: THE ENGINE ROOM ########### */
 
-/* =============================================================================== [E1] base ==== */
+/* =============================================================================== [E1] base ====
+
+   In:   a context, bytes, a seed.
+   Out:  memory, lists and tables, text, JSON, lines of files, random numbers, threads; or an error
+         in the context.
+
+       r2_alloc, r2_resize     one block, freed by hand      every size is checked before it is
+       r2_arena                many blocks, one lifetime     multiplied; a failure is recorded in
+       r2__owner               lists and tables of stb_ds    ctx->status and ctx->message
+       r2_text                 growing text
+
+   In an arena 100 bytes take 128, two steps of 64; a text of 100 bytes has room for 127 and a NUL.
+   (test_base.c: the_opening_of_e1) */
 
 r2_ctx r2_ctx_default(void) {
     r2_ctx ctx;
@@ -7448,8 +7476,8 @@ r2_ctx r2_ctx_default(void) {
     return ctx;
 }
 
-/* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
-   sequence is taken alone, as R2__BAD_BYTE + its value. */
+/* Reads the code point at `at` < len and returns its number of bytes. A byte that does not begin a
+   well-formed UTF-8 sequence is one code point, R2__BAD_BYTE + its value. */
 #define R2__BAD_BYTE 0x110000u
 static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
     const unsigned char *p = (const unsigned char *)text + at;
@@ -7560,7 +7588,7 @@ void r2_release(r2_ctx *ctx, void *ptr) {
     if (ptr) r2__realloc(ctx, ptr, 0);
 }
 
-/* Room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
+/* Makes room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
 static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
     int64_t more = *cap ? *cap * 2 : 64;
     if (n < *cap) return block;
@@ -7572,23 +7600,24 @@ static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t 
 /* ---- growing lists and hash tables: stb_ds ----
 
    In:   a list or a table, which is a pointer to its elements (NULL: empty), and what to add.
-   Out:  the same pointer, moved when it had to grow.
+   Out:  the same pointer, moved if it had to grow.
 
-   stb_ds does not check realloc, and its hooks know no context. Therefore whoever holds lists and
-   tables has one r2__owner, through which they all get their memory:
+   stb_ds does not check realloc and knows no context. So each struct with lists and tables has an
+   r2__owner, which holds all their memory:
 
        owner.blocks -> [next, previous | list] <-> [next, previous | table] <-> [...] -> NULL
 
-       r2__map_put         sets r2__guard_now (context, owner, where to return to), calls
-         stbds_hmput_key   which doubles the table and asks its hook for memory
-           r2__stb_realloc none left: longjmp to r2__stb_grow
-         r2__stb_grow      stb_ds was interrupted half-way, so it frees all blocks of the owner
-       r2__map_put         R2_NO_MEMORY: call the free function of the struct, nothing else
+       r2__map_put          calls
+         r2__stb_grow         setjmp, r2__guard_now = {context, owner, where to return}, calls
+           stbds_hmput_key      doubles the table, asks for memory
+             r2__stb_realloc      no memory: longjmp to r2__stb_grow
+         r2__stb_grow         stb_ds is in an unknown state: frees all blocks of the owner
+       r2__map_put          R2_NO_MEMORY: the caller frees the struct
 
-   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room, and
-   r2__map_find only reads, so that threads may share a table that nobody changes.
-   A list of 8-byte numbers asks for 64, 96, 160, ... bytes: room for 4, 8, 16, ... numbers, and
-   32 bytes of stb_ds. */
+   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room.
+   r2__map_find only reads: threads may share a table that nobody changes.
+   A list of 8-byte numbers takes 64, 96, 160, ... bytes for 4, 8, 16, ... numbers: 32 are the header
+   of stb_ds. (test_base.c: a_list_doubles) */
 
 #if defined(__cplusplus)
 #define R2__THREAD_LOCAL thread_local
@@ -7610,14 +7639,14 @@ static R2__THREAD_LOCAL r2__guard *r2__guard_now; /* set while stb_ds runs in th
 static bool r2__seed_lock; /* every new table changes stb_ds's global seed: one thread at a time */
 
 #if !defined(R2_STB_DS_IMPLEMENTED)
-/* Lets the neighbours of a block that is new or has moved point at it. */
+/* Makes the neighbours of a new or moved block point to it. */
 static void r2__block_link(r2__owner *owner, r2__block *block) {
     if (block->next) block->next->previous = block;
     if (block->previous) block->previous->next = block;
     else owner->blocks = block;
 }
 
-/* Without a guard the program itself uses stb_ds. */
+/* Without a guard the caller is the program, which uses stb_ds itself. */
 static void *r2__stb_realloc(void *ptr, size_t size) {
     const r2__guard *guard = r2__guard_now;
     r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
@@ -7649,8 +7678,8 @@ static void r2__stb_free(void *ptr) {
 /* stb_ds has no const. */
 static void *r2__not_const(const void *ptr) { return (void *)(uintptr_t)ptr; }
 
-/* The pointer at `list` grows: by `more` elements, or, when there is a key, to hold the key (text
-   where key_size is 0). The only call of setjmp: no variable of this function changes after it. */
+/* Grows *list by `more` elements, or, with a key, to hold that key (text if key_size is 0). Calls
+   setjmp, therefore no local variable changes after it. */
 static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t size,
                               const void *key, size_t key_size, size_t more) {
     r2__guard guard;
@@ -7675,7 +7704,7 @@ static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t
     return ctx->status;
 }
 
-/* Room for `more` elements after the last one of the list whose address is given (&list). */
+/* Makes room for `more` elements at the end of the list with address `list`. */
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more) {
     void *elements;
@@ -7694,8 +7723,8 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
     return status;
 }
 
-/* Finds or adds the entry of `key` in the table whose address is given (&map); its index, which is
-   the number of different keys before it, -> *at. An entry begins with its key, of key_size bytes;
+/* Finds or adds the entry of `key` in the table with address `map`; its index -> *at. Indices count
+   the keys in the order in which they were added. An entry begins with its key, of key_size bytes;
    0: with a pointer to text, which the caller keeps. The rest of a new entry is zeroed. */
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at) {
@@ -7744,7 +7773,7 @@ static void r2__stb_release(r2_ctx *ctx, r2__owner *owner, void *list, size_t si
     memcpy(list, &elements, sizeof elements);
 }
 
-/* Address of the list, owner: &list. NULL lists are allowed, as those of a failed owner are. */
+/* Free the list or table at an address. NULL ones and those of a failed owner are allowed. */
 static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list) {
     r2__stb_release(ctx, owner, list, 0);
 }
@@ -7778,7 +7807,7 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
     return true;
 }
 
-/* As r2_arena_alloc, but what was there stays there. */
+/* As r2_arena_alloc, but not zeroed. */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
@@ -7874,8 +7903,8 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-/* Turns what is no letter, digit or sign in a printed number, the locale's decimal point of one or
-   more bytes, into a point; returns the new length. */
+/* Replaces the decimal point of the locale, of one or more bytes, by a point in a printed number;
+   returns the new length. */
 static size_t r2__with_point(char *number) {
     size_t len = 0;
     for (const char *at = number; *at; ++at) {
@@ -7887,15 +7916,15 @@ static size_t r2__with_point(char *number) {
     return len;
 }
 
-/* Adds x like %.{digits}g, at most 17, with a point whatever the locale: for text that is read by a
-   program or a model. */
+/* Adds x like %.{digits}g, at most 17 digits, with a point in every locale: for text that a program
+   or a model reads. */
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
     char number[64];
     snprintf(number, sizeof number, "%.*g", digits, x);
     r2_text_add(ctx, text, number, r2__with_point(number));
 }
 
-/* Adds a code point as UTF-8; R2__BAD_BYTE + b comes out as the byte b. */
+/* Adds a code point as UTF-8; R2__BAD_BYTE + b as the byte b. */
 static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     char b[4];
     size_t n = cp < 0x80 || cp >= R2__BAD_BYTE ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
@@ -7906,8 +7935,8 @@ static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     r2_text_add(ctx, text, b, n);
 }
 
-/* Adds `bytes` as a JSON string: UTF-8 as it is, only what must be escaped is. Bytes that are not
-   UTF-8 become U+FFFD, since JSON cannot hold them. */
+/* Adds `bytes` as a JSON string with as few escapes as possible. Bytes that are not UTF-8 become
+   U+FFFD, since JSON cannot hold them. */
 static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
     uint32_t cp;
     r2_text_add(ctx, text, "\"", 1);
@@ -7922,19 +7951,19 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
     r2_text_add(ctx, text, "\"", 1);
 }
 
-/* A NUL, as it is or as an escape, would end a string too early. */
+/* A NUL, plain or escaped, would end a C string too early. */
 static bool r2__json_has_nul(const char *text, size_t len) {
     if (len && memchr(text, '\0', len)) return true;
     for (size_t k = 0; k + 5 < len; ++k) {
         if (text[k] != '\\') continue;
         if (memcmp(text + k + 1, "u0000", 5) == 0) return true;
-        ++k; /* what is escaped is no backslash of its own */
+        ++k; /* an escaped backslash begins no escape */
     }
     return false;
 }
 
-/* One JSON value with nothing but white space around it (cJSON does not mind what follows), without
-   NUL; or NULL. Release with cJSON_Delete. */
+/* One JSON value without NUL, with only white space around it (cJSON ignores what follows), or NULL.
+   Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
     cJSON *root = text && !r2__json_has_nul(text, len)
@@ -8246,18 +8275,23 @@ double r2_seconds(void) {
 #endif
 }
 
-/* ============================================================================ [E2] loaders ==== */
+/* ============================================================================ [E2] loaders ====
 
-/* From a file to r2_data:
+   In:   files of any format that r2_data_load knows.
+   Out:  r2_data.
 
-       r2__lines     pieces of 1 MB   -> one line
-       r2__table     a line           -> its fields, or cJSON -> its keys
+       r2__lines     pieces of 1 MB   -> one line                                    ([E1])
+       r2__table     a line           -> its fields; or cJSON -> the values of its keys
        r2__source    fields by name   -> user, item, rating, time
-       r2__names     ids as text      -> numbers 0, 1, 2, ... in order of appearance
-       r2__loader    rows of 16 bytes -> two counting sorts -> r2_data, 12 bytes a row
+       r2__loader    ids as text      -> numbers 0, 1, 2, ... in order of appearance
+                     rows             -> two counting sorts -> r2_data
 
    A layer knows only the one above it. A field is a slice of the line's own bytes, valid until the
-   next line is read; the first copy that is made is the key of a new user or item. */
+   next line is read; the first copy is the key of a new user or item.
+
+   The line  7,30,4.5,1000000003  is 20 bytes in the file, a row of 16 bytes in the loader (two
+   numbers, rating, seconds after the first row) and 12 in r2_data, whose rows are sorted by user.
+   At the peak both exist: about 32 bytes per row. (test_data.c: memory_of_an_interaction) */
 
 /* ---- fields of a line ---- */
 
@@ -8274,9 +8308,9 @@ typedef struct r2__table {
     size_t n_plain, plain_cap;
 } r2__table;
 
-/* Takes the quotes off the field that begins at `at`; returns what follows it, or NULL when the
-   closing quote is missing. The line stays as it is, for messages: a field with "" inside is
-   written anew, to table->plain. */
+/* Takes the quotes off the field that begins at `at`; returns the end of the field, or NULL if the
+   closing quote is missing. The line stays unchanged, for messages: a field with "" inside is copied
+   to table->plain. */
 static const char *r2__unquote(r2__table *table, const char *at, const char *end,
                                r2__slice *field) {
     const char *begin = ++at;
@@ -8301,13 +8335,13 @@ static const char *r2__unquote(r2__table *table, const char *at, const char *end
     return at + 1;
 }
 
-/* Does a separator stand at `at` < end? `second` is 0 where it is one character. */
+/* Is there a separator at `at` < end? `second` is 0 if it has one character. */
 static bool r2__separates(char first, char second, const char *at, const char *end) {
     return *at == first && (!second || (at + 1 < end && at[1] == second));
 }
 
-/* Cuts `line` into table->field; returns the number of fields, or -1 when a quote stays open or
-   there are too many. */
+/* Cuts `line` into table->field; returns the number of fields, or -1 if a quote stays open or there
+   are too many. */
 static int r2__cut(r2__table *table, r2__slice line) {
     const char *at = line.at, *end = line.at + line.len;
     const char first = table->separator[0], second = table->separator[1];
@@ -8327,7 +8361,7 @@ static int r2__cut(r2__table *table, r2__slice line) {
     return -1;
 }
 
-/* Cuts a line into table->field; every line must have as many fields as the first. */
+/* As r2__cut; every line must have as many fields as the first. */
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     char expected[64];
     int n;
@@ -8346,22 +8380,21 @@ static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     return r2__bad_line(ctx, &table->lines, expected, line);
 }
 
-/* 10^n; exact up to 22. pow would be a tenth of the time that reading takes. */
+/* 10^n, exact up to n = 22. pow for every n would take a tenth of the time of loading. */
 static double r2__ten_to(int n) {
     static const double power[8] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7};
     return n < 8 ? power[n] : pow(10.0, n);
 }
 
-/* Without the blanks around it. */
+/* `text` without the blanks around it. */
 static r2__slice r2__trim(r2__slice text) {
     while (text.len && text.at[0] == ' ') ++text.at, --text.len;
     while (text.len && text.at[text.len - 1] == ' ') --text.len;
     return text;
 }
 
-/* A decimal number: sign, digits, fraction, exponent; nothing but blanks around it (copies of
-   MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the
-   locale. */
+/* A decimal number: sign, digits, fraction, exponent, with blanks around it (some copies of MovieLens
+   have them). Correctly rounded up to 15 digits, in every locale. */
 static bool r2__number(r2__slice text, double *value) {
     const r2__slice trimmed = r2__trim(text);
     const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
@@ -8395,11 +8428,11 @@ static bool r2__number(r2__slice text, double *value) {
     return any && at == end && isfinite(*value);
 }
 
-/* ---- records: up to four wanted fields of a line, whatever the format ---- */
+/* ---- records: up to four wanted fields of a line, in any format ---- */
 
 #define R2__WANTED 4
 
-/* The usual names of what is wanted, in small letters without _ - and blanks, the preferred
+/* The usual names of the wanted columns, in lower case without _ - and blanks, preferred ones
    first. */
 static const char *const r2__rating_names[R2__WANTED] = {
     "userid user uid reviewerid customerid",
@@ -8410,19 +8443,19 @@ static const char *const r2__item_names[R2__WANTED] = {
     "title movietitle itemname booktitle name", "genres genre class categories category",
     "releaseyear year yearofpublication"};
 
-/* A file of records, a table or JSON Lines, of which only the wanted fields are looked at. */
+/* A file of records, a table or JSON Lines, of which only the wanted fields are read. */
 typedef struct r2__source {
     r2__table table;
     const char *const *names;
-    bool json, pending;          /* pending: the first record was read while looking     */
-    int column[R2__WANTED];      /* where the wanted fields stand; -1: there are none    */
+    bool json, pending;          /* pending: the first line is a record, not yet given   */
+    int column[R2__WANTED];      /* of the wanted fields; -1: there is none              */
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
     r2__slice field[R2__WANTED]; /* of the current record                                */
     r2_text text[R2__WANTED];    /* JSON: their text                                     */
-    double number[R2__WANTED];   /* JSON: their numbers; NAN where there is only text    */
+    double number[R2__WANTED];   /* JSON: their numbers; NAN: text                       */
 } r2__source;
 
-/* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
+/* Place of a column name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
 static int r2__name_place(const char *list, r2__slice name) {
     for (int place = 0; *list; ++place) {
         size_t k = 0;
@@ -8441,7 +8474,7 @@ static int r2__name_place(const char *list, r2__slice name) {
     return -1;
 }
 
-/* A wish is a name or the number of a column, from 1; 0: it is no number. */
+/* The number of a column, from 1, that the caller gave; 0: a name or nothing. */
 static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     int number = 0;
     for (const char *at = wish && wish[w] ? wish[w] : ""; *at; ++at) {
@@ -8451,8 +8484,8 @@ static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     return number;
 }
 
-/* Takes one column or key into account: where its name is a better one than that of the column
-   found so far (best[w], -1: none), it takes its place. `number` counts from 0. */
+/* Considers column or key `number`, from 0, for each wanted field: it is taken if its name comes
+   before the best name so far (best[w], -1: none). */
 static void r2__source_column(r2__source *source, const char *const wish[R2__WANTED],
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
@@ -8482,7 +8515,7 @@ static const char *r2__find_separator(r2__slice line) {
     return count[most] ? one[most] : " ";
 }
 
-/* The text of a JSON value; numbers that name someone must be exact, lists become a|b|c. */
+/* The text of a JSON value; numbers that are ids must be exact, lists become a|b|c. */
 static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJSON *value) {
     const bool id = w == 0 || (w == 1 && source->names == r2__rating_names);
     const double number = value->valuedouble;
@@ -8511,7 +8544,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* One JSON object -> the wanted fields. The first one settles which keys are meant. */
+/* One JSON object -> the wanted fields. The first object decides which keys are read. */
 static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
                                  const char *const wish[R2__WANTED], bool first) {
     const r2__lines *lines = &source->table.lines;
@@ -8542,15 +8575,15 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
     return status;
 }
 
-/* The wanted ones of the fields of a line; a column that is not there gives "". */
+/* The wanted fields of a line; a column that is missing gives "". */
 static void r2__table_fields(r2__source *source) {
     for (int w = 0; w < R2__WANTED; ++w)
         source->field[w] = source->column[w] < 0 ? r2__slice_of("", 0)
                                                  : source->table.field[source->column[w]];
 }
 
-/* Finds the columns of a table from its first line: by name if that line names the first two, else
-   the first four in their order, and the line is a record. */
+/* Finds the columns of a table from its first line: by name if that line names the first two; else
+   they are the first four in order, and the line is a record. */
 static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
                                    const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
@@ -8580,7 +8613,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     return R2_OK;
 }
 
-/* Opens a file and looks at its first line, which tells JSON from a table, the separator and the
+/* Opens a file; its first line decides between JSON and a table, and gives the separator and the
    columns. `wish` and `separator` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
                                  const char *const *names, const char *separator,
@@ -8622,7 +8655,7 @@ static void r2__source_close(r2_ctx *ctx, r2__source *source) {
     r2__lines_close(ctx, &source->table.lines);
 }
 
-/* The next record -> source->field; *more is false at the end. Empty lines are passed over. */
+/* The next record -> source->field; *more is false at the end. Empty lines are skipped. */
 static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     r2__slice line;
     r2_status status;
@@ -8646,11 +8679,11 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
 
 /* ---- ids: text -> number in order of appearance ----
 
-   The table of ids is r2_data.user_key or item_key itself: stb_ds keeps the entries of a table in
-   the order in which they were put, so the index of an id is its number. */
+   The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they were
+   added, so the index of an id is its number. */
 
-/* Sets `out` to `text` as UTF-8: what is not UTF-8 is taken for latin-1, so that an id is one id
-   in either spelling. */
+/* Sets `out` to `text` as UTF-8. Text that is not UTF-8 is read as latin-1: an id is the same id in
+   both encodings. */
 static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
     const bool valid = r2__utf8_valid(text.at, text.len);
     r2_text_clear(out);
@@ -8703,10 +8736,10 @@ typedef struct r2__loader {
     r2__row **block; /* a list of blocks of rows, so that growing copies no row */
     r2__owner owner; /* of that list */
     int64_t n_rows;
-    int64_t last[2];  /* the user and the item of the last row: files stay with one for a while */
+    int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
-    r2_text key;      /* the id that is looked up, or a title on its way to the arena */
-    char *pool;       /* rest of the piece of data->text that is being filled */
+    r2_text key;      /* room for an id or a title as UTF-8               */
+    char *pool;       /* the free rest of the current piece of data->text */
     size_t pool_left;
 } r2__loader;
 
@@ -8733,8 +8766,8 @@ static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
 }
 
-/* A NUL-terminated copy as UTF-8 in the arena of the data, in pieces: alone each text would take
-   64 bytes or more. NULL: no memory. */
+/* A NUL-terminated copy as UTF-8 in the arena of the data, or NULL. Copies are packed into pieces:
+   an allocation of its own would take 64 bytes. */
 static char *r2__loader_keep(r2_ctx *ctx, r2__loader *loader, r2__slice text) {
     const size_t piece = 1u << 16;
     size_t bytes;
@@ -8775,7 +8808,7 @@ static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__s
     return R2_OK;
 }
 
-/* The number in a wanted field of the current record; false: it is none. */
+/* The number in a wanted field of the current record; false: not a number. */
 static bool r2__source_number(const r2__source *source, int w, double *number) {
     *number = source->number[w];
     return !isnan(*number) || r2__number(source->field[w], number);
@@ -8822,8 +8855,8 @@ static void r2__prefix(int64_t *count, int64_t n) {
     }
 }
 
-/* All rows in the order of their items; rows of one item keep the order of the file. The blocks are
-   given back one by one, so the peak is one copy and a block. */
+/* All rows sorted by item; rows of one item keep the order of the file. Each block is freed once it
+   is copied, so the peak is one copy and one block. */
 static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     const int64_t n_items = (int64_t)stbds_hmlen(loader->data->item_key);
     r2__row *sorted = (r2__row *)r2_resize(ctx, NULL, (uint64_t)loader->n_rows, sizeof *sorted);
@@ -8846,7 +8879,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     return sorted;
 }
 
-/* Drops all but the latest of the rows of one (user, item); of equal times the last of the file. */
+/* Keeps the latest row of each (user, item); of equal times the last in the file. */
 static void r2__drop_duplicates(r2_data *data) {
     int64_t to = 0, from = 0;
     for (int64_t u = 0; u < data->n_users; ++u) {
@@ -8866,7 +8899,7 @@ static void r2__drop_duplicates(r2_data *data) {
     data->n_ratings = to;
 }
 
-/* Lets the earliest time be 0. */
+/* Shifts the times so that the earliest is 0. */
 static r2_status r2__rebase_times(r2_ctx *ctx, r2_data *data) {
     int32_t first = data->time[0], last = data->time[0];
     for (int64_t k = 0; k < data->n_ratings; ++k) {
@@ -8915,7 +8948,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     return ctx->status;
 }
 
-/* ---- what is known of the items ---- */
+/* ---- titles, genres, years ---- */
 
 /* The year of the last "(1994" in a title, or 0. */
 static int16_t r2__title_year(const char *title) {
@@ -8956,7 +8989,7 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
     return genres->failed ? ctx->status : R2_OK;
 }
 
-/* One record of an item file: id, title, genres, year. Items that nobody rated are passed over. */
+/* One record of an item file: id, title, genres, year. Items that nobody rated are counted only. */
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
@@ -9005,14 +9038,14 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     return status;
 }
 
-/* Titles, genres and years of one file. u.item of MovieLens 100K is known by its 24 columns. */
+/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text flags = {NULL, 0, 0, false};
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__item_names, NULL, NULL);
     const bool movielens_100k = !source.json && source.table.n_fields == 24 && source.pending;
-    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is no year */
+    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is not a year */
     while (status == R2_OK && more) {
         r2__slice genres;
         status = r2__source_next(ctx, &source, &more);
@@ -9035,7 +9068,7 @@ static bool r2__file_exists(const char *path) {
     return file != NULL;
 }
 
-/* The name of a directory's RecBole files: its own. */
+/* The last part of a path: the name of RecBole files in a directory is that of the directory. */
 static const char *r2__last_part(const char *path, int *len) {
     const char *end = path + strlen(path), *begin;
     while (end > path && end[-1] == '/') --end;
@@ -9045,7 +9078,7 @@ static const char *r2__last_part(const char *path, int *len) {
     return begin;
 }
 
-/* Looks for the layout of `path`; both texts are empty when it is none of the known directories. */
+/* The ratings file and the items file ("": none) that `path` stands for. */
 static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings, r2_text *items) {
     static const char *const layouts[4][2] = {{"ratings.csv", "movies.csv"},
                                               {"ratings.dat", "movies.dat"},
@@ -9086,7 +9119,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
     return status;
 }
 
-/* The titles that lie beside the interactions, if any do. */
+/* The titles beside the interactions, if there are any. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
@@ -9125,11 +9158,22 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
     return r2_data_load_files(ctx, data, &path, 1, NULL);
 }
 
-/* =========================================== [E3] filters, other splits and candidate sets ==== */
+/* =========================================== [E3] filters, other splits and candidate sets ====
+
+   In:   r2_data, conditions, files.
+   Out:  r2_data with fewer rows or with grades; splits and candidate sets that are given as files.
+
+       r2_data_filter   rows by rating and time -> rows of the core -> users and items renumbered
+       r2_data_grade    counts of a user        -> grades 1 .. 5
+
+   Four songs that a user played 1, 3, 3 and 100 times get the grades 2, 4, 4 and 5: the shares of
+   counts that are not larger are 1/4, 3/4, 3/4 and 1; times 5, rounded up.
+   The 2-core of  a-x a-y b-x b-y b-z  drops b-z, since z has one row, and keeps the other four.
+   (test_data.c: the_opening_of_e3) */
 
 /* ---- filters and the report ---- */
 
-/* The result of a filter before anything is moved. */
+/* The result of a filter, before any row is moved. */
 typedef struct r2__keep {
     uint8_t *row;                     /* (n_ratings) 1: stays */
     int64_t *users, *items;           /* rows left of each    */
@@ -9146,7 +9190,7 @@ static void r2__keep_free(r2_ctx *ctx, r2__keep *keep) {
     r2__map_free(ctx, &keep->owner, &keep->item_key, sizeof *keep->item_key);
 }
 
-/* Takes rows of users and items with too few away, until none is left that has too few. */
+/* Drops rows of users and items that have too few, until none has too few. */
 static void r2__keep_core(const r2_data *data, r2__keep *keep, const r2_filter *filter) {
     int64_t dropped = -1;
     while (dropped != keep->n_core) {
@@ -9174,7 +9218,7 @@ static r2_status r2__keep_ids(r2_ctx *ctx, r2__keep *keep, char ***table, char *
     return status;
 }
 
-/* Closes the gaps in rows, users and items; counts in `keep` become new numbers. */
+/* Moves the rows together and renumbers users and items; keep->items becomes the new numbers. */
 static void r2__keep_close(r2_data *data, r2__keep *keep) {
     int64_t to = 0, n_users = 0, n_items = 0;
     for (int64_t i = 0; i < data->n_items; ++i) {
@@ -9204,7 +9248,7 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
     data->n_dropped_core += keep->n_core;
 }
 
-/* The tables of ids change places: keep then holds the old ones. */
+/* Exchanges the tables of ids: `keep` then frees the old ones. */
 static void r2__keep_swap(r2_data *data, r2__keep *keep) {
     char **user_key = data->user_key, **item_key = data->item_key;
     r2__owner owner = data->owner;
@@ -9316,7 +9360,7 @@ static void r2__add_date(r2_ctx *ctx, r2_text *text, int64_t seconds) {
 
 #define R2__HISTOGRAM_MAX 24
 
-/* The share of each rating, if there are few different ones, ascending. */
+/* Adds the share of each rating, ascending, if there are few different ones. */
 static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     float value[R2__HISTOGRAM_MAX];
     int64_t count[R2__HISTOGRAM_MAX];
@@ -9372,7 +9416,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* Targets are the positives among the rows held out, of users who are in training too. */
+/* Targets: the positives among the held-out rows of users who are in training too. */
 static void r2__split_targets(r2_split *split, const r2_data *data) {
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], end = data->user_begin[u + 1];
@@ -9430,18 +9474,6 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
         status = r2__split_file(ctx, split, data, test_path, format, R2_TEST);
     if (status == R2_OK) r2__split_targets(split, data);
     return r2__split_end(ctx, split, data, status);
-}
-
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
-    r2_text_addf(ctx, text,
-                 "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
-                 "a positive has a rating of %g or more\n"
-                 "equal times of a user are ordered by a hash of the ids of user and item, seed "
-                 "%llu; users whose last time is shared: %lld\n",
-                 (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
-                 (double)split->config.min_positive, (unsigned long long)split->config.seed,
-                 (long long)split->n_time_ties);
-    return text->failed ? ctx->status : R2_OK;
 }
 
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item) {
