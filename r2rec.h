@@ -2224,7 +2224,7 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
     r2_status status;
     memset(c, 0, sizeof *c);
     if (n_targets < 0 || n < 0 || n >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives, expected >= 0",
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: n_targets = %lld, n = %lld, expected >= 0",
                        (long long)n_targets, (long long)n);
     if (negatives->popular && negatives->common)
         return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
@@ -8455,6 +8455,14 @@ typedef struct r2__source {
     double number[R2__WANTED];   /* JSON: their numbers; NAN: text                       */
 } r2__source;
 
+/* The error that a wanted column or key is not in `line`. */
+static r2_status r2__lacks(r2_ctx *ctx, const r2__source *source, const char *name,
+                           r2__slice line) {
+    char expected[96];
+    snprintf(expected, sizeof expected, "the %s \"%.64s\"", source->json ? "key" : "column", name);
+    return r2__bad_line(ctx, &source->table.lines, expected, line);
+}
+
 /* Place of a column name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
 static int r2__name_place(const char *list, r2__slice name) {
     for (int place = 0; *list; ++place) {
@@ -8558,7 +8566,7 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
     for (cJSON *c = first && status == R2_OK ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
     for (int w = 0; w < R2__WANTED && wish && status == R2_OK; ++w)
-        if (wish[w] && source->column[w] < 0) status = r2__bad_line(ctx, lines, wish[w], line);
+        if (wish[w] && source->column[w] < 0) status = r2__lacks(ctx, source, wish[w], line);
     for (cJSON *c = status != R2_OK ? NULL : object->child; c && status == R2_OK; c = c->next)
         for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
             if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
@@ -8569,7 +8577,7 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
         if (n_found[w]) continue;
         source->field[w] = r2__slice_of("", 0);
         if (source->column[w] >= 0 && source->names == r2__rating_names)
-            status = r2__bad_line(ctx, lines, source->key[w], line);
+            status = r2__lacks(ctx, source, source->key[w], line);
     }
     cJSON_Delete(object);
     return status;
@@ -8598,7 +8606,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
         else if (source->pending && !(wish && wish[w])) source->column[w] = w;
         if (source->column[w] >= table->n_fields) source->column[w] = -1;
         if (wish && wish[w] && source->column[w] < 0)
-            return r2__bad_line(ctx, &table->lines, wish[w], line);
+            return r2__lacks(ctx, source, wish[w], line);
     }
     if (source->column[0] < 0 || source->column[1] < 0)
         return r2__bad_line(ctx, &table->lines, "at least two columns", line);
@@ -8798,7 +8806,7 @@ static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__s
         if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
         if (*last < 0) {
             if (n >= UINT32_MAX - 1)
-                return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items");
+                return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items, found more");
             key = r2__loader_keep(ctx, loader, id);
             if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
                 return ctx->status;
@@ -8825,7 +8833,7 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
     if (source->column[2] >= 0 && (!r2__source_number(source, 2, &rating) || fabs(rating) > 1e6))
-        return r2__bad_line(ctx, lines, "a rating", field[2]);
+        return r2__bad_line(ctx, lines, "a rating from -1e6 to 1e6", field[2]);
     if (source->column[3] >= 0 && (!r2__source_number(source, 3, &time) || fabs(time) > 1e15))
         return r2__bad_line(ctx, lines, "a Unix time", field[3]);
     if (loader->time_unit > 0.0) time *= loader->time_unit;
@@ -9139,7 +9147,8 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
     memset(&plain, 0, sizeof plain);
     memset(&loader, 0, sizeof loader);
     if (!format) format = &plain;
-    if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
+    if (n_paths < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "load: n_paths = %lld, expected >= 1", (long long)n_paths);
     loader.data = data;
     loader.time_unit = format->time_unit;
     for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
