@@ -76,7 +76,7 @@ REPLAYS := $(READERS:%=$(SAFE)/tests/fuzz/fuzz_%)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo results ablation think headline data mini test sanitize install clean FORCE bench bench-graph \
+.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph \
 	fuzz torture coverage lint
 
 # As many compilers at once as there are processors, unless the caller chose.
@@ -102,7 +102,11 @@ export OMP_WAIT_POLICY ?= passive
 all: $(EXAMPLES) ## build every example into build/examples
 
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
+	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
+	@$< data/mini
 
 data: ## download MovieLens latest-small into data/ml-latest-small
 	@tools/install-deps.sh fetch
@@ -201,6 +205,11 @@ build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $<')
 	$(Q)$(COMPILE) $(OPTIONS) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(MORE_LIBS) $(LIBS)
+
+build/reference/%: tests/%.c r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      $< (R2_REFERENCE)')
+	$(Q)$(COMPILE) -DR2_REFERENCE $(OPTIONS) $(DEPEND) -o $@ $< $(LIBS)
 
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)

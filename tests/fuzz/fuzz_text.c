@@ -1,4 +1,4 @@
-/* libFuzzer target for all that reads text: tokenizer, tokenizer.json, vocabularies, records, templates,
+/* libFuzzer target for all that reads text: tokenizer, tokenizer.json, vocabularies, records,
    and the two trace checkers. The first byte chooses which.
 
        clang -g -O1 -fsanitize=fuzzer,address,undefined -I. tests/fuzz/fuzz_text.c -lcjson -lm
@@ -66,12 +66,11 @@ static void fuzz_files(const char *text, size_t size) {
 static void fuzz_trace(const char *text, size_t size) {
     char *title[3] = {(char *)"Heat", (char *)"Heat \"2\"", (char *)"M"}, *key[1] = {(char *)"1"};
     r2_text output = {NULL, 0, 0, false};
-    r2_template words;
     r2_prompt_config config = r2_prompt_config_default();
     r2_prompt prompt;
     r2_evidence evidence;
     r2_data data;
-    r2_task task = {0, &config, &data, NULL, &evidence, &prompt, 4};
+    r2_task task = {0, &config, &evidence, &prompt, 4};
     memset(&prompt, 0, sizeof prompt);
     memset(&evidence, 0, sizeof evidence);
     memset(&data, 0, sizeof data);
@@ -82,28 +81,34 @@ static void fuzz_trace(const char *text, size_t size) {
     evidence.n_chains = 1;
     evidence.chain[0].chain.r1 = evidence.chain[0].chain.r2 = evidence.chain[0].chain.r3 = 4.0f;
     evidence.chain[0].chain.r4 = NAN;
-    must(!r2_template_english(&ctx, &words));
-    config.words = &words;
-    must(!r2_prompt_build(&ctx, &config, &data, NULL, &evidence, &prompt));
+    config.words = R2_WORDS_ENGLISH;
+    config.data = &data;
+    must(!r2_prompt_build(&ctx, &config, &evidence, &prompt));
     r2_text_add(&ctx, &output, text, size);
     must(r2_check_output(&task, output.data).verdict < R2_N_VERDICTS);
     r2_text_free(&ctx, &output);
     r2_prompt_free(&ctx, &prompt);
-    r2_template_free(&ctx, &words);
+}
+
+/* Prompt and output, both any bytes, with a NUL between them. */
+static void fuzz_check(const char *text, size_t size) {
+    r2_text both = {NULL, 0, 0, false};
+    r2_text_add(&ctx, &both, text, size);
+    r2_text_add(&ctx, &both, "", 1);
+    must(r2__check_english(both.data, both.data + strlen(both.data) + (strlen(both.data) < size))
+             .verdict < R2_N_VERDICTS);
+    r2_text_free(&ctx, &both);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *text = (const char *)data + 1;
-    r2_template words;
     if (!bpe.n_tokens) prepare();
     if (size < 1) return 0;
     switch (data[0] % 4) {
     case 0: fuzz_encode(text, size - 1); break;
     case 1: fuzz_files(text, size - 1); break;
     case 2: fuzz_trace(text, size - 1); break;
-    default:
-        if (!r2_template_parse(&ctx, &words, "fuzz", text, size - 1))
-            r2_template_free(&ctx, &words);
+    default: fuzz_check(text, size - 1);
     }
     return 0;
 }
