@@ -266,7 +266,7 @@ TEST(reasoned_scores_belong_to_what_was_written) {
     int64_t verdict[R2_N_VERDICTS] = {0}, well_formed = 0;
     for (int64_t e = 0; e < t.ex.n; ++e) {
         r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-        r2_tokens tokens = {NULL, 0, 0, false};
+        r2_tokens tokens = {NULL, 0, {NULL, false}};
         r2_check one, again;
         float logp[R2_N_ANSWERS];
         int best = 0;

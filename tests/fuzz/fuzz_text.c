@@ -30,7 +30,7 @@ static void prepare(void) {
 
 /* Ids decode to the normal form of the text, whose normal form is itself. */
 static void fuzz_encode(const char *text, size_t size) {
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_text back = {NULL, 0, 0, false}, normal = {NULL, 0, 0, false}, again = {NULL, 0, 0, false};
     must(!r2_bpe_encode(&ctx, &bpe, text, size, false, &ids));
     must(!r2_bpe_decode(&ctx, &bpe, ids.id, ids.n, true, &back));
