@@ -904,7 +904,7 @@ static r2_status report_generate(report *r, r2_run *run, report_asked *a) {
     how.temperature = 0.0f;
     how.n_watch = R2_N_ANSWERS;
     how.watch = run->codec.markup.level;
-    if (a->token.failed) return R2_NO_MEMORY;
+    if (a->token.owner.failed) return R2_NO_MEMORY;
     return r2_generate(r->ctx, &run->model, &how, a->n, a->begin, a->token.id, &a->gen);
 }
 

@@ -343,7 +343,7 @@ static r2_status stage_tokenizer(void) {
     static const char text[] = "the cat the hat a\xCC\x81 123 the that";
     r2_bpe_config config = r2_bpe_config_default();
     r2_message message = {"user", "the cat"};
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_text back = {NULL, 0, 0, false};
     r2_bpe bpe;
     r2_status s;
