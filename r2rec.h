@@ -686,34 +686,34 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
 
 /* ============================================================================== [A7] words ==== */
 
-/* A growing list of token ids. Like r2_text: check `failed` once at the end. */
+/* A growing list of token ids. Check owner.failed once at the end: after a failed allocation the
+   list is empty, and further additions do nothing. */
 typedef struct r2_tokens {
-    int32_t *id;
-    int64_t n, cap;
-    bool failed;
+    int32_t *id; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2_tokens;
 
 void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id);
-void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory */
+void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory, and a failure */
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens);
 
-/* A closed vocabulary: one id per word; text is words separated by single spaces. Serves the
+/* A closed vocabulary: one id per word; a text is words separated by single spaces. Serves the
    compact prompts of the small model. Words get ids 0, 1, 2 ... in the order they are added. */
 typedef struct r2_vocab {
-    char **word;     /* (n_words) NUL-terminated */
+    char **word; /* (n_words) NUL-terminated; a table of stb_ds whose keys are the words */
     int32_t n_words;
-    int32_t n_slots; /* a power of two, at least twice n_words */
-    int32_t *slot;   /* (n_slots) hash table: id + 1, 0 is a free slot */
-    r2_arena text;   /* holds the words */
+    r2__owner owner;
+    r2_arena text; /* holds the words */
 } r2_vocab;
 
 /* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and has
    no space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
-/* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown
-   word. */
+/* Id of a word, or -1. Only reads: safe from several threads at once. */
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
+/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
+   unknown word; R2_NO_MEMORY. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
@@ -1472,9 +1472,10 @@ typedef struct r2_record {
 } r2_record;
 
 typedef struct r2_records {
-    r2_record *record; /* (n) */
-    int64_t n, cap;
-    r2_arena text;     /* holds the strings */
+    r2_record *record; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
+    r2_arena text; /* holds the strings */
 } r2_records;
 
 /* Adds a copy. Errors: R2_NO_MEMORY. */
@@ -1546,10 +1547,10 @@ typedef struct r2_bpe {
     int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned */
     int32_t byte_token[256]; /* token of a byte, or -1                                            */
     uint8_t *char_class;     /* what the rule asks of a code point                                */
-    struct r2__bpe_pair *pair; /* (n_pair_slots) hash table (left, right) -> rank, joined         */
-    int32_t n_pair_slots;
+    uint64_t *pair;          /* (n_merges) a table of stb_ds: (left, right) -> place in merge     */
+    r2__owner owner;         /* memory of the table                                               */
     struct r2__nfc *normal;  /* tables of the normal form, NULL without nfc                       */
-    r2_arena memory;         /* holds all arrays                                                  */
+    r2_arena memory;         /* holds all other arrays                                            */
 } r2_bpe;
 
 r2_bpe_config r2_bpe_config_default(void);
@@ -1911,7 +1912,6 @@ void r2__refuse_fast_math(void)
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more);
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
@@ -3787,10 +3787,10 @@ static int32_t r2__field_edge(r2_field field) {
     return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
 }
 
-/* "field:bucket", the bucket "-" for nothing to count. Returns the length. */
-static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
-    if (bucket == 0) return snprintf(word, size, "%s:-", r2_field_name(field));
-    return snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
+/* "field:bucket", the bucket "-" for nothing to count. */
+static void r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
+    if (bucket == 0) snprintf(word, size, "%s:-", r2_field_name(field));
+    else snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
 }
 
 /* Adds " field:bucket", " field:?" or nothing, as the step shows the field's edge. */
@@ -3926,94 +3926,57 @@ int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_evidence *evid
 
 /* ---- token lists and the closed vocabulary ---- */
 
-void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    int32_t *grown;
-    if (tokens->failed) return;
-    grown = (int32_t *)r2__grow(ctx, tokens->id, tokens->n, &tokens->cap, sizeof *grown);
-    if (!grown) {
-        tokens->failed = true;
-        return;
-    }
-    tokens->id = grown;
-    tokens->id[tokens->n++] = id;
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
+    size_t len = strlen(text);
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy) memcpy(copy, text, len);
+    return copy;
 }
 
-void r2_tokens_clear(r2_tokens *tokens) {
-    tokens->n = 0;
-    tokens->failed = false;
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
+        stbds_arrput(tokens->id, id);
+    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
 }
+
+static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
+    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
+    tokens->n = n;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
 
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2_release(ctx, tokens->id);
+    r2__array_free(ctx, &tokens->owner, &tokens->id);
     memset(tokens, 0, sizeof *tokens);
 }
 
-/* FNV-1a, folded once because the low bits choose the slot. */
-static uint32_t r2__hash_bytes(const char *bytes, size_t len) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; ++i) h = (h ^ (unsigned char)bytes[i]) * 16777619u;
-    return h ^ h >> 15;
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
+    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
 }
 
-/* The slot of a word, or the free one where it belongs. At least half of all slots are free, so the
-   walk ends. */
-static int32_t r2__vocab_slot(const r2_vocab *vocab, const char *word, size_t len) {
-    int32_t mask = vocab->n_slots - 1;
-    int32_t s = (int32_t)(r2__hash_bytes(word, len) & (uint32_t)mask);
-    for (; vocab->slot[s]; s = (s + 1) & mask) {
-        const char *other = vocab->word[vocab->slot[s] - 1];
-        if (strncmp(other, word, len) == 0 && other[len] == '\0') break;
-    }
-    return s;
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len) {
-    if (!vocab->n_slots || memchr(word, '\0', len)) return -1;
-    return vocab->slot[r2__vocab_slot(vocab, word, len)] - 1;
-}
-
-/* Doubles the table and the list of words. On failure the old ones stand. */
-static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
-    int32_t n_slots = vocab->n_slots ? vocab->n_slots * 2 : 64;
-    int32_t *slot, *old = vocab->slot;
-    char **word;
-    if (n_slots > 1 << 29) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    word = (char **)r2_resize(ctx, vocab->word, (uint64_t)n_slots / 2, sizeof *word);
-    if (!word) return ctx->status;
-    vocab->word = word;
-    slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    vocab->slot = slot;
-    vocab->n_slots = n_slots;
-    for (int32_t i = 0; i < vocab->n_words; ++i)
-        slot[r2__vocab_slot(vocab, word[i], strlen(word[i]))] = i + 1;
-    r2_release(ctx, old);
-    return R2_OK;
-}
-
-/* Appends a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word, size_t len) {
-    char *copy;
-    if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab) != R2_OK)
-        return ctx->status;
-    copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
+/* Adds a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
+    const char *copy = r2__arena_string(ctx, &vocab->text, word);
+    int64_t at = 0;
+    r2_status status;
     if (!copy) return ctx->status;
-    memcpy(copy, word, len);
-    vocab->slot[r2__vocab_slot(vocab, word, len)] = vocab->n_words + 1;
-    vocab->word[vocab->n_words++] = copy;
-    return R2_OK;
+    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
+    return status;
 }
 
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    size_t len = strlen(word);
-    int32_t found = r2_vocab_find(vocab, word, len);
-    bool good = len > 0;
-    for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
+    int32_t found = r2_vocab_find(vocab, word);
+    bool good = *word != '\0';
+    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
     if (!good)
         return r2_fail(ctx, R2_ARGUMENT,
                        "vocabulary: '%s' is empty or holds a space or control character", word);
     if (found < 0) {
-        if (r2__vocab_append(ctx, vocab, word, len) != R2_OK) return ctx->status;
+        r2_status status = r2__vocab_append(ctx, vocab, word);
+        if (status != R2_OK) return status;
         found = vocab->n_words - 1;
     }
     if (id) *id = found;
@@ -4022,17 +3985,23 @@ r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *
 
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out) {
-    for (size_t at = 0; len > 0 && at <= len;) { /* a space at the end starts an empty word */
-        const char *space = (const char *)memchr(text + at, ' ', len - at);
-        size_t word_len = space ? (size_t)(space - text) - at : len - at;
-        int32_t id = r2_vocab_find(vocab, text + at, word_len);
-        if (id < 0)
-            return r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.*s'",
-                           (int)(word_len < 80 ? word_len : 80), text + at);
-        r2_tokens_add(ctx, out, id);
+    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
+    r2_status status = R2_OK;
+    r2_text_add(ctx, &copy, text, len);
+    if (copy.failed) status = ctx->status;
+    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
+        char *word = copy.data + at;
+        size_t word_len = strcspn(word, " ");
+        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
+        int32_t id;
+        word[word_len] = '\0';
+        id = whole ? r2_vocab_find(vocab, word) : -1;
+        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
+        else r2_tokens_add(ctx, out, id);
         at += word_len + 1;
     }
-    return out->failed ? ctx->status : R2_OK;
+    r2_text_free(ctx, &copy);
+    return status == R2_OK && out->owner.failed ? ctx->status : status;
 }
 
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
@@ -4067,7 +4036,7 @@ static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *n
         size_t len = strcspn(word, "\n");
         bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
         word[len] = '\0';
-        if (!whole || r2_vocab_find(vocab, word, len) >= 0)
+        if (!whole || r2_vocab_find(vocab, word) >= 0)
             status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
                              (int)line, word);
         else status = r2_vocab_add(ctx, vocab, word, NULL);
@@ -4121,8 +4090,7 @@ r2_status r2_codebook_mask_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vo
 }
 
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2_release(ctx, vocab->word);
-    r2_release(ctx, vocab->slot);
+    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
     r2_arena_free(ctx, &vocab->text);
     memset(vocab, 0, sizeof *vocab);
 }
@@ -5744,13 +5712,13 @@ r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
     if (status != R2_OK) return status;
     codec->codebook = codebook;
     codec->vocab = vocab;
-    markup->think = r2_vocab_find(vocab, "<think>", 7);
-    markup->think_end = r2_vocab_find(vocab, "</think>", 8);
-    markup->answer = r2_vocab_find(vocab, "<answer>", 8);
-    markup->answer_end = r2_vocab_find(vocab, "</answer>", 9);
+    markup->think = r2_vocab_find(vocab, "<think>");
+    markup->think_end = r2_vocab_find(vocab, "</think>");
+    markup->answer = r2_vocab_find(vocab, "<answer>");
+    markup->answer_end = r2_vocab_find(vocab, "</answer>");
     for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        char digit = (char)('0' + k);
-        markup->level[k] = r2_vocab_find(vocab, &digit, 1);
+        const char digit[2] = {(char)('0' + k), '\0'};
+        markup->level[k] = r2_vocab_find(vocab, digit);
     }
     return R2_OK;
 }
@@ -5800,17 +5768,18 @@ static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__exa
     R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
         r2_ctx own = *ctx; /* a context serves one thread at a time */
         if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
-            part[2 * k].failed = true;
+            part[2 * k].n = -1;
     }
     for (int64_t k = 0; k < n; ++k) {
-        int64_t e = first + k, length = part[2 * k].n + part[2 * k + 1].n + 3;
-        if (part[2 * k].failed) { /* again: the caller's context takes the message */
+        int64_t e = first + k, length;
+        if (part[2 * k].n < 0) { /* again: the caller's context takes the message */
             r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
             if (status != R2_OK) return status;
         }
+        length = part[2 * k].n + part[2 * k + 1].n + 3;
         r2__append_tokens(ctx, &all[0], &part[2 * k]);
         r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
-        if (all[0].failed || all[1].failed) return R2_NO_MEMORY;
+        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
         ex->prompt_begin[e + 1] = all[0].n;
         ex->trace_begin[e + 1] = all[1].n;
         ex->answer[e] = (int8_t)from->evidence[e].answer;
@@ -5828,7 +5797,7 @@ static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
 
 static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
     const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
-    r2_tokens all[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
+    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
     r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
     r2_status status = R2_OK;
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
@@ -6410,11 +6379,11 @@ static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
                                   r2_text *output) {
     const r2_codec *codec = &ex->codec;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
-    r2_tokens all = {NULL, 0, 0, false};
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
     r2_tokens_add(ctx, &all, codec->markup.think);
     for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
-    if (status == R2_OK && all.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && all.owner.failed) status = R2_NO_MEMORY;
     if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
     r2_tokens_free(ctx, &all);
     return status;
@@ -7698,15 +7667,6 @@ void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size) {
 
 void r2_release(r2_ctx *ctx, void *ptr) {
     if (ptr) r2__realloc(ctx, ptr, 0);
-}
-
-/* Makes room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
-    int64_t more = *cap ? *cap * 2 : 64;
-    if (n < *cap) return block;
-    block = r2_resize(ctx, block, (uint64_t)more, size);
-    if (block) *cap = more;
-    return block;
 }
 
 /* ---- growing lists and hash tables: stb_ds ----
@@ -12530,8 +12490,8 @@ static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint3
 
 /* Sorts each run of combining marks by class, equal classes in their order: linear for any run. */
 static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps) {
-    r2_tokens run = {NULL, 0, 0, false};
-    for (int64_t begin = 0, end; begin < cps->n && !run.failed; begin = end + 1) {
+    r2_tokens run = {NULL, 0, {NULL, false}};
+    for (int64_t begin = 0, end; begin < cps->n && !run.owner.failed; begin = end + 1) {
         for (end = begin; end < cps->n && r2__combining(nfc, (uint32_t)cps->id[end]); ++end) {
         }
         if (end - begin < 2) continue;
@@ -12540,9 +12500,9 @@ static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps
             for (int64_t i = begin; i < end; ++i)
                 if (r2__combining(nfc, (uint32_t)cps->id[i]) == c)
                     r2_tokens_add(ctx, &run, cps->id[i]);
-        if (!run.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
+        if (!run.owner.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
     }
-    cps->failed = cps->failed || run.failed;
+    if (run.owner.failed) cps->owner.failed = true;
     r2_tokens_free(ctx, &run);
 }
 
@@ -12563,13 +12523,13 @@ static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
         last = combining;
         cps->id[out++] = (int32_t)cp;
     }
-    cps->n = out;
+    r2__tokens_cut(cps, out);
 }
 
 /* Adds normal form C of `text` to `out`. Bytes that are not UTF-8 stay as they are. */
 static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char *text, size_t len,
                               r2_text *out) {
-    r2_tokens cps = {NULL, 0, 0, false};
+    r2_tokens cps = {NULL, 0, {NULL, false}};
     uint32_t cp, highest = 0;
     for (size_t at = 0; at < len; at += r2__utf8(text, at, len, &cp))
         if ((unsigned char)text[at] > highest) highest = (unsigned char)text[at];
@@ -12584,7 +12544,7 @@ static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char
     r2__nfc_order(ctx, nfc, &cps);
     r2__nfc_join(nfc, &cps);
     for (int64_t i = 0; i < cps.n; ++i) r2__utf8_add(ctx, out, (uint32_t)cps.id[i]);
-    out->failed = out->failed || cps.failed;
+    out->failed = out->failed || cps.owner.failed;
     r2_tokens_free(ctx, &cps);
     return out->failed ? ctx->status : R2_OK;
 }
@@ -12732,43 +12692,25 @@ static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
     r2_tokens_free(ctx, &parts->merge);
 }
 
-struct r2__bpe_pair {
-    uint64_t key; /* left << 32 | right, UINT64_MAX: a free slot */
-    int32_t rank, joined;
-};
-
 static uint64_t r2__pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-static uint64_t r2__pair_hash(uint64_t key) {
-    key *= 0x9E3779B97F4A7C15u;
-    return key ^ key >> 32;
+/* Place of the merge of two neighbours in bpe->merge, or -1: the smaller, the earlier learned. */
+static int32_t r2__bpe_rank(const r2_bpe *bpe, int32_t left, int32_t right) {
+    uint64_t key = r2__pair_key(left, right);
+    return (int32_t)r2__map_find(bpe->pair, sizeof *bpe->pair, &key, sizeof key);
 }
 
-/* The slot of a pair, or the free one where it belongs. At least half of the slots are free. */
-static struct r2__bpe_pair *r2__bpe_find(const r2_bpe *bpe, uint64_t key) {
-    uint64_t mask = (uint64_t)bpe->n_pair_slots - 1, s = r2__pair_hash(key) & mask;
-    while (bpe->pair[s].key != key && bpe->pair[s].key != UINT64_MAX) s = (s + 1) & mask;
-    return &bpe->pair[s];
-}
-
-static r2_status r2__bpe_hash_merges(r2_ctx *ctx, r2_bpe *bpe) {
-    int32_t n = 64;
-    while (n / 2 < bpe->n_merges) n *= 2;
-    bpe->n_pair_slots = n;
-    bpe->pair = (struct r2__bpe_pair *)r2_arena_alloc(ctx, &bpe->memory, (uint64_t)n,
-                                                      sizeof *bpe->pair);
-    if (!bpe->pair) return ctx->status;
-    for (int32_t i = 0; i < n; ++i) bpe->pair[i].key = UINT64_MAX;
+static r2_status r2__bpe_table(r2_ctx *ctx, r2_bpe *bpe) {
     for (int32_t i = 0; i < bpe->n_merges; ++i) {
         const int32_t *merge = bpe->merge + 3 * (int64_t)i;
         uint64_t key = r2__pair_key(merge[0], merge[1]);
-        struct r2__bpe_pair *pair = r2__bpe_find(bpe, key);
-        if (pair->key == key) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
-        pair->key = key;
-        pair->rank = i;
-        pair->joined = merge[2];
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &bpe->owner, &bpe->pair, sizeof key, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        if (at != i) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
     }
     return R2_OK;
 }
@@ -12816,7 +12758,7 @@ static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool 
 /* Fills what r2__bpe_begin began; on failure the caller frees. */
 static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *parts) {
     uint64_t n = (uint64_t)parts->word.n_words, n_merges = (uint64_t)parts->merge.n / 3;
-    if (parts->merge.failed || parts->added.failed) return ctx->status;
+    if (parts->merge.owner.failed || parts->added.owner.failed) return ctx->status;
     if (n_merges > 1 << 28) return r2_fail(ctx, R2_FORMAT, "too many merges");
     bpe->n_tokens = (int32_t)n;
     bpe->n_merges = (int32_t)n_merges;
@@ -12831,10 +12773,11 @@ static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *p
         if (bpe->added[t]) bpe->added_id[bpe->n_added++] = t;
     }
     if (r2__bpe_lay_bytes(ctx, bpe, parts) != R2_OK) return ctx->status;
-    return r2__bpe_hash_merges(ctx, bpe);
+    return r2__bpe_table(ctx, bpe);
 }
 
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe) {
+    r2__map_free(ctx, &bpe->owner, &bpe->pair, sizeof *bpe->pair);
     r2_arena_free(ctx, &bpe->memory);
     memset(bpe, 0, sizeof *bpe);
 }
@@ -12846,31 +12789,32 @@ typedef struct r2__heap_item {
 } r2__heap_item;
 
 typedef struct r2__heap {
-    r2__heap_item *item;
-    int64_t n, cap;
+    r2__heap_item *item; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2__heap;
 
 static bool r2__heap_less(r2__heap_item a, r2__heap_item b) {
     return a.first != b.first ? a.first < b.first : a.second < b.second;
 }
 
-static bool r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
+static r2_status r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
     r2__heap_item item = {first, second};
-    r2__heap_item *grown = (r2__heap_item *)r2__grow(ctx, heap->item, heap->n, &heap->cap,
-                                                     sizeof item);
     int64_t i = heap->n;
-    if (!grown) return false;
-    heap->item = grown;
-    for (heap->n++; i > 0 && r2__heap_less(item, grown[(i - 1) / 2]); i = (i - 1) / 2)
-        grown[i] = grown[(i - 1) / 2];
-    grown[i] = item;
-    return true;
+    r2_status status = r2__array_reserve(ctx, &heap->owner, &heap->item, sizeof item, 1);
+    if (status != R2_OK) return status;
+    stbds_arrput(heap->item, item);
+    for (heap->n++; i > 0 && r2__heap_less(item, heap->item[(i - 1) / 2]); i = (i - 1) / 2)
+        heap->item[i] = heap->item[(i - 1) / 2];
+    heap->item[i] = item;
+    return R2_OK;
 }
 
 /* Takes out the smallest item of a heap that is not empty. */
 static r2__heap_item r2__heap_pop(r2__heap *heap) {
-    r2__heap_item top = heap->item[0], item = heap->item[--heap->n];
+    r2__heap_item top = heap->item[0], item = stbds_arrpop(heap->item);
     int64_t i = 0;
+    heap->n--;
     for (int64_t child = 1; child < heap->n; child = 2 * i + 1) {
         if (child + 1 < heap->n && r2__heap_less(heap->item[child + 1], heap->item[child])) ++child;
         if (!r2__heap_less(heap->item[child], item)) break;
@@ -12885,53 +12829,44 @@ static r2__heap_item r2__heap_pop(r2__heap *heap) {
 
 /* A piece while it is merged: a doubly linked list of tokens laid over its bytes. */
 typedef struct r2__piece {
-    int32_t id, joined; /* joined: what this token and its right neighbour merge to          */
-    int32_t prev, next; /* -1 at the ends                                                    */
-    int32_t rank;       /* of that merge; -1: there is none, or the token is merged away     */
+    int32_t id, prev, next; /* prev, next: -1 at the ends                                         */
+    int32_t rank; /* of the merge with the right neighbour; -1: none, or the token is merged away */
 } r2__piece;
 
 typedef struct r2__merger {
-    r2__piece *piece;
-    int64_t cap;
+    r2__piece *piece; /* room of a list of stb_ds */
+    r2__owner owner;
     r2__heap heap; /* (rank, position): the leftmost of the earliest learned merges first */
 } r2__merger;
 
 /* Looks up the merge of the token at `i` with its right neighbour. */
-static bool r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+static r2_status r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
-    const struct r2__bpe_pair *pair;
-    p->rank = -1;
-    if (p->next < 0) return true;
-    pair = r2__bpe_find(bpe, r2__pair_key(p->id, m->piece[p->next].id));
-    if (pair->key == UINT64_MAX) return true;
-    p->rank = pair->rank;
-    p->joined = pair->joined;
-    return r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
+    p->rank = p->next < 0 ? -1 : r2__bpe_rank(bpe, p->id, m->piece[p->next].id);
+    return p->rank < 0 ? R2_OK : r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
 }
 
 /* Joins the token at `i` and its right neighbour. Heap entries of both pairs they were part of are
-   left behind; they are known by a rank that no longer fits. */
-static bool r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+   left behind; their ranks no longer fit. */
+static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
+    r2_status status;
     m->piece[p->next].rank = -1;
-    p->id = p->joined;
+    p->id = bpe->merge[3 * (int64_t)p->rank + 2];
     p->next = m->piece[p->next].next;
     if (p->next >= 0) m->piece[p->next].prev = i;
-    return r2__merge_offer(ctx, bpe, m, i) &&
-           (p->prev < 0 || r2__merge_offer(ctx, bpe, m, p->prev));
+    status = r2__merge_offer(ctx, bpe, m, i);
+    return status != R2_OK || p->prev < 0 ? status : r2__merge_offer(ctx, bpe, m, p->prev);
 }
 
 /* Adds the tokens of one piece of text, 0 < len. */
 static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, const char *text,
                                  size_t len, r2_tokens *out) {
     int32_t n = (int32_t)len;
+    r2_status status;
     if (len > INT32_MAX - 1) return r2_fail(ctx, R2_ARGUMENT, "a piece of text is too long");
-    if (n > m->cap) {
-        r2__piece *grown = (r2__piece *)r2_resize(ctx, m->piece, len * 2, sizeof *grown);
-        if (!grown) return ctx->status;
-        m->piece = grown;
-        m->cap = 2 * (int64_t)n;
-    }
+    status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i < n; ++i) {
         m->piece[i].id = bpe->byte_token[(unsigned char)text[i]];
         m->piece[i].prev = i - 1;
@@ -12940,17 +12875,15 @@ static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
             return r2_fail(ctx, R2_FORMAT, "the tokenizer has no token for byte %d",
                            (unsigned char)text[i]);
     }
-    m->heap.n = 0;
-    for (int32_t i = 0; i < n; ++i)
-        if (!r2__merge_offer(ctx, bpe, m, i)) return ctx->status;
-    while (m->heap.n > 0) {
+    for (int32_t i = 0; i < n && status == R2_OK; ++i) status = r2__merge_offer(ctx, bpe, m, i);
+    while (m->heap.n > 0 && status == R2_OK) {
         r2__heap_item top = r2__heap_pop(&m->heap);
-        int32_t i = (int32_t)top.second;
-        if (m->piece[i].rank != (int32_t)top.first) continue;
-        if (!r2__merge_join(ctx, bpe, m, i)) return ctx->status;
+        if (m->piece[top.second].rank == (int32_t)top.first)
+            status = r2__merge_join(ctx, bpe, m, (int32_t)top.second);
     }
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i >= 0; i = m->piece[i].next) r2_tokens_add(ctx, out, m->piece[i].id);
-    return out->failed ? ctx->status : R2_OK;
+    return out->owner.failed ? ctx->status : R2_OK;
 }
 
 /* Adds the tokens of text that holds no added token. */
@@ -13016,9 +12949,9 @@ r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t
             at += (size_t)(bpe->begin[id + 1] - bpe->begin[id]);
         }
     }
-    r2_release(ctx, m.piece);
-    r2_release(ctx, m.heap.item);
-    return status != R2_OK ? status : out->failed ? ctx->status : R2_OK;
+    r2__array_free(ctx, &m.owner, &m.piece);
+    r2__array_free(ctx, &m.heap.owner, &m.heap.item);
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
 r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64_t n, bool control,
@@ -13064,7 +12997,7 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
         status = r2_bpe_encode(ctx, bpe, assistant, strlen(assistant), false, out);
     }
     r2_text_free(ctx, &turn);
-    return status != R2_OK ? status : out->failed ? ctx->status : R2_OK;
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
 /* ---- training ---- */
@@ -13072,21 +13005,20 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 /* A pair of neighbours: how often it stands in the text, and which words may hold it. */
 typedef struct r2__pair_stat {
     uint64_t key;
-    int64_t count, heaped; /* heaped: the count it last went on the heap with          */
-    int32_t places;        /* first of its list in place_word / place_next, -1: no more */
+    int64_t count, heaped; /* heaped: the count it last went on the heap with                    */
+    int32_t places;        /* 1 + first of its list in place_word / place_next, 0: no more       */
 } r2__pair_stat;
 
 /* The text as distinct pieces with their counts. A merge shortens a word's row in place.
 
        symbol  | t h e | c a t s |      word w: symbol[word_begin[w]] .. + word_len[w]  */
 typedef struct r2__trainer {
-    r2_vocab piece; /* the distinct pieces, in letters                   */
-    r2_tokens word_len, symbol;
-    int64_t *count, *word_begin; /* (n_words)                                         */
-    int64_t count_cap, n_pairs, pair_cap, n_slots;
-    r2__pair_stat *pair; /* (n_pairs)                                         */
-    int32_t *slot;       /* (n_slots) hash table key -> pair + 1, 0: free     */
-    r2_tokens place_word, place_next, changed;
+    r2_vocab piece; /* the distinct pieces, in letters */
+    r2_tokens word_len, symbol, place_word, place_next, changed;
+    int64_t *word_begin; /* (n_words)                     */
+    int64_t *count;      /* (n_words) a list of stb_ds    */
+    r2__pair_stat *pair; /* a table of stb_ds             */
+    r2__owner owner;     /* memory of the last two        */
     r2__heap heap; /* (-count, key): no live pair is missing, outdated counts are too high */
 } r2__trainer;
 
@@ -13097,25 +13029,24 @@ static void r2__trainer_free(r2_ctx *ctx, r2__trainer *t) {
     r2_tokens_free(ctx, &t->place_word);
     r2_tokens_free(ctx, &t->place_next);
     r2_tokens_free(ctx, &t->changed);
-    r2_release(ctx, t->count);
     r2_release(ctx, t->word_begin);
-    r2_release(ctx, t->pair);
-    r2_release(ctx, t->slot);
-    r2_release(ctx, t->heap.item);
+    r2__array_free(ctx, &t->owner, &t->count);
+    r2__map_free(ctx, &t->owner, &t->pair, sizeof *t->pair);
+    r2__array_free(ctx, &t->heap.owner, &t->heap.item);
 }
 
 /* Counts one piece of the text; `letters` is scratch. */
 static r2_status r2__train_piece(r2_ctx *ctx, r2__trainer *t, const char *text, size_t len,
                                  r2_text *letters) {
     int32_t known = t->piece.n_words, id = 0;
-    int64_t *grown = (int64_t *)r2__grow(ctx, t->count, known, &t->count_cap, sizeof *grown);
-    if (!grown) return ctx->status;
-    t->count = grown;
+    r2_status status = r2__array_reserve(ctx, &t->owner, &t->count, sizeof *t->count, 1);
+    if (status != R2_OK) return status;
     r2_text_clear(letters);
     r2__bytes_to_letters(ctx, text, len, letters);
-    if (letters->failed || r2_vocab_add(ctx, &t->piece, letters->data, &id) != R2_OK)
-        return ctx->status;
-    t->count[id] = id == known ? 1 : t->count[id] + 1;
+    status = letters->failed ? ctx->status : r2_vocab_add(ctx, &t->piece, letters->data, &id);
+    if (status != R2_OK) return status;
+    if (id == known) stbds_arrput(t->count, 0);
+    t->count[id]++;
     return R2_OK;
 }
 
@@ -13133,42 +13064,9 @@ static r2_status r2__train_count(r2_ctx *ctx, const r2_bpe *bpe, r2__trainer *t,
     return status;
 }
 
-static int64_t r2__stat_slot(const r2__trainer *t, uint64_t key) {
-    int64_t mask = t->n_slots - 1, s = (int64_t)(r2__pair_hash(key) & (uint64_t)mask);
-    while (t->slot[s] && t->pair[t->slot[s] - 1].key != key) s = (s + 1) & mask;
-    return s;
-}
-
 /* The statistics of a pair that is there. */
 static r2__pair_stat *r2__stat_find(const r2__trainer *t, uint64_t key) {
-    return &t->pair[t->slot[r2__stat_slot(t, key)] - 1];
-}
-
-/* The statistics of a pair, made when it is new; NULL without memory. */
-static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
-    r2__pair_stat *pair;
-    int64_t s;
-    if (t->n_pairs >= t->n_slots / 2) {
-        int64_t n_slots = t->n_slots ? 2 * t->n_slots : 1 << 16;
-        int32_t *slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-        if (!slot) return NULL;
-        r2_release(ctx, t->slot);
-        t->slot = slot;
-        t->n_slots = n_slots;
-        for (int64_t i = 0; i < t->n_pairs; ++i)
-            slot[r2__stat_slot(t, t->pair[i].key)] = (int32_t)(i + 1);
-    }
-    s = r2__stat_slot(t, key);
-    if (t->slot[s]) return &t->pair[t->slot[s] - 1];
-    pair = (r2__pair_stat *)r2__grow(ctx, t->pair, t->n_pairs, &t->pair_cap, sizeof *pair);
-    if (!pair) return NULL;
-    t->pair = pair;
-    pair += t->n_pairs++;
-    t->slot[s] = (int32_t)t->n_pairs;
-    pair->key = key;
-    pair->count = pair->heaped = 0;
-    pair->places = -1;
-    return pair;
+    return &t->pair[r2__map_find(t->pair, sizeof *t->pair, &key, sizeof key)];
 }
 
 /* Adds `sign` x the count of word w to every pair of neighbours in it. Words are noted as places of
@@ -13176,31 +13074,38 @@ static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
 static r2_status r2__train_tally(r2_ctx *ctx, r2__trainer *t, int32_t w, int sign, int32_t fresh) {
     const int32_t *symbol = t->symbol.id + t->word_begin[w];
     for (int32_t k = 0; k + 1 < t->word_len.id[w]; ++k) {
-        r2__pair_stat *pair = r2__stat(ctx, t, r2__pair_key(symbol[k], symbol[k + 1]));
-        if (!pair) return ctx->status;
+        uint64_t key = r2__pair_key(symbol[k], symbol[k + 1]);
+        r2__pair_stat *pair;
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &t->owner, &t->pair, sizeof *t->pair, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        pair = &t->pair[at];
         pair->count += sign * t->count[w];
         if (sign < 0) continue;
-        r2_tokens_add(ctx, &t->changed, (int32_t)(pair - t->pair));
+        r2_tokens_add(ctx, &t->changed, (int32_t)at);
         if (fresh >= 0 && symbol[k] != fresh && symbol[k + 1] != fresh) continue;
         if (t->place_word.n >= INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "text is too long");
         r2_tokens_add(ctx, &t->place_word, w);
         r2_tokens_add(ctx, &t->place_next, pair->places);
-        pair->places = (int32_t)t->place_word.n - 1;
+        pair->places = (int32_t)t->place_word.n;
     }
-    return t->place_word.failed || t->place_next.failed || t->changed.failed ? ctx->status : R2_OK;
+    return t->place_word.owner.failed || t->place_next.owner.failed || t->changed.owner.failed
+               ? ctx->status
+               : R2_OK;
 }
 
 /* Puts the pairs whose count rose on the heap. */
 static r2_status r2__train_heap(r2_ctx *ctx, r2__trainer *t) {
-    for (int64_t i = 0; i < t->changed.n; ++i) {
+    r2_status status = R2_OK;
+    for (int64_t i = 0; i < t->changed.n && status == R2_OK; ++i) {
         r2__pair_stat *pair = &t->pair[t->changed.id[i]];
         if (pair->count <= pair->heaped) continue;
         pair->heaped = pair->count;
-        if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-            return ctx->status;
+        status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
     }
     r2_tokens_clear(&t->changed);
-    return R2_OK;
+    return status;
 }
 
 /* Lays the words out as tokens of single bytes and counts all pairs. */
@@ -13217,7 +13122,7 @@ static r2_status r2__train_begin(r2_ctx *ctx, const int32_t byte_token[256], r2_
         for (size_t k = 0; k < bytes.len; ++k)
             r2_tokens_add(ctx, &t->symbol, byte_token[(unsigned char)bytes.data[k]]);
         r2_tokens_add(ctx, &t->word_len, (int32_t)bytes.len);
-        status = bytes.failed || t->symbol.failed || t->word_len.failed
+        status = bytes.failed || t->symbol.owner.failed || t->word_len.owner.failed
                      ? ctx->status
                      : r2__train_tally(ctx, t, w, 1, -1);
     }
@@ -13253,9 +13158,9 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place >= 0;
-         place = t->place_next.id[place])
-        status = r2__train_word(ctx, t, t->place_word.id[place], key, joined);
+    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place > 0;
+         place = t->place_next.id[place - 1])
+        status = r2__train_word(ctx, t, t->place_word.id[place - 1], key, joined);
     return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
@@ -13270,8 +13175,7 @@ static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_conf
             pair->heaped = 0;
         } else if (UINT64_MAX - top.first != (uint64_t)pair->count) {
             pair->heaped = pair->count; /* an outdated count: back to where it belongs */
-            if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-                status = ctx->status;
+            status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
         } else {
             status = r2__train_merge(ctx, t, parts, pair->key);
             if (status == R2_OK)
@@ -13303,14 +13207,13 @@ static r2_status r2__train_controls(r2_ctx *ctx, const r2_bpe_config *config,
     int32_t n_pieces = parts->word.n_words;
     for (int32_t i = 0; i < config->n_control; ++i) {
         const char *word = config->control[i];
-        size_t len = strlen(word);
-        if (len == 0 || r2_vocab_find(&parts->word, word, len) >= 0)
+        if (!*word || r2_vocab_find(&parts->word, word) >= 0)
             return r2_fail(ctx, R2_ARGUMENT, "control token '%s' is empty or there already", word);
-        if (r2__vocab_append(ctx, &parts->word, word, len) != R2_OK) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, word) != R2_OK) return ctx->status;
     }
     for (int32_t i = 0; i < parts->word.n_words; ++i)
         r2_tokens_add(ctx, &parts->added, i < n_pieces ? 0 : 2);
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 r2_bpe_config r2_bpe_config_default(void) {
@@ -13417,6 +13320,7 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
+        out->failed = out->failed || word.failed; /* which r2_text_clear resets */
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -13427,9 +13331,9 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
         r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
         r2__text_json(ctx, out, word.data, word.len);
+        out->failed = out->failed || word.failed;
     }
     r2_text_addf(ctx, out, "]}");
-    out->failed = out->failed || word.failed;
     r2_text_free(ctx, &word);
 }
 
@@ -13539,13 +13443,12 @@ static r2_status r2__bpe_load_vocab(r2_ctx *ctx, const cJSON *vocab, r2__bpe_ids
 /* Moves the strings, in order of their ids, into the parts. */
 static r2_status r2__bpe_load_words(r2_ctx *ctx, const r2__bpe_ids *ids, r2__bpe_parts *parts) {
     for (int64_t i = 0; i < ids->n; ++i) {
-        size_t len = strlen(ids->word[i]);
-        if (r2_vocab_find(&parts->word, ids->word[i], len) >= 0)
+        if (r2_vocab_find(&parts->word, ids->word[i]) >= 0)
             return r2_fail(ctx, R2_FORMAT, "token '%.60s' comes twice", ids->word[i]);
-        if (r2__vocab_append(ctx, &parts->word, ids->word[i], len) != R2_OK) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, ids->word[i]) != R2_OK) return ctx->status;
         r2_tokens_add(ctx, &parts->added, ids->added[i]);
     }
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON *vocab,
@@ -13568,23 +13471,31 @@ static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON
 /* A merge is "left right" or ["left", "right"]. */
 static r2_status r2__bpe_load_merge(r2_ctx *ctx, const cJSON *merge, r2__bpe_parts *parts) {
     const cJSON *pair = cJSON_IsArray(merge) ? merge->child : NULL;
-    const char *left = cJSON_GetStringValue(pair ? pair : merge), *right;
-    size_t left_len = left ? pair ? strlen(left) : strcspn(left, " ") : 0;
-    r2_text joined = {NULL, 0, 0, false};
+    const char *first = cJSON_GetStringValue(pair ? pair : merge), *right;
+    size_t len = first ? pair ? strlen(first) : strcspn(first, " ") : 0;
+    r2_text left = {NULL, 0, 0, false}, joined = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
     int32_t id[3];
-    right = pair ? cJSON_GetStringValue(pair->next) : left ? left + left_len : NULL;
+    right = pair ? cJSON_GetStringValue(pair->next) : first ? first + len : NULL;
     if (!pair && right && *right) ++right; /* the space */
-    if (!left || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
-    r2_text_addf(ctx, &joined, "%.*s%s", (int)left_len, left, right);
-    if (joined.failed) return ctx->status;
-    id[0] = r2_vocab_find(&parts->word, left, left_len);
-    id[1] = r2_vocab_find(&parts->word, right, strlen(right));
-    id[2] = r2_vocab_find(&parts->word, joined.data, joined.len);
+    if (!first || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
+    r2_text_add(ctx, &left, first, len);
+    r2_text_addf(ctx, &joined, "%.*s%s", (int)len, first, right);
+    if (left.failed || joined.failed) {
+        status = ctx->status;
+    } else {
+        id[0] = r2_vocab_find(&parts->word, left.data);
+        id[1] = r2_vocab_find(&parts->word, right);
+        id[2] = r2_vocab_find(&parts->word, joined.data);
+        for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
+        if (id[0] < 0 || id[1] < 0 || id[2] < 0)
+            status = r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left.data,
+                             right);
+        else if (parts->merge.owner.failed) status = ctx->status;
+    }
+    r2_text_free(ctx, &left);
     r2_text_free(ctx, &joined);
-    for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
-    if (id[0] < 0 || id[1] < 0 || id[2] < 0)
-        return r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left, right);
-    return parts->merge.failed ? ctx->status : R2_OK;
+    return status;
 }
 
 static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
@@ -14284,18 +14195,13 @@ void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
     r2_text_add(ctx, text, "}", 1);
 }
 
-static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
-    size_t len = strlen(text);
-    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
-    if (copy) memcpy(copy, text, len);
-    return copy;
-}
-
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record) {
-    r2_record copy = *record, *grown;
-    grown = (r2_record *)r2__grow(ctx, records->record, records->n, &records->cap, sizeof copy);
-    if (!grown) return ctx->status;
-    records->record = grown;
+    r2_record copy = *record;
+    r2_status status = r2__array_reserve(ctx, &records->owner, &records->record, sizeof copy, 1);
+    if (status != R2_OK) {
+        records->n = 0;
+        return status;
+    }
 #define R2__X_number(key)
 #define R2__X_string(key)                                                                          \
     copy.key = r2__arena_string(ctx, &records->text, record->key);                                 \
@@ -14305,7 +14211,8 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
 #undef R2__X
 #undef R2__X_number
 #undef R2__X_string
-    records->record[records->n++] = copy;
+    stbds_arrput(records->record, copy);
+    records->n++;
     return R2_OK;
 }
 
@@ -14367,7 +14274,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
 }
 
 void r2_records_free(r2_ctx *ctx, r2_records *records) {
-    r2_release(ctx, records->record);
+    r2__array_free(ctx, &records->owner, &records->record);
     r2_arena_free(ctx, &records->text);
     memset(records, 0, sizeof *records);
 }
@@ -14627,8 +14534,9 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
     const char *name = r2_field_name((r2_field)change->field);
     size_t len = strlen(name);
     char word[40];
-    int words = r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
-    int32_t id = r2_vocab_find(vocab, word, (size_t)words);
+    int32_t id;
+    r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
+    id = r2_vocab_find(vocab, word);
     for (int64_t k = 0; k < n; ++k) {
         const char *old = vocab->word[prompt[k]];
         if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;

@@ -326,16 +326,6 @@ static int vocab(int n, char **a) {
     return 0;
 }
 
-static int template_file(int n, char **a) {
-    r2_template t;
-    r2_status s = r2_template_load(&ctx, &t, a[0]);
-    (void)n;
-    if (s != R2_OK) return failed(s);
-    printf("template\n");
-    r2_template_free(&ctx, &t);
-    return 0;
-}
-
 /* --- weights ---------------------------------------------------------------------------------------- */
 
 /* model DIR [ADAPTER]: the log-probability of 1 2 3 after 0, before and after the adapter */
@@ -574,6 +564,7 @@ static int recommend(int n, char **a) {
         int64_t got = 0, here = 0;
         s = r2_run_recommend(&ctx, &run, u, want, best, &got);
         for (int64_t k = 0; s == R2_OK && k < got; ++k) here += r2_data_find(&run.data, u, best[k].item) >= 0;
+        if (s == R2_OK) r2_recommendations_free(&ctx, best, got);
         users += here > 0, items += here, all += got;
     }
     if (s == R2_OK)
@@ -642,6 +633,7 @@ static int json(int n, char **a) {
     size_t size;
     char *text = slurp(a[0], &size);
     cJSON *root = cJSON_Parse(text);
+    if (!root) return printf("probe: %s is not JSON\n", a[0]), 2;
     for (int k = 2; k < n; ++k) {
         char path[256], *equals = strchr(a[k], '='), *key = path, *dot;
         bool append = equals && equals > a[k] && equals[-1] == '+';
@@ -740,7 +732,6 @@ static const struct {
     {"many-added", 3, many_added, "FILE N KB"},
     {"records", 1, records, "FILE"},
     {"vocab", 1, vocab, "FILE"},
-    {"template", 1, template_file, "FILE"},
     {"model", 1, model, "DIR [ADAPTER]"},
     {"weights", 1, weights, "FILE"},
     {"sample", 2, sample, "DIR TEMPERATURE [WEIGHT]"},
