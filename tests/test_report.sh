@@ -52,7 +52,7 @@ for user in run["users"]:
         assert case["t"].startswith("<think>") and case["q"].startswith("<q> ")
         assert len(case["p"]) == 6 and len(case["x"]) == run["aggregates"]
     full = [c for c in cases if "m" in c]
-    assert "m" in cases[0] and 3 <= len(full) <= 4
+    assert "m" in cases[0] and 2 <= len(full) <= 3
     for case in full:
         assert len(case["m"]) == (4 if case["c"] else 1)
         assert case["m"][-1][1] == case["q"]  # step 4 is what the model was asked

@@ -39,7 +39,7 @@ enum {
     REPORT_RANKS = 20,   /* HR@1 .. HR@20                                                        */
     REPORT_USERS = 50,   /* of the explorer, ...                                                 */
     REPORT_PAIRS = 1000, /* ... and their candidates at most                                     */
-    REPORT_FIRST = 3,    /* of each user: the model's first items, shown in full like the truth   */
+    REPORT_FIRST = 2,    /* of each user: the model's first items, shown in full like the truth   */
     REPORT_HISTORY = 12, /* latest interactions shown                                            */
     REPORT_BINS = 10,    /* of a calibration                                                     */
     REPORT_ROWS = 150,   /* of a learning curve                                                  */
@@ -229,7 +229,7 @@ static void report_scores(report *r, const r2_run *run, const char *name, const 
     for (int64_t c = 0; c < test->n_cases; ++c) {
         const r2_rank rank = r2_rank_of(score + c * test->n_per_case, test->n_per_case);
         for (int k = 0; k < REPORT_RANKS; ++k)
-            method->hit[k] += r2_hit_ratio(rank, k + 1, R2_TIES_EXPECTED) / (double)test->n_cases;
+            method->hit[k] += r2_hit_ratio(rank, k + 1) / (double)test->n_cases;
     }
     if (!method->better) method->better = report_better(r, run, score);
     method->n_scored++;
@@ -466,16 +466,32 @@ static void report_degrees(report *r, const r2_data *data) {
     r2_release(r->ctx, degree);
 }
 
+/* The butterflies of the training graph; -1 where counting them takes too long for a report. */
+static r2_status report_butterflies(report *r, const r2_graph *g, int64_t *total) {
+    const double most = 1e8; /* paths of two edges */
+    double by_user = 0.0, by_item = 0.0;
+    r2_butterflies b;
+    r2_status status;
+    *total = -1;
+    for (uint32_t u = 0; u < g->n_users; ++u)
+        by_user += pow((double)r2_graph_user_degree(g, u), 2.0);
+    for (uint32_t i = 0; i < g->n_items; ++i)
+        by_item += pow((double)r2_graph_item_degree(g, i), 2.0);
+    if (by_user > most && by_item > most) return R2_OK;
+    status = r2_butterflies_init(r->ctx, &b, g);
+    if (status != R2_OK) return status;
+    *total = b.total;
+    r2_butterflies_free(r->ctx, &b);
+    return R2_OK;
+}
+
 static r2_status report_data(report *r, const r2_run *run) {
-    enum { MOST_EDGES = 1 << 21 }; /* counting the butterflies of more takes too long for a report */
     const r2_data *data = &run->data;
-    int64_t untitled = 0, butterflies = -1, last = 0;
-    r2_status status = R2_OK;
+    int64_t untitled = 0, butterflies, last = 0;
+    const r2_status status = report_butterflies(r, &run->graph, &butterflies);
     for (int64_t i = 0; i < data->n_items; ++i) untitled += !data->title[i][0];
     for (int64_t k = 0; k < data->n_ratings; ++k)
         if (data->time[k] > last) last = data->time[k];
-    if (run->graph.n_edges <= MOST_EDGES)
-        status = r2_butterflies_total(r->ctx, &run->graph, &butterflies);
     r2_text_addf(r->ctx, &r->json, "\"data\":{");
     report_ratings(r, data);
     report_degrees(r, data);
@@ -876,7 +892,7 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
                        int32_t from, int32_t to) {
     for (int64_t k = examples->prompt_begin[e]; k < examples->prompt_begin[e + 1]; ++k)
         r2_tokens_add(r->ctx, &a->token, examples->prompt[k] == from ? to : examples->prompt[k]);
-    r2_tokens_add(r->ctx, &a->token, examples->markup.think);
+    r2_tokens_add(r->ctx, &a->token, examples->codec.markup.think);
     a->begin[++a->n] = a->token.n;
 }
 
@@ -884,10 +900,10 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
 static r2_status report_generate(report *r, r2_run *run, report_asked *a) {
     r2_generate_config how = r2_generate_config_default();
     how.max_new = r2_score_config_default().max_new;
-    how.stop_token = run->markup.answer;
+    how.stop_token = run->codec.markup.answer;
     how.temperature = 0.0f;
     how.n_watch = R2_N_ANSWERS;
-    how.watch = run->markup.level;
+    how.watch = run->codec.markup.level;
     if (a->token.failed) return R2_NO_MEMORY;
     return r2_generate(r->ctx, &run->model, &how, a->n, a->begin, a->token.id, &a->gen);
 }
@@ -906,12 +922,12 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
     const int32_t n = gen->length[k], *token = gen->token + k * gen->max_new;
     r2_tokens all = {NULL, 0, 0, false};
     r2_status status;
-    r2_tokens_add(r->ctx, &all, run->markup.think);
+    r2_tokens_add(r->ctx, &all, run->codec.markup.think);
     for (int32_t j = 0; j < n; ++j) r2_tokens_add(r->ctx, &all, token[j]);
-    if (n > 0 && token[n - 1] == run->markup.answer) {
-        r2_tokens_add(r->ctx, &all, run->markup.level[report_answer(gen->watch_logp +
+    if (n > 0 && token[n - 1] == run->codec.markup.answer) {
+        r2_tokens_add(r->ctx, &all, run->codec.markup.level[report_answer(gen->watch_logp +
                                                                     k * gen->n_watch)]);
-        r2_tokens_add(r->ctx, &all, run->markup.answer_end);
+        r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end);
     }
     r2_text_clear(text);
     status = all.failed ? R2_NO_MEMORY
