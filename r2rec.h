@@ -893,8 +893,8 @@ r2_adamw_config r2_adamw_config_default(void);
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
-/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not wanted)
-   is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
+/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not
+   wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
    detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
 /* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
@@ -1748,9 +1748,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
    adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A file
-   that breaks a rule of the format, or whose tensors are not exactly the model's, is R2_FORMAT, and
-   the model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A
+   file that breaks a rule of the format, or whose tensors are not exactly the model's, is
+   R2_FORMAT, and the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
@@ -1760,8 +1760,8 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    activations, quantisation ...) is R2_FORMAT. On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into an existing directory, without adapters that are not
-   merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors into an existing directory, without adapters that are
+   not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -1888,7 +1888,7 @@ extern "C" {
 #elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
 #error "r2rec.h: compile without -ffinite-math-only (-Ofast and -ffast-math include it)"
 #elif defined(__ASSOCIATIVE_MATH__)
-#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations include it)"
+#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations too)"
 #endif
 
 /* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
@@ -1901,8 +1901,8 @@ extern "C" {
             r2__refuse_fast_math();                                                                \
     } while (0)
 void r2__refuse_fast_math(void)
-    __attribute__((error("r2rec.h: compile without -fassociative-math, -funsafe-math-optimizations, "
-                         "-fno-honor-nans (-Ofast and -ffast-math include them)")));
+    __attribute__((error("r2rec.h: compile without -fassociative-math, -fno-honor-nans "
+                         "(-funsafe-math-optimizations, -ffast-math, -Ofast include them)")));
 #endif
 #endif
 #if !defined(R2__REFUSE_FAST_MATH)
@@ -4636,7 +4636,8 @@ static inline double r2__dot_plain(const float *a, const float *b, int64_t n) {
 }
 
 /* Attention of one row: for each head, with the keys k_j and values v_j of the rows it attends to,
-       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),  p_j = exp(s_j - lse),  y(D) = sum_j p_j v_j.
+       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),
+       p_j = exp(s_j - lse),   y(D) = sum_j p_j v_j.
    y(n_head, D) and lse(n_head) are those of the row; p is scratch for one number a key. With the
    rows of earlier tokens kept in qkv, this is also attention with a cache of keys and values. */
 static inline void r2__attend_row(const r2_attention *shape, const r2__keys *keys, int64_t row,
@@ -4897,17 +4898,25 @@ static void r2__fill_rope(r2_model *model) {
 }
 
 static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
-    const int32_t most = 1 << 24;
-    if (c->n_vocab < 1 || c->n_layer < 1 || c->n_head < 1 || c->n_kv_head < 1 || c->d_model < 1 ||
-        c->d_ff < 1 || c->n_ctx < 1 || c->n_vocab > most || c->n_layer > 4096 ||
-        c->d_model > 1 << 20 || c->d_ff > 1 << 20 || c->n_ctx > most)
-        return r2_fail(ctx, R2_ARGUMENT, "model: a size is below 1 or absurdly large");
+    const struct {
+        const char *name;
+        int32_t value, most;
+    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
+                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
+                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
+                {"n_ctx", c->n_ctx, 1 << 24}};
+    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
+        if (size[k].value < 1 || size[k].value > size[k].most)
+            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
+                           size[k].value, size[k].most);
     if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
-        return r2_fail(ctx, R2_ARGUMENT, "model: d_model %d must be n_head %d times an even number",
-                       c->d_model, c->n_head);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
+                       c->n_head);
     if (c->n_head % c->n_kv_head)
-        return r2_fail(ctx, R2_ARGUMENT, "model: n_head %d must be a multiple of n_kv_head %d",
-                       c->n_head, c->n_kv_head);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
+                       c->n_kv_head);
     return R2_OK;
 }
 
@@ -4973,52 +4982,6 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
     (void)ctx;
     if (model->grad) memset(model->grad, 0, (size_t)model->n_params * sizeof(float));
     if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
-}
-
-/* ---- projections ---- */
-
-/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
-typedef struct r2__projection {
-    r2_tensor_id first, last;
-} r2__projection;
-
-static const r2__projection r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
-                            r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
-
-static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
-    int64_t rows = 0;
-    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
-    return rows;
-}
-
-static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                             int64_t layer, float *y, const float *x, int64_t R, bool add);
-static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x,
-                                 int64_t R);
-
-/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
-static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
-                        float *y, const float *x, int64_t R, bool add) {
-    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R, add);
-    else
-        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
-                  n_out, add);
-}
-
-/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
-static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
-    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    if (model->lora) {
-        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
-        return;
-    }
-    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
-              n_in, false);
-    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
-              n_in, true);
 }
 
 /* ---- activations ----
@@ -5186,6 +5149,54 @@ void r2_model_free(r2_ctx *ctx, r2_model *model) {
     memset(model, 0, sizeof *model);
 }
 
+/* ---- projections ---- */
+
+/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
+typedef struct r2__projection {
+    r2_tensor_id first, last;
+    bool adds; /* to the residual stream, instead of setting the output */
+} r2__projection;
+
+static const r2__projection r2__qkv = {R2_WQ, R2_WV, false}, r2__out = {R2_WO, R2_WO, true},
+                            r2__gate_up = {R2_WGATE, R2_WUP, false},
+                            r2__down = {R2_WDOWN, R2_WDOWN, true};
+
+static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
+    int64_t rows = 0;
+    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                             int64_t layer, float *y, const float *x, int64_t R);
+static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                 int64_t layer, float *dx, const float *dy, const float *x);
+
+/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
+static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
+                        float *y, const float *x, int64_t R) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R);
+    else
+        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
+                  n_out, p.adds);
+}
+
+/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
+static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                            int64_t layer, float *dx, const float *dy, const float *x) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    const int64_t R = model->work->n_rows;
+    if (model->lora) {
+        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x);
+        return;
+    }
+    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
+              n_in, false);
+    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
+              n_in, true);
+}
+
 /* ---- the decoder ---- */
 
 static void r2__copy(float *to, const float *from, int64_t n) {
@@ -5227,20 +5238,20 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 
         /* mid = x + Wo attention(rope(Wqkv rmsnorm(x) + b)) */
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
         if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
         r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
                 (int32_t)D, 1);
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
         r2__copy(a->mid, a->x, R * C);
-        r2__project(ctx, m, r2__out, l, a->mid, a->att, R, true);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
         r2__copy(next, a->mid, R * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, R, true);
+        r2__project(ctx, m, r2__down, l, next, a->act, R);
     }
     if (!logp) return;
 
@@ -5293,18 +5304,18 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         float *dbias = r2__trained(m, R2_BQ, l);
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act);
         r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, R);
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2);
         r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, R, C);
 
-        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att);
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
         r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
                 (int32_t)D, -1);
         if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, qkv_cols);
-        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1, R);
+        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1);
         if (dn)
             r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_ATTN_NORM, l), dn, a->x,
                            r2_weight(m, R2_ATTN_NORM, l), a->rstd1, R, C);
@@ -5624,16 +5635,16 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     for (int32_t l = 0; l < c->n_layer; ++l) {
         float *cache = o->cache + l * c->n_ctx * qkv_cols, *qkv = cache + position * qkv_cols;
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1, false);
+        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1);
         if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), 1, qkv_cols);
         r2_rope(ctx, qkv, qkv_cols, &position, m->rope, 1, c->n_head + c->n_kv_head, (int32_t)D, 1);
         r2__attend_row(&shape, &keys, position, a->att, a->lse, cache, o->scratch);
-        r2__project(ctx, m, r2__out, l, x, a->att, 1, true);
+        r2__project(ctx, m, r2__out, l, x, a->att, 1);
 
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1);
         r2_swiglu_fwd(ctx, a->act, a->gu, 1, F);
-        r2__project(ctx, m, r2__down, l, x, a->act, 1, true);
+        r2__project(ctx, m, r2__down, l, x, a->act, 1);
     }
     r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
     r2_matmul(ctx, R2_NT, 1, V, C, a->n1, C, r2__head(m), C, o->logits, V, false);
@@ -9642,13 +9653,26 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
     return status;
 }
 
-/* ============================================================================ [E4] kernels ==== */
+/* ============================================================================ [E4] kernels ====
+   In and out: what the ops of [M7] take and give, from which they differ by rounding.
+
+   Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
+   (products), several rows of queries share what is read of the keys (attention), and exp is a
+   polynomial on whole vectors (softmax, swiglu):
+
+       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
+       k |  [ panel | panel | ... ]           padded with zeros to the full width
+       c in tiles of R2__TILE_ROWS x 2 vectors
+
+   exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
+   (test_ops.c). Work is divided over outputs: every sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
-/* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
-   The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
-   only outside ISO mode) and a square root that leaves errno alone. */
+/* ---- lanes ----
+   A vector of floats, as wide as the target has; one float if it has none. Intrinsics serve two
+   purposes that C cannot express: a fused multiply-add (compilers contract a * b + c only outside
+   ISO mode) and a square root that leaves errno alone. */
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -9695,8 +9719,8 @@ typedef uint32_t r2__uvec;
 #define R2__SQRT(a)      sqrtf(a)
 #endif
 
-/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
-   are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
+/* Prefetches the memory at `p`; any address is allowed. Weights that are not in the cache arrive
+   twice as fast: the hardware does not predict lines taken from several rows in turn. */
 #if defined(__GNUC__)
 #define R2__FETCH(p)      __builtin_prefetch((const void *)(p), 0, 2)
 #define R2__FETCH_NEAR(p) __builtin_prefetch((const void *)(p), 0, 3) /* into the first cache */
@@ -9705,8 +9729,8 @@ typedef uint32_t r2__uvec;
 #define R2__FETCH_NEAR(p) ((void)(p))
 #endif
 
-/* The first for short loops over constants, the second for the loop around them: clang, given
-   leave, unrolls that one too and runs out of registers. */
+/* R2__UNROLL is for short loops with constant bounds, R2__ROLLED for the loop around them, which
+   clang would unroll too, and then run out of registers. */
 #if defined(__clang__)
 #define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
 #define R2__ROLLED R2__PRAGMA(clang loop unroll(disable))
@@ -9737,8 +9761,8 @@ R2__INLINE r2__vec r2__load(const float *p) {
 
 R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
 
-/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. A copy of a length
-   that the compiler does not know costs more than ten whole vectors: masks where there are some. */
+/* The first `n` floats (all lanes if n is larger); the other lanes are `rest`. A memcpy of unknown
+   length costs more than ten whole vectors: masks are used where they exist. */
 R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
     r2__vec v;
     if (n >= R2__LANES) return r2__load(p);
@@ -9766,7 +9790,7 @@ R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
 #if R2__LANES >= 4
 typedef float r2__four __attribute__((vector_size(16)));
 
-/* Adds halves upon halves of the lanes until four are left. */
+/* Adds one half of the lanes to the other until four are left. */
 R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
     r2__four part[R2__LANES / 4];
     memcpy(part, &v, sizeof v);
@@ -9781,7 +9805,7 @@ R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
 }
 #endif
 
-/* Sum of the lanes, halves upon halves. */
+/* Sum of the lanes: one half is added to the other until one is left. */
 R2__INLINE float r2__sum(r2__vec v) {
 #if R2__LANES >= 4
     r2__four part = r2__sum_to_four(v);
@@ -9837,7 +9861,7 @@ R2__INLINE float r2__largest(r2__vec v) {
 
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the
    sum; exp(r) by the polynomial of Cephes' expf, error below 2 units in the last place. Arguments
-   are held above -87.3, where the result is a normal number, and must be below 87.3. */
+   are clipped at -87.3, where the result is still a normal number, and must be below 87.3. */
 R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     const float magic = 12582912.0f;
     r2__vec n, r, p, scale;
@@ -9845,7 +9869,7 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     x = R2__MAX(r2__all(-87.3f), x); /* in this order a NaN passes through */
     n = R2__FMA(x, r2__all(1.44269504f), r2__all(magic));
     memcpy(&bits, &n, sizeof n);
-    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; what stood above it is shifted out */
+    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; the bits above it are shifted out */
     memcpy(&scale, &bits, sizeof bits);
     n = n - magic;
     r = R2__FMA(n, r2__all(-0.693359375f), x);
@@ -9859,7 +9883,7 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     return p * scale;
 }
 
-/* The same for any x: held within +-87.3. */
+/* The same for any x: clipped to +-87.3. */
 R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
 
 /* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
@@ -9878,14 +9902,10 @@ static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
 }
 
 /* ---- matrix product ----
-   c is made in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is packed
-   first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k:
-
-       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
-       k |  [ panel | panel | ... ]           padded with zeros to the full width
-
-   a is read in place, since its elements are only broadcast, unless walking along k would jump from
-   page to page or hit one cache set again and again. */
+   c is computed in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is
+   packed first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k. a is
+   read in place, since its elements are only broadcast, unless consecutive k are on different pages
+   or fall into the same cache set. */
 
 #define R2__WIDE   (2 * R2__LANES)
 #define R2__PANELS 4
@@ -9899,12 +9919,12 @@ typedef struct r2__view {
 
 /* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
    the next; rows and vectors are constants of the caller, so that the loops over them unroll.
-   Twelve rows have more addresses than a processor has registers, unless three rows share one,
-   from which two strides lead to the others. The next tile of a is asked for, row after row. */
+   Twelve row pointers do not fit into the registers: three rows share one, and two strides lead
+   to the others. The next tile of a is prefetched, row after row. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
                          const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
                          bool add) {
-    const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
+    const bool fetch = a.cs == 1; /* one row a step: a line holds many steps */
     const float *next = a.p + rows * a.rs;
     const float *third[(R2__TILE_ROWS + 2) / 3];
     r2__vec acc[R2__TILE_ROWS][2], b[2];
@@ -9968,8 +9988,8 @@ static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, in
     }
 }
 
-/* to(K, 4) = from(4, K)^T for a multiple of 4 of k; returns how many were done. Four by four in
-   registers, for one at a time packing would cost a quarter of a small product. */
+/* to(K, 4) = from(4, K)^T for as many k as are a multiple of 4; returns how many. Four by four in
+   registers: one by one, packing would take a quarter of the time of a small product. */
 static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
                                    int64_t K) {
     int64_t k = 0;
@@ -10019,8 +10039,9 @@ static int r2__tile_rows(int64_t left) {
     return left >= R2__TILE_EIGHT && R2__TILE_EIGHT > 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
-   walked along once for all tiles: a tile's few floats of each would fetch every line again. */
+/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Contiguous
+   columns are read once for all tiles: reading the few floats of one tile at a time would fetch
+   every line again. */
 static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     int rows;
     if (a.cs == 1) {
@@ -10042,8 +10063,8 @@ static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     }
 }
 
-/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one block; b is packed, or
-   (ldb not 0) in place. */
+/* c(M, n) = or += a(M, K) b(K, n) for the columns and the k of one block; b is packed, or in place
+   (ldb not 0). */
 static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
                                int64_t M, int64_t n, int64_t K, bool add) {
     const int64_t chunk = 8 * R2__TILE_ROWS;
@@ -10051,7 +10072,7 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
     float rows_of_a[8 * R2__TILE_ROWS * R2__DEPTH];
     int rows;
     for (int64_t i = 0; i < M; i += rows) {
-        const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
+        const int64_t in = i % chunk; /* a chunk is whole tiles except at the end */
         r2__view part = {a.p + i * a.rs, a.rs, a.cs};
         rows = r2__tile_rows(M - i);
         if (copy && in == 0) r2__pack_rows(rows_of_a, part, M - i < chunk ? M - i : chunk, K);
@@ -10075,7 +10096,7 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
 #define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
 /* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols (1 or 4) are
-   constants. What stands `ahead` floats behind in b is asked for. */
+   constants. What is `ahead` floats further in b is prefetched. */
 R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
                          const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
                          bool add) {
@@ -10140,7 +10161,7 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
         r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
         for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
             int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
-            /* whole vectors that few rows ask for are not worth a copy */
+            /* whole vectors that few rows read are not worth a copy */
             const bool in_place = b.cs == 1 && M <= 2 * R2__TILE_ROWS && n % R2__WIDE == 0;
             for (int64_t j = 0; j < n && !in_place; j += R2__WIDE) {
                 r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
@@ -10153,14 +10174,14 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
     }
 }
 
-/* Products that are narrow on one side, the gradient of low-rank factors too, are made as
+/* Products that are narrow on one side, such as the gradient of low-rank factors, are computed as
    c^T = b^T a^T, so that lanes run along the side that fills them. */
-#define R2__SOME   64              /* the most rows of c made so in forward */
-#define R2__TURNED 96              /* rows of c^T (columns of narrow c) made at a time */
+#define R2__SOME   64              /* most rows of c computed so in the forward pass */
+#define R2__TURNED 96              /* rows of c^T (columns of narrow c) at a time */
 #define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
 
-/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
-   the cache. */
+/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: more would compete for few sets of the
+   cache. */
 static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
                           bool add) {
     if (add) {
@@ -10172,8 +10193,8 @@ static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M,
         r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
 }
 
-/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once, b,
-   large as a rule, is read once and in place, which for so few rows is most of the work. */
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once; b,
+   usually large, is read once and in place, which is most of the work for so few rows. */
 static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
                               int64_t K, bool add) {
     float turned[R2__TURNED * R2__SOME], packed[R2__SOME * R2__FLAT];
@@ -10229,7 +10250,7 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
     const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
     const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
     const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
-    /* Rows are the better side to divide, unless there are too few for an even division. */
+    /* Divide rows over threads, unless they are too few for an even division. */
     const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
     /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
@@ -10367,7 +10388,7 @@ void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t
 void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
                   int64_t R, int64_t C) {
     const int threads = r2_threads(ctx, R * C / 4);
-    R2_PARALLEL_FOR(threads, t, threads) { /* by columns: a token may occur in any row */
+    R2_PARALLEL_FOR(threads, t, threads) { /* over columns: a token may occur in any row */
         r2__range c = r2__share(C, R2__LANES, t, threads);
         for (int64_t r = 0; r < R; ++r) {
             float *to = dtable + token[r] * C;
@@ -10392,18 +10413,18 @@ void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, in
 }
 
 /* ---- attention ----
-   One job is one sequence with its branches and one key-value head with the query heads that share
-   it: so dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
+   A job is one sequence with its branches and one key-value head with the query heads that share
+   it, so that dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
 
               shared rows | own rows ->  0 ...... q0 .... q1
        q0   [ x x x x x x   x x x x x x x x \ 0 0 0 ]   beyond the diagonal they are zero,
-       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are never made
+       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are not computed
 
    Shared rows are those of the sequence that a branch continues. */
 
 #define R2__QUERIES 64
 
-/* The largest number of keys that a row of these sequences looks at. */
+/* The largest number of keys that a row of these sequences attends to. */
 static int64_t r2__most_keys(const r2_attention *shape) {
     int64_t most = 0, shared = 0;
     for (int32_t s = 0; s < shape->n_seq; ++s) {
@@ -10475,8 +10496,8 @@ static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s)
     }
 }
 
-/* Turns scores into probabilities p and their gradients dp into those of the scores, of one row:
-   `keys` that it sees of `width`; D is the product of out and dout. */
+/* Turns the scores p of one row into probabilities, and the gradients dp of these into those of the
+   scores: `keys` that it attends to, of `width`; D is the product of out and dout. */
 static void r2__softmax_bwd(float *p, float *dp, float D, float lse, float scale, int64_t keys,
                             int64_t width) {
     for (int64_t j = 0; j < keys; j += R2__LANES) {
@@ -10495,8 +10516,8 @@ static float r2__dot(const float *a, const float *b, int64_t n) {
     return r2__sum(sum);
 }
 
-/* Of the n queries of one block and n_keys keys that begin at column `column` of p and dp: adds to
-   (or sets) dq, adds to dk and dv. */
+/* For the n queries of one block and n_keys keys, whose probabilities p and score gradients dp are
+   given: adds to (or sets) dq, adds to dk and dv. */
 static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, const float *k,
                                 float *dk, float *dv, int64_t n_keys, const float *p,
                                 const float *dp, int64_t width, bool add) {
@@ -10580,18 +10601,25 @@ void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, 
     }
 }
 
-/* Sequence s and key-value head g: all of its query heads. */
-static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t root, int32_t g,
-                                 float *dqkv, const float *dout, const float *out, const float *lse,
-                                 const float *qkv, float *p, float *dp) {
-    const int32_t H = shape->n_head, per_group = H / shape->n_kv_head;
+/* What the backward pass of attention reads and writes. */
+typedef struct r2__attention_pass {
+    const r2_attention *shape;
+    float *dqkv;
+    const float *dout, *out, *lse, *qkv;
+} r2__attention_pass;
+
+/* Sequence s, which continues `root`, and key-value head g: all query heads that share it. */
+static void r2__attend_kv_bwd(const r2__attention_pass *pass, int32_t s, int32_t root, int32_t g,
+                              float *p, float *dp) {
+    const r2_attention *shape = pass->shape;
+    const int32_t H = shape->n_head, sharing = H / shape->n_kv_head;
     const int64_t row = shape->seq_begin[s];
-    for (int32_t h = g * per_group; h < (g + 1) * per_group; ++h) {
-        r2__head_view x = r2__view_head(shape, s, root, h, qkv, dqkv);
-        x.out = out + row * x.ld_out + h * x.d;
-        x.dout = dout + row * x.ld_out + h * x.d;
-        x.lse = lse + row * H + h;
-        for (int64_t r = 0; r < x.length && h == g * per_group; ++r) {
+    for (int32_t h = g * sharing; h < (g + 1) * sharing; ++h) {
+        r2__head_view x = r2__view_head(shape, s, root, h, pass->qkv, pass->dqkv);
+        x.out = pass->out + row * x.ld_out + h * x.d;
+        x.dout = pass->dout + row * x.ld_out + h * x.d;
+        x.lse = pass->lse + row * H + h;
+        for (int64_t r = 0; r < x.length && h == g * sharing; ++r) {
             memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
             memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
         }
@@ -10601,17 +10629,18 @@ static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t r
 
 void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
                       const float *out, const float *lse, const float *qkv, float *scratch) {
+    const r2__attention_pass pass = {shape, dqkv, dout, out, lse, qkv};
     const int32_t G = shape->n_kv_head;
     const int64_t keys = r2__most_keys(shape), slot = R2__QUERIES * keys;
     const int threads = r2__attention_threads(ctx, shape, 2 * keys);
     R2_PARALLEL_FOR(threads, t, threads) {
+        float *p = scratch + 2 * t * slot;
         int32_t root = 0;
         for (int32_t s = 0; s < shape->n_seq; ++s) {
             if (!shape->branch || !shape->branch[s]) root = s;
-            for (int32_t g = 0; g < G; ++g) /* branches go where their root went */
+            for (int32_t g = 0; g < G; ++g) /* branches belong to the thread of their root */
                 if (((int64_t)root * G + g) % threads == t)
-                    r2__attend_group_bwd(shape, s, root, g, dqkv, dout, out, lse, qkv,
-                                         scratch + 2 * t * slot, scratch + (2 * t + 1) * slot);
+                    r2__attend_kv_bwd(&pass, s, root, g, p, p + slot);
         }
     }
 }
@@ -10639,7 +10668,7 @@ void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *al
 void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy,
                  const float *x, int64_t R) {
     const int64_t n_in = all->n_in, rank = all->rank, ranks = all->n * rank;
-    /* (ranks, I), (R, ranks): scale a and x a^T; (ranks, I), (R, ranks): gradients, but for scale */
+    /* (ranks, I), (R, ranks): scale a and x a^T; then their gradients but for scale */
     float *a = all->scratch, *t = a + ranks * n_in, *da = t + R * ranks, *dt = da + ranks * n_in;
     r2__stack_a(a, all);
     r2_matmul(ctx, R2_NT, R, ranks, n_in, x, n_in, a, n_in, t, ranks, false);
@@ -10680,7 +10709,7 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
             const int64_t row = o - p->column;
             if (row < 0 || row >= p->n_out) continue;
             r2__lora_sum_row(to, from, p->b + row * all->rank, p->a, all);
-            from = to; /* done */
+            from = to; /* copied */
         }
         r2__copy(to, from, all->n_in);
     }
@@ -10695,7 +10724,7 @@ static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
         top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
     shift = r2__largest(top);
     for (int64_t v = 0; v < V; v += R2__LANES) {
-        /* exp(-200) adds nothing: the lanes beyond V need no care */
+        /* exp(-200) adds nothing: the lanes beyond V do no harm */
         r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
         r2__vec e = r2__exp_below(z);
         sum = sum + e;
@@ -10731,7 +10760,7 @@ void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64
 
 #define R2__NORM_PIECE 16384
 
-/* Pieces of one size, each summed in lanes; the sums of the pieces in their order. */
+/* Pieces of one size are summed in lanes, then their sums in order. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n) {
     enum { pieces = 64 };
     const int threads = r2_threads(ctx, n / 8);
@@ -11010,7 +11039,7 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
     for (int32_t l = 0; l < c->n_layer; ++l) {
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
                        c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
         if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
         r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
                 shape.d_head, 1);
@@ -11020,11 +11049,11 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
         } else {
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
-        r2__project(ctx, m, r2__out, l, a->x, a->att, R, true);
+        r2__project(ctx, m, r2__out, l, a->x, a->att, R);
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, c->d_ff);
-        r2__project(ctx, m, r2__down, l, a->x, a->act, R, true);
+        r2__project(ctx, m, r2__down, l, a->x, a->act, R);
     }
 }
 
@@ -11276,21 +11305,20 @@ static const float *r2__adapted_weights(const r2_ctx *ctx, const r2_model *model
 
 /* r2__project with adapters. */
 static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                             int64_t layer, float *y, const float *x, int64_t R, bool add) {
+                             int64_t layer, float *y, const float *x, int64_t R) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
     const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
     bool added;
     const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
-    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, add);
+    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, p.adds);
     if (!added) r2_lora_fwd(ctx, y, n_out, &all, x, R);
 }
 
 /* r2__project_bwd with adapters: W is frozen. */
 static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x,
-                                 int64_t R) {
+                                 int64_t layer, float *dx, const float *dy, const float *x) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
-    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in, R = model->work->n_rows;
     bool added = false;
     if (dx) {
         const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
@@ -11393,7 +11421,7 @@ void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
 static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id};
+            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id, false};
             float *w = r2_weight(model, (r2_tensor_id)id, layer);
             r2_adapters all = r2__adapters_of(model, alone, layer);
             all.scale *= sign;
@@ -11416,11 +11444,18 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
-/* ==================================================================== [E7] weights on disk ==== */
+/* ==================================================================== [E7] weights on disk ====
+   In:   a model or adapters; a file of safetensors; a Hugging Face or PEFT directory.
+   Out:  the same on disk; a model or adapters as floats, or one sentence that says what is wrong.
 
-/* ---- weights on disk: safetensors ----
-       | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
-   JSON: name -> { dtype, shape, data_offsets: [begin, end) from the end of the header }          */
+       safetensors   | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
+                     JSON: name -> { dtype, shape, data_offsets: [begin, end) after the header }
+       directory     config.json + model.safetensors, or an index that names the shards
+
+   The bytes 00 3C of an F16 are 0x3C00: exponent 15 - 15 = 0, fraction 0, so 1.0 (test_model.c).
+   A file is checked as a whole before a single number is copied. */
+
+/* ---- safetensors ---- */
 
 typedef struct r2__stored {
     const char *name;
@@ -11446,7 +11481,7 @@ typedef struct r2__named {
     float *data;
 } r2__named;
 
-/* All tensors of the model; returns how many. list NULL: only that. */
+/* Lists all tensors of the model; returns how many. list NULL: only counts. */
 static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
     int64_t n = 0;
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
@@ -11463,7 +11498,7 @@ static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
     return n;
 }
 
-/* One factor of the adapters of tensor `id`, named as the weight with `factor` put in. */
+/* One factor, 'A' or 'B', of the adapter of tensor `id`. */
 static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
                             r2__named *to) {
     const r2_lora *lora = model->lora;
@@ -11478,7 +11513,7 @@ static void r2__list_factor(const r2_model *model, int id, int64_t layer, char f
     to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
 }
 
-/* The same of the model's adapters. */
+/* Lists all factors of the model's adapters; returns how many. list NULL: only counts. */
 static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
     int64_t n = 0;
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
@@ -11573,8 +11608,8 @@ static uint64_t r2__dtype_size(const char *dtype) {
     return 0;
 }
 
-/* One entry of the header; every field is there once, nothing else is, and the bytes are as many as
-   shape and type say. Returns what is wrong, or NULL. */
+/* Reads one entry of the header. It must have each field once and no other, and as many bytes as
+   shape and type ask for. Returns the fault, or NULL. */
 static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
     uint64_t bytes;
@@ -11620,8 +11655,8 @@ static int r2__by_name(const void *a, const void *b) {
     return strcmp(((const r2__stored *)a)->name, ((const r2__stored *)b)->name);
 }
 
-/* Tensors must tile the data without gap or overlap, and no name may come twice. Leaves them in the
-   order of their names. */
+/* Tensors must cover the data without gap or overlap, and no name may occur twice. Sorts them by
+   name. */
 static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
                                   uint64_t bytes) {
     uint64_t at = 0;
@@ -11638,7 +11673,7 @@ static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, 
     qsort(t, n, sizeof *t, r2__by_name);
     for (size_t i = 1; i < n; ++i)
         if (strcmp(t[i - 1].name, t[i].name) == 0)
-            return r2_fail(ctx, R2_FORMAT, "%s: %s is there twice", path, t[i].name);
+            return r2_fail(ctx, R2_FORMAT, "%s: tensor %s occurs twice", path, t[i].name);
     return R2_OK;
 }
 
@@ -11657,7 +11692,7 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
                 strings = cJSON_IsString(m) != 0;
             if (!strings)
                 return r2_fail(ctx, R2_FORMAT,
-                               "%s: __metadata__ is there twice or does not map "
+                               "%s: __metadata__ occurs twice or does not map "
                                "strings to strings",
                                path);
             metadata = true;
@@ -11676,7 +11711,7 @@ static float r2__half_to_float(uint16_t h) {
     uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
     float value;
     if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
-    if (exponent == 0u) { /* zero and what is below the normal numbers: fraction x 2^-24 */
+    if (exponent == 0u) { /* zero and subnormal numbers: fraction x 2^-24 */
         value = (float)fraction * 5.9604644775390625e-8f;
         return sign ? -value : value;
     }
@@ -11699,7 +11734,7 @@ static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
     }
 }
 
-/* A file of tensors that was found to keep every rule; t (n) in the order of their names. */
+/* A checked file of tensors; t (n) sorted by name. */
 typedef struct r2__tensor_file {
     const char *path;
     r2_text text;
@@ -11715,8 +11750,8 @@ static const r2__stored *r2__find_stored(const r2__tensor_file *file, const char
     return (const r2__stored *)bsearch(&key, file->t, file->n, sizeof key, r2__by_name);
 }
 
-/* Copies the tensors of the list, or (write false) only looks whether it could: the file must have
-   these and no others, in the right shapes. */
+/* Copies the tensors of the list (write false: only checks): the file must have exactly these, in
+   the right shapes. */
 static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
                                   int64_t n, bool write) {
     for (int64_t i = 0; i < n; ++i) {
@@ -11742,7 +11777,7 @@ static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, cons
     return R2_OK;
 }
 
-/* The header's length and its JSON; NULL with the reason recorded when they are not right. */
+/* The header's length and JSON; NULL, with the reason recorded, if they are wrong. */
 static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
                                uint64_t *length) {
     const char *end = NULL;
@@ -11771,7 +11806,7 @@ static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
     memset(file, 0, sizeof *file);
 }
 
-/* Reads a file and checks all of it. On failure nothing is left open. */
+/* Reads and checks a whole file. Release with r2__tensor_close; a failed call needs none. */
 static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file *file) {
     uint64_t length = 0;
     r2_status status;
@@ -11821,8 +11856,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
 }
 
 /* ---- settings in JSON: config.json, adapter_config.json ----
-   The first thing that is wrong is kept in `status`; what is asked for after it does not matter. */
-
+   `status` keeps the first fault; values read after it do not matter. */
 
 typedef struct r2__settings {
     r2_ctx *ctx;
@@ -11859,13 +11893,13 @@ static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char
     const cJSON *found = NULL;
     for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
         if (!item->string || strcmp(item->string, key) != 0) continue;
-        if (found) r2__settings_fail(s, key, "is there twice");
+        if (found) r2__settings_fail(s, key, "occurs twice");
         found = item;
     }
     return found && !cJSON_IsNull(found) ? found : NULL;
 }
 
-/* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
+/* A positive integer; `missing` if it is absent, unless that is 0: then it is required. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
     const cJSON *item = r2__setting(s, s->root, key);
     int64_t value;
@@ -11886,7 +11920,7 @@ static float r2__setting_float(r2__settings *s, const cJSON *object, const char 
     return 1.0f;
 }
 
-/* What may be given only as the one value that is supported, or not at all. */
+/* Refuses any other value of a setting than the supported one. */
 static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
                              const char *value) {
     const cJSON *item = r2__setting(s, object, key);
@@ -11896,7 +11930,7 @@ static void r2__setting_only(r2__settings *s, const cJSON *object, const char *k
         r2__settings_fail(s, key, what);
 }
 
-/* What must be absent, null, false or empty. */
+/* Refuses a setting that is not absent, null, false or empty. */
 static void r2__setting_off(r2__settings *s, const char *key) {
     const cJSON *item = r2__setting(s, s->root, key);
     const bool empty = (cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child;
@@ -11906,7 +11940,7 @@ static void r2__setting_off(r2__settings *s, const char *key) {
 
 /* ---- a Hugging Face directory ---- */
 
-/* Old files have rope_theta beside everything and rope_scaling where positions are scaled, new ones
+/* Older files have rope_theta at the top and rope_scaling for scaled positions, newer ones have
    both in rope_parameters. */
 static float r2__setting_rope(r2__settings *s) {
     static const char *const places[] = {"rope_scaling", "rope_parameters"};
@@ -11924,13 +11958,13 @@ static float r2__setting_rope(r2__settings *s) {
                 r2__settings_fail(s, item->string, "changes positions: not supported");
         inner = r2__setting_float(s, rope, "rope_theta", outer);
         if (inner != outer && r2__setting(s, s->root, "rope_theta"))
-            r2__settings_fail(s, "rope_theta", "is there twice, with two values");
+            r2__settings_fail(s, "rope_theta", "occurs twice, with two values");
         outer = inner;
     }
     return outer;
 }
 
-/* Refuses what the decoder of this header would compute otherwise. */
+/* Refuses settings under which the model would compute something that r2_forward does not. */
 static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
                                       "quantization_config", "pruned_heads"};
@@ -11956,7 +11990,7 @@ static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     }
 }
 
-/* The shape that config.json states; whether the head is tied shows in the weights. */
+/* The shape that config.json states. Whether the head is tied is decided by the weights. */
 static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_ctx,
                                  r2_model_config *c) {
     r2__settings s;
@@ -11979,20 +12013,20 @@ static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_c
         c->rope_theta = r2__setting_rope(&s);
         r2__check_decoder(&s, c);
         if (n_ctx < 0 || n_ctx > c->n_ctx)
-            r2__settings_fail(&s, "max_position_embeddings", "is less than what was asked for");
+            r2__settings_fail(&s, "max_position_embeddings", "is less than the n_ctx asked for");
         if (n_ctx > 0) c->n_ctx = n_ctx;
     }
     cJSON_Delete(s.root);
     return s.status;
 }
 
-/* A file name, and no way out of the directory. */
+/* A plain file name: no path that leaves the directory. */
 static bool r2__is_file_name(const cJSON *item) {
     return cJSON_IsString(item) && item->valuestring[0] != '\0' && item->valuestring[0] != '.' &&
            !strpbrk(item->valuestring, "/\\:");
 }
 
-/* Takes from each shard of the index what is to be there: list (n), shard (n) names. */
+/* Fills list (n), whose tensor i is in the file shard[i], file by file. */
 static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__named *list,
                                  const char **shard, r2__named *part, int64_t n) {
     r2_status status = R2_OK;
@@ -12001,7 +12035,7 @@ static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__n
         char path[R2__PATH];
         int64_t n_part = 0;
         r2__tensor_file file;
-        if (!name) continue; /* done with an earlier one */
+        if (!name) continue; /* its file was read before */
         for (int64_t k = i; k < n; ++k) {
             if (!shard[k] || strcmp(shard[k], name) != 0) continue;
             part[n_part++] = list[k];
@@ -12016,7 +12050,7 @@ static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__n
     return status;
 }
 
-/* Fills a model just made by the index, whose weight_map gives each tensor its file. */
+/* Fills a new model from the files that weight_map names. */
 static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *directory,
                                   r2__settings *s, const cJSON *map) {
     int64_t n = 0;
@@ -12031,7 +12065,7 @@ static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *dire
         else shard[i] = item->valuestring;
     }
     if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
-        r2__settings_fail(s, "weight_map", "has tensors that the model has not");
+        r2__settings_fail(s, "weight_map", "names tensors that the model does not have");
     if (s->status == R2_OK) s->status = r2__load_shards(ctx, directory, list, shard, part, n);
     r2_release(ctx, list);
     r2_release(ctx, part);
@@ -12044,7 +12078,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     r2__settings s;
     if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
         const cJSON *map = r2__setting(&s, s.root, "weight_map");
-        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is not there");
+        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is missing");
         config->tied = !r2__setting(&s, map, "lm_head.weight");
         if (s.status == R2_OK) s.status = r2_model_init(ctx, model, config, with_grad);
         if (s.status == R2_OK) r2__load_indexed(ctx, model, directory, &s, map);
@@ -12053,7 +12087,8 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     return s.status;
 }
 
-/* Memory is asked for only when the file can fill it: a parameter takes two bytes or more there. */
+/* Refuses a config.json that asks for more parameters than the file has bytes, before memory for
+   them is allocated. */
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 size_t n_bytes) {
     r2_model plan;
@@ -12116,7 +12151,7 @@ static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *na
     return status;
 }
 
-/* What config.json says of a model. */
+/* Adds the text of config.json. */
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text) {
     r2_text_addf(ctx, text,
                  "{\n  \"architectures\": [\"%sForCausalLM\"],\n  \"model_type\": \"%s\",\n",
@@ -12150,7 +12185,7 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
 
 /* ---- adapters on disk ---- */
 
-/* The name of projection `id` in target_modules: what stands before ".weight", "q_proj". */
+/* The name of a projection in target_modules, as "q_proj"; returns its length. */
 static size_t r2__module_name(const r2_tensor *t, const char **name) {
     const char *dot = strchr(t->name, '.');
     *name = dot ? dot + 1 : t->name;
@@ -12184,7 +12219,7 @@ r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory
     return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
 }
 
-/* The targets that a list of module names means. */
+/* The targets that target_modules names. */
 static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
     const uint32_t allowed = r2_lora_config_default().targets;
     const cJSON *modules = r2__setting(s, s->root, "target_modules");
@@ -12202,7 +12237,7 @@ static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
         }
         if (!bit || targets & bit)
             r2__settings_fail(s, "target_modules",
-                              "has something else than projections, each once");
+                              "names something other than projections, each once");
         targets |= bit;
     }
     return targets;
