@@ -59,20 +59,25 @@ TEST(examples_hold_prompts_traces_and_answers) {
 
 TEST(examples_that_cannot_be) {
     r2_ctx ctx = r2_ctx_default();
+    r2_example_config how;
     r2_codec speechless;
     r2_vocab empty;
     r2_examples ex;
     tiny t;
     memset(&empty, 0, sizeof empty);
+    memset(&how, 0, sizeof how);
     REQUIRE(tiny_make(&ctx, &t, 3));
-    speechless = t.codec, speechless.vocab = &empty;
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 4, TINY_GROUP, NULL),
+    how.prompt = r2_prompt_config_default();
+    how.prompt.codebook = &t.codebook;
+    how.group = TINY_GROUP;
+    speechless = t.codec, speechless.tokenizer = r2_tokenizer_vocab(&empty);
+    CHECK_STATUS(&ctx, tiny_examples(&ctx, &t, &ex, 4, TINY_GROUP, NULL),
                  R2_ARGUMENT);
     CHECK(strstr(ctx.message, "n = 4, expected a multiple of group = 3") != NULL);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 0, TINY_GROUP, NULL),
+    CHECK_STATUS(&ctx, tiny_examples(&ctx, &t, &ex, 0, TINY_GROUP, NULL),
                  R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 3, 0, NULL), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &speechless, t.evidence, 3, TINY_GROUP, NULL),
+    CHECK_STATUS(&ctx, tiny_examples(&ctx, &t, &ex, 3, 0, NULL), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &speechless, &how, t.evidence, 3),
                  R2_FORMAT);
     CHECK(ex.n == 0 && ex.prompt == NULL); /* nothing half-built */
     tiny_free(&ctx, &t);
@@ -85,7 +90,7 @@ TEST(the_losses_of_the_room_opening) {
     static const double answer[R2_N_ANSWERS] = {0.2, 0.1, 0.1, 0.25, 0.05, 0};
     float logp[N], dlogp[N];
     int32_t level[2] = {LEVELS, SECOND};
-    r2__sft_row row = {LEVELS + 3, 0, LEVELS - 1, LEVELS - 1};
+    r2__sft_row row = {LEVELS + 3, 0, LEVELS - 1, LEVELS - 1, LEVELS, true};
     r2_sft_config c = still(1, 1.0f);
     r2_sft_report report;
     r2__batcher b;
@@ -148,10 +153,10 @@ static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, l
         n_given = n + 1; /* the first mark chooses the mode: it is given */
         for (int64_t k = t->ex.trace_begin[e]; reasoned && k < t->ex.trace_begin[e + 1]; ++k)
             token[n++] = t->ex.trace[k];
-        token[n++] = t->codec.markup.answer;
+        token[n++] = t->codec.markup.answer.id[0];
         answer_at = n;
         token[n++] = t->codec.markup.level[t->ex.answer[e]];
-        if (reasoned) token[n++] = t->codec.markup.answer_end;
+        if (reasoned) token[n++] = t->codec.markup.answer_end.id[0];
         status = sequence_logp(ctx, t, token, n, n_given, answer_at, logp, level);
         if (status) return status;
         sum->answer -= (double)logp[answer_at];
@@ -412,8 +417,7 @@ TEST(training_that_cannot_be) {
     CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
     r2_model_free(&ctx, &small);
     ctx.progress = NULL, c = still(1, 0.5f);
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3,
-                                      NULL)); /* answers without traces */
+    REQUIRE_OK(&ctx, tiny_examples(&ctx, &t, &asked, 3, 3, NULL)); /* answers without traces */
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "example 0 has no trace") != NULL);
     c.valid = &asked, c.valid_every = c.patience = 1;
@@ -423,7 +427,7 @@ TEST(training_that_cannot_be) {
     r2_examples_free(&ctx, &asked);
     c.valid = NULL;
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3, NULL));
+    REQUIRE_OK(&ctx, tiny_examples(&ctx, &t, &asked, 3, 3, NULL));
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &asked);
     tiny_free(&ctx, &t);
