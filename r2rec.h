@@ -71,33 +71,34 @@ extern "C" {
 
 /* ================================================= [A1] status, context, memory of results ==== */
 
-/* What a call came to. Everything but R2_OK comes with a sentence in r2_ctx.message. */
+/* Result of a call. Every value but R2_OK comes with a sentence in r2_ctx.message. */
 typedef enum r2_status {
     R2_OK = 0,
     R2_NO_MEMORY, /* the allocator returned NULL                                   */
     R2_IO,        /* a file cannot be opened, read or written                      */
-    R2_FORMAT,    /* the content of an input is not what its format says           */
+    R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress callback asked to stop                           */
+    R2_CANCELLED  /* the progress hook asked to stop                               */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
    called from several threads at once. */
 typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
 
-/* Progress hook: `done` of `total` units of `what` are finished. A non-zero return asks to stop. */
+/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
+   non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
 
-/* The caller's wishes and the last error. Plain data: make one with r2_ctx_default(), change what
-   you like, pass its address to every call. It owns nothing, so it needs no free. */
+/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change any
+   field, pass its address to every call. It owns nothing and needs no free. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* handed to the three hooks                */
+    void *user;               /* passed to the three hooks                */
     int n_threads;            /* >= 1                                     */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
@@ -107,21 +108,21 @@ typedef struct r2_ctx {
 r2_ctx r2_ctx_default(void);
 
 /* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
-   sentence may quote anything: it is made printable. */
+   sentence may quote any input: r2_printable is applied to it. */
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
 
-/* Replaces control characters by '?', in place: a terminal would obey them. Tabs stay. In text that
-   is not UTF-8 so goes whatever is not ASCII. */
+/* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that is
+   not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
 
-/* Returns a short name of `status`, for messages. */
+/* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
 
-/* Reports progress; returns R2_CANCELLED when the callback asked to stop, else R2_OK. */
+/* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
 
 /* Sends a printf-style line to the log hook. */
@@ -131,7 +132,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...)
 #endif
     ;
 
-/* Memory with one lifetime: many allocations, one free. Blocks are 64-byte aligned.
+/* Memory with one lifetime: many allocations, one free. Allocations are 64-byte aligned.
 
        blocks -> [ header | used ........ | free .... ] -> [ header | used ... | free ] -> NULL  */
 typedef struct r2_arena {
@@ -140,14 +141,14 @@ typedef struct r2_arena {
     uint64_t reserved;              /* bytes taken from the allocator        */
 } r2_arena;
 
-/* Memory of the growing lists and the hash tables of one struct. */
+/* Memory of the growing lists and the hash tables (stb_ds) of one struct. */
 typedef struct r2__owner {
     struct r2__block *blocks;
-    bool failed; /* an allocation failed: the lists and tables are gone, only the free may follow */
+    bool failed; /* an allocation failed, the lists and tables were freed: free the struct */
 } r2__owner;
 
-/* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
-   at the end: after a failed allocation further additions do nothing. */
+/* A growing text; zeroed: empty. `data` is NUL-terminated after the first addition. Check `failed`
+   once at the end: after a failed allocation, additions do nothing. */
 typedef struct r2_text {
     char *data;
     size_t len, cap;
@@ -156,8 +157,8 @@ typedef struct r2_text {
 
 /* =============================================================================== [A2] data ==== */
 
-/* Who rated what, as it came from the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order of their first appearance. 12 bytes a row. */
+/* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
+   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -165,65 +166,66 @@ typedef struct r2_data {
     float *rating;       /* (n_ratings) in the file's own scale                                   */
     int32_t *time;       /* (n_ratings) seconds after time_zero, >= 0: differences never overflow */
     int64_t time_zero;   /* Unix seconds of the earliest interaction                              */
-    char **user_key;     /* (n_users) the files' own ids, NUL-terminated UTF-8                    */
-    char **item_key;     /* (n_items)                                                             */
+    char **user_key;     /* (n_users) ids of the files, NUL-terminated UTF-8: tables of stb_ds,   */
+    char **item_key;     /* (n_items) searched by r2_data_user, r2_data_item                      */
     char **title;        /* (n_items) "" when unknown                                             */
     char **genres;       /* (n_items) separated by '|', "" when unknown                           */
     int16_t *year;       /* (n_items) of release, 0 when unknown                                  */
     float rating_min, rating_max; /* of the scale seen                                            */
     bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
-    bool was_counted;             /* r2_data_grade put grades in place of counts                  */
-    int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
-    int64_t n_unrated;    /* records of the file of titles that are of items that nobody rated    */
+    bool was_counted;             /* r2_data_grade replaced counts by grades                      */
+    int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
+    int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
+    r2__owner owner;              /* holds user_key and item_key */
 } r2_data;
 
-/* Loads ratings, with titles where they are found. `path` is
+/* Loads ratings, and titles where they are found. `path` is
    - a MovieLens directory: latest / 20M+ (ratings.csv, movies.csv), 1M / 10M (ratings.dat,
      movies.dat), 100K (u.data, u.item);
    - a RecBole directory NAME (NAME.inter, NAME.item) or a .inter file;
-   - any file of one interaction a line, "-" for standard input: a table with or without a line
-     of column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line,
-     see r2_format.
-   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark, a missing last
-   newline and blanks around ids and numbers are accepted; a quoted field must end on its line;
-   what is wrong is an error: R2_IO, R2_FORMAT (file, line, what was expected, what was found),
-   R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
+   - any file with one interaction per line, "-" for standard input: a table with or without a
+     line of column names, or JSON Lines (Amazon 2018 and 2023). The first line decides which, see
+     r2_format.
+   Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
+   a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
+   its line. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED.
+   Loading takes about 32 bytes per interaction. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
-/* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
+/* Format of a ratings file. A zeroed field: detected from the first line. */
 typedef struct r2_format {
-    /* One or two bytes; where the first is , or ; a field may stand in double quotes. NULL: "::",
-       else a tab, else the most frequent of , ; and |, else a blank */
+    /* One or two bytes; if the first is , or ; fields may be in double quotes. NULL: "::", else a
+       tab, else the most frequent of , ; and |, else a blank. */
     const char *separator;
     /* Columns: a name, or a number from "1"; JSON keys: always a name. The first line must have
-       what is wished here. NULL: the usual names ("userId", "user_id:token", "reviewerID", ...),
-       and without such names the columns 1 2 3 4. A rating column that is missing makes every
-       rating 1, a missing time column every time 0. */
+       each column that is given here. NULL: the usual names ("userId", "user_id:token",
+       "reviewerID", ...); if the first line has no such names, the columns 1 2 3 4. Without a
+       rating column every rating is 1, without a time column every time is 0. */
     const char *user, *item, *rating, *time;
-    /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
+    /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
     /* In seconds; 0: times of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
 } r2_format;
 
-/* Loads the interactions of several paths, each as r2_data_load takes them, as one; `format` NULL:
-   a zeroed one. Further errors: R2_ARGUMENT (no path, a separator of another length). */
+/* Loads several paths, each as in r2_data_load, into one r2_data; `format` NULL: a zeroed one.
+   Further errors: R2_ARGUMENT (no path, length of the separator). */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
 
 /* Row of (user, item) in the arrays above, or -1. O(log degree). */
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
-/* Index of a user or item by the file's own id, or -1. A search from the first to the last. */
+/* Index of a user or item by the id of the files, or -1. O(1). */
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
-/* What an interaction is used for. */
+/* Use of an interaction. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
-/* One held-out positive. */
+/* A held-out positive. */
 typedef struct r2_target {
     uint32_t user, item;
     int64_t row; /* in r2_data */
@@ -231,13 +233,13 @@ typedef struct r2_target {
 
 /* Leave-one-out by time (D12). */
 typedef struct r2_split_config {
-    float min_positive; /* a rating this high is a positive; 0: 0.8 x the scale's maximum */
+    float min_positive; /* ratings from here on are positives; 0: 0.8 x the largest rating */
     uint64_t seed;      /* of the tie rule */
 } r2_split_config;
 
 /* The tie rule: interactions of one user at the same second are ordered by
-   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a of the file's own id. So the order
-   knows neither ids (they correlate with popularity) nor the order of rows in the file. */
+   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a. So the order depends neither on the
+   numbers of items (they correlate with popularity) nor on the order of rows in the file. */
 typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
@@ -248,35 +250,42 @@ typedef struct r2_split {
 } r2_split;
 
 r2_split_config r2_split_config_default(void);
-/* Per user: the last interaction with rating >= min_positive is the test positive, the one
-   before it the validation positive; everything of that user at or after the validation
-   positive, in the order by_time, is out of training. Users without two positives and one
-   training interaction stay in training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+/* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
+   positive, the one before it the validation positive. Interactions from the validation positive on
+   are not trained on. Users without two positives after a training interaction keep all their
+   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
-/* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as
-   many users. What was held out stays out of training. */
+/* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
+   the others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
-/* Adds lines of text: targets, training interactions, what a positive is, the tie rule. */
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
-/* Frozen candidate sets: column 0 is the positive, then n_negatives distinct items that the user
-   never interacted with in all data, uniform over the catalogue, drawn once per seed (D12). */
+/* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that the
+   user never interacted with in all data (D12). */
 typedef struct r2_candidates {
-    int64_t n_cases, n_per_case; /* n_per_case = 1 + n_negatives */
+    int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
     uint32_t *item;              /* (n_cases, n_per_case)  */
 } r2_candidates;
 
-/* The draw of a case depends on (seed, user, item) alone, not on the other cases. Users with fewer
-   than n_negatives items left get no case: n_cases may be less than n_targets.
-   Errors: R2_ARGUMENT when there are targets but nobody has so many. */
-r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed);
+/* Which negatives. Zeroed but for n and seed: uniform over the catalogue. */
+typedef struct r2_negatives {
+    int64_t n; /* of each positive */
+    uint64_t seed;
+    bool popular;           /* in proportion to the number of interactions of an item           */
+    const r2_split *common; /* only items with at least min_train training interactions, which  */
+    int64_t min_train;      /* is harder: most items that nobody knows are left out; NULL: all  */
+} r2_negatives;
 
+/* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
+   with fewer than n such items left get no case: n_cases may be less than n_targets.
+   Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
+   common), R2_NO_MEMORY. */
+r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives);
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [A3] graph ==== */
@@ -677,34 +686,34 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
 
 /* ============================================================================== [A7] words ==== */
 
-/* A growing list of token ids. Like r2_text: check `failed` once at the end. */
+/* A growing list of token ids. Check owner.failed once at the end: after a failed allocation the
+   list is empty, and further additions do nothing. */
 typedef struct r2_tokens {
-    int32_t *id;
-    int64_t n, cap;
-    bool failed;
+    int32_t *id; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2_tokens;
 
 void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id);
-void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory */
+void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory, and a failure */
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens);
 
-/* A closed vocabulary: one id per word; text is words separated by single spaces. Serves the
+/* A closed vocabulary: one id per word; a text is words separated by single spaces. Serves the
    compact prompts of the small model. Words get ids 0, 1, 2 ... in the order they are added. */
 typedef struct r2_vocab {
-    char **word;     /* (n_words) NUL-terminated */
+    char **word; /* (n_words) NUL-terminated; a table of stb_ds whose keys are the words */
     int32_t n_words;
-    int32_t n_slots; /* a power of two, at least twice n_words */
-    int32_t *slot;   /* (n_slots) hash table: id + 1, 0 is a free slot */
-    r2_arena text;   /* holds the words */
+    r2__owner owner;
+    r2_arena text; /* holds the words */
 } r2_vocab;
 
 /* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and has
    no space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
-/* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown
-   word. */
+/* Id of a word, or -1. Only reads: safe from several threads at once. */
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
+/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
+   unknown word; R2_NO_MEMORY. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
@@ -1344,7 +1353,7 @@ void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
    is still valid. New bytes are not cleared. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
 
-/* Gives back memory; NULL is allowed. */
+/* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
 
 /* Checked arithmetic for sizes that come from files: false on overflow. */
@@ -1353,11 +1362,12 @@ bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
 
 /* Zeroed, 64-byte aligned memory that lives until r2_arena_reset or r2_arena_free. */
 void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-/* Forgets all allocations; keeps one block large enough for all that was used, so that the next
-   round needs no allocation. */
+/* Frees all allocations but keeps one block of their total size: a second round of the same
+   allocations needs no memory. */
 void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
 void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
+/* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
 void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
 #if defined(__GNUC__)
@@ -1370,20 +1380,20 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path` by way of `path`.tmp and a rename, so that a reader never sees half
-   a file and a failed write leaves the old one. Errors: R2_IO. */
+/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and a
+   failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
-   depend on (seed, stream, index) and on nothing else. */
+   depend only on (seed, stream, index). */
 typedef struct r2_rng {
     uint32_t key[2], counter[4], block[4];
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
-   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
-   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
+/* Streams separate the uses of random numbers: two streams never share numbers. Two uses of one
+   stream share them if seed and index are the same: SFT and GRPO shuffle with BATCH, so the same
+   seed gives both the same order. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
     R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
@@ -1407,7 +1417,7 @@ uint64_t r2_rng_u64(r2_rng *rng);
 uint64_t r2_rng_below(r2_rng *rng, uint64_t n);
 /* Uniform in [0, 1), 53 bits. */
 double r2_rng_double(r2_rng *rng);
-/* Standard normal (Box-Muller, one value a call). */
+/* Standard normal (Box-Muller, one value per call). */
 double r2_rng_normal(r2_rng *rng);
 /* Standard Gumbel: argmax of (log p + Gumbel) samples from p. */
 double r2_rng_gumbel(r2_rng *rng);
@@ -1415,7 +1425,7 @@ double r2_rng_gumbel(r2_rng *rng);
 uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* R2_PARALLEL_FOR(threads, i, n): a loop over int64_t i in [0, n) divided statically over threads.
-   The body may write only what belongs to i. Without OpenMP it is the plain loop. */
+   The body for i may write only data of i. Without OpenMP it is a plain loop. */
 #define R2__PRAGMA(text) _Pragma(#text)
 #if defined(_OPENMP)
 #define R2_PARALLEL_FOR(threads, i, n)                                                             \
@@ -1425,65 +1435,50 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 
-/* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
+/* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
 
-/* Seconds of a wall clock; for reports only, never in results. */
+/* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
 /* =========================================== [B2] filters, other splits and candidate sets ==== */
 
-/* What to leave out; a zeroed field leaves nothing out. */
+/* Which interactions to keep; 0 disables a condition. */
 typedef struct r2_filter {
     float min_rating;
-    int64_t time_from, time_until; /* Unix seconds: from <= time < until                     */
-    int64_t user_core, item_core;  /* every user and item has at least so many interactions */
+    int64_t time_from, time_until; /* Unix seconds: from <= time < until                        */
+    int64_t user_core, item_core;  /* the least number of interactions of every user, every item */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
-   be alive. On an error nothing has changed. */
+/* Drops rows in place, first by rating and time, then repeatedly those of users and items below the
+   core; renumbers users and items in their old order; time_zero becomes the earliest time left.
+   Splits, graphs and candidates of the old rows are no longer valid. Errors: R2_NO_MEMORY; then
+   nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
-   user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
-   the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
-   share of the user's values that are no larger, rounded up; where most are the least, as with
-   purchases, all are favourites. Otherwise nothing changes (ours: D12 knows ratings alone). It says
-   so to the log hook. On an error nothing has changed. */
+/* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
+   differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
+   each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
+   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log hook
+   is told. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
-/* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
+/* Adds lines of text: sizes, density, ratings, time span, dropped rows and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
-/* One cut in time for all: the last test_share of the interactions, and the valid_share before
-   them; interactions of the same second stay together. Targets, here and below: the positives
-   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
-   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share);
-/* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
-   interactions in valid_path and test_path (NULL: none) are held out.
-   Errors: R2_FORMAT also for an interaction that `data` does not have. */
+/* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
+   interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
+   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
+   for an interaction that is not in `data`). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
 
-/* The same with negatives as popular as what people take: drawn in proportion to their number of
-   interactions, without repetition. */
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed);
-/* The same with uniform negatives among the items that have at least min_train training
-   interactions (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed);
-/* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
-   user never interacted with, ascending. Returns how many. */
+/* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the user
+   never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* A case a line, the files' own ids between tabs: user, positive, negatives. So a set outlives the
-   numbering and can be shared between programs. Errors of loading: R2_IO, R2_FORMAT (also for ids
-   that `data` does not have), R2_NO_MEMORY. */
+/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a set
+   independent of numbering and of programs. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too
+   (lines of different lengths, ids that are not in `data`). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1537,9 +1532,10 @@ typedef struct r2_record {
 } r2_record;
 
 typedef struct r2_records {
-    r2_record *record; /* (n) */
-    int64_t n, cap;
-    r2_arena text;     /* holds the strings */
+    r2_record *record; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
+    r2_arena text; /* holds the strings */
 } r2_records;
 
 /* Adds a copy. Errors: R2_NO_MEMORY. */
@@ -1611,10 +1607,10 @@ typedef struct r2_bpe {
     int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned */
     int32_t byte_token[256]; /* token of a byte, or -1                                            */
     uint8_t *char_class;     /* what the rule asks of a code point                                */
-    struct r2__bpe_pair *pair; /* (n_pair_slots) hash table (left, right) -> rank, joined         */
-    int32_t n_pair_slots;
+    uint64_t *pair;          /* (n_merges) a table of stb_ds: (left, right) -> place in merge     */
+    r2__owner owner;         /* memory of the table                                               */
     struct r2__nfc *normal;  /* tables of the normal form, NULL without nfc                       */
-    r2_arena memory;         /* holds all arrays                                                  */
+    r2_arena memory;         /* holds all other arrays                                            */
 } r2_bpe;
 
 r2_bpe_config r2_bpe_config_default(void);
@@ -1975,24 +1971,16 @@ void r2__refuse_fast_math(void)
 #endif
 
 /* What part one calls of part two. */
-#if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
-#define R2__MAYBE_UNUSED __attribute__((unused))
-#else
-#define R2__MAYBE_UNUSED
-#endif
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
-R2__MAYBE_UNUSED static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list,
-                                                    size_t size, int64_t more);
-R2__MAYBE_UNUSED static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size,
-                                              const void *key, size_t key_size, int64_t *at);
-R2__MAYBE_UNUSED static int64_t r2__map_find(void *map, size_t size, const void *key,
-                                             size_t key_size);
-R2__MAYBE_UNUSED static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
-R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
+static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
+                                   int64_t more);
+static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
+                             size_t key_size, int64_t *at);
+static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
+static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
+static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static cJSON *r2__json_parse(const char *text, size_t len);
 static uint64_t r2__fnv(const char *text, size_t len);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
@@ -2006,7 +1994,23 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 
 /* ############################################################ PART ONE: THE METHOD ################ */
 
-/* =============================================================================== [M1] data ==== */
+/* =============================================================================== [M1] data ====
+
+   In:   r2_data, from a loader ([E2]).
+   Out:  who is tested on what: a role for every row, held-out positives, candidate sets.
+
+   One user, all ratings in order of time; a positive is a rating of 4 or more (0.8 x 5):
+
+       rating   5      2      4      3      5      1
+       item     Heat   Jaws   Alien  Big    Tron   Cube
+       role     train  train  VALID  unused TEST   unused
+
+   Test positive: the last 5 or 4, Tron. Validation positive: the one before it, Alien. Training ends
+   before Alien, so no model sees the future of what it is asked.
+   Candidates of the test case in a catalogue of 10 items: Tron, and negatives from the 4 items that
+   the user never rated. With Heat, Jaws, Alien, Big, Tron, Cube as items 0, 2, 3, 5, 8, 9 these are
+   1, 4, 6, 7; r2__unseen_item(seen, 6, 2) = 6 finds the third without a list of them.
+   (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
     if (!data) return;
@@ -2014,8 +2018,8 @@ void r2_data_free(r2_ctx *ctx, r2_data *data) {
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
     r2_release(ctx, data->time);
-    r2_release(ctx, data->user_key);
-    r2_release(ctx, data->item_key);
+    r2__map_free(ctx, &data->owner, &data->user_key, sizeof *data->user_key);
+    r2__map_free(ctx, &data->owner, &data->item_key, sizeof *data->item_key);
     r2_release(ctx, data->title);
     r2_release(ctx, data->genres);
     r2_release(ctx, data->year);
@@ -2039,29 +2043,33 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
     return at < end && data->item[at] == item ? at : -1;
 }
 
-/* First of the keys that is this one. */
-static int64_t r2__find_key(char *const *keys, int64_t n, const char *key) {
-    for (int64_t i = 0; i < n; ++i)
-        if (strcmp(keys[i], key) == 0) return i;
-    return -1;
-}
-
 int64_t r2_data_user(const r2_data *data, const char *key) {
-    return r2__find_key(data->user_key, data->n_users, key);
+    return r2__map_find(data->user_key, sizeof *data->user_key, key, 0);
 }
 
 int64_t r2_data_item(const r2_data *data, const char *key) {
-    return r2__find_key(data->item_key, data->n_items, key);
+    return r2__map_find(data->item_key, sizeof *data->item_key, key, 0);
 }
 
 /* ---- splits ---- */
 
-/* A row of one user and where it belongs in time. */
+/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
     int64_t row;
 } r2__moment;
+
+/* The tie rule: a hash of the ids themselves. */
+static r2__moment r2__moment_make(const r2_data *data, uint64_t seed, int64_t user, uint32_t item,
+                                  int32_t time, int64_t row) {
+    const char *u = data->user_key[user], *i = data->item_key[item];
+    r2__moment moment;
+    moment.time = time;
+    moment.tie = r2_hash(seed, r2__fnv(u, strlen(u)), r2__fnv(i, strlen(i)));
+    moment.row = row;
+    return moment;
+}
 
 static int r2__moment_order(const void *left, const void *right) {
     const r2__moment *a = (const r2__moment *)left, *b = (const r2__moment *)right;
@@ -2077,7 +2085,7 @@ r2_split_config r2_split_config_default(void) {
     return config;
 }
 
-/* Rows of each user by time and the tie rule -> split->by_time. */
+/* Orders the rows of each user by time and the tie rule -> split->by_time. */
 static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *data) {
     int64_t most = 0;
     r2__moment *moment;
@@ -2089,13 +2097,9 @@ static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *da
     if (!moment) return ctx->status;
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
-        uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
-        for (int64_t k = 0; k < n; ++k) {
-            const char *item = data->item_key[data->item[begin + k]];
-            moment[k].time = data->time[begin + k];
-            moment[k].tie = r2_hash(split->config.seed, user, r2__fnv(item, strlen(item)));
-            moment[k].row = begin + k;
-        }
+        for (int64_t k = 0; k < n; ++k)
+            moment[k] = r2__moment_make(data, split->config.seed, u, data->item[begin + k],
+                                        data->time[begin + k], begin + k);
         qsort(moment, (size_t)n, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < n; ++k) split->by_time[begin + k] = moment[k].row;
         if (n > 1 && moment[n - 1].time == moment[n - 2].time) split->n_time_ties++;
@@ -2133,7 +2137,7 @@ static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) 
     split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
 }
 
-/* Everything in training, in the order of time. */
+/* A split with everything in training, rows in order of time. */
 static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                  const r2_split_config *config, int64_t n_targets) {
     const uint64_t n = (uint64_t)data->n_ratings;
@@ -2151,16 +2155,17 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
 /* Counts the training rows; after a failure releases everything. */
 static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                r2_status status) {
-    for (int64_t k = 0; k < data->n_ratings && !status; ++k)
+    for (int64_t k = 0; k < data->n_ratings && status == R2_OK; ++k)
         split->n_train += split->role[k] == R2_TRAIN;
-    if (status) r2_split_free(ctx, split);
+    if (status != R2_OK) r2_split_free(ctx, split);
     return status;
 }
 
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config) {
     r2_status status = r2__split_start(ctx, split, data, config, data->n_users);
-    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
+    for (int64_t u = 0; u < data->n_users && status == R2_OK; ++u)
+        r2__split_user(split, data, (uint32_t)u);
     return r2__split_end(ctx, split, data, status);
 }
 
@@ -2186,8 +2191,8 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 
 /* ---- candidate sets ---- */
 
-/* The rank-th item, from 0, that is not among the `n` ascending items of a user: the items seen
-   before it push it up by one each. */
+/* The item of rank `rank`, from 0, among those that are not in the `n` ascending items of a user:
+   rank + the number of seen items before it. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
     while (begin < end) {
@@ -2198,30 +2203,24 @@ static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     return (uint32_t)(rank + begin);
 }
 
-/* Which negatives: any unseen item alike (both zero), or as often as it was rated, or only those
-   that are marked. */
-typedef struct r2__negatives {
-    bool popular;
-    const uint8_t *marked; /* (n_items) or NULL */
-} r2__negatives;
-
-static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user,
-                                  const r2__negatives *kind) {
+/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw from. */
+static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
+                                  const uint8_t *marked) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
-    if (kind->popular) {
+    if (popular) {
         do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
         while (r2_data_find(data, user, item) >= 0);
         return item;
     }
     do item = r2__unseen_item(seen, n_seen,
                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (kind->marked && !kind->marked[item]);
+    while (marked && !marked[item]);
     return item;
 }
 
-/* How many different negatives a user can get. */
+/* Number of different negatives that a user can get. */
 static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
     int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
     int64_t n = data->n_items - (end - begin);
@@ -2234,11 +2233,12 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
 
 /* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                int64_t n_negatives, const r2__negatives *kind, uint64_t seed) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
+                                const r2_negatives *negatives, const uint8_t *marked) {
+    r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
+                             (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
-    for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
-        row[k] = r2__draw_negative(&rng, data, target.user, kind);
+    for (int64_t k = 1, j; k <= negatives->n; k += j == k) { /* drawn before: draw again */
+        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
         for (j = 1; row[j] != row[k];) ++j;
     }
 }
@@ -2260,34 +2260,47 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                     const r2_target *targets, int64_t n_targets,
-                                     int64_t n_negatives, r2__negatives kind, uint64_t seed) {
-    r2_status status;
-    memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
-                       (long long)n_targets, (long long)n_negatives);
-    status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
-    c->n_cases = 0;
-    for (int64_t k = 0; k < n_targets && !status; ++k) {
-        if (r2__count_negatives(data, targets[k].user, kind.marked) < n_negatives) continue;
-        c->user[c->n_cases] = targets[k].user;
-        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], n_negatives,
-                            &kind, seed);
-    }
-    if (!status && n_targets > 0 && c->n_cases == 0)
-        status = r2_fail(ctx, R2_ARGUMENT, "candidates: no user has %lld unseen items",
-                         (long long)n_negatives);
-    if (status) r2_candidates_free(ctx, c);
-    return status;
+/* Marks the common items; NULL where all are meant, or without memory. */
+static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
+    const uint64_t n_items = (uint64_t)data->n_items;
+    int64_t *n = (int64_t *)r2_alloc(ctx, n_items, sizeof *n);
+    uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    for (int64_t k = 0; k < data->n_ratings && marked; ++k)
+        n[data->item[k]] += negatives->common->role[k] == R2_TRAIN;
+    for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
+    r2_release(ctx, n);
+    return marked;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed) {
-    const r2__negatives any = {false, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, any, seed);
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives) {
+    const int64_t n = negatives->n;
+    uint8_t *marked = NULL;
+    r2_status status;
+    memset(c, 0, sizeof *c);
+    if (n_targets < 0 || n < 0 || n >= INT64_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: n_targets = %lld, n = %lld, expected >= 0",
+                       (long long)n_targets, (long long)n);
+    if (negatives->popular && negatives->common)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
+    if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
+    status = r2__candidates_alloc(ctx, c, n_targets, n + 1);
+    c->n_cases = 0;
+    for (int64_t k = 0; k < n_targets && status == R2_OK; ++k) {
+        if (r2__count_negatives(data, targets[k].user, marked) < n) continue;
+        c->user[c->n_cases] = targets[k].user;
+        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], negatives,
+                            marked);
+    }
+    if (status == R2_OK && n_targets > 0 && c->n_cases == 0)
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "candidates: expected a user with %lld unseen items, "
+                         "found none",
+                         (long long)n);
+    r2_release(ctx, marked);
+    if (status != R2_OK) r2_candidates_free(ctx, c);
+    return status;
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
@@ -2961,16 +2974,11 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
     uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
     r2_status status = R2_NO_MEMORY;
     if (moment && owner && seen) {
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
+        for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-                const char *item = data->item_key[g->user_item[e]];
                 owner[e] = (uint32_t)u;
-                moment[e].time = g->user_time[e];
-                moment[e].tie = r2_hash(seed, user, r2__fnv(item, strlen(item)));
-                moment[e].row = e;
+                moment[e] = r2__moment_make(data, seed, u, g->user_item[e], g->user_time[e], e);
             }
-        }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
             int64_t e = moment[k].row;
@@ -3840,10 +3848,10 @@ static int32_t r2__field_edge(r2_field field) {
     return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
 }
 
-/* "field:bucket", the bucket "-" for nothing to count. Returns the length. */
-static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
-    if (bucket == 0) return snprintf(word, size, "%s:-", r2_field_name(field));
-    return snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
+/* "field:bucket", the bucket "-" for nothing to count. */
+static void r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
+    if (bucket == 0) snprintf(word, size, "%s:-", r2_field_name(field));
+    else snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
 }
 
 /* Adds " field:bucket", " field:?" or nothing, as the step shows the field's edge. */
@@ -3979,94 +3987,57 @@ int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_evidence *evid
 
 /* ---- token lists and the closed vocabulary ---- */
 
-void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    int32_t *grown;
-    if (tokens->failed) return;
-    grown = (int32_t *)r2__grow(ctx, tokens->id, tokens->n, &tokens->cap, sizeof *grown);
-    if (!grown) {
-        tokens->failed = true;
-        return;
-    }
-    tokens->id = grown;
-    tokens->id[tokens->n++] = id;
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
+    size_t len = strlen(text);
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy) memcpy(copy, text, len);
+    return copy;
 }
 
-void r2_tokens_clear(r2_tokens *tokens) {
-    tokens->n = 0;
-    tokens->failed = false;
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
+        stbds_arrput(tokens->id, id);
+    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
 }
+
+static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
+    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
+    tokens->n = n;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
 
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2_release(ctx, tokens->id);
+    r2__array_free(ctx, &tokens->owner, &tokens->id);
     memset(tokens, 0, sizeof *tokens);
 }
 
-/* FNV-1a, folded once because the low bits choose the slot. */
-static uint32_t r2__hash_bytes(const char *bytes, size_t len) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; ++i) h = (h ^ (unsigned char)bytes[i]) * 16777619u;
-    return h ^ h >> 15;
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
+    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
 }
 
-/* The slot of a word, or the free one where it belongs. At least half of all slots are free, so the
-   walk ends. */
-static int32_t r2__vocab_slot(const r2_vocab *vocab, const char *word, size_t len) {
-    int32_t mask = vocab->n_slots - 1;
-    int32_t s = (int32_t)(r2__hash_bytes(word, len) & (uint32_t)mask);
-    for (; vocab->slot[s]; s = (s + 1) & mask) {
-        const char *other = vocab->word[vocab->slot[s] - 1];
-        if (strncmp(other, word, len) == 0 && other[len] == '\0') break;
-    }
-    return s;
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len) {
-    if (!vocab->n_slots || memchr(word, '\0', len)) return -1;
-    return vocab->slot[r2__vocab_slot(vocab, word, len)] - 1;
-}
-
-/* Doubles the table and the list of words. On failure the old ones stand. */
-static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
-    int32_t n_slots = vocab->n_slots ? vocab->n_slots * 2 : 64;
-    int32_t *slot, *old = vocab->slot;
-    char **word;
-    if (n_slots > 1 << 29) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    word = (char **)r2_resize(ctx, vocab->word, (uint64_t)n_slots / 2, sizeof *word);
-    if (!word) return ctx->status;
-    vocab->word = word;
-    slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    vocab->slot = slot;
-    vocab->n_slots = n_slots;
-    for (int32_t i = 0; i < vocab->n_words; ++i)
-        slot[r2__vocab_slot(vocab, word[i], strlen(word[i]))] = i + 1;
-    r2_release(ctx, old);
-    return R2_OK;
-}
-
-/* Appends a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word, size_t len) {
-    char *copy;
-    if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab) != R2_OK)
-        return ctx->status;
-    copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
+/* Adds a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
+    const char *copy = r2__arena_string(ctx, &vocab->text, word);
+    int64_t at = 0;
+    r2_status status;
     if (!copy) return ctx->status;
-    memcpy(copy, word, len);
-    vocab->slot[r2__vocab_slot(vocab, word, len)] = vocab->n_words + 1;
-    vocab->word[vocab->n_words++] = copy;
-    return R2_OK;
+    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
+    return status;
 }
 
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    size_t len = strlen(word);
-    int32_t found = r2_vocab_find(vocab, word, len);
-    bool good = len > 0;
-    for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
+    int32_t found = r2_vocab_find(vocab, word);
+    bool good = *word != '\0';
+    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
     if (!good)
         return r2_fail(ctx, R2_ARGUMENT,
                        "vocabulary: '%s' is empty or holds a space or control character", word);
     if (found < 0) {
-        if (r2__vocab_append(ctx, vocab, word, len) != R2_OK) return ctx->status;
+        r2_status status = r2__vocab_append(ctx, vocab, word);
+        if (status != R2_OK) return status;
         found = vocab->n_words - 1;
     }
     if (id) *id = found;
@@ -4075,17 +4046,23 @@ r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *
 
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out) {
-    for (size_t at = 0; len > 0 && at <= len;) { /* a space at the end starts an empty word */
-        const char *space = (const char *)memchr(text + at, ' ', len - at);
-        size_t word_len = space ? (size_t)(space - text) - at : len - at;
-        int32_t id = r2_vocab_find(vocab, text + at, word_len);
-        if (id < 0)
-            return r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.*s'",
-                           (int)(word_len < 80 ? word_len : 80), text + at);
-        r2_tokens_add(ctx, out, id);
+    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
+    r2_status status = R2_OK;
+    r2_text_add(ctx, &copy, text, len);
+    if (copy.failed) status = ctx->status;
+    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
+        char *word = copy.data + at;
+        size_t word_len = strcspn(word, " ");
+        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
+        int32_t id;
+        word[word_len] = '\0';
+        id = whole ? r2_vocab_find(vocab, word) : -1;
+        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
+        else r2_tokens_add(ctx, out, id);
         at += word_len + 1;
     }
-    return out->failed ? ctx->status : R2_OK;
+    r2_text_free(ctx, &copy);
+    return status == R2_OK && out->owner.failed ? ctx->status : status;
 }
 
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
@@ -4120,7 +4097,7 @@ static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *n
         size_t len = strcspn(word, "\n");
         bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
         word[len] = '\0';
-        if (!whole || r2_vocab_find(vocab, word, len) >= 0)
+        if (!whole || r2_vocab_find(vocab, word) >= 0)
             status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
                              (int)line, word);
         else status = r2_vocab_add(ctx, vocab, word, NULL);
@@ -4174,8 +4151,7 @@ r2_status r2_codebook_mask_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vo
 }
 
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2_release(ctx, vocab->word);
-    r2_release(ctx, vocab->slot);
+    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
     r2_arena_free(ctx, &vocab->text);
     memset(vocab, 0, sizeof *vocab);
 }
@@ -5829,7 +5805,7 @@ r2_check r2_check_compact(const void *user, const char *prompt, const char *outp
 
 static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
                                int64_t room, r2_mark *mark) {
-    r2_tokens found = {NULL, 0, 0, false};
+    r2_tokens found = {NULL, 0, {NULL, false}};
     r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
     if (status == R2_OK && (found.n < 1 || found.n > room))
         status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld", text,
@@ -5911,7 +5887,7 @@ static r2_status r2__encode_trace(r2_ctx *ctx, const r2_codec *codec, const char
     status = t->encode(ctx, t->self, begin, (size_t)(end - begin), false, out);
     r2__add_mark(ctx, out, &codec->markup.think_end);
     if (status != R2_OK) return status;
-    return out->failed ? R2_NO_MEMORY : R2_OK;
+    return out->owner.failed ? R2_NO_MEMORY : R2_OK;
 }
 
 /* The step that the group of example e asks, see r2_example_config. */
@@ -5955,6 +5931,10 @@ static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from,
     const r2_tokenizer *t = &from->codec->tokenizer;
     const r2_record *record;
     r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
     example->failed = false;
     r2_tokens_clear(&example->prompt);
     r2_tokens_clear(&example->trace);
@@ -5992,7 +5972,7 @@ static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__exa
         }
         r2__append_tokens(ctx, &all[0], &example->prompt);
         r2__append_tokens(ctx, &all[1], &example->trace);
-        if (all[0].failed || all[1].failed) return R2_NO_MEMORY;
+        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
         ex->prompt_begin[e + 1] = all[0].n;
         ex->trace_begin[e + 1] = all[1].n;
         ex->answer[e] = (int8_t)example->answer;
@@ -6012,7 +5992,7 @@ static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
 
 static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
     const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
-    r2_tokens all[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
+    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
     r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
     r2_status status = R2_OK;
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
@@ -6640,11 +6620,11 @@ static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, 
 /* The text of <think> and the n tokens after it. */
 static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32_t *token,
                                  int64_t n, r2_text *output) {
-    r2_tokens all = {NULL, 0, 0, false};
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_status status = R2_NO_MEMORY;
     r2__add_mark(ctx, &all, &codec->markup.think);
     for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
-    if (!all.failed)
+    if (!all.owner.failed)
         status = codec->tokenizer.decode(ctx, codec->tokenizer.self, all.id, all.n, output);
     r2_tokens_free(ctx, &all);
     return status;
@@ -7230,7 +7210,7 @@ static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
     const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    r2_tokens all = {NULL, 0, 0, false};
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_text prompt = {NULL, 0, 0, false};
     int32_t best = 0;
     r2_status status = r2__prompt_text(ctx, ex, e, &prompt);
@@ -7243,7 +7223,7 @@ static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
         r2_tokens_add(ctx, &all, codec->markup.level[best]);
         r2__add_mark(ctx, &all, &codec->markup.answer_end);
         r2_text_clear(&out->text);
-        status = all.failed ? R2_NO_MEMORY
+        status = all.owner.failed ? R2_NO_MEMORY
                             : r2__output_text(ctx, codec, all.id, all.n, &out->text);
     }
     if (status == R2_OK) out->check = codec->check(codec->check_user, prompt.data, out->text.data);
@@ -7377,6 +7357,7 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
+    r2_negatives negatives = {c->n_negatives, 0, false, NULL, 0};
     r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
@@ -7386,12 +7367,14 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
                          c->test_path ? "a positive" : "two positives",
                          (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
+                                    &negatives);
+    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
+                                    &negatives);
     if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
     if (status == R2_OK)
         status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
@@ -7825,7 +7808,19 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
 
 /* ############################################################ PART TWO: THE ENGINE ROOM ########### */
 
-/* =============================================================================== [E1] base ==== */
+/* =============================================================================== [E1] base ====
+
+   In:   a context, bytes, a seed.
+   Out:  memory, lists and tables, text, JSON, lines of files, random numbers, threads; or an error
+         in the context.
+
+       r2_alloc, r2_resize     one block, freed by hand      every size is checked before it is
+       r2_arena                many blocks, one lifetime     multiplied; a failure is recorded in
+       r2__owner               lists and tables of stb_ds    ctx->status and ctx->message
+       r2_text                 growing text
+
+   In an arena 100 bytes take 128, two steps of 64; a text of 100 bytes has room for 127 and a NUL.
+   (test_base.c: the_opening_of_e1) */
 
 r2_ctx r2_ctx_default(void) {
     r2_ctx ctx;
@@ -7838,21 +7833,28 @@ r2_ctx r2_ctx_default(void) {
     return ctx;
 }
 
-/* No truncated or overlong sequence, no surrogate, nothing above U+10FFFF. */
-static bool r2__utf8_valid(const char *text, size_t len) {
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i], second;
-        size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-        if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || i + more >= len) return false;
-        second = more ? (unsigned char)text[i + 1] : 0;
-        if ((c == 0xE0 && second < 0xA0) || (c == 0xED && second > 0x9F) ||
-            (c == 0xF0 && second < 0x90) || (c == 0xF4 && second > 0x8F))
-            return false;
-        for (size_t k = 1; k <= more; ++k)
-            if (((unsigned char)text[i + k] & 0xC0) != 0x80) return false;
-        i += more + 1;
+/* Reads the code point at `at` < len and returns its number of bytes. A byte that does not begin a
+   well-formed UTF-8 sequence is one code point, R2__BAD_BYTE + its value. */
+#define R2__BAD_BYTE 0x110000u
+static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
+    const unsigned char *p = (const unsigned char *)text + at;
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
+    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
+    bool good = n > 0 && n <= len - at;
+    for (size_t i = 1; good && i < n; ++i) {
+        good = (p[i] & 0xC0) == 0x80;
+        c = c << 6 | (p[i] & 0x3Fu);
     }
-    return true;
+    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
+    *cp = good ? c : R2__BAD_BYTE + *p;
+    return good ? n : 1;
+}
+
+static bool r2__utf8_valid(const char *text, size_t len) {
+    uint32_t cp = 0;
+    for (size_t at = 0; at < len && cp < R2__BAD_BYTE;) at += r2__utf8(text, at, len, &cp);
+    return cp < R2__BAD_BYTE;
 }
 
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) {
@@ -7943,35 +7945,27 @@ void r2_release(r2_ctx *ctx, void *ptr) {
     if (ptr) r2__realloc(ctx, ptr, 0);
 }
 
-/* Room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
-    int64_t more = *cap ? *cap * 2 : 64;
-    if (n < *cap) return block;
-    block = r2_resize(ctx, block, (uint64_t)more, size);
-    if (block) *cap = more;
-    return block;
-}
-
 /* ---- growing lists and hash tables: stb_ds ----
 
    In:   a list or a table, which is a pointer to its elements (NULL: empty), and what to add.
-   Out:  the same pointer, moved when it had to grow.
+   Out:  the same pointer, moved if it had to grow.
 
-   stb_ds does not check realloc, and its hooks know no context. Therefore whoever holds lists and
-   tables has one r2__owner, through which they all get their memory:
+   stb_ds does not check realloc and knows no context. So each struct with lists and tables has an
+   r2__owner, which holds all their memory:
 
        owner.blocks -> [next, previous | list] <-> [next, previous | table] <-> [...] -> NULL
 
-       r2__map_put         sets r2__guard_now (context, owner, where to return to), calls
-         stbds_hmput_key   which doubles the table and asks its hook for memory
-           r2__stb_realloc none left: longjmp to r2__stb_grow
-         r2__stb_grow      stb_ds was interrupted half-way, so it frees all blocks of the owner
-       r2__map_put         R2_NO_MEMORY: call the free function of the struct, nothing else
+       r2__map_put          calls
+         r2__stb_grow         setjmp, r2__guard_now = {context, owner, where to return}, calls
+           stbds_hmput_key      doubles the table, asks for memory
+             r2__stb_realloc      no memory: longjmp to r2__stb_grow
+         r2__stb_grow         stb_ds is in an unknown state: frees all blocks of the owner
+       r2__map_put          R2_NO_MEMORY: the caller frees the struct
 
-   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room, and
-   r2__map_find only reads, so that threads may share a table that nobody changes.
-   A list of 8-byte numbers asks for 64, 96, 160, ... bytes: room for 4, 8, 16, ... numbers, and
-   32 bytes of stb_ds. */
+   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room.
+   r2__map_find only reads: threads may share a table that nobody changes.
+   A list of 8-byte numbers takes 64, 96, 160, ... bytes for 4, 8, 16, ... numbers: 32 are the header
+   of stb_ds. (test_base.c: a_list_doubles) */
 
 #if defined(__cplusplus)
 #define R2__THREAD_LOCAL thread_local
@@ -7993,14 +7987,14 @@ static R2__THREAD_LOCAL r2__guard *r2__guard_now; /* set while stb_ds runs in th
 static bool r2__seed_lock; /* every new table changes stb_ds's global seed: one thread at a time */
 
 #if !defined(R2_STB_DS_IMPLEMENTED)
-/* Lets the neighbours of a block that is new or has moved point at it. */
+/* Makes the neighbours of a new or moved block point to it. */
 static void r2__block_link(r2__owner *owner, r2__block *block) {
     if (block->next) block->next->previous = block;
     if (block->previous) block->previous->next = block;
     else owner->blocks = block;
 }
 
-/* Without a guard the program itself uses stb_ds. */
+/* Without a guard the caller is the program, which uses stb_ds itself. */
 static void *r2__stb_realloc(void *ptr, size_t size) {
     const r2__guard *guard = r2__guard_now;
     r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
@@ -8032,8 +8026,8 @@ static void r2__stb_free(void *ptr) {
 /* stb_ds has no const. */
 static void *r2__not_const(const void *ptr) { return (void *)(uintptr_t)ptr; }
 
-/* The pointer at `list` grows: by `more` elements, or, when there is a key, to hold the key (text
-   where key_size is 0). The only call of setjmp: no variable of this function changes after it. */
+/* Grows *list by `more` elements, or, with a key, to hold that key (text if key_size is 0). Calls
+   setjmp, therefore no local variable changes after it. */
 static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t size,
                               const void *key, size_t key_size, size_t more) {
     r2__guard guard;
@@ -8058,7 +8052,7 @@ static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t
     return ctx->status;
 }
 
-/* Room for `more` elements after the last one of the list whose address is given (&list). */
+/* Makes room for `more` elements at the end of the list with address `list`. */
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more) {
     void *elements;
@@ -8077,8 +8071,8 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
     return status;
 }
 
-/* Finds or adds the entry of `key` in the table whose address is given (&map); its index, which is
-   the number of different keys before it, -> *at. An entry begins with its key, of key_size bytes;
+/* Finds or adds the entry of `key` in the table with address `map`; its index -> *at. Indices count
+   the keys in the order in which they were added. An entry begins with its key, of key_size bytes;
    0: with a pointer to text, which the caller keeps. The rest of a new entry is zeroed. */
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at) {
@@ -8127,7 +8121,7 @@ static void r2__stb_release(r2_ctx *ctx, r2__owner *owner, void *list, size_t si
     memcpy(list, &elements, sizeof elements);
 }
 
-/* Address of the list, owner: &list. NULL lists are allowed, as those of a failed owner are. */
+/* Free the list or table at an address. NULL ones and those of a failed owner are allowed. */
 static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list) {
     r2__stb_release(ctx, owner, list, 0);
 }
@@ -8161,7 +8155,7 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
     return true;
 }
 
-/* As r2_arena_alloc, but what was there stays there. */
+/* As r2_arena_alloc, but not zeroed. */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
@@ -8257,8 +8251,8 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-/* Turns what is no letter, digit or sign in a printed number, the locale's decimal point of one or
-   more bytes, into a point; returns the new length. */
+/* Replaces the decimal point of the locale, of one or more bytes, by a point in a printed number;
+   returns the new length. */
 static size_t r2__with_point(char *number) {
     size_t len = 0;
     for (const char *at = number; *at; ++at) {
@@ -8270,33 +8264,15 @@ static size_t r2__with_point(char *number) {
     return len;
 }
 
-/* Adds x like %.{digits}g, at most 17, with a point whatever the locale: for text that is read by a
-   program or a model. */
+/* Adds x like %.{digits}g, at most 17 digits, with a point in every locale: for text that a program
+   or a model reads. */
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
     char number[64];
     snprintf(number, sizeof number, "%.*g", digits, x);
     r2_text_add(ctx, text, number, r2__with_point(number));
 }
 
-/* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
-   sequence is taken alone, as R2__BAD_BYTE + its value. */
-#define R2__BAD_BYTE 0x110000u
-static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
-    const unsigned char *p = (const unsigned char *)text + at;
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
-    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
-    bool good = n > 0 && n <= len - at;
-    for (size_t i = 1; good && i < n; ++i) {
-        good = (p[i] & 0xC0) == 0x80;
-        c = c << 6 | (p[i] & 0x3Fu);
-    }
-    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
-    *cp = good ? c : R2__BAD_BYTE + *p;
-    return good ? n : 1;
-}
-
-/* Adds a code point as UTF-8; R2__BAD_BYTE + b comes out as the byte b. */
+/* Adds a code point as UTF-8; R2__BAD_BYTE + b as the byte b. */
 static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     char b[4];
     size_t n = cp < 0x80 || cp >= R2__BAD_BYTE ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
@@ -8307,8 +8283,8 @@ static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     r2_text_add(ctx, text, b, n);
 }
 
-/* Adds `bytes` as a JSON string: UTF-8 as it is, only what must be escaped is. Bytes that are not
-   UTF-8 become U+FFFD, since JSON cannot hold them. */
+/* Adds `bytes` as a JSON string with as few escapes as possible. Bytes that are not UTF-8 become
+   U+FFFD, since JSON cannot hold them. */
 static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
     uint32_t cp;
     r2_text_add(ctx, text, "\"", 1);
@@ -8323,19 +8299,19 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
     r2_text_add(ctx, text, "\"", 1);
 }
 
-/* A NUL, as it is or as an escape, would end a string too early. */
+/* A NUL, plain or escaped, would end a C string too early. */
 static bool r2__json_has_nul(const char *text, size_t len) {
     if (len && memchr(text, '\0', len)) return true;
     for (size_t k = 0; k + 5 < len; ++k) {
         if (text[k] != '\\') continue;
         if (memcmp(text + k + 1, "u0000", 5) == 0) return true;
-        ++k; /* what is escaped is no backslash of its own */
+        ++k; /* an escaped backslash begins no escape */
     }
     return false;
 }
 
-/* One JSON value with nothing but white space around it (cJSON does not mind what follows), without
-   NUL; or NULL. Release with cJSON_Delete. */
+/* One JSON value without NUL, with only white space around it (cJSON ignores what follows), or NULL.
+   Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
     cJSON *root = text && !r2__json_has_nul(text, len)
@@ -8345,6 +8321,37 @@ static cJSON *r2__json_parse(const char *text, size_t len) {
     if (!root || end == text + len) return root;
     cJSON_Delete(root);
     return NULL;
+}
+
+/* Has `object` the text `value` at `key`? */
+static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
+    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    return found && strcmp(found, value) == 0;
+}
+
+static bool r2__json_true(const cJSON *object, const char *key) {
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+}
+
+#define R2__WHOLE ((int64_t)1 << 53) /* up to here every integer is a double */
+
+/* A number without a fraction in [low, high], within -R2__WHOLE and R2__WHOLE, -> *whole. */
+static bool r2__json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole) {
+    const double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
+    if (x != floor(x) || !(x >= (double)low && x <= (double)high)) return false;
+    *whole = (int64_t)x;
+    return true;
+}
+
+/* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
+static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
+    if (status == R2_OK && !*root)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
+    r2_text_free(ctx, &text);
+    return status;
 }
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
@@ -8387,7 +8394,121 @@ r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t
     return status;
 }
 
+/* ---- lines of a file, read in large pieces ---- */
+
+#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
+
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
+static r2__slice r2__slice_of(const char *at, size_t len) {
+    r2__slice slice;
+    slice.at = at;
+    slice.len = len;
+    return slice;
+}
+
+/*  buffer  | used | the line | read ahead ..... | free |
+                   begin      next              end    cap  */
+typedef struct r2__lines {
+    FILE *file;
+    const char *path;
+    int64_t number; /* of the current line, from 1 */
+    char *buffer;
+    size_t cap, next, end;
+    bool eof, has_nul; /* has_nul: anywhere in the bytes that were read last */
+} r2__lines;
+
+/* Opens a file, "-" for standard input. Close it in any case. */
+static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
+    memset(lines, 0, sizeof *lines);
+    lines->path = path;
+    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    lines->cap = 1u << 20;
+    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
+    return lines->buffer ? R2_OK : ctx->status;
+}
+
+static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
+    if (lines->file && lines->file != stdin) fclose(lines->file);
+    r2_release(ctx, lines->buffer);
+    memset(lines, 0, sizeof *lines);
+}
+
+/* An error of the current line. */
+static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
+                              r2__slice found) {
+    const int shown = found.len > 80 ? 80 : (int)found.len;
+    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
+                   (long long)lines->number, expected, shown, shown ? found.at : "",
+                   found.len > 80 ? "..." : "");
+}
+
+/* Moves the rest to the front and reads on. */
+static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
+    size_t left = lines->end - lines->next, got;
+    memmove(lines->buffer, lines->buffer + lines->next, left);
+    lines->next = 0;
+    lines->end = left;
+    if (left == lines->cap) {
+        char *larger;
+        if (lines->cap >= R2__LINE_MAX)
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
+                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
+        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
+        if (!larger) return ctx->status;
+        lines->buffer = larger;
+        lines->cap *= 2;
+    }
+    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    lines->end += got;
+    lines->eof = got == 0;
+    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
+    if (ferror(lines->file))
+        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
+    return R2_OK;
+}
+
+/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
+   end of the file. A byte order mark before the first line is skipped. */
+static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
+    const char *start = lines->buffer + lines->next, *stop;
+    size_t have = lines->end - lines->next;
+    stop = (const char *)memchr(start, '\n', have);
+    while (!stop && !lines->eof) {
+        size_t searched = have;
+        r2_status status = r2__lines_fill(ctx, lines);
+        if (status != R2_OK) return status;
+        start = lines->buffer;
+        have = lines->end;
+        stop = (const char *)memchr(start + searched, '\n', have - searched);
+    }
+    line->at = have ? start : NULL;
+    line->len = stop ? (size_t)(stop - start) : have;
+    lines->next += line->len + (stop ? 1 : 0);
+    if (!have) return R2_OK;
+    lines->number++;
+    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
+        line->at += 3;
+        line->len -= 3;
+    }
+    if (line->len && line->at[line->len - 1] == '\r') line->len--;
+    if (lines->has_nul && memchr(line->at, '\0', line->len))
+        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
+    return R2_OK;
+}
+
 /* ---- random numbers ---- */
+
+/* 64-bit FNV-1a. */
+static uint64_t r2__fnv(const char *text, size_t len) {
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+    return hash;
+}
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
@@ -8502,125 +8623,23 @@ double r2_seconds(void) {
 #endif
 }
 
-/* ============================================================================ [E2] loaders ==== */
+/* ============================================================================ [E2] loaders ====
 
-/* From a file to r2_data:
+   In:   files of any format that r2_data_load knows.
+   Out:  r2_data.
 
-       r2__lines     pieces of 1 MB   -> one line
-       r2__table     a line           -> its fields, or cJSON -> its keys
+       r2__lines     pieces of 1 MB   -> one line                                    ([E1])
+       r2__table     a line           -> its fields; or cJSON -> the values of its keys
        r2__source    fields by name   -> user, item, rating, time
-       r2__names     ids as text      -> numbers 0, 1, 2, ... in order of appearance
-       r2__loader    rows of 16 bytes -> two counting sorts -> r2_data, 12 bytes a row
+       r2__loader    ids as text      -> numbers 0, 1, 2, ... in order of appearance
+                     rows             -> two counting sorts -> r2_data
 
    A layer knows only the one above it. A field is a slice of the line's own bytes, valid until the
-   next line is read; the first copy that is made is the key of a new user or item. */
+   next line is read; the first copy is the key of a new user or item.
 
-/* ---- lines of a file, read in large pieces ---- */
-
-#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
-
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-static r2__slice r2__slice_of(const char *at, size_t len) {
-    r2__slice slice;
-    slice.at = at;
-    slice.len = len;
-    return slice;
-}
-
-/*  buffer  | used | the line | read ahead ..... | free |
-                   begin      next              end    cap  */
-typedef struct r2__lines {
-    FILE *file;
-    const char *path;
-    int64_t number; /* of the current line, from 1 */
-    char *buffer;
-    size_t cap, next, end;
-    bool eof, has_nul; /* has_nul: somewhere in what was read last */
-} r2__lines;
-
-/* Opens a file, "-" for standard input. Close it in any case. */
-static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
-    memset(lines, 0, sizeof *lines);
-    lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    lines->cap = 1u << 20;
-    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
-    return lines->buffer ? R2_OK : ctx->status;
-}
-
-static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    if (lines->file && lines->file != stdin) fclose(lines->file);
-    r2_release(ctx, lines->buffer);
-    memset(lines, 0, sizeof *lines);
-}
-
-/* An error of the current line. */
-static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
-                              r2__slice found) {
-    const int shown = found.len > 80 ? 80 : (int)found.len;
-    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
-                   (long long)lines->number, expected, shown, shown ? found.at : "",
-                   found.len > 80 ? "..." : "");
-}
-
-/* Moves what is left to the front and reads on. */
-static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
-    size_t left = lines->end - lines->next, got;
-    memmove(lines->buffer, lines->buffer + lines->next, left);
-    lines->next = 0;
-    lines->end = left;
-    if (left == lines->cap) {
-        char *larger;
-        if (lines->cap >= R2__LINE_MAX)
-            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
-                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
-        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
-        if (!larger) return ctx->status;
-        lines->buffer = larger;
-        lines->cap *= 2;
-    }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
-    lines->end += got;
-    lines->eof = got == 0;
-    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
-    return R2_OK;
-}
-
-/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
-   end of the file. A byte order mark before the first line is skipped. */
-static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
-    const char *start = lines->buffer + lines->next, *stop;
-    size_t have = lines->end - lines->next;
-    stop = (const char *)memchr(start, '\n', have);
-    while (!stop && !lines->eof) {
-        size_t searched = have;
-        r2_status status = r2__lines_fill(ctx, lines);
-        if (status) return status;
-        start = lines->buffer;
-        have = lines->end;
-        stop = (const char *)memchr(start + searched, '\n', have - searched);
-    }
-    line->at = have ? start : NULL;
-    line->len = stop ? (size_t)(stop - start) : have;
-    lines->next += line->len + (stop ? 1 : 0);
-    if (!have) return R2_OK;
-    lines->number++;
-    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
-        line->at += 3;
-        line->len -= 3;
-    }
-    if (line->len && line->at[line->len - 1] == '\r') line->len--;
-    if (lines->has_nul && memchr(line->at, '\0', line->len))
-        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
-    return R2_OK;
-}
+   The line  7,30,4.5,1000000003  is 20 bytes in the file, a row of 16 bytes in the loader (two
+   numbers, rating, seconds after the first row) and 12 in r2_data, whose rows are sorted by user.
+   At the peak both exist: about 32 bytes per row. (test_data.c: memory_of_an_interaction) */
 
 /* ---- fields of a line ---- */
 
@@ -8637,9 +8656,9 @@ typedef struct r2__table {
     size_t n_plain, plain_cap;
 } r2__table;
 
-/* Takes the quotes off the field that begins at `at`; returns what follows it, or NULL when the
-   closing quote is missing. The line stays as it is, for messages: a field with "" inside is
-   written anew, to table->plain. */
+/* Takes the quotes off the field that begins at `at`; returns the end of the field, or NULL if the
+   closing quote is missing. The line stays unchanged, for messages: a field with "" inside is copied
+   to table->plain. */
 static const char *r2__unquote(r2__table *table, const char *at, const char *end,
                                r2__slice *field) {
     const char *begin = ++at;
@@ -8664,13 +8683,13 @@ static const char *r2__unquote(r2__table *table, const char *at, const char *end
     return at + 1;
 }
 
-/* Does a separator stand at `at` < end? `second` is 0 where it is one character. */
+/* Is there a separator at `at` < end? `second` is 0 if it has one character. */
 static bool r2__separates(char first, char second, const char *at, const char *end) {
     return *at == first && (!second || (at + 1 < end && at[1] == second));
 }
 
-/* Cuts `line` into table->field; returns the number of fields, or -1 when a quote stays open or
-   there are too many. */
+/* Cuts `line` into table->field; returns the number of fields, or -1 if a quote stays open or there
+   are too many. */
 static int r2__cut(r2__table *table, r2__slice line) {
     const char *at = line.at, *end = line.at + line.len;
     const char first = table->separator[0], second = table->separator[1];
@@ -8690,11 +8709,11 @@ static int r2__cut(r2__table *table, r2__slice line) {
     return -1;
 }
 
-/* Cuts a line into table->field; every line must have as many fields as the first. */
+/* As r2__cut; every line must have as many fields as the first. */
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     char expected[64];
     int n;
-    if (table->quoted && line.len > table->plain_cap && memchr(line.at, '"', line.len)) {
+    if (table->quoted && line.len > table->plain_cap) {
         char *plain = (char *)r2_resize(ctx, table->plain, 2 * line.len, 1);
         if (!plain) return ctx->status;
         table->plain = plain;
@@ -8709,22 +8728,21 @@ static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     return r2__bad_line(ctx, &table->lines, expected, line);
 }
 
-/* 10^n; exact up to 22. pow would be a tenth of the time that reading takes. */
+/* 10^n, exact up to n = 22. pow for every n would take a tenth of the time of loading. */
 static double r2__ten_to(int n) {
     static const double power[8] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7};
     return n < 8 ? power[n] : pow(10.0, n);
 }
 
-/* Without the blanks around it. */
+/* `text` without the blanks around it. */
 static r2__slice r2__trim(r2__slice text) {
     while (text.len && text.at[0] == ' ') ++text.at, --text.len;
     while (text.len && text.at[text.len - 1] == ' ') --text.len;
     return text;
 }
 
-/* A decimal number: sign, digits, fraction, exponent; nothing but blanks around it (copies of
-   MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the
-   locale. */
+/* A decimal number: sign, digits, fraction, exponent, with blanks around it (some copies of MovieLens
+   have them). Correctly rounded up to 15 digits, in every locale. */
 static bool r2__number(r2__slice text, double *value) {
     const r2__slice trimmed = r2__trim(text);
     const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
@@ -8758,11 +8776,11 @@ static bool r2__number(r2__slice text, double *value) {
     return any && at == end && isfinite(*value);
 }
 
-/* ---- records: up to four wanted fields of a line, whatever the format ---- */
+/* ---- records: up to four wanted fields of a line, in any format ---- */
 
 #define R2__WANTED 4
 
-/* The usual names of what is wanted, in small letters without _ - and blanks, the preferred
+/* The usual names of the wanted columns, in lower case without _ - and blanks, preferred ones
    first. */
 static const char *const r2__rating_names[R2__WANTED] = {
     "userid user uid reviewerid customerid",
@@ -8773,19 +8791,27 @@ static const char *const r2__item_names[R2__WANTED] = {
     "title movietitle itemname booktitle name", "genres genre class categories category",
     "releaseyear year yearofpublication"};
 
-/* A file of records, a table or JSON Lines, of which only the wanted fields are looked at. */
+/* A file of records, a table or JSON Lines, of which only the wanted fields are read. */
 typedef struct r2__source {
     r2__table table;
     const char *const *names;
-    bool json, pending;          /* pending: the first record was read while looking     */
-    int column[R2__WANTED];      /* where the wanted fields stand; -1: there are none    */
+    bool json, pending;          /* pending: the first line is a record, not yet given   */
+    int column[R2__WANTED];      /* of the wanted fields; -1: there is none              */
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
     r2__slice field[R2__WANTED]; /* of the current record                                */
     r2_text text[R2__WANTED];    /* JSON: their text                                     */
-    double number[R2__WANTED];   /* JSON: their numbers; NAN where there is only text    */
+    double number[R2__WANTED];   /* JSON: their numbers; NAN: text                       */
 } r2__source;
 
-/* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
+/* The error that a wanted column or key is not in `line`. */
+static r2_status r2__lacks(r2_ctx *ctx, const r2__source *source, const char *name,
+                           r2__slice line) {
+    char expected[96];
+    snprintf(expected, sizeof expected, "the %s \"%.64s\"", source->json ? "key" : "column", name);
+    return r2__bad_line(ctx, &source->table.lines, expected, line);
+}
+
+/* Place of a column name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
 static int r2__name_place(const char *list, r2__slice name) {
     for (int place = 0; *list; ++place) {
         size_t k = 0;
@@ -8804,7 +8830,7 @@ static int r2__name_place(const char *list, r2__slice name) {
     return -1;
 }
 
-/* A wish is a name or the number of a column, from 1; 0: it is no number. */
+/* The number of a column, from 1, that the caller gave; 0: a name or nothing. */
 static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     int number = 0;
     for (const char *at = wish && wish[w] ? wish[w] : ""; *at; ++at) {
@@ -8814,8 +8840,8 @@ static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     return number;
 }
 
-/* Takes one column or key into account: where its name is a better one than that of the column
-   found so far (best[w], -1: none), it takes its place. `number` counts from 0. */
+/* Considers column or key `number`, from 0, for each wanted field: it is taken if its name comes
+   before the best name so far (best[w], -1: none). */
 static void r2__source_column(r2__source *source, const char *const wish[R2__WANTED],
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
@@ -8845,7 +8871,7 @@ static const char *r2__find_separator(r2__slice line) {
     return count[most] ? one[most] : " ";
 }
 
-/* The text of a JSON value; numbers that name someone must be exact, lists become a|b|c. */
+/* The text of a JSON value; numbers that are ids must be exact, lists become a|b|c. */
 static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJSON *value) {
     const bool id = w == 0 || (w == 1 && source->names == r2__rating_names);
     const double number = value->valuedouble;
@@ -8874,7 +8900,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* One JSON object -> the wanted fields. The first one settles which keys are meant. */
+/* One JSON object -> the wanted fields. The first object decides which keys are read. */
 static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
                                  const char *const wish[R2__WANTED], bool first) {
     const r2__lines *lines = &source->table.lines;
@@ -8885,35 +8911,35 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
         status = r2__bad_line(ctx, lines, r2__json_has_nul(line.at, line.len) ? "text without NUL"
                                                                               : "a JSON object",
                               line);
-    for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
+    for (cJSON *c = first && status == R2_OK ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
-    for (int w = 0; w < R2__WANTED && wish && !status; ++w)
-        if (wish[w] && source->column[w] < 0) status = r2__bad_line(ctx, lines, wish[w], line);
-    for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
-        for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (int w = 0; w < R2__WANTED && wish && status == R2_OK; ++w)
+        if (wish[w] && source->column[w] < 0) status = r2__lacks(ctx, source, wish[w], line);
+    for (cJSON *c = status != R2_OK ? NULL : object->child; c && status == R2_OK; c = c->next)
+        for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
             if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
             if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", line);
             else status = r2__json_text(ctx, source, w, c);
         }
-    for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
         if (n_found[w]) continue;
         source->field[w] = r2__slice_of("", 0);
         if (source->column[w] >= 0 && source->names == r2__rating_names)
-            status = r2__bad_line(ctx, lines, source->key[w], line);
+            status = r2__lacks(ctx, source, source->key[w], line);
     }
     cJSON_Delete(object);
     return status;
 }
 
-/* The wanted ones of the fields of a line; a column that is not there gives "". */
+/* The wanted fields of a line; a column that is missing gives "". */
 static void r2__table_fields(r2__source *source) {
     for (int w = 0; w < R2__WANTED; ++w)
         source->field[w] = source->column[w] < 0 ? r2__slice_of("", 0)
                                                  : source->table.field[source->column[w]];
 }
 
-/* Finds the columns of a table from its first line: by name if that line names the first two, else
-   the first four in their order, and the line is a record. */
+/* Finds the columns of a table from its first line: by name if that line names the first two; else
+   they are the first four in order, and the line is a record. */
 static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
                                    const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
@@ -8928,7 +8954,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
         else if (source->pending && !(wish && wish[w])) source->column[w] = w;
         if (source->column[w] >= table->n_fields) source->column[w] = -1;
         if (wish && wish[w] && source->column[w] < 0)
-            return r2__bad_line(ctx, &table->lines, wish[w], line);
+            return r2__lacks(ctx, source, wish[w], line);
     }
     if (source->column[0] < 0 || source->column[1] < 0)
         return r2__bad_line(ctx, &table->lines, "at least two columns", line);
@@ -8943,7 +8969,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     return R2_OK;
 }
 
-/* Opens a file and looks at its first line, which tells JSON from a table, the separator and the
+/* Opens a file; its first line decides between JSON and a table, and gives the separator and the
    columns. `wish` and `separator` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
                                  const char *const *names, const char *separator,
@@ -8959,22 +8985,22 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
                        separator);
     status = r2__lines_open(ctx, &table->lines, path);
     do {
-        if (!status) status = r2__lines_next(ctx, &table->lines, &line);
-    } while (!status && line.at && !line.len);
-    if (status) return status;
+        if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
+    } while (status == R2_OK && line.at && !line.len);
+    if (status != R2_OK) return status;
     if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
     source->json = line.at[0] == '{';
     if (source->json) {
         source->pending = true;
         status = r2__json_record(ctx, source, line, wish, true);
-        if (!status && (source->column[0] < 0 || source->column[1] < 0))
+        if (status == R2_OK && (source->column[0] < 0 || source->column[1] < 0))
             status = r2__bad_line(ctx, &table->lines, "keys that name user and item", line);
         return status;
     }
     table->separator = separator ? separator : r2__find_separator(line);
     table->quoted = table->separator[0] == ',' || table->separator[0] == ';';
     status = r2__table_cut(ctx, table, line);
-    if (!status) status = r2__table_columns(ctx, source, line, wish);
+    if (status == R2_OK) status = r2__table_columns(ctx, source, line, wish);
     return status;
 }
 
@@ -8985,7 +9011,7 @@ static void r2__source_close(r2_ctx *ctx, r2__source *source) {
     r2__lines_close(ctx, &source->table.lines);
 }
 
-/* The next record -> source->field; *more is false at the end. Empty lines are passed over. */
+/* The next record -> source->field; *more is false at the end. Empty lines are skipped. */
 static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     r2__slice line;
     r2_status status;
@@ -8997,65 +9023,29 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     }
     do {
         status = r2__lines_next(ctx, &source->table.lines, &line);
-        if (status) return status;
+        if (status != R2_OK) return status;
         *more = line.at != NULL;
     } while (*more && line.len == 0);
     if (!*more) return R2_OK;
     if (source->json) return r2__json_record(ctx, source, line, NULL, false);
     status = r2__table_cut(ctx, &source->table, line);
-    if (!status) r2__table_fields(source);
+    if (status == R2_OK) r2__table_fields(source);
     return status;
 }
 
-/* ---- names: text -> number in order of appearance ---- */
+/* ---- ids: text -> number in order of appearance ----
 
-/*  slot[hash & mask] = index + 1 or 0; the next free slot is taken on a collision  */
-typedef struct r2__names {
-    char **key; /* (n) UTF-8 */
-    uint32_t *slot;
-    uint64_t n, cap, n_slots;
-    uint64_t last;   /* the one asked for last: files often stay with a user for a while */
-    r2_arena *arena; /* of the keys */
-    char *pool;      /* rest of the piece of arena that is being filled */
-    size_t pool_left;
-    r2_text utf8; /* what was latin-1 */
-} r2__names;
+   The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they were
+   added, so the index of an id is its number. */
 
-/* 64-bit FNV-1a. */
-static uint64_t r2__fnv(const char *text, size_t len) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
-    return hash;
-}
-
-/* Text that is not UTF-8 is taken for latin-1 and written anew, to names->utf8: an id is one name,
-   however a file spells it. */
-static r2_status r2__names_utf8(r2_ctx *ctx, r2__names *names, r2__slice *text) {
-    if (r2__utf8_valid(text->at, text->len)) return R2_OK;
-    r2_text_clear(&names->utf8);
-    for (size_t k = 0; k < text->len; ++k)
-        r2__utf8_add(ctx, &names->utf8, (unsigned char)text->at[k]);
-    *text = r2__slice_of(names->utf8.data, names->utf8.len);
-    return names->utf8.failed ? ctx->status : R2_OK;
-}
-
-/* A NUL-terminated copy as UTF-8. NULL: no memory. */
-static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
-    const size_t piece = 1u << 16;
-    char *copy;
-    if (r2__names_utf8(ctx, names, &text)) return NULL;
-    if (text.len + 1 > names->pool_left) {
-        names->pool_left = text.len + 1 > piece ? text.len + 1 : piece;
-        names->pool = (char *)r2_arena_alloc(ctx, names->arena, names->pool_left, 1);
-        if (!names->pool) names->pool_left = 0;
-        if (!names->pool) return NULL;
-    }
-    copy = names->pool;
-    if (text.len) memcpy(copy, text.at, text.len);
-    copy[text.len] = '\0';
-    names->pool += text.len + 1;
-    names->pool_left -= text.len + 1;
-    return copy;
+/* Sets `out` to `text` as UTF-8. Text that is not UTF-8 is read as latin-1: an id is the same id in
+   both encodings. */
+static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
+    const bool valid = r2__utf8_valid(text.at, text.len);
+    r2_text_clear(out);
+    r2_text_add(ctx, out, text.at, valid ? text.len : 0);
+    for (size_t k = 0; k < text.len && !valid; ++k)
+        r2__utf8_add(ctx, out, (unsigned char)text.at[k]);
 }
 
 /* Is the NUL-terminated `key` this text? */
@@ -9065,84 +9055,26 @@ static bool r2__same_key(const char *key, r2__slice text) {
     return k == text.len && !key[k];
 }
 
-/* The slot where `key` is or would be. */
-static uint64_t r2__names_slot(const r2__names *names, r2__slice key) {
-    uint64_t hash = r2__fnv(key.at, key.len), mask = names->n_slots - 1;
-    for (hash ^= hash >> 32;; ++hash) {
-        uint32_t index = names->slot[hash & mask];
-        if (!index || r2__same_key(names->key[index - 1], key)) return hash & mask;
+/* The number of `id`, or -1 -> *number; `key` is room for a long one with its NUL. All keys are
+   UTF-8, so an id that is found as it stands needs no check. */
+static r2_status r2__id_find(r2_ctx *ctx, char **keys, r2__slice id, r2_text *key,
+                             int64_t *number) {
+    char shorter[64], *text = shorter;
+    if (id.len < sizeof shorter) {
+        for (size_t k = 0; k < id.len; ++k) shorter[k] = id.at[k];
+        shorter[id.len] = '\0';
+    } else {
+        r2_text_clear(key);
+        r2_text_add(ctx, key, id.at, id.len);
+        if (key->failed) return ctx->status;
+        text = key->data;
     }
-}
-
-/* Makes room for more names and enters the known ones anew. On failure nothing is lost. */
-static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
-    uint64_t n_slots = names->n_slots ? names->n_slots * 2 : 1024, cap = n_slots / 2;
-    char **key;
-    uint32_t *slot;
-    if (names->n >= UINT32_MAX - 1)
-        return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items");
-    key = (char **)r2_resize(ctx, names->key, cap, sizeof *key);
-    if (!key) return ctx->status;
-    names->key = key;
-    names->cap = cap;
-    slot = (uint32_t *)r2_alloc(ctx, n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    r2_release(ctx, names->slot);
-    names->slot = slot;
-    names->n_slots = n_slots;
-    for (uint64_t i = 0; i < names->n; ++i)
-        slot[r2__names_slot(names, r2__slice_of(key[i], strlen(key[i])))] = (uint32_t)i + 1;
+    *number = r2__map_find(keys, sizeof *keys, text, 0);
+    if (*number >= 0 || r2__utf8_valid(id.at, id.len)) return R2_OK;
+    r2__to_utf8(ctx, key, id);
+    if (key->failed) return ctx->status;
+    *number = r2__map_find(keys, sizeof *keys, key->data, 0);
     return R2_OK;
-}
-
-/* The slot of a key that may be latin-1; it becomes UTF-8. All names are UTF-8, so one that is
-   found as it stands costs no second look. */
-static r2_status r2__names_look(r2_ctx *ctx, r2__names *names, r2__slice *key, uint64_t *slot) {
-    const char *before = key->at;
-    *slot = r2__names_slot(names, *key);
-    if (names->slot[*slot]) return R2_OK;
-    if (r2__names_utf8(ctx, names, key)) return ctx->status;
-    if (key->at != before) *slot = r2__names_slot(names, *key);
-    return R2_OK;
-}
-
-/* The index of `key`, new or known. */
-static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, uint32_t *index) {
-    uint64_t slot;
-    if (names->last < names->n && r2__same_key(names->key[names->last], key)) {
-        *index = (uint32_t)names->last;
-        return R2_OK;
-    }
-    if (names->n == names->cap) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    if (!names->slot[slot]) {
-        names->key[names->n] = r2__keep_text(ctx, names, key);
-        if (!names->key[names->n]) return ctx->status;
-        names->slot[slot] = (uint32_t)++names->n;
-    }
-    *index = names->slot[slot] - 1;
-    names->last = *index;
-    return R2_OK;
-}
-
-/* The index of `key`, or -1. */
-static r2_status r2__names_find(r2_ctx *ctx, r2__names *names, r2__slice key, int64_t *index) {
-    uint64_t slot;
-    *index = -1;
-    if (!names->n) return R2_OK;
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    *index = (int64_t)names->slot[slot] - 1;
-    return R2_OK;
-}
-
-static void r2__names_free(r2_ctx *ctx, r2__names *names) {
-    r2_release(ctx, names->key);
-    r2_release(ctx, names->slot);
-    r2_text_free(ctx, &names->utf8);
-    memset(names, 0, sizeof *names);
 }
 
 /* ---- rows: collected in the order of the file, then sorted by user and item ---- */
@@ -9157,35 +9089,82 @@ typedef struct r2__row {
 
 typedef struct r2__loader {
     r2_data *data;
-    r2__names users, items;
-    r2__row **block; /* a list of blocks, so that growing copies nothing */
-    int64_t n_rows, n_blocks;
+    r2__row **block; /* a list of blocks of rows, so that growing copies no row */
+    r2__owner owner; /* of that list */
+    int64_t n_rows;
+    int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
+    r2_text key;      /* room for an id or a title as UTF-8               */
+    char *pool;       /* the free rest of the current piece of data->text */
+    size_t pool_left;
 } r2__loader;
 
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
-    for (int64_t b = 0; b < loader->n_blocks; ++b) r2_release(ctx, loader->block[b]);
-    r2_release(ctx, loader->block);
-    r2__names_free(ctx, &loader->users);
-    r2__names_free(ctx, &loader->items);
+    if (!loader->owner.failed)
+        for (int64_t b = 0; b < stbds_arrlen(loader->block); ++b) r2_release(ctx, loader->block[b]);
+    r2__array_free(ctx, &loader->owner, &loader->block);
+    r2_text_free(ctx, &loader->key);
     memset(loader, 0, sizeof *loader);
 }
 
 /* Room for one more row, or NULL. */
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
-    int64_t at = loader->n_rows % R2__ROWS_A_BLOCK, n = loader->n_blocks;
+    const int64_t at = loader->n_rows % R2__ROWS_A_BLOCK;
     if (at == 0) {
-        r2__row **block = (r2__row **)r2_resize(ctx, loader->block, (uint64_t)n + 1, sizeof *block);
+        r2__row *block = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof *block);
         if (!block) return NULL;
-        loader->block = block;
-        block[n] = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof(r2__row));
-        if (!block[n]) return NULL;
-        loader->n_blocks++;
+        if (r2__array_reserve(ctx, &loader->owner, &loader->block, sizeof block, 1) != R2_OK) {
+            r2_release(ctx, block);
+            return NULL;
+        }
+        stbds_arrput(loader->block, block);
     }
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
 }
 
-/* The number in a wanted field of the current record; false: it is none. */
+/* A NUL-terminated copy as UTF-8 in the arena of the data, or NULL. Copies are packed into pieces:
+   an allocation of its own would take 64 bytes. */
+static char *r2__loader_keep(r2_ctx *ctx, r2__loader *loader, r2__slice text) {
+    const size_t piece = 1u << 16;
+    size_t bytes;
+    char *copy;
+    r2__to_utf8(ctx, &loader->key, text);
+    if (loader->key.failed) return NULL;
+    bytes = loader->key.len + 1;
+    if (bytes > loader->pool_left) {
+        size_t size = bytes > piece ? bytes : piece;
+        loader->pool = (char *)r2_arena_alloc(ctx, &loader->data->text, size, 1);
+        loader->pool_left = loader->pool ? size : 0;
+        if (!loader->pool) return NULL;
+    }
+    copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
+    loader->pool += bytes;
+    loader->pool_left -= bytes;
+    return copy;
+}
+
+/* The number of a user (which = 0) or an item (1), new or known -> *number. */
+static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__slice id,
+                               uint32_t *number) {
+    r2_data *data = loader->data;
+    char ***keys = which ? &data->item_key : &data->user_key, *key;
+    int64_t *last = &loader->last[which];
+    const int64_t n = (int64_t)stbds_hmlen(*keys);
+    if (*last >= n || !r2__same_key((*keys)[*last], id)) {
+        if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
+        if (*last < 0) {
+            if (n >= UINT32_MAX - 1)
+                return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items, found more");
+            key = r2__loader_keep(ctx, loader, id);
+            if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
+                return ctx->status;
+        }
+    }
+    *number = (uint32_t)*last;
+    return R2_OK;
+}
+
+/* The number in a wanted field of the current record; false: not a number. */
 static bool r2__source_number(const r2__source *source, int w, double *number) {
     *number = source->number[w];
     return !isnan(*number) || r2__number(source->field[w], number);
@@ -9202,7 +9181,7 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
     if (source->column[2] >= 0 && (!r2__source_number(source, 2, &rating) || fabs(rating) > 1e6))
-        return r2__bad_line(ctx, lines, "a rating", field[2]);
+        return r2__bad_line(ctx, lines, "a rating from -1e6 to 1e6", field[2]);
     if (source->column[3] >= 0 && (!r2__source_number(source, 3, &time) || fabs(time) > 1e15))
         return r2__bad_line(ctx, lines, "a Unix time", field[3]);
     if (loader->time_unit > 0.0) time *= loader->time_unit;
@@ -9218,8 +9197,8 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     row->time = (int32_t)time;
     if (row->rating < data->rating_min) data->rating_min = row->rating;
     if (row->rating > data->rating_max) data->rating_max = row->rating;
-    if (r2__names_intern(ctx, &loader->users, user, &row->user)) return ctx->status;
-    return r2__names_intern(ctx, &loader->items, item, &row->item);
+    if (r2__loader_id(ctx, loader, 0, user, &row->user) != R2_OK) return ctx->status;
+    return r2__loader_id(ctx, loader, 1, item, &row->item);
 }
 
 /* Exclusive prefix sums in place: counts -> begins; count[n] must be 0 and becomes the total. */
@@ -9232,10 +9211,10 @@ static void r2__prefix(int64_t *count, int64_t n) {
     }
 }
 
-/* All rows in the order of their items; rows of one item keep the order of the file. The blocks are
-   given back one by one, so the peak is one copy and a block. */
+/* All rows sorted by item; rows of one item keep the order of the file. Each block is freed once it
+   is copied, so the peak is one copy and one block. */
 static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
-    const int64_t n_items = (int64_t)loader->items.n;
+    const int64_t n_items = (int64_t)stbds_hmlen(loader->data->item_key);
     r2__row *sorted = (r2__row *)r2_resize(ctx, NULL, (uint64_t)loader->n_rows, sizeof *sorted);
     int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)n_items + 1, sizeof *at);
     if (!sorted || !at) {
@@ -9246,7 +9225,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     for (int64_t k = 0; k < loader->n_rows; ++k)
         at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
     r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; b < loader->n_blocks; ++b) {
+    for (int64_t b = 0, k = 0; b < stbds_arrlen(loader->block); ++b) {
         for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
             sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
         r2_release(ctx, loader->block[b]);
@@ -9256,7 +9235,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     return sorted;
 }
 
-/* Drops all but the latest of the rows of one (user, item); of equal times the last of the file. */
+/* Keeps the latest row of each (user, item); of equal times the last in the file. */
 static void r2__drop_duplicates(r2_data *data) {
     int64_t to = 0, from = 0;
     for (int64_t u = 0; u < data->n_users; ++u) {
@@ -9276,7 +9255,7 @@ static void r2__drop_duplicates(r2_data *data) {
     data->n_ratings = to;
 }
 
-/* Lets the earliest time be 0. */
+/* Shifts the times so that the earliest is 0. */
 static r2_status r2__rebase_times(r2_ctx *ctx, r2_data *data) {
     int32_t first = data->time[0], last = data->time[0];
     for (int64_t k = 0; k < data->n_ratings; ++k) {
@@ -9299,10 +9278,11 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     r2__row *sorted = r2__rows_by_item(ctx, loader);
     int64_t *begin;
     if (!sorted) return ctx->status;
-    data->n_users = (int64_t)loader->users.n;
-    data->n_items = (int64_t)loader->items.n;
+    data->n_users = (int64_t)stbds_hmlen(data->user_key);
+    data->n_items = (int64_t)stbds_hmlen(data->item_key);
     data->n_ratings = loader->n_rows;
-    data->user_begin = begin = (int64_t *)r2_alloc(ctx, loader->users.n + 2, sizeof *begin);
+    begin = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users + 2, sizeof *begin);
+    data->user_begin = begin;
     data->item = (uint32_t *)r2_resize(ctx, NULL, n, sizeof *data->item);
     data->rating = (float *)r2_resize(ctx, NULL, n, sizeof *data->rating);
     data->time = (int32_t *)r2_resize(ctx, NULL, n, sizeof *data->time);
@@ -9324,7 +9304,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     return ctx->status;
 }
 
-/* ---- what is known of the items ---- */
+/* ---- titles, genres, years ---- */
 
 /* The year of the last "(1994" in a title, or 0. */
 static int16_t r2__title_year(const char *title) {
@@ -9340,8 +9320,8 @@ static int16_t r2__title_year(const char *title) {
 /* Titles and genres start as "". */
 static r2_status r2__loader_items(r2_ctx *ctx, r2__loader *loader) {
     r2_data *data = loader->data;
-    uint64_t n = loader->items.n;
-    char *empty = r2__keep_text(ctx, &loader->items, r2__slice_of("", 0));
+    uint64_t n = (uint64_t)stbds_hmlen(data->item_key);
+    char *empty = r2__loader_keep(ctx, loader, r2__slice_of("", 0));
     data->title = (char **)r2_alloc(ctx, n, sizeof *data->title);
     data->genres = (char **)r2_alloc(ctx, n, sizeof *data->genres);
     data->year = (int16_t *)r2_alloc(ctx, n, sizeof *data->year);
@@ -9365,20 +9345,21 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
     return genres->failed ? ctx->status : R2_OK;
 }
 
-/* One record of an item file: id, title, genres, year. Items that nobody rated are passed over. */
+/* One record of an item file: id, title, genres, year. Items that nobody rated are counted only. */
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
     int64_t item;
     double year;
-    if (r2__names_find(ctx, &loader->items, r2__trim(field[0]), &item)) return ctx->status;
+    if (r2__id_find(ctx, data->item_key, r2__trim(field[0]), &loader->key, &item) != R2_OK)
+        return ctx->status;
     if (item < 0) {
         data->n_unrated++;
         return R2_OK;
     }
     if (genres.len && genres.at[0] == '(') genres.len = 0; /* "(no genres listed)" */
-    data->title[item] = r2__keep_text(ctx, &loader->items, field[1]);
-    data->genres[item] = r2__keep_text(ctx, &loader->items, genres);
+    data->title[item] = r2__loader_keep(ctx, loader, field[1]);
+    data->genres[item] = r2__loader_keep(ctx, loader, genres);
     if (!data->title[item] || !data->genres[item]) return ctx->status;
     data->year[item] = r2__title_year(data->title[item]);
     if (field[3].len && r2__number(field[3], &year) && year >= 0.0 && year <= 9999.0)
@@ -9397,53 +9378,43 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, format->separator,
                                        wish);
-    if (!status) {
+    if (status == R2_OK) {
         loader->data->has_rating |= source.column[2] >= 0;
         loader->data->has_time |= source.column[3] >= 0;
     }
-    while (!status && more) {
+    while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
-        if (!status && more) status = r2__loader_add(ctx, loader, &source);
-        if (!status && loader->n_rows % (1 << 20) == 0)
+        if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
+        if (status == R2_OK && loader->n_rows % (1 << 20) == 0)
             status = r2_progress(ctx, "reading ratings", loader->n_rows, 0);
     }
     r2__source_close(ctx, &source);
-    if (!status && loader->n_rows == before)
+    if (status == R2_OK && loader->n_rows == before)
         status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found none", path);
     return status;
 }
 
-/* Titles, genres and years of one file. u.item of MovieLens 100K is known by its 24 columns. */
+/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text flags = {NULL, 0, 0, false};
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__item_names, NULL, NULL);
     const bool movielens_100k = !source.json && source.table.n_fields == 24 && source.pending;
-    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is no year */
-    while (!status && more) {
+    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is not a year */
+    while (status == R2_OK && more) {
         r2__slice genres;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
+        if (status != R2_OK || !more) break;
         genres = source.field[2];
         if (movielens_100k) {
             status = r2__flag_genres(ctx, source.table.field + 5, &flags);
             genres = r2__slice_of(flags.data, flags.len);
         }
-        if (!status) status = r2__loader_title(ctx, loader, source.field, genres);
+        if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, genres);
     }
     r2_text_free(ctx, &flags);
     r2__source_close(ctx, &source);
-    return status;
-}
-
-/* The loader's arrays become those of the data. */
-static r2_status r2__loader_finish(r2_ctx *ctx, r2__loader *loader) {
-    r2_data *data = loader->data;
-    r2_status status = r2__loader_sort(ctx, loader);
-    data->user_key = loader->users.key;
-    data->item_key = loader->items.key;
-    loader->users.key = loader->items.key = NULL;
     return status;
 }
 
@@ -9453,7 +9424,7 @@ static bool r2__file_exists(const char *path) {
     return file != NULL;
 }
 
-/* The name of a directory's RecBole files: its own. */
+/* The last part of a path: the name of RecBole files in a directory is that of the directory. */
 static const char *r2__last_part(const char *path, int *len) {
     const char *end = path + strlen(path), *begin;
     while (end > path && end[-1] == '/') --end;
@@ -9463,27 +9434,23 @@ static const char *r2__last_part(const char *path, int *len) {
     return begin;
 }
 
-/* Looks for the layout of `path`; both texts are empty when it is none of the known directories. */
+/* The ratings file and the items file ("": none) that `path` stands for. */
 static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings, r2_text *items) {
-    static const char *const layouts[3][2] = {
-        {"ratings.csv", "movies.csv"}, {"ratings.dat", "movies.dat"}, {"u.data", "u.item"}};
+    static const char *const layouts[4][2] = {{"ratings.csv", "movies.csv"},
+                                              {"ratings.dat", "movies.dat"},
+                                              {"u.data", "u.item"},
+                                              {".inter", ".item"}}; /* after NAME */
     size_t length = strlen(path);
     int len;
     const char *name = r2__last_part(path, &len);
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < 4; ++k) {
         r2_text_clear(ratings);
         r2_text_clear(items);
-        r2_text_addf(ctx, ratings, "%s/%s", path, layouts[k][0]);
-        r2_text_addf(ctx, items, "%s/%s", path, layouts[k][1]);
+        r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
+        r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
         if (r2__file_exists(ratings->data)) return R2_OK;
     }
-    r2_text_clear(ratings);
-    r2_text_clear(items);
-    r2_text_addf(ctx, ratings, "%s/%.*s.inter", path, len, name);
-    r2_text_addf(ctx, items, "%s/%.*s.item", path, len, name);
-    if (ratings->failed || items->failed) return ctx->status;
-    if (r2__file_exists(ratings->data)) return R2_OK;
     r2_text_clear(ratings);
     r2_text_clear(items);
     r2_text_addf(ctx, ratings, "%s", path);
@@ -9497,7 +9464,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
                                        const r2_format *format) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status) status = r2__load_ratings(ctx, loader, ratings.data, format);
+    if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
     if (status == R2_IO && strcmp(ratings.data, path) == 0)
         r2_fail(ctx, R2_IO,
                 "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
@@ -9508,11 +9475,11 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
     return status;
 }
 
-/* The titles that lie beside the interactions, if any do. */
+/* The titles beside the interactions, if there are any. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(items.data))
         status = r2__load_items(ctx, loader, items.data);
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
@@ -9528,19 +9495,19 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
     memset(&plain, 0, sizeof plain);
     memset(&loader, 0, sizeof loader);
     if (!format) format = &plain;
-    if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
+    if (n_paths < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "load: n_paths = %lld, expected >= 1", (long long)n_paths);
     loader.data = data;
     loader.time_unit = format->time_unit;
-    loader.users.arena = loader.items.arena = &data->text;
-    for (int64_t k = 0; k < n_paths && !status; ++k)
+    for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
         status = r2__load_interactions(ctx, &loader, paths[k], format);
-    if (!status) status = r2__loader_items(ctx, &loader);
-    if (!status && format->items) status = r2__load_items(ctx, &loader, format->items);
-    for (int64_t k = 0; k < n_paths && !status && !format->items; ++k)
+    if (status == R2_OK) status = r2__loader_items(ctx, &loader);
+    if (status == R2_OK && format->items) status = r2__load_items(ctx, &loader, format->items);
+    for (int64_t k = 0; k < n_paths && status == R2_OK && !format->items; ++k)
         status = r2__load_titles(ctx, &loader, paths[k]);
-    if (!status) status = r2__loader_finish(ctx, &loader);
+    if (status == R2_OK) status = r2__loader_sort(ctx, &loader);
     r2__loader_free(ctx, &loader);
-    if (status) r2_data_free(ctx, data);
+    if (status != R2_OK) r2_data_free(ctx, data);
     return status;
 }
 
@@ -9548,27 +9515,43 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
     return r2_data_load_files(ctx, data, &path, 1, NULL);
 }
 
-/* =========================================== [E3] filters, other splits and candidate sets ==== */
+/* =========================================== [E3] filters, other splits and candidate sets ====
+
+   In:   r2_data, conditions, files.
+   Out:  r2_data with fewer rows or with grades; splits and candidate sets that are given as files.
+
+       r2_data_filter   rows by rating and time -> rows of the core -> users and items renumbered
+       r2_data_grade    counts of a user        -> grades 1 .. 5
+
+   Four songs that a user played 1, 3, 3 and 100 times get the grades 2, 4, 4 and 5: the shares of
+   counts that are not larger are 1/4, 3/4, 3/4 and 1; times 5, rounded up.
+   The 2-core of  a-x a-y b-x b-y b-z  drops b-z, since z has one row, and keeps the other four.
+   (test_data.c: the_opening_of_e3) */
 
 /* ---- filters and the report ---- */
 
-/* What a filter leaves, before anything is moved. */
+/* The result of a filter, before any row is moved. */
 typedef struct r2__keep {
-    uint8_t *row;           /* (n_ratings) 1: stays      */
-    int64_t *users, *items; /* rows left of each         */
+    uint8_t *row;                     /* (n_ratings) 1: stays */
+    int64_t *users, *items;           /* rows left of each    */
+    int64_t n_rating, n_time, n_core; /* rows dropped, why */
+    char **user_key, **item_key;      /* the ids left */
+    r2__owner owner;                  /* of those     */
 } r2__keep;
 
 static void r2__keep_free(r2_ctx *ctx, r2__keep *keep) {
     r2_release(ctx, keep->row);
     r2_release(ctx, keep->users);
     r2_release(ctx, keep->items);
+    r2__map_free(ctx, &keep->owner, &keep->user_key, sizeof *keep->user_key);
+    r2__map_free(ctx, &keep->owner, &keep->item_key, sizeof *keep->item_key);
 }
 
-/* Takes rows of users and items with too few away, until none is left that has too few. */
-static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter) {
+/* Drops rows of users and items that have too few, until none has too few. */
+static void r2__keep_core(const r2_data *data, r2__keep *keep, const r2_filter *filter) {
     int64_t dropped = -1;
-    while (dropped != data->n_dropped_core) {
-        dropped = data->n_dropped_core;
+    while (dropped != keep->n_core) {
+        dropped = keep->n_core;
         for (int64_t u = 0; u < data->n_users; ++u)
             for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
                 if (!keep->row[k] || (keep->users[u] >= filter->user_core &&
@@ -9577,17 +9560,26 @@ static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter
                 keep->row[k] = 0;
                 keep->users[u]--;
                 keep->items[data->item[k]]--;
-                data->n_dropped_core++;
+                keep->n_core++;
             }
     }
 }
 
-/* Closes the gaps in rows, users and items; counts in `keep` become new numbers. */
+/* The ids of users or items with rows, in a table of its own. */
+static r2_status r2__keep_ids(r2_ctx *ctx, r2__keep *keep, char ***table, char *const *keys,
+                              const int64_t *rows, int64_t n) {
+    r2_status status = R2_OK;
+    int64_t at;
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        if (rows[k]) status = r2__map_put(ctx, &keep->owner, table, sizeof *table, keys[k], 0, &at);
+    return status;
+}
+
+/* Moves the rows together and renumbers users and items; keep->items becomes the new numbers. */
 static void r2__keep_close(r2_data *data, r2__keep *keep) {
     int64_t to = 0, n_users = 0, n_items = 0;
     for (int64_t i = 0; i < data->n_items; ++i) {
         if (!keep->items[i]) continue;
-        data->item_key[n_items] = data->item_key[i];
         data->title[n_items] = data->title[i];
         data->genres[n_items] = data->genres[i];
         data->year[n_items] = data->year[i];
@@ -9602,17 +9594,33 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
             data->time[to++] = data->time[k];
         }
         if (begin == to) continue;
-        data->user_key[n_users] = data->user_key[u];
         data->user_begin[n_users++] = begin;
     }
     data->user_begin[n_users] = to;
     data->n_users = n_users;
     data->n_items = n_items;
     data->n_ratings = to;
+    data->n_dropped_rating += keep->n_rating;
+    data->n_dropped_time += keep->n_time;
+    data->n_dropped_core += keep->n_core;
+}
+
+/* Exchanges the tables of ids: `keep` then frees the old ones. */
+static void r2__keep_swap(r2_data *data, r2__keep *keep) {
+    char **user_key = data->user_key, **item_key = data->item_key;
+    r2__owner owner = data->owner;
+    data->user_key = keep->user_key;
+    data->item_key = keep->item_key;
+    data->owner = keep->owner;
+    keep->user_key = user_key;
+    keep->item_key = item_key;
+    keep->owner = owner;
 }
 
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep keep;
+    r2_status status;
+    memset(&keep, 0, sizeof keep);
     keep.row = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_ratings, 1);
     keep.users = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users, sizeof *keep.users);
     keep.items = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *keep.items);
@@ -9626,17 +9634,25 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
             bool low = filter->min_rating != 0.0f && data->rating[k] < filter->min_rating;
             bool out = (filter->time_from && time < filter->time_from) ||
                        (filter->time_until && time >= filter->time_until);
-            data->n_dropped_rating += low;
-            data->n_dropped_time += out && !low;
+            keep.n_rating += low;
+            keep.n_time += out && !low;
             if (low || out) continue;
             keep.row[k] = 1;
             keep.users[u]++;
             keep.items[data->item[k]]++;
         }
     r2__keep_core(data, &keep, filter);
-    r2__keep_close(data, &keep);
+    status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users, data->n_users);
+    if (status == R2_OK)
+        status = r2__keep_ids(ctx, &keep, &keep.item_key, data->item_key, keep.items,
+                              data->n_items);
+    if (status == R2_OK) {
+        r2__keep_close(data, &keep);
+        r2__keep_swap(data, &keep);
+        if (data->n_ratings) status = r2__rebase_times(ctx, data); /* a shorter span always fits */
+    }
     r2__keep_free(ctx, &keep);
-    return data->n_ratings ? r2__rebase_times(ctx, data) : R2_OK; /* a shorter span always fits */
+    return status;
 }
 
 static bool r2__are_counts(const r2_data *data) {
@@ -9701,7 +9717,7 @@ static void r2__add_date(r2_ctx *ctx, r2_text *text, int64_t seconds) {
 
 #define R2__HISTOGRAM_MAX 24
 
-/* The share of each rating, if there are few different ones, ascending. */
+/* Adds the share of each rating, ascending, if there are few different ones. */
 static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     float value[R2__HISTOGRAM_MAX];
     int64_t count[R2__HISTOGRAM_MAX];
@@ -9757,7 +9773,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* Targets are the positives among the rows held out, of users who are in training too. */
+/* Targets: the positives among the held-out rows of users who are in training too. */
 static void r2__split_targets(r2_split *split, const r2_data *data) {
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], end = data->user_begin[u + 1];
@@ -9772,65 +9788,12 @@ static void r2__split_targets(r2_split *split, const r2_data *data) {
     }
 }
 
-static int r2__time_order(const void *left, const void *right) {
-    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
-    return (a > b) - (a < b);
-}
-
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share) {
-    const size_t n = (size_t)data->n_ratings;
-    size_t at;
-    int32_t *sorted, valid_from, test_from;
-    bool untrained;
-    r2_status status;
-    memset(split, 0, sizeof *split);
-    if (!(valid_share >= 0.0) || !(test_share > 0.0) || !(valid_share + test_share < 1.0) || !n)
-        return r2_fail(ctx, R2_ARGUMENT, "split: shares %g and %g, %lld interactions", valid_share,
-                       test_share, (long long)data->n_ratings);
-    sorted = (int32_t *)r2_alloc(ctx, n, sizeof *sorted);
-    if (!sorted) return ctx->status;
-    memcpy(sorted, data->time, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, r2__time_order);
-    at = (size_t)((1.0 - test_share) * (double)n);
-    test_from = sorted[at < n ? at : n - 1];
-    at = (size_t)((1.0 - valid_share - test_share) * (double)n);
-    valid_from = sorted[at < n ? at : n - 1];
-    untrained = valid_from == sorted[0];
-    r2_release(ctx, sorted);
-    if (untrained)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "split: expected interactions before the cut in time, found none of %lld%s",
-                       (long long)n, data->has_time ? "" : ": there is no time column");
-    status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    for (size_t k = 0; k < n && !status; ++k) {
-        if (data->time[k] >= test_from) split->role[k] = R2_TEST;
-        else if (data->time[k] >= valid_from) split->role[k] = R2_VALID;
-    }
-    if (!status) r2__split_targets(split, data);
-    return r2__split_end(ctx, split, data, status);
-}
-
-/* A look-up table of names that are known already; its keys are borrowed. */
-static r2_status r2__names_of(r2_ctx *ctx, r2__names *names, char *const *keys, int64_t n) {
-    memset(names, 0, sizeof *names);
-    while (names->cap <= (uint64_t)n) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        r2__slice key = r2__slice_of(keys[k], strlen(keys[k]));
-        names->key[k] = keys[k];
-        names->slot[r2__names_slot(names, key)] = (uint32_t)++names->n;
-    }
-    return R2_OK;
-}
-
 /* Gives the rows of one file their role. */
 static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
-                                const r2_format *format, r2_role role, r2__names names[2]) {
+                                const r2_format *format, r2_role role) {
     const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
     r2__source source;
+    r2_text key = {NULL, 0, 0, false};
     bool more = true;
     r2_status status;
     if (format) {
@@ -9839,19 +9802,21 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     }
     status = r2__source_open(ctx, &source, path, r2__rating_names,
                              format ? format->separator : NULL, wish);
-    while (!status && more) {
+    while (status == R2_OK && more) {
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
-        status = r2__names_find(ctx, &names[0], r2__trim(source.field[0]), &user);
-        if (!status) status = r2__names_find(ctx, &names[1], r2__trim(source.field[1]), &item);
-        if (status) break;
+        if (status != R2_OK || !more) break;
+        status = r2__id_find(ctx, data->user_key, r2__trim(source.field[0]), &key, &user);
+        if (status == R2_OK)
+            status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);
+        if (status != R2_OK) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
         else
             status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
                                   source.field[1]);
     }
+    r2_text_free(ctx, &key);
     r2__source_close(ctx, &source);
     return status;
 }
@@ -9859,57 +9824,13 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format) {
-    r2__names names[2];
     r2_status status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    memset(names, 0, sizeof names);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status && valid_path)
-        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID, names);
-    if (!status && test_path)
-        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST, names);
-    if (!status) r2__split_targets(split, data);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
+    if (status == R2_OK && valid_path)
+        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID);
+    if (status == R2_OK && test_path)
+        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST);
+    if (status == R2_OK) r2__split_targets(split, data);
     return r2__split_end(ctx, split, data, status);
-}
-
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
-    r2_text_addf(ctx, text,
-                 "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
-                 "a positive has a rating of %g or more\n"
-                 "equal times of a user are ordered by a hash of the ids of user and item, seed "
-                 "%llu; users whose last time is shared: %lld\n",
-                 (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
-                 (double)split->config.min_positive, (unsigned long long)split->config.seed,
-                 (long long)split->n_time_ties);
-    return text->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed) {
-    const r2__negatives popular = {true, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, popular, seed);
-}
-
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed) {
-    r2__negatives common = {false, NULL};
-    r2_status status = R2_NO_MEMORY;
-    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
-    uint8_t *marked = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_items, 1);
-    memset(c, 0, sizeof *c);
-    if (n && marked) {
-        for (int64_t k = 0; k < data->n_ratings; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
-        for (int64_t i = 0; i < data->n_items; ++i) marked[i] = n[i] >= min_train;
-        common.marked = marked;
-        status = r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, common, seed);
-    }
-    r2_release(ctx, n);
-    r2_release(ctx, marked);
-    return status;
 }
 
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item) {
@@ -9936,65 +9857,64 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
     return status;
 }
 
-/* One line: a user and items, between tabs. */
-static r2_status r2__candidates_line(r2_ctx *ctx, r2_candidates *c, int64_t row,
-                                     const r2__lines *lines, r2__slice line,
-                                     r2__names names[2]) {
-    const char *at = line.at, *end = line.at + line.len;
-    for (int64_t k = -1; k < c->n_per_case; ++k) {
-        const char *tab = at <= end ? (const char *)memchr(at, '\t', (size_t)(end - at)) : NULL;
-        r2__slice key = r2__slice_of(at, at > end ? 0 : (size_t)((tab ? tab : end) - at));
-        int64_t index;
-        if (r2__names_find(ctx, &names[k < 0 ? 0 : 1], key, &index)) return ctx->status;
-        if (index < 0) return r2__bad_line(ctx, lines, k < 0 ? "a user" : "an item", key);
-        if (k < 0) c->user[row] = (uint32_t)index;
-        else c->item[row * c->n_per_case + k] = (uint32_t)index;
-        at = (tab ? tab : end) + 1;
-    }
-    if (at <= end) return r2__bad_line(ctx, lines, "as many items as before", line);
-    return R2_OK;
-}
-
-/* How many lines, and items on the first. */
-static r2_status r2__candidates_shape(r2_ctx *ctx, const char *path, int64_t *n_lines,
-                                      int64_t *n_items) {
+/* A file of candidate sets while it is read. */
+typedef struct r2__case_file {
+    const r2_data *data;
     r2__lines lines;
-    r2__slice line = {NULL, 0};
-    r2_status status = r2__lines_open(ctx, &lines, path);
-    *n_lines = *n_items = 0;
-    while (!status) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (status || !line.at) break;
-        for (size_t k = 0; k < line.len && *n_lines == 0; ++k) *n_items += line.at[k] == '\t';
-        if (++*n_lines == 1 && *n_items == 0)
-            status = r2__bad_line(ctx, &lines, "a user and items between tabs", line);
-    }
-    r2__lines_close(ctx, &lines);
-    return status;
+    r2_text key;
+    uint32_t *user, *item; /* lists: (n), (n, n_per_case) */
+    int64_t n_per_case;    /* 0 before the first line     */
+    r2__owner owner;
+} r2__case_file;
+
+/* One line: a user and items, between tabs. */
+static r2_status r2__case_line(r2_ctx *ctx, r2__case_file *file, r2__slice line) {
+    const char *at = line.at, *end = line.at + line.len, *tab;
+    int64_t n = -1, number; /* items so far */
+    r2__slice id;
+    do {
+        char **keys = n < 0 ? file->data->user_key : file->data->item_key;
+        uint32_t **list = n < 0 ? &file->user : &file->item;
+        tab = (const char *)memchr(at, '\t', (size_t)(end - at));
+        if (n >= 0 && n == file->n_per_case && file->n_per_case > 0)
+            return r2__bad_line(ctx, &file->lines, "as many items as before", line);
+        id = r2__slice_of(at, (size_t)((tab ? tab : end) - at));
+        if (r2__id_find(ctx, keys, id, &file->key, &number) != R2_OK) return ctx->status;
+        if (number < 0) return r2__bad_line(ctx, &file->lines, n < 0 ? "a user" : "an item", id);
+        if (r2__array_reserve(ctx, &file->owner, list, sizeof **list, 1) != R2_OK)
+            return ctx->status;
+        stbds_arrput(*list, (uint32_t)number);
+        at = tab ? tab + 1 : end;
+        ++n;
+    } while (tab);
+    if (file->n_per_case == 0) file->n_per_case = n;
+    if (n > 0 && n == file->n_per_case) return R2_OK;
+    return r2__bad_line(ctx, &file->lines,
+                        n > 0 ? "as many items as before" : "a user and items between tabs", line);
 }
 
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path) {
-    r2__names names[2];
-    r2__lines lines;
-    r2__slice line;
-    int64_t n_lines, n_items;
-    r2_status status = r2__candidates_shape(ctx, path, &n_lines, &n_items);
+    r2__case_file file;
+    r2__slice line = {"", 0};
+    r2_status status;
     memset(c, 0, sizeof *c);
-    memset(names, 0, sizeof names);
-    memset(&lines, 0, sizeof lines);
-    if (!status) status = r2__candidates_alloc(ctx, c, n_lines, n_items);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status) status = r2__lines_open(ctx, &lines, path);
-    for (int64_t k = 0; k < n_lines && !status; ++k) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (!status && !line.at) status = r2_fail(ctx, R2_IO, "%s: changed while read", path);
-        if (!status) status = r2__candidates_line(ctx, c, k, &lines, line, names);
+    memset(&file, 0, sizeof file);
+    file.data = data;
+    status = r2__lines_open(ctx, &file.lines, path);
+    while (status == R2_OK && line.at) {
+        status = r2__lines_next(ctx, &file.lines, &line);
+        if (status == R2_OK && line.at) status = r2__case_line(ctx, &file, line);
     }
-    r2__lines_close(ctx, &lines);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
-    if (status) r2_candidates_free(ctx, c);
+    if (status == R2_OK)
+        status = r2__candidates_alloc(ctx, c, (int64_t)stbds_arrlen(file.user), file.n_per_case);
+    if (status == R2_OK && c->n_cases > 0) {
+        memcpy(c->user, file.user, stbds_arrlenu(file.user) * sizeof *c->user);
+        memcpy(c->item, file.item, stbds_arrlenu(file.item) * sizeof *c->item);
+    }
+    r2__lines_close(ctx, &file.lines);
+    r2_text_free(ctx, &file.key);
+    r2__array_free(ctx, &file.owner, &file.user);
+    r2__array_free(ctx, &file.owner, &file.item);
     return status;
 }
 
@@ -11919,15 +11839,6 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
     return r2__save_tensors(ctx, model, false, path);
 }
 
-/* A JSON number that is an integer in [0, 2^53]. */
-static bool r2__json_size(const cJSON *item, uint64_t *value) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0.0) ||
-        item->valuedouble > 9007199254740992.0 || item->valuedouble != floor(item->valuedouble))
-        return false;
-    *value = (uint64_t)item->valuedouble;
-    return true;
-}
-
 static uint64_t r2__dtype_size(const char *dtype) {
     static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
                                         "I16",  "U16", "F16", "BF16",    "I32",
@@ -11942,7 +11853,8 @@ static uint64_t r2__dtype_size(const char *dtype) {
    shape and type say. Returns what is wrong, or NULL. */
 static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
-    uint64_t bytes, size;
+    uint64_t bytes;
+    int64_t size, begin, end;
     if (!cJSON_IsObject(entry)) return "is not an object";
     for (item = entry->child; item; item = item->next) {
         const cJSON **field = strcmp(item->string, "dtype") == 0          ? &dtype
@@ -11961,14 +11873,16 @@ static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     if (bytes == 0) return "has an unknown dtype";
     for (item = shape->child, t->rank = 0; item; item = item->next) {
         if (t->rank == 8) return "has more than 8 dimensions";
-        if (!r2__json_size(item, &size)) return "has a dimension that is not a size";
-        if (!r2_mul_u64(bytes, size, &bytes)) return "has a shape that overflows";
-        t->shape[t->rank++] = (int64_t)size;
+        if (!r2__json_whole(item, 0, R2__WHOLE, &size)) return "has a dimension that is not a size";
+        if (!r2_mul_u64(bytes, (uint64_t)size, &bytes)) return "has a shape that overflows";
+        t->shape[t->rank++] = size;
     }
     item = offsets->child;
-    if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
-        !r2__json_size(item->next, &t->end) || t->begin > t->end)
+    if (!item || !item->next || item->next->next || !r2__json_whole(item, 0, R2__WHOLE, &begin) ||
+        !r2__json_whole(item->next, begin, R2__WHOLE, &end))
         return "has data_offsets that are not [begin, end]";
+    t->begin = (uint64_t)begin;
+    t->end = (uint64_t)end;
     return t->end - t->begin == bytes ? NULL : "has another number of bytes than its shape says";
 }
 
@@ -12207,15 +12121,12 @@ static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, c
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
 static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *directory,
                                    const char *name) {
-    r2_text text = {NULL, 0, 0, false};
     memset(s, 0, sizeof *s);
     s->ctx = ctx;
     s->status = r2__join_path(ctx, s->path, directory, name);
-    if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
-    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
+    if (s->status == R2_OK) s->status = r2__json_read(ctx, s->path, &s->root);
     if (s->status == R2_OK && !cJSON_IsObject(s->root))
-        s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
-    r2_text_free(ctx, &text);
+        s->status = r2_fail(ctx, R2_FORMAT, "%s: expected a JSON object", s->path);
     return s->status;
 }
 
@@ -12233,10 +12144,9 @@ static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char
 /* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
     const cJSON *item = r2__setting(s, s->root, key);
-    uint64_t value = 0;
+    int64_t value;
     if (!item && missing > 0) return missing;
-    if (item && r2__json_size(item, &value) && value >= 1 && value <= INT32_MAX)
-        return (int32_t)value;
+    if (item && r2__json_whole(item, 1, INT32_MAX, &value)) return (int32_t)value;
     r2__settings_fail(s, key, "is missing or not a positive integer");
     return 1;
 }
@@ -12664,18 +12574,13 @@ static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *c
 }
 
 r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
     r2_codebook loaded = *codebook;
     const cJSON *field;
     cJSON *json;
     bool good;
     int f = 0;
-    r2_status status = r2_read_file(ctx, path, &text);
-    if (status != R2_OK) {
-        r2_text_free(ctx, &text);
-        return status;
-    }
-    json = r2__json_parse(text.data, text.len);
+    r2_status status = r2__json_read(ctx, path, &json);
+    if (status != R2_OK) return status;
     field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
     good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = cJSON_GetObjectItemCaseSensitive(json, "fields");
@@ -12684,7 +12589,6 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
         good = r2__codebook_field(field, (r2_field)f, &loaded);
     good = good && f == R2_N_FIELDS && !field;
     cJSON_Delete(json);
-    r2_text_free(ctx, &text);
     if (!good)
         return r2_fail(ctx, R2_FORMAT,
                        "%s: expected the fields and buckets of this run, found "
@@ -12862,8 +12766,8 @@ static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint3
 
 /* Sorts each run of combining marks by class, equal classes in their order: linear for any run. */
 static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps) {
-    r2_tokens run = {NULL, 0, 0, false};
-    for (int64_t begin = 0, end; begin < cps->n && !run.failed; begin = end + 1) {
+    r2_tokens run = {NULL, 0, {NULL, false}};
+    for (int64_t begin = 0, end; begin < cps->n && !run.owner.failed; begin = end + 1) {
         for (end = begin; end < cps->n && r2__combining(nfc, (uint32_t)cps->id[end]); ++end) {
         }
         if (end - begin < 2) continue;
@@ -12872,9 +12776,9 @@ static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps
             for (int64_t i = begin; i < end; ++i)
                 if (r2__combining(nfc, (uint32_t)cps->id[i]) == c)
                     r2_tokens_add(ctx, &run, cps->id[i]);
-        if (!run.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
+        if (!run.owner.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
     }
-    cps->failed = cps->failed || run.failed;
+    if (run.owner.failed) cps->owner.failed = true;
     r2_tokens_free(ctx, &run);
 }
 
@@ -12895,13 +12799,13 @@ static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
         last = combining;
         cps->id[out++] = (int32_t)cp;
     }
-    cps->n = out;
+    r2__tokens_cut(cps, out);
 }
 
 /* Adds normal form C of `text` to `out`. Bytes that are not UTF-8 stay as they are. */
 static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char *text, size_t len,
                               r2_text *out) {
-    r2_tokens cps = {NULL, 0, 0, false};
+    r2_tokens cps = {NULL, 0, {NULL, false}};
     uint32_t cp, highest = 0;
     for (size_t at = 0; at < len; at += r2__utf8(text, at, len, &cp))
         if ((unsigned char)text[at] > highest) highest = (unsigned char)text[at];
@@ -12916,7 +12820,7 @@ static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char
     r2__nfc_order(ctx, nfc, &cps);
     r2__nfc_join(nfc, &cps);
     for (int64_t i = 0; i < cps.n; ++i) r2__utf8_add(ctx, out, (uint32_t)cps.id[i]);
-    out->failed = out->failed || cps.failed;
+    out->failed = out->failed || cps.owner.failed;
     r2_tokens_free(ctx, &cps);
     return out->failed ? ctx->status : R2_OK;
 }
@@ -13064,43 +12968,25 @@ static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
     r2_tokens_free(ctx, &parts->merge);
 }
 
-struct r2__bpe_pair {
-    uint64_t key; /* left << 32 | right, UINT64_MAX: a free slot */
-    int32_t rank, joined;
-};
-
 static uint64_t r2__pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-static uint64_t r2__pair_hash(uint64_t key) {
-    key *= 0x9E3779B97F4A7C15u;
-    return key ^ key >> 32;
+/* Place of the merge of two neighbours in bpe->merge, or -1: the smaller, the earlier learned. */
+static int32_t r2__bpe_rank(const r2_bpe *bpe, int32_t left, int32_t right) {
+    uint64_t key = r2__pair_key(left, right);
+    return (int32_t)r2__map_find(bpe->pair, sizeof *bpe->pair, &key, sizeof key);
 }
 
-/* The slot of a pair, or the free one where it belongs. At least half of the slots are free. */
-static struct r2__bpe_pair *r2__bpe_find(const r2_bpe *bpe, uint64_t key) {
-    uint64_t mask = (uint64_t)bpe->n_pair_slots - 1, s = r2__pair_hash(key) & mask;
-    while (bpe->pair[s].key != key && bpe->pair[s].key != UINT64_MAX) s = (s + 1) & mask;
-    return &bpe->pair[s];
-}
-
-static r2_status r2__bpe_hash_merges(r2_ctx *ctx, r2_bpe *bpe) {
-    int32_t n = 64;
-    while (n / 2 < bpe->n_merges) n *= 2;
-    bpe->n_pair_slots = n;
-    bpe->pair = (struct r2__bpe_pair *)r2_arena_alloc(ctx, &bpe->memory, (uint64_t)n,
-                                                      sizeof *bpe->pair);
-    if (!bpe->pair) return ctx->status;
-    for (int32_t i = 0; i < n; ++i) bpe->pair[i].key = UINT64_MAX;
+static r2_status r2__bpe_table(r2_ctx *ctx, r2_bpe *bpe) {
     for (int32_t i = 0; i < bpe->n_merges; ++i) {
         const int32_t *merge = bpe->merge + 3 * (int64_t)i;
         uint64_t key = r2__pair_key(merge[0], merge[1]);
-        struct r2__bpe_pair *pair = r2__bpe_find(bpe, key);
-        if (pair->key == key) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
-        pair->key = key;
-        pair->rank = i;
-        pair->joined = merge[2];
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &bpe->owner, &bpe->pair, sizeof key, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        if (at != i) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
     }
     return R2_OK;
 }
@@ -13148,7 +13034,7 @@ static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool 
 /* Fills what r2__bpe_begin began; on failure the caller frees. */
 static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *parts) {
     uint64_t n = (uint64_t)parts->word.n_words, n_merges = (uint64_t)parts->merge.n / 3;
-    if (parts->merge.failed || parts->added.failed) return ctx->status;
+    if (parts->merge.owner.failed || parts->added.owner.failed) return ctx->status;
     if (n_merges > 1 << 28) return r2_fail(ctx, R2_FORMAT, "too many merges");
     bpe->n_tokens = (int32_t)n;
     bpe->n_merges = (int32_t)n_merges;
@@ -13163,10 +13049,11 @@ static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *p
         if (bpe->added[t]) bpe->added_id[bpe->n_added++] = t;
     }
     if (r2__bpe_lay_bytes(ctx, bpe, parts) != R2_OK) return ctx->status;
-    return r2__bpe_hash_merges(ctx, bpe);
+    return r2__bpe_table(ctx, bpe);
 }
 
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe) {
+    r2__map_free(ctx, &bpe->owner, &bpe->pair, sizeof *bpe->pair);
     r2_arena_free(ctx, &bpe->memory);
     memset(bpe, 0, sizeof *bpe);
 }
@@ -13178,31 +13065,32 @@ typedef struct r2__heap_item {
 } r2__heap_item;
 
 typedef struct r2__heap {
-    r2__heap_item *item;
-    int64_t n, cap;
+    r2__heap_item *item; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2__heap;
 
 static bool r2__heap_less(r2__heap_item a, r2__heap_item b) {
     return a.first != b.first ? a.first < b.first : a.second < b.second;
 }
 
-static bool r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
+static r2_status r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
     r2__heap_item item = {first, second};
-    r2__heap_item *grown = (r2__heap_item *)r2__grow(ctx, heap->item, heap->n, &heap->cap,
-                                                     sizeof item);
     int64_t i = heap->n;
-    if (!grown) return false;
-    heap->item = grown;
-    for (heap->n++; i > 0 && r2__heap_less(item, grown[(i - 1) / 2]); i = (i - 1) / 2)
-        grown[i] = grown[(i - 1) / 2];
-    grown[i] = item;
-    return true;
+    r2_status status = r2__array_reserve(ctx, &heap->owner, &heap->item, sizeof item, 1);
+    if (status != R2_OK) return status;
+    stbds_arrput(heap->item, item);
+    for (heap->n++; i > 0 && r2__heap_less(item, heap->item[(i - 1) / 2]); i = (i - 1) / 2)
+        heap->item[i] = heap->item[(i - 1) / 2];
+    heap->item[i] = item;
+    return R2_OK;
 }
 
 /* Takes out the smallest item of a heap that is not empty. */
 static r2__heap_item r2__heap_pop(r2__heap *heap) {
-    r2__heap_item top = heap->item[0], item = heap->item[--heap->n];
+    r2__heap_item top = heap->item[0], item = stbds_arrpop(heap->item);
     int64_t i = 0;
+    heap->n--;
     for (int64_t child = 1; child < heap->n; child = 2 * i + 1) {
         if (child + 1 < heap->n && r2__heap_less(heap->item[child + 1], heap->item[child])) ++child;
         if (!r2__heap_less(heap->item[child], item)) break;
@@ -13217,53 +13105,44 @@ static r2__heap_item r2__heap_pop(r2__heap *heap) {
 
 /* A piece while it is merged: a doubly linked list of tokens laid over its bytes. */
 typedef struct r2__piece {
-    int32_t id, joined; /* joined: what this token and its right neighbour merge to          */
-    int32_t prev, next; /* -1 at the ends                                                    */
-    int32_t rank;       /* of that merge; -1: there is none, or the token is merged away     */
+    int32_t id, prev, next; /* prev, next: -1 at the ends                                         */
+    int32_t rank; /* of the merge with the right neighbour; -1: none, or the token is merged away */
 } r2__piece;
 
 typedef struct r2__merger {
-    r2__piece *piece;
-    int64_t cap;
+    r2__piece *piece; /* room of a list of stb_ds */
+    r2__owner owner;
     r2__heap heap; /* (rank, position): the leftmost of the earliest learned merges first */
 } r2__merger;
 
 /* Looks up the merge of the token at `i` with its right neighbour. */
-static bool r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+static r2_status r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
-    const struct r2__bpe_pair *pair;
-    p->rank = -1;
-    if (p->next < 0) return true;
-    pair = r2__bpe_find(bpe, r2__pair_key(p->id, m->piece[p->next].id));
-    if (pair->key == UINT64_MAX) return true;
-    p->rank = pair->rank;
-    p->joined = pair->joined;
-    return r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
+    p->rank = p->next < 0 ? -1 : r2__bpe_rank(bpe, p->id, m->piece[p->next].id);
+    return p->rank < 0 ? R2_OK : r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
 }
 
 /* Joins the token at `i` and its right neighbour. Heap entries of both pairs they were part of are
-   left behind; they are known by a rank that no longer fits. */
-static bool r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+   left behind; their ranks no longer fit. */
+static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
+    r2_status status;
     m->piece[p->next].rank = -1;
-    p->id = p->joined;
+    p->id = bpe->merge[3 * (int64_t)p->rank + 2];
     p->next = m->piece[p->next].next;
     if (p->next >= 0) m->piece[p->next].prev = i;
-    return r2__merge_offer(ctx, bpe, m, i) &&
-           (p->prev < 0 || r2__merge_offer(ctx, bpe, m, p->prev));
+    status = r2__merge_offer(ctx, bpe, m, i);
+    return status != R2_OK || p->prev < 0 ? status : r2__merge_offer(ctx, bpe, m, p->prev);
 }
 
 /* Adds the tokens of one piece of text, 0 < len. */
 static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, const char *text,
                                  size_t len, r2_tokens *out) {
     int32_t n = (int32_t)len;
+    r2_status status;
     if (len > INT32_MAX - 1) return r2_fail(ctx, R2_ARGUMENT, "a piece of text is too long");
-    if (n > m->cap) {
-        r2__piece *grown = (r2__piece *)r2_resize(ctx, m->piece, len * 2, sizeof *grown);
-        if (!grown) return ctx->status;
-        m->piece = grown;
-        m->cap = 2 * (int64_t)n;
-    }
+    status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i < n; ++i) {
         m->piece[i].id = bpe->byte_token[(unsigned char)text[i]];
         m->piece[i].prev = i - 1;
@@ -13272,17 +13151,15 @@ static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
             return r2_fail(ctx, R2_FORMAT, "the tokenizer has no token for byte %d",
                            (unsigned char)text[i]);
     }
-    m->heap.n = 0;
-    for (int32_t i = 0; i < n; ++i)
-        if (!r2__merge_offer(ctx, bpe, m, i)) return ctx->status;
-    while (m->heap.n > 0) {
+    for (int32_t i = 0; i < n && status == R2_OK; ++i) status = r2__merge_offer(ctx, bpe, m, i);
+    while (m->heap.n > 0 && status == R2_OK) {
         r2__heap_item top = r2__heap_pop(&m->heap);
-        int32_t i = (int32_t)top.second;
-        if (m->piece[i].rank != (int32_t)top.first) continue;
-        if (!r2__merge_join(ctx, bpe, m, i)) return ctx->status;
+        if (m->piece[top.second].rank == (int32_t)top.first)
+            status = r2__merge_join(ctx, bpe, m, (int32_t)top.second);
     }
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i >= 0; i = m->piece[i].next) r2_tokens_add(ctx, out, m->piece[i].id);
-    return out->failed ? ctx->status : R2_OK;
+    return out->owner.failed ? ctx->status : R2_OK;
 }
 
 /* Adds the tokens of text that holds no added token. */
@@ -13348,9 +13225,9 @@ r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t
             at += (size_t)(bpe->begin[id + 1] - bpe->begin[id]);
         }
     }
-    r2_release(ctx, m.piece);
-    r2_release(ctx, m.heap.item);
-    return status != R2_OK ? status : out->failed ? ctx->status : R2_OK;
+    r2__array_free(ctx, &m.owner, &m.piece);
+    r2__array_free(ctx, &m.heap.owner, &m.heap.item);
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
 r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64_t n, bool control,
@@ -13396,7 +13273,7 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
         status = r2_bpe_encode(ctx, bpe, assistant, strlen(assistant), false, out);
     }
     r2_text_free(ctx, &turn);
-    return status != R2_OK ? status : out->failed ? ctx->status : R2_OK;
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
 /* ---- byte-level BPE as a tokenizer of the learning rooms ---- */
@@ -13438,21 +13315,20 @@ r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe) {
 /* A pair of neighbours: how often it stands in the text, and which words may hold it. */
 typedef struct r2__pair_stat {
     uint64_t key;
-    int64_t count, heaped; /* heaped: the count it last went on the heap with          */
-    int32_t places;        /* first of its list in place_word / place_next, -1: no more */
+    int64_t count, heaped; /* heaped: the count it last went on the heap with                    */
+    int32_t places;        /* 1 + first of its list in place_word / place_next, 0: no more       */
 } r2__pair_stat;
 
 /* The text as distinct pieces with their counts. A merge shortens a word's row in place.
 
        symbol  | t h e | c a t s |      word w: symbol[word_begin[w]] .. + word_len[w]  */
 typedef struct r2__trainer {
-    r2_vocab piece; /* the distinct pieces, in letters                   */
-    r2_tokens word_len, symbol;
-    int64_t *count, *word_begin; /* (n_words)                                         */
-    int64_t count_cap, n_pairs, pair_cap, n_slots;
-    r2__pair_stat *pair; /* (n_pairs)                                         */
-    int32_t *slot;       /* (n_slots) hash table key -> pair + 1, 0: free     */
-    r2_tokens place_word, place_next, changed;
+    r2_vocab piece; /* the distinct pieces, in letters */
+    r2_tokens word_len, symbol, place_word, place_next, changed;
+    int64_t *word_begin; /* (n_words)                     */
+    int64_t *count;      /* (n_words) a list of stb_ds    */
+    r2__pair_stat *pair; /* a table of stb_ds             */
+    r2__owner owner;     /* memory of the last two        */
     r2__heap heap; /* (-count, key): no live pair is missing, outdated counts are too high */
 } r2__trainer;
 
@@ -13463,25 +13339,24 @@ static void r2__trainer_free(r2_ctx *ctx, r2__trainer *t) {
     r2_tokens_free(ctx, &t->place_word);
     r2_tokens_free(ctx, &t->place_next);
     r2_tokens_free(ctx, &t->changed);
-    r2_release(ctx, t->count);
     r2_release(ctx, t->word_begin);
-    r2_release(ctx, t->pair);
-    r2_release(ctx, t->slot);
-    r2_release(ctx, t->heap.item);
+    r2__array_free(ctx, &t->owner, &t->count);
+    r2__map_free(ctx, &t->owner, &t->pair, sizeof *t->pair);
+    r2__array_free(ctx, &t->heap.owner, &t->heap.item);
 }
 
 /* Counts one piece of the text; `letters` is scratch. */
 static r2_status r2__train_piece(r2_ctx *ctx, r2__trainer *t, const char *text, size_t len,
                                  r2_text *letters) {
     int32_t known = t->piece.n_words, id = 0;
-    int64_t *grown = (int64_t *)r2__grow(ctx, t->count, known, &t->count_cap, sizeof *grown);
-    if (!grown) return ctx->status;
-    t->count = grown;
+    r2_status status = r2__array_reserve(ctx, &t->owner, &t->count, sizeof *t->count, 1);
+    if (status != R2_OK) return status;
     r2_text_clear(letters);
     r2__bytes_to_letters(ctx, text, len, letters);
-    if (letters->failed || r2_vocab_add(ctx, &t->piece, letters->data, &id) != R2_OK)
-        return ctx->status;
-    t->count[id] = id == known ? 1 : t->count[id] + 1;
+    status = letters->failed ? ctx->status : r2_vocab_add(ctx, &t->piece, letters->data, &id);
+    if (status != R2_OK) return status;
+    if (id == known) stbds_arrput(t->count, 0);
+    t->count[id]++;
     return R2_OK;
 }
 
@@ -13499,42 +13374,9 @@ static r2_status r2__train_count(r2_ctx *ctx, const r2_bpe *bpe, r2__trainer *t,
     return status;
 }
 
-static int64_t r2__stat_slot(const r2__trainer *t, uint64_t key) {
-    int64_t mask = t->n_slots - 1, s = (int64_t)(r2__pair_hash(key) & (uint64_t)mask);
-    while (t->slot[s] && t->pair[t->slot[s] - 1].key != key) s = (s + 1) & mask;
-    return s;
-}
-
 /* The statistics of a pair that is there. */
 static r2__pair_stat *r2__stat_find(const r2__trainer *t, uint64_t key) {
-    return &t->pair[t->slot[r2__stat_slot(t, key)] - 1];
-}
-
-/* The statistics of a pair, made when it is new; NULL without memory. */
-static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
-    r2__pair_stat *pair;
-    int64_t s;
-    if (t->n_pairs >= t->n_slots / 2) {
-        int64_t n_slots = t->n_slots ? 2 * t->n_slots : 1 << 16;
-        int32_t *slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-        if (!slot) return NULL;
-        r2_release(ctx, t->slot);
-        t->slot = slot;
-        t->n_slots = n_slots;
-        for (int64_t i = 0; i < t->n_pairs; ++i)
-            slot[r2__stat_slot(t, t->pair[i].key)] = (int32_t)(i + 1);
-    }
-    s = r2__stat_slot(t, key);
-    if (t->slot[s]) return &t->pair[t->slot[s] - 1];
-    pair = (r2__pair_stat *)r2__grow(ctx, t->pair, t->n_pairs, &t->pair_cap, sizeof *pair);
-    if (!pair) return NULL;
-    t->pair = pair;
-    pair += t->n_pairs++;
-    t->slot[s] = (int32_t)t->n_pairs;
-    pair->key = key;
-    pair->count = pair->heaped = 0;
-    pair->places = -1;
-    return pair;
+    return &t->pair[r2__map_find(t->pair, sizeof *t->pair, &key, sizeof key)];
 }
 
 /* Adds `sign` x the count of word w to every pair of neighbours in it. Words are noted as places of
@@ -13542,31 +13384,38 @@ static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
 static r2_status r2__train_tally(r2_ctx *ctx, r2__trainer *t, int32_t w, int sign, int32_t fresh) {
     const int32_t *symbol = t->symbol.id + t->word_begin[w];
     for (int32_t k = 0; k + 1 < t->word_len.id[w]; ++k) {
-        r2__pair_stat *pair = r2__stat(ctx, t, r2__pair_key(symbol[k], symbol[k + 1]));
-        if (!pair) return ctx->status;
+        uint64_t key = r2__pair_key(symbol[k], symbol[k + 1]);
+        r2__pair_stat *pair;
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &t->owner, &t->pair, sizeof *t->pair, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        pair = &t->pair[at];
         pair->count += sign * t->count[w];
         if (sign < 0) continue;
-        r2_tokens_add(ctx, &t->changed, (int32_t)(pair - t->pair));
+        r2_tokens_add(ctx, &t->changed, (int32_t)at);
         if (fresh >= 0 && symbol[k] != fresh && symbol[k + 1] != fresh) continue;
         if (t->place_word.n >= INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "text is too long");
         r2_tokens_add(ctx, &t->place_word, w);
         r2_tokens_add(ctx, &t->place_next, pair->places);
-        pair->places = (int32_t)t->place_word.n - 1;
+        pair->places = (int32_t)t->place_word.n;
     }
-    return t->place_word.failed || t->place_next.failed || t->changed.failed ? ctx->status : R2_OK;
+    return t->place_word.owner.failed || t->place_next.owner.failed || t->changed.owner.failed
+               ? ctx->status
+               : R2_OK;
 }
 
 /* Puts the pairs whose count rose on the heap. */
 static r2_status r2__train_heap(r2_ctx *ctx, r2__trainer *t) {
-    for (int64_t i = 0; i < t->changed.n; ++i) {
+    r2_status status = R2_OK;
+    for (int64_t i = 0; i < t->changed.n && status == R2_OK; ++i) {
         r2__pair_stat *pair = &t->pair[t->changed.id[i]];
         if (pair->count <= pair->heaped) continue;
         pair->heaped = pair->count;
-        if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-            return ctx->status;
+        status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
     }
     r2_tokens_clear(&t->changed);
-    return R2_OK;
+    return status;
 }
 
 /* Lays the words out as tokens of single bytes and counts all pairs. */
@@ -13583,7 +13432,7 @@ static r2_status r2__train_begin(r2_ctx *ctx, const int32_t byte_token[256], r2_
         for (size_t k = 0; k < bytes.len; ++k)
             r2_tokens_add(ctx, &t->symbol, byte_token[(unsigned char)bytes.data[k]]);
         r2_tokens_add(ctx, &t->word_len, (int32_t)bytes.len);
-        status = bytes.failed || t->symbol.failed || t->word_len.failed
+        status = bytes.failed || t->symbol.owner.failed || t->word_len.owner.failed
                      ? ctx->status
                      : r2__train_tally(ctx, t, w, 1, -1);
     }
@@ -13619,9 +13468,9 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place >= 0;
-         place = t->place_next.id[place])
-        status = r2__train_word(ctx, t, t->place_word.id[place], key, joined);
+    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place > 0;
+         place = t->place_next.id[place - 1])
+        status = r2__train_word(ctx, t, t->place_word.id[place - 1], key, joined);
     return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
@@ -13636,8 +13485,7 @@ static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_conf
             pair->heaped = 0;
         } else if (UINT64_MAX - top.first != (uint64_t)pair->count) {
             pair->heaped = pair->count; /* an outdated count: back to where it belongs */
-            if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-                status = ctx->status;
+            status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
         } else {
             status = r2__train_merge(ctx, t, parts, pair->key);
             if (status == R2_OK)
@@ -13669,14 +13517,13 @@ static r2_status r2__train_controls(r2_ctx *ctx, const r2_bpe_config *config,
     int32_t n_pieces = parts->word.n_words;
     for (int32_t i = 0; i < config->n_control; ++i) {
         const char *word = config->control[i];
-        size_t len = strlen(word);
-        if (len == 0 || r2_vocab_find(&parts->word, word, len) >= 0)
+        if (!*word || r2_vocab_find(&parts->word, word) >= 0)
             return r2_fail(ctx, R2_ARGUMENT, "control token '%s' is empty or there already", word);
-        if (r2__vocab_append(ctx, &parts->word, word, len) != R2_OK) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, word) != R2_OK) return ctx->status;
     }
     for (int32_t i = 0; i < parts->word.n_words; ++i)
         r2_tokens_add(ctx, &parts->added, i < n_pieces ? 0 : 2);
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 r2_bpe_config r2_bpe_config_default(void) {
@@ -13783,6 +13630,7 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
+        out->failed = out->failed || word.failed; /* which r2_text_clear resets */
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -13793,9 +13641,9 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
         r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
         r2__text_json(ctx, out, word.data, word.len);
+        out->failed = out->failed || word.failed;
     }
     r2_text_addf(ctx, out, "]}");
-    out->failed = out->failed || word.failed;
     r2_text_free(ctx, &word);
 }
 
@@ -13818,15 +13666,6 @@ r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
     status = out.failed ? ctx->status : r2_write_file(ctx, path, out.data, out.len);
     r2_text_free(ctx, &out);
     return status;
-}
-
-static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
-    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
-    return found && strcmp(found, value) == 0;
-}
-
-static bool r2__json_true(const cJSON *object, const char *key) {
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
 }
 
 /* Whether the value is left out, null or "". */
@@ -13914,13 +13753,12 @@ static r2_status r2__bpe_load_vocab(r2_ctx *ctx, const cJSON *vocab, r2__bpe_ids
 /* Moves the strings, in order of their ids, into the parts. */
 static r2_status r2__bpe_load_words(r2_ctx *ctx, const r2__bpe_ids *ids, r2__bpe_parts *parts) {
     for (int64_t i = 0; i < ids->n; ++i) {
-        size_t len = strlen(ids->word[i]);
-        if (r2_vocab_find(&parts->word, ids->word[i], len) >= 0)
+        if (r2_vocab_find(&parts->word, ids->word[i]) >= 0)
             return r2_fail(ctx, R2_FORMAT, "token '%.60s' comes twice", ids->word[i]);
-        if (r2__vocab_append(ctx, &parts->word, ids->word[i], len) != R2_OK) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, ids->word[i]) != R2_OK) return ctx->status;
         r2_tokens_add(ctx, &parts->added, ids->added[i]);
     }
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON *vocab,
@@ -13943,23 +13781,31 @@ static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON
 /* A merge is "left right" or ["left", "right"]. */
 static r2_status r2__bpe_load_merge(r2_ctx *ctx, const cJSON *merge, r2__bpe_parts *parts) {
     const cJSON *pair = cJSON_IsArray(merge) ? merge->child : NULL;
-    const char *left = cJSON_GetStringValue(pair ? pair : merge), *right;
-    size_t left_len = left ? pair ? strlen(left) : strcspn(left, " ") : 0;
-    r2_text joined = {NULL, 0, 0, false};
+    const char *first = cJSON_GetStringValue(pair ? pair : merge), *right;
+    size_t len = first ? pair ? strlen(first) : strcspn(first, " ") : 0;
+    r2_text left = {NULL, 0, 0, false}, joined = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
     int32_t id[3];
-    right = pair ? cJSON_GetStringValue(pair->next) : left ? left + left_len : NULL;
+    right = pair ? cJSON_GetStringValue(pair->next) : first ? first + len : NULL;
     if (!pair && right && *right) ++right; /* the space */
-    if (!left || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
-    r2_text_addf(ctx, &joined, "%.*s%s", (int)left_len, left, right);
-    if (joined.failed) return ctx->status;
-    id[0] = r2_vocab_find(&parts->word, left, left_len);
-    id[1] = r2_vocab_find(&parts->word, right, strlen(right));
-    id[2] = r2_vocab_find(&parts->word, joined.data, joined.len);
+    if (!first || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
+    r2_text_add(ctx, &left, first, len);
+    r2_text_addf(ctx, &joined, "%.*s%s", (int)len, first, right);
+    if (left.failed || joined.failed) {
+        status = ctx->status;
+    } else {
+        id[0] = r2_vocab_find(&parts->word, left.data);
+        id[1] = r2_vocab_find(&parts->word, right);
+        id[2] = r2_vocab_find(&parts->word, joined.data);
+        for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
+        if (id[0] < 0 || id[1] < 0 || id[2] < 0)
+            status = r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left.data,
+                             right);
+        else if (parts->merge.owner.failed) status = ctx->status;
+    }
+    r2_text_free(ctx, &left);
     r2_text_free(ctx, &joined);
-    for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
-    if (id[0] < 0 || id[1] < 0 || id[2] < 0)
-        return r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left, right);
-    return parts->merge.failed ? ctx->status : R2_OK;
+    return status;
 }
 
 static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
@@ -14664,18 +14510,13 @@ void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
     r2_text_add(ctx, text, "}", 1);
 }
 
-static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
-    size_t len = strlen(text);
-    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
-    if (copy) memcpy(copy, text, len);
-    return copy;
-}
-
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record) {
-    r2_record copy = *record, *grown;
-    grown = (r2_record *)r2__grow(ctx, records->record, records->n, &records->cap, sizeof copy);
-    if (!grown) return ctx->status;
-    records->record = grown;
+    r2_record copy = *record;
+    r2_status status = r2__array_reserve(ctx, &records->owner, &records->record, sizeof copy, 1);
+    if (status != R2_OK) {
+        records->n = 0;
+        return status;
+    }
 #define R2__X_number(key)
 #define R2__X_string(key)                                                                          \
     copy.key = r2__arena_string(ctx, &records->text, record->key);                                 \
@@ -14685,7 +14526,8 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
 #undef R2__X
 #undef R2__X_number
 #undef R2__X_string
-    records->record[records->n++] = copy;
+    stbds_arrput(records->record, copy);
+    records->n++;
     return R2_OK;
 }
 
@@ -14702,19 +14544,11 @@ r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *p
     return status;
 }
 
-/* A whole number that a double holds exactly. */
-static bool r2__record_number(const cJSON *value, int64_t *number) {
-    double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
-    if (fabs(x) > 9007199254740992.0 || x != floor(x)) return false;
-    *number = (int64_t)x;
-    return true;
-}
-
 /* Reads the keys of one line; returns the one that is wrong, or NULL. Strings belong to `line`. */
 static const char *r2__record_parse(const cJSON *line, r2_record *record) {
     const cJSON *value;
     int n_keys = 0;
-#define R2__X_number(key) r2__record_number(value, &record->key)
+#define R2__X_number(key) r2__json_whole(value, -R2__WHOLE, R2__WHOLE, &record->key)
 #define R2__X_string(key) (record->key = cJSON_GetStringValue(value)) != NULL
 #define R2__X(key, kind)                                                                           \
     value = cJSON_GetObjectItemCaseSensitive(line, r2__record_key(#key));                          \
@@ -14755,7 +14589,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
 }
 
 void r2_records_free(r2_ctx *ctx, r2_records *records) {
-    r2_release(ctx, records->record);
+    r2__array_free(ctx, &records->owner, &records->record);
     r2_arena_free(ctx, &records->text);
     memset(records, 0, sizeof *records);
 }
@@ -15015,8 +14849,9 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
     const char *name = r2_field_name((r2_field)change->field);
     size_t len = strlen(name);
     char word[40];
-    int words = r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
-    int32_t id = r2_vocab_find(vocab, word, (size_t)words);
+    int32_t id;
+    r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
+    id = r2_vocab_find(vocab, word);
     for (int64_t k = 0; k < n; ++k) {
         const char *old = vocab->word[prompt[k]];
         if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;

@@ -301,7 +301,7 @@ TEST(reasoned_scores_belong_to_what_was_written) {
     REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, 0, t.ex.n, all));
     for (int64_t e = 0; e < t.ex.n; ++e) {
         r2_text prompt = {NULL, 0, 0, false};
-        r2_tokens tokens = {NULL, 0, 0, false};
+        r2_tokens tokens = {NULL, 0, {NULL, false}};
         r2_reasoning one;
         r2_check again;
         float logp[R2_N_ANSWERS];

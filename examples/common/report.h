@@ -905,7 +905,7 @@ static r2_status report_generate(report *r, r2_run *run, report_asked *a) {
     how.temperature = 0.0f;
     how.n_watch = R2_N_ANSWERS;
     how.watch = run->codec.markup.level;
-    if (a->token.failed) return R2_NO_MEMORY;
+    if (a->token.owner.failed) return R2_NO_MEMORY;
     return r2_generate(r->ctx, &run->model, &how, a->n, a->begin, a->token.id, &a->gen);
 }
 
@@ -921,7 +921,7 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
                                r2_text *text) {
     const r2_generation *gen = &a->gen;
     const int32_t n = gen->length[k], *token = gen->token + k * gen->max_new;
-    r2_tokens all = {NULL, 0, 0, false};
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_status status;
     r2_tokens_add(r->ctx, &all, run->codec.markup.think.id[0]);
     for (int32_t j = 0; j < n; ++j) r2_tokens_add(r->ctx, &all, token[j]);
@@ -931,7 +931,7 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
         r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end.id[0]);
     }
     r2_text_clear(text);
-    status = all.failed ? R2_NO_MEMORY
+    status = all.owner.failed ? R2_NO_MEMORY
                         : r2_vocab_decode(r->ctx, &run->vocab, all.id, all.n, text);
     r2_tokens_free(r->ctx, &all);
     return status;
@@ -992,11 +992,11 @@ static void report_remove(report *r, const r2_run *run, report_pairs *p, int64_t
         const r2_field field = (r2_field)f;
         const int bucket = (int)r2_codebook_bucket(&run->codebook, field, p->evidence[k].value[f]);
         char word[48];
-        int n = snprintf(word, sizeof word, "%s:%d", r2_field_name(field), bucket);
-        const int32_t from = r2_vocab_find(&run->vocab, word, (size_t)n);
+        snprintf(word, sizeof word, "%s:%d", r2_field_name(field), bucket);
+        const int32_t from = r2_vocab_find(&run->vocab, word);
         int32_t to;
-        n = snprintf(word, sizeof word, "%s:-", r2_field_name(field));
-        to = r2_vocab_find(&run->vocab, word, (size_t)n);
+        snprintf(word, sizeof word, "%s:-", r2_field_name(field));
+        to = r2_vocab_find(&run->vocab, word);
         if (bucket == 0 || from < 0 || to < 0) continue;
         p->field[p->without.n] = (int8_t)f;
         report_ask(r, &p->without, &p->examples, k, from, to);
