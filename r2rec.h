@@ -845,7 +845,8 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model);
 typedef struct r2_generate_config {
     int32_t n_samples;    /* outputs per prompt                                                   */
     int32_t max_new;      /* most tokens of an output; 0: only the watched log-probabilities      */
-    int32_t stop_token;   /* an output ends with this token; -1: none                             */
+    const int32_t *stop;  /* (n_stop) an output ends with these tokens ...                        */
+    int32_t n_stop;       /* ... 0: none                                                          */
     int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
                           /* that its tokenizer does not use); 0: all may be                      */
     float temperature;    /* 0: greedy, the lowest id of equals                                   */
@@ -903,42 +904,98 @@ float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, floa
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
 
-/* The tokens of the marks and of the answers in a vocabulary. */
+struct r2_bpe;     /* [B4] */
+struct r2_records; /* [B3] */
+
+/* Text to tokens and back: a closed vocabulary or byte-level BPE. Several threads may use one at
+   once, each with its own context. All three functions add to `out`. */
+typedef struct r2_tokenizer {
+    const void *self; /* borrowed: an r2_vocab or an r2_bpe */
+    int32_t n_tokens;
+    /* Tokens of `len` bytes of text. With `marks`, added tokens in it become their ids. */
+    r2_status (*encode)(r2_ctx *ctx, const void *self, const char *text, size_t len, bool marks,
+                        r2_tokens *out);
+    /* Tokens of a prompt that asks for an answer; `system` may be empty. */
+    r2_status (*prompt)(r2_ctx *ctx, const void *self, const char *system, const char *user,
+                        r2_tokens *out);
+    r2_status (*decode)(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n, r2_text *out);
+} r2_tokenizer;
+
+/* A prompt is its user text; blanks at both ends of a text are dropped. */
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
+/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
+   line end after each. */
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
+
+/* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
+   `user`: the codebook of r2_check_compact; r2_check_english needs nothing. */
+typedef r2_check (*r2_check_fn)(const void *user, const char *prompt, const char *output);
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output);
+r2_check r2_check_english(const void *user, const char *prompt, const char *output);
+
+/* A mark as the tokens that write it. */
+#define R2_MAX_MARK 8
+typedef struct r2_mark {
+    int32_t n, id[R2_MAX_MARK];
+} r2_mark;
+
 typedef struct r2_markup {
-    int32_t think, think_end, answer, answer_end;
-    int32_t level[R2_N_ANSWERS]; /* token of answer k */
+    r2_mark think, think_end, answer, answer_end;
+    int32_t level[R2_N_ANSWERS]; /* the token of answer k */
 } r2_markup;
 
-/* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
+/* How examples become tokens and how outputs are checked: all that learning knows of a language. */
 typedef struct r2_codec {
-    const r2_codebook *codebook; /* NULL: outputs cannot be checked */
-    const r2_vocab *vocab;       /* NULL: likewise                  */
+    r2_tokenizer tokenizer;
     r2_markup markup;
+    r2_check_fn check; /* NULL: outputs cannot be checked */
+    const void *check_user;
 } r2_codec;
 
-/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
-   keeps pointers to both. Errors: R2_NO_MEMORY. */
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
+/* Finds the marks. `check` may be NULL. Errors: R2_ARGUMENT (a mark of more than R2_MAX_MARK tokens,
+   an answer of more than one), those of the tokenizer. */
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user);
+/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
+   pointers to both. Errors: R2_NO_MEMORY. */
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
    then items sampled from those that its user has not rated, with answer 0 (D8). */
 typedef struct r2_examples {
     int64_t n;
-    int32_t group;                       /* examples in a group; n is a multiple         */
-    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
+    int32_t group;                       /* examples in a group; n is a multiple          */
+    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                       */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
+    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                       */
+    int8_t *step;                        /* (n) of the schedule, 1 .. 4; NULL: 4, the question */
     r2_codec codec;
     int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
-/* Writes the compact prompt of each evidence and its trace by the rule-based teacher, and encodes
-   both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
-   Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
-   does not have), R2_NO_MEMORY; then `examples` is zeroed. */
+/* How examples are made from evidence. */
+typedef struct r2_example_config {
+    r2_prompt_config prompt;          /* words, schedule, codebook, data                          */
+    const r2_teacher_config *teacher; /* of the traces; NULL: none, for scoring and for r2_grpo   */
+    int32_t group;
+    /* Share of the groups that ask an earlier step of the schedule (D5), drawn evenly by the seed;
+       the others ask prompt.step. A group of which some evidence has no chain asks prompt.step. */
+    float step_share;
+    uint64_t seed;
+} r2_example_config;
+
+/* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
+   evidence (n). Errors: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those
+   come from records), R2_FORMAT (a word that the vocabulary does not have), those of
+   r2_prompt_build; then `examples` is zeroed. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher);
+                           const r2_example_config *config, const r2_evidence *evidence, int64_t n);
+/* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
+   </think>). */
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 
 /* The losses of one step, in nats. */
@@ -953,7 +1010,7 @@ typedef struct r2_sft_report {
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
-     + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
+     + list_weight x list_loss      mean over groups that ask the question (step 4) of -log softmax(s)[observed item] over the
                                     group, s = log (1 - p(0)) / p(0) among the six answers:
                                     the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
@@ -1070,8 +1127,8 @@ typedef struct r2_grpo_config {
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
-   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a codebook),
-   R2_NO_MEMORY, R2_CANCELLED. */
+   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1147,7 +1204,7 @@ typedef struct r2_trace_metrics {
 
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
-   the reasoning and needs examples with a codebook; NULL: not wanted. Errors: R2_ARGUMENT,
+   the reasoning and needs examples with a checker; NULL: not wanted. Errors: R2_ARGUMENT,
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
@@ -1200,6 +1257,9 @@ typedef struct r2_run_config {
        beside the training ones. NULL: leave-one-out */
     const char *valid_path, *test_path;
     r2_split_config split;
+    r2_schedule schedule; /* of the masking (D5)                                                */
+    float step_share;     /* of the training groups that ask a step before the last; see
+                             r2_example_config                                                  */
     /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
@@ -1796,7 +1856,8 @@ typedef struct r2_causal {
    reasons anew each time. A change that no weight notices has no direction: such a fact is not
    taken. Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change change, r2_causal *out);
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
+                            r2_causal *out);
 
 #ifdef __cplusplus
 }
@@ -5509,7 +5570,6 @@ r2_generate_config r2_generate_config_default(void) {
     memset(&c, 0, sizeof c);
     c.n_samples = 1;
     c.max_new = 32;
-    c.stop_token = -1;
     c.temperature = 1.0f;
     return c;
 }
@@ -5651,6 +5711,12 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
+/* Whether an output has come to its end. */
+static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
+    return c->n_stop > 0 && length >= c->n_stop &&
+           !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
+}
+
 /* Output number `index` of `out`, which continues a prompt of n tokens. The cache holds all of the
    prompt but its last token. */
 static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *c, int32_t last,
@@ -5660,7 +5726,7 @@ static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *
     int32_t *token = out->token + index * c->max_new, length = 0;
     r2_rng rng = r2_rng_make(c->seed, R2_STREAM_SAMPLE, (uint64_t)index);
     for (r2__decode_token(o, last, n - 1);
-         length < c->max_new && (length == 0 || last != c->stop_token); ++length) {
+         length < c->max_new && !r2__stops(c, token, length); ++length) {
         last = token[length] = r2__sample_plain(o->logits, allowed, c->temperature, &rng);
         out->logp[index * c->max_new + length] = o->logits[last] - o->lse;
         r2__decode_token(o, last, n + length);
@@ -5716,54 +5782,180 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                        const r2_codebook *codebook) {
-    r2_markup *markup = &codec->markup;
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    codec->codebook = codebook;
-    codec->vocab = vocab;
-    markup->think = r2_vocab_find(vocab, "<think>");
-    markup->think_end = r2_vocab_find(vocab, "</think>");
-    markup->answer = r2_vocab_find(vocab, "<answer>");
-    markup->answer_end = r2_vocab_find(vocab, "</answer>");
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+/* ---- the closed vocabulary as a tokenizer ---- */
+
+static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                  bool marks, r2_tokens *out) {
+    (void)marks; /* they are words like any other */
+    for (; len > 0 && *text == ' '; ++text) --len;
+    while (len > 0 && text[len - 1] == ' ') --len;
+    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
+}
+
+static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                  const char *user, r2_tokens *out) {
+    (void)system;
+    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
+}
+
+static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                                r2_text *out) {
+    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
+}
+
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
+    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
+    return t;
+}
+
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)user, prompt, output);
+}
+
+/* ---- marks ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld", text,
+                         (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_user = check_user;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
         const char digit[2] = {(char)('0' + k), '\0'};
-        markup->level[k] = r2_vocab_find(vocab, digit);
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
     }
-    return R2_OK;
+    return status;
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status == R2_OK) status = r2_codebook_mask_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
+}
+
+static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
+    for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
+}
+
+/* Whether the n tokens end with the mark. */
+static bool r2__ends_with(const int32_t *token, int64_t n, const r2_mark *mark) {
+    return n >= mark->n && !memcmp(token + n - mark->n, mark->id, (size_t)mark->n * sizeof *token);
 }
 
 /* ---- examples ---- */
 
-/* What examples are made from. */
+/* What examples are made from: evidence and a config, or records. */
 typedef struct r2__example_source {
     const r2_codec *codec;
-    const r2_evidence *evidence;      /* (n)             */
-    const r2_teacher_config *teacher; /* NULL: no traces */
+    const r2_example_config *config;
+    const r2_evidence *evidence;      /* (n) */
+    const struct r2_records *records; /* NULL: evidence */
 } r2__example_source;
 
-/* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
-static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
-                                    r2_tokens token[2]) {
-    const r2_codec *codec = from->codec;
-    r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
-    r2_status status = R2_OK;
-    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
-    if (text[0].failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && from->teacher)
-        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
-                                    &text[1]);
-    for (int part = 0; part < 2 && status == R2_OK; ++part) {
-        r2_tokens_clear(&token[part]);
-        if (text[part].failed) status = R2_NO_MEMORY;
-        else if (text[part].len > 0)
-            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
-                                     &token[part]);
-    }
-    r2_text_free(ctx, &text[0]);
-    r2_text_free(ctx, &text[1]);
+/* One example on its way to its place. */
+typedef struct r2__example {
+    r2_tokens prompt, trace;
+    int32_t answer, step;
+    bool failed;
+} r2__example;
+
+/* Encodes the part of an output that is its trace, <think> ... </think>, between the marks' own
+   tokens. Nothing in: no trace. */
+static r2_status r2__encode_trace(r2_ctx *ctx, const r2_codec *codec, const char *output,
+                                  r2_tokens *out) {
+    const r2_tokenizer *t = &codec->tokenizer;
+    const char *begin = strstr(output, "<think>"), *end = strstr(output, "</think>");
+    r2_status status;
+    if (!*output) return R2_OK;
+    if (!begin || !end || end < begin)
+        return r2_fail(ctx, R2_FORMAT, "examples: expected <think> ... </think>, found \"%.60s\"",
+                       output);
+    begin += strlen("<think>");
+    r2__add_mark(ctx, out, &codec->markup.think);
+    status = t->encode(ctx, t->self, begin, (size_t)(end - begin), false, out);
+    r2__add_mark(ctx, out, &codec->markup.think_end);
+    if (status != R2_OK) return status;
+    return out->owner.failed ? R2_NO_MEMORY : R2_OK;
+}
+
+/* The step that the group of example e asks, see r2_example_config. */
+static int32_t r2__example_step(const r2__example_source *from, int64_t e) {
+    const r2_example_config *c = from->config;
+    const int64_t g = e / c->group;
+    const int32_t last = c->prompt.step, first = r2_schedule_first_step(c->prompt.schedule);
+    r2_rng rng = r2_rng_make(r2_hash(c->seed, R2_STREAM_BATCH, 1), R2_STREAM_BATCH, (uint64_t)g);
+    if (first >= last || !(r2_rng_double(&rng) < (double)c->step_share)) return last;
+    for (int64_t k = g * c->group; k < (g + 1) * c->group; ++k)
+        if (from->evidence[k].n_chains < 1) return last;
+    return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
+}
+
+static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                           r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_teacher_config *teacher = from->config->teacher;
+    r2_prompt_config config = from->config->prompt;
+    r2_text trace = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_status status;
+    memset(&prompt, 0, sizeof prompt);
+    config.step = example->step = r2__example_step(from, e);
+    example->answer = r2_prompt_answer(&config, &from->evidence[e]);
+    status = r2_prompt_build(ctx, &config, &from->evidence[e], &prompt);
+    if (status == R2_OK)
+        status = t->prompt(ctx, t->self, prompt.system.data, prompt.user.data, &example->prompt);
+    if (status == R2_OK && teacher)
+        status = r2_teacher_compact(ctx, config.codebook, teacher, prompt.user.data, (uint64_t)e,
+                                    &trace);
+    if (status == R2_OK && teacher)
+        status = r2__encode_trace(ctx, from->codec, trace.data, &example->trace);
+    r2_text_free(ctx, &trace);
+    r2_prompt_free(ctx, &prompt);
     return status;
+}
+
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_record *record;
+    r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
+    example->failed = false;
+    r2_tokens_clear(&example->prompt);
+    r2_tokens_clear(&example->trace);
+    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
+    record = &from->records->record[e];
+    example->step = (int32_t)record->step;
+    example->answer = (int32_t)record->answer;
+    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    if (status != R2_OK) return status;
+    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
 }
 
 static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
@@ -5772,28 +5964,31 @@ static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part
 
 enum { R2__EXAMPLES_AT_ONCE = 1024 };
 
-/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order.
-   part (2 n): room for one prompt and one trace each. */
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
+   all[0], traces to all[1]. room (n): memory of the threads. */
 static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
-                                     int64_t first, int64_t n, r2_tokens *part, r2_tokens all[2]) {
+                                     int64_t first, int64_t n, r2__example *room,
+                                     r2_tokens all[2]) {
+    const r2_markup *mark = &from->codec->markup;
     R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
         r2_ctx own = *ctx; /* a context serves one thread at a time */
-        if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
-            part[2 * k].n = -1;
+        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
     }
     for (int64_t k = 0; k < n; ++k) {
+        const r2__example *example = &room[k];
         int64_t e = first + k, length;
-        if (part[2 * k].n < 0) { /* again: the caller's context takes the message */
-            r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
+        if (example->failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
             if (status != R2_OK) return status;
         }
-        length = part[2 * k].n + part[2 * k + 1].n + 3;
-        r2__append_tokens(ctx, &all[0], &part[2 * k]);
-        r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
+        r2__append_tokens(ctx, &all[0], &example->prompt);
+        r2__append_tokens(ctx, &all[1], &example->trace);
         if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
         ex->prompt_begin[e + 1] = all[0].n;
         ex->trace_begin[e + 1] = all[1].n;
-        ex->answer[e] = (int8_t)from->evidence[e].answer;
+        ex->answer[e] = (int8_t)example->answer;
+        ex->step[e] = (int8_t)example->step;
+        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
         if (length > ex->longest) ex->longest = (int32_t)length;
     }
     return R2_OK;
@@ -5806,43 +6001,67 @@ static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
     return copy;
 }
 
-static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
-    const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
     r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
-    r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
+    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
     r2_status status = R2_OK;
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
     ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    if (!part || !ex->prompt_begin || !ex->trace_begin || !ex->answer) status = R2_NO_MEMORY;
-    for (int64_t first = 0; first < n && status == R2_OK; first += room)
-        status = r2__examples_append(ctx, ex, from, first, n - first < room ? n - first : room,
-                                     part, all);
-    if (status == R2_OK) ex->prompt = r2__tokens_copy(ctx, &all[0]);
-    if (status == R2_OK) ex->trace = r2__tokens_copy(ctx, &all[1]);
-    if (!ex->prompt || !ex->trace) status = status == R2_OK ? R2_NO_MEMORY : status;
-    for (int64_t k = 0; part && k < 2 * room; ++k) r2_tokens_free(ctx, &part[k]);
-    r2_release(ctx, part);
+    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
+    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
+        status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
+        status = r2__examples_append(ctx, ex, from, first,
+                                     n - first < at_once ? n - first : at_once, room, all);
+    if (status == R2_OK) {
+        ex->prompt = r2__tokens_copy(ctx, &all[0]);
+        ex->trace = r2__tokens_copy(ctx, &all[1]);
+        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
+    }
+    for (int64_t k = 0; room && k < at_once; ++k) {
+        r2_tokens_free(ctx, &room[k].prompt);
+        r2_tokens_free(ctx, &room[k].trace);
+    }
+    r2_release(ctx, room);
     r2_tokens_free(ctx, &all[0]);
     r2_tokens_free(ctx, &all[1]);
     return status;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher) {
-    const r2__example_source from = {codec, evidence, teacher};
+static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                   int64_t n, int32_t group) {
     r2_status status;
-    memset(examples, 0, sizeof *examples);
+    memset(ex, 0, sizeof *ex);
     if (n < 1 || group < 1 || n % group)
         return r2_fail(ctx, R2_ARGUMENT, "examples: n = %lld, expected a multiple of group = %d",
                        (long long)n, (int)group);
-    examples->n = n;
-    examples->group = group;
-    examples->codec = *codec;
-    status = r2__examples_make(ctx, examples, &from);
-    if (status != R2_OK) r2_examples_free(ctx, examples);
+    ex->n = n;
+    ex->group = group;
+    ex->codec = *from->codec;
+    status = r2__examples_fill(ctx, ex, from);
+    if (status != R2_OK) r2_examples_free(ctx, ex);
     return status;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                           const r2_example_config *config, const r2_evidence *evidence,
+                           int64_t n) {
+    const r2__example_source from = {codec, config, evidence, NULL};
+    if (config->teacher && config->prompt.words != R2_WORDS_COMPACT) {
+        memset(examples, 0, sizeof *examples);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "examples: teacher is given and prompt.words = %d, expected compact words: "
+                       "other traces come from records", (int)config->prompt.words);
+    }
+    return r2__examples_make(ctx, examples, &from, n, config->group);
+}
+
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group) {
+    const r2__example_source from = {codec, NULL, NULL, records};
+    return r2__examples_make(ctx, examples, &from, records->n, group);
 }
 
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
@@ -5851,6 +6070,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     r2_release(ctx, examples->prompt);
     r2_release(ctx, examples->trace);
     r2_release(ctx, examples->answer);
+    r2_release(ctx, examples->step);
     memset(examples, 0, sizeof *examples);
 }
 
@@ -5979,32 +6199,42 @@ r2_sft_config r2_sft_config_default(void) {
 typedef struct r2__sft_row {
     int32_t answer;
     int32_t trace_first, trace_end; /* R after <think>, and <answer> */
-    int32_t close;                  /* </answer>; -1: direct         */
+    int32_t close, close_end;       /* </answer>; direct: none       */
+    bool asks;                      /* the question itself: its group has a list loss */
 } r2__sft_row;
 
-/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. A reasoned output
-   must learn to close its answer: RL generates it up to there and checks its shape. */
+/* Writes n tokens; with `predict`, asks for each of them before. */
+static void r2__batch_write(r2__batcher *b, const int32_t *token, int64_t n, bool predict) {
+    for (int64_t k = 0; k < n; ++k) {
+        if (predict) r2__batch_predict(b, token[k]);
+        r2__batch_token(b, token[k]);
+    }
+}
+
+/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. The first mark
+   after Q, <think> or <answer>, is not asked for: the caller chooses the mode, not the model. A
+   reasoned output must learn to close its answer: RL generates it up to there and checks it. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
     const r2_markup *mark = &ex->codec.markup;
-    r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
-    for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
-        r2__batch_token(b, ex->prompt[k]);
-    for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
-        /* <think> or <answer> after Q: the caller chooses the mode, not the model */
-        if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
-        r2__batch_token(b, ex->trace[k]);
+    const int64_t q = ex->prompt_begin[e], r = ex->trace_begin[e];
+    const int32_t given = mark->think.n, *level = &mark->level[ex->answer[e]];
+    r2__sft_row row;
+    r2__batch_write(b, ex->prompt + q, ex->prompt_begin[e + 1] - q, false);
+    row.trace_first = b->n_pred;
+    if (reasoned) {
+        r2__batch_write(b, ex->trace + r, given, false);
+        r2__batch_write(b, ex->trace + r + given, ex->trace_begin[e + 1] - r - given, true);
     }
-    if (reasoned) r2__batch_predict(b, mark->answer);
+    r2__batch_write(b, mark->answer.id, mark->answer.n, reasoned);
     row.trace_end = b->n_pred;
-    r2__batch_token(b, mark->answer);
     b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
     row.answer = b->level_pred[b->n_seq] + ex->answer[e];
-    r2__batch_token(b, mark->level[ex->answer[e]]);
-    if (reasoned) {
-        row.close = r2__batch_predict(b, mark->answer_end);
-        r2__batch_token(b, mark->answer_end);
-    }
+    r2__batch_write(b, level, 1, false);
+    row.close = b->n_pred;
+    if (reasoned) r2__batch_write(b, mark->answer_end.id, mark->answer_end.n, true);
+    row.close_end = b->n_pred;
+    row.asks = !ex->step || ex->step[e] == R2_STEP_ASK;
     r2__batch_end_sequence(b, false);
     return row;
 }
@@ -6047,31 +6277,37 @@ static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group,
     return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
+/* Adds -log p of predictions first .. end - 1 to *loss, and its derivative times `weight`. */
+static void r2__nll(r2__batcher *b, int32_t first, int32_t end, float weight, double *loss) {
+    for (int32_t k = first; k < end; ++k) {
+        *loss -= (double)b->logp[k];
+        b->dlogp[k] -= weight;
+    }
+}
+
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
 static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
                          const r2_sft_config *config, r2_sft_report *report) {
-    int32_t n_trace = 0, n_groups = b->n_seq / group;
+    int32_t n_trace = 0, n_lists = 0;
     double answer = 0.0, trace = 0.0, list = 0.0;
     memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
-    for (int32_t s = 0; s < b->n_seq; ++s)
-        n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
     for (int32_t s = 0; s < b->n_seq; ++s) {
-        answer -= (double)b->logp[row[s].answer];
-        b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
-        for (int32_t k = row[s].trace_first; k < row[s].trace_end; ++k) {
-            trace -= (double)b->logp[k];
-            b->dlogp[k] -= config->trace_weight / (float)n_trace;
-        }
-        if (row[s].close < 0) continue;
-        trace -= (double)b->logp[row[s].close];
-        b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
+        n_trace += row[s].trace_end - row[s].trace_first + row[s].close_end - row[s].close;
+        n_lists += s % group == 0 && row[s].asks;
     }
-    for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->level_pred + g * group, group,
-                              (double)config->list_weight / n_groups);
+    for (int32_t s = 0; s < b->n_seq; ++s) {
+        const float weight = config->trace_weight / (float)n_trace;
+        r2__nll(b, row[s].answer, row[s].answer + 1, 1.0f / (float)b->n_seq, &answer);
+        r2__nll(b, row[s].trace_first, row[s].trace_end, weight, &trace);
+        r2__nll(b, row[s].close, row[s].close_end, weight, &trace);
+    }
+    for (int32_t s = 0; s < b->n_seq; s += group)
+        if (row[s].asks)
+            list += r2__list_loss(b, b->level_pred + s, group,
+                                  (double)config->list_weight / n_lists);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
-    report->list_loss = (float)(list / n_groups);
+    report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
 /* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
@@ -6369,44 +6605,46 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     p->n = 0;
     p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
     p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
-                                   ((uint64_t)ex->longest + 1) * sizeof *p->token);
+                                   ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
     r2__prompts_free(ctx, p);
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, int32_t mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
+                            const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
-    to[len] = mark;
-    p->begin[p->n + 1] = p->begin[p->n] + len + 1;
+    memcpy(to + len, mark->id, (size_t)mark->n * sizeof *to);
+    p->begin[p->n + 1] = p->begin[p->n] + len + mark->n;
     p->n++;
 }
 
-/* The text of example e's prompt, and of <think> and the n tokens after it. */
-static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                  const int32_t *token, int64_t n, r2_text *prompt,
-                                  r2_text *output) {
-    const r2_codec *codec = &ex->codec;
+/* The text of example e's prompt. */
+static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
+    const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    return t->decode(ctx, t->self, ex->prompt + from, len, prompt);
+}
+
+/* The text of <think> and the n tokens after it. */
+static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32_t *token,
+                                 int64_t n, r2_text *output) {
     r2_tokens all = {NULL, 0, {NULL, false}};
-    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
-    r2_tokens_add(ctx, &all, codec->markup.think);
+    r2_status status = R2_NO_MEMORY;
+    r2__add_mark(ctx, &all, &codec->markup.think);
     for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
-    if (status == R2_OK && all.owner.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
+    if (!all.owner.failed)
+        status = codec->tokenizer.decode(ctx, codec->tokenizer.self, all.id, all.n, output);
     r2_tokens_free(ctx, &all);
     return status;
 }
 
-/* Checking needs a codebook and a vocabulary. */
 static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
-                   "both: outputs are checked",
-                   who);
+    if (ex->codec.check) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the codec of the examples has check = NULL, expected a "
+                   "checker of outputs", who);
 }
 
 /* ---- the loop ---- */
@@ -6446,7 +6684,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
-            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, &rl->ex->codec.markup.think);
         }
     }
 }
@@ -6474,7 +6712,7 @@ static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
         for (int32_t k = 0; k < gen->length[o]; ++k) {
             r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+            if (sample->level_pred < 0 && r2__ends_with(token, k, &mark->answer))
                 sample->level_pred = r2__batch_predict_answers(b, mark);
         }
         sample->end_pred = b->n_pred;
@@ -6521,11 +6759,13 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     const r2_grpo_config *c = rl->config;
     r2__rl_sample *own = &rl->sample[o];
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, rl->ex, own->example, gen->token + o * gen->max_new,
-                                        gen->length[o], &prompt, &output);
+    r2_status status = r2__prompt_text(ctx, rl->ex, own->example, &prompt);
+    if (status == R2_OK)
+        status = r2__output_text(ctx, &rl->ex->codec, gen->token + o * gen->max_new,
+                                 gen->length[o], &output);
     if (status == R2_OK) {
         r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
-        sample.check = r2_check_trace(rl->ex->codec.codebook, prompt.data, output.data);
+        sample.check = rl->ex->codec.check(rl->ex->codec.check_user, prompt.data, output.data);
         sample.right_answer = rl->ex->answer[own->example];
         sample.rank_share = r2__rank_share(rl, o);
         own->check = sample.check;
@@ -6652,7 +6892,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->codec.markup.answer_end;
+    how.stop = rl->ex->codec.markup.answer_end.id;
+    how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
@@ -6710,13 +6951,15 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
     r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + c->max_new + R2_N_ANSWERS);
+                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
     n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
     status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ex->longest + rl->n_sample * c->max_new, n_pred);
+                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
+                                  rl->n_sample * c->max_new,
+                              n_pred);
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
@@ -6957,10 +7200,11 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
     if (status != R2_OK) return status;
     for (int64_t k = 0; k < n; ++k)
-        r2__prompts_add(&prompts, ex, first + k, direct ? mark->answer : mark->think);
+        r2__prompts_add(&prompts, ex, first + k, direct ? &mark->answer : &mark->think);
     how.n_samples = direct ? 1 : config->n_samples;
     how.max_new = direct ? 0 : config->max_new;
-    how.stop_token = mark->answer;
+    how.stop = mark->answer.id;
+    how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
@@ -6977,18 +7221,24 @@ static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
     const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    int32_t best = 0, added[2];
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_text prompt = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, ex, e, token, n, &prompt, &out->text);
+    int32_t best = 0;
+    r2_status status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (status == R2_OK) status = r2__output_text(ctx, codec, token, n, &out->text);
     out->n_written = out->text.len;
     for (int32_t k = 1; k < R2_N_ANSWERS; ++k)
         if (level[k] > level[best]) best = k;
-    added[0] = codec->markup.level[best], added[1] = codec->markup.answer_end;
-    if (status == R2_OK && n > 0 && token[n - 1] == codec->markup.answer) {
-        r2_text_add(ctx, &out->text, " ", 1);
-        status = r2_vocab_decode(ctx, codec->vocab, added, 2, &out->text);
+    if (status == R2_OK && r2__ends_with(token, n, &codec->markup.answer)) {
+        for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
+        r2_tokens_add(ctx, &all, codec->markup.level[best]);
+        r2__add_mark(ctx, &all, &codec->markup.answer_end);
+        r2_text_clear(&out->text);
+        status = all.owner.failed ? R2_NO_MEMORY
+                            : r2__output_text(ctx, codec, all.id, all.n, &out->text);
     }
-    if (status == R2_OK) out->check = r2_check_trace(codec->codebook, prompt.data, out->text.data);
+    if (status == R2_OK) out->check = codec->check(codec->check_user, prompt.data, out->text.data);
+    r2_tokens_free(ctx, &all);
     r2_text_free(ctx, &prompt);
     return status;
 }
@@ -7188,6 +7438,9 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     if (c->n_groups < 1 || c->n_sampled < 1)
         return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
                        (long long)c->n_groups, (int)c->n_sampled);
+    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
+                       (double)c->step_share);
     if (c->min_history < 0 || c->n_cases < 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "run: min_history = %d, n_cases = %lld, expected both >= 0",
@@ -7229,15 +7482,36 @@ static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
     run->n_train = 0;
 }
 
+/* How the run writes examples: the question itself in compact words, without traces. */
+static r2_example_config r2__run_asks(const r2_run *run, int32_t group) {
+    r2_example_config config;
+    memset(&config, 0, sizeof config);
+    config.prompt = r2_prompt_config_default();
+    config.prompt.schedule = run->config.schedule;
+    config.prompt.data = &run->data;
+    config.prompt.codebook = &run->codebook;
+    config.group = group;
+    return config;
+}
+
+/* Training examples have traces, and a share of them asks earlier steps. */
+static r2_example_config r2__run_teaches(const r2_run *run) {
+    r2_example_config config = r2__run_asks(run, 1 + run->config.n_sampled);
+    config.teacher = &run->config.teacher;
+    config.step_share = run->config.step_share;
+    config.seed = run->config.seed;
+    return config;
+}
+
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_teaches(run);
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
-    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
+    if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
-                                  1 + c->n_sampled, &c->teacher);
+        status = r2_examples_init(ctx, &run->train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7263,6 +7537,7 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
     const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
+    r2_example_config how = r2__run_asks(run, (int32_t)group);
     const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
                                                              : R2_N_VALID_CASES) *
                       group;
@@ -7281,9 +7556,9 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
+    how.teacher = &run->config.teacher;
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
-                                  &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7306,6 +7581,7 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_asks(run, 1 + c->n_sampled);
     int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
     r2_question *question = NULL;
     r2_evidence *evidence = NULL;
@@ -7316,7 +7592,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
     if (status == R2_OK) /* without traces: RL rewards the model's own */
-        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codec, &how, evidence, n);
     if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
@@ -7328,6 +7604,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
+    r2_example_config how;
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
@@ -7343,7 +7620,8 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
+    how = r2__run_asks(run, 1);
+    return r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7515,7 +7793,7 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_codec codec = run->codec;
+    r2_example_config how = r2__run_teaches(run);
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
@@ -7524,16 +7802,14 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    codec.codebook = &codebook;
+    how.prompt.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
-                                  1 + run->config.n_sampled, &run->config.teacher);
+        status = r2_examples_init(ctx, &train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
-        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -10894,7 +11170,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
     const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
     int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
-    bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
+    bool closed = length == c->max_new || r2__stops(c, token, length);
     if (closed) {
         for (int32_t j = 0; j < c->n_watch; ++j)
             d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
@@ -10904,7 +11180,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
     d->next[i] = token[length];
     d->out->length[o] = ++length;
-    closed = length == c->max_new || token[length - 1] == c->stop_token;
+    closed = length == c->max_new || r2__stops(c, token, length);
     return !closed || c->n_watch > 0; /* watching takes the position after the last token */
 }
 
@@ -13035,6 +13311,40 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
     return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
+/* ---- byte-level BPE as a tokenizer of the learning rooms ---- */
+
+static r2_status r2__bpe_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                bool marks, r2_tokens *out) {
+    return r2_bpe_encode(ctx, (const r2_bpe *)self, text, len, marks, out);
+}
+
+static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                const char *user, r2_tokens *out) {
+    const r2_bpe *bpe = (const r2_bpe *)self;
+    const r2_message message[2] = {{"system", system}, {"user", user}};
+    const int32_t skip = *system ? 0 : 1;
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
+        return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
+    r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
+    status = text.failed ? R2_NO_MEMORY
+                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Control tokens are written out: in an output they are a fault that the checker must see. */
+static r2_status r2__bpe_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                              r2_text *out) {
+    return r2_bpe_decode(ctx, (const r2_bpe *)self, id, n, true, out);
+}
+
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe) {
+    r2_tokenizer t = {bpe, bpe->n_tokens, r2__bpe_tokens, r2__bpe_prompt, r2__bpe_text};
+    return t;
+}
+
 /* ---- training ---- */
 
 /* A pair of neighbours: how often it stands in the text, and which words may hold it. */
@@ -14167,6 +14477,11 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
     return output->failed ? ctx->status : R2_OK;
 }
 
+r2_check r2_check_english(const void *user, const char *prompt, const char *output) {
+    (void)user;
+    return r2__check_english(prompt, output);
+}
+
 r2_check r2_check_output(const r2_task *task, const char *output) {
     const char *prompt = task->prompt->user.data;
     r2_check check = task->config->words == R2_WORDS_ENGLISH
@@ -14580,20 +14895,19 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
+                                   const r2_codebook *codebook, r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
     r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
     r2_reasoning own;
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
     if (own.check.well_formed)
-        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
+        status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->codec.codebook, prompt.data, own.text.data, kind, change),
+            change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_reasoning_free(ctx, &own);
@@ -14625,7 +14939,8 @@ static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, cons
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change kind, r2_causal *out) {
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change kind,
+                            r2_causal *out) {
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
@@ -14639,14 +14954,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
         r2__fact_change *change = &chosen[R2__N_CHANGES * e];
         bool found;
-        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
+        status = r2__causal_choose(ctx, model, examples, e, codebook, kind, change, &found);
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);
