@@ -892,7 +892,7 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
                        int32_t from, int32_t to) {
     for (int64_t k = examples->prompt_begin[e]; k < examples->prompt_begin[e + 1]; ++k)
         r2_tokens_add(r->ctx, &a->token, examples->prompt[k] == from ? to : examples->prompt[k]);
-    r2_tokens_add(r->ctx, &a->token, examples->codec.markup.think);
+    r2_tokens_add(r->ctx, &a->token, examples->codec.markup.think.id[0]);
     a->begin[++a->n] = a->token.n;
 }
 
@@ -900,11 +900,12 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
 static r2_status report_generate(report *r, r2_run *run, report_asked *a) {
     r2_generate_config how = r2_generate_config_default();
     how.max_new = r2_score_config_default().max_new;
-    how.stop_token = run->codec.markup.answer;
+    how.stop = run->codec.markup.answer.id;
+    how.n_stop = run->codec.markup.answer.n;
     how.temperature = 0.0f;
     how.n_watch = R2_N_ANSWERS;
     how.watch = run->codec.markup.level;
-    if (a->token.failed) return R2_NO_MEMORY;
+    if (a->token.owner.failed) return R2_NO_MEMORY;
     return r2_generate(r->ctx, &run->model, &how, a->n, a->begin, a->token.id, &a->gen);
 }
 
@@ -920,17 +921,17 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
                                r2_text *text) {
     const r2_generation *gen = &a->gen;
     const int32_t n = gen->length[k], *token = gen->token + k * gen->max_new;
-    r2_tokens all = {NULL, 0, 0, false};
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_status status;
-    r2_tokens_add(r->ctx, &all, run->codec.markup.think);
+    r2_tokens_add(r->ctx, &all, run->codec.markup.think.id[0]);
     for (int32_t j = 0; j < n; ++j) r2_tokens_add(r->ctx, &all, token[j]);
-    if (n > 0 && token[n - 1] == run->codec.markup.answer) {
+    if (n > 0 && token[n - 1] == run->codec.markup.answer.id[0]) {
         r2_tokens_add(r->ctx, &all, run->codec.markup.level[report_answer(gen->watch_logp +
                                                                     k * gen->n_watch)]);
-        r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end);
+        r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end.id[0]);
     }
     r2_text_clear(text);
-    status = all.failed ? R2_NO_MEMORY
+    status = all.owner.failed ? R2_NO_MEMORY
                         : r2_vocab_decode(r->ctx, &run->vocab, all.id, all.n, text);
     r2_tokens_free(r->ctx, &all);
     return status;
@@ -991,11 +992,11 @@ static void report_remove(report *r, const r2_run *run, report_pairs *p, int64_t
         const r2_field field = (r2_field)f;
         const int bucket = (int)r2_codebook_bucket(&run->codebook, field, p->evidence[k].value[f]);
         char word[48];
-        int n = snprintf(word, sizeof word, "%s:%d", r2_field_name(field), bucket);
-        const int32_t from = r2_vocab_find(&run->vocab, word, (size_t)n);
+        snprintf(word, sizeof word, "%s:%d", r2_field_name(field), bucket);
+        const int32_t from = r2_vocab_find(&run->vocab, word);
         int32_t to;
-        n = snprintf(word, sizeof word, "%s:-", r2_field_name(field));
-        to = r2_vocab_find(&run->vocab, word, (size_t)n);
+        snprintf(word, sizeof word, "%s:-", r2_field_name(field));
+        to = r2_vocab_find(&run->vocab, word);
         if (bucket == 0 || from < 0 || to < 0) continue;
         p->field[p->without.n] = (int8_t)f;
         report_ask(r, &p->without, &p->examples, k, from, to);
@@ -1055,23 +1056,25 @@ static void report_chains(report *r, const r2_run *run, report_pairs *p, int64_t
 }
 
 /* The four prompts, in English and in the model's own words. */
-static r2_status report_steps(report *r, const r2_run *run, const r2_template *english,
-                              const r2_evidence *evidence) {
+static r2_status report_steps(report *r, const r2_run *run, const r2_evidence *evidence) {
     r2_prompt_config config = r2_prompt_config_default();
     r2_prompt prompt;
     r2_status status = R2_OK;
     const int first = evidence->n_chains > 0 ? 1 : R2_STEP_ASK; /* without a chain nothing is masked */
     memset(&prompt, 0, sizeof prompt);
+    config.data = &run->data;
     r2_text_addf(r->ctx, &r->json, "\"m\":[");
     for (int step = first; step <= R2_STEP_ASK && status == R2_OK; ++step) {
         config.step = step;
-        config.words = english;
-        status = r2_prompt_build(r->ctx, &config, &run->data, NULL, evidence, &prompt);
+        config.words = R2_WORDS_ENGLISH;
+        config.codebook = NULL;
+        status = r2_prompt_build(r->ctx, &config, evidence, &prompt);
         if (status != R2_OK) break;
         r2_text_addf(r->ctx, &r->json, step > first ? ",[" : "[");
         report_string(r, prompt.user.data, REPORT_ANY);
-        config.words = NULL;
-        status = r2_prompt_build(r->ctx, &config, &run->data, &run->codebook, evidence, &prompt);
+        config.words = R2_WORDS_COMPACT;
+        config.codebook = &run->codebook;
+        status = r2_prompt_build(r->ctx, &config, evidence, &prompt);
         if (status != R2_OK) break;
         report_comma(r, 1);
         report_string(r, prompt.user.data, REPORT_ANY);
@@ -1094,8 +1097,7 @@ static void report_removed(report *r, const report_pairs *p, int64_t k) {
 
 /* A candidate: prompt, reasoning with its verdict, answer, values, chains; in full also the steps and
    what happens without each fact. */
-static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p,
-                                  const r2_template *english, int64_t k) {
+static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p, int64_t k) {
     const r2_examples *ex = &p->examples;
     const float *level = p->asked.gen.watch_logp + k * p->asked.gen.n_watch;
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
@@ -1113,7 +1115,7 @@ static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p,
         r2_text_addf(r->ctx, &r->json, ",");
         report_chains(r, run, p, k);
         if (p->full[k]) {
-            status = report_steps(r, run, english, &p->evidence[k]);
+            status = report_steps(r, run, &p->evidence[k]);
             report_removed(r, p, k);
         }
         r2_text_addf(r->ctx, &r->json, "\"p\":[");
@@ -1148,8 +1150,7 @@ static void report_history(report *r, const r2_run *run, report_pairs *p, uint32
     r2_text_addf(r->ctx, &r->json, "],");
 }
 
-static r2_status report_users(report *r, const r2_run *run, report_pairs *p,
-                              const r2_template *english) {
+static r2_status report_users(report *r, const r2_run *run, report_pairs *p) {
     r2_status status = R2_OK;
     r2_text_addf(r->ctx, &r->json, "\"users\":[");
     for (int64_t u = 0; u * p->per_case < p->n && status == R2_OK; ++u) {
@@ -1173,7 +1174,7 @@ static r2_status report_users(report *r, const r2_run *run, report_pairs *p,
         r2_text_addf(r->ctx, &r->json, "],\"cases\":[");
         for (int64_t k = first; k < first + p->per_case && status == R2_OK; ++k) {
             report_comma(r, k - first);
-            status = report_candidate(r, run, p, english, k);
+            status = report_candidate(r, run, p, k);
         }
         r2_text_addf(r->ctx, &r->json, "]}");
     }
@@ -1198,18 +1199,14 @@ static void report_items(report *r, const r2_data *data, const uint8_t *used) {
 
 static r2_status report_explorer(report *r, r2_run *run, const char *path) {
     report_pairs p;
-    r2_template english;
     r2_status status;
     memset(&p, 0, sizeof p);
-    memset(&english, 0, sizeof english);
-    status = r2_template_english(r->ctx, &english);
-    if (status == R2_OK) status = report_pairs_init(r, run, &p);
-    if (status == R2_OK) status = report_users(r, run, &p, &english);
+    status = report_pairs_init(r, run, &p);
+    if (status == R2_OK) status = report_users(r, run, &p);
     if (status == R2_OK) {
         report_items(r, &run->data, p.used);
         report_graphs(r, p.shape, p.n_shapes, path);
     }
-    r2_template_free(r->ctx, &english);
     report_pairs_free(r, &p);
     return status;
 }

@@ -187,19 +187,19 @@ static r2_status stage_load(void) {
 }
 
 static r2_status stage_sets(void) {
-    r2_split split, cut;
+    r2_split split;
     r2_candidates all, popular, common;
+    const r2_negatives any = {5, 1, false, NULL, 0}, often = {5, 1, true, NULL, 0},
+                       known = {5, 1, false, &split, 1};
     const r2_data *d = &run.data;
     r2_status s;
-    memset(&cut, 0, sizeof cut);
     memset(&popular, 0, sizeof popular);
     memset(&common, 0, sizeof common);
     memset(&all, 0, sizeof all);
     s = r2_split_init(&ctx, &split, d, NULL);
-    if (s == R2_OK) s = r2_split_time(&ctx, &cut, d, NULL, 0.1, 0.1);
-    if (s == R2_OK) s = r2_candidates_init(&ctx, &all, d, split.test, split.n_test, 5, 1);
-    if (s == R2_OK) s = r2_candidates_popular(&ctx, &popular, d, split.test, split.n_test, 5, 1);
-    if (s == R2_OK) s = r2_candidates_common(&ctx, &common, d, split.role, 1, split.test, split.n_test, 5, 1);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &all, d, split.test, split.n_test, &any);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &popular, d, split.test, split.n_test, &often);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &common, d, split.test, split.n_test, &known);
     if (s == R2_OK) s = r2_candidates_save(&ctx, &all, d, in("candidates.tsv"));
     r2_candidates_free(&ctx, &all);
     if (s == R2_OK) s = r2_candidates_load(&ctx, &all, d, in("candidates.tsv"));
@@ -207,13 +207,11 @@ static r2_status stage_sets(void) {
         add(all.item, (size_t)(all.n_cases * all.n_per_case) * sizeof *all.item);
         add(popular.item, (size_t)(popular.n_cases * popular.n_per_case) * sizeof *popular.item);
         add(common.item, (size_t)(common.n_cases * common.n_per_case) * sizeof *common.item);
-        add(cut.role, (size_t)d->n_ratings);
     }
     r2_candidates_free(&ctx, &all);
     r2_candidates_free(&ctx, &popular);
     r2_candidates_free(&ctx, &common);
     r2_split_free(&ctx, &split);
-    r2_split_free(&ctx, &cut);
     return s;
 }
 
@@ -352,7 +350,7 @@ static r2_status stage_tokenizer(void) {
     static const char text[] = "the cat the hat a\xCC\x81 123 the that";
     r2_bpe_config config = r2_bpe_config_default();
     r2_message message = {"user", "the cat"};
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_text back = {NULL, 0, 0, false};
     r2_bpe bpe;
     r2_status s;
