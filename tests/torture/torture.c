@@ -299,7 +299,8 @@ static r2_status stage_counterfactual(void) {
             r2_reasoning_free(&ctx, &reasoning[k]);
         }
         if (s == R2_OK)
-            s = r2_counterfactual(&ctx, &run.model, &examples, R2_CHANGE_FLIP, &causal);
+            s = r2_counterfactual(&ctx, &run.model, &examples, &run.codebook, &run.vocab, R2_CHANGE_FLIP,
+                                  &causal);
         if (s == R2_OK) add(&causal.n, sizeof causal.n);
         r2_examples_free(&ctx, &examples);
     }
