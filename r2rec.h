@@ -18,7 +18,7 @@
                                  [A5] questions  [A6] prompts and traces  [A7] words  [A8] model
                                  [A9] SFT  [A10] RL  [A11] evaluation  [A12] run
        interface for builders    [B1] memory, text, files, random numbers, threads  [B2] filters,
-                                 splits, candidate sets  [B3] templates, records  [B4] BPE
+                                 splits, candidate sets  [B3] teachers, records  [B4] BPE
                                  [B5] ops  [B6] adapters, weights on disk  [B7] counterfactuals
        part one, the method      [M1] data  [M2] graph  [M3] chains  [M4] questions  [M5] prompts
                                  [M6] traces  [M7] model  [M8] SFT  [M9] RL  [M10] eval  [M11] run
@@ -71,33 +71,34 @@ extern "C" {
 
 /* ================================================= [A1] status, context, memory of results ==== */
 
-/* What a call came to. Everything but R2_OK comes with a sentence in r2_ctx.message. */
+/* Result of a call. Every value but R2_OK comes with a sentence in r2_ctx.message. */
 typedef enum r2_status {
     R2_OK = 0,
     R2_NO_MEMORY, /* the allocator returned NULL                                   */
     R2_IO,        /* a file cannot be opened, read or written                      */
-    R2_FORMAT,    /* the content of an input is not what its format says           */
+    R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress callback asked to stop                           */
+    R2_CANCELLED  /* the progress hook asked to stop                               */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
    called from several threads at once. */
 typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
 
-/* Progress hook: `done` of `total` units of `what` are finished. A non-zero return asks to stop. */
+/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
+   non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
 
-/* The caller's wishes and the last error. Plain data: make one with r2_ctx_default(), change what
-   you like, pass its address to every call. It owns nothing, so it needs no free. */
+/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change any
+   field, pass its address to every call. It owns nothing and needs no free. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* handed to the three hooks                */
+    void *user;               /* passed to the three hooks                */
     int n_threads;            /* >= 1                                     */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
@@ -107,21 +108,21 @@ typedef struct r2_ctx {
 r2_ctx r2_ctx_default(void);
 
 /* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
-   sentence may quote anything: it is made printable. */
+   sentence may quote any input: r2_printable is applied to it. */
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
 
-/* Replaces control characters by '?', in place: a terminal would obey them. Tabs stay. In text that
-   is not UTF-8 so goes whatever is not ASCII. */
+/* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that is
+   not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
 
-/* Returns a short name of `status`, for messages. */
+/* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
 
-/* Reports progress; returns R2_CANCELLED when the callback asked to stop, else R2_OK. */
+/* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
 
 /* Sends a printf-style line to the log hook. */
@@ -131,7 +132,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...)
 #endif
     ;
 
-/* Memory with one lifetime: many allocations, one free. Blocks are 64-byte aligned.
+/* Memory with one lifetime: many allocations, one free. Allocations are 64-byte aligned.
 
        blocks -> [ header | used ........ | free .... ] -> [ header | used ... | free ] -> NULL  */
 typedef struct r2_arena {
@@ -140,14 +141,14 @@ typedef struct r2_arena {
     uint64_t reserved;              /* bytes taken from the allocator        */
 } r2_arena;
 
-/* Memory of the growing lists and the hash tables of one struct. */
+/* Memory of the growing lists and the hash tables (stb_ds) of one struct. */
 typedef struct r2__owner {
     struct r2__block *blocks;
-    bool failed; /* an allocation failed: the lists and tables are gone, only the free may follow */
+    bool failed; /* an allocation failed, the lists and tables were freed: free the struct */
 } r2__owner;
 
-/* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
-   at the end: after a failed allocation further additions do nothing. */
+/* A growing text; zeroed: empty. `data` is NUL-terminated after the first addition. Check `failed`
+   once at the end: after a failed allocation, additions do nothing. */
 typedef struct r2_text {
     char *data;
     size_t len, cap;
@@ -156,8 +157,8 @@ typedef struct r2_text {
 
 /* =============================================================================== [A2] data ==== */
 
-/* Who rated what, as it came from the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order of their first appearance. 12 bytes a row. */
+/* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
+   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -165,65 +166,66 @@ typedef struct r2_data {
     float *rating;       /* (n_ratings) in the file's own scale                                   */
     int32_t *time;       /* (n_ratings) seconds after time_zero, >= 0: differences never overflow */
     int64_t time_zero;   /* Unix seconds of the earliest interaction                              */
-    char **user_key;     /* (n_users) the files' own ids, NUL-terminated UTF-8                    */
-    char **item_key;     /* (n_items)                                                             */
+    char **user_key;     /* (n_users) ids of the files, NUL-terminated UTF-8: tables of stb_ds,   */
+    char **item_key;     /* (n_items) searched by r2_data_user, r2_data_item                      */
     char **title;        /* (n_items) "" when unknown                                             */
     char **genres;       /* (n_items) separated by '|', "" when unknown                           */
     int16_t *year;       /* (n_items) of release, 0 when unknown                                  */
     float rating_min, rating_max; /* of the scale seen                                            */
     bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
-    bool was_counted;             /* r2_data_grade put grades in place of counts                  */
-    int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
-    int64_t n_unrated;    /* records of the file of titles that are of items that nobody rated    */
+    bool was_counted;             /* r2_data_grade replaced counts by grades                      */
+    int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
+    int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
+    r2__owner owner;              /* holds user_key and item_key */
 } r2_data;
 
-/* Loads ratings, with titles where they are found. `path` is
+/* Loads ratings, and titles where they are found. `path` is
    - a MovieLens directory: latest / 20M+ (ratings.csv, movies.csv), 1M / 10M (ratings.dat,
      movies.dat), 100K (u.data, u.item);
    - a RecBole directory NAME (NAME.inter, NAME.item) or a .inter file;
-   - any file of one interaction a line, "-" for standard input: a table with or without a line
-     of column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line,
-     see r2_format.
-   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark, a missing last
-   newline and blanks around ids and numbers are accepted; a quoted field must end on its line;
-   what is wrong is an error: R2_IO, R2_FORMAT (file, line, what was expected, what was found),
-   R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
+   - any file with one interaction per line, "-" for standard input: a table with or without a
+     line of column names, or JSON Lines (Amazon 2018 and 2023). The first line decides which, see
+     r2_format.
+   Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
+   a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
+   its line. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED.
+   Loading takes about 32 bytes per interaction. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
-/* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
+/* Format of a ratings file. A zeroed field: detected from the first line. */
 typedef struct r2_format {
-    /* One or two bytes; where the first is , or ; a field may stand in double quotes. NULL: "::",
-       else a tab, else the most frequent of , ; and |, else a blank */
+    /* One or two bytes; if the first is , or ; fields may be in double quotes. NULL: "::", else a
+       tab, else the most frequent of , ; and |, else a blank. */
     const char *separator;
     /* Columns: a name, or a number from "1"; JSON keys: always a name. The first line must have
-       what is wished here. NULL: the usual names ("userId", "user_id:token", "reviewerID", ...),
-       and without such names the columns 1 2 3 4. A rating column that is missing makes every
-       rating 1, a missing time column every time 0. */
+       each column that is given here. NULL: the usual names ("userId", "user_id:token",
+       "reviewerID", ...); if the first line has no such names, the columns 1 2 3 4. Without a
+       rating column every rating is 1, without a time column every time is 0. */
     const char *user, *item, *rating, *time;
-    /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
+    /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
     /* In seconds; 0: times of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
 } r2_format;
 
-/* Loads the interactions of several paths, each as r2_data_load takes them, as one; `format` NULL:
-   a zeroed one. Further errors: R2_ARGUMENT (no path, a separator of another length). */
+/* Loads several paths, each as in r2_data_load, into one r2_data; `format` NULL: a zeroed one.
+   Further errors: R2_ARGUMENT (no path, length of the separator). */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
 
 /* Row of (user, item) in the arrays above, or -1. O(log degree). */
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
-/* Index of a user or item by the file's own id, or -1. A search from the first to the last. */
+/* Index of a user or item by the id of the files, or -1. O(1). */
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
-/* What an interaction is used for. */
+/* Use of an interaction. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
-/* One held-out positive. */
+/* A held-out positive. */
 typedef struct r2_target {
     uint32_t user, item;
     int64_t row; /* in r2_data */
@@ -231,13 +233,13 @@ typedef struct r2_target {
 
 /* Leave-one-out by time (D12). */
 typedef struct r2_split_config {
-    float min_positive; /* a rating this high is a positive; 0: 0.8 x the scale's maximum */
+    float min_positive; /* ratings from here on are positives; 0: 0.8 x the largest rating */
     uint64_t seed;      /* of the tie rule */
 } r2_split_config;
 
 /* The tie rule: interactions of one user at the same second are ordered by
-   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a of the file's own id. So the order
-   knows neither ids (they correlate with popularity) nor the order of rows in the file. */
+   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a. So the order depends neither on the
+   numbers of items (they correlate with popularity) nor on the order of rows in the file. */
 typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
@@ -248,35 +250,42 @@ typedef struct r2_split {
 } r2_split;
 
 r2_split_config r2_split_config_default(void);
-/* Per user: the last interaction with rating >= min_positive is the test positive, the one
-   before it the validation positive; everything of that user at or after the validation
-   positive, in the order by_time, is out of training. Users without two positives and one
-   training interaction stay in training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+/* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
+   positive, the one before it the validation positive. Interactions from the validation positive on
+   are not trained on. Users without two positives after a training interaction keep all their
+   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
-/* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as
-   many users. What was held out stays out of training. */
+/* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
+   the others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
-/* Adds lines of text: targets, training interactions, what a positive is, the tie rule. */
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
-/* Frozen candidate sets: column 0 is the positive, then n_negatives distinct items that the user
-   never interacted with in all data, uniform over the catalogue, drawn once per seed (D12). */
+/* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that the
+   user never interacted with in all data (D12). */
 typedef struct r2_candidates {
-    int64_t n_cases, n_per_case; /* n_per_case = 1 + n_negatives */
+    int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
     uint32_t *item;              /* (n_cases, n_per_case)  */
 } r2_candidates;
 
-/* The draw of a case depends on (seed, user, item) alone, not on the other cases. Users with fewer
-   than n_negatives items left get no case: n_cases may be less than n_targets.
-   Errors: R2_ARGUMENT when there are targets but nobody has so many. */
-r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed);
+/* Which negatives. Zeroed but for n and seed: uniform over the catalogue. */
+typedef struct r2_negatives {
+    int64_t n; /* of each positive */
+    uint64_t seed;
+    bool popular;           /* in proportion to the number of interactions of an item           */
+    const r2_split *common; /* only items with at least min_train training interactions, which  */
+    int64_t min_train;      /* is harder: most items that nobody knows are left out; NULL: all  */
+} r2_negatives;
 
+/* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
+   with fewer than n such items left get no case: n_cases may be less than n_targets.
+   Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
+   common), R2_NO_MEMORY. */
+r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives);
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [A3] graph ==== */
@@ -526,99 +535,54 @@ typedef struct r2_evidence {
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, int32_t n_chains, r2_evidence *evidence);
 
-/* Draws training questions: n_groups groups of an observed interaction of the training graph with
-   at least `min_history` before it, then n_sampled items that the user has no training edge with
-   (D8). Groups are spread evenly over users, as far as they have interactions, and ask for the
-   latest of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
-   *n_drawn < n_groups only when the data have no more.
+/* Which training questions to draw. */
+typedef struct r2_draw_config {
+    int64_t n_groups;    /* >= 1                                                  */
+    int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
+    int32_t min_history; /* interactions of the user before the one that is asked */
+    uint64_t seed;
+} r2_draw_config;
+
+/* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
+   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   for the latest interactions of each, as a recommendation asks what comes next.
+   question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
-                            int32_t min_history, uint64_t seed, r2_question *question,
-                            int64_t *n_drawn);
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
+                            r2_question *question, int64_t *n_drawn);
 
 /* ================================================================= [A6] prompts and traces ==== */
 
-#define R2_MAX_BUCKETS 21 /* of one field, the bucket "-" (nothing to count) included */
+/* ---- buckets and weights ---- */
 
-/* The words for evidence: each field's quantile buckets, and the weight the teacher gives each
-   bucket by counting. Learned from training queries alone. */
+#define R2_MAX_BUCKETS 21 /* of one field, the bucket "-" (nothing to count) included */
+#define R2_MAX_WEIGHT  9  /* largest absolute weight of a fact   */
+#define R2_MAX_TOTAL   24 /* largest absolute running total      */
+
+/* The words for evidence: the quantile buckets of each field, and the weight of each bucket.
+   Learned from training questions alone. */
 typedef struct r2_codebook {
-    int32_t n_bucket[R2_N_FIELDS];                  /* bucket 0 is written "-": zero or unknown */
-    float edge[R2_N_FIELDS][R2_MAX_BUCKETS];        /* bucket b > 0 ends below edge[b]          */
-    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS];     /* round(scale x log-odds), clipped to +-9  */
-    int32_t n_chains;                               /* shown in a prompt                        */
+    int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
+    float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log-odds), clipped to +-9     */
+    int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
-/* Largest absolute weight of one fact and of a running total. */
-#define R2_MAX_WEIGHT 9
-#define R2_MAX_TOTAL 24
-
-/* Fits buckets and weights. observed[q] tells whether query q asks for an observed item (else a
-   sampled one). Errors: R2_ARGUMENT (no observed or no sampled query), R2_NO_MEMORY. */
+/* Fits buckets and weights to n questions; observed[q] says whether question q asks for an observed
+   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question),
+   R2_NO_MEMORY. */
 r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains);
+/* Bucket of a value, 0 .. n_bucket[field] - 1. */
 int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value);
-/* All words that compact prompts and traces can hold, in a fixed order: word(user, text) is called
-   once for each. */
-void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, const char *text),
-                       void *user);
 
-/* Appends the compact prompt of the query itself (step 4 of progressive masking: e1, e2, e3 shown,
-   e4 asked for), one word a fact: the chains shown, then what all chains say together,
-       <q> c1 field:bucket ... c2 field:bucket ... field:bucket ...
-   A pure function of its arguments; never looks at evidence->answer. */
-void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
-                       r2_text *text);
+/* ---- prompts ---- */
 
-/* How the rule-based teacher chooses what to cite. */
-typedef struct r2_teacher_config {
-    float gumbel; /* noise in the choice: RL needs traces that differ (0: deterministic) */
-    uint64_t seed;
-} r2_teacher_config;
+/* Compact words serve the small model, English serves people and language models. */
+typedef enum r2_words { R2_WORDS_COMPACT = 0, R2_WORDS_ENGLISH, R2_N_WORDS } r2_words;
 
-r2_teacher_config r2_teacher_config_default(void);
-/* Appends the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of
-   every three facts, in the order of the prompt, the strongest, its weight and the running total,
-       <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... c1:7 +3 =+15 </think>
-   A thought has three words and weighs three facts, so each looks back the same distance.
-   `index` keys the noise. Reads the prompt only, so the answer cannot leak into it (unguided). */
-r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
-                             const r2_teacher_config *config, const char *prompt, uint64_t index,
-                             r2_text *text);
-
-/* What the strict checker says of an output (D6, D7). The first thing that is wrong counts. */
-typedef enum r2_verdict {
-    R2_TRACE_OK = 0,
-    R2_TRACE_MALFORMED,    /* not <think> ... </think> <answer> k </answer> and nothing else     */
-    R2_TRACE_NO_ANSWER,    /* ends before an answer                                              */
-    R2_TRACE_TWO_ANSWERS,  /* more than one answer                                               */
-    R2_TRACE_ANSWER_FIRST, /* an answer before the reasoning has ended                           */
-    R2_TRACE_UNKNOWN_FACT, /* cites what does not stand in the prompt                            */
-    R2_TRACE_WRONG_WEIGHT, /* a fact that stands there, with a weight that is not its own        */
-    R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
-    R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
-    R2_TRACE_WRONG_RATING, /* quotes a rating that does not stand there                          */
-    R2_TRACE_CONTRADICTS,  /* the answer is not what the reasoning concludes                     */
-    R2_TRACE_WRONG_ANSWER, /* not the answer that was asked for                                  */
-    R2_N_VERDICTS
-} r2_verdict;
-
-typedef struct r2_check {
-    r2_verdict verdict;
-    int32_t answer;                   /* 0 .. 5, or -1 when the shape is not right              */
-    int32_t n_cited, n_found, n_right; /* facts cited; standing in the prompt; with right weight */
-    int32_t total;                    /* as written last                                        */
-    bool well_formed;                 /* the shape is right, whatever the facts                 */
-} r2_check;
-
-const char *r2_verdict_name(r2_verdict verdict);
-/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
-r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
-
-/* ---- any chain, any step, any words: the general builder ---- */
-
-/* What a prompt lets see of its chains (D5). Step k reasons about edge e_k; the query itself is
-   step 4, and R2_STEP_REVEAL shows all that is known, for people to read. */
+/* Masking schedules (D5): what a prompt shows of the edges of its chains. Step k asks about the
+   rating of edge e_k; step 4 is the question itself. */
 typedef enum r2_schedule {
     R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) rated, e_k masked, the rest hidden     */
     R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                */
@@ -629,25 +593,25 @@ typedef enum r2_schedule {
 
 typedef enum r2_visibility { R2_HIDDEN = 0, R2_MASKED, R2_SHOWN } r2_visibility;
 
-#define R2_STEP_ASK 4
-#define R2_STEP_REVEAL 5
+#define R2_STEP_ASK 4 /* the last step: the question itself */
 
-const char *r2_schedule_name(r2_schedule schedule);
-int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK */
-/* What a schedule shows of edge 1 .. 4 at a step. It does not know whether e4 is the question: then
-   no prompt shows it. */
+const char *r2_words_name(r2_words words);   /* "compact", "english"                */
+const char *r2_schedule_name(r2_schedule schedule);   /* "progressive", "final-only", ...    */
+int32_t r2_schedule_first_step(r2_schedule schedule); /* the last is R2_STEP_ASK             */
+/* What a schedule shows of edge 1 .. 4 at a step. An e4 without a rating is the question: no
+   prompt shows it, whatever the schedule. */
 r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t edge);
 
+/* Compact prompts need a codebook; English ones need data, and state the evidence only with a
+   codebook. Both are borrowed. */
 typedef struct r2_prompt_config {
+    r2_words words;
     r2_schedule schedule;
-    int32_t step;             /* 1 .. 4, R2_STEP_REVEAL                                          */
-    const struct r2_template *words; /* NULL: compact                                            */
-    int64_t max_tokens;       /* of system and user text; the least coherent chains are left out
-                                 until it fits. 0: no limit                                      */
-    int64_t (*count)(void *user, const char *text, size_t len); /* tokens of a text. NULL: its
-                                 words when compact, else a quarter of its bytes. Several threads
-                                 call it at once in r2_prompt_build_all                          */
-    void *count_user;
+    int32_t step; /* 1 .. 4 */
+    const r2_data *data;
+    const r2_codebook *codebook;
+    int64_t max_tokens; /* 0: no limit; else the last chains are left out until system and user
+                           text fit. A token is a word when compact, four bytes in English */
 } r2_prompt_config;
 
 typedef struct r2_prompt {
@@ -656,96 +620,100 @@ typedef struct r2_prompt {
 } r2_prompt;
 
 r2_prompt_config r2_prompt_config_default(void); /* compact, progressive, step 4 */
-/* Builds a prompt: a pure function of its arguments that never looks at evidence->answer. `prompt` is
-   zeroed or an earlier one, whose memory is used again. Compact prompts need a codebook, templates
-   need data; with a codebook they also state the evidence. At step 4 without a limit the compact
-   progressive prompt is that of r2_prompt_compact.
-   Errors: R2_ARGUMENT (no such step, steps 1 .. 3 without a chain, a limit that cannot be met). */
-r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                          const r2_codebook *codebook, const r2_evidence *evidence,
+/* Writes a prompt: depends only on its arguments and never reads evidence->answer. `prompt` is
+   zeroed or an earlier one, whose memory is used again. Errors: R2_ARGUMENT (no such step; steps
+   1 .. 3 without a chain; codebook or data missing; a limit that cannot be met), R2_NO_MEMORY. */
+r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
-/* The same for n queries, in parallel; prompt (n). The same bytes for any number of threads. */
-r2_status r2_prompt_build_all(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                              const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
-                              r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
-/* What the prompt asks for: evidence->answer at step 4, before that the level of the masked rating of
-   the first chain; -1 when unknown. */
-int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
-                         const r2_evidence *evidence);
-/* The words that compact prompts of all schedules hold beyond those of r2_codebook_words. */
-void r2_codebook_mask_words(const r2_codebook *codebook,
-                            void (*word)(void *user, const char *text), void *user);
+/* The right answer: evidence->answer at step 4, before that the level of the masked rating of the
+   first chain; -1 when unknown. */
+int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_evidence *evidence);
 
-/* ---- teachers ---- */
+/* Adds the compact prompt of the question itself (progressive, step 4), one word a fact: the chains
+   shown, then the evidence from all chains,
+       <q> c1 field:bucket ... c2 field:bucket ... field:bucket ... */
+void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
+                       r2_text *text);
 
-/* One prompt to write a trace for. */
-typedef struct r2_task {
-    int64_t index; /* keys the noise, names the record */
-    const r2_prompt_config *config;
-    const r2_data *data;
-    const r2_codebook *codebook;
-    const r2_evidence *evidence;
-    const r2_prompt *prompt;
-    int32_t answer; /* guidance (D6): what the output must end in; -1: unguided */
-} r2_task;
+/* ---- traces ---- */
 
-/* A teacher appends its output, <think> ... </think><answer> k </answer>, for a task. Three stand
-   ready: r2_teacher_rules (user points to r2_teacher_config), r2_teacher_records (user points to
-   r2_records with ascending ids: the output whose id is the task's index; nothing when there is
-   none), and any function of the caller's. */
-typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+/* The rule-based teacher. */
+typedef struct r2_teacher_config {
+    float gumbel; /* noise in the choice of facts: RL needs traces that differ (0: none) */
+    uint64_t seed;
+} r2_teacher_config;
 
-/* Writes from the facts of the chains and the counted weights, compact or in English as the prompt
-   is. Guided, it cites what speaks for the answer; every sentence stays true. */
-r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
-r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+r2_teacher_config r2_teacher_config_default(void);
+/* Adds the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of every
+   three facts, in the order of the prompt, the strongest, its weight and the running total,
+       <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... c1:7 +3 =+15 </think>
+   A thought has three words and weighs three facts, so each looks back the same distance. `index`
+   keys the noise. It reads the prompt only, so the answer cannot leak into it (unguided). Errors:
+   R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
+r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
+                             const r2_teacher_config *config, const char *prompt, uint64_t index,
+                             r2_text *text);
 
-/* Checks an output of either kind against the task, and against task->answer when it is given.
-   Total: any text gets a verdict. In English the checker knows what the prompt let see: titles in
-   double quotes, persons, and ratings as in `Person A gave "Title" 4 stars`. */
-r2_check r2_check_output(const r2_task *task, const char *output);
+/* What the strict checker says of an output (D6, D7): the first fault it meets. */
+typedef enum r2_verdict {
+    R2_TRACE_OK = 0,
+    R2_TRACE_MALFORMED,    /* not <think> ... </think> <answer> k </answer> and nothing else     */
+    R2_TRACE_NO_ANSWER,    /* ends before an answer                                              */
+    R2_TRACE_TWO_ANSWERS,  /* more than one answer                                               */
+    R2_TRACE_ANSWER_FIRST, /* an answer before the reasoning has ended                           */
+    R2_TRACE_UNKNOWN_FACT, /* cites a fact that is not in the prompt                             */
+    R2_TRACE_WRONG_WEIGHT, /* cites a fact of the prompt with a weight that is not its own       */
+    R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
+    R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
+    R2_TRACE_WRONG_RATING, /* quotes a rating that is not in the prompt                          */
+    R2_TRACE_CONTRADICTS,  /* the answer is not the conclusion of the reasoning                  */
+    R2_TRACE_WRONG_ANSWER, /* not the answer that was asked for                                  */
+    R2_N_VERDICTS
+} r2_verdict;
 
-/* How many outputs got which verdict, by the answer asked for (n[..][0] when unknown). */
-typedef struct r2_tally {
-    int64_t n[R2_N_VERDICTS][R2_N_ANSWERS];
-} r2_tally;
+typedef struct r2_check {
+    r2_verdict verdict;
+    int32_t answer;                    /* 0 .. 5, or -1 when the shape is not right              */
+    int32_t n_cited, n_found, n_right; /* facts cited; found in the prompt; with right weight    */
+    int32_t total;                     /* the last total written                                 */
+    bool well_formed;                  /* the shape is right, whatever the facts                 */
+} r2_check;
 
-void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer);
-int64_t r2_tally_total(const r2_tally *tally);
-/* Adds a table: a line per verdict that occurred, a column per answer. */
-void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text);
+const char *r2_verdict_name(r2_verdict verdict);
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
+r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ============================================================================== [A7] words ==== */
 
-/* A growing list of token ids. Like r2_text: check `failed` once at the end. */
+/* A growing list of token ids. Check owner.failed once at the end: after a failed allocation the
+   list is empty, and further additions do nothing. */
 typedef struct r2_tokens {
-    int32_t *id;
-    int64_t n, cap;
-    bool failed;
+    int32_t *id; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2_tokens;
 
 void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id);
-void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory */
+void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory, and a failure */
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens);
 
-/* A closed vocabulary: one id per word; text is words separated by single spaces. Serves the
+/* A closed vocabulary: one id per word; a text is words separated by single spaces. Serves the
    compact prompts of the small model. Words get ids 0, 1, 2 ... in the order they are added. */
 typedef struct r2_vocab {
-    char **word;     /* (n_words) NUL-terminated */
+    char **word; /* (n_words) NUL-terminated; a table of stb_ds whose keys are the words */
     int32_t n_words;
-    int32_t n_slots; /* a power of two, at least twice n_words */
-    int32_t *slot;   /* (n_slots) hash table: id + 1, 0 is a free slot */
-    r2_arena text;   /* holds the words */
+    r2__owner owner;
+    r2_arena text; /* holds the words */
 } r2_vocab;
 
 /* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and has
    no space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
-/* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown
-   word. */
+/* Id of a word, or -1. Only reads: safe from several threads at once. */
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
+/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
+   unknown word; R2_NO_MEMORY. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
@@ -757,6 +725,12 @@ r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id,
 r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
+
+/* Adds all words of a codebook's compact prompts and traces, in a fixed order, to an empty
+   vocabulary. Errors: R2_NO_MEMORY. */
+r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
+/* Adds the further words of the compact prompts of all schedules and steps. */
+r2_status r2_codebook_mask_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
@@ -1028,23 +1002,34 @@ typedef struct r2_policy_term {
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* Weights of the reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking +
-   w_faith x faithfulness, each in [0, 1].
+/* One output of a prompt, as its reward sees it. */
+typedef struct r2_sample {
+    int64_t example;             /* of those that r2_grpo got                              */
+    const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
+    r2_check check;
+    int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
+    double rank_share;    /* in [0, 1]: how surely its score ranks right, logistic in a difference
+                             of log-odds. For the observed item: the mean over the sampled items of
+                             its group of the chance to score above them; for a sampled item: the
+                             chance to score below the observed one; 0 without an answer    */
+} r2_sample;
+
+/* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
+   + w_faith x faithfulness, each in [0, 1].
        format        1 when the output is well formed
-       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown (-1)
-       ranking       chance that the score ranks right, see r2_reward
+       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown
+       ranking       rank_share
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
                      facts that are right */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
 } r2_reward_config;
 
-/* Reward of one sample. `rank_share` in [0, 1] is its ranking term, logistic in a difference of
-   log-odds: for a sample of the observed item, the mean over the sampled items of its group of the
-   chance to score above them; for a sample of a sampled item, the chance to score below the
-   observed item. */
-double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
-                 double rank_share);
+double r2_reward(const r2_reward_config *config, const r2_sample *sample);
+
+/* A reward of the caller's: a finite number into *reward, on any scale. Called for one sample after
+   the other, from one thread. A status other than R2_OK, recorded by r2_fail, ends r2_grpo. */
+typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *user, const r2_sample *sample, double *reward);
 
 /* Log of one step. */
 typedef struct r2_grpo_report {
@@ -1073,7 +1058,9 @@ typedef struct r2_grpo_config {
        cross-entropy and list_weight x the list loss of r2_sft_config, between the s-th samples of
        a group's items. Without the second, the first would undo the ranking that SFT learned. */
     float sft_weight, list_weight;
-    r2_reward_config reward;
+    r2_reward_config reward; /* of r2_reward                    */
+    r2_reward_fn reward_fn;  /* in its place; NULL: r2_reward   */
+    void *reward_user;
     r2_adamw_config adamw;
     uint64_t seed; /* of the order of groups and of sampling */
     void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
@@ -1167,10 +1154,20 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 /* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
    any probability: 0 for R2_SCORE_LOG_ODDS, 3 for R2_SCORE_RATING. */
 float r2_answer_score(const float *level_logp, r2_score_kind kind);
-/* Appends the reasoning and the answer that the model writes for one example, greedily, from
-   <think> on; *check takes the verdict. Errors: as of r2_score. */
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   r2_text *output, r2_check *check);
+
+/* Reasoning and answer for one example. */
+typedef struct r2_reasoning {
+    r2_text text;     /* <think> ... </think> <answer> k </answer>                               */
+    size_t n_written; /* bytes of it that the model wrote, up to <answer>; after that the library
+                         put the likeliest answer and </answer>. Without <answer>: all of it     */
+    r2_check check;
+} r2_reasoning;
+
+/* Lets the model reason, greedily, about examples first .. first + n - 1: out (n). Free each with
+   r2_reasoning_free; after an error there is nothing to free. Errors: as of r2_score. */
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
+                   int64_t n, r2_reasoning *out);
+void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
 
 /* =============================================================================== [A12] run ==== */
 
@@ -1198,6 +1195,10 @@ typedef struct r2_run_config {
     int32_t n_chains;    /* shown in a prompt                                                   */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
+    r2_format format;    /* of the ratings, where their first line does not say it              */
+    /* A split made elsewhere (r2_split_given): the held-out interactions in files of their own,
+       beside the training ones. NULL: leave-one-out */
+    const char *valid_path, *test_path;
     r2_split_config split;
     /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
@@ -1226,19 +1227,21 @@ typedef struct r2_run {
     r2_model model;
 } r2_run;
 
-/* One recommended item. */
+/* One recommended item with its reasons. */
 typedef struct r2_recommendation {
     uint32_t item;
-    float score; /* log-odds of interacting */
+    float score;            /* log-odds of interacting, asked directly               */
+    r2_evidence evidence;   /* what the prompt states, with the chains that it shows */
+    r2_reasoning reasoning; /* what the model makes of it, and the checker's verdict */
 } r2_recommendation;
 
 /* The quick run: minutes on two cores. */
 r2_run_config r2_run_config_default(void);
 /* The long run: the same model, more questions and steps. */
 r2_run_config r2_run_config_full(void);
-/* Loads `directory` (any path that r2_data_load takes), splits, builds graph, evidence, prompts,
+/* Loads `path` (anything that r2_data_load takes), splits, builds graph, evidence, prompts,
    traces, vocabulary and an untrained model. Errors: those of the parts. */
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
 /* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
    questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
    and those of the hook; then the run has none of these, and can be prepared again. */
@@ -1263,10 +1266,12 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* The n items with the highest direct scores that `user` has no training interaction with, best
-   first; *n_found <= n. */
+/* The n items with the highest direct scores among those that `user` never interacted with in all
+   data, held-out interactions included; best first, with their reasons. out (n) takes *n_found of
+   them, to be freed with r2_recommendations_free; on failure none. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
+void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
    Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
@@ -1288,7 +1293,7 @@ void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
    is still valid. New bytes are not cleared. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
 
-/* Gives back memory; NULL is allowed. */
+/* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
 
 /* Checked arithmetic for sizes that come from files: false on overflow. */
@@ -1297,11 +1302,12 @@ bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
 
 /* Zeroed, 64-byte aligned memory that lives until r2_arena_reset or r2_arena_free. */
 void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-/* Forgets all allocations; keeps one block large enough for all that was used, so that the next
-   round needs no allocation. */
+/* Frees all allocations but keeps one block of their total size: a second round of the same
+   allocations needs no memory. */
 void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
 void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
+/* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
 void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
 #if defined(__GNUC__)
@@ -1314,20 +1320,20 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path` by way of `path`.tmp and a rename, so that a reader never sees half
-   a file and a failed write leaves the old one. Errors: R2_IO. */
+/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and a
+   failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
-   depend on (seed, stream, index) and on nothing else. */
+   depend only on (seed, stream, index). */
 typedef struct r2_rng {
     uint32_t key[2], counter[4], block[4];
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
-   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
-   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
+/* Streams separate the uses of random numbers: two streams never share numbers. Two uses of one
+   stream share them if seed and index are the same: SFT and GRPO shuffle with BATCH, so the same
+   seed gives both the same order. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
     R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
@@ -1351,7 +1357,7 @@ uint64_t r2_rng_u64(r2_rng *rng);
 uint64_t r2_rng_below(r2_rng *rng, uint64_t n);
 /* Uniform in [0, 1), 53 bits. */
 double r2_rng_double(r2_rng *rng);
-/* Standard normal (Box-Muller, one value a call). */
+/* Standard normal (Box-Muller, one value per call). */
 double r2_rng_normal(r2_rng *rng);
 /* Standard Gumbel: argmax of (log p + Gumbel) samples from p. */
 double r2_rng_gumbel(r2_rng *rng);
@@ -1359,7 +1365,7 @@ double r2_rng_gumbel(r2_rng *rng);
 uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* R2_PARALLEL_FOR(threads, i, n): a loop over int64_t i in [0, n) divided statically over threads.
-   The body may write only what belongs to i. Without OpenMP it is the plain loop. */
+   The body for i may write only data of i. Without OpenMP it is a plain loop. */
 #define R2__PRAGMA(text) _Pragma(#text)
 #if defined(_OPENMP)
 #define R2_PARALLEL_FOR(threads, i, n)                                                             \
@@ -1369,111 +1375,91 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 
-/* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
+/* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
 
-/* Seconds of a wall clock; for reports only, never in results. */
+/* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
 /* =========================================== [B2] filters, other splits and candidate sets ==== */
 
-/* What to leave out; a zeroed field leaves nothing out. */
+/* Which interactions to keep; 0 disables a condition. */
 typedef struct r2_filter {
     float min_rating;
-    int64_t time_from, time_until; /* Unix seconds: from <= time < until                     */
-    int64_t user_core, item_core;  /* every user and item has at least so many interactions */
+    int64_t time_from, time_until; /* Unix seconds: from <= time < until                        */
+    int64_t user_core, item_core;  /* the least number of interactions of every user, every item */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
-   be alive. On an error nothing has changed. */
+/* Drops rows in place, first by rating and time, then repeatedly those of users and items below the
+   core; renumbers users and items in their old order; time_zero becomes the earliest time left.
+   Splits, graphs and candidates of the old rows are no longer valid. Errors: R2_NO_MEMORY; then
+   nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
-   user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
-   the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
-   share of the user's values that are no larger, rounded up; where most are the least, as with
-   purchases, all are favourites. Otherwise nothing changes (ours: D12 knows ratings alone). It says
-   so to the log hook. On an error nothing has changed. */
+/* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
+   differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
+   each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
+   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log hook
+   is told. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
-/* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
+/* Adds lines of text: sizes, density, ratings, time span, dropped rows and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
-/* One cut in time for all: the last test_share of the interactions, and the valid_share before
-   them; interactions of the same second stay together. Targets, here and below: the positives
-   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
-   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share);
-/* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
-   interactions in valid_path and test_path (NULL: none) are held out.
-   Errors: R2_FORMAT also for an interaction that `data` does not have. */
+/* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
+   interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
+   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
+   for an interaction that is not in `data`). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
 
-/* The same with negatives as popular as what people take: drawn in proportion to their number of
-   interactions, without repetition. */
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed);
-/* The same with uniform negatives among the items that have at least min_train training
-   interactions (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed);
-/* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
-   user never interacted with, ascending. Returns how many. */
+/* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the user
+   never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* A case a line, the files' own ids between tabs: user, positive, negatives. So a set outlives the
-   numbering and can be shared between programs. Errors of loading: R2_IO, R2_FORMAT (also for ids
-   that `data` does not have), R2_NO_MEMORY. */
+/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a set
+   independent of numbering and of programs. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too
+   (lines of different lengths, ids that are not in `data`). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
 
-/* ============================================================== [B3] templates and records ==== */
+/* =============================================== [B3] teachers, records, prompts explained ==== */
 
-/* The words of a prompt as text with {placeholders}. A template file has one part per section,
-   after a line "@section"; {{ and }} are braces; r2_template_english is the one to start from.
+/* ---- teachers ---- */
 
-       everywhere    {target} {n_history} {min} {max} (of the rating scale) {n_chains} {n_left_out}
-       system, user  {evidence} {chains} {left_out} {question} {steps}, each made of other sections
-       fact          {fact} {level} {levels}                            one line of {evidence}
-       chain         {number} {person} {item0} {item1} {e1} {e2} {e3} {e4}   one of {chains}
-       e1_shown ...  {number} {person} {item0} {item1}, and {r1} in e1_shown .. {r4} in e4_shown
-       question1 ... {person} {item0} {item1}; think1 ... alike
+/* A prompt to write an output for. All pointers are borrowed. */
+typedef struct r2_task {
+    int64_t index; /* keys the noise, names the record */
+    const r2_prompt_config *config;
+    const r2_evidence *evidence;
+    const r2_prompt *prompt;
+    int32_t answer; /* guidance (D6): the answer that the output must end in; -1: unguided */
+} r2_task;
 
-   A rating can stand nowhere else, so no template can tell an answer that the step masks. */
-#define R2_TEMPLATE_SECTIONS(X)                                                                    \
-    X(system) X(user) X(fact) X(chain) X(no_chains) X(left_out)                                    \
-    X(e1_shown) X(e2_shown) X(e3_shown) X(e4_shown)                                                \
-    X(e1_masked) X(e2_masked) X(e3_masked) X(e4_masked)                                            \
-    X(question1) X(question2) X(question3) X(question4) X(think1) X(think2) X(think3) X(think4)
+/* Adds an output, <think> ... </think><answer> k </answer>, for a task. */
+typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
 
-typedef enum r2_section {
-#define R2__X(name) R2_SECTION_##name,
-    R2_TEMPLATE_SECTIONS(R2__X)
-#undef R2__X
-    R2_N_SECTIONS
-} r2_section;
+/* `user` points to r2_teacher_config. Writes from the facts of the chains and the weights, compact
+   or in English as the prompt is. Guided, it cites what supports the answer; every sentence stays
+   true. */
+r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+/* `user` points to r2_records with ascending ids: adds the output of the record whose id is the
+   task's index; adds nothing when there is none. */
+r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
 
-typedef struct r2_template {
-    char *name;
-    char *section[R2_N_SECTIONS];
-    r2_arena text; /* holds the strings */
-} r2_template;
+/* Checks an output in either words against the task, and against task->answer unless it is -1.
+   Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
+   and ratings as in `Person A gave "Title" 4 stars`. */
+r2_check r2_check_output(const r2_task *task, const char *output);
 
-/* Reads a template and checks it: every section once, no unknown or misplaced placeholder, and
-   those without which a prompt would not ask. Errors: R2_FORMAT (name, line, expected, found),
-   R2_IO. */
-r2_status r2_template_parse(r2_ctx *ctx, r2_template *words, const char *name, const char *text,
-                            size_t len);
-r2_status r2_template_load(r2_ctx *ctx, r2_template *words, const char *path);
-r2_status r2_template_english(r2_ctx *ctx, r2_template *words);
-/* The text of the English template, to copy and change. */
-const char *r2_template_english_text(void);
-void r2_template_free(r2_ctx *ctx, r2_template *words);
+/* How many outputs got which verdict, by the right answer (n[..][0] when unknown). */
+typedef struct r2_tally {
+    int64_t n[R2_N_VERDICTS][R2_N_ANSWERS];
+} r2_tally;
+
+void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer);
+/* Adds a table: a line per verdict that occurred, a column per answer. */
+void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text);
 
 /* ---- records: prompts, traces and SFT triples as JSON Lines ---- */
 
@@ -1486,9 +1472,10 @@ typedef struct r2_record {
 } r2_record;
 
 typedef struct r2_records {
-    r2_record *record; /* (n) */
-    int64_t n, cap;
-    r2_arena text;     /* holds the strings */
+    r2_record *record; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
+    r2_arena text; /* holds the strings */
 } r2_records;
 
 /* Adds a copy. Errors: R2_NO_MEMORY. */
@@ -1497,18 +1484,25 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
 /* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
-   line (a key missing, unknown or twice, a wrong type), R2_IO. */
+   line (a key missing, unknown or twice, a wrong type), R2_IO, R2_NO_MEMORY. */
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
-/* Builds a prompt for each of n queries. With a teacher, asks it for an output, counts the verdict
-   in `tally` (NULL: nowhere), and keeps only what passed; without one (NULL) keeps the prompts.
-   Adds the records, ids first_id, first_id + 1 ... in order of the queries. `source` names the
-   teacher. */
-r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                   const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
-                   int64_t first_id, bool guided, r2_teacher_fn teacher, void *user,
-                   const char *source, r2_records *records, r2_tally *tally);
+/* Who writes the outputs of r2_teach. */
+typedef struct r2_teacher {
+    r2_teacher_fn write; /* NULL: nobody, the records are prompts */
+    void *user;          /* handed to it                          */
+    const char *name;    /* of records: their source              */
+    bool guided;         /* tasks name the right answer           */
+    r2_tally *tally;     /* counts the verdicts; NULL: not wanted */
+} r2_teacher;
+
+/* Builds a prompt for each of n questions and asks the teacher for an output. Adds a record of each
+   output that passes the check and has the right answer (without a teacher, of each prompt), with
+   ids first_id, first_id + 1 ... in the order of the questions. Errors: those of r2_prompt_build and
+   of the teacher, R2_CANCELLED. */
+r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
+                   int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
 
 /* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
    parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
@@ -1553,10 +1547,10 @@ typedef struct r2_bpe {
     int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned */
     int32_t byte_token[256]; /* token of a byte, or -1                                            */
     uint8_t *char_class;     /* what the rule asks of a code point                                */
-    struct r2__bpe_pair *pair; /* (n_pair_slots) hash table (left, right) -> rank, joined         */
-    int32_t n_pair_slots;
+    uint64_t *pair;          /* (n_merges) a table of stb_ds: (left, right) -> place in merge     */
+    r2__owner owner;         /* memory of the table                                               */
     struct r2__nfc *normal;  /* tables of the normal form, NULL without nfc                       */
-    r2_arena memory;         /* holds all arrays                                                  */
+    r2_arena memory;         /* holds all other arrays                                            */
 } r2_bpe;
 
 r2_bpe_config r2_bpe_config_default(void);
@@ -1916,31 +1910,20 @@ void r2__refuse_fast_math(void)
 #endif
 
 /* What part one calls of part two. */
-#if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
-#define R2__MAYBE_UNUSED __attribute__((unused))
-#else
-#define R2__MAYBE_UNUSED
-#endif
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
-R2__MAYBE_UNUSED static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list,
-                                                    size_t size, int64_t more);
-R2__MAYBE_UNUSED static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size,
-                                              const void *key, size_t key_size, int64_t *at);
-R2__MAYBE_UNUSED static int64_t r2__map_find(void *map, size_t size, const void *key,
-                                             size_t key_size);
-R2__MAYBE_UNUSED static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
-R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
+static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
+                                   int64_t more);
+static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
+                             size_t key_size, int64_t *at);
+static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
+static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
+static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static cJSON *r2__json_parse(const char *text, size_t len);
 static uint64_t r2__fnv(const char *text, size_t len);
 static int r2__compare_float(const void *a, const void *b);
-static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket);
-static int32_t r2__rules_answer(const r2_task *task);
-static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
-                                   const r2_task *task, r2_text *out);
-static r2_check r2__check_english(const r2_task *task, const char *output);
+static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, r2_prompt *prompt);
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
@@ -1950,7 +1933,23 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 
 /* ############################################################ PART ONE: THE METHOD ################ */
 
-/* =============================================================================== [M1] data ==== */
+/* =============================================================================== [M1] data ====
+
+   In:   r2_data, from a loader ([E2]).
+   Out:  who is tested on what: a role for every row, held-out positives, candidate sets.
+
+   One user, all ratings in order of time; a positive is a rating of 4 or more (0.8 x 5):
+
+       rating   5      2      4      3      5      1
+       item     Heat   Jaws   Alien  Big    Tron   Cube
+       role     train  train  VALID  unused TEST   unused
+
+   Test positive: the last 5 or 4, Tron. Validation positive: the one before it, Alien. Training ends
+   before Alien, so no model sees the future of what it is asked.
+   Candidates of the test case in a catalogue of 10 items: Tron, and negatives from the 4 items that
+   the user never rated. With Heat, Jaws, Alien, Big, Tron, Cube as items 0, 2, 3, 5, 8, 9 these are
+   1, 4, 6, 7; r2__unseen_item(seen, 6, 2) = 6 finds the third without a list of them.
+   (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
     if (!data) return;
@@ -1958,8 +1957,8 @@ void r2_data_free(r2_ctx *ctx, r2_data *data) {
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
     r2_release(ctx, data->time);
-    r2_release(ctx, data->user_key);
-    r2_release(ctx, data->item_key);
+    r2__map_free(ctx, &data->owner, &data->user_key, sizeof *data->user_key);
+    r2__map_free(ctx, &data->owner, &data->item_key, sizeof *data->item_key);
     r2_release(ctx, data->title);
     r2_release(ctx, data->genres);
     r2_release(ctx, data->year);
@@ -1983,29 +1982,33 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
     return at < end && data->item[at] == item ? at : -1;
 }
 
-/* First of the keys that is this one. */
-static int64_t r2__find_key(char *const *keys, int64_t n, const char *key) {
-    for (int64_t i = 0; i < n; ++i)
-        if (strcmp(keys[i], key) == 0) return i;
-    return -1;
-}
-
 int64_t r2_data_user(const r2_data *data, const char *key) {
-    return r2__find_key(data->user_key, data->n_users, key);
+    return r2__map_find(data->user_key, sizeof *data->user_key, key, 0);
 }
 
 int64_t r2_data_item(const r2_data *data, const char *key) {
-    return r2__find_key(data->item_key, data->n_items, key);
+    return r2__map_find(data->item_key, sizeof *data->item_key, key, 0);
 }
 
 /* ---- splits ---- */
 
-/* A row of one user and where it belongs in time. */
+/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
     int64_t row;
 } r2__moment;
+
+/* The tie rule: a hash of the ids themselves. */
+static r2__moment r2__moment_make(const r2_data *data, uint64_t seed, int64_t user, uint32_t item,
+                                  int32_t time, int64_t row) {
+    const char *u = data->user_key[user], *i = data->item_key[item];
+    r2__moment moment;
+    moment.time = time;
+    moment.tie = r2_hash(seed, r2__fnv(u, strlen(u)), r2__fnv(i, strlen(i)));
+    moment.row = row;
+    return moment;
+}
 
 static int r2__moment_order(const void *left, const void *right) {
     const r2__moment *a = (const r2__moment *)left, *b = (const r2__moment *)right;
@@ -2021,7 +2024,7 @@ r2_split_config r2_split_config_default(void) {
     return config;
 }
 
-/* Rows of each user by time and the tie rule -> split->by_time. */
+/* Orders the rows of each user by time and the tie rule -> split->by_time. */
 static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *data) {
     int64_t most = 0;
     r2__moment *moment;
@@ -2033,13 +2036,9 @@ static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *da
     if (!moment) return ctx->status;
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
-        uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
-        for (int64_t k = 0; k < n; ++k) {
-            const char *item = data->item_key[data->item[begin + k]];
-            moment[k].time = data->time[begin + k];
-            moment[k].tie = r2_hash(split->config.seed, user, r2__fnv(item, strlen(item)));
-            moment[k].row = begin + k;
-        }
+        for (int64_t k = 0; k < n; ++k)
+            moment[k] = r2__moment_make(data, split->config.seed, u, data->item[begin + k],
+                                        data->time[begin + k], begin + k);
         qsort(moment, (size_t)n, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < n; ++k) split->by_time[begin + k] = moment[k].row;
         if (n > 1 && moment[n - 1].time == moment[n - 2].time) split->n_time_ties++;
@@ -2077,7 +2076,7 @@ static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) 
     split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
 }
 
-/* Everything in training, in the order of time. */
+/* A split with everything in training, rows in order of time. */
 static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                  const r2_split_config *config, int64_t n_targets) {
     const uint64_t n = (uint64_t)data->n_ratings;
@@ -2095,16 +2094,17 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
 /* Counts the training rows; after a failure releases everything. */
 static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                r2_status status) {
-    for (int64_t k = 0; k < data->n_ratings && !status; ++k)
+    for (int64_t k = 0; k < data->n_ratings && status == R2_OK; ++k)
         split->n_train += split->role[k] == R2_TRAIN;
-    if (status) r2_split_free(ctx, split);
+    if (status != R2_OK) r2_split_free(ctx, split);
     return status;
 }
 
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config) {
     r2_status status = r2__split_start(ctx, split, data, config, data->n_users);
-    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
+    for (int64_t u = 0; u < data->n_users && status == R2_OK; ++u)
+        r2__split_user(split, data, (uint32_t)u);
     return r2__split_end(ctx, split, data, status);
 }
 
@@ -2130,8 +2130,8 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 
 /* ---- candidate sets ---- */
 
-/* The rank-th item, from 0, that is not among the `n` ascending items of a user: the items seen
-   before it push it up by one each. */
+/* The item of rank `rank`, from 0, among those that are not in the `n` ascending items of a user:
+   rank + the number of seen items before it. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
     while (begin < end) {
@@ -2142,30 +2142,24 @@ static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     return (uint32_t)(rank + begin);
 }
 
-/* Which negatives: any unseen item alike (both zero), or as often as it was rated, or only those
-   that are marked. */
-typedef struct r2__negatives {
-    bool popular;
-    const uint8_t *marked; /* (n_items) or NULL */
-} r2__negatives;
-
-static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user,
-                                  const r2__negatives *kind) {
+/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw from. */
+static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
+                                  const uint8_t *marked) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
-    if (kind->popular) {
+    if (popular) {
         do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
         while (r2_data_find(data, user, item) >= 0);
         return item;
     }
     do item = r2__unseen_item(seen, n_seen,
                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (kind->marked && !kind->marked[item]);
+    while (marked && !marked[item]);
     return item;
 }
 
-/* How many different negatives a user can get. */
+/* Number of different negatives that a user can get. */
 static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
     int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
     int64_t n = data->n_items - (end - begin);
@@ -2178,11 +2172,12 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
 
 /* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                int64_t n_negatives, const r2__negatives *kind, uint64_t seed) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
+                                const r2_negatives *negatives, const uint8_t *marked) {
+    r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
+                             (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
-    for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
-        row[k] = r2__draw_negative(&rng, data, target.user, kind);
+    for (int64_t k = 1, j; k <= negatives->n; k += j == k) { /* drawn before: draw again */
+        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
         for (j = 1; row[j] != row[k];) ++j;
     }
 }
@@ -2204,34 +2199,47 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                     const r2_target *targets, int64_t n_targets,
-                                     int64_t n_negatives, r2__negatives kind, uint64_t seed) {
-    r2_status status;
-    memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
-                       (long long)n_targets, (long long)n_negatives);
-    status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
-    c->n_cases = 0;
-    for (int64_t k = 0; k < n_targets && !status; ++k) {
-        if (r2__count_negatives(data, targets[k].user, kind.marked) < n_negatives) continue;
-        c->user[c->n_cases] = targets[k].user;
-        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], n_negatives,
-                            &kind, seed);
-    }
-    if (!status && n_targets > 0 && c->n_cases == 0)
-        status = r2_fail(ctx, R2_ARGUMENT, "candidates: no user has %lld unseen items",
-                         (long long)n_negatives);
-    if (status) r2_candidates_free(ctx, c);
-    return status;
+/* Marks the common items; NULL where all are meant, or without memory. */
+static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
+    const uint64_t n_items = (uint64_t)data->n_items;
+    int64_t *n = (int64_t *)r2_alloc(ctx, n_items, sizeof *n);
+    uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    for (int64_t k = 0; k < data->n_ratings && marked; ++k)
+        n[data->item[k]] += negatives->common->role[k] == R2_TRAIN;
+    for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
+    r2_release(ctx, n);
+    return marked;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed) {
-    const r2__negatives any = {false, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, any, seed);
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives) {
+    const int64_t n = negatives->n;
+    uint8_t *marked = NULL;
+    r2_status status;
+    memset(c, 0, sizeof *c);
+    if (n_targets < 0 || n < 0 || n >= INT64_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: n_targets = %lld, n = %lld, expected >= 0",
+                       (long long)n_targets, (long long)n);
+    if (negatives->popular && negatives->common)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
+    if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
+    status = r2__candidates_alloc(ctx, c, n_targets, n + 1);
+    c->n_cases = 0;
+    for (int64_t k = 0; k < n_targets && status == R2_OK; ++k) {
+        if (r2__count_negatives(data, targets[k].user, marked) < n) continue;
+        c->user[c->n_cases] = targets[k].user;
+        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], negatives,
+                            marked);
+    }
+    if (status == R2_OK && n_targets > 0 && c->n_cases == 0)
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "candidates: expected a user with %lld unseen items, "
+                         "found none",
+                         (long long)n);
+    r2_release(ctx, marked);
+    if (status != R2_OK) r2_candidates_free(ctx, c);
+    return status;
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
@@ -2905,16 +2913,11 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
     uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
     r2_status status = R2_NO_MEMORY;
     if (moment && owner && seen) {
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
+        for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-                const char *item = data->item_key[g->user_item[e]];
                 owner[e] = (uint32_t)u;
-                moment[e].time = g->user_time[e];
-                moment[e].tie = r2_hash(seed, user, r2__fnv(item, strlen(item)));
-                moment[e].row = e;
+                moment[e] = r2__moment_make(data, seed, u, g->user_item[e], g->user_time[e], e);
             }
-        }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
             int64_t e = moment[k].row;
@@ -2958,7 +2961,7 @@ static int64_t r2__longest_history(const r2_graph *g) {
     return longest;
 }
 
-/* Chains are counted by the million, distances are few: their powers are looked up. */
+/* Chains are many, distances are few: their powers are looked up. */
 static void r2__index_fade(r2_index *index) {
     const r2_graph *g = index->graph;
     const int64_t longest = r2__longest_history(g);
@@ -3039,7 +3042,30 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     memset(index, 0, sizeof *index);
 }
 
-/* ---- evidence: the lens, what u0 shares with everybody else ---- */
+/* ---- hiding the target ---- */
+
+/* The edge (user, item) that a question asks about. */
+typedef struct r2__target {
+    int64_t edge;  /* -1: the graph does not have it                                  */
+    int64_t place; /* in the user's history; the question's history: not within it    */
+} r2__target;
+
+/* The one place that decides which edge is hidden from a question (D2). Whatever is computed for
+   the question asks here and proceeds as if that edge did not exist:
+       history   r2__user_view_edge skips its place, later places move up
+       ranks     r2__rank_without moves later ranks up
+       counts    u0's own edges are in none, so neither is this one
+       means     r2__ask subtracts its rating and counts one edge less */
+static r2__target r2__without_target(const r2_index *index, const r2_question *q) {
+    r2__target target;
+    target.edge = r2_graph_find(index->graph, q->user, q->item);
+    target.place = q->history;
+    if (target.edge >= 0 && (int64_t)index->position[target.edge] < q->history)
+        target.place = (int64_t)index->position[target.edge];
+    return target;
+}
+
+/* ---- evidence: the view of one user, what u0 shares with everybody else ---- */
 
 /* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0) with its place in
    u1's history. */
@@ -3061,11 +3087,12 @@ typedef struct r2__shown {
     int64_t path, edge;
 } r2__shown;
 
+/* What u0 shares with everybody else, for all questions of one (user, history). */
 typedef struct r2__user_view {
     const r2_index *index;
     uint32_t user;
-    int32_t history; /* interactions looked at                                                    */
-    int64_t excluded; /* place that is skipped, history: none                                     */
+    int32_t history; /* interactions that count                                                   */
+    int64_t excluded_place; /* of the target in the history: skipped; `history`: none             */
     int64_t clock;
     int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
     r2__path *path;        /* sorted by u1, then place                                            */
@@ -3086,9 +3113,9 @@ static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t pl
     return index->by_time[index->graph->user_begin[user] + place];
 }
 
-/* The edge at a place of the lens's history, in which the hole does not exist. */
+/* The edge at a place of the view's history, in which the target does not exist. */
 static int64_t r2__user_view_edge(const r2__user_view *view, int64_t place) {
-    return r2__history_edge(view->index, view->user, place + (place >= view->excluded));
+    return r2__history_edge(view->index, view->user, place + (place >= view->excluded_place));
 }
 
 static bool r2__user_view_alloc(r2_ctx *ctx, r2__user_view *view, int64_t n_paths) {
@@ -3181,7 +3208,7 @@ static void r2__user_view_nearest(r2__user_view *view) {
     }
 }
 
-/* What u0 has been watching: fading genre counts and mean year. */
+/* u0's recent taste: genre counts and mean year, each interaction weighted by its age. */
 static void r2__user_view_taste(r2__user_view *view) {
     const r2_index *index = view->index;
     double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
@@ -3198,19 +3225,12 @@ static void r2__user_view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
-/* The place of the edge asked for when it lies within the history, else `history`. */
-static int64_t r2__excluded_place(const r2_index *index, const r2_question *q) {
-    int64_t edge = r2_graph_find(index->graph, q->user, q->item);
-    return edge >= 0 && (int64_t)index->position[edge] < q->history ? (int64_t)index->position[edge]
-                                                                    : q->history;
-}
-
 static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                                const r2_question *question) {
     view->index = index;
     view->user = question->user;
-    view->excluded = r2__excluded_place(index, question);
-    view->history = question->history - (view->excluded < question->history);
+    view->excluded_place = r2__without_target(index, question).place;
+    view->history = question->history - (view->excluded_place < question->history);
     if (view->history > 0) view->clock = index->rank[r2__user_view_edge(view, view->history - 1)];
     if (!r2__user_view_paths(ctx, view)) return false;
     r2__user_view_similarity(view);
@@ -3221,8 +3241,8 @@ static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index 
 
 /* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
 
-/* A walk reads every edge of the graph: that takes longer than what is done on the way, so several
-   questions walk side by side. Lanes do not touch each other: their number changes no bit. */
+/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several questions
+   share one walk, each in a lane of its own. Lanes do not mix, so their number changes no bit. */
 #define R2__WALKS 8
 
 typedef struct r2__solve {
@@ -3246,8 +3266,9 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
 }
 
-/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
-   with a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
+/* The ridge: the largest eigenvalue that the cosines of the users who take part would have by chance,
+   u0 left out. A stride s leaves users / s of them; `items` does not depend on s, since all degrees
+   shrink alike. */
 static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     const r2_graph *g = index->graph;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
@@ -3271,8 +3292,8 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
                                                        index->inv_root[v] * inv_root;
 }
 
-/* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
-   item what it got to each of its users. */
+/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
+   item passes its sum on to each of its users. */
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
@@ -3300,8 +3321,8 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
-   nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 passes nothing
+   on and receives nothing, so its own edges change nothing, not even the rounding. */
 static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
     const int64_t n = view->index->graph->n_users;
@@ -3329,7 +3350,7 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
-/* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
+/* Computes `deep` of up to R2__WALKS views; s->memory owns it. */
 static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__user_view *view,
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
@@ -3347,25 +3368,25 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
     return true;
 }
 
-/* ---- evidence: one target seen through the lens ---- */
+/* ---- evidence: one target in a user's view ---- */
 
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
-    int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
+    int64_t target; /* edge (u0, i*) of r2__without_target */
     double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
     double n_edges, rating_all;
 } r2__target_sums;
 
-/* Rank of an edge and the clock as if the closing edge did not exist. */
-static double r2__rank_without(const r2_index *index, int64_t rank, int64_t closing) {
-    return (double)(rank - (closing >= 0 && rank > index->rank[closing]));
+/* Rank of an edge, or the clock, as if the target did not exist. */
+static double r2__rank_without(const r2_index *index, int64_t rank, int64_t target) {
+    return (double)(rank - (target >= 0 && rank > index->rank[target]));
 }
 
 static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
     const r2_index *index = view->index;
     double rating = (double)index->graph->user_rating[edge];
-    double rank = r2__rank_without(index, index->rank[edge], s->closing);
-    double away = r2__rank_without(index, view->clock, s->closing) - rank;
+    double rank = r2__rank_without(index, index->rank[edge], s->target);
+    double away = r2__rank_without(index, view->clock, s->target) - rank;
     double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
@@ -3424,7 +3445,7 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, int32_t n_ch
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(view->index, view->clock, s->closing);
+    double clock = r2__rank_without(view->index, view->clock, s->target);
     q->value[R2_FIELD_hist] = (float)view->history;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
@@ -3519,10 +3540,10 @@ static void r2__ask(r2__user_view *view, const r2_question *question, int32_t n_
     q->item = question->item;
     q->history = view->history;
     q->answer = question->answer;
-    s.closing = r2_graph_find(g, question->user, question->item);
-    s.n_edges = (double)(g->n_edges - (s.closing >= 0));
+    s.target = r2__without_target(index, question).edge;
+    s.n_edges = (double)(g->n_edges - (s.target >= 0));
     s.rating_all = index->rating_sum;
-    if (s.closing >= 0) s.rating_all -= (double)g->user_rating[s.closing];
+    if (s.target >= 0) s.rating_all -= (double)g->user_rating[s.target];
     for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
         uint32_t u1 = g->item_user[k];
         if (u1 == view->user) continue;
@@ -3548,11 +3569,11 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
     return a->user == b->user && a->history == b->history &&
-           r2__excluded_place(index, a) == r2__excluded_place(index, b);
+           r2__without_target(index, a).place == r2__without_target(index, b).place;
 }
 
-/* Answers questions run by run: run[r] .. run[r + 1] - 1 share one lens. `n_lanes` runs at most.
-   False when memory ran out. */
+/* Answers n_lanes runs of questions: those from run[r] to run[r + 1] - 1 share one view. False when
+   memory ran out. */
 static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                          const int64_t *run, int n_lanes, int32_t n_chains, r2_evidence *evidence) {
     r2__user_view view[R2__WALKS];
@@ -3584,7 +3605,7 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     }
     if (status == R2_OK) {
         run[n_runs] = n;
-        /* as many lanes as still leave something to every thread */
+        /* as many lanes as leave work for every thread */
         const int threads = r2_threads(ctx, n * 1000);
         const int64_t share = (n_runs + threads - 1) / threads;
         const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
@@ -3613,7 +3634,8 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
     return 1 + (int32_t)(4.0 * share + 0.5);
 }
 
-/* Interactions of a user that can be asked for: enough before them, something else to sample. */
+/* How many interactions of a user can be asked for: enough precede them, and there are other items
+   to sample. */
 static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
     int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
     return degree > min_history && degree < g->n_items ? degree - min_history : 0;
@@ -3659,40 +3681,65 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
-                            int32_t min_history, uint64_t seed, r2_question *question,
-                            int64_t *n_drawn) {
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
+                            r2_question *question, int64_t *n_drawn) {
     const r2_graph *g = index->graph;
+    const int32_t least = config->min_history;
+    const int64_t group = (int64_t)config->n_sampled + 1;
     int64_t quota, n_left, n_more;
-    r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
+    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
     *n_drawn = 0;
-    if (n_groups < 1 || n_sampled < 0 || min_history < 0)
+    if (config->n_groups < 1 || config->n_sampled < 0 || least < 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: %lld groups, %d sampled, min_history %d",
-                       (long long)n_groups, (int)n_sampled, (int)min_history);
-    quota = r2__even_quota(g, min_history, n_groups);
-    n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
+                       "training questions: expected n_groups >= 1, n_sampled >= 0, "
+                       "min_history >= 0, found %lld, %d, %d",
+                       (long long)config->n_groups, (int)config->n_sampled, (int)least);
+    quota = r2__even_quota(g, least, config->n_groups);
+    n_left = config->n_groups - r2__quota_total(g, least, quota, &n_more);
     for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
-        r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
-        /* what the quota leaves over goes to n_left of the n_more users, all choices alike */
+        int64_t eligible = r2__eligible(g, u, least), n = eligible < quota ? eligible : quota;
+        r2_rng rng = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+        /* n_left of the n_more users get one group more, every choice of them equally likely */
         if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
-        for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled,
-                           question + (*n_drawn)++ * (n_sampled + 1));
+        for (int64_t k = least + eligible - n; k < least + eligible; ++k)
+            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, config->n_sampled,
+                           question + (*n_drawn)++ * group);
     }
     if (*n_drawn == 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "training questions: no user has more than %d interactions "
                        "and an item left to sample",
-                       (int)min_history);
+                       (int)least);
     return R2_OK;
 }
 
 /* ============================================================================ [M5] prompts ==== */
 
+/* In:   the evidence of a question (M4), a codebook (M6), a schedule and a step.
+   Out:  the prompt, and the ids of its words.
+
+   A schedule says what each step shows of a chain's edges. The thought of step k is about e_k, whose
+   rating is masked; then it is revealed and step k + 1 begins (D5):
+
+       progressive   step 1   e1 [?]                              how did u0 rate i0?
+                     step 2   e1 4 stars, e2 [?]                  how did u1 rate i0?
+                     step 3   e1 4 stars, e2 4 stars, e3 [?]      how did u1 rate i1?
+                     step 4   e1, e2, e3 with ratings, e4 [?]     the question itself
+       final-only    step 4 alone
+       all           every rating [?]
+       none          every rating shown
+
+   A compact prompt has one word a fact: <q>, then for each chain its number and six facts, then 21
+   facts about all chains together. With three chains: 1 + 3 (1 + 6) + 21 = 43 words, each of them one
+   token of a closed vocabulary (test_prompt.c, the_words_of_a_compact_prompt). */
+
 /* ---- schedules ---- */
+
+const char *r2_words_name(r2_words words) {
+    static const char *const name[R2_N_WORDS] = {"compact", "english"};
+    return words < R2_N_WORDS ? name[words] : "?";
+}
 
 const char *r2_schedule_name(r2_schedule schedule) {
     static const char *const name[R2_N_SCHEDULES] = {"progressive", "final-only", "all", "none"};
@@ -3704,7 +3751,7 @@ int32_t r2_schedule_first_step(r2_schedule schedule) {
 }
 
 r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t edge) {
-    if (step >= R2_STEP_REVEAL || schedule == R2_MASK_NONE) return R2_SHOWN;
+    if (schedule == R2_MASK_NONE) return R2_SHOWN;
     if (schedule == R2_MASK_ALL) return R2_MASKED;
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
@@ -3718,18 +3765,17 @@ static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
     return edge == 1 ? chain->r1 : edge == 2 ? chain->r2 : edge == 3 ? chain->r3 : chain->r4;
 }
 
-/* What is seen of an edge of a chain. An e4 that is the question is never shown, of course: at the
-   end it stays masked, without masks it is left out. */
+/* What a prompt shows of an edge of this chain: an e4 without a rating is the question. */
 static r2_visibility r2__edge_visibility(const r2_prompt_config *config, const r2_chain *chain,
                                          int32_t edge) {
     r2_visibility visibility = r2__visibility(config, edge);
-    if (visibility != R2_SHOWN || !isnan(r2__chain_rating(chain, edge))) return visibility;
-    return config->step >= R2_STEP_REVEAL ? R2_MASKED : R2_HIDDEN;
+    bool unknown = isnan(r2__chain_rating(chain, edge));
+    return visibility == R2_SHOWN && unknown ? R2_HIDDEN : visibility;
 }
 
-/* ---- the compact prompt at any step ---- */
+/* ---- compact words ---- */
 
-/* Facts that tell a rating: what masking an edge takes away. */
+/* Facts that tell a rating: masking an edge hides them. */
 static bool r2__field_rates(r2_field field) {
     return field == R2_FIELD_own || field == R2_FIELD_theirs || field == R2_FIELD_took ||
            field == R2_FIELD_meanr || field == R2_FIELD_pred || field == R2_FIELD_liked;
@@ -3741,160 +3787,196 @@ static int32_t r2__field_edge(r2_field field) {
     return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
 }
 
-void r2_codebook_mask_words(const r2_codebook *codebook,
-                            void (*word)(void *user, const char *text), void *user) {
-    char text[40];
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        if (!r2__field_rates((r2_field)f)) continue;
-        snprintf(text, sizeof text, "%s:?", r2_field_name((r2_field)f));
-        word(user, text);
-    }
-    for (int level = 1; level < R2_N_ANSWERS; ++level) {
-        snprintf(text, sizeof text, "closed:%d", level);
-        word(user, text);
-    }
-    for (int32_t n = 1; n <= codebook->n_chains; ++n) {
-        snprintf(text, sizeof text, "left:%d", (int)n);
-        word(user, text);
-    }
+/* "field:bucket", the bucket "-" for nothing to count. */
+static void r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
+    if (bucket == 0) snprintf(word, size, "%s:-", r2_field_name(field));
+    else snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
 }
 
-static void r2__add_fact(r2_ctx *ctx, const r2_codebook *codebook, r2_field field, float value,
+/* Adds " field:bucket", " field:?" or nothing, as the step shows the field's edge. */
+static void r2__add_fact(r2_ctx *ctx, const r2_prompt_config *config, r2_field field, float value,
                          r2_text *text) {
-    char word[40];
-    int len = r2__fact_word(word, sizeof word, field, r2_codebook_bucket(codebook, field, value));
-    r2_text_add(ctx, text, " ", 1);
-    r2_text_add(ctx, text, word, (size_t)len);
-}
-
-static void r2__add_seen(r2_ctx *ctx, const r2_codebook *codebook, const r2_prompt_config *config,
-                         r2_field field, float value, r2_text *text) {
     r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
+    char word[40];
     if (visibility == R2_HIDDEN) return;
-    if (visibility == R2_MASKED && r2__field_rates(field))
+    if (visibility == R2_MASKED && r2__field_rates(field)) {
         r2_text_addf(ctx, text, " %s:?", r2_field_name(field));
-    else
-        r2__add_fact(ctx, codebook, field, value, text);
+        return;
+    }
+    r2__fact_word(word, sizeof word, field, r2_codebook_bucket(config->codebook, field, value));
+    r2_text_addf(ctx, text, " %s", word);
 }
 
-/* The compact prompt, with what the step lets see and the first n_shown chains. Slots without a
-   chain stay, so that every chain stands at its place, unless the prompt had to be cut. */
-static void r2__compact_view(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                             const r2_codebook *codebook, const r2_evidence *evidence,
-                             int32_t n_shown, int32_t n_left_out, r2_text *text) {
-    int32_t n_slots = n_left_out ? n_shown : codebook->n_chains;
+/* A compact prompt with the first n_shown chains. The places of chains that are not there stay, so
+   that every fact has its place, unless chains were left out to fit a limit. */
+static void r2__compact_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, int32_t n_shown, int32_t n_left_out,
+                               r2_text *text) {
+    const r2_data *data = config->data;
+    int32_t n_places = n_left_out ? n_shown : config->codebook->n_chains;
     r2_text_add(ctx, text, "<q>", 3);
-    for (int32_t c = 0; c < n_slots; ++c) {
-        bool there = c < n_shown;
-        const r2_chain *chain = &evidence->chain[c].chain;
+    for (int32_t c = 0; c < n_places; ++c) {
+        const r2_chain *chain = c < n_shown ? &evidence->chain[c].chain : NULL;
         r2_text_addf(ctx, text, " c%d", (int)c + 1);
         for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
-            r2__add_seen(ctx, codebook, config, (r2_field)f,
-                         there ? evidence->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
-        if (there && data && r2__edge_visibility(config, chain, 4) == R2_SHOWN)
+            r2__add_fact(ctx, config, (r2_field)f,
+                         chain ? evidence->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
+        if (chain && data && r2__edge_visibility(config, chain, 4) == R2_SHOWN)
             r2_text_addf(ctx, text, " closed:%d",
                          (int)r2_answer_level(chain->r4, data->rating_min, data->rating_max));
     }
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_seen(ctx, codebook, config, (r2_field)f, evidence->value[f], text);
+        r2__add_fact(ctx, config, (r2_field)f, evidence->value[f], text);
     if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
 }
 
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text) {
-    const r2_prompt_config config = r2_prompt_config_default();
-    r2__compact_view(ctx, &config, NULL, codebook, evidence, evidence->n_chains, 0, text);
+    r2_prompt_config config = r2_prompt_config_default();
+    config.codebook = codebook;
+    r2__compact_prompt(ctx, &config, evidence, evidence->n_chains, 0, text);
+}
+
+/* ---- any schedule, step and words ---- */
+
+r2_prompt_config r2_prompt_config_default(void) {
+    r2_prompt_config config;
+    memset(&config, 0, sizeof config);
+    config.step = R2_STEP_ASK;
+    return config;
+}
+
+/* Tokens of a text, for config->max_tokens: words when compact, a quarter of the bytes in English,
+   which is about what byte-pair encoding makes of it. */
+static int64_t r2__count_tokens(const r2_prompt_config *config, const r2_text *text) {
+    int64_t n = 0;
+    if (config->words == R2_WORDS_ENGLISH) return (int64_t)(text->len + 3) / 4;
+    for (size_t k = 0; k < text->len; ++k)
+        n += text->data[k] != ' ' && (k == 0 || text->data[k - 1] == ' ');
+    return n;
+}
+
+/* Writes the prompt with the first n_shown chains; returns its tokens. */
+static int64_t r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config,
+                                const r2_evidence *evidence, int32_t n_shown, int32_t n_left_out,
+                                r2_prompt *prompt) {
+    prompt->n_shown = n_shown;
+    prompt->n_left_out = n_left_out;
+    r2_text_clear(&prompt->system);
+    r2_text_clear(&prompt->user);
+    r2_text_add(ctx, &prompt->system, "", 0);
+    if (config->words == R2_WORDS_ENGLISH) r2__english_prompt(ctx, config, evidence, prompt);
+    else r2__compact_prompt(ctx, config, evidence, n_shown, n_left_out, &prompt->user);
+    return r2__count_tokens(config, &prompt->system) + r2__count_tokens(config, &prompt->user);
+}
+
+static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
+                                  const r2_evidence *evidence) {
+    if (config->schedule >= R2_N_SCHEDULES)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
+                       (int)config->schedule, R2_N_SCHEDULES - 1);
+    if (config->words >= R2_N_WORDS)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d",
+                       (int)config->words, R2_N_WORDS - 1);
+    if (config->step > R2_STEP_ASK || config->step < r2_schedule_first_step(config->schedule))
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
+                       (int)config->step, r2_schedule_name(config->schedule),
+                       (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
+    if (config->step < R2_STEP_ASK && evidence->n_chains < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
+                       (int)config->step);
+    if (config->words == R2_WORDS_COMPACT && !config->codebook)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
+    if (config->words == R2_WORDS_ENGLISH && !config->data)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
+    return R2_OK;
+}
+
+r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
+                          r2_prompt *prompt) {
+    int32_t room = R2_MAX_CHAINS, least = config->step < R2_STEP_ASK ? 1 : 0;
+    int64_t n_tokens = 0;
+    r2_status status = r2__prompt_check(ctx, config, evidence);
+    if (status != R2_OK) return status;
+    if (config->words == R2_WORDS_COMPACT) room = config->codebook->n_chains;
+    if (room > evidence->n_chains) room = evidence->n_chains;
+    for (int32_t n = room; n >= least; --n) {
+        n_tokens = r2__prompt_write(ctx, config, evidence, n, room - n, prompt);
+        if (prompt->system.failed || prompt->user.failed) return ctx->status;
+        if (config->max_tokens <= 0 || n_tokens <= config->max_tokens) return R2_OK;
+    }
+    return r2_fail(ctx, R2_ARGUMENT, "prompt: max_tokens = %lld, expected %lld for %d chains",
+                   (long long)config->max_tokens, (long long)n_tokens, (int)least);
+}
+
+void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
+    r2_text_free(ctx, &prompt->system);
+    r2_text_free(ctx, &prompt->user);
+    memset(prompt, 0, sizeof *prompt);
+}
+
+int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_evidence *evidence) {
+    const r2_data *data = config->data;
+    float rating;
+    if (config->step >= R2_STEP_ASK) return evidence->answer;
+    if (evidence->n_chains < 1 || !data) return -1;
+    rating = r2__chain_rating(&evidence->chain[0].chain, config->step);
+    return isnan(rating) ? -1 : r2_answer_level(rating, data->rating_min, data->rating_max);
+}
+
+/* ---- token lists and the closed vocabulary ---- */
+
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
+    size_t len = strlen(text);
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy) memcpy(copy, text, len);
+    return copy;
 }
 
 void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    int32_t *grown;
-    if (tokens->failed) return;
-    grown = (int32_t *)r2__grow(ctx, tokens->id, tokens->n, &tokens->cap, sizeof *grown);
-    if (!grown) {
-        tokens->failed = true;
-        return;
-    }
-    tokens->id = grown;
-    tokens->id[tokens->n++] = id;
+    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
+        stbds_arrput(tokens->id, id);
+    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
 }
 
-void r2_tokens_clear(r2_tokens *tokens) {
-    tokens->n = 0;
-    tokens->failed = false;
+static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
+    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
+    tokens->n = n;
 }
+
+void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
 
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2_release(ctx, tokens->id);
+    r2__array_free(ctx, &tokens->owner, &tokens->id);
     memset(tokens, 0, sizeof *tokens);
 }
 
-/* ---- closed vocabulary ---- */
-
-/* FNV-1a, folded once because the low bits choose the slot. */
-static uint32_t r2__hash_bytes(const char *bytes, size_t len) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; ++i) h = (h ^ (unsigned char)bytes[i]) * 16777619u;
-    return h ^ h >> 15;
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
+    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
 }
 
-/* The slot of a word, or the free one where it belongs. At least half of all slots are free, so the
-   walk ends. */
-static int32_t r2__vocab_slot(const r2_vocab *vocab, const char *word, size_t len) {
-    int32_t mask = vocab->n_slots - 1;
-    int32_t s = (int32_t)(r2__hash_bytes(word, len) & (uint32_t)mask);
-    for (; vocab->slot[s]; s = (s + 1) & mask) {
-        const char *other = vocab->word[vocab->slot[s] - 1];
-        if (strncmp(other, word, len) == 0 && other[len] == '\0') break;
-    }
-    return s;
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len) {
-    if (!vocab->n_slots || memchr(word, '\0', len)) return -1;
-    return vocab->slot[r2__vocab_slot(vocab, word, len)] - 1;
-}
-
-/* Doubles the table and the list of words. On failure the old ones stand. */
-static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
-    int32_t n_slots = vocab->n_slots ? vocab->n_slots * 2 : 64;
-    int32_t *slot, *old = vocab->slot;
-    char **word;
-    if (n_slots > 1 << 29) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    word = (char **)r2_resize(ctx, vocab->word, (uint64_t)n_slots / 2, sizeof *word);
-    if (!word) return ctx->status;
-    vocab->word = word;
-    slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    vocab->slot = slot;
-    vocab->n_slots = n_slots;
-    for (int32_t i = 0; i < vocab->n_words; ++i)
-        slot[r2__vocab_slot(vocab, word[i], strlen(word[i]))] = i + 1;
-    r2_release(ctx, old);
-    return R2_OK;
-}
-
-/* Appends a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word, size_t len) {
-    char *copy;
-    if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab)) return ctx->status;
-    copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
+/* Adds a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
+    const char *copy = r2__arena_string(ctx, &vocab->text, word);
+    int64_t at = 0;
+    r2_status status;
     if (!copy) return ctx->status;
-    memcpy(copy, word, len);
-    vocab->slot[r2__vocab_slot(vocab, word, len)] = vocab->n_words + 1;
-    vocab->word[vocab->n_words++] = copy;
-    return R2_OK;
+    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
+    return status;
 }
 
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    size_t len = strlen(word);
-    int32_t found = r2_vocab_find(vocab, word, len);
-    bool good = len > 0;
-    for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
+    int32_t found = r2_vocab_find(vocab, word);
+    bool good = *word != '\0';
+    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
     if (!good)
         return r2_fail(ctx, R2_ARGUMENT,
                        "vocabulary: '%s' is empty or holds a space or control character", word);
     if (found < 0) {
-        if (r2__vocab_append(ctx, vocab, word, len)) return ctx->status;
+        r2_status status = r2__vocab_append(ctx, vocab, word);
+        if (status != R2_OK) return status;
         found = vocab->n_words - 1;
     }
     if (id) *id = found;
@@ -3903,17 +3985,23 @@ r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *
 
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out) {
-    for (size_t at = 0; len > 0 && at <= len;) { /* a space at the end starts an empty word */
-        const char *space = (const char *)memchr(text + at, ' ', len - at);
-        size_t word_len = space ? (size_t)(space - text) - at : len - at;
-        int32_t id = r2_vocab_find(vocab, text + at, word_len);
-        if (id < 0)
-            return r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.*s'",
-                           (int)(word_len < 80 ? word_len : 80), text + at);
-        r2_tokens_add(ctx, out, id);
+    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
+    r2_status status = R2_OK;
+    r2_text_add(ctx, &copy, text, len);
+    if (copy.failed) status = ctx->status;
+    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
+        char *word = copy.data + at;
+        size_t word_len = strcspn(word, " ");
+        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
+        int32_t id;
+        word[word_len] = '\0';
+        id = whole ? r2_vocab_find(vocab, word) : -1;
+        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
+        else r2_tokens_add(ctx, out, id);
         at += word_len + 1;
     }
-    return out->failed ? ctx->status : R2_OK;
+    r2_text_free(ctx, &copy);
+    return status == R2_OK && out->owner.failed ? ctx->status : status;
 }
 
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
@@ -3938,37 +4026,91 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
     return status;
 }
 
+/* Adds the lines of a text as words; `name` is for messages. The text is changed. */
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name,
+                                     r2_text *text) {
+    r2_status status = text->failed ? ctx->status : R2_OK;
+    size_t at = 0;
+    for (int32_t line = 1; status == R2_OK && at < text->len; ++line) {
+        char *word = text->data + at;
+        size_t len = strcspn(word, "\n");
+        bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
+        word[len] = '\0';
+        if (!whole || r2_vocab_find(vocab, word) >= 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
+                             (int)line, word);
+        else status = r2_vocab_add(ctx, vocab, word, NULL);
+        if (status == R2_ARGUMENT)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
+                             name, (int)line, word);
+        at += len + 1;
+    }
+    return status;
+}
+
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
     r2_text text = {NULL, 0, 0, false};
     r2_status status = r2_read_file(ctx, path, &text);
-    size_t at = 0;
-    for (int32_t line = 1; !status && at < text.len; ++line) {
-        size_t len = strcspn(text.data + at, "\n");
-        bool whole = at + len == text.len || text.data[at + len] == '\n'; /* no NUL inside */
-        text.data[at + len] = '\0';
-        if (!whole || r2_vocab_find(vocab, text.data + at, len) >= 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", path,
-                             (int)line, text.data + at);
-        else
-            status = r2_vocab_add(ctx, vocab, text.data + at, NULL);
-        if (status == R2_ARGUMENT)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
-                             path, (int)line, text.data + at);
-        at += len + 1;
-    }
+    if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
     r2_text_free(ctx, &text);
-    if (status) r2_vocab_free(ctx, vocab);
+    if (status != R2_OK) r2_vocab_free(ctx, vocab);
+    return status;
+}
+
+r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    r2_text_addf(ctx, &text, "<q>\n<think>\n</think>\n<answer>\n</answer>\n");
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2_text_addf(ctx, &text, "%d\n", k);
+    for (int w = -R2_MAX_WEIGHT; w <= R2_MAX_WEIGHT; ++w) r2_text_addf(ctx, &text, "%+d\n", w);
+    for (int t = -R2_MAX_TOTAL; t <= R2_MAX_TOTAL; ++t) r2_text_addf(ctx, &text, "=%+d\n", t);
+    for (int c = 1; c <= codebook->n_chains; ++c) r2_text_addf(ctx, &text, "c%d\n", c);
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
+            char word[40];
+            r2__fact_word(word, sizeof word, (r2_field)f, b);
+            r2_text_addf(ctx, &text, "%s\n", word);
+        }
+    status = r2__vocab_add_lines(ctx, vocab, "codebook", &text);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+r2_status r2_codebook_mask_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        if (r2__field_rates((r2_field)f))
+            r2_text_addf(ctx, &text, "%s:?\n", r2_field_name((r2_field)f));
+    for (int k = 1; k < R2_N_ANSWERS; ++k) r2_text_addf(ctx, &text, "closed:%d\n", k);
+    for (int n = 1; n <= codebook->n_chains; ++n) r2_text_addf(ctx, &text, "left:%d\n", n);
+    status = r2__vocab_add_lines(ctx, vocab, "codebook", &text);
+    r2_text_free(ctx, &text);
     return status;
 }
 
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2_release(ctx, vocab->word);
-    r2_release(ctx, vocab->slot);
+    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
     r2_arena_free(ctx, &vocab->text);
     memset(vocab, 0, sizeof *vocab);
 }
 
 /* ============================================================================= [M6] traces ==== */
+
+/* In:   evidence of training questions, each observed or sampled; a compact prompt; an output.
+   Out:  the codebook; the rule-based trace of a prompt; the verdict on an output.
+
+       a field's values     0  |  0.1 0.3  |  0.4 0.9  |  ...     cut at quantiles
+       word                 pop:-    pop:1      pop:2
+       weight                 -2       -1         +4              positive: speaks for the item
+
+       prompt               <q> ... hist:4 genre:9 era:2 shared:3 uknn:8 deep:- ...
+       trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
+
+   weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
+   Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
+   added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
+   (test_trace.c, weights_by_hand_counts). */
 
 /* ---- codebook ---- */
 
@@ -3994,6 +4136,33 @@ static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int
     return n_chains;
 }
 
+/* What a codebook is fitted to. */
+typedef struct r2__fit {
+    const r2_evidence *evidence; /* (n) */
+    const uint8_t *observed;     /* (n) */
+    int64_t n, every;            /* quantiles are those of the observed and every k-th sampled */
+    float *balanced, *sampled;   /* (n x R2_MAX_CHAINS) values of a field, sorted              */
+    int64_t n_balanced, n_sampled;
+} r2__fit;
+
+/* Collects and sorts the values of a field. */
+static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
+    int64_t n_seen = 0;
+    fit->n_balanced = fit->n_sampled = 0;
+    for (int64_t q = 0; q < fit->n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, n_chains, value);
+        bool observed = fit->observed[q] != 0, taken = observed || n_seen++ % fit->every == 0;
+        for (int32_t c = 0; c < n_values; ++c) {
+            if (!r2__counts(value[c])) continue;
+            if (taken) fit->balanced[fit->n_balanced++] = value[c];
+            if (!observed) fit->sampled[fit->n_sampled++] = value[c];
+        }
+    }
+    qsort(fit->balanced, (size_t)fit->n_balanced, sizeof(float), r2__compare_float);
+    qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
+}
+
 /* The middle of the gap between sampled values that an edge lies in. An observed item lacks its
    asker's edge, a sampled one does not: of one item the first shows 999 users, the second 1000. An
    edge between the two would give the answer away, and only in training. */
@@ -4008,30 +4177,29 @@ static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
     return sampled[low - 1] + 0.5f * (sampled[low] - sampled[low - 1]);
 }
 
-/* Edges at the quantiles of sorted values, widened to gaps between sorted sampled ones; equal edges
-   are merged. */
-static void r2__quantile_edges(r2_codebook *codebook, r2_field field, const float *sorted,
-                               int64_t n, const float *sampled, int64_t n_sampled) {
+/* Edges at the quantiles, widened to gaps between sampled values; equal edges are merged. */
+static void r2__fit_edges(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
     int32_t wanted = r2_field_buckets(field), b = 0;
-    for (int32_t q = 1; q < wanted && n > 0; ++q) {
-        float edge = r2__widen_edge(sorted[n * q / wanted], sampled, n_sampled);
-        if (edge > sorted[0] && (b == 0 || edge > codebook->edge[field][b]))
+    for (int32_t q = 1; q < wanted && fit->n_balanced > 0; ++q) {
+        float quantile = fit->balanced[fit->n_balanced * q / wanted];
+        float edge = r2__widen_edge(quantile, fit->sampled, fit->n_sampled);
+        if (edge > fit->balanced[0] && (b == 0 || edge > codebook->edge[field][b]))
             codebook->edge[field][++b] = edge;
     }
-    codebook->n_bucket[field] = n > 0 ? b + 2 : 1;
+    codebook->n_bucket[field] = fit->n_balanced > 0 ? b + 2 : 1;
 }
 
-/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). To both shares that of half
-   an observed query is added, so that a bucket nobody has weighs nothing. */
-static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_evidence *evidence,
-                              const uint8_t *observed, int64_t n) {
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). Half an observed question is
+   added to both shares, so that an empty bucket weighs 0. */
+static void r2__fit_weights(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
     double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
-    for (int64_t q = 0; q < n; ++q) {
+    for (int64_t q = 0; q < fit->n; ++q) {
         float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&evidence[q], field, codebook->n_chains, value);
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, codebook->n_chains, value);
+        int observed = fit->observed[q] != 0;
         for (int32_t c = 0; c < n_values; ++c)
-            count[observed[q] != 0][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
-        total[observed[q] != 0] += n_values;
+            count[observed][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
+        total[observed] += n_values;
     }
     for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
         double least = 0.5 / total[1];
@@ -4045,82 +4213,35 @@ static void r2__count_weights(r2_codebook *codebook, r2_field field, const r2_ev
 
 r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains) {
-    int64_t n_observed = 0, every;
-    float *sorted, *from_sampled;
+    r2__fit fit = {evidence, observed, n, 1, NULL, NULL, 0, 0};
+    int64_t n_observed = 0;
+    r2_status status = R2_OK;
     memset(codebook, 0, sizeof *codebook);
     for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
     if (n_observed < 1 || n_observed == n)
-        return r2_fail(ctx, R2_ARGUMENT, "codebook: expected observed and sampled queries, found "
-                       "%lld of %lld observed", (long long)n_observed, (long long)n);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "codebook: %lld of %lld questions are observed, expected "
+                       "observed and sampled ones",
+                       (long long)n_observed, (long long)n);
     if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains must be 0 .. %d, found %d",
-                       R2_MAX_CHAINS, (int)n_chains);
-    sorted = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *sorted);
-    from_sampled = (float *)r2_alloc(ctx, (uint64_t)n * R2_MAX_CHAINS, sizeof *from_sampled);
-    if (!sorted || !from_sampled) {
-        r2_release(ctx, sorted);
-        r2_release(ctx, from_sampled);
-        return ctx->status;
-    }
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains = %d, expected 0 .. %d", (int)n_chains,
+                       R2_MAX_CHAINS);
     codebook->n_chains = n_chains;
-    every = (n - n_observed + n_observed - 1) / n_observed; /* balance: every k-th sampled query */
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        int64_t m = 0, n_from_sampled = 0, sampled = 0;
-        for (int64_t q = 0; q < n; ++q) {
-            float value[R2_MAX_CHAINS];
-            const bool taken = observed[q] || sampled++ % every == 0;
-            int32_t n_values = r2__field_values(&evidence[q], (r2_field)f, n_chains, value);
-            for (int32_t c = 0; c < n_values; ++c) {
-                if (!r2__counts(value[c])) continue;
-                if (taken) sorted[m++] = value[c];
-                if (!observed[q]) from_sampled[n_from_sampled++] = value[c];
-            }
-        }
-        qsort(sorted, (size_t)m, sizeof *sorted, r2__compare_float);
-        qsort(from_sampled, (size_t)n_from_sampled, sizeof *sorted, r2__compare_float);
-        r2__quantile_edges(codebook, (r2_field)f, sorted, m, from_sampled, n_from_sampled);
-        r2__count_weights(codebook, (r2_field)f, evidence, observed, n);
+    fit.every = (n - 1) / n_observed; /* as many sampled as observed questions, nearly */
+    fit.balanced = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    fit.sampled = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    if (!fit.balanced || !fit.sampled) status = ctx->status;
+    for (int f = 0; f < R2_N_FIELDS && status == R2_OK; ++f) {
+        r2__fit_values(&fit, (r2_field)f, n_chains);
+        r2__fit_edges(codebook, (r2_field)f, &fit);
+        r2__fit_weights(codebook, (r2_field)f, &fit);
     }
-    r2_release(ctx, sorted);
-    r2_release(ctx, from_sampled);
-    return R2_OK;
+    r2_release(ctx, fit.balanced);
+    r2_release(ctx, fit.sampled);
+    return status;
 }
 
-/* "field:bucket", the bucket "-" for nothing to count. */
-static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
-    if (bucket == 0) return snprintf(word, size, "%s:-", r2_field_name(field));
-    return snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
-}
-
-void r2_codebook_words(const r2_codebook *codebook, void (*word)(void *user, const char *text),
-                       void *user) {
-    static const char *const fixed[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>"};
-    char text[40];
-    for (size_t k = 0; k < sizeof fixed / sizeof fixed[0]; ++k) word(user, fixed[k]);
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        snprintf(text, sizeof text, "%d", k);
-        word(user, text);
-    }
-    for (int w = -R2_MAX_WEIGHT; w <= R2_MAX_WEIGHT; ++w) {
-        snprintf(text, sizeof text, "%+d", w);
-        word(user, text);
-    }
-    for (int t = -R2_MAX_TOTAL; t <= R2_MAX_TOTAL; ++t) {
-        snprintf(text, sizeof text, "=%+d", t);
-        word(user, text);
-    }
-    for (int32_t c = 1; c <= codebook->n_chains; ++c) {
-        snprintf(text, sizeof text, "c%d", (int)c);
-        word(user, text);
-    }
-    for (int f = 0; f < R2_N_FIELDS; ++f)
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
-            r2__fact_word(text, sizeof text, (r2_field)f, b);
-            word(user, text);
-        }
-}
-
-/* ---- reading prompts and traces back: one scanner for teacher and checker ---- */
+/* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
 typedef struct r2__word {
     const char *at;
@@ -4142,7 +4263,11 @@ static bool r2__is(r2__word word, const char *text) {
     return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
 }
 
-/* A whole number as printf("%d") or ("%+d") writes it after `prefix`, of at most 3 digits: neither
+static bool r2__same(r2__word a, r2__word b) {
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
+/* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
    "+07" nor "-0". */
 static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
     size_t k = strlen(prefix);
@@ -4163,12 +4288,7 @@ static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, i
     return true;
 }
 
-/* A fact that a trace can cite. */
-typedef struct r2__fact {
-    r2__word word;
-    int32_t thought, weight;
-} r2__fact;
-
+/* Reads "field:bucket"; false when it is none of the codebook's words. */
 static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
                           int32_t *bucket) {
     for (int f = 0; f < R2_N_FIELDS; ++f) {
@@ -4187,12 +4307,14 @@ static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *
     return false;
 }
 
-static int32_t r2__clip(int32_t value, int32_t limit) {
-    return value > limit ? limit : value < -limit ? -limit : value;
-}
+/* A fact that a trace can cite. */
+typedef struct r2__fact {
+    r2__word word;
+    int32_t thought, weight;
+} r2__fact;
 
-/* Lists what a prompt offers for citation: the aggregates that are not masked, each once, in the
-   order of the fields. Returns their number. */
+/* Lists the facts of a prompt that a trace can cite: those about all chains that are not masked,
+   each once, in the order of the fields. Returns their number. */
 static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
                               r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
     r2__word word;
@@ -4213,12 +4335,17 @@ static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
 
 /* ---- teacher ---- */
 
+static int32_t r2__clip(int32_t value, int32_t limit) {
+    return value > limit ? limit : value < -limit ? -limit : value;
+}
+
 r2_teacher_config r2_teacher_config_default(void) {
     r2_teacher_config config = {0.7f, 0};
     return config;
 }
 
-/* The strongest fact of a thought, or NULL when none of its facts is visible. */
+/* The strongest fact of a thought, or NULL when none of its facts is visible. `lean` +1 or -1: the
+   fact that speaks most for (against) the item. */
 static const r2__fact *r2__decisive(const r2__fact *fact, int32_t n, int32_t thought, int32_t lean,
                                     float gumbel, r2_rng *rng) {
     const r2__fact *best = NULL;
@@ -4233,7 +4360,6 @@ static const r2__fact *r2__decisive(const r2__fact *fact, int32_t n, int32_t tho
     return best;
 }
 
-/* `lean` +1 or -1: guided, what speaks for (against) the item is cited. 0: the strongest. */
 static r2_status r2__teach_compact(r2_ctx *ctx, const r2_codebook *codebook,
                                    const r2_teacher_config *config, const char *prompt,
                                    uint64_t index, int32_t lean, r2_text *text) {
@@ -4269,30 +4395,28 @@ const char *r2_verdict_name(r2_verdict verdict) {
     return verdict < R2_N_VERDICTS ? name[verdict] : "?";
 }
 
-static void r2__first_fault(r2_check *trace, r2_verdict verdict) {
-    if (trace->verdict == R2_TRACE_OK) trace->verdict = verdict;
+static void r2__first_fault(r2_check *check, r2_verdict verdict) {
+    if (check->verdict == R2_TRACE_OK) check->verdict = verdict;
 }
 
-/* One thought, "fact weight =total": what of it is true. *last is the thought before it. */
-static void r2__check_thought(r2_check *trace, const r2__fact *fact, int32_t n, r2__word cited,
+/* Checks one thought, "fact weight =total". *last is the thought before it. */
+static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__word cited,
                               int32_t weight, int32_t total, int32_t *last) {
     int32_t k = 0;
-    while (k < n && !(fact[k].word.len == cited.len &&
-                      memcmp(fact[k].word.at, cited.at, cited.len) == 0))
-        ++k;
-    trace->n_cited++;
+    while (k < n && !r2__same(fact[k].word, cited)) ++k;
+    check->n_cited++;
     if (k == n) {
-        r2__first_fault(trace, R2_TRACE_UNKNOWN_FACT);
+        r2__first_fault(check, R2_TRACE_UNKNOWN_FACT);
     } else {
-        trace->n_found++;
-        trace->n_right += weight == fact[k].weight;
-        if (fact[k].thought <= *last) r2__first_fault(trace, R2_TRACE_MISSING_STEP);
-        if (weight != fact[k].weight) r2__first_fault(trace, R2_TRACE_WRONG_WEIGHT);
+        check->n_found++;
+        check->n_right += weight == fact[k].weight;
+        if (fact[k].thought <= *last) r2__first_fault(check, R2_TRACE_MISSING_STEP);
+        if (weight != fact[k].weight) r2__first_fault(check, R2_TRACE_WRONG_WEIGHT);
         *last = fact[k].thought;
     }
-    if (total != r2__clip(trace->total + weight, R2_MAX_TOTAL))
-        r2__first_fault(trace, R2_TRACE_WRONG_TOTAL);
-    trace->total = total;
+    if (total != r2__clip(check->total + weight, R2_MAX_TOTAL))
+        r2__first_fault(check, R2_TRACE_WRONG_TOTAL);
+    check->total = total;
 }
 
 /* The verdict on the outer shape: tags in their order, each once, one answer, nothing else. */
@@ -4330,146 +4454,29 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
 }
 
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output) {
-    r2_check trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
+    r2_check check = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
     r2__word word, cited, weight_word;
-    trace.verdict = r2__check_shape(output, &trace.answer);
+    check.verdict = r2__check_shape(output, &check.answer);
     if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) {
-        r2__first_fault(&trace, R2_TRACE_MALFORMED);
-        return trace;
+        r2__first_fault(&check, R2_TRACE_MALFORMED);
+        return check;
     }
     while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
         int32_t weight = 0, total = 0;
         if (!r2__next_word(&output, &weight_word) || !r2__next_word(&output, &word) ||
             !r2__word_number(weight_word, "", true, &weight) ||
             !r2__word_number(word, "=", true, &total)) {
-            r2__first_fault(&trace, R2_TRACE_MALFORMED);
-            return trace;
+            r2__first_fault(&check, R2_TRACE_MALFORMED);
+            return check;
         }
-        r2__check_thought(&trace, fact, n, cited, weight, total, &last);
+        r2__check_thought(&check, fact, n, cited, weight, total, &last);
     }
-    trace.well_formed = trace.answer >= 0 && trace.n_cited > 0;
+    check.well_formed = check.answer >= 0 && check.n_cited > 0;
     for (int32_t k = 0; k < n; ++k) n_thoughts += k == 0 || fact[k].thought != fact[k - 1].thought;
-    if (trace.n_cited != n_thoughts) r2__first_fault(&trace, R2_TRACE_MISSING_STEP);
-    return trace;
-}
-
-r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
-    const r2_teacher_config *config = (const r2_teacher_config *)user;
-    int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
-    int32_t lean = task->answer < 0 ? 0 : task->answer > 0 ? 1 : -1;
-    if (task->config->words) return r2__rules_english(ctx, config, task, output);
-    if (r2__teach_compact(ctx, task->codebook, config, task->prompt->user.data,
-                          (uint64_t)task->index, lean, output))
-        return ctx->status;
-    r2_text_addf(ctx, output, " <answer> %d </answer>", (int)answer);
-    return output->failed ? ctx->status : R2_OK;
-}
-
-r2_check r2_check_output(const r2_task *task, const char *output) {
-    r2_check trace = task->config->words
-                         ? r2__check_english(task, output)
-                         : r2_check_trace(task->codebook, task->prompt->user.data, output);
-    if (task->answer >= 0 && trace.answer >= 0 && trace.answer != task->answer)
-        r2__first_fault(&trace, R2_TRACE_WRONG_ANSWER);
-    return trace;
-}
-
-/* ---- the tally of verdicts ---- */
-
-void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer) {
-    tally->n[verdict][answer > 0 && answer < R2_N_ANSWERS ? answer : 0]++;
-}
-
-int64_t r2_tally_total(const r2_tally *tally) {
-    int64_t total = 0;
-    for (int v = 0; v < R2_N_VERDICTS; ++v)
-        for (int k = 0; k < R2_N_ANSWERS; ++k) total += tally->n[v][k];
-    return total;
-}
-
-void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
-    r2_text_addf(ctx, text, "%-14s", "answer");
-    for (int k = 0; k < R2_N_ANSWERS; ++k) r2_text_addf(ctx, text, " %8d", k);
-    r2_text_addf(ctx, text, " %8s\n", "all");
-    for (int v = 0; v < R2_N_VERDICTS; ++v) {
-        int64_t sum = 0;
-        for (int k = 0; k < R2_N_ANSWERS; ++k) sum += tally->n[v][k];
-        if (!sum && v != R2_TRACE_OK) continue;
-        r2_text_addf(ctx, text, "%-14s",
-                     v == R2_TRACE_OK ? "kept" : r2_verdict_name((r2_verdict)v));
-        for (int k = 0; k < R2_N_ANSWERS; ++k)
-            r2_text_addf(ctx, text, " %8lld", (long long)tally->n[v][k]);
-        r2_text_addf(ctx, text, " %8lld\n", (long long)sum);
-    }
-}
-
-static r2_status r2__record_task(r2_ctx *ctx, const r2_task *task, const char *source,
-                                 const char *output, int32_t answer, r2_records *records) {
-    const r2_prompt_config *config = task->config;
-    r2_record record;
-    record.id = task->index;
-    record.user = task->data->user_key[task->evidence->user];
-    record.item = task->data->item_key[task->evidence->item];
-    record.history = task->evidence->history;
-    record.schedule = r2_schedule_name(config->schedule);
-    record.step = config->step;
-    record.words = config->words ? config->words->name : "compact";
-    record.shown = task->prompt->n_shown;
-    record.left_out = task->prompt->n_left_out;
-    record.source = source;
-    record.system = task->prompt->system.data;
-    record.prompt = task->prompt->user.data;
-    record.output = output;
-    record.answer = answer;
-    return r2_records_add(ctx, records, &record);
-}
-
-/* Asks the teacher for one task; keeps what passes. */
-static r2_status r2__teach_one(r2_ctx *ctx, const r2_task *task, r2_teacher_fn teacher, void *user,
-                               const char *source, r2_text *output, r2_records *records,
-                               r2_tally *tally) {
-    int32_t answer = r2_prompt_answer(task->config, task->data, task->evidence);
-    r2_task asked_for = *task;
-    r2_check trace;
-    r2_status status;
-    r2_text_clear(output);
-    r2_text_add(ctx, output, "", 0);
-    status = teacher(ctx, user, task, output);
-    if (status) return status; /* a teacher of the caller's need not have told the context */
-    if (output->failed) return ctx->status;
-    asked_for.answer = answer; /* what was not guided must end in the answer all the same */
-    trace = r2_check_output(&asked_for, output->data);
-    if (tally) r2_tally_add(tally, trace.verdict, answer);
-    if (trace.verdict) return R2_OK;
-    return r2__record_task(ctx, task, source, output->data, trace.answer, records);
-}
-
-r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                   const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
-                   int64_t first_id, bool guided, r2_teacher_fn teacher, void *user,
-                   const char *source, r2_records *records, r2_tally *tally) {
-    r2_prompt prompt;
-    r2_text output = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    r2_task task = {0, config, data, codebook, NULL, &prompt, -1};
-    memset(&prompt, 0, sizeof prompt);
-    if (!data) return r2_fail(ctx, R2_ARGUMENT, "teach: expected data, for the records' ids");
-    for (int64_t q = 0; q < n && !status; ++q) {
-        task.index = first_id + q;
-        task.evidence = &evidence[q];
-        task.answer = guided ? r2_prompt_answer(config, data, &evidence[q]) : -1;
-        status = r2_prompt_build(ctx, config, data, codebook, &evidence[q], &prompt);
-        if (!status && teacher)
-            status = r2__teach_one(ctx, &task, teacher, user, source, &output, records, tally);
-        else if (!status)
-            status = r2__record_task(ctx, &task, source, "", -1, records);
-        if (!status) status = r2_progress(ctx, "prompts taught", q + 1, n);
-    }
-    r2_text_free(ctx, &output);
-    r2_prompt_free(ctx, &prompt);
-    return status;
+    if (check.n_cited != n_thoughts) r2__first_fault(&check, R2_TRACE_MISSING_STEP);
+    return check;
 }
 
 /* ============================================================================== [M7] model ====
@@ -5698,32 +5705,20 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-typedef struct r2__word_sink {
-    r2_ctx *ctx;
-    r2_vocab *vocab;
-    r2_status status;
-} r2__word_sink;
-
-static void r2__sink_word(void *user, const char *text) {
-    r2__word_sink *sink = (r2__word_sink *)user;
-    if (sink->status == R2_OK) sink->status = r2_vocab_add(sink->ctx, sink->vocab, text, NULL);
-}
-
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
                         const r2_codebook *codebook) {
-    r2__word_sink sink = {ctx, vocab, R2_OK};
     r2_markup *markup = &codec->markup;
-    r2_codebook_words(codebook, r2__sink_word, &sink);
-    if (sink.status != R2_OK) return sink.status;
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
     codec->codebook = codebook;
     codec->vocab = vocab;
-    markup->think = r2_vocab_find(vocab, "<think>", 7);
-    markup->think_end = r2_vocab_find(vocab, "</think>", 8);
-    markup->answer = r2_vocab_find(vocab, "<answer>", 8);
-    markup->answer_end = r2_vocab_find(vocab, "</answer>", 9);
+    markup->think = r2_vocab_find(vocab, "<think>");
+    markup->think_end = r2_vocab_find(vocab, "</think>");
+    markup->answer = r2_vocab_find(vocab, "<answer>");
+    markup->answer_end = r2_vocab_find(vocab, "</answer>");
     for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        char digit = (char)('0' + k);
-        markup->level[k] = r2_vocab_find(vocab, &digit, 1);
+        const char digit[2] = {(char)('0' + k), '\0'};
+        markup->level[k] = r2_vocab_find(vocab, digit);
     }
     return R2_OK;
 }
@@ -5773,17 +5768,18 @@ static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__exa
     R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
         r2_ctx own = *ctx; /* a context serves one thread at a time */
         if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
-            part[2 * k].failed = true;
+            part[2 * k].n = -1;
     }
     for (int64_t k = 0; k < n; ++k) {
-        int64_t e = first + k, length = part[2 * k].n + part[2 * k + 1].n + 3;
-        if (part[2 * k].failed) { /* again: the caller's context takes the message */
+        int64_t e = first + k, length;
+        if (part[2 * k].n < 0) { /* again: the caller's context takes the message */
             r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
             if (status != R2_OK) return status;
         }
+        length = part[2 * k].n + part[2 * k + 1].n + 3;
         r2__append_tokens(ctx, &all[0], &part[2 * k]);
         r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
-        if (all[0].failed || all[1].failed) return R2_NO_MEMORY;
+        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
         ex->prompt_begin[e + 1] = all[0].n;
         ex->trace_begin[e + 1] = all[1].n;
         ex->answer[e] = (int8_t)from->evidence[e].answer;
@@ -5801,7 +5797,7 @@ static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
 
 static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
     const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
-    r2_tokens all[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
+    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
     r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
     r2_status status = R2_OK;
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
@@ -6306,15 +6302,15 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
     return term;
 }
 
-double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
-                 double rank_share) {
+double r2_reward(const r2_reward_config *config, const r2_sample *sample) {
+    const r2_check *check = &sample->check;
     double accuracy = 0.0, faith = 0.0;
-    if (check->answer >= 0 && right_answer >= 0)
-        accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
+    if (check->answer >= 0 && sample->right_answer >= 0)
+        accuracy = 1.0 - abs(check->answer - sample->right_answer) / 5.0;
     if (check->verdict == R2_TRACE_OK) faith = 1.0;
     else if (check->n_cited > 0) faith = 0.5 * check->n_right / check->n_cited;
     return (double)config->w_format * (check->well_formed ? 1.0 : 0.0) +
-           (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
+           (double)config->w_accuracy * accuracy + (double)config->w_rank * sample->rank_share +
            (double)config->w_faith * faith;
 }
 
@@ -6377,25 +6373,19 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, in
     p->n++;
 }
 
-/* Checks the n tokens that follow <think> in an output of example e, as text, against the text of
-   its prompt. Appends the output to `text` (NULL: not wanted). */
-static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                  const int32_t *token, int64_t n, r2_text *text, r2_check *check) {
+/* The text of example e's prompt, and of <think> and the n tokens after it. */
+static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
+                                  const int32_t *token, int64_t n, r2_text *prompt,
+                                  r2_text *output) {
     const r2_codec *codec = &ex->codec;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
-    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, &prompt);
-    if (status == R2_OK)
-        status = r2_vocab_decode(ctx, codec->vocab, &codec->markup.think, 1, &output);
-    if (status == R2_OK && n > 0) {
-        r2_text_add(ctx, &output, " ", 1);
-        status = r2_vocab_decode(ctx, codec->vocab, token, n, &output);
-    }
-    if (status == R2_OK) *check = r2_check_trace(codec->codebook, prompt.data, output.data);
-    if (status == R2_OK && text) r2_text_add(ctx, text, output.data, output.len);
-    if (status == R2_OK && text && text->failed) status = R2_NO_MEMORY;
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &output);
+    r2_tokens all = {NULL, 0, {NULL, false}};
+    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
+    r2_tokens_add(ctx, &all, codec->markup.think);
+    for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
+    if (status == R2_OK && all.owner.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
+    r2_tokens_free(ctx, &all);
     return status;
 }
 
@@ -6503,7 +6493,7 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
 /* The chance that log-odds a are above log-odds b, when both carry the same noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
-/* The ranking term, see r2_reward. It is a chance, not 0 or 1, so that the samples of a prompt
+/* rank_share of r2_sample. It is a chance, not 0 or 1, so that the samples of a prompt
    differ in it even when all of them rank right. */
 static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
@@ -6515,14 +6505,38 @@ static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
 }
 
-/* Rewards of all samples. */
-static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
+/* Checks sample o, as text, and rewards it. */
+static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *gen, int64_t o) {
+    const r2_grpo_config *c = rl->config;
+    r2__rl_sample *own = &rl->sample[o];
+    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    r2_status status = r2__output_texts(ctx, rl->ex, own->example, gen->token + o * gen->max_new,
+                                        gen->length[o], &prompt, &output);
+    if (status == R2_OK) {
+        r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
+        sample.check = r2_check_trace(rl->ex->codec.codebook, prompt.data, output.data);
+        sample.right_answer = rl->ex->answer[own->example];
+        sample.rank_share = r2__rank_share(rl, o);
+        own->check = sample.check;
+        if (c->reward_fn) status = c->reward_fn(ctx, c->reward_user, &sample, &own->reward);
+        else own->reward = r2_reward(&c->reward, &sample);
+    }
+    if (status == R2_OK && !isfinite(own->reward))
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "grpo: reward = %g of example %lld, expected a finite "
+                         "number",
+                         own->reward, (long long)own->example);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &output);
+    return status;
+}
+
+/* The step's statistics of all samples. */
+static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
     for (int64_t o = 0; o < rl->n_sample; ++o) {
-        r2__rl_sample *sample = &rl->sample[o];
-        sample->reward = r2_reward(&rl->config->reward, &sample->check,
-                                   rl->ex->answer[sample->example], r2__rank_share(rl, o));
+        const r2__rl_sample *sample = &rl->sample[o];
         report->reward_mean += sample->reward / n;
         report->well_formed_outputs += sample->check.well_formed / n;
         report->faithful_outputs += (sample->check.verdict == R2_TRACE_OK) / n;
@@ -6638,13 +6652,12 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
     if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
-        r2__rl_sample *sample = &rl->sample[o];
-        sample->score = sample->level_pred < 0 ? NAN
-                                               : r2__log_odds(rl->logp_old + sample->level_pred);
-        status = r2__check_tokens(ctx, rl->ex, sample->example, gen.token + o * gen.max_new,
-                                  gen.length[o], NULL, &sample->check);
+        int32_t level = rl->sample[o].level_pred;
+        rl->sample[o].score = level < 0 ? NAN : r2__log_odds(rl->logp_old + level);
     }
-    if (status == R2_OK) r2__grpo_rewards(rl, report);
+    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
+        status = r2__grpo_judge(ctx, rl, &gen, o);
+    if (status == R2_OK) r2__grpo_statistics(rl, report);
     if (status == R2_OK) r2__grpo_advantages(rl, report);
     r2_generation_free(ctx, &gen);
     return status;
@@ -6946,26 +6959,26 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     return status;
 }
 
-/* Output o of a generation for example e: completes it by the likeliest answer and </answer> when
-   it got as far as <answer>, checks it, and appends it to `text` (NULL: not wanted). */
+/* Output o of a generation for example e: completed by the likeliest answer and </answer> when it
+   got as far as <answer>, and checked. */
 static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                 const r2_generation *gen, int64_t o, r2_text *text,
-                                 r2_check *check) {
-    const r2_markup *mark = &ex->codec.markup;
+                                 const r2_generation *gen, int64_t o, r2_reasoning *out) {
+    const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    r2_tokens output = {NULL, 0, 0, false};
-    r2_status status = R2_NO_MEMORY;
-    int best = 0;
-    for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &output, token[k]);
-    if (n > 0 && token[n - 1] == mark->answer) {
-        for (int k = 1; k < R2_N_ANSWERS; ++k)
-            if (level[k] > level[best]) best = k;
-        r2_tokens_add(ctx, &output, mark->level[best]);
-        r2_tokens_add(ctx, &output, mark->answer_end);
+    int32_t best = 0, added[2];
+    r2_text prompt = {NULL, 0, 0, false};
+    r2_status status = r2__output_texts(ctx, ex, e, token, n, &prompt, &out->text);
+    out->n_written = out->text.len;
+    for (int32_t k = 1; k < R2_N_ANSWERS; ++k)
+        if (level[k] > level[best]) best = k;
+    added[0] = codec->markup.level[best], added[1] = codec->markup.answer_end;
+    if (status == R2_OK && n > 0 && token[n - 1] == codec->markup.answer) {
+        r2_text_add(ctx, &out->text, " ", 1);
+        status = r2_vocab_decode(ctx, codec->vocab, added, 2, &out->text);
     }
-    if (!output.failed) status = r2__check_tokens(ctx, ex, e, output.id, output.n, text, check);
-    r2_tokens_free(ctx, &output);
+    if (status == R2_OK) out->check = r2_check_trace(codec->codebook, prompt.data, out->text.data);
+    r2_text_free(ctx, &prompt);
     return status;
 }
 
@@ -6984,12 +6997,14 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
         for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
             int64_t per = gen.n_out / n, e = first + o / per;
-            r2_check check;
+            r2_reasoning reasoning;
             score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
                         (float)per;
             if (!checked) continue;
-            status = r2__score_check(ctx, examples, e, &gen, o, NULL, &check);
-            if (status == R2_OK) r2__trace_tally(trace, &counts, &check);
+            memset(&reasoning, 0, sizeof reasoning);
+            status = r2__score_check(ctx, examples, e, &gen, o, &reasoning);
+            if (status == R2_OK) r2__trace_tally(trace, &counts, &reasoning.check);
+            r2_reasoning_free(ctx, &reasoning);
         }
         r2_generation_free(ctx, &gen);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
@@ -6998,19 +7013,29 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     return status;
 }
 
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   r2_text *output, r2_check *check) {
+void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning) {
+    r2_text_free(ctx, &reasoning->text);
+    memset(reasoning, 0, sizeof *reasoning);
+}
+
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
+                   int64_t n, r2_reasoning *out) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
     r2_status status = r2__codec_check(ctx, "think", examples);
     if (status != R2_OK) return status;
-    if (example < 0 || example >= examples->n)
-        return r2_fail(ctx, R2_ARGUMENT, "think: example = %lld, expected 0 .. %lld",
-                       (long long)example, (long long)examples->n - 1);
+    if (first < 0 || n < 1 || n > examples->n - first)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "think: first = %lld, n = %lld, expected some of %lld "
+                       "examples",
+                       (long long)first, (long long)n, (long long)examples->n);
     config.mode = R2_REASONED;
-    status = r2__score_generate(ctx, model, examples, &config, example, 1, &gen);
+    memset(out, 0, (size_t)n * sizeof *out);
+    status = r2__score_generate(ctx, model, examples, &config, first, n, &gen);
     if (status != R2_OK) return status;
-    status = r2__score_check(ctx, examples, example, &gen, 0, output, check);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        status = r2__score_check(ctx, examples, first + k, &gen, k, &out[k]);
+    for (int64_t k = 0; k < n && status != R2_OK; ++k) r2_reasoning_free(ctx, &out[k]);
     r2_generation_free(ctx, &gen);
     return status;
 }
@@ -7062,24 +7087,44 @@ static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
 }
 
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
+/* The ratings, and which of them are held out: the last of each user, or those of other files. */
+static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
+    const r2_run_config *c = &run->config;
+    const char *paths[3] = {path, NULL, NULL};
+    int64_t n = 1;
+    r2_status status;
+    if (c->valid_path) paths[n++] = c->valid_path;
+    if (c->test_path) paths[n++] = c->test_path;
+    status = r2_data_load_files(ctx, &run->data, paths, n, &c->format);
+    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
+    if (status != R2_OK) return status;
+    if (c->valid_path || c->test_path)
+        return r2_split_given(ctx, &run->split, &run->data, &c->split, c->valid_path, c->test_path,
+                              &c->format);
+    return r2_split_init(ctx, &run->split, &run->data, &c->split);
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_status status = r2_data_load(ctx, &run->data, directory);
-    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
-    if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
+    r2_negatives negatives = {c->n_negatives, 0, false, NULL, 0};
+    r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: no user has two positives (rating >= %g) after "
-                         "another interaction, so there is nothing to test on",
-                         directory, (double)split->config.min_positive);
+                         "%s: no user has %s (rating >= %g) after another "
+                         "interaction, so there is nothing to test on",
+                         c->test_path ? c->test_path : path,
+                         c->test_path ? "a positive" : "two positives",
+                         (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
+                                    &negatives);
+    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
+                                    &negatives);
     if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
     if (status == R2_OK)
         status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
@@ -7101,13 +7146,13 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
+    const r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
                                         (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
-                               *question, &n_drawn);
+    status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
     *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)*n, sizeof **evidence);
@@ -7151,13 +7196,12 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     return status;
 }
 
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory,
-                      const r2_run_config *config) {
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config) {
     r2_status status;
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, directory);
+    status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
@@ -7318,43 +7362,91 @@ r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates
     return status;
 }
 
+typedef struct r2__scored {
+    uint32_t item;
+    float score;
+} r2__scored;
+
 /* Highest score first; ties by item. */
-static int r2__compare_recommendation(const void *a, const void *b) {
-    const r2_recommendation *x = (const r2_recommendation *)a, *y = (const r2_recommendation *)b;
+static int r2__compare_scored(const void *a, const void *b) {
+    const r2__scored *x = (const r2__scored *)a, *y = (const r2__scored *)b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
     return (x->item > y->item) - (x->item < y->item);
 }
 
-r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
-                           r2_recommendation *out, int64_t *n_found) {
+/* Items and scores of the n best. */
+static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                                    r2_recommendation *out, int64_t *n_found) {
     uint64_t n_items = (uint64_t)run->graph.n_items;
     uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
     float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
-    r2_recommendation *all = (r2_recommendation *)r2_alloc(ctx, n_items, sizeof *all);
+    r2__scored *all = (r2__scored *)r2_alloc(ctx, n_items, sizeof *all);
     r2_score_config config = r2_score_config_default();
     r2_candidates unseen = {1, 0, &user, item};
     r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
     int64_t m = 0;
-    *n_found = 0;
-    if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "recommend: user = %u of %lld, n = %lld, expected a "
-                         "user of the data and n >= 0",
-                         (unsigned)user, (long long)run->graph.n_users, (long long)n);
     for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
-        if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
+        if (r2_data_find(&run->data, user, i) < 0) item[m++] = i;
     unseen.n_per_case = m;
     if (status == R2_OK && m > 0) status = r2_run_score(ctx, run, &unseen, &config, score, NULL);
     if (status == R2_OK) {
         for (int64_t k = 0; k < m; ++k) all[k].item = item[k], all[k].score = score[k];
-        qsort(all, (size_t)m, sizeof *all, r2__compare_recommendation);
+        qsort(all, (size_t)m, sizeof *all, r2__compare_scored);
         *n_found = n < m ? n : m;
-        memcpy(out, all, (size_t)*n_found * sizeof *out);
+        for (int64_t k = 0; k < *n_found; ++k) {
+            out[k].item = all[k].item;
+            out[k].score = all[k].score;
+        }
     }
     r2_release(ctx, item);
     r2_release(ctx, score);
     r2_release(ctx, all);
     return status;
+}
+
+/* Evidence and reasoning of the n best. */
+static r2_status r2__recommend_explain(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                                       r2_recommendation *out) {
+    uint32_t *pair = (uint32_t *)r2_alloc(ctx, 2 * (uint64_t)n, sizeof *pair);
+    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    r2_reasoning *reasoning = (r2_reasoning *)r2_alloc(ctx, (uint64_t)n, sizeof *reasoning);
+    r2_status status = pair && evidence && reasoning ? R2_OK : R2_NO_MEMORY;
+    r2_examples asked;
+    memset(&asked, 0, sizeof asked);
+    for (int64_t k = 0; k < n && pair; ++k) pair[k] = user, pair[n + k] = out[k].item;
+    if (status == R2_OK) status = r2_run_prompts(ctx, run, pair, pair + n, n, evidence, &asked);
+    if (status == R2_OK) status = r2_think(ctx, &run->model, &asked, 0, n, reasoning);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k) {
+        out[k].evidence = evidence[k];
+        out[k].reasoning = reasoning[k];
+    }
+    r2_examples_free(ctx, &asked);
+    r2_release(ctx, pair);
+    r2_release(ctx, evidence);
+    r2_release(ctx, reasoning);
+    return status;
+}
+
+r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                           r2_recommendation *out, int64_t *n_found) {
+    r2_status status;
+    *n_found = 0;
+    if ((int64_t)user >= run->graph.n_users || n < 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "recommend: user = %u of %lld, n = %lld, expected a user "
+                       "of the data and n >= 0",
+                       (unsigned)user, (long long)run->graph.n_users, (long long)n);
+    memset(out, 0, (size_t)n * sizeof *out);
+    status = r2__recommend_rank(ctx, run, user, n, out, n_found);
+    if (status == R2_OK && *n_found > 0)
+        status = r2__recommend_explain(ctx, run, user, *n_found, out);
+    if (status != R2_OK) *n_found = 0;
+    return status;
+}
+
+void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n) {
+    for (int64_t k = 0; k < n; ++k) r2_reasoning_free(ctx, &recommendation[k].reasoning);
+    memset(recommendation, 0, (size_t)n * sizeof *recommendation);
 }
 
 /* ---- on disk ---- */
@@ -7440,7 +7532,19 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
 
 /* ############################################################ PART TWO: THE ENGINE ROOM ########### */
 
-/* =============================================================================== [E1] base ==== */
+/* =============================================================================== [E1] base ====
+
+   In:   a context, bytes, a seed.
+   Out:  memory, lists and tables, text, JSON, lines of files, random numbers, threads; or an error
+         in the context.
+
+       r2_alloc, r2_resize     one block, freed by hand      every size is checked before it is
+       r2_arena                many blocks, one lifetime     multiplied; a failure is recorded in
+       r2__owner               lists and tables of stb_ds    ctx->status and ctx->message
+       r2_text                 growing text
+
+   In an arena 100 bytes take 128, two steps of 64; a text of 100 bytes has room for 127 and a NUL.
+   (test_base.c: the_opening_of_e1) */
 
 r2_ctx r2_ctx_default(void) {
     r2_ctx ctx;
@@ -7453,21 +7557,28 @@ r2_ctx r2_ctx_default(void) {
     return ctx;
 }
 
-/* No truncated or overlong sequence, no surrogate, nothing above U+10FFFF. */
-static bool r2__utf8_valid(const char *text, size_t len) {
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i], second;
-        size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-        if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || i + more >= len) return false;
-        second = more ? (unsigned char)text[i + 1] : 0;
-        if ((c == 0xE0 && second < 0xA0) || (c == 0xED && second > 0x9F) ||
-            (c == 0xF0 && second < 0x90) || (c == 0xF4 && second > 0x8F))
-            return false;
-        for (size_t k = 1; k <= more; ++k)
-            if (((unsigned char)text[i + k] & 0xC0) != 0x80) return false;
-        i += more + 1;
+/* Reads the code point at `at` < len and returns its number of bytes. A byte that does not begin a
+   well-formed UTF-8 sequence is one code point, R2__BAD_BYTE + its value. */
+#define R2__BAD_BYTE 0x110000u
+static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
+    const unsigned char *p = (const unsigned char *)text + at;
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
+    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
+    bool good = n > 0 && n <= len - at;
+    for (size_t i = 1; good && i < n; ++i) {
+        good = (p[i] & 0xC0) == 0x80;
+        c = c << 6 | (p[i] & 0x3Fu);
     }
-    return true;
+    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
+    *cp = good ? c : R2__BAD_BYTE + *p;
+    return good ? n : 1;
+}
+
+static bool r2__utf8_valid(const char *text, size_t len) {
+    uint32_t cp = 0;
+    for (size_t at = 0; at < len && cp < R2__BAD_BYTE;) at += r2__utf8(text, at, len, &cp);
+    return cp < R2__BAD_BYTE;
 }
 
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) {
@@ -7558,35 +7669,27 @@ void r2_release(r2_ctx *ctx, void *ptr) {
     if (ptr) r2__realloc(ctx, ptr, 0);
 }
 
-/* Room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
-    int64_t more = *cap ? *cap * 2 : 64;
-    if (n < *cap) return block;
-    block = r2_resize(ctx, block, (uint64_t)more, size);
-    if (block) *cap = more;
-    return block;
-}
-
 /* ---- growing lists and hash tables: stb_ds ----
 
    In:   a list or a table, which is a pointer to its elements (NULL: empty), and what to add.
-   Out:  the same pointer, moved when it had to grow.
+   Out:  the same pointer, moved if it had to grow.
 
-   stb_ds does not check realloc, and its hooks know no context. Therefore whoever holds lists and
-   tables has one r2__owner, through which they all get their memory:
+   stb_ds does not check realloc and knows no context. So each struct with lists and tables has an
+   r2__owner, which holds all their memory:
 
        owner.blocks -> [next, previous | list] <-> [next, previous | table] <-> [...] -> NULL
 
-       r2__map_put         sets r2__guard_now (context, owner, where to return to), calls
-         stbds_hmput_key   which doubles the table and asks its hook for memory
-           r2__stb_realloc none left: longjmp to r2__stb_grow
-         r2__stb_grow      stb_ds was interrupted half-way, so it frees all blocks of the owner
-       r2__map_put         R2_NO_MEMORY: call the free function of the struct, nothing else
+       r2__map_put          calls
+         r2__stb_grow         setjmp, r2__guard_now = {context, owner, where to return}, calls
+           stbds_hmput_key      doubles the table, asks for memory
+             r2__stb_realloc      no memory: longjmp to r2__stb_grow
+         r2__stb_grow         stb_ds is in an unknown state: frees all blocks of the owner
+       r2__map_put          R2_NO_MEMORY: the caller frees the struct
 
-   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room, and
-   r2__map_find only reads, so that threads may share a table that nobody changes.
-   A list of 8-byte numbers asks for 64, 96, 160, ... bytes: room for 4, 8, 16, ... numbers, and
-   32 bytes of stb_ds. */
+   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room.
+   r2__map_find only reads: threads may share a table that nobody changes.
+   A list of 8-byte numbers takes 64, 96, 160, ... bytes for 4, 8, 16, ... numbers: 32 are the header
+   of stb_ds. (test_base.c: a_list_doubles) */
 
 #if defined(__cplusplus)
 #define R2__THREAD_LOCAL thread_local
@@ -7608,14 +7711,14 @@ static R2__THREAD_LOCAL r2__guard *r2__guard_now; /* set while stb_ds runs in th
 static bool r2__seed_lock; /* every new table changes stb_ds's global seed: one thread at a time */
 
 #if !defined(R2_STB_DS_IMPLEMENTED)
-/* Lets the neighbours of a block that is new or has moved point at it. */
+/* Makes the neighbours of a new or moved block point to it. */
 static void r2__block_link(r2__owner *owner, r2__block *block) {
     if (block->next) block->next->previous = block;
     if (block->previous) block->previous->next = block;
     else owner->blocks = block;
 }
 
-/* Without a guard the program itself uses stb_ds. */
+/* Without a guard the caller is the program, which uses stb_ds itself. */
 static void *r2__stb_realloc(void *ptr, size_t size) {
     const r2__guard *guard = r2__guard_now;
     r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
@@ -7647,8 +7750,8 @@ static void r2__stb_free(void *ptr) {
 /* stb_ds has no const. */
 static void *r2__not_const(const void *ptr) { return (void *)(uintptr_t)ptr; }
 
-/* The pointer at `list` grows: by `more` elements, or, when there is a key, to hold the key (text
-   where key_size is 0). The only call of setjmp: no variable of this function changes after it. */
+/* Grows *list by `more` elements, or, with a key, to hold that key (text if key_size is 0). Calls
+   setjmp, therefore no local variable changes after it. */
 static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t size,
                               const void *key, size_t key_size, size_t more) {
     r2__guard guard;
@@ -7673,7 +7776,7 @@ static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t
     return ctx->status;
 }
 
-/* Room for `more` elements after the last one of the list whose address is given (&list). */
+/* Makes room for `more` elements at the end of the list with address `list`. */
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more) {
     void *elements;
@@ -7692,8 +7795,8 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
     return status;
 }
 
-/* Finds or adds the entry of `key` in the table whose address is given (&map); its index, which is
-   the number of different keys before it, -> *at. An entry begins with its key, of key_size bytes;
+/* Finds or adds the entry of `key` in the table with address `map`; its index -> *at. Indices count
+   the keys in the order in which they were added. An entry begins with its key, of key_size bytes;
    0: with a pointer to text, which the caller keeps. The rest of a new entry is zeroed. */
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at) {
@@ -7742,7 +7845,7 @@ static void r2__stb_release(r2_ctx *ctx, r2__owner *owner, void *list, size_t si
     memcpy(list, &elements, sizeof elements);
 }
 
-/* Address of the list, owner: &list. NULL lists are allowed, as those of a failed owner are. */
+/* Free the list or table at an address. NULL ones and those of a failed owner are allowed. */
 static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list) {
     r2__stb_release(ctx, owner, list, 0);
 }
@@ -7776,7 +7879,7 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
     return true;
 }
 
-/* As r2_arena_alloc, but what was there stays there. */
+/* As r2_arena_alloc, but not zeroed. */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
@@ -7872,8 +7975,8 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-/* Turns what is no letter, digit or sign in a printed number, the locale's decimal point of one or
-   more bytes, into a point; returns the new length. */
+/* Replaces the decimal point of the locale, of one or more bytes, by a point in a printed number;
+   returns the new length. */
 static size_t r2__with_point(char *number) {
     size_t len = 0;
     for (const char *at = number; *at; ++at) {
@@ -7885,33 +7988,15 @@ static size_t r2__with_point(char *number) {
     return len;
 }
 
-/* Adds x like %.{digits}g, at most 17, with a point whatever the locale: for text that is read by a
-   program or a model. */
+/* Adds x like %.{digits}g, at most 17 digits, with a point in every locale: for text that a program
+   or a model reads. */
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
     char number[64];
     snprintf(number, sizeof number, "%.*g", digits, x);
     r2_text_add(ctx, text, number, r2__with_point(number));
 }
 
-/* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
-   sequence is taken alone, as R2__BAD_BYTE + its value. */
-#define R2__BAD_BYTE 0x110000u
-static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
-    const unsigned char *p = (const unsigned char *)text + at;
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
-    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
-    bool good = n > 0 && n <= len - at;
-    for (size_t i = 1; good && i < n; ++i) {
-        good = (p[i] & 0xC0) == 0x80;
-        c = c << 6 | (p[i] & 0x3Fu);
-    }
-    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
-    *cp = good ? c : R2__BAD_BYTE + *p;
-    return good ? n : 1;
-}
-
-/* Adds a code point as UTF-8; R2__BAD_BYTE + b comes out as the byte b. */
+/* Adds a code point as UTF-8; R2__BAD_BYTE + b as the byte b. */
 static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     char b[4];
     size_t n = cp < 0x80 || cp >= R2__BAD_BYTE ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
@@ -7922,8 +8007,8 @@ static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     r2_text_add(ctx, text, b, n);
 }
 
-/* Adds `bytes` as a JSON string: UTF-8 as it is, only what must be escaped is. Bytes that are not
-   UTF-8 become U+FFFD, since JSON cannot hold them. */
+/* Adds `bytes` as a JSON string with as few escapes as possible. Bytes that are not UTF-8 become
+   U+FFFD, since JSON cannot hold them. */
 static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
     uint32_t cp;
     r2_text_add(ctx, text, "\"", 1);
@@ -7938,19 +8023,19 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
     r2_text_add(ctx, text, "\"", 1);
 }
 
-/* A NUL, as it is or as an escape, would end a string too early. */
+/* A NUL, plain or escaped, would end a C string too early. */
 static bool r2__json_has_nul(const char *text, size_t len) {
     if (len && memchr(text, '\0', len)) return true;
     for (size_t k = 0; k + 5 < len; ++k) {
         if (text[k] != '\\') continue;
         if (memcmp(text + k + 1, "u0000", 5) == 0) return true;
-        ++k; /* what is escaped is no backslash of its own */
+        ++k; /* an escaped backslash begins no escape */
     }
     return false;
 }
 
-/* One JSON value with nothing but white space around it (cJSON does not mind what follows), without
-   NUL; or NULL. Release with cJSON_Delete. */
+/* One JSON value without NUL, with only white space around it (cJSON ignores what follows), or NULL.
+   Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
     cJSON *root = text && !r2__json_has_nul(text, len)
@@ -7960,6 +8045,37 @@ static cJSON *r2__json_parse(const char *text, size_t len) {
     if (!root || end == text + len) return root;
     cJSON_Delete(root);
     return NULL;
+}
+
+/* Has `object` the text `value` at `key`? */
+static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
+    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    return found && strcmp(found, value) == 0;
+}
+
+static bool r2__json_true(const cJSON *object, const char *key) {
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+}
+
+#define R2__WHOLE ((int64_t)1 << 53) /* up to here every integer is a double */
+
+/* A number without a fraction in [low, high], within -R2__WHOLE and R2__WHOLE, -> *whole. */
+static bool r2__json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole) {
+    const double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
+    if (x != floor(x) || !(x >= (double)low && x <= (double)high)) return false;
+    *whole = (int64_t)x;
+    return true;
+}
+
+/* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
+static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
+    if (status == R2_OK && !*root)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
+    r2_text_free(ctx, &text);
+    return status;
 }
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
@@ -8002,7 +8118,121 @@ r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t
     return status;
 }
 
+/* ---- lines of a file, read in large pieces ---- */
+
+#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
+
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
+static r2__slice r2__slice_of(const char *at, size_t len) {
+    r2__slice slice;
+    slice.at = at;
+    slice.len = len;
+    return slice;
+}
+
+/*  buffer  | used | the line | read ahead ..... | free |
+                   begin      next              end    cap  */
+typedef struct r2__lines {
+    FILE *file;
+    const char *path;
+    int64_t number; /* of the current line, from 1 */
+    char *buffer;
+    size_t cap, next, end;
+    bool eof, has_nul; /* has_nul: anywhere in the bytes that were read last */
+} r2__lines;
+
+/* Opens a file, "-" for standard input. Close it in any case. */
+static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
+    memset(lines, 0, sizeof *lines);
+    lines->path = path;
+    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    lines->cap = 1u << 20;
+    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
+    return lines->buffer ? R2_OK : ctx->status;
+}
+
+static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
+    if (lines->file && lines->file != stdin) fclose(lines->file);
+    r2_release(ctx, lines->buffer);
+    memset(lines, 0, sizeof *lines);
+}
+
+/* An error of the current line. */
+static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
+                              r2__slice found) {
+    const int shown = found.len > 80 ? 80 : (int)found.len;
+    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
+                   (long long)lines->number, expected, shown, shown ? found.at : "",
+                   found.len > 80 ? "..." : "");
+}
+
+/* Moves the rest to the front and reads on. */
+static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
+    size_t left = lines->end - lines->next, got;
+    memmove(lines->buffer, lines->buffer + lines->next, left);
+    lines->next = 0;
+    lines->end = left;
+    if (left == lines->cap) {
+        char *larger;
+        if (lines->cap >= R2__LINE_MAX)
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
+                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
+        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
+        if (!larger) return ctx->status;
+        lines->buffer = larger;
+        lines->cap *= 2;
+    }
+    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    lines->end += got;
+    lines->eof = got == 0;
+    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
+    if (ferror(lines->file))
+        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
+    return R2_OK;
+}
+
+/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
+   end of the file. A byte order mark before the first line is skipped. */
+static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
+    const char *start = lines->buffer + lines->next, *stop;
+    size_t have = lines->end - lines->next;
+    stop = (const char *)memchr(start, '\n', have);
+    while (!stop && !lines->eof) {
+        size_t searched = have;
+        r2_status status = r2__lines_fill(ctx, lines);
+        if (status != R2_OK) return status;
+        start = lines->buffer;
+        have = lines->end;
+        stop = (const char *)memchr(start + searched, '\n', have - searched);
+    }
+    line->at = have ? start : NULL;
+    line->len = stop ? (size_t)(stop - start) : have;
+    lines->next += line->len + (stop ? 1 : 0);
+    if (!have) return R2_OK;
+    lines->number++;
+    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
+        line->at += 3;
+        line->len -= 3;
+    }
+    if (line->len && line->at[line->len - 1] == '\r') line->len--;
+    if (lines->has_nul && memchr(line->at, '\0', line->len))
+        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
+    return R2_OK;
+}
+
 /* ---- random numbers ---- */
+
+/* 64-bit FNV-1a. */
+static uint64_t r2__fnv(const char *text, size_t len) {
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+    return hash;
+}
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
@@ -8117,125 +8347,23 @@ double r2_seconds(void) {
 #endif
 }
 
-/* ============================================================================ [E2] loaders ==== */
+/* ============================================================================ [E2] loaders ====
 
-/* From a file to r2_data:
+   In:   files of any format that r2_data_load knows.
+   Out:  r2_data.
 
-       r2__lines     pieces of 1 MB   -> one line
-       r2__table     a line           -> its fields, or cJSON -> its keys
+       r2__lines     pieces of 1 MB   -> one line                                    ([E1])
+       r2__table     a line           -> its fields; or cJSON -> the values of its keys
        r2__source    fields by name   -> user, item, rating, time
-       r2__names     ids as text      -> numbers 0, 1, 2, ... in order of appearance
-       r2__loader    rows of 16 bytes -> two counting sorts -> r2_data, 12 bytes a row
+       r2__loader    ids as text      -> numbers 0, 1, 2, ... in order of appearance
+                     rows             -> two counting sorts -> r2_data
 
    A layer knows only the one above it. A field is a slice of the line's own bytes, valid until the
-   next line is read; the first copy that is made is the key of a new user or item. */
+   next line is read; the first copy is the key of a new user or item.
 
-/* ---- lines of a file, read in large pieces ---- */
-
-#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
-
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-static r2__slice r2__slice_of(const char *at, size_t len) {
-    r2__slice slice;
-    slice.at = at;
-    slice.len = len;
-    return slice;
-}
-
-/*  buffer  | used | the line | read ahead ..... | free |
-                   begin      next              end    cap  */
-typedef struct r2__lines {
-    FILE *file;
-    const char *path;
-    int64_t number; /* of the current line, from 1 */
-    char *buffer;
-    size_t cap, next, end;
-    bool eof, has_nul; /* has_nul: somewhere in what was read last */
-} r2__lines;
-
-/* Opens a file, "-" for standard input. Close it in any case. */
-static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
-    memset(lines, 0, sizeof *lines);
-    lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    lines->cap = 1u << 20;
-    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
-    return lines->buffer ? R2_OK : ctx->status;
-}
-
-static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    if (lines->file && lines->file != stdin) fclose(lines->file);
-    r2_release(ctx, lines->buffer);
-    memset(lines, 0, sizeof *lines);
-}
-
-/* An error of the current line. */
-static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
-                              r2__slice found) {
-    const int shown = found.len > 80 ? 80 : (int)found.len;
-    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
-                   (long long)lines->number, expected, shown, shown ? found.at : "",
-                   found.len > 80 ? "..." : "");
-}
-
-/* Moves what is left to the front and reads on. */
-static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
-    size_t left = lines->end - lines->next, got;
-    memmove(lines->buffer, lines->buffer + lines->next, left);
-    lines->next = 0;
-    lines->end = left;
-    if (left == lines->cap) {
-        char *larger;
-        if (lines->cap >= R2__LINE_MAX)
-            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
-                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
-        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
-        if (!larger) return ctx->status;
-        lines->buffer = larger;
-        lines->cap *= 2;
-    }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
-    lines->end += got;
-    lines->eof = got == 0;
-    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
-    return R2_OK;
-}
-
-/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
-   end of the file. A byte order mark before the first line is skipped. */
-static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
-    const char *start = lines->buffer + lines->next, *stop;
-    size_t have = lines->end - lines->next;
-    stop = (const char *)memchr(start, '\n', have);
-    while (!stop && !lines->eof) {
-        size_t searched = have;
-        r2_status status = r2__lines_fill(ctx, lines);
-        if (status) return status;
-        start = lines->buffer;
-        have = lines->end;
-        stop = (const char *)memchr(start + searched, '\n', have - searched);
-    }
-    line->at = have ? start : NULL;
-    line->len = stop ? (size_t)(stop - start) : have;
-    lines->next += line->len + (stop ? 1 : 0);
-    if (!have) return R2_OK;
-    lines->number++;
-    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
-        line->at += 3;
-        line->len -= 3;
-    }
-    if (line->len && line->at[line->len - 1] == '\r') line->len--;
-    if (lines->has_nul && memchr(line->at, '\0', line->len))
-        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
-    return R2_OK;
-}
+   The line  7,30,4.5,1000000003  is 20 bytes in the file, a row of 16 bytes in the loader (two
+   numbers, rating, seconds after the first row) and 12 in r2_data, whose rows are sorted by user.
+   At the peak both exist: about 32 bytes per row. (test_data.c: memory_of_an_interaction) */
 
 /* ---- fields of a line ---- */
 
@@ -8252,9 +8380,9 @@ typedef struct r2__table {
     size_t n_plain, plain_cap;
 } r2__table;
 
-/* Takes the quotes off the field that begins at `at`; returns what follows it, or NULL when the
-   closing quote is missing. The line stays as it is, for messages: a field with "" inside is
-   written anew, to table->plain. */
+/* Takes the quotes off the field that begins at `at`; returns the end of the field, or NULL if the
+   closing quote is missing. The line stays unchanged, for messages: a field with "" inside is copied
+   to table->plain. */
 static const char *r2__unquote(r2__table *table, const char *at, const char *end,
                                r2__slice *field) {
     const char *begin = ++at;
@@ -8279,13 +8407,13 @@ static const char *r2__unquote(r2__table *table, const char *at, const char *end
     return at + 1;
 }
 
-/* Does a separator stand at `at` < end? `second` is 0 where it is one character. */
+/* Is there a separator at `at` < end? `second` is 0 if it has one character. */
 static bool r2__separates(char first, char second, const char *at, const char *end) {
     return *at == first && (!second || (at + 1 < end && at[1] == second));
 }
 
-/* Cuts `line` into table->field; returns the number of fields, or -1 when a quote stays open or
-   there are too many. */
+/* Cuts `line` into table->field; returns the number of fields, or -1 if a quote stays open or there
+   are too many. */
 static int r2__cut(r2__table *table, r2__slice line) {
     const char *at = line.at, *end = line.at + line.len;
     const char first = table->separator[0], second = table->separator[1];
@@ -8305,11 +8433,11 @@ static int r2__cut(r2__table *table, r2__slice line) {
     return -1;
 }
 
-/* Cuts a line into table->field; every line must have as many fields as the first. */
+/* As r2__cut; every line must have as many fields as the first. */
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     char expected[64];
     int n;
-    if (table->quoted && line.len > table->plain_cap && memchr(line.at, '"', line.len)) {
+    if (table->quoted && line.len > table->plain_cap) {
         char *plain = (char *)r2_resize(ctx, table->plain, 2 * line.len, 1);
         if (!plain) return ctx->status;
         table->plain = plain;
@@ -8324,22 +8452,21 @@ static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     return r2__bad_line(ctx, &table->lines, expected, line);
 }
 
-/* 10^n; exact up to 22. pow would be a tenth of the time that reading takes. */
+/* 10^n, exact up to n = 22. pow for every n would take a tenth of the time of loading. */
 static double r2__ten_to(int n) {
     static const double power[8] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7};
     return n < 8 ? power[n] : pow(10.0, n);
 }
 
-/* Without the blanks around it. */
+/* `text` without the blanks around it. */
 static r2__slice r2__trim(r2__slice text) {
     while (text.len && text.at[0] == ' ') ++text.at, --text.len;
     while (text.len && text.at[text.len - 1] == ' ') --text.len;
     return text;
 }
 
-/* A decimal number: sign, digits, fraction, exponent; nothing but blanks around it (copies of
-   MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the
-   locale. */
+/* A decimal number: sign, digits, fraction, exponent, with blanks around it (some copies of MovieLens
+   have them). Correctly rounded up to 15 digits, in every locale. */
 static bool r2__number(r2__slice text, double *value) {
     const r2__slice trimmed = r2__trim(text);
     const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
@@ -8373,11 +8500,11 @@ static bool r2__number(r2__slice text, double *value) {
     return any && at == end && isfinite(*value);
 }
 
-/* ---- records: up to four wanted fields of a line, whatever the format ---- */
+/* ---- records: up to four wanted fields of a line, in any format ---- */
 
 #define R2__WANTED 4
 
-/* The usual names of what is wanted, in small letters without _ - and blanks, the preferred
+/* The usual names of the wanted columns, in lower case without _ - and blanks, preferred ones
    first. */
 static const char *const r2__rating_names[R2__WANTED] = {
     "userid user uid reviewerid customerid",
@@ -8388,19 +8515,27 @@ static const char *const r2__item_names[R2__WANTED] = {
     "title movietitle itemname booktitle name", "genres genre class categories category",
     "releaseyear year yearofpublication"};
 
-/* A file of records, a table or JSON Lines, of which only the wanted fields are looked at. */
+/* A file of records, a table or JSON Lines, of which only the wanted fields are read. */
 typedef struct r2__source {
     r2__table table;
     const char *const *names;
-    bool json, pending;          /* pending: the first record was read while looking     */
-    int column[R2__WANTED];      /* where the wanted fields stand; -1: there are none    */
+    bool json, pending;          /* pending: the first line is a record, not yet given   */
+    int column[R2__WANTED];      /* of the wanted fields; -1: there is none              */
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
     r2__slice field[R2__WANTED]; /* of the current record                                */
     r2_text text[R2__WANTED];    /* JSON: their text                                     */
-    double number[R2__WANTED];   /* JSON: their numbers; NAN where there is only text    */
+    double number[R2__WANTED];   /* JSON: their numbers; NAN: text                       */
 } r2__source;
 
-/* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
+/* The error that a wanted column or key is not in `line`. */
+static r2_status r2__lacks(r2_ctx *ctx, const r2__source *source, const char *name,
+                           r2__slice line) {
+    char expected[96];
+    snprintf(expected, sizeof expected, "the %s \"%.64s\"", source->json ? "key" : "column", name);
+    return r2__bad_line(ctx, &source->table.lines, expected, line);
+}
+
+/* Place of a column name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
 static int r2__name_place(const char *list, r2__slice name) {
     for (int place = 0; *list; ++place) {
         size_t k = 0;
@@ -8419,7 +8554,7 @@ static int r2__name_place(const char *list, r2__slice name) {
     return -1;
 }
 
-/* A wish is a name or the number of a column, from 1; 0: it is no number. */
+/* The number of a column, from 1, that the caller gave; 0: a name or nothing. */
 static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     int number = 0;
     for (const char *at = wish && wish[w] ? wish[w] : ""; *at; ++at) {
@@ -8429,8 +8564,8 @@ static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     return number;
 }
 
-/* Takes one column or key into account: where its name is a better one than that of the column
-   found so far (best[w], -1: none), it takes its place. `number` counts from 0. */
+/* Considers column or key `number`, from 0, for each wanted field: it is taken if its name comes
+   before the best name so far (best[w], -1: none). */
 static void r2__source_column(r2__source *source, const char *const wish[R2__WANTED],
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
@@ -8460,7 +8595,7 @@ static const char *r2__find_separator(r2__slice line) {
     return count[most] ? one[most] : " ";
 }
 
-/* The text of a JSON value; numbers that name someone must be exact, lists become a|b|c. */
+/* The text of a JSON value; numbers that are ids must be exact, lists become a|b|c. */
 static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJSON *value) {
     const bool id = w == 0 || (w == 1 && source->names == r2__rating_names);
     const double number = value->valuedouble;
@@ -8489,7 +8624,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* One JSON object -> the wanted fields. The first one settles which keys are meant. */
+/* One JSON object -> the wanted fields. The first object decides which keys are read. */
 static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
                                  const char *const wish[R2__WANTED], bool first) {
     const r2__lines *lines = &source->table.lines;
@@ -8500,35 +8635,35 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
         status = r2__bad_line(ctx, lines, r2__json_has_nul(line.at, line.len) ? "text without NUL"
                                                                               : "a JSON object",
                               line);
-    for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
+    for (cJSON *c = first && status == R2_OK ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
-    for (int w = 0; w < R2__WANTED && wish && !status; ++w)
-        if (wish[w] && source->column[w] < 0) status = r2__bad_line(ctx, lines, wish[w], line);
-    for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
-        for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (int w = 0; w < R2__WANTED && wish && status == R2_OK; ++w)
+        if (wish[w] && source->column[w] < 0) status = r2__lacks(ctx, source, wish[w], line);
+    for (cJSON *c = status != R2_OK ? NULL : object->child; c && status == R2_OK; c = c->next)
+        for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
             if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
             if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", line);
             else status = r2__json_text(ctx, source, w, c);
         }
-    for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
         if (n_found[w]) continue;
         source->field[w] = r2__slice_of("", 0);
         if (source->column[w] >= 0 && source->names == r2__rating_names)
-            status = r2__bad_line(ctx, lines, source->key[w], line);
+            status = r2__lacks(ctx, source, source->key[w], line);
     }
     cJSON_Delete(object);
     return status;
 }
 
-/* The wanted ones of the fields of a line; a column that is not there gives "". */
+/* The wanted fields of a line; a column that is missing gives "". */
 static void r2__table_fields(r2__source *source) {
     for (int w = 0; w < R2__WANTED; ++w)
         source->field[w] = source->column[w] < 0 ? r2__slice_of("", 0)
                                                  : source->table.field[source->column[w]];
 }
 
-/* Finds the columns of a table from its first line: by name if that line names the first two, else
-   the first four in their order, and the line is a record. */
+/* Finds the columns of a table from its first line: by name if that line names the first two; else
+   they are the first four in order, and the line is a record. */
 static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
                                    const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
@@ -8543,7 +8678,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
         else if (source->pending && !(wish && wish[w])) source->column[w] = w;
         if (source->column[w] >= table->n_fields) source->column[w] = -1;
         if (wish && wish[w] && source->column[w] < 0)
-            return r2__bad_line(ctx, &table->lines, wish[w], line);
+            return r2__lacks(ctx, source, wish[w], line);
     }
     if (source->column[0] < 0 || source->column[1] < 0)
         return r2__bad_line(ctx, &table->lines, "at least two columns", line);
@@ -8558,7 +8693,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     return R2_OK;
 }
 
-/* Opens a file and looks at its first line, which tells JSON from a table, the separator and the
+/* Opens a file; its first line decides between JSON and a table, and gives the separator and the
    columns. `wish` and `separator` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
                                  const char *const *names, const char *separator,
@@ -8574,22 +8709,22 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
                        separator);
     status = r2__lines_open(ctx, &table->lines, path);
     do {
-        if (!status) status = r2__lines_next(ctx, &table->lines, &line);
-    } while (!status && line.at && !line.len);
-    if (status) return status;
+        if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
+    } while (status == R2_OK && line.at && !line.len);
+    if (status != R2_OK) return status;
     if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
     source->json = line.at[0] == '{';
     if (source->json) {
         source->pending = true;
         status = r2__json_record(ctx, source, line, wish, true);
-        if (!status && (source->column[0] < 0 || source->column[1] < 0))
+        if (status == R2_OK && (source->column[0] < 0 || source->column[1] < 0))
             status = r2__bad_line(ctx, &table->lines, "keys that name user and item", line);
         return status;
     }
     table->separator = separator ? separator : r2__find_separator(line);
     table->quoted = table->separator[0] == ',' || table->separator[0] == ';';
     status = r2__table_cut(ctx, table, line);
-    if (!status) status = r2__table_columns(ctx, source, line, wish);
+    if (status == R2_OK) status = r2__table_columns(ctx, source, line, wish);
     return status;
 }
 
@@ -8600,7 +8735,7 @@ static void r2__source_close(r2_ctx *ctx, r2__source *source) {
     r2__lines_close(ctx, &source->table.lines);
 }
 
-/* The next record -> source->field; *more is false at the end. Empty lines are passed over. */
+/* The next record -> source->field; *more is false at the end. Empty lines are skipped. */
 static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     r2__slice line;
     r2_status status;
@@ -8612,65 +8747,29 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     }
     do {
         status = r2__lines_next(ctx, &source->table.lines, &line);
-        if (status) return status;
+        if (status != R2_OK) return status;
         *more = line.at != NULL;
     } while (*more && line.len == 0);
     if (!*more) return R2_OK;
     if (source->json) return r2__json_record(ctx, source, line, NULL, false);
     status = r2__table_cut(ctx, &source->table, line);
-    if (!status) r2__table_fields(source);
+    if (status == R2_OK) r2__table_fields(source);
     return status;
 }
 
-/* ---- names: text -> number in order of appearance ---- */
+/* ---- ids: text -> number in order of appearance ----
 
-/*  slot[hash & mask] = index + 1 or 0; the next free slot is taken on a collision  */
-typedef struct r2__names {
-    char **key; /* (n) UTF-8 */
-    uint32_t *slot;
-    uint64_t n, cap, n_slots;
-    uint64_t last;   /* the one asked for last: files often stay with a user for a while */
-    r2_arena *arena; /* of the keys */
-    char *pool;      /* rest of the piece of arena that is being filled */
-    size_t pool_left;
-    r2_text utf8; /* what was latin-1 */
-} r2__names;
+   The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they were
+   added, so the index of an id is its number. */
 
-/* 64-bit FNV-1a. */
-static uint64_t r2__fnv(const char *text, size_t len) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
-    return hash;
-}
-
-/* Text that is not UTF-8 is taken for latin-1 and written anew, to names->utf8: an id is one name,
-   however a file spells it. */
-static r2_status r2__names_utf8(r2_ctx *ctx, r2__names *names, r2__slice *text) {
-    if (r2__utf8_valid(text->at, text->len)) return R2_OK;
-    r2_text_clear(&names->utf8);
-    for (size_t k = 0; k < text->len; ++k)
-        r2__utf8_add(ctx, &names->utf8, (unsigned char)text->at[k]);
-    *text = r2__slice_of(names->utf8.data, names->utf8.len);
-    return names->utf8.failed ? ctx->status : R2_OK;
-}
-
-/* A NUL-terminated copy as UTF-8. NULL: no memory. */
-static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
-    const size_t piece = 1u << 16;
-    char *copy;
-    if (r2__names_utf8(ctx, names, &text)) return NULL;
-    if (text.len + 1 > names->pool_left) {
-        names->pool_left = text.len + 1 > piece ? text.len + 1 : piece;
-        names->pool = (char *)r2_arena_alloc(ctx, names->arena, names->pool_left, 1);
-        if (!names->pool) names->pool_left = 0;
-        if (!names->pool) return NULL;
-    }
-    copy = names->pool;
-    if (text.len) memcpy(copy, text.at, text.len);
-    copy[text.len] = '\0';
-    names->pool += text.len + 1;
-    names->pool_left -= text.len + 1;
-    return copy;
+/* Sets `out` to `text` as UTF-8. Text that is not UTF-8 is read as latin-1: an id is the same id in
+   both encodings. */
+static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
+    const bool valid = r2__utf8_valid(text.at, text.len);
+    r2_text_clear(out);
+    r2_text_add(ctx, out, text.at, valid ? text.len : 0);
+    for (size_t k = 0; k < text.len && !valid; ++k)
+        r2__utf8_add(ctx, out, (unsigned char)text.at[k]);
 }
 
 /* Is the NUL-terminated `key` this text? */
@@ -8680,84 +8779,26 @@ static bool r2__same_key(const char *key, r2__slice text) {
     return k == text.len && !key[k];
 }
 
-/* The slot where `key` is or would be. */
-static uint64_t r2__names_slot(const r2__names *names, r2__slice key) {
-    uint64_t hash = r2__fnv(key.at, key.len), mask = names->n_slots - 1;
-    for (hash ^= hash >> 32;; ++hash) {
-        uint32_t index = names->slot[hash & mask];
-        if (!index || r2__same_key(names->key[index - 1], key)) return hash & mask;
+/* The number of `id`, or -1 -> *number; `key` is room for a long one with its NUL. All keys are
+   UTF-8, so an id that is found as it stands needs no check. */
+static r2_status r2__id_find(r2_ctx *ctx, char **keys, r2__slice id, r2_text *key,
+                             int64_t *number) {
+    char shorter[64], *text = shorter;
+    if (id.len < sizeof shorter) {
+        for (size_t k = 0; k < id.len; ++k) shorter[k] = id.at[k];
+        shorter[id.len] = '\0';
+    } else {
+        r2_text_clear(key);
+        r2_text_add(ctx, key, id.at, id.len);
+        if (key->failed) return ctx->status;
+        text = key->data;
     }
-}
-
-/* Makes room for more names and enters the known ones anew. On failure nothing is lost. */
-static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
-    uint64_t n_slots = names->n_slots ? names->n_slots * 2 : 1024, cap = n_slots / 2;
-    char **key;
-    uint32_t *slot;
-    if (names->n >= UINT32_MAX - 1)
-        return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items");
-    key = (char **)r2_resize(ctx, names->key, cap, sizeof *key);
-    if (!key) return ctx->status;
-    names->key = key;
-    names->cap = cap;
-    slot = (uint32_t *)r2_alloc(ctx, n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    r2_release(ctx, names->slot);
-    names->slot = slot;
-    names->n_slots = n_slots;
-    for (uint64_t i = 0; i < names->n; ++i)
-        slot[r2__names_slot(names, r2__slice_of(key[i], strlen(key[i])))] = (uint32_t)i + 1;
+    *number = r2__map_find(keys, sizeof *keys, text, 0);
+    if (*number >= 0 || r2__utf8_valid(id.at, id.len)) return R2_OK;
+    r2__to_utf8(ctx, key, id);
+    if (key->failed) return ctx->status;
+    *number = r2__map_find(keys, sizeof *keys, key->data, 0);
     return R2_OK;
-}
-
-/* The slot of a key that may be latin-1; it becomes UTF-8. All names are UTF-8, so one that is
-   found as it stands costs no second look. */
-static r2_status r2__names_look(r2_ctx *ctx, r2__names *names, r2__slice *key, uint64_t *slot) {
-    const char *before = key->at;
-    *slot = r2__names_slot(names, *key);
-    if (names->slot[*slot]) return R2_OK;
-    if (r2__names_utf8(ctx, names, key)) return ctx->status;
-    if (key->at != before) *slot = r2__names_slot(names, *key);
-    return R2_OK;
-}
-
-/* The index of `key`, new or known. */
-static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, uint32_t *index) {
-    uint64_t slot;
-    if (names->last < names->n && r2__same_key(names->key[names->last], key)) {
-        *index = (uint32_t)names->last;
-        return R2_OK;
-    }
-    if (names->n == names->cap) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    if (!names->slot[slot]) {
-        names->key[names->n] = r2__keep_text(ctx, names, key);
-        if (!names->key[names->n]) return ctx->status;
-        names->slot[slot] = (uint32_t)++names->n;
-    }
-    *index = names->slot[slot] - 1;
-    names->last = *index;
-    return R2_OK;
-}
-
-/* The index of `key`, or -1. */
-static r2_status r2__names_find(r2_ctx *ctx, r2__names *names, r2__slice key, int64_t *index) {
-    uint64_t slot;
-    *index = -1;
-    if (!names->n) return R2_OK;
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    *index = (int64_t)names->slot[slot] - 1;
-    return R2_OK;
-}
-
-static void r2__names_free(r2_ctx *ctx, r2__names *names) {
-    r2_release(ctx, names->key);
-    r2_release(ctx, names->slot);
-    r2_text_free(ctx, &names->utf8);
-    memset(names, 0, sizeof *names);
 }
 
 /* ---- rows: collected in the order of the file, then sorted by user and item ---- */
@@ -8772,35 +8813,82 @@ typedef struct r2__row {
 
 typedef struct r2__loader {
     r2_data *data;
-    r2__names users, items;
-    r2__row **block; /* a list of blocks, so that growing copies nothing */
-    int64_t n_rows, n_blocks;
+    r2__row **block; /* a list of blocks of rows, so that growing copies no row */
+    r2__owner owner; /* of that list */
+    int64_t n_rows;
+    int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
+    r2_text key;      /* room for an id or a title as UTF-8               */
+    char *pool;       /* the free rest of the current piece of data->text */
+    size_t pool_left;
 } r2__loader;
 
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
-    for (int64_t b = 0; b < loader->n_blocks; ++b) r2_release(ctx, loader->block[b]);
-    r2_release(ctx, loader->block);
-    r2__names_free(ctx, &loader->users);
-    r2__names_free(ctx, &loader->items);
+    if (!loader->owner.failed)
+        for (int64_t b = 0; b < stbds_arrlen(loader->block); ++b) r2_release(ctx, loader->block[b]);
+    r2__array_free(ctx, &loader->owner, &loader->block);
+    r2_text_free(ctx, &loader->key);
     memset(loader, 0, sizeof *loader);
 }
 
 /* Room for one more row, or NULL. */
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
-    int64_t at = loader->n_rows % R2__ROWS_A_BLOCK, n = loader->n_blocks;
+    const int64_t at = loader->n_rows % R2__ROWS_A_BLOCK;
     if (at == 0) {
-        r2__row **block = (r2__row **)r2_resize(ctx, loader->block, (uint64_t)n + 1, sizeof *block);
+        r2__row *block = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof *block);
         if (!block) return NULL;
-        loader->block = block;
-        block[n] = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof(r2__row));
-        if (!block[n]) return NULL;
-        loader->n_blocks++;
+        if (r2__array_reserve(ctx, &loader->owner, &loader->block, sizeof block, 1) != R2_OK) {
+            r2_release(ctx, block);
+            return NULL;
+        }
+        stbds_arrput(loader->block, block);
     }
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
 }
 
-/* The number in a wanted field of the current record; false: it is none. */
+/* A NUL-terminated copy as UTF-8 in the arena of the data, or NULL. Copies are packed into pieces:
+   an allocation of its own would take 64 bytes. */
+static char *r2__loader_keep(r2_ctx *ctx, r2__loader *loader, r2__slice text) {
+    const size_t piece = 1u << 16;
+    size_t bytes;
+    char *copy;
+    r2__to_utf8(ctx, &loader->key, text);
+    if (loader->key.failed) return NULL;
+    bytes = loader->key.len + 1;
+    if (bytes > loader->pool_left) {
+        size_t size = bytes > piece ? bytes : piece;
+        loader->pool = (char *)r2_arena_alloc(ctx, &loader->data->text, size, 1);
+        loader->pool_left = loader->pool ? size : 0;
+        if (!loader->pool) return NULL;
+    }
+    copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
+    loader->pool += bytes;
+    loader->pool_left -= bytes;
+    return copy;
+}
+
+/* The number of a user (which = 0) or an item (1), new or known -> *number. */
+static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__slice id,
+                               uint32_t *number) {
+    r2_data *data = loader->data;
+    char ***keys = which ? &data->item_key : &data->user_key, *key;
+    int64_t *last = &loader->last[which];
+    const int64_t n = (int64_t)stbds_hmlen(*keys);
+    if (*last >= n || !r2__same_key((*keys)[*last], id)) {
+        if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
+        if (*last < 0) {
+            if (n >= UINT32_MAX - 1)
+                return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items, found more");
+            key = r2__loader_keep(ctx, loader, id);
+            if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
+                return ctx->status;
+        }
+    }
+    *number = (uint32_t)*last;
+    return R2_OK;
+}
+
+/* The number in a wanted field of the current record; false: not a number. */
 static bool r2__source_number(const r2__source *source, int w, double *number) {
     *number = source->number[w];
     return !isnan(*number) || r2__number(source->field[w], number);
@@ -8817,7 +8905,7 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
     if (source->column[2] >= 0 && (!r2__source_number(source, 2, &rating) || fabs(rating) > 1e6))
-        return r2__bad_line(ctx, lines, "a rating", field[2]);
+        return r2__bad_line(ctx, lines, "a rating from -1e6 to 1e6", field[2]);
     if (source->column[3] >= 0 && (!r2__source_number(source, 3, &time) || fabs(time) > 1e15))
         return r2__bad_line(ctx, lines, "a Unix time", field[3]);
     if (loader->time_unit > 0.0) time *= loader->time_unit;
@@ -8833,8 +8921,8 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     row->time = (int32_t)time;
     if (row->rating < data->rating_min) data->rating_min = row->rating;
     if (row->rating > data->rating_max) data->rating_max = row->rating;
-    if (r2__names_intern(ctx, &loader->users, user, &row->user)) return ctx->status;
-    return r2__names_intern(ctx, &loader->items, item, &row->item);
+    if (r2__loader_id(ctx, loader, 0, user, &row->user) != R2_OK) return ctx->status;
+    return r2__loader_id(ctx, loader, 1, item, &row->item);
 }
 
 /* Exclusive prefix sums in place: counts -> begins; count[n] must be 0 and becomes the total. */
@@ -8847,10 +8935,10 @@ static void r2__prefix(int64_t *count, int64_t n) {
     }
 }
 
-/* All rows in the order of their items; rows of one item keep the order of the file. The blocks are
-   given back one by one, so the peak is one copy and a block. */
+/* All rows sorted by item; rows of one item keep the order of the file. Each block is freed once it
+   is copied, so the peak is one copy and one block. */
 static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
-    const int64_t n_items = (int64_t)loader->items.n;
+    const int64_t n_items = (int64_t)stbds_hmlen(loader->data->item_key);
     r2__row *sorted = (r2__row *)r2_resize(ctx, NULL, (uint64_t)loader->n_rows, sizeof *sorted);
     int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)n_items + 1, sizeof *at);
     if (!sorted || !at) {
@@ -8861,7 +8949,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     for (int64_t k = 0; k < loader->n_rows; ++k)
         at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
     r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; b < loader->n_blocks; ++b) {
+    for (int64_t b = 0, k = 0; b < stbds_arrlen(loader->block); ++b) {
         for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
             sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
         r2_release(ctx, loader->block[b]);
@@ -8871,7 +8959,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     return sorted;
 }
 
-/* Drops all but the latest of the rows of one (user, item); of equal times the last of the file. */
+/* Keeps the latest row of each (user, item); of equal times the last in the file. */
 static void r2__drop_duplicates(r2_data *data) {
     int64_t to = 0, from = 0;
     for (int64_t u = 0; u < data->n_users; ++u) {
@@ -8891,7 +8979,7 @@ static void r2__drop_duplicates(r2_data *data) {
     data->n_ratings = to;
 }
 
-/* Lets the earliest time be 0. */
+/* Shifts the times so that the earliest is 0. */
 static r2_status r2__rebase_times(r2_ctx *ctx, r2_data *data) {
     int32_t first = data->time[0], last = data->time[0];
     for (int64_t k = 0; k < data->n_ratings; ++k) {
@@ -8914,10 +9002,11 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     r2__row *sorted = r2__rows_by_item(ctx, loader);
     int64_t *begin;
     if (!sorted) return ctx->status;
-    data->n_users = (int64_t)loader->users.n;
-    data->n_items = (int64_t)loader->items.n;
+    data->n_users = (int64_t)stbds_hmlen(data->user_key);
+    data->n_items = (int64_t)stbds_hmlen(data->item_key);
     data->n_ratings = loader->n_rows;
-    data->user_begin = begin = (int64_t *)r2_alloc(ctx, loader->users.n + 2, sizeof *begin);
+    begin = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users + 2, sizeof *begin);
+    data->user_begin = begin;
     data->item = (uint32_t *)r2_resize(ctx, NULL, n, sizeof *data->item);
     data->rating = (float *)r2_resize(ctx, NULL, n, sizeof *data->rating);
     data->time = (int32_t *)r2_resize(ctx, NULL, n, sizeof *data->time);
@@ -8939,7 +9028,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     return ctx->status;
 }
 
-/* ---- what is known of the items ---- */
+/* ---- titles, genres, years ---- */
 
 /* The year of the last "(1994" in a title, or 0. */
 static int16_t r2__title_year(const char *title) {
@@ -8955,8 +9044,8 @@ static int16_t r2__title_year(const char *title) {
 /* Titles and genres start as "". */
 static r2_status r2__loader_items(r2_ctx *ctx, r2__loader *loader) {
     r2_data *data = loader->data;
-    uint64_t n = loader->items.n;
-    char *empty = r2__keep_text(ctx, &loader->items, r2__slice_of("", 0));
+    uint64_t n = (uint64_t)stbds_hmlen(data->item_key);
+    char *empty = r2__loader_keep(ctx, loader, r2__slice_of("", 0));
     data->title = (char **)r2_alloc(ctx, n, sizeof *data->title);
     data->genres = (char **)r2_alloc(ctx, n, sizeof *data->genres);
     data->year = (int16_t *)r2_alloc(ctx, n, sizeof *data->year);
@@ -8980,20 +9069,21 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
     return genres->failed ? ctx->status : R2_OK;
 }
 
-/* One record of an item file: id, title, genres, year. Items that nobody rated are passed over. */
+/* One record of an item file: id, title, genres, year. Items that nobody rated are counted only. */
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
     int64_t item;
     double year;
-    if (r2__names_find(ctx, &loader->items, r2__trim(field[0]), &item)) return ctx->status;
+    if (r2__id_find(ctx, data->item_key, r2__trim(field[0]), &loader->key, &item) != R2_OK)
+        return ctx->status;
     if (item < 0) {
         data->n_unrated++;
         return R2_OK;
     }
     if (genres.len && genres.at[0] == '(') genres.len = 0; /* "(no genres listed)" */
-    data->title[item] = r2__keep_text(ctx, &loader->items, field[1]);
-    data->genres[item] = r2__keep_text(ctx, &loader->items, genres);
+    data->title[item] = r2__loader_keep(ctx, loader, field[1]);
+    data->genres[item] = r2__loader_keep(ctx, loader, genres);
     if (!data->title[item] || !data->genres[item]) return ctx->status;
     data->year[item] = r2__title_year(data->title[item]);
     if (field[3].len && r2__number(field[3], &year) && year >= 0.0 && year <= 9999.0)
@@ -9012,53 +9102,43 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, format->separator,
                                        wish);
-    if (!status) {
+    if (status == R2_OK) {
         loader->data->has_rating |= source.column[2] >= 0;
         loader->data->has_time |= source.column[3] >= 0;
     }
-    while (!status && more) {
+    while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
-        if (!status && more) status = r2__loader_add(ctx, loader, &source);
-        if (!status && loader->n_rows % (1 << 20) == 0)
+        if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
+        if (status == R2_OK && loader->n_rows % (1 << 20) == 0)
             status = r2_progress(ctx, "reading ratings", loader->n_rows, 0);
     }
     r2__source_close(ctx, &source);
-    if (!status && loader->n_rows == before)
+    if (status == R2_OK && loader->n_rows == before)
         status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found none", path);
     return status;
 }
 
-/* Titles, genres and years of one file. u.item of MovieLens 100K is known by its 24 columns. */
+/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text flags = {NULL, 0, 0, false};
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__item_names, NULL, NULL);
     const bool movielens_100k = !source.json && source.table.n_fields == 24 && source.pending;
-    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is no year */
-    while (!status && more) {
+    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is not a year */
+    while (status == R2_OK && more) {
         r2__slice genres;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
+        if (status != R2_OK || !more) break;
         genres = source.field[2];
         if (movielens_100k) {
             status = r2__flag_genres(ctx, source.table.field + 5, &flags);
             genres = r2__slice_of(flags.data, flags.len);
         }
-        if (!status) status = r2__loader_title(ctx, loader, source.field, genres);
+        if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, genres);
     }
     r2_text_free(ctx, &flags);
     r2__source_close(ctx, &source);
-    return status;
-}
-
-/* The loader's arrays become those of the data. */
-static r2_status r2__loader_finish(r2_ctx *ctx, r2__loader *loader) {
-    r2_data *data = loader->data;
-    r2_status status = r2__loader_sort(ctx, loader);
-    data->user_key = loader->users.key;
-    data->item_key = loader->items.key;
-    loader->users.key = loader->items.key = NULL;
     return status;
 }
 
@@ -9068,7 +9148,7 @@ static bool r2__file_exists(const char *path) {
     return file != NULL;
 }
 
-/* The name of a directory's RecBole files: its own. */
+/* The last part of a path: the name of RecBole files in a directory is that of the directory. */
 static const char *r2__last_part(const char *path, int *len) {
     const char *end = path + strlen(path), *begin;
     while (end > path && end[-1] == '/') --end;
@@ -9078,27 +9158,23 @@ static const char *r2__last_part(const char *path, int *len) {
     return begin;
 }
 
-/* Looks for the layout of `path`; both texts are empty when it is none of the known directories. */
+/* The ratings file and the items file ("": none) that `path` stands for. */
 static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings, r2_text *items) {
-    static const char *const layouts[3][2] = {
-        {"ratings.csv", "movies.csv"}, {"ratings.dat", "movies.dat"}, {"u.data", "u.item"}};
+    static const char *const layouts[4][2] = {{"ratings.csv", "movies.csv"},
+                                              {"ratings.dat", "movies.dat"},
+                                              {"u.data", "u.item"},
+                                              {".inter", ".item"}}; /* after NAME */
     size_t length = strlen(path);
     int len;
     const char *name = r2__last_part(path, &len);
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < 4; ++k) {
         r2_text_clear(ratings);
         r2_text_clear(items);
-        r2_text_addf(ctx, ratings, "%s/%s", path, layouts[k][0]);
-        r2_text_addf(ctx, items, "%s/%s", path, layouts[k][1]);
+        r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
+        r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
         if (r2__file_exists(ratings->data)) return R2_OK;
     }
-    r2_text_clear(ratings);
-    r2_text_clear(items);
-    r2_text_addf(ctx, ratings, "%s/%.*s.inter", path, len, name);
-    r2_text_addf(ctx, items, "%s/%.*s.item", path, len, name);
-    if (ratings->failed || items->failed) return ctx->status;
-    if (r2__file_exists(ratings->data)) return R2_OK;
     r2_text_clear(ratings);
     r2_text_clear(items);
     r2_text_addf(ctx, ratings, "%s", path);
@@ -9112,7 +9188,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
                                        const r2_format *format) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status) status = r2__load_ratings(ctx, loader, ratings.data, format);
+    if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
     if (status == R2_IO && strcmp(ratings.data, path) == 0)
         r2_fail(ctx, R2_IO,
                 "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
@@ -9123,11 +9199,11 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
     return status;
 }
 
-/* The titles that lie beside the interactions, if any do. */
+/* The titles beside the interactions, if there are any. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(items.data))
         status = r2__load_items(ctx, loader, items.data);
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
@@ -9143,19 +9219,19 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
     memset(&plain, 0, sizeof plain);
     memset(&loader, 0, sizeof loader);
     if (!format) format = &plain;
-    if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
+    if (n_paths < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "load: n_paths = %lld, expected >= 1", (long long)n_paths);
     loader.data = data;
     loader.time_unit = format->time_unit;
-    loader.users.arena = loader.items.arena = &data->text;
-    for (int64_t k = 0; k < n_paths && !status; ++k)
+    for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
         status = r2__load_interactions(ctx, &loader, paths[k], format);
-    if (!status) status = r2__loader_items(ctx, &loader);
-    if (!status && format->items) status = r2__load_items(ctx, &loader, format->items);
-    for (int64_t k = 0; k < n_paths && !status && !format->items; ++k)
+    if (status == R2_OK) status = r2__loader_items(ctx, &loader);
+    if (status == R2_OK && format->items) status = r2__load_items(ctx, &loader, format->items);
+    for (int64_t k = 0; k < n_paths && status == R2_OK && !format->items; ++k)
         status = r2__load_titles(ctx, &loader, paths[k]);
-    if (!status) status = r2__loader_finish(ctx, &loader);
+    if (status == R2_OK) status = r2__loader_sort(ctx, &loader);
     r2__loader_free(ctx, &loader);
-    if (status) r2_data_free(ctx, data);
+    if (status != R2_OK) r2_data_free(ctx, data);
     return status;
 }
 
@@ -9163,27 +9239,43 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
     return r2_data_load_files(ctx, data, &path, 1, NULL);
 }
 
-/* =========================================== [E3] filters, other splits and candidate sets ==== */
+/* =========================================== [E3] filters, other splits and candidate sets ====
+
+   In:   r2_data, conditions, files.
+   Out:  r2_data with fewer rows or with grades; splits and candidate sets that are given as files.
+
+       r2_data_filter   rows by rating and time -> rows of the core -> users and items renumbered
+       r2_data_grade    counts of a user        -> grades 1 .. 5
+
+   Four songs that a user played 1, 3, 3 and 100 times get the grades 2, 4, 4 and 5: the shares of
+   counts that are not larger are 1/4, 3/4, 3/4 and 1; times 5, rounded up.
+   The 2-core of  a-x a-y b-x b-y b-z  drops b-z, since z has one row, and keeps the other four.
+   (test_data.c: the_opening_of_e3) */
 
 /* ---- filters and the report ---- */
 
-/* What a filter leaves, before anything is moved. */
+/* The result of a filter, before any row is moved. */
 typedef struct r2__keep {
-    uint8_t *row;           /* (n_ratings) 1: stays      */
-    int64_t *users, *items; /* rows left of each         */
+    uint8_t *row;                     /* (n_ratings) 1: stays */
+    int64_t *users, *items;           /* rows left of each    */
+    int64_t n_rating, n_time, n_core; /* rows dropped, why */
+    char **user_key, **item_key;      /* the ids left */
+    r2__owner owner;                  /* of those     */
 } r2__keep;
 
 static void r2__keep_free(r2_ctx *ctx, r2__keep *keep) {
     r2_release(ctx, keep->row);
     r2_release(ctx, keep->users);
     r2_release(ctx, keep->items);
+    r2__map_free(ctx, &keep->owner, &keep->user_key, sizeof *keep->user_key);
+    r2__map_free(ctx, &keep->owner, &keep->item_key, sizeof *keep->item_key);
 }
 
-/* Takes rows of users and items with too few away, until none is left that has too few. */
-static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter) {
+/* Drops rows of users and items that have too few, until none has too few. */
+static void r2__keep_core(const r2_data *data, r2__keep *keep, const r2_filter *filter) {
     int64_t dropped = -1;
-    while (dropped != data->n_dropped_core) {
-        dropped = data->n_dropped_core;
+    while (dropped != keep->n_core) {
+        dropped = keep->n_core;
         for (int64_t u = 0; u < data->n_users; ++u)
             for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
                 if (!keep->row[k] || (keep->users[u] >= filter->user_core &&
@@ -9192,17 +9284,26 @@ static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter
                 keep->row[k] = 0;
                 keep->users[u]--;
                 keep->items[data->item[k]]--;
-                data->n_dropped_core++;
+                keep->n_core++;
             }
     }
 }
 
-/* Closes the gaps in rows, users and items; counts in `keep` become new numbers. */
+/* The ids of users or items with rows, in a table of its own. */
+static r2_status r2__keep_ids(r2_ctx *ctx, r2__keep *keep, char ***table, char *const *keys,
+                              const int64_t *rows, int64_t n) {
+    r2_status status = R2_OK;
+    int64_t at;
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        if (rows[k]) status = r2__map_put(ctx, &keep->owner, table, sizeof *table, keys[k], 0, &at);
+    return status;
+}
+
+/* Moves the rows together and renumbers users and items; keep->items becomes the new numbers. */
 static void r2__keep_close(r2_data *data, r2__keep *keep) {
     int64_t to = 0, n_users = 0, n_items = 0;
     for (int64_t i = 0; i < data->n_items; ++i) {
         if (!keep->items[i]) continue;
-        data->item_key[n_items] = data->item_key[i];
         data->title[n_items] = data->title[i];
         data->genres[n_items] = data->genres[i];
         data->year[n_items] = data->year[i];
@@ -9217,17 +9318,33 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
             data->time[to++] = data->time[k];
         }
         if (begin == to) continue;
-        data->user_key[n_users] = data->user_key[u];
         data->user_begin[n_users++] = begin;
     }
     data->user_begin[n_users] = to;
     data->n_users = n_users;
     data->n_items = n_items;
     data->n_ratings = to;
+    data->n_dropped_rating += keep->n_rating;
+    data->n_dropped_time += keep->n_time;
+    data->n_dropped_core += keep->n_core;
+}
+
+/* Exchanges the tables of ids: `keep` then frees the old ones. */
+static void r2__keep_swap(r2_data *data, r2__keep *keep) {
+    char **user_key = data->user_key, **item_key = data->item_key;
+    r2__owner owner = data->owner;
+    data->user_key = keep->user_key;
+    data->item_key = keep->item_key;
+    data->owner = keep->owner;
+    keep->user_key = user_key;
+    keep->item_key = item_key;
+    keep->owner = owner;
 }
 
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep keep;
+    r2_status status;
+    memset(&keep, 0, sizeof keep);
     keep.row = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_ratings, 1);
     keep.users = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users, sizeof *keep.users);
     keep.items = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *keep.items);
@@ -9241,17 +9358,25 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
             bool low = filter->min_rating != 0.0f && data->rating[k] < filter->min_rating;
             bool out = (filter->time_from && time < filter->time_from) ||
                        (filter->time_until && time >= filter->time_until);
-            data->n_dropped_rating += low;
-            data->n_dropped_time += out && !low;
+            keep.n_rating += low;
+            keep.n_time += out && !low;
             if (low || out) continue;
             keep.row[k] = 1;
             keep.users[u]++;
             keep.items[data->item[k]]++;
         }
     r2__keep_core(data, &keep, filter);
-    r2__keep_close(data, &keep);
+    status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users, data->n_users);
+    if (status == R2_OK)
+        status = r2__keep_ids(ctx, &keep, &keep.item_key, data->item_key, keep.items,
+                              data->n_items);
+    if (status == R2_OK) {
+        r2__keep_close(data, &keep);
+        r2__keep_swap(data, &keep);
+        if (data->n_ratings) status = r2__rebase_times(ctx, data); /* a shorter span always fits */
+    }
     r2__keep_free(ctx, &keep);
-    return data->n_ratings ? r2__rebase_times(ctx, data) : R2_OK; /* a shorter span always fits */
+    return status;
 }
 
 static bool r2__are_counts(const r2_data *data) {
@@ -9316,7 +9441,7 @@ static void r2__add_date(r2_ctx *ctx, r2_text *text, int64_t seconds) {
 
 #define R2__HISTOGRAM_MAX 24
 
-/* The share of each rating, if there are few different ones, ascending. */
+/* Adds the share of each rating, ascending, if there are few different ones. */
 static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     float value[R2__HISTOGRAM_MAX];
     int64_t count[R2__HISTOGRAM_MAX];
@@ -9372,7 +9497,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* Targets are the positives among the rows held out, of users who are in training too. */
+/* Targets: the positives among the held-out rows of users who are in training too. */
 static void r2__split_targets(r2_split *split, const r2_data *data) {
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], end = data->user_begin[u + 1];
@@ -9387,65 +9512,12 @@ static void r2__split_targets(r2_split *split, const r2_data *data) {
     }
 }
 
-static int r2__time_order(const void *left, const void *right) {
-    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
-    return (a > b) - (a < b);
-}
-
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share) {
-    const size_t n = (size_t)data->n_ratings;
-    size_t at;
-    int32_t *sorted, valid_from, test_from;
-    bool untrained;
-    r2_status status;
-    memset(split, 0, sizeof *split);
-    if (!(valid_share >= 0.0) || !(test_share > 0.0) || !(valid_share + test_share < 1.0) || !n)
-        return r2_fail(ctx, R2_ARGUMENT, "split: shares %g and %g, %lld interactions", valid_share,
-                       test_share, (long long)data->n_ratings);
-    sorted = (int32_t *)r2_alloc(ctx, n, sizeof *sorted);
-    if (!sorted) return ctx->status;
-    memcpy(sorted, data->time, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, r2__time_order);
-    at = (size_t)((1.0 - test_share) * (double)n);
-    test_from = sorted[at < n ? at : n - 1];
-    at = (size_t)((1.0 - valid_share - test_share) * (double)n);
-    valid_from = sorted[at < n ? at : n - 1];
-    untrained = valid_from == sorted[0];
-    r2_release(ctx, sorted);
-    if (untrained)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "split: expected interactions before the cut in time, found none of %lld%s",
-                       (long long)n, data->has_time ? "" : ": there is no time column");
-    status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    for (size_t k = 0; k < n && !status; ++k) {
-        if (data->time[k] >= test_from) split->role[k] = R2_TEST;
-        else if (data->time[k] >= valid_from) split->role[k] = R2_VALID;
-    }
-    if (!status) r2__split_targets(split, data);
-    return r2__split_end(ctx, split, data, status);
-}
-
-/* A look-up table of names that are known already; its keys are borrowed. */
-static r2_status r2__names_of(r2_ctx *ctx, r2__names *names, char *const *keys, int64_t n) {
-    memset(names, 0, sizeof *names);
-    while (names->cap <= (uint64_t)n) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        r2__slice key = r2__slice_of(keys[k], strlen(keys[k]));
-        names->key[k] = keys[k];
-        names->slot[r2__names_slot(names, key)] = (uint32_t)++names->n;
-    }
-    return R2_OK;
-}
-
 /* Gives the rows of one file their role. */
 static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
-                                const r2_format *format, r2_role role, r2__names names[2]) {
+                                const r2_format *format, r2_role role) {
     const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
     r2__source source;
+    r2_text key = {NULL, 0, 0, false};
     bool more = true;
     r2_status status;
     if (format) {
@@ -9454,19 +9526,21 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     }
     status = r2__source_open(ctx, &source, path, r2__rating_names,
                              format ? format->separator : NULL, wish);
-    while (!status && more) {
+    while (status == R2_OK && more) {
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
-        status = r2__names_find(ctx, &names[0], r2__trim(source.field[0]), &user);
-        if (!status) status = r2__names_find(ctx, &names[1], r2__trim(source.field[1]), &item);
-        if (status) break;
+        if (status != R2_OK || !more) break;
+        status = r2__id_find(ctx, data->user_key, r2__trim(source.field[0]), &key, &user);
+        if (status == R2_OK)
+            status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);
+        if (status != R2_OK) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
         else
             status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
                                   source.field[1]);
     }
+    r2_text_free(ctx, &key);
     r2__source_close(ctx, &source);
     return status;
 }
@@ -9474,57 +9548,13 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format) {
-    r2__names names[2];
     r2_status status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    memset(names, 0, sizeof names);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status && valid_path)
-        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID, names);
-    if (!status && test_path)
-        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST, names);
-    if (!status) r2__split_targets(split, data);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
+    if (status == R2_OK && valid_path)
+        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID);
+    if (status == R2_OK && test_path)
+        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST);
+    if (status == R2_OK) r2__split_targets(split, data);
     return r2__split_end(ctx, split, data, status);
-}
-
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
-    r2_text_addf(ctx, text,
-                 "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
-                 "a positive has a rating of %g or more\n"
-                 "equal times of a user are ordered by a hash of the ids of user and item, seed "
-                 "%llu; users whose last time is shared: %lld\n",
-                 (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
-                 (double)split->config.min_positive, (unsigned long long)split->config.seed,
-                 (long long)split->n_time_ties);
-    return text->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed) {
-    const r2__negatives popular = {true, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, popular, seed);
-}
-
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed) {
-    r2__negatives common = {false, NULL};
-    r2_status status = R2_NO_MEMORY;
-    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
-    uint8_t *marked = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_items, 1);
-    memset(c, 0, sizeof *c);
-    if (n && marked) {
-        for (int64_t k = 0; k < data->n_ratings; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
-        for (int64_t i = 0; i < data->n_items; ++i) marked[i] = n[i] >= min_train;
-        common.marked = marked;
-        status = r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, common, seed);
-    }
-    r2_release(ctx, n);
-    r2_release(ctx, marked);
-    return status;
 }
 
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item) {
@@ -9551,65 +9581,64 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
     return status;
 }
 
-/* One line: a user and items, between tabs. */
-static r2_status r2__candidates_line(r2_ctx *ctx, r2_candidates *c, int64_t row,
-                                     const r2__lines *lines, r2__slice line,
-                                     r2__names names[2]) {
-    const char *at = line.at, *end = line.at + line.len;
-    for (int64_t k = -1; k < c->n_per_case; ++k) {
-        const char *tab = at <= end ? (const char *)memchr(at, '\t', (size_t)(end - at)) : NULL;
-        r2__slice key = r2__slice_of(at, at > end ? 0 : (size_t)((tab ? tab : end) - at));
-        int64_t index;
-        if (r2__names_find(ctx, &names[k < 0 ? 0 : 1], key, &index)) return ctx->status;
-        if (index < 0) return r2__bad_line(ctx, lines, k < 0 ? "a user" : "an item", key);
-        if (k < 0) c->user[row] = (uint32_t)index;
-        else c->item[row * c->n_per_case + k] = (uint32_t)index;
-        at = (tab ? tab : end) + 1;
-    }
-    if (at <= end) return r2__bad_line(ctx, lines, "as many items as before", line);
-    return R2_OK;
-}
-
-/* How many lines, and items on the first. */
-static r2_status r2__candidates_shape(r2_ctx *ctx, const char *path, int64_t *n_lines,
-                                      int64_t *n_items) {
+/* A file of candidate sets while it is read. */
+typedef struct r2__case_file {
+    const r2_data *data;
     r2__lines lines;
-    r2__slice line = {NULL, 0};
-    r2_status status = r2__lines_open(ctx, &lines, path);
-    *n_lines = *n_items = 0;
-    while (!status) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (status || !line.at) break;
-        for (size_t k = 0; k < line.len && *n_lines == 0; ++k) *n_items += line.at[k] == '\t';
-        if (++*n_lines == 1 && *n_items == 0)
-            status = r2__bad_line(ctx, &lines, "a user and items between tabs", line);
-    }
-    r2__lines_close(ctx, &lines);
-    return status;
+    r2_text key;
+    uint32_t *user, *item; /* lists: (n), (n, n_per_case) */
+    int64_t n_per_case;    /* 0 before the first line     */
+    r2__owner owner;
+} r2__case_file;
+
+/* One line: a user and items, between tabs. */
+static r2_status r2__case_line(r2_ctx *ctx, r2__case_file *file, r2__slice line) {
+    const char *at = line.at, *end = line.at + line.len, *tab;
+    int64_t n = -1, number; /* items so far */
+    r2__slice id;
+    do {
+        char **keys = n < 0 ? file->data->user_key : file->data->item_key;
+        uint32_t **list = n < 0 ? &file->user : &file->item;
+        tab = (const char *)memchr(at, '\t', (size_t)(end - at));
+        if (n >= 0 && n == file->n_per_case && file->n_per_case > 0)
+            return r2__bad_line(ctx, &file->lines, "as many items as before", line);
+        id = r2__slice_of(at, (size_t)((tab ? tab : end) - at));
+        if (r2__id_find(ctx, keys, id, &file->key, &number) != R2_OK) return ctx->status;
+        if (number < 0) return r2__bad_line(ctx, &file->lines, n < 0 ? "a user" : "an item", id);
+        if (r2__array_reserve(ctx, &file->owner, list, sizeof **list, 1) != R2_OK)
+            return ctx->status;
+        stbds_arrput(*list, (uint32_t)number);
+        at = tab ? tab + 1 : end;
+        ++n;
+    } while (tab);
+    if (file->n_per_case == 0) file->n_per_case = n;
+    if (n > 0 && n == file->n_per_case) return R2_OK;
+    return r2__bad_line(ctx, &file->lines,
+                        n > 0 ? "as many items as before" : "a user and items between tabs", line);
 }
 
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path) {
-    r2__names names[2];
-    r2__lines lines;
-    r2__slice line;
-    int64_t n_lines, n_items;
-    r2_status status = r2__candidates_shape(ctx, path, &n_lines, &n_items);
+    r2__case_file file;
+    r2__slice line = {"", 0};
+    r2_status status;
     memset(c, 0, sizeof *c);
-    memset(names, 0, sizeof names);
-    memset(&lines, 0, sizeof lines);
-    if (!status) status = r2__candidates_alloc(ctx, c, n_lines, n_items);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status) status = r2__lines_open(ctx, &lines, path);
-    for (int64_t k = 0; k < n_lines && !status; ++k) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (!status && !line.at) status = r2_fail(ctx, R2_IO, "%s: changed while read", path);
-        if (!status) status = r2__candidates_line(ctx, c, k, &lines, line, names);
+    memset(&file, 0, sizeof file);
+    file.data = data;
+    status = r2__lines_open(ctx, &file.lines, path);
+    while (status == R2_OK && line.at) {
+        status = r2__lines_next(ctx, &file.lines, &line);
+        if (status == R2_OK && line.at) status = r2__case_line(ctx, &file, line);
     }
-    r2__lines_close(ctx, &lines);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
-    if (status) r2_candidates_free(ctx, c);
+    if (status == R2_OK)
+        status = r2__candidates_alloc(ctx, c, (int64_t)stbds_arrlen(file.user), file.n_per_case);
+    if (status == R2_OK && c->n_cases > 0) {
+        memcpy(c->user, file.user, stbds_arrlenu(file.user) * sizeof *c->user);
+        memcpy(c->item, file.item, stbds_arrlenu(file.item) * sizeof *c->item);
+    }
+    r2__lines_close(ctx, &file.lines);
+    r2_text_free(ctx, &file.key);
+    r2__array_free(ctx, &file.owner, &file.user);
+    r2__array_free(ctx, &file.owner, &file.item);
     return status;
 }
 
@@ -11534,15 +11563,6 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
     return r2__save_tensors(ctx, model, false, path);
 }
 
-/* A JSON number that is an integer in [0, 2^53]. */
-static bool r2__json_size(const cJSON *item, uint64_t *value) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0.0) ||
-        item->valuedouble > 9007199254740992.0 || item->valuedouble != floor(item->valuedouble))
-        return false;
-    *value = (uint64_t)item->valuedouble;
-    return true;
-}
-
 static uint64_t r2__dtype_size(const char *dtype) {
     static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
                                         "I16",  "U16", "F16", "BF16",    "I32",
@@ -11557,7 +11577,8 @@ static uint64_t r2__dtype_size(const char *dtype) {
    shape and type say. Returns what is wrong, or NULL. */
 static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
-    uint64_t bytes, size;
+    uint64_t bytes;
+    int64_t size, begin, end;
     if (!cJSON_IsObject(entry)) return "is not an object";
     for (item = entry->child; item; item = item->next) {
         const cJSON **field = strcmp(item->string, "dtype") == 0          ? &dtype
@@ -11576,14 +11597,16 @@ static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     if (bytes == 0) return "has an unknown dtype";
     for (item = shape->child, t->rank = 0; item; item = item->next) {
         if (t->rank == 8) return "has more than 8 dimensions";
-        if (!r2__json_size(item, &size)) return "has a dimension that is not a size";
-        if (!r2_mul_u64(bytes, size, &bytes)) return "has a shape that overflows";
-        t->shape[t->rank++] = (int64_t)size;
+        if (!r2__json_whole(item, 0, R2__WHOLE, &size)) return "has a dimension that is not a size";
+        if (!r2_mul_u64(bytes, (uint64_t)size, &bytes)) return "has a shape that overflows";
+        t->shape[t->rank++] = size;
     }
     item = offsets->child;
-    if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
-        !r2__json_size(item->next, &t->end) || t->begin > t->end)
+    if (!item || !item->next || item->next->next || !r2__json_whole(item, 0, R2__WHOLE, &begin) ||
+        !r2__json_whole(item->next, begin, R2__WHOLE, &end))
         return "has data_offsets that are not [begin, end]";
+    t->begin = (uint64_t)begin;
+    t->end = (uint64_t)end;
     return t->end - t->begin == bytes ? NULL : "has another number of bytes than its shape says";
 }
 
@@ -11822,15 +11845,12 @@ static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, c
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
 static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *directory,
                                    const char *name) {
-    r2_text text = {NULL, 0, 0, false};
     memset(s, 0, sizeof *s);
     s->ctx = ctx;
     s->status = r2__join_path(ctx, s->path, directory, name);
-    if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
-    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
+    if (s->status == R2_OK) s->status = r2__json_read(ctx, s->path, &s->root);
     if (s->status == R2_OK && !cJSON_IsObject(s->root))
-        s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
-    r2_text_free(ctx, &text);
+        s->status = r2_fail(ctx, R2_FORMAT, "%s: expected a JSON object", s->path);
     return s->status;
 }
 
@@ -11848,10 +11868,9 @@ static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char
 /* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
     const cJSON *item = r2__setting(s, s->root, key);
-    uint64_t value = 0;
+    int64_t value;
     if (!item && missing > 0) return missing;
-    if (item && r2__json_size(item, &value) && value >= 1 && value <= INT32_MAX)
-        return (int32_t)value;
+    if (item && r2__json_whole(item, 1, INT32_MAX, &value)) return (int32_t)value;
     r2__settings_fail(s, key, "is missing or not a positive integer");
     return 1;
 }
@@ -12279,18 +12298,13 @@ static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *c
 }
 
 r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
     r2_codebook loaded = *codebook;
     const cJSON *field;
     cJSON *json;
     bool good;
     int f = 0;
-    r2_status status = r2_read_file(ctx, path, &text);
-    if (status != R2_OK) {
-        r2_text_free(ctx, &text);
-        return status;
-    }
-    json = r2__json_parse(text.data, text.len);
+    r2_status status = r2__json_read(ctx, path, &json);
+    if (status != R2_OK) return status;
     field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
     good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = cJSON_GetObjectItemCaseSensitive(json, "fields");
@@ -12299,7 +12313,6 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
         good = r2__codebook_field(field, (r2_field)f, &loaded);
     good = good && f == R2_N_FIELDS && !field;
     cJSON_Delete(json);
-    r2_text_free(ctx, &text);
     if (!good)
         return r2_fail(ctx, R2_FORMAT,
                        "%s: expected the fields and buckets of this run, found "
@@ -12311,1175 +12324,15 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 
 /* =============================================================================== [E8] text ==== */
 
-/* ---- templates ---- */
-
-/* Groups of sections that allow the same placeholders. */
-enum {
-    R2__IN_FRAME = 1, R2__IN_FACT = 2, R2__IN_CHAIN = 4, R2__IN_EDGE = 8, R2__IN_QUESTION = 16,
-    R2__IN_NOTE = 32, R2__IN_R1 = 64, R2__IN_R2 = 128, R2__IN_R3 = 256, R2__IN_R4 = 512,
-    R2__IN_ANY = 1023
-};
-
-/* X(placeholder, where it may stand) */
-#define R2__PLACEHOLDERS(X)                                                                        \
-    X(target, R2__IN_ANY) X(n_history, R2__IN_ANY) X(min, R2__IN_ANY) X(max, R2__IN_ANY)           \
-    X(n_chains, R2__IN_ANY) X(n_left_out, R2__IN_ANY) X(steps, R2__IN_FRAME)                       \
-    X(evidence, R2__IN_FRAME) X(chains, R2__IN_FRAME) X(question, R2__IN_FRAME)                    \
-    X(left_out, R2__IN_FRAME) X(fact, R2__IN_FACT) X(level, R2__IN_FACT) X(levels, R2__IN_FACT)    \
-    X(number, R2__IN_CHAIN | R2__IN_EDGE) X(e1, R2__IN_CHAIN) X(e2, R2__IN_CHAIN)                  \
-    X(e3, R2__IN_CHAIN) X(e4, R2__IN_CHAIN)                                                        \
-    X(person, R2__IN_CHAIN | R2__IN_EDGE | R2__IN_QUESTION)                                        \
-    X(item0, R2__IN_CHAIN | R2__IN_EDGE | R2__IN_QUESTION)                                         \
-    X(item1, R2__IN_CHAIN | R2__IN_EDGE | R2__IN_QUESTION)                                         \
-    X(r1, R2__IN_R1) X(r2, R2__IN_R2) X(r3, R2__IN_R3) X(r4, R2__IN_R4)
-
-typedef enum r2__name {
-#define R2__X(name, where) R2__NAME_##name,
-    R2__PLACEHOLDERS(R2__X)
-#undef R2__X
-    R2__N_NAMES
-} r2__name;
-
-static const char *r2__section_name(int section) {
-    static const char *const name[R2_N_SECTIONS] = {
-#define R2__X(section) #section,
-        R2_TEMPLATE_SECTIONS(R2__X)
-#undef R2__X
-    };
-    return name[section];
-}
-
-/* The groups that a section is in. */
-static int r2__section_groups(int section) {
-    if (section <= R2_SECTION_user) return R2__IN_FRAME;
-    if (section == R2_SECTION_fact) return R2__IN_FACT;
-    if (section == R2_SECTION_chain) return R2__IN_CHAIN;
-    if (section <= R2_SECTION_left_out) return R2__IN_NOTE;
-    if (section <= R2_SECTION_e4_shown)
-        return R2__IN_EDGE | R2__IN_R1 << (section - R2_SECTION_e1_shown);
-    return section <= R2_SECTION_e4_masked ? R2__IN_EDGE : R2__IN_QUESTION;
-}
-
-/* The placeholder of this name that may stand in these groups, or -1. */
-static int r2__placeholder(const char *text, size_t len, int groups) {
-    static const struct { const char *name; int where; } all[R2__N_NAMES] = {
-#define R2__X(name, where) {#name, where},
-        R2__PLACEHOLDERS(R2__X)
-#undef R2__X
-    };
-    for (int k = 0; k < R2__N_NAMES; ++k)
-        if (strlen(all[k].name) == len && memcmp(all[k].name, text, len) == 0)
-            return all[k].where & groups ? k : -1;
-    return -1;
-}
-
-/* Next stretch of a section: literal text, or a placeholder in *name (-1: a wrong one). */
-static bool r2__template_next(const char **cursor, int groups, const char **text, size_t *len,
-                              int *name) {
-    const char *p = *cursor;
-    if (!*p) return false;
-    *name = R2__N_NAMES;
-    *text = p;
-    *len = 1;
-    if ((p[0] == '{' || p[0] == '}') && p[1] == p[0]) { /* {{ stands for { */
-        *cursor = p + 2;
-    } else if (*p == '{') {
-        size_t n = strcspn(p + 1, "{}\n");
-        *text = p + 1;
-        *len = n;
-        *name = p[1 + n] == '}' ? r2__placeholder(p + 1, n, groups) : -1;
-        *cursor = p + 1 + n + (p[1 + n] == '}');
-    } else if (*p == '}') {
-        *name = -1;
-        *cursor = p + 1;
-    } else {
-        *len = strcspn(p, "{}");
-        *cursor = p + *len;
-    }
-    return true;
-}
-
-static bool r2__template_holds(const r2_template *words, int section, const char *placeholder) {
-    const char *cursor = words->section[section], *text;
-    size_t len;
-    int name;
-    while (r2__template_next(&cursor, r2__section_groups(section), &text, &len, &name))
-        if (name != R2__N_NAMES && len == strlen(placeholder) &&
-            memcmp(text, placeholder, len) == 0)
-            return true;
-    return false;
-}
-
-/* Checks the placeholders of a section that begins at `line`. */
-static r2_status r2__template_check(r2_ctx *ctx, const r2_template *words, int section,
-                                    int64_t line) {
-    const char *cursor = words->section[section], *text, *scan = cursor;
-    size_t len;
-    int name;
-    while (r2__template_next(&cursor, r2__section_groups(section), &text, &len, &name)) {
-        if (name >= 0) continue;
-        for (; scan < text; ++scan) line += *scan == '\n';
-        return r2_fail(ctx, R2_FORMAT, "%s:%lld: '{%.*s}' is no placeholder of @%s", words->name,
-                       (long long)line, (int)(len < 40 ? len : 40), text,
-                       r2__section_name(section));
-    }
-    return R2_OK;
-}
-
-/* What every template must hold, or its prompts would not ask. */
-static r2_status r2__template_check_whole(r2_ctx *ctx, const r2_template *words) {
-    static const struct { int section; const char *placeholder; } needed[] = {
-        {R2_SECTION_user, "chains"},  {R2_SECTION_user, "question"},
-        {R2_SECTION_chain, "e1"},     {R2_SECTION_chain, "e2"},
-        {R2_SECTION_chain, "e3"},     {R2_SECTION_chain, "e4"},
-        {R2_SECTION_e1_shown, "r1"},  {R2_SECTION_e2_shown, "r2"},
-        {R2_SECTION_e3_shown, "r3"},  {R2_SECTION_e4_shown, "r4"},
-        {R2_SECTION_question4, "target"}};
-    for (int s = 0; s < R2_N_SECTIONS; ++s)
-        if (!words->section[s])
-            return r2_fail(ctx, R2_FORMAT, "%s: section @%s is missing", words->name,
-                           r2__section_name(s));
-    for (size_t k = 0; k < sizeof needed / sizeof needed[0]; ++k)
-        if (!r2__template_holds(words, needed[k].section, needed[k].placeholder))
-            return r2_fail(ctx, R2_FORMAT, "%s: section @%s must hold {%s}", words->name,
-                           r2__section_name(needed[k].section), needed[k].placeholder);
-    return R2_OK;
-}
-
-/* The section that a line "@name" opens, or -1. */
-static int r2__template_section(const char *line, size_t len) {
-    for (int s = 0; s < R2_N_SECTIONS; ++s)
-        if (len == strlen(r2__section_name(s)) + 1 &&
-            memcmp(line + 1, r2__section_name(s), len - 1) == 0)
-            return s;
-    return -1;
-}
-
-static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text, size_t len) {
-    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
-    if (copy && len) memcpy(copy, text, len);
-    return copy;
-}
-
-/* Length of the body that starts at text[at]: up to the next line that begins with '@'. */
-static size_t r2__template_body(const char *text, size_t at, size_t len) {
-    size_t end = at;
-    while (end < len && text[end] != '@') {
-        const char *newline = (const char *)memchr(text + end, '\n', len - end);
-        end = newline ? (size_t)(newline - text) + 1 : len;
-    }
-    return end - at;
-}
-
-/* One section whose header stands at *at. */
-static r2_status r2__template_read(r2_ctx *ctx, r2_template *words, const char *text, size_t len,
-                                   size_t *at, int64_t *line) {
-    size_t header = 0, body;
-    int section;
-    while (*at + header < len && text[*at + header] != '\r' && text[*at + header] != '\n') ++header;
-    section = header && text[*at] == '@' ? r2__template_section(text + *at, header) : -1;
-    if (section < 0 || words->section[section])
-        return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a new @section, found '%.*s'",
-                       words->name, (long long)*line, (int)(header < 40 ? header : 40), text + *at);
-    *at += header;
-    *at += *at < len && text[*at] == '\r';
-    *at += *at < len && text[*at] == '\n';
-    body = r2__template_body(text, *at, len);
-    words->section[section] = r2__arena_string(
-        ctx, &words->text, text + *at, body && text[*at + body - 1] == '\n' ? body - 1 : body);
-    if (!words->section[section] || r2__template_check(ctx, words, section, *line + 1))
-        return ctx->status;
-    for (size_t k = *at; k < *at + body; ++k) *line += text[k] == '\n';
-    ++*line;
-    *at += body;
-    return R2_OK;
-}
-
-r2_status r2_template_parse(r2_ctx *ctx, r2_template *words, const char *name, const char *text,
-                            size_t len) {
-    size_t at = 0;
-    int64_t line = 1;
-    r2_status status = R2_OK;
-    memset(words, 0, sizeof *words);
-    words->name = r2__arena_string(ctx, &words->text, name, strlen(name));
-    if (!words->name) status = ctx->status;
-    else if (memchr(text, '\0', len))
-        status = r2_fail(ctx, R2_FORMAT, "%s: holds a NUL byte", name);
-    while (!status && at < len) status = r2__template_read(ctx, words, text, len, &at, &line);
-    if (!status) status = r2__template_check_whole(ctx, words);
-    if (status) r2_template_free(ctx, words);
-    return status;
-}
-
-r2_status r2_template_load(r2_ctx *ctx, r2_template *words, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &text);
-    memset(words, 0, sizeof *words);
-    if (!status) status = r2_template_parse(ctx, words, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
-}
-
-r2_status r2_template_english(r2_ctx *ctx, r2_template *words) {
-    const char *text = r2_template_english_text();
-    return r2_template_parse(ctx, words, "english", text, strlen(text));
-}
-
-void r2_template_free(r2_ctx *ctx, r2_template *words) {
-    r2_arena_free(ctx, &words->text);
-    memset(words, 0, sizeof *words);
-}
-
-const char *r2_template_english_text(void) {
-    return
-        "@system\n"
-        "You predict how a user will like an item by reasoning over chains of interactions. A "
-        "chain walks from the user to an item they rated, to another person who rated it too, to a "
-        "further item of that person, and back to the user. Ratings go from {min} to {max} stars; "
-        "[?] is a rating that is masked.\n"
-        "Answer in exactly this form:\n"
-        "<think>\n"
-        "{steps}"
-        "</think><answer>N</answer>\n"
-        "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) to 5 "
-        "(best). End the last step with: I expect N. Name only items and persons of the chains, "
-        "titles in double quotes, and quote ratings as the chains do: Person A gave \"Title\" 4 "
-        "stars.\n"
-        "@user\n"
-        "The user has rated {n_history} items.\n"
-        "{evidence}{chains}{left_out}{question}\n"
-        "@fact\n"
-        "- {fact}: {level} of {levels}\n"
-        "@chain\n"
-        "Chain {number}: {e1}{e2}{e3}{e4}.\n"
-        "@no_chains\n"
-        "No chain leads from the user to \"{target}\".\n"
-        "@left_out\n"
-        "{n_left_out} more chains are left out.\n"
-        "@e1_shown\n"
-        "the user gave \"{item0}\" {r1} stars\n"
-        "@e2_shown\n"
-        "; {person} gave \"{item0}\" {r2} stars\n"
-        "@e3_shown\n"
-        "; {person} gave \"{item1}\" {r3} stars\n"
-        "@e4_shown\n"
-        "; the user gave \"{item1}\" {r4} stars\n"
-        "@e1_masked\n"
-        "the user gave \"{item0}\" [?] stars\n"
-        "@e2_masked\n"
-        "; {person} gave \"{item0}\" [?] stars\n"
-        "@e3_masked\n"
-        "; {person} gave \"{item1}\" [?] stars\n"
-        "@e4_masked\n"
-        "; the user gave \"{item1}\" [?] stars\n"
-        "@question1\n"
-        "How did the user rate \"{item0}\" in chain 1?\n"
-        "@question2\n"
-        "How did {person} rate \"{item0}\" in chain 1?\n"
-        "@question3\n"
-        "How did {person} rate \"{item1}\" in chain 1?\n"
-        "@question4\n"
-        "The target is \"{target}\". Would the user take it up, and how would they rate it?\n"
-        "@think1\n"
-        "Step 1: what the user thought of the first item\n"
-        "@think2\n"
-        "Step 2: what the other person thought of it, and whether they agree\n"
-        "@think3\n"
-        "Step 3: what that person thought of the further item\n"
-        "@think4\n"
-        "Step 4: what follows for the user\n";
-}
-
-/* ---- filling templates in ---- */
-
-/* What a fact is, in words; a field without words is told by its formula. */
-static const char *r2__field_phrase(r2_field field) {
-    switch (field) {
-    case R2_FIELD_hist: return "items the user has rated";
-    case R2_FIELD_genre: return "fit of the target's genres to the user's recent items";
-    case R2_FIELD_era: return "years the target is newer than the user's usual items";
-    case R2_FIELD_shared: return "share of the target's people who share two items with the user";
-    case R2_FIELD_uknn: return "how many of the most similar people have the target";
-    case R2_FIELD_deep: return "closeness of the target's people, over longer chains too";
-    case R2_FIELD_pop: return "people who rated the target";
-    case R2_FIELD_meanr: return "mean rating of the target";
-    case R2_FIELD_pred: return "how similar people rated the target against their own mean";
-    case R2_FIELD_fresh: return "time since the target was first rated";
-    case R2_FIELD_trend: return "ratings of the target just before now";
-    case R2_FIELD_link: return "links to the user's items, close in time";
-    case R2_FIELD_rel: return "links to the user's latest items, close in each person's history";
-    case R2_FIELD_near3: return "links to the user's latest items, next to each other";
-    case R2_FIELD_near1: return "links to the user's very last items, next to each other";
-    case R2_FIELD_next: return "people who took the target soon after one of the user's items";
-    case R2_FIELD_liked: return "links to the user's items by people who liked the target";
-    case R2_FIELD_path: return "the one person whose recent route is most like the user's";
-    case R2_FIELD_c1: return "strength of the strongest chain";
-    case R2_FIELD_c2: return "strength of the second chain";
-    case R2_FIELD_c3: return "strength of the third chain";
-    default: return r2_field_formula(field);
-    }
-}
-
-/* All that filling in a section may need. */
-typedef struct r2__fill {
-    r2_ctx *ctx;
-    const r2_prompt_config *config;
-    const r2_data *data;
-    const r2_codebook *codebook;
-    const r2_evidence *evidence;
-    int32_t n_shown, chain;
-    r2_field field;
-    r2_text *out;
-} r2__fill;
-
-static void r2__fill_section(r2__fill *fill, int section);
-
-/* Title of an item, or the data's own id of one without a title. */
-static const char *r2__item_title(const r2_data *data, uint32_t item) {
-    return data->title && data->title[item] && data->title[item][0] ? data->title[item]
-                                                                    : data->item_key[item];
-}
-
-/* The letter of u1 of chain c: persons are lettered in the order in which they appear. */
-static char r2__person_letter(const r2_evidence *evidence, int32_t c) {
-    char letter = 'A';
-    for (int32_t k = 0; k < c; ++k) {
-        bool is_new = true;
-        if (evidence->chain[k].chain.u1 == evidence->chain[c].chain.u1)
-            return r2__person_letter(evidence, k);
-        for (int32_t j = 0; j < k; ++j)
-            is_new = is_new && evidence->chain[j].chain.u1 != evidence->chain[k].chain.u1;
-        letter = (char)(letter + is_new);
-    }
-    return letter;
-}
-
-static void r2__fill_edge(r2__fill *fill, int32_t edge) {
-    r2_visibility visibility = r2__edge_visibility(fill->config,
-                                                   &fill->evidence->chain[fill->chain].chain, edge);
-    if (visibility == R2_SHOWN) r2__fill_section(fill, R2_SECTION_e1_shown + edge - 1);
-    if (visibility == R2_MASKED) r2__fill_section(fill, R2_SECTION_e1_masked + edge - 1);
-}
-
-/* One line for each aggregate whose edge is in sight. */
-static void r2__fill_evidence(r2__fill *fill) {
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && fill->codebook; ++f) {
-        fill->field = (r2_field)f;
-        if (r2__visibility(fill->config, r2__field_edge(fill->field)) == R2_HIDDEN) continue;
-        r2__fill_section(fill, R2_SECTION_fact);
-        r2_text_add(fill->ctx, fill->out, "\n", 1);
-    }
-}
-
-static void r2__fill_chains(r2__fill *fill) {
-    for (fill->chain = 0; fill->chain < fill->n_shown; ++fill->chain) {
-        r2__fill_section(fill, R2_SECTION_chain);
-        r2_text_add(fill->ctx, fill->out, "\n", 1);
-    }
-    fill->chain = 0;
-    if (fill->n_shown > 0) return;
-    r2__fill_section(fill, R2_SECTION_no_chains);
-    r2_text_add(fill->ctx, fill->out, "\n", 1);
-}
-
-static int32_t r2__asked_step(const r2_prompt_config *config) {
-    return config->step < R2_STEP_ASK ? config->step : R2_STEP_ASK;
-}
-
-static void r2__fill_level(r2__fill *fill) {
-    r2_visibility visibility = r2__visibility(fill->config, r2__field_edge(fill->field));
-    if (visibility == R2_MASKED && r2__field_rates(fill->field))
-        r2_text_add(fill->ctx, fill->out, "[?]", 3);
-    else
-        r2_text_addf(fill->ctx, fill->out, "%d",
-                     (int)r2_codebook_bucket(fill->codebook, fill->field,
-                                             fill->evidence->value[fill->field]));
-}
-
-/* The blocks that are made of other sections. */
-static void r2__fill_block(r2__fill *fill, r2__name name) {
-    int32_t step = r2__asked_step(fill->config);
-    switch (name) {
-    case R2__NAME_evidence: r2__fill_evidence(fill); break;
-    case R2__NAME_chains: r2__fill_chains(fill); break;
-    case R2__NAME_question: r2__fill_section(fill, R2_SECTION_question1 + step - 1); break;
-    case R2__NAME_left_out:
-        if (fill->evidence->n_chains == fill->n_shown) break;
-        r2__fill_section(fill, R2_SECTION_left_out);
-        r2_text_add(fill->ctx, fill->out, "\n", 1);
-        break;
-    case R2__NAME_steps:
-        for (int32_t k = 1; k <= step; ++k) {
-            r2__fill_section(fill, R2_SECTION_think1 + k - 1);
-            r2_text_add(fill->ctx, fill->out, "\n", 1);
-        }
-        break;
-    case R2__NAME_level: r2__fill_level(fill); break;
-    case R2__NAME_e1: case R2__NAME_e2: case R2__NAME_e3: case R2__NAME_e4:
-        r2__fill_edge(fill, (int32_t)(name - R2__NAME_e1) + 1);
-        break;
-    default: break;
-    }
-}
-
-static void r2__fill_name(r2__fill *fill, r2__name name) {
-    const r2_evidence *evidence = fill->evidence;
-    const r2_chain *chain = &evidence->chain[fill->chain].chain;
-    const char *string = NULL;
-    double number = NAN;
-    switch (name) {
-    case R2__NAME_target: string = r2__item_title(fill->data, evidence->item); break;
-    case R2__NAME_item0: string = r2__item_title(fill->data, chain->i0); break;
-    case R2__NAME_item1: string = r2__item_title(fill->data, chain->i1); break;
-    case R2__NAME_fact: string = r2__field_phrase(fill->field); break;
-    case R2__NAME_n_history: number = evidence->history; break;
-    case R2__NAME_min: number = (double)fill->data->rating_min; break;
-    case R2__NAME_max: number = (double)fill->data->rating_max; break;
-    case R2__NAME_n_chains: number = fill->n_shown; break;
-    case R2__NAME_n_left_out: number = evidence->n_chains - fill->n_shown; break;
-    case R2__NAME_number: number = fill->chain + 1; break;
-    case R2__NAME_levels: number = fill->codebook->n_bucket[fill->field] - 1; break;
-    case R2__NAME_r1: case R2__NAME_r2: case R2__NAME_r3: case R2__NAME_r4:
-        number = (double)r2__chain_rating(chain, (int32_t)(name - R2__NAME_r1) + 1);
-        break;
-    case R2__NAME_person:
-        r2_text_addf(fill->ctx, fill->out, "Person %c", r2__person_letter(evidence, fill->chain));
-        break;
-    default: r2__fill_block(fill, name);
-    }
-    if (string) r2_text_add(fill->ctx, fill->out, string, strlen(string));
-    if (!isnan(number)) r2__text_number(fill->ctx, fill->out, number, 6);
-}
-
-static void r2__fill_section(r2__fill *fill, int section) {
-    const char *cursor = fill->config->words->section[section], *text;
-    size_t len;
-    int name;
-    while (r2__template_next(&cursor, r2__section_groups(section), &text, &len, &name)) {
-        if (name == R2__N_NAMES) r2_text_add(fill->ctx, fill->out, text, len);
-        else r2__fill_name(fill, (r2__name)name);
-    }
-}
-
-/* ---- building ---- */
-
-r2_prompt_config r2_prompt_config_default(void) {
-    r2_prompt_config config;
-    memset(&config, 0, sizeof config);
-    config.step = R2_STEP_ASK;
-    return config;
-}
-
-/* The default measure of a budget: words when compact, else a quarter of the bytes, which is about
-   what byte-pair encoding makes of English. */
-static int64_t r2__count_tokens(const r2_prompt_config *config, const r2_text *text) {
-    int64_t n = 0;
-    if (config->count)
-        return config->count(config->count_user, text->data ? text->data : "", text->len);
-    if (config->words) return (int64_t)(text->len + 3) / 4;
-    for (size_t k = 0; k < text->len; ++k)
-        n += text->data[k] != ' ' && (k == 0 || text->data[k - 1] == ' ');
-    return n;
-}
-
-/* One attempt with the first n_shown chains. */
-static void r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                             const r2_codebook *codebook, const r2_evidence *evidence,
-                             int32_t n_shown, int32_t n_left_out, r2_prompt *prompt) {
-    prompt->n_shown = n_shown;
-    prompt->n_left_out = n_left_out;
-    r2_text_clear(&prompt->system);
-    r2_text_clear(&prompt->user);
-    r2_text_add(ctx, &prompt->system, "", 0);
-    if (!config->words) {
-        r2__compact_view(ctx, config, data, codebook, evidence, n_shown, n_left_out, &prompt->user);
-    } else {
-        r2__fill fill;
-        memset(&fill, 0, sizeof fill);
-        fill.ctx = ctx;
-        fill.config = config;
-        fill.data = data;
-        fill.codebook = codebook;
-        fill.evidence = evidence;
-        fill.n_shown = n_shown;
-        fill.out = &prompt->system;
-        r2__fill_section(&fill, R2_SECTION_system);
-        fill.out = &prompt->user;
-        r2__fill_section(&fill, R2_SECTION_user);
-    }
-}
-
-static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                                  const r2_codebook *codebook, const r2_evidence *evidence) {
-    if (config->schedule >= R2_N_SCHEDULES || config->step > R2_STEP_REVEAL ||
-        config->step < r2_schedule_first_step(config->schedule))
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule %s has no step %d",
-                       r2_schedule_name(config->schedule), (int)config->step);
-    if (config->step < R2_STEP_ASK && evidence->n_chains < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d needs a chain to ask about",
-                       (int)config->step);
-    if (config->words ? !data : !codebook)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: compact needs a codebook, a template needs data");
-    return R2_OK;
-}
-
-r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                          const r2_codebook *codebook, const r2_evidence *evidence,
-                          r2_prompt *prompt) {
-    int32_t room, least, n;
-    if (r2__prompt_check(ctx, config, data, codebook, evidence)) return ctx->status;
-    room = config->words ? R2_MAX_CHAINS : codebook->n_chains;
-    if (room > evidence->n_chains) room = evidence->n_chains;
-    least = config->step < R2_STEP_ASK ? 1 : 0;
-    for (n = room; n >= least; --n) {
-        r2__prompt_write(ctx, config, data, codebook, evidence, n, room - n, prompt);
-        if (prompt->system.failed || prompt->user.failed) return ctx->status;
-        if (config->max_tokens <= 0 || r2__count_tokens(config, &prompt->system) +
-                r2__count_tokens(config, &prompt->user) <= config->max_tokens)
-            return R2_OK;
-    }
-    return r2_fail(ctx, R2_ARGUMENT, "prompt: does not fit into %lld tokens with %d chains",
-                   (long long)config->max_tokens, (int)least);
-}
-
-r2_status r2_prompt_build_all(r2_ctx *ctx, const r2_prompt_config *config, const r2_data *data,
-                              const r2_codebook *codebook, const r2_evidence *evidence, int64_t n,
-                              r2_prompt *prompt) {
-    uint8_t *failed = (uint8_t *)r2_alloc(ctx, (uint64_t)n, 1);
-    r2_status status = R2_OK;
-    if (!failed) return ctx->status;
-    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), q, n) {
-        r2_ctx own = *ctx; /* a context serves one thread at a time */
-        failed[q] = r2_prompt_build(&own, config, data, codebook, &evidence[q], &prompt[q]) !=
-                    R2_OK;
-    }
-    for (int64_t q = 0; q < n && !status; ++q) /* say it again, to the caller */
-        if (failed[q])
-            status = r2_prompt_build(ctx, config, data, codebook, &evidence[q], &prompt[q]);
-    r2_release(ctx, failed);
-    return status;
-}
-
-void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
-    r2_text_free(ctx, &prompt->system);
-    r2_text_free(ctx, &prompt->user);
-    memset(prompt, 0, sizeof *prompt);
-}
-
-int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_data *data,
-                         const r2_evidence *evidence) {
-    float rating;
-    if (config->step >= R2_STEP_ASK) return evidence->answer;
-    if (evidence->n_chains < 1) return -1;
-    rating = r2__chain_rating(&evidence->chain[0].chain, config->step);
-    return isnan(rating) ? -1 : r2_answer_level(rating, data->rating_min, data->rating_max);
-}
-
-/* ---- teachers ---- */
-
-/* Whether a fact is told by the prompt of this step. */
-static bool r2__fact_shown(const r2_prompt_config *config, r2_field field) {
-    r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
-    return visibility == R2_SHOWN || (visibility == R2_MASKED && !r2__field_rates(field));
-}
-
-/* What the counted weights of the aggregates in sight add up to: above 0 speaks for the item. */
-static int32_t r2__rules_lean(const r2_task *task) {
-    const r2_codebook *codebook = task->codebook;
-    int32_t lean = 0;
-    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && codebook; ++f)
-        if (r2__fact_shown(task->config, (r2_field)f))
-            lean += codebook->weight[f][r2_codebook_bucket(codebook, (r2_field)f,
-                                                           task->evidence->value[f])];
-    return lean;
-}
-
-/* Whether no rating in sight bears on the question: the one before it is masked. */
-static bool r2__rules_blind(const r2_task *task) {
-    int32_t step = r2__asked_step(task->config);
-    return step == 1 || !task->data || r2__visibility(task->config, step - 1) != R2_SHOWN;
-}
-
-/* The answer of an unguided trace. Before step 4: that the masked rating is like the one before it.
-   At step 4: 0 without a chain or when the weights speak against the item, else what the people u1
-   think of it, moved by how u0 and u1 differ on i0, the first chains counting most. */
-static int32_t r2__rules_answer(const r2_task *task) {
-    const r2_evidence *evidence = task->evidence;
-    int32_t step = r2__asked_step(task->config), n = task->prompt->n_shown;
-    double sum = 0.0, weight = 0.0, rating;
-    if (step == R2_STEP_ASK && (n < 1 || r2__rules_lean(task) < 0)) return 0;
-    if (r2__rules_blind(task)) return 3;
-    for (int32_t c = 0; c < n; ++c) {
-        const r2_chain *chain = &evidence->chain[c].chain;
-        sum += ((double)chain->r3 + (double)chain->r1 - (double)chain->r2) / (1.0 + c);
-        weight += 1.0 / (1.0 + c);
-    }
-    rating = step == R2_STEP_ASK ? sum / weight
-                                 : (double)r2__chain_rating(&evidence->chain[0].chain, step - 1);
-    return r2_answer_level((float)rating, task->data->rating_min, task->data->rating_max);
-}
-
-/* Which chains an English trace cites: the most coherent, or those closest to the answer. */
-static void r2__rules_chains(const r2_teacher_config *config, const r2_task *task, int32_t answer,
-                             bool cited[R2_MAX_CHAINS]) {
-    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, (uint64_t)task->index);
-    int32_t n = task->prompt->n_shown, wanted = 2; /* two let a trace compare */
-    float strength[R2_MAX_CHAINS];
-    for (int32_t c = 0; c < n; ++c) {
-        strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
-        if (task->answer >= 0 && r2__visibility(task->config, 3) == R2_SHOWN)
-            strength[c] -= (float)abs(r2_answer_level(task->evidence->chain[c].chain.r3,
-                                                      task->data->rating_min,
-                                                      task->data->rating_max) -
-                                      answer);
-        cited[c] = false;
-    }
-    for (int32_t k = 0; k < wanted && k < n; ++k) {
-        int32_t best = -1;
-        for (int32_t c = 0; c < n; ++c)
-            if (!cited[c] && (best < 0 || strength[c] > strength[best])) best = c;
-        cited[best] = true;
-    }
-}
-
-/* "the user" or "Person A": who stands at edge 1 .. 4 of chain c. */
-static void r2__edge_person(const r2_evidence *evidence, int32_t c, int32_t edge, char name[16]) {
-    if (edge == 1 || edge == 4) snprintf(name, 16, "the user");
-    else snprintf(name, 16, "Person %c", r2__person_letter(evidence, c));
-}
-
-static const char *r2__edge_title(const r2_data *data, const r2_evidence *evidence, int32_t c,
-                                  int32_t edge) {
-    const r2_chain *chain = &evidence->chain[c].chain;
-    return r2__item_title(data, edge <= 2 ? chain->i0 : chain->i1);
-}
-
-/* Whether two ratings are at most one answer level apart. */
-static bool r2__ratings_agree(const r2_data *data, float a, float b) {
-    return 4.0f * fabsf(a - b) <= data->rating_max - data->rating_min;
-}
-
-/* What an English trace says of edge `edge` of chain c. */
-static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
-                               r2_text *out) {
-    const r2_chain *chain = &task->evidence->chain[c].chain;
-    const char *title = r2__edge_title(task->data, task->evidence, c, edge);
-    char name[16];
-    r2__edge_person(task->evidence, c, edge, name);
-    if (r2__edge_visibility(task->config, chain, edge) != R2_SHOWN) {
-        r2_text_addf(ctx, out, "what %s thinks of \"%s\" is masked", name, title);
-        return;
-    }
-    r2_text_addf(ctx, out, "%s gave \"%s\" ", name, title);
-    r2__text_number(ctx, out, (double)r2__chain_rating(chain, edge), 6);
-    r2_text_addf(ctx, out, " stars");
-    if (edge == 2)
-        r2_text_addf(ctx, out, r2__ratings_agree(task->data, chain->r1, chain->r2)
-                                   ? ", so they agree" : ", so they differ");
-}
-
-/* What the trace comes to. A guided one knows its answer; what it says of the facts is all the same
-   what an unguided one would conclude from them, and strong only where the counted weights are. */
-static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answer, r2_text *out) {
-    static const char *const why[R2_N_ANSWERS] = {
-        "this does not lead to it",      "this speaks against liking it",
-        "this speaks against liking it", "this is mixed",
-        "this speaks for liking it",     "this speaks for liking it"};
-    const int32_t step = r2__asked_step(task->config), facts = r2__rules_answer(task);
-    const int32_t side = (facts > 3) - (facts < 3), expected = (answer > 3) - (answer < 3);
-    const bool follows = side == expected && (facts == 0) == (answer == 0);
-    const char *says = why[facts];
-    if (step == R2_STEP_ASK && task->prompt->n_shown < 1) says = "no chain leads to it";
-    else if (facts && r2__rules_blind(task)) says = "no rating in sight tells it";
-    else if (facts == 5 && step == R2_STEP_ASK && r2__rules_lean(task) >= R2_MAX_TOTAL / 2)
-        says = "this speaks strongly for liking it";
-    r2_text_addf(ctx, out, "%s, %s I expect %d.\n</think><answer>%d</answer>", says,
-                 follows ? "so" : "yet", (int)answer, (int)answer);
-}
-
-static r2_status r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config,
-                                   const r2_task *task, r2_text *out) {
-    int32_t asked = r2__asked_step(task->config);
-    int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
-    bool cited[R2_MAX_CHAINS];
-    r2__rules_chains(config, task, answer, cited);
-    r2_text_addf(ctx, out, "<think>\n");
-    for (int32_t step = 1; step < asked; ++step) {
-        const char *join = "";
-        r2_text_addf(ctx, out, "Step %d: ", (int)step);
-        for (int32_t c = 0; c < task->prompt->n_shown; ++c) {
-            if (!cited[c]) continue;
-            r2_text_addf(ctx, out, "%s", join);
-            r2__rules_sentence(ctx, task, c, step, out);
-            join = "; ";
-        }
-        r2_text_addf(ctx, out, "%s.\n", *join ? "" : "no chain to follow");
-    }
-    r2_text_addf(ctx, out, "Step %d: ", (int)asked);
-    r2__rules_conclusion(ctx, task, answer, out);
-    return out->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
-    const r2_records *records = (const r2_records *)user;
-    int64_t at = 0;
-    for (int64_t end = records->n; at < end;) { /* the first id that is not smaller */
-        int64_t middle = at + (end - at) / 2;
-        if (records->record[middle].id < task->index) at = middle + 1;
-        else end = middle;
-    }
-    if (at < records->n && records->record[at].id == task->index) {
-        const char *text = records->record[at].output;
-        r2_text_add(ctx, output, text, strlen(text));
-    }
-    return output->failed ? ctx->status : R2_OK;
-}
-
-/* ---- checking English ---- */
-
-/* How often `tag` stands in the text; the first place in *at. */
-static int32_t r2__count_tag(const char *text, const char *tag, const char **at) {
-    int32_t n = 0;
-    *at = NULL;
-    for (const char *p = strstr(text, tag); p; p = strstr(p + 1, tag)) {
-        if (!*at) *at = p;
-        ++n;
-    }
-    return n;
-}
-
-static const char *r2__skip_blank(const char *p) {
-    while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
-    return p;
-}
-
-/* Shape of <think> ... </think><answer> k </answer>: white space between the parts and around k is
-   allowed, nothing else is. The reasoning is *body .. *end. */
-static r2_verdict r2__english_shape(const char *output, int32_t *answer, const char **body,
-                                    const char **end) {
-    const char *open, *ask, *close;
-    int32_t n_open = r2__count_tag(output, "<think>", &open);
-    int32_t n_ask = r2__count_tag(output, "<answer>", &ask);
-    int32_t n_end = r2__count_tag(output, "</think>", end);
-    int32_t n_close = r2__count_tag(output, "</answer>", &close);
-    if (n_ask > 1) return R2_TRACE_TWO_ANSWERS;
-    if (ask && (!*end || ask < *end)) return R2_TRACE_ANSWER_FIRST;
-    if (!ask || !close) return R2_TRACE_NO_ANSWER;
-    if (n_open != 1 || n_end != 1 || n_close != 1 || open != r2__skip_blank(output))
-        return R2_TRACE_MALFORMED;
-    *body = open + strlen("<think>");
-    if (*end < *body || r2__skip_blank(*end + strlen("</think>")) != ask) return R2_TRACE_MALFORMED;
-    ask = r2__skip_blank(ask + strlen("<answer>"));
-    if (*ask < '0' || *ask >= '0' + R2_N_ANSWERS || r2__skip_blank(ask + 1) != close ||
-        *r2__skip_blank(close + strlen("</answer>")))
-        return R2_TRACE_MALFORMED;
-    *answer = *ask - '0';
-    return R2_TRACE_OK;
-}
-
-/* Where the checker stands in the reasoning, and of whom and what the clause speaks. */
-typedef struct r2__english {
-    const r2_task *task;
-    r2_check *trace;
-    const char *p, *end;
-    const char *title;         /* NULL: none named yet in this clause                  */
-    int32_t person;            /* -1: none, 0: the user, 1: Person A ...               */
-    int32_t step, conclusion;  /* -1: not concluded                                    */
-    bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k                   */
-} r2__english;
-
-static bool r2__starts(const r2__english *e, const char *text) {
-    size_t len = strlen(text);
-    return (size_t)(e->end - e->p) >= len && memcmp(e->p, text, len) == 0;
-}
-
-/* The title that stands in quotes at p, of those that the prompt lets see; the longest. */
-static const char *r2__english_title(const r2__english *e) {
-    const r2_task *task = e->task;
-    const char *found = NULL;
-    size_t best = 0, room = (size_t)(e->end - e->p);
-    for (int32_t c = 0; c <= task->prompt->n_shown; ++c)
-        for (int32_t edge = 1; edge <= 4; ++edge) {
-            bool target = c == task->prompt->n_shown; /* named by the question itself */
-            const char *title;
-            size_t len;
-            if (target ? task->config->step < R2_STEP_ASK
-                       : r2__visibility(task->config, edge) == R2_HIDDEN)
-                continue;
-            title = target ? r2__item_title(task->data, task->evidence->item)
-                           : r2__edge_title(task->data, task->evidence, c, edge);
-            len = strlen(title);
-            if (len + 2 <= room && len >= best && memcmp(e->p + 1, title, len) == 0 &&
-                e->p[1 + len] == '"') {
-                found = title;
-                best = len;
-            }
-        }
-    return found;
-}
-
-/* A quoted title: one of the prompt's, or an unknown one. */
-static void r2__english_quote(r2__english *e) {
-    const char *title = r2__english_title(e), *close;
-    if (title) {
-        e->title = title;
-        e->p += strlen(title) + 2;
-        return;
-    }
-    r2__first_fault(e->trace, R2_TRACE_UNKNOWN_FACT);
-    close = (const char *)memchr(e->p + 1, '"', (size_t)(e->end - e->p - 1));
-    e->p = close ? close + 1 : e->end;
-}
-
-/* "Person X": one whose rating the prompt at least names. */
-static void r2__english_person(r2__english *e) {
-    char letter = e->end - e->p > 7 ? e->p[7] : '\0';
-    bool known = false;
-    for (int32_t c = 0; c < e->task->prompt->n_shown; ++c)
-        known = known || r2__person_letter(e->task->evidence, c) == letter;
-    if (!known || r2__visibility(e->task->config, 2) == R2_HIDDEN)
-        r2__first_fault(e->trace, R2_TRACE_UNKNOWN_FACT);
-    e->person = 1 + letter - 'A';
-    e->title = NULL;
-    e->p += e->end - e->p > 7 ? 8 : e->end - e->p;
-}
-
-/* Whether a shown edge says that person (-1: anyone) gave title (NULL: anything) this rating; *edge
-   tells which. *named: some edge of theirs is there, whatever its rating. */
-static bool r2__english_fact(const r2__english *e, double rating, int32_t *edge, bool *named) {
-    const r2_task *task = e->task;
-    *named = false;
-    for (int32_t c = 0; c < task->prompt->n_shown; ++c)
-        for (*edge = 1; *edge <= 4; ++*edge) {
-            const r2_chain *chain = &task->evidence->chain[c].chain;
-            int32_t person = *edge == 1 || *edge == 4
-                                 ? 0
-                                 : 1 + r2__person_letter(task->evidence, c) - 'A';
-            if (e->person >= 0 && e->person != person) continue;
-            if (e->title && strcmp(e->title, r2__edge_title(task->data, task->evidence, c, *edge)))
-                continue;
-            if (r2__edge_visibility(task->config, chain, *edge) != R2_SHOWN) continue;
-            *named = true;
-            if (fabs((double)r2__chain_rating(chain, *edge) - rating) < 1e-4) return true;
-        }
-    return false;
-}
-
-/* A number; followed by " star" it quotes a rating. */
-static void r2__english_number(r2__english *e) {
-    double value = 0.0, unit = 1.0;
-    int32_t edge;
-    bool named;
-    for (; e->p < e->end && *e->p >= '0' && *e->p <= '9'; ++e->p)
-        value = value * 10 + (*e->p - '0');
-    if (e->end - e->p > 1 && *e->p == '.' && e->p[1] >= '0' && e->p[1] <= '9')
-        for (++e->p; e->p < e->end && *e->p >= '0' && *e->p <= '9'; ++e->p)
-            value += (*e->p - '0') * (unit /= 10);
-    if (!r2__starts(e, " star")) return;
-    e->trace->n_cited++;
-    if (r2__english_fact(e, value, &edge, &named)) {
-        e->trace->n_right++;
-        if (edge == e->step) e->cited[edge] = true;
-    } else {
-        r2__first_fault(e->trace, R2_TRACE_WRONG_RATING);
-    }
-    e->trace->n_found += named;
-}
-
-/* "Step k:" must come in order. */
-static void r2__english_step(r2__english *e) {
-    int32_t k = e->end - e->p > 6 && e->p[6] == ':' ? e->p[5] - '0' : -1;
-    if (k != e->step + 1 || k > r2__asked_step(e->task->config))
-        r2__first_fault(e->trace, R2_TRACE_MISSING_STEP);
-    else e->step = k;
-    e->p += 5;
-}
-
-/* "expect k": the conclusion, which only the last step may draw. */
-static void r2__english_conclude(r2__english *e) {
-    e->p += strlen("expect ");
-    if (e->step < r2__asked_step(e->task->config)) r2__first_fault(e->trace, R2_TRACE_ANSWER_FIRST);
-    e->conclusion = e->p < e->end && *e->p >= '0' && *e->p <= '9' ? *e->p - '0' : -1;
-    if (e->end - e->p > 1 && e->p[1] >= '0' && e->p[1] <= '9') e->conclusion = -1;
-}
-
-/* Reads what stands at p and moves on. */
-static void r2__english_read(r2__english *e) {
-    bool early = e->step < r2__asked_step(e->task->config);
-    if (*e->p == '"') r2__english_quote(e);
-    else if (*e->p >= '0' && *e->p <= '9') r2__english_number(e);
-    else if (r2__starts(e, "Step ")) r2__english_step(e);
-    else if (r2__starts(e, "Person ")) r2__english_person(e);
-    else if (r2__starts(e, "expect ")) r2__english_conclude(e);
-    else if (r2__starts(e, "he user")) { /* The, the */
-        e->person = 0;
-        e->title = NULL;
-        e->p += 7;
-    } else {
-        if (early && (r2__starts(e, "nswer"))) r2__first_fault(e->trace, R2_TRACE_ANSWER_FIRST);
-        if (*e->p == ';' || *e->p == '\n' || r2__starts(e, ". ")) {
-            e->person = -1;
-            e->title = NULL;
-        }
-        ++e->p;
-    }
-}
-
-static r2_check r2__check_english(const r2_task *task, const char *output) {
-    r2_check trace = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
-    int32_t asked = r2__asked_step(task->config);
-    r2__english e;
-    memset(&e, 0, sizeof e);
-    trace.verdict = r2__english_shape(output, &trace.answer, &e.p, &e.end);
-    if (trace.verdict) return trace;
-    trace.well_formed = true;
-    e.task = task;
-    e.trace = &trace;
-    e.person = e.conclusion = -1;
-    while (e.p < e.end) r2__english_read(&e);
-    for (int32_t k = 1; k < asked; ++k)
-        if (task->prompt->n_shown > 0 && r2__visibility(task->config, k) == R2_SHOWN && !e.cited[k])
-            r2__first_fault(&trace, R2_TRACE_MISSING_STEP);
-    if (e.step != asked || e.conclusion < 0) r2__first_fault(&trace, R2_TRACE_MISSING_STEP);
-    if (e.conclusion != trace.answer) r2__first_fault(&trace, R2_TRACE_CONTRADICTS);
-    trace.total = e.conclusion;
-    return trace;
-}
-
-/* ---- records ---- */
-
-/* X(key, kind): the keys of a line in their order; `words` is written as "template". */
-#define R2__RECORD_KEYS(X)                                                                         \
-    X(id, number) X(user, string) X(item, string) X(history, number) X(schedule, string)           \
-    X(step, number) X(words, string) X(shown, number) X(left_out, number) X(source, string)        \
-    X(system, string) X(prompt, string) X(output, string) X(answer, number)
-
-static const char *r2__record_key(const char *member) {
-    return strcmp(member, "words") == 0 ? "template" : member;
-}
-
-static void r2__record_add_key(r2_ctx *ctx, r2_text *text, const char *member, bool first) {
-    r2_text_addf(ctx, text, "%s\"%s\":", first ? "" : ",", r2__record_key(member));
-}
-
-void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
-    bool first = true;
-    r2_text_add(ctx, text, "{", 1);
-#define R2__X_number(key) r2_text_addf(ctx, text, "%lld", (long long)record->key)
-#define R2__X_string(key) r2__text_json(ctx, text, record->key, strlen(record->key))
-#define R2__X(key, kind)                                                                           \
-    r2__record_add_key(ctx, text, #key, first);                                                    \
-    R2__X_##kind(key);                                                                             \
-    first = false;
-    R2__RECORD_KEYS(R2__X)
-#undef R2__X
-#undef R2__X_number
-#undef R2__X_string
-    r2_text_add(ctx, text, "}", 1);
-}
-
-r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record) {
-    r2_record copy = *record, *grown;
-    grown = (r2_record *)r2__grow(ctx, records->record, records->n, &records->cap, sizeof copy);
-    if (!grown) return ctx->status;
-    records->record = grown;
-#define R2__X_number(key)
-#define R2__X_string(key)                                                                          \
-    copy.key = r2__arena_string(ctx, &records->text, record->key, strlen(record->key));            \
-    if (!copy.key) return ctx->status;
-#define R2__X(key, kind) R2__X_##kind(key)
-    R2__RECORD_KEYS(R2__X)
-#undef R2__X
-#undef R2__X_number
-#undef R2__X_string
-    records->record[records->n++] = copy;
-    return R2_OK;
-}
-
-r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    r2_text_add(ctx, &text, "", 0);
-    for (int64_t i = 0; i < records->n; ++i) {
-        r2_record_line(ctx, &records->record[i], &text);
-        r2_text_add(ctx, &text, "\n", 1);
-    }
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
-}
-
-/* A whole number that a double holds exactly. */
-static bool r2__record_number(const cJSON *value, int64_t *number) {
-    double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
-    if (fabs(x) > 9007199254740992.0 || x != floor(x)) return false;
-    *number = (int64_t)x;
-    return true;
-}
-
-/* Reads the keys of one line; says which is wrong, or NULL. Strings belong to `line`. */
-static const char *r2__record_parse(const cJSON *line, r2_record *record) {
-    const cJSON *value;
-    int n_keys = 0;
-#define R2__X_number(key) r2__record_number(value, &record->key)
-#define R2__X_string(key) (record->key = cJSON_GetStringValue(value)) != NULL
-#define R2__X(key, kind)                                                                           \
-    value = cJSON_GetObjectItemCaseSensitive(line, r2__record_key(#key));                          \
-    if (!(R2__X_##kind(key))) return r2__record_key(#key);                                         \
-    ++n_keys;
-    R2__RECORD_KEYS(R2__X)
-#undef R2__X
-#undef R2__X_number
-#undef R2__X_string
-    return cJSON_GetArraySize(line) == n_keys ? NULL : "(an unknown or repeated key)";
-}
-
-static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const char *path,
-                                       int64_t number, const char *text, size_t len) {
-    cJSON *line = r2__json_parse(text, len);
-    r2_record record;
-    const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
-    r2_status status =
-        wrong ? r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a record, but %s is missing or wrong",
-                        path, (long long)number, wrong)
-              : r2_records_add(ctx, records, &record);
-    cJSON_Delete(line);
-    return status;
-}
-
-r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &text);
-    int64_t number = 1;
-    for (size_t at = 0; !status && at < text.len; ++number) {
-        const char *newline = (const char *)memchr(text.data + at, '\n', text.len - at);
-        size_t end = newline ? (size_t)(newline - text.data) : text.len;
-        status = r2__records_read_line(ctx, records, path, number, text.data + at, end - at);
-        at = end + 1;
-    }
-    r2_text_free(ctx, &text);
-    return status;
-}
-
-void r2_records_free(r2_ctx *ctx, r2_records *records) {
-    r2_release(ctx, records->record);
-    r2_arena_free(ctx, &records->text);
-    memset(records, 0, sizeof *records);
-}
-
-/* ---- explaining ---- */
-
-/* A rating as stars, in 8 columns; scales beyond five stars are written as numbers. */
-static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_visibility visibility,
-                              float rating, r2_text *text) {
-    if (visibility == R2_MASKED) {
-        r2_text_addf(ctx, text, "%-8s", "[?]");
-    } else if (data->rating_max > 5.0f) {
-        r2_text_addf(ctx, text, "%-8g", (double)rating);
-    } else {
-        int full = (int)rating, width = 0;
-        bool half = rating - (float)full >= 0.25f;
-        for (; width < full; ++width) r2_text_add(ctx, text, "\xE2\x98\x85", 3); /* a star */
-        if (half) r2_text_add(ctx, text, "\xC2\xBD", 2), ++width;                /* one half */
-        for (; width < 8; ++width) r2_text_add(ctx, text, " ", 1);
-    }
-}
-
-/* A chain, a line per edge:   chain 1   the user  ****     Title   */
-static void r2__explain_chain(r2_ctx *ctx, const r2_task *task, int32_t c, r2_text *text) {
-    const r2_chain *chain = &task->evidence->chain[c].chain;
-    for (int32_t edge = 1; edge <= 4; ++edge) {
-        r2_visibility visibility = r2__edge_visibility(task->config, chain, edge);
-        char who[16], number[24];
-        r2__edge_person(task->evidence, c, edge, who);
-        snprintf(number, sizeof number, "chain %d", (int)c + 1);
-        r2_text_addf(ctx, text, "  %-8s e%d  ", edge == 1 ? number : "", (int)edge);
-        if (visibility == R2_HIDDEN) {
-            r2_text_addf(ctx, text, "(hidden)\n");
-            continue;
-        }
-        r2_text_addf(ctx, text, "%-9s ", who);
-        r2__explain_stars(ctx, task->data, visibility, r2__chain_rating(chain, edge), text);
-        r2_text_addf(ctx, text, " %s\n", r2__edge_title(task->data, task->evidence, c, edge));
-    }
-}
-
-/* The six aggregates in sight that weigh most, strongest first. */
-static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text) {
-    bool told[R2_FIRST_CHAIN_FIELD] = {false};
-    const r2_codebook *codebook = task->codebook;
-    for (int n = 0; n < 6 && codebook; ++n) {
-        int best = -1, weight = 0, bucket = 0;
-        for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
-            r2_field field = (r2_field)f;
-            int b = r2_codebook_bucket(codebook, field, task->evidence->value[f]);
-            int w = codebook->weight[f][b];
-            if (told[f] || !r2__fact_shown(task->config, field)) continue;
-            if (best >= 0 && abs(w) <= abs(weight)) continue;
-            best = f;
-            weight = w;
-            bucket = b;
-        }
-        if (best < 0) return;
-        told[best] = true;
-        r2_text_addf(ctx, text, "  %+3d  %-7s %2d of %-2d  %s\n", weight,
-                     r2_field_name((r2_field)best), bucket, (int)codebook->n_bucket[best] - 1,
-                     r2__field_phrase((r2_field)best));
-    }
-}
-
-/* A compact trace, a thought a line: its step, weight and total, the fact and what it means. What
-   is not of that shape follows as it stands. */
-static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *output,
-                                 r2_text *text) {
-    const char *at = output, *rest = output;
-    r2__word cited, weight, total;
-    r2__next_word(&at, &cited); /* <think> */
-    while (r2__next_word(&at, &cited) && r2__next_word(&at, &weight) &&
-           r2__next_word(&at, &total)) {
-        r2_field field = (r2_field)0;
-        int32_t bucket = 0, number = 0;
-        if (!r2__read_fact(task->codebook, cited, &field, &bucket) ||
-            !r2__word_number(total, "=", true, &number))
-            break;
-        r2_text_addf(ctx, text, "  step %d  %3.*s -> %+3d  %-7s %2d of %-2d  %s\n",
-                     (int)r2_field_step(field), (int)weight.len, weight.at, (int)number,
-                     r2_field_name(field), (int)bucket, (int)task->codebook->n_bucket[field] - 1,
-                     r2__field_phrase(field));
-        rest = at;
-    }
-    r2_text_addf(ctx, text, "%s%s\n", rest == output ? "" : " ", rest);
-}
-
-r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text) {
-    const r2_evidence *evidence = task->evidence;
-    if (!task->data || !task->prompt || !task->config)
-        return r2_fail(ctx, R2_ARGUMENT, "explain: expected a task with data, config and prompt");
-    r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
-                 task->data->user_key[evidence->user], (int)evidence->history,
-                 r2__item_title(task->data, evidence->item));
-    r2_text_addf(ctx, text, "schedule %s, step %d of %d; %d chains shown, %d left out\n",
-                 r2_schedule_name(task->config->schedule), (int)r2__asked_step(task->config),
-                 R2_STEP_ASK, (int)task->prompt->n_shown, (int)task->prompt->n_left_out);
-    for (int32_t c = 0; c < task->prompt->n_shown; ++c) r2__explain_chain(ctx, task, c, text);
-    if (task->codebook && (!output || task->config->words)) {
-        r2_text_addf(ctx, text, "evidence over all chains (weight, level, meaning)\n");
-        r2__explain_evidence(ctx, task, text);
-    }
-    if (output) {
-        r2_check trace = r2_check_output(task, output);
-        r2_text_addf(ctx, text, "reasoning (checked: %s)\n", r2_verdict_name(trace.verdict));
-        if (task->config->words) r2_text_addf(ctx, text, "%s\n", output);
-        else r2__explain_thoughts(ctx, task, output, text);
-    }
-    return text->failed ? ctx->status : R2_OK;
-}
-
 /* ---- Unicode: classes and normal form C ---- */
 
 /* The generated tables stand at the end of this section, as varints of five bits a digit. */
 typedef enum r2__unicode_set {
-    R2__LETTERS, R2__NUMBERS, R2__COMBINING, R2__COMPOSING, R2__DECOMPOSING
+    R2__LETTERS,
+    R2__NUMBERS,
+    R2__COMBINING,
+    R2__COMPOSING,
+    R2__DECOMPOSING
 } r2__unicode_set;
 static const char *const *r2__unicode_table(r2__unicode_set set);
 
@@ -13518,9 +12371,9 @@ enum { R2__SIGN = 0, R2__LETTER, R2__NUMBER, R2__SPACE, R2__END };
 
 /* White_Space of Unicode, which is what \s means to Hugging Face's tokenizers. */
 static uint8_t *r2__unicode_classes(r2_ctx *ctx, r2_arena *memory) {
-    static const uint32_t space[][2] = {{9, 13}, {32, 32}, {0x85, 0x85}, {0xA0, 0xA0},
-                                        {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
-                                        {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
+    static const uint32_t space[][2] = {
+        {9, 13},          {32, 32},         {0x85, 0x85},     {0xA0, 0xA0},     {0x1680, 0x1680},
+        {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
     uint8_t *classes = (uint8_t *)r2_arena_alloc(ctx, memory, R2__CLASSED, 1);
     if (!classes) return NULL;
     r2__unicode_fill(R2__LETTERS, R2__LETTER, classes, R2__CLASSED);
@@ -13536,14 +12389,14 @@ typedef struct r2__nfc_pair {
 } r2__nfc_pair;
 
 struct r2__nfc {
-    r2__nfc_pair *decompose;    /* (n_decompose) ascending whole         */
-    r2__nfc_pair *compose;      /* (n_compose) ascending (first, second) */
+    r2__nfc_pair *decompose; /* (n_decompose) ascending whole         */
+    r2__nfc_pair *compose;   /* (n_compose) ascending (first, second) */
     int32_t n_decompose, n_compose;
-    uint8_t *combining;         /* (R2__COMBINED) combining class        */
+    uint8_t *combining; /* (R2__COMBINED) combining class        */
 };
 
-#define R2__COMBINED 0x1F000u /* every combining class above is 0 */
-#define R2__NFC_PAIRS 4096    /* at most; the tables hold about 2100 */
+#define R2__COMBINED  0x1F000u /* every combining class above is 0 */
+#define R2__NFC_PAIRS 4096     /* at most; the tables hold about 2100 */
 
 static int r2__nfc_by_whole(const void *a, const void *b) {
     uint32_t x = ((const r2__nfc_pair *)a)->whole, y = ((const r2__nfc_pair *)b)->whole;
@@ -13592,8 +12445,13 @@ static uint8_t r2__combining(const struct r2__nfc *nfc, uint32_t cp) {
 
 /* Hangul syllables are arithmetic: leading, vowel, trailing consonant (Unicode, section 3.12). */
 enum {
-    R2__HANGUL = 0xAC00, R2__HANGUL_L = 0x1100, R2__HANGUL_V = 0x1161, R2__HANGUL_T = 0x11A7,
-    R2__HANGUL_NL = 19, R2__HANGUL_NV = 21, R2__HANGUL_NT = 28,
+    R2__HANGUL = 0xAC00,
+    R2__HANGUL_L = 0x1100,
+    R2__HANGUL_V = 0x1161,
+    R2__HANGUL_T = 0x11A7,
+    R2__HANGUL_NL = 19,
+    R2__HANGUL_NV = 21,
+    R2__HANGUL_NT = 28,
     R2__HANGUL_N = R2__HANGUL_NL * R2__HANGUL_NV * R2__HANGUL_NT
 };
 
@@ -13620,8 +12478,8 @@ static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint3
     r2__nfc_pair key = {0, first, second};
     const r2__nfc_pair *pair;
     if (first - R2__HANGUL_L < R2__HANGUL_NL && second - R2__HANGUL_V < R2__HANGUL_NV)
-        return R2__HANGUL + ((first - R2__HANGUL_L) * R2__HANGUL_NV + second - R2__HANGUL_V) *
-                                R2__HANGUL_NT;
+        return R2__HANGUL +
+               ((first - R2__HANGUL_L) * R2__HANGUL_NV + second - R2__HANGUL_V) * R2__HANGUL_NT;
     if (first - R2__HANGUL < R2__HANGUL_N && (first - R2__HANGUL) % R2__HANGUL_NT == 0 &&
         second - R2__HANGUL_T - 1 < R2__HANGUL_NT - 1)
         return first + second - R2__HANGUL_T;
@@ -13632,18 +12490,19 @@ static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint3
 
 /* Sorts each run of combining marks by class, equal classes in their order: linear for any run. */
 static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps) {
-    r2_tokens run = {NULL, 0, 0, false};
-    for (int64_t begin = 0, end; begin < cps->n && !run.failed; begin = end + 1) {
-        for (end = begin; end < cps->n && r2__combining(nfc, (uint32_t)cps->id[end]); ++end) {}
+    r2_tokens run = {NULL, 0, {NULL, false}};
+    for (int64_t begin = 0, end; begin < cps->n && !run.owner.failed; begin = end + 1) {
+        for (end = begin; end < cps->n && r2__combining(nfc, (uint32_t)cps->id[end]); ++end) {
+        }
         if (end - begin < 2) continue;
         r2_tokens_clear(&run);
         for (int c = 1; c < 256; ++c)
             for (int64_t i = begin; i < end; ++i)
                 if (r2__combining(nfc, (uint32_t)cps->id[i]) == c)
                     r2_tokens_add(ctx, &run, cps->id[i]);
-        if (!run.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
+        if (!run.owner.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
     }
-    cps->failed = cps->failed || run.failed;
+    if (run.owner.failed) cps->owner.failed = true;
     r2_tokens_free(ctx, &run);
 }
 
@@ -13664,13 +12523,13 @@ static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
         last = combining;
         cps->id[out++] = (int32_t)cp;
     }
-    cps->n = out;
+    r2__tokens_cut(cps, out);
 }
 
 /* Adds normal form C of `text` to `out`. Bytes that are not UTF-8 stay as they are. */
 static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char *text, size_t len,
                               r2_text *out) {
-    r2_tokens cps = {NULL, 0, 0, false};
+    r2_tokens cps = {NULL, 0, {NULL, false}};
     uint32_t cp, highest = 0;
     for (size_t at = 0; at < len; at += r2__utf8(text, at, len, &cp))
         if ((unsigned char)text[at] > highest) highest = (unsigned char)text[at];
@@ -13685,7 +12544,7 @@ static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char
     r2__nfc_order(ctx, nfc, &cps);
     r2__nfc_join(nfc, &cps);
     for (int64_t i = 0; i < cps.n; ++i) r2__utf8_add(ctx, out, (uint32_t)cps.id[i]);
-    out->failed = out->failed || cps.failed;
+    out->failed = out->failed || cps.owner.failed;
     r2_tokens_free(ctx, &cps);
     return out->failed ? ctx->status : R2_OK;
 }
@@ -13808,8 +12667,10 @@ static bool r2__letters_to_bytes(r2_ctx *ctx, const char *text, size_t len, r2_t
         char byte;
         at += r2__utf8(text, at, len, &cp);
         if (cp > 323) return false;
-        byte = (char)(unsigned char)(cp == 323 ? 173 : cp >= 289 ? cp - 289 + 127 :
-                                     cp >= 256 ? cp - 256 : cp);
+        byte = (char)(unsigned char)(cp == 323   ? 173
+                                     : cp >= 289 ? cp - 289 + 127
+                                     : cp >= 256 ? cp - 256
+                                                 : cp);
         if (r2__byte_letter((unsigned char)byte) != cp) return false;
         r2_text_add(ctx, out, &byte, 1);
     }
@@ -13820,9 +12681,9 @@ static bool r2__letters_to_bytes(r2_ctx *ctx, const char *text, size_t len, r2_t
 
 /* What training and loading collect. */
 typedef struct r2__bpe_parts {
-    r2_vocab word;     /* by id: pieces in letters, added tokens as they are      */
-    r2_tokens added;   /* by id: 0 piece, 1 added, 2 added control                */
-    r2_tokens merge;   /* three ids a merge: left, right, joined                  */
+    r2_vocab word;   /* by id: pieces in letters, added tokens as they are      */
+    r2_tokens added; /* by id: 0 piece, 1 added, 2 added control                */
+    r2_tokens merge; /* three ids a merge: left, right, joined                  */
 } r2__bpe_parts;
 
 static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
@@ -13831,43 +12692,25 @@ static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
     r2_tokens_free(ctx, &parts->merge);
 }
 
-struct r2__bpe_pair {
-    uint64_t key; /* left << 32 | right, UINT64_MAX: a free slot */
-    int32_t rank, joined;
-};
-
 static uint64_t r2__pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-static uint64_t r2__pair_hash(uint64_t key) {
-    key *= 0x9E3779B97F4A7C15u;
-    return key ^ key >> 32;
+/* Place of the merge of two neighbours in bpe->merge, or -1: the smaller, the earlier learned. */
+static int32_t r2__bpe_rank(const r2_bpe *bpe, int32_t left, int32_t right) {
+    uint64_t key = r2__pair_key(left, right);
+    return (int32_t)r2__map_find(bpe->pair, sizeof *bpe->pair, &key, sizeof key);
 }
 
-/* The slot of a pair, or the free one where it belongs. At least half of the slots are free. */
-static struct r2__bpe_pair *r2__bpe_find(const r2_bpe *bpe, uint64_t key) {
-    uint64_t mask = (uint64_t)bpe->n_pair_slots - 1, s = r2__pair_hash(key) & mask;
-    while (bpe->pair[s].key != key && bpe->pair[s].key != UINT64_MAX) s = (s + 1) & mask;
-    return &bpe->pair[s];
-}
-
-static r2_status r2__bpe_hash_merges(r2_ctx *ctx, r2_bpe *bpe) {
-    int32_t n = 64;
-    while (n / 2 < bpe->n_merges) n *= 2;
-    bpe->n_pair_slots = n;
-    bpe->pair = (struct r2__bpe_pair *)r2_arena_alloc(ctx, &bpe->memory, (uint64_t)n,
-                                                      sizeof *bpe->pair);
-    if (!bpe->pair) return ctx->status;
-    for (int32_t i = 0; i < n; ++i) bpe->pair[i].key = UINT64_MAX;
+static r2_status r2__bpe_table(r2_ctx *ctx, r2_bpe *bpe) {
     for (int32_t i = 0; i < bpe->n_merges; ++i) {
         const int32_t *merge = bpe->merge + 3 * (int64_t)i;
         uint64_t key = r2__pair_key(merge[0], merge[1]);
-        struct r2__bpe_pair *pair = r2__bpe_find(bpe, key);
-        if (pair->key == key) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
-        pair->key = key;
-        pair->rank = i;
-        pair->joined = merge[2];
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &bpe->owner, &bpe->pair, sizeof key, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        if (at != i) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
     }
     return R2_OK;
 }
@@ -13877,7 +12720,7 @@ static r2_status r2__bpe_lay_bytes(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts
     r2_text bytes = {NULL, 0, 0, false};
     r2_status status = R2_OK;
     for (int i = 0; i < 256; ++i) bpe->byte_token[i] = -1;
-    for (int32_t t = 0; !status && t < bpe->n_tokens; ++t) {
+    for (int32_t t = 0; status == R2_OK && t < bpe->n_tokens; ++t) {
         const char *word = parts->word.word[t];
         bpe->begin[t] = (int64_t)bytes.len;
         if (bpe->added[t]) r2_text_add(ctx, &bytes, word, strlen(word));
@@ -13887,9 +12730,9 @@ static r2_status r2__bpe_lay_bytes(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts
         else if (!bytes.failed && (int64_t)bytes.len == bpe->begin[t] + 1)
             bpe->byte_token[(unsigned char)bytes.data[bpe->begin[t]]] = t;
     }
-    if (!status && bytes.failed) status = ctx->status;
+    if (status == R2_OK && bytes.failed) status = ctx->status;
     bpe->begin[bpe->n_tokens] = (int64_t)bytes.len;
-    if (!status) {
+    if (status == R2_OK) {
         bpe->bytes = (char *)r2_arena_alloc(ctx, &bpe->memory, bytes.len + 1, 1);
         if (!bpe->bytes) status = ctx->status;
         else if (bytes.len) memcpy(bpe->bytes, bytes.data, bytes.len);
@@ -13915,7 +12758,7 @@ static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool 
 /* Fills what r2__bpe_begin began; on failure the caller frees. */
 static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *parts) {
     uint64_t n = (uint64_t)parts->word.n_words, n_merges = (uint64_t)parts->merge.n / 3;
-    if (parts->merge.failed || parts->added.failed) return ctx->status;
+    if (parts->merge.owner.failed || parts->added.owner.failed) return ctx->status;
     if (n_merges > 1 << 28) return r2_fail(ctx, R2_FORMAT, "too many merges");
     bpe->n_tokens = (int32_t)n;
     bpe->n_merges = (int32_t)n_merges;
@@ -13929,11 +12772,12 @@ static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *p
         bpe->added[t] = (uint8_t)parts->added.id[t];
         if (bpe->added[t]) bpe->added_id[bpe->n_added++] = t;
     }
-    if (r2__bpe_lay_bytes(ctx, bpe, parts)) return ctx->status;
-    return r2__bpe_hash_merges(ctx, bpe);
+    if (r2__bpe_lay_bytes(ctx, bpe, parts) != R2_OK) return ctx->status;
+    return r2__bpe_table(ctx, bpe);
 }
 
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe) {
+    r2__map_free(ctx, &bpe->owner, &bpe->pair, sizeof *bpe->pair);
     r2_arena_free(ctx, &bpe->memory);
     memset(bpe, 0, sizeof *bpe);
 }
@@ -13945,31 +12789,32 @@ typedef struct r2__heap_item {
 } r2__heap_item;
 
 typedef struct r2__heap {
-    r2__heap_item *item;
-    int64_t n, cap;
+    r2__heap_item *item; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2__heap;
 
 static bool r2__heap_less(r2__heap_item a, r2__heap_item b) {
     return a.first != b.first ? a.first < b.first : a.second < b.second;
 }
 
-static bool r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
+static r2_status r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
     r2__heap_item item = {first, second};
-    r2__heap_item *grown =
-        (r2__heap_item *)r2__grow(ctx, heap->item, heap->n, &heap->cap, sizeof item);
     int64_t i = heap->n;
-    if (!grown) return false;
-    heap->item = grown;
-    for (heap->n++; i > 0 && r2__heap_less(item, grown[(i - 1) / 2]); i = (i - 1) / 2)
-        grown[i] = grown[(i - 1) / 2];
-    grown[i] = item;
-    return true;
+    r2_status status = r2__array_reserve(ctx, &heap->owner, &heap->item, sizeof item, 1);
+    if (status != R2_OK) return status;
+    stbds_arrput(heap->item, item);
+    for (heap->n++; i > 0 && r2__heap_less(item, heap->item[(i - 1) / 2]); i = (i - 1) / 2)
+        heap->item[i] = heap->item[(i - 1) / 2];
+    heap->item[i] = item;
+    return R2_OK;
 }
 
 /* Takes out the smallest item of a heap that is not empty. */
 static r2__heap_item r2__heap_pop(r2__heap *heap) {
-    r2__heap_item top = heap->item[0], item = heap->item[--heap->n];
+    r2__heap_item top = heap->item[0], item = stbds_arrpop(heap->item);
     int64_t i = 0;
+    heap->n--;
     for (int64_t child = 1; child < heap->n; child = 2 * i + 1) {
         if (child + 1 < heap->n && r2__heap_less(heap->item[child + 1], heap->item[child])) ++child;
         if (!r2__heap_less(heap->item[child], item)) break;
@@ -13984,53 +12829,44 @@ static r2__heap_item r2__heap_pop(r2__heap *heap) {
 
 /* A piece while it is merged: a doubly linked list of tokens laid over its bytes. */
 typedef struct r2__piece {
-    int32_t id, joined; /* joined: what this token and its right neighbour merge to          */
-    int32_t prev, next; /* -1 at the ends                                                    */
-    int32_t rank;       /* of that merge; -1: there is none, or the token is merged away     */
+    int32_t id, prev, next; /* prev, next: -1 at the ends                                         */
+    int32_t rank; /* of the merge with the right neighbour; -1: none, or the token is merged away */
 } r2__piece;
 
 typedef struct r2__merger {
-    r2__piece *piece;
-    int64_t cap;
+    r2__piece *piece; /* room of a list of stb_ds */
+    r2__owner owner;
     r2__heap heap; /* (rank, position): the leftmost of the earliest learned merges first */
 } r2__merger;
 
 /* Looks up the merge of the token at `i` with its right neighbour. */
-static bool r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+static r2_status r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
-    const struct r2__bpe_pair *pair;
-    p->rank = -1;
-    if (p->next < 0) return true;
-    pair = r2__bpe_find(bpe, r2__pair_key(p->id, m->piece[p->next].id));
-    if (pair->key == UINT64_MAX) return true;
-    p->rank = pair->rank;
-    p->joined = pair->joined;
-    return r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
+    p->rank = p->next < 0 ? -1 : r2__bpe_rank(bpe, p->id, m->piece[p->next].id);
+    return p->rank < 0 ? R2_OK : r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
 }
 
 /* Joins the token at `i` and its right neighbour. Heap entries of both pairs they were part of are
-   left behind; they are known by a rank that no longer fits. */
-static bool r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+   left behind; their ranks no longer fit. */
+static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
+    r2_status status;
     m->piece[p->next].rank = -1;
-    p->id = p->joined;
+    p->id = bpe->merge[3 * (int64_t)p->rank + 2];
     p->next = m->piece[p->next].next;
     if (p->next >= 0) m->piece[p->next].prev = i;
-    return r2__merge_offer(ctx, bpe, m, i) &&
-           (p->prev < 0 || r2__merge_offer(ctx, bpe, m, p->prev));
+    status = r2__merge_offer(ctx, bpe, m, i);
+    return status != R2_OK || p->prev < 0 ? status : r2__merge_offer(ctx, bpe, m, p->prev);
 }
 
 /* Adds the tokens of one piece of text, 0 < len. */
 static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, const char *text,
                                  size_t len, r2_tokens *out) {
     int32_t n = (int32_t)len;
+    r2_status status;
     if (len > INT32_MAX - 1) return r2_fail(ctx, R2_ARGUMENT, "a piece of text is too long");
-    if (n > m->cap) {
-        r2__piece *grown = (r2__piece *)r2_resize(ctx, m->piece, len * 2, sizeof *grown);
-        if (!grown) return ctx->status;
-        m->piece = grown;
-        m->cap = 2 * (int64_t)n;
-    }
+    status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i < n; ++i) {
         m->piece[i].id = bpe->byte_token[(unsigned char)text[i]];
         m->piece[i].prev = i - 1;
@@ -14039,17 +12875,15 @@ static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
             return r2_fail(ctx, R2_FORMAT, "the tokenizer has no token for byte %d",
                            (unsigned char)text[i]);
     }
-    m->heap.n = 0;
-    for (int32_t i = 0; i < n; ++i)
-        if (!r2__merge_offer(ctx, bpe, m, i)) return ctx->status;
-    while (m->heap.n > 0) {
+    for (int32_t i = 0; i < n && status == R2_OK; ++i) status = r2__merge_offer(ctx, bpe, m, i);
+    while (m->heap.n > 0 && status == R2_OK) {
         r2__heap_item top = r2__heap_pop(&m->heap);
-        int32_t i = (int32_t)top.second;
-        if (m->piece[i].rank != (int32_t)top.first) continue;
-        if (!r2__merge_join(ctx, bpe, m, i)) return ctx->status;
+        if (m->piece[top.second].rank == (int32_t)top.first)
+            status = r2__merge_join(ctx, bpe, m, (int32_t)top.second);
     }
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i >= 0; i = m->piece[i].next) r2_tokens_add(ctx, out, m->piece[i].id);
-    return out->failed ? ctx->status : R2_OK;
+    return out->owner.failed ? ctx->status : R2_OK;
 }
 
 /* Adds the tokens of text that holds no added token. */
@@ -14062,7 +12896,7 @@ static r2_status r2__bpe_encode_plain(r2_ctx *ctx, const r2_bpe *bpe, r2__merger
         text = normal.data;
         len = normal.len;
     }
-    for (size_t at = 0, end; !status && at < len; at = end) {
+    for (size_t at = 0, end; status == R2_OK && at < len; at = end) {
         end = r2__bpe_cut(bpe, text, at, len);
         status = r2__merge_piece(ctx, bpe, m, text + at, end - at, out);
     }
@@ -14105,19 +12939,19 @@ r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t
     r2__merger m;
     r2_status status = R2_OK;
     memset(&m, 0, sizeof m);
-    for (size_t at = 0; !status && at < len;) {
+    for (size_t at = 0; status == R2_OK && at < len;) {
         int32_t id = -1;
         size_t end = added ? r2__bpe_next_added(bpe, text, at, len, &id) : len;
         status = r2__bpe_encode_plain(ctx, bpe, &m, text + at, end - at, out);
         at = end;
-        if (!status && id >= 0) {
+        if (status == R2_OK && id >= 0) {
             r2_tokens_add(ctx, out, id);
             at += (size_t)(bpe->begin[id + 1] - bpe->begin[id]);
         }
     }
-    r2_release(ctx, m.piece);
-    r2_release(ctx, m.heap.item);
-    return status ? status : out->failed ? ctx->status : R2_OK;
+    r2__array_free(ctx, &m.owner, &m.piece);
+    r2__array_free(ctx, &m.heap.owner, &m.heap.item);
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
 r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64_t n, bool control,
@@ -14149,21 +12983,21 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
     r2_status status = R2_OK;
     if (start < 0 || end < 0)
         return r2_fail(ctx, R2_ARGUMENT, "the tokenizer has no <|im_start|> and <|im_end|>");
-    for (int32_t i = 0; !status && i < n_messages; ++i) {
+    for (int32_t i = 0; status == R2_OK && i < n_messages; ++i) {
         r2_text_clear(&turn);
         r2_text_addf(ctx, &turn, "%s\n%s", message[i].role, message[i].content);
         r2_tokens_add(ctx, out, start);
         status = turn.failed ? ctx->status
                              : r2_bpe_encode(ctx, bpe, turn.data, turn.len, false, out);
         r2_tokens_add(ctx, out, end);
-        if (!status) status = r2_bpe_encode(ctx, bpe, "\n", 1, false, out);
+        if (status == R2_OK) status = r2_bpe_encode(ctx, bpe, "\n", 1, false, out);
     }
-    if (!status && answer) {
+    if (status == R2_OK && answer) {
         r2_tokens_add(ctx, out, start);
         status = r2_bpe_encode(ctx, bpe, assistant, strlen(assistant), false, out);
     }
     r2_text_free(ctx, &turn);
-    return status ? status : out->failed ? ctx->status : R2_OK;
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
 /* ---- training ---- */
@@ -14171,21 +13005,20 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 /* A pair of neighbours: how often it stands in the text, and which words may hold it. */
 typedef struct r2__pair_stat {
     uint64_t key;
-    int64_t count, heaped; /* heaped: the count it last went on the heap with          */
-    int32_t places;        /* first of its list in place_word / place_next, -1: no more */
+    int64_t count, heaped; /* heaped: the count it last went on the heap with                    */
+    int32_t places;        /* 1 + first of its list in place_word / place_next, 0: no more       */
 } r2__pair_stat;
 
 /* The text as distinct pieces with their counts. A merge shortens a word's row in place.
 
        symbol  | t h e | c a t s |      word w: symbol[word_begin[w]] .. + word_len[w]  */
 typedef struct r2__trainer {
-    r2_vocab piece;               /* the distinct pieces, in letters                   */
-    r2_tokens word_len, symbol;
-    int64_t *count, *word_begin;  /* (n_words)                                         */
-    int64_t count_cap, n_pairs, pair_cap, n_slots;
-    r2__pair_stat *pair;          /* (n_pairs)                                         */
-    int32_t *slot;                /* (n_slots) hash table key -> pair + 1, 0: free     */
-    r2_tokens place_word, place_next, changed;
+    r2_vocab piece; /* the distinct pieces, in letters */
+    r2_tokens word_len, symbol, place_word, place_next, changed;
+    int64_t *word_begin; /* (n_words)                     */
+    int64_t *count;      /* (n_words) a list of stb_ds    */
+    r2__pair_stat *pair; /* a table of stb_ds             */
+    r2__owner owner;     /* memory of the last two        */
     r2__heap heap; /* (-count, key): no live pair is missing, outdated counts are too high */
 } r2__trainer;
 
@@ -14196,24 +13029,24 @@ static void r2__trainer_free(r2_ctx *ctx, r2__trainer *t) {
     r2_tokens_free(ctx, &t->place_word);
     r2_tokens_free(ctx, &t->place_next);
     r2_tokens_free(ctx, &t->changed);
-    r2_release(ctx, t->count);
     r2_release(ctx, t->word_begin);
-    r2_release(ctx, t->pair);
-    r2_release(ctx, t->slot);
-    r2_release(ctx, t->heap.item);
+    r2__array_free(ctx, &t->owner, &t->count);
+    r2__map_free(ctx, &t->owner, &t->pair, sizeof *t->pair);
+    r2__array_free(ctx, &t->heap.owner, &t->heap.item);
 }
 
 /* Counts one piece of the text; `letters` is scratch. */
 static r2_status r2__train_piece(r2_ctx *ctx, r2__trainer *t, const char *text, size_t len,
                                  r2_text *letters) {
     int32_t known = t->piece.n_words, id = 0;
-    int64_t *grown = (int64_t *)r2__grow(ctx, t->count, known, &t->count_cap, sizeof *grown);
-    if (!grown) return ctx->status;
-    t->count = grown;
+    r2_status status = r2__array_reserve(ctx, &t->owner, &t->count, sizeof *t->count, 1);
+    if (status != R2_OK) return status;
     r2_text_clear(letters);
     r2__bytes_to_letters(ctx, text, len, letters);
-    if (letters->failed || r2_vocab_add(ctx, &t->piece, letters->data, &id)) return ctx->status;
-    t->count[id] = id == known ? 1 : t->count[id] + 1;
+    status = letters->failed ? ctx->status : r2_vocab_add(ctx, &t->piece, letters->data, &id);
+    if (status != R2_OK) return status;
+    if (id == known) stbds_arrput(t->count, 0);
+    t->count[id]++;
     return R2_OK;
 }
 
@@ -14221,52 +13054,19 @@ static r2_status r2__train_count(r2_ctx *ctx, const r2_bpe *bpe, r2__trainer *t,
                                  size_t len) {
     r2_text letters = {NULL, 0, 0, false};
     r2_status status = R2_OK;
-    for (size_t at = 0, end; !status && at < len; at = end) {
+    for (size_t at = 0, end; status == R2_OK && at < len; at = end) {
         end = r2__bpe_cut(bpe, text, at, len);
         status = r2__train_piece(ctx, t, text + at, end - at, &letters);
-        if (!status && at >> 20 != end >> 20)
+        if (status == R2_OK && at >> 20 != end >> 20)
             status = r2_progress(ctx, "bytes of text read", (int64_t)end, (int64_t)len);
     }
     r2_text_free(ctx, &letters);
     return status;
 }
 
-static int64_t r2__stat_slot(const r2__trainer *t, uint64_t key) {
-    int64_t mask = t->n_slots - 1, s = (int64_t)(r2__pair_hash(key) & (uint64_t)mask);
-    while (t->slot[s] && t->pair[t->slot[s] - 1].key != key) s = (s + 1) & mask;
-    return s;
-}
-
 /* The statistics of a pair that is there. */
 static r2__pair_stat *r2__stat_find(const r2__trainer *t, uint64_t key) {
-    return &t->pair[t->slot[r2__stat_slot(t, key)] - 1];
-}
-
-/* The statistics of a pair, made when it is new; NULL without memory. */
-static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
-    r2__pair_stat *pair;
-    int64_t s;
-    if (t->n_pairs >= t->n_slots / 2) {
-        int64_t n_slots = t->n_slots ? 2 * t->n_slots : 1 << 16;
-        int32_t *slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-        if (!slot) return NULL;
-        r2_release(ctx, t->slot);
-        t->slot = slot;
-        t->n_slots = n_slots;
-        for (int64_t i = 0; i < t->n_pairs; ++i)
-            slot[r2__stat_slot(t, t->pair[i].key)] = (int32_t)(i + 1);
-    }
-    s = r2__stat_slot(t, key);
-    if (t->slot[s]) return &t->pair[t->slot[s] - 1];
-    pair = (r2__pair_stat *)r2__grow(ctx, t->pair, t->n_pairs, &t->pair_cap, sizeof *pair);
-    if (!pair) return NULL;
-    t->pair = pair;
-    pair += t->n_pairs++;
-    t->slot[s] = (int32_t)t->n_pairs;
-    pair->key = key;
-    pair->count = pair->heaped = 0;
-    pair->places = -1;
-    return pair;
+    return &t->pair[r2__map_find(t->pair, sizeof *t->pair, &key, sizeof key)];
 }
 
 /* Adds `sign` x the count of word w to every pair of neighbours in it. Words are noted as places of
@@ -14274,31 +13074,38 @@ static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
 static r2_status r2__train_tally(r2_ctx *ctx, r2__trainer *t, int32_t w, int sign, int32_t fresh) {
     const int32_t *symbol = t->symbol.id + t->word_begin[w];
     for (int32_t k = 0; k + 1 < t->word_len.id[w]; ++k) {
-        r2__pair_stat *pair = r2__stat(ctx, t, r2__pair_key(symbol[k], symbol[k + 1]));
-        if (!pair) return ctx->status;
+        uint64_t key = r2__pair_key(symbol[k], symbol[k + 1]);
+        r2__pair_stat *pair;
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &t->owner, &t->pair, sizeof *t->pair, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        pair = &t->pair[at];
         pair->count += sign * t->count[w];
         if (sign < 0) continue;
-        r2_tokens_add(ctx, &t->changed, (int32_t)(pair - t->pair));
+        r2_tokens_add(ctx, &t->changed, (int32_t)at);
         if (fresh >= 0 && symbol[k] != fresh && symbol[k + 1] != fresh) continue;
         if (t->place_word.n >= INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "text is too long");
         r2_tokens_add(ctx, &t->place_word, w);
         r2_tokens_add(ctx, &t->place_next, pair->places);
-        pair->places = (int32_t)t->place_word.n - 1;
+        pair->places = (int32_t)t->place_word.n;
     }
-    return t->place_word.failed || t->place_next.failed || t->changed.failed ? ctx->status : R2_OK;
+    return t->place_word.owner.failed || t->place_next.owner.failed || t->changed.owner.failed
+               ? ctx->status
+               : R2_OK;
 }
 
 /* Puts the pairs whose count rose on the heap. */
 static r2_status r2__train_heap(r2_ctx *ctx, r2__trainer *t) {
-    for (int64_t i = 0; i < t->changed.n; ++i) {
+    r2_status status = R2_OK;
+    for (int64_t i = 0; i < t->changed.n && status == R2_OK; ++i) {
         r2__pair_stat *pair = &t->pair[t->changed.id[i]];
         if (pair->count <= pair->heaped) continue;
         pair->heaped = pair->count;
-        if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-            return ctx->status;
+        status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
     }
     r2_tokens_clear(&t->changed);
-    return R2_OK;
+    return status;
 }
 
 /* Lays the words out as tokens of single bytes and counts all pairs. */
@@ -14307,7 +13114,7 @@ static r2_status r2__train_begin(r2_ctx *ctx, const int32_t byte_token[256], r2_
     r2_status status = R2_OK;
     t->word_begin = (int64_t *)r2_alloc(ctx, (uint64_t)t->piece.n_words, sizeof *t->word_begin);
     if (!t->word_begin) return ctx->status;
-    for (int32_t w = 0; !status && w < t->piece.n_words; ++w) {
+    for (int32_t w = 0; status == R2_OK && w < t->piece.n_words; ++w) {
         const char *letters = t->piece.word[w];
         r2_text_clear(&bytes);
         r2__letters_to_bytes(ctx, letters, strlen(letters), &bytes);
@@ -14315,12 +13122,12 @@ static r2_status r2__train_begin(r2_ctx *ctx, const int32_t byte_token[256], r2_
         for (size_t k = 0; k < bytes.len; ++k)
             r2_tokens_add(ctx, &t->symbol, byte_token[(unsigned char)bytes.data[k]]);
         r2_tokens_add(ctx, &t->word_len, (int32_t)bytes.len);
-        status = bytes.failed || t->symbol.failed || t->word_len.failed
+        status = bytes.failed || t->symbol.owner.failed || t->word_len.owner.failed
                      ? ctx->status
                      : r2__train_tally(ctx, t, w, 1, -1);
     }
     r2_text_free(ctx, &bytes);
-    return status ? status : r2__train_heap(ctx, t);
+    return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
 /* Replaces the pair by `joined` in word w, from the left. */
@@ -14329,7 +13136,7 @@ static r2_status r2__train_word(r2_ctx *ctx, r2__trainer *t, int32_t w, uint64_t
     int32_t *symbol = t->symbol.id + t->word_begin[w], *n = &t->word_len.id[w], out = 0, k = 0;
     while (k + 1 < *n && r2__pair_key(symbol[k], symbol[k + 1]) != key) ++k;
     if (k + 1 >= *n) return R2_OK; /* an earlier merge took the pair apart */
-    if (r2__train_tally(ctx, t, w, -1, -1)) return ctx->status;
+    if (r2__train_tally(ctx, t, w, -1, -1) != R2_OK) return ctx->status;
     for (k = 0; k < *n; ++k) {
         bool here = k + 1 < *n && r2__pair_key(symbol[k], symbol[k + 1]) == key;
         symbol[out++] = here ? joined : symbol[k];
@@ -14345,35 +13152,33 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_text letters = {NULL, 0, 0, false};
     r2_status status;
     r2_text_addf(ctx, &letters, "%s%s", parts->word.word[left], parts->word.word[right]);
-    status = letters.failed ? ctx->status
-                            : r2_vocab_add(ctx, &parts->word, letters.data, &joined);
+    status = letters.failed ? ctx->status : r2_vocab_add(ctx, &parts->word, letters.data, &joined);
     r2_text_free(ctx, &letters);
-    if (status) return status;
+    if (status != R2_OK) return status;
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat_find(t, key)->places; !status && place >= 0;
-         place = t->place_next.id[place])
-        status = r2__train_word(ctx, t, t->place_word.id[place], key, joined);
-    return status ? status : r2__train_heap(ctx, t);
+    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place > 0;
+         place = t->place_next.id[place - 1])
+        status = r2__train_word(ctx, t, t->place_word.id[place - 1], key, joined);
+    return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
 /* Merges the most frequent pair until there are `n_tokens` or no pair is frequent enough. */
 static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_config *config,
                                   int32_t n_tokens, r2__bpe_parts *parts) {
     r2_status status = R2_OK;
-    while (!status && parts->word.n_words < n_tokens && t->heap.n > 0) {
+    while (status == R2_OK && parts->word.n_words < n_tokens && t->heap.n > 0) {
         r2__heap_item top = r2__heap_pop(&t->heap);
         r2__pair_stat *pair = r2__stat_find(t, top.second);
         if (pair->count < config->min_count || pair->count < 1) {
             pair->heaped = 0;
         } else if (UINT64_MAX - top.first != (uint64_t)pair->count) {
             pair->heaped = pair->count; /* an outdated count: back to where it belongs */
-            if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-                status = ctx->status;
+            status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
         } else {
             status = r2__train_merge(ctx, t, parts, pair->key);
-            if (!status)
+            if (status == R2_OK)
                 status = r2_progress(ctx, "tokens learned", parts->word.n_words, n_tokens);
         }
     }
@@ -14384,7 +13189,7 @@ static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_conf
 static r2_status r2__train_bytes(r2_ctx *ctx, r2__bpe_parts *parts, int32_t byte_token[256]) {
     r2_text letter = {NULL, 0, 0, false};
     r2_status status = R2_OK;
-    for (uint32_t cp = 0; !status && cp < 324; ++cp)
+    for (uint32_t cp = 0; status == R2_OK && cp < 324; ++cp)
         for (int byte = 0; byte < 256; ++byte) {
             if (r2__byte_letter((unsigned char)byte) != cp) continue;
             r2_text_clear(&letter);
@@ -14402,14 +13207,13 @@ static r2_status r2__train_controls(r2_ctx *ctx, const r2_bpe_config *config,
     int32_t n_pieces = parts->word.n_words;
     for (int32_t i = 0; i < config->n_control; ++i) {
         const char *word = config->control[i];
-        size_t len = strlen(word);
-        if (len == 0 || r2_vocab_find(&parts->word, word, len) >= 0)
+        if (!*word || r2_vocab_find(&parts->word, word) >= 0)
             return r2_fail(ctx, R2_ARGUMENT, "control token '%s' is empty or there already", word);
-        if (r2__vocab_append(ctx, &parts->word, word, len)) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, word) != R2_OK) return ctx->status;
     }
     for (int32_t i = 0; i < parts->word.n_words; ++i)
         r2_tokens_add(ctx, &parts->added, i < n_pieces ? 0 : 2);
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 r2_bpe_config r2_bpe_config_default(void) {
@@ -14435,25 +13239,25 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
     if (config->n_control < 0 || config->n_tokens < 256 + config->n_control)
         return r2_fail(ctx, R2_ARGUMENT, "tokenizer: %d ids do not hold 256 bytes and %d controls",
                        (int)config->n_tokens, (int)config->n_control);
-    if (r2__bpe_begin(ctx, bpe, config->rule, config->nfc)) return ctx->status;
+    if (r2__bpe_begin(ctx, bpe, config->rule, config->nfc) != R2_OK) return ctx->status;
     memset(&parts, 0, sizeof parts);
     memset(&t, 0, sizeof t);
     status = r2__train_bytes(ctx, &parts, byte_token);
-    if (!status && config->nfc) {
+    if (status == R2_OK && config->nfc) {
         status = r2__nfc_text(ctx, bpe->normal, text, len, &normal);
         text = normal.data;
         len = normal.len;
     }
-    if (!status) status = r2__train_count(ctx, bpe, &t, text, len);
-    if (!status) status = r2__train_begin(ctx, byte_token, &t);
-    if (!status)
+    if (status == R2_OK) status = r2__train_count(ctx, bpe, &t, text, len);
+    if (status == R2_OK) status = r2__train_begin(ctx, byte_token, &t);
+    if (status == R2_OK)
         status = r2__train_merges(ctx, &t, config, config->n_tokens - config->n_control, &parts);
-    if (!status) status = r2__train_controls(ctx, config, &parts);
-    if (!status) status = r2__bpe_finish(ctx, bpe, &parts);
+    if (status == R2_OK) status = r2__train_controls(ctx, config, &parts);
+    if (status == R2_OK) status = r2__bpe_finish(ctx, bpe, &parts);
     r2_text_free(ctx, &normal);
     r2__trainer_free(ctx, &t);
     r2__bpe_parts_free(ctx, &parts);
-    if (status) r2_bpe_free(ctx, bpe);
+    if (status != R2_OK) r2_bpe_free(ctx, bpe);
     return status;
 }
 
@@ -14465,7 +13269,8 @@ static void r2__bpe_save_added(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n    {\"id\": %d, \"content\": ", i ? "," : "", (int)t);
         r2__text_json(ctx, out, bpe->bytes + bpe->begin[t],
                       (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
-        r2_text_addf(ctx, out, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+        r2_text_addf(ctx, out,
+                     ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
                      "\"normalized\": false, \"special\": %s}",
                      bpe->added[t] == 2 ? "true" : "false");
     }
@@ -14482,11 +13287,15 @@ static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     if (bpe->rule == R2_BPE_QWEN2) {
         r2_text_addf(ctx, out, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
         r2__text_json(ctx, out, R2__QWEN2_REGEX, strlen(R2__QWEN2_REGEX));
-        r2_text_addf(ctx, out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    "
-                     "%sfalse}]}", bytes);
+        r2_text_addf(ctx, out,
+                     "}, \"behavior\": \"Isolated\", \"invert\": false},\n    "
+                     "%sfalse}]}",
+                     bytes);
     } else {
-        r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    "
-                     "%strue}]}", bytes);
+        r2_text_addf(ctx, out,
+                     "{\"type\": \"Digits\", \"individual_digits\": true},\n    "
+                     "%strue}]}",
+                     bytes);
     }
 }
 
@@ -14499,7 +13308,8 @@ static void r2__bpe_save_letters(r2_ctx *ctx, const r2_bpe *bpe, int32_t t, r2_t
 static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
     r2_text word = {NULL, 0, 0, false};
     const char *comma = "";
-    r2_text_addf(ctx, out, "{\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, "
+    r2_text_addf(ctx, out,
+                 "{\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, "
                  "\"continuing_subword_prefix\": \"\", \"end_of_word_suffix\": \"\", "
                  "\"fuse_unk\": false, \"byte_fallback\": false, \"ignore_merges\": false,\n"
                  "    \"vocab\": {");
@@ -14510,6 +13320,7 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
+        out->failed = out->failed || word.failed; /* which r2_text_clear resets */
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -14520,22 +13331,24 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
         r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
         r2__text_json(ctx, out, word.data, word.len);
+        out->failed = out->failed || word.failed;
     }
     r2_text_addf(ctx, out, "]}");
-    out->failed = out->failed || word.failed;
     r2_text_free(ctx, &word);
 }
 
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
     r2_text out = {NULL, 0, 0, false};
     r2_status status;
-    r2_text_addf(ctx, &out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
+    r2_text_addf(ctx, &out,
+                 "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n"
                  "  \"padding\": null,\n  \"added_tokens\": [");
     r2__bpe_save_added(ctx, bpe, &out);
     r2_text_addf(ctx, &out, "],\n  \"normalizer\": %s,\n  \"pre_tokenizer\": ",
                  bpe->nfc ? "{\"type\": \"NFC\"}" : "null");
     r2__bpe_save_rule(ctx, bpe, &out);
-    r2_text_addf(ctx, &out, ",\n  \"post_processor\": null,\n  \"decoder\": {\"type\": "
+    r2_text_addf(ctx, &out,
+                 ",\n  \"post_processor\": null,\n  \"decoder\": {\"type\": "
                  "\"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": false, "
                  "\"use_regex\": false},\n  \"model\": ");
     r2__bpe_save_model(ctx, bpe, &out);
@@ -14543,15 +13356,6 @@ r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
     status = out.failed ? ctx->status : r2_write_file(ctx, path, out.data, out.len);
     r2_text_free(ctx, &out);
     return status;
-}
-
-static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
-    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
-    return found && strcmp(found, value) == 0;
-}
-
-static bool r2__json_true(const cJSON *object, const char *key) {
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
 }
 
 /* Whether the value is left out, null or "". */
@@ -14606,14 +13410,15 @@ static r2_status r2__bpe_load_added(r2_ctx *ctx, const cJSON *list, r2__bpe_ids 
     const cJSON *token = list ? list->child : NULL;
     for (; token; token = token->next) {
         int32_t id = r2__json_id(cJSON_GetObjectItemCaseSensitive(token, "id"), ids->cap);
-        const char *text =
-            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(token, "content"));
+        const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(token, "content"));
         if (id < 0 || !text || !*text || ids->word[id])
             return r2_fail(ctx, R2_FORMAT, "an added token has no id of its own or no content");
         if (r2__json_true(token, "lstrip") || r2__json_true(token, "rstrip") ||
             r2__json_true(token, "single_word"))
-            return r2_fail(ctx, R2_FORMAT, "added token '%.60s' strips or is a single word: not "
-                           "supported", text);
+            return r2_fail(ctx, R2_FORMAT,
+                           "added token '%.60s' strips or is a single word: not "
+                           "supported",
+                           text);
         ids->word[id] = text;
         ids->added[id] = r2__json_true(token, "special") ? 2 : 1;
         if (id >= ids->n) ids->n = id + 1;
@@ -14638,13 +13443,12 @@ static r2_status r2__bpe_load_vocab(r2_ctx *ctx, const cJSON *vocab, r2__bpe_ids
 /* Moves the strings, in order of their ids, into the parts. */
 static r2_status r2__bpe_load_words(r2_ctx *ctx, const r2__bpe_ids *ids, r2__bpe_parts *parts) {
     for (int64_t i = 0; i < ids->n; ++i) {
-        size_t len = strlen(ids->word[i]);
-        if (r2_vocab_find(&parts->word, ids->word[i], len) >= 0)
+        if (r2_vocab_find(&parts->word, ids->word[i]) >= 0)
             return r2_fail(ctx, R2_FORMAT, "token '%.60s' comes twice", ids->word[i]);
-        if (r2__vocab_append(ctx, &parts->word, ids->word[i], len)) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, ids->word[i]) != R2_OK) return ctx->status;
         r2_tokens_add(ctx, &parts->added, ids->added[i]);
     }
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON *vocab,
@@ -14656,9 +13460,9 @@ static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON
     ids.word = (const char **)r2_alloc(ctx, (uint64_t)ids.cap, sizeof *ids.word);
     ids.added = (uint8_t *)r2_alloc(ctx, (uint64_t)ids.cap, 1);
     status = ids.word && ids.added ? R2_OK : ctx->status;
-    if (!status) status = r2__bpe_load_added(ctx, added, &ids);
-    if (!status) status = r2__bpe_load_vocab(ctx, vocab, &ids);
-    if (!status) status = r2__bpe_load_words(ctx, &ids, parts);
+    if (status == R2_OK) status = r2__bpe_load_added(ctx, added, &ids);
+    if (status == R2_OK) status = r2__bpe_load_vocab(ctx, vocab, &ids);
+    if (status == R2_OK) status = r2__bpe_load_words(ctx, &ids, parts);
     r2_release(ctx, ids.word);
     r2_release(ctx, ids.added);
     return status;
@@ -14667,23 +13471,31 @@ static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON
 /* A merge is "left right" or ["left", "right"]. */
 static r2_status r2__bpe_load_merge(r2_ctx *ctx, const cJSON *merge, r2__bpe_parts *parts) {
     const cJSON *pair = cJSON_IsArray(merge) ? merge->child : NULL;
-    const char *left = cJSON_GetStringValue(pair ? pair : merge), *right;
-    size_t left_len = left ? pair ? strlen(left) : strcspn(left, " ") : 0;
-    r2_text joined = {NULL, 0, 0, false};
+    const char *first = cJSON_GetStringValue(pair ? pair : merge), *right;
+    size_t len = first ? pair ? strlen(first) : strcspn(first, " ") : 0;
+    r2_text left = {NULL, 0, 0, false}, joined = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
     int32_t id[3];
-    right = pair ? cJSON_GetStringValue(pair->next) : left ? left + left_len : NULL;
+    right = pair ? cJSON_GetStringValue(pair->next) : first ? first + len : NULL;
     if (!pair && right && *right) ++right; /* the space */
-    if (!left || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
-    r2_text_addf(ctx, &joined, "%.*s%s", (int)left_len, left, right);
-    if (joined.failed) return ctx->status;
-    id[0] = r2_vocab_find(&parts->word, left, left_len);
-    id[1] = r2_vocab_find(&parts->word, right, strlen(right));
-    id[2] = r2_vocab_find(&parts->word, joined.data, joined.len);
+    if (!first || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
+    r2_text_add(ctx, &left, first, len);
+    r2_text_addf(ctx, &joined, "%.*s%s", (int)len, first, right);
+    if (left.failed || joined.failed) {
+        status = ctx->status;
+    } else {
+        id[0] = r2_vocab_find(&parts->word, left.data);
+        id[1] = r2_vocab_find(&parts->word, right);
+        id[2] = r2_vocab_find(&parts->word, joined.data);
+        for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
+        if (id[0] < 0 || id[1] < 0 || id[2] < 0)
+            status = r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left.data,
+                             right);
+        else if (parts->merge.owner.failed) status = ctx->status;
+    }
+    r2_text_free(ctx, &left);
     r2_text_free(ctx, &joined);
-    for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
-    if (id[0] < 0 || id[1] < 0 || id[2] < 0)
-        return r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left, right);
-    return parts->merge.failed ? ctx->status : R2_OK;
+    return status;
 }
 
 static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
@@ -14706,10 +13518,10 @@ static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
         return r2_fail(ctx, R2_FORMAT, "pre_tokenizer is none of GPT-2, Qwen2, digits + GPT-2");
     if (!r2__bpe_load_nfc(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), &nfc))
         return r2_fail(ctx, R2_FORMAT, "normalizer is neither null nor NFC");
-    if (r2__bpe_load_tokens(ctx, root, vocab, parts)) return ctx->status;
+    if (r2__bpe_load_tokens(ctx, root, vocab, parts) != R2_OK) return ctx->status;
     for (const cJSON *merge = merges->child; merge; merge = merge->next)
-        if (r2__bpe_load_merge(ctx, merge, parts)) return ctx->status;
-    if (r2__bpe_begin(ctx, bpe, rule, nfc)) return ctx->status;
+        if (r2__bpe_load_merge(ctx, merge, parts) != R2_OK) return ctx->status;
+    if (r2__bpe_begin(ctx, bpe, rule, nfc) != R2_OK) return ctx->status;
     return r2__bpe_finish(ctx, bpe, parts);
 }
 
@@ -14720,7 +13532,7 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     r2_status status = r2_read_file(ctx, path, &text);
     memset(bpe, 0, sizeof *bpe);
     memset(&parts, 0, sizeof parts);
-    if (!status) {
+    if (status == R2_OK) {
         root = r2__json_parse(text.data, text.len);
         status = root ? r2__bpe_load_json(ctx, bpe, root, &parts)
                       : r2_fail(ctx, R2_FORMAT, "not JSON");
@@ -14733,7 +13545,1081 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     cJSON_Delete(root);
     r2_text_free(ctx, &text);
     r2__bpe_parts_free(ctx, &parts);
-    if (status) r2_bpe_free(ctx, bpe);
+    if (status != R2_OK) r2_bpe_free(ctx, bpe);
+    return status;
+}
+
+/* ---- prompts in English ---- */
+
+/* What a fact is; a field without words is described by its formula. */
+static const char *r2__field_phrase(r2_field field) {
+    switch (field) {
+    case R2_FIELD_hist: return "items the user has rated";
+    case R2_FIELD_genre: return "fit of the target's genres to the user's recent items";
+    case R2_FIELD_era: return "years the target is newer than the user's usual items";
+    case R2_FIELD_shared: return "share of the target's people who share two items with the user";
+    case R2_FIELD_uknn: return "how many of the most similar people have the target";
+    case R2_FIELD_deep: return "closeness of the target's people, over longer chains too";
+    case R2_FIELD_pop: return "people who rated the target";
+    case R2_FIELD_meanr: return "mean rating of the target";
+    case R2_FIELD_pred: return "how similar people rated the target against their own mean";
+    case R2_FIELD_fresh: return "time since the target was first rated";
+    case R2_FIELD_trend: return "ratings of the target just before now";
+    case R2_FIELD_link: return "links to the user's items, close in time";
+    case R2_FIELD_rel: return "links to the user's latest items, close in each person's history";
+    case R2_FIELD_near3: return "links to the user's latest items, next to each other";
+    case R2_FIELD_near1: return "links to the user's very last items, next to each other";
+    case R2_FIELD_next: return "people who took the target soon after one of the user's items";
+    case R2_FIELD_liked: return "links to the user's items by people who liked the target";
+    case R2_FIELD_path: return "the one person whose recent route is most like the user's";
+    case R2_FIELD_c1: return "strength of the strongest chain";
+    case R2_FIELD_c2: return "strength of the second chain";
+    case R2_FIELD_c3: return "strength of the third chain";
+    default: return r2_field_formula(field);
+    }
+}
+
+/* Title of an item, or the data's own id of one without a title. */
+static const char *r2__item_title(const r2_data *data, uint32_t item) {
+    return data->title && data->title[item] && data->title[item][0] ? data->title[item]
+                                                                    : data->item_key[item];
+}
+
+/* Adds a title in double quotes; those inside become single ones, so that it ends at the next, and
+   control characters become blanks. */
+static void r2__add_title(r2_ctx *ctx, const r2_data *data, uint32_t item, r2_text *text) {
+    r2_text_add(ctx, text, "\"", 1);
+    for (const char *p = r2__item_title(data, item); *p; ++p)
+        r2_text_add(ctx, text, *p == '"' ? "'" : (unsigned char)*p < ' ' ? " " : p, 1);
+    r2_text_add(ctx, text, "\"", 1);
+}
+
+/* The letter of u1 of chain c: persons are lettered in the order in which they appear. */
+static char r2__person_letter(const r2_evidence *evidence, int32_t c) {
+    char letter = 'A';
+    for (int32_t k = 0; evidence->chain[k].chain.u1 != evidence->chain[c].chain.u1; ++k) {
+        bool is_new = true;
+        for (int32_t j = 0; j < k; ++j)
+            is_new = is_new && evidence->chain[j].chain.u1 != evidence->chain[k].chain.u1;
+        letter = (char)(letter + is_new);
+    }
+    return letter;
+}
+
+/* "the user" or "Person A": who rated edge 1 .. 4 of chain c. */
+static void r2__edge_person(const r2_evidence *evidence, int32_t c, int32_t edge, char name[16]) {
+    if (edge == 1 || edge == 4) snprintf(name, 16, "the user");
+    else snprintf(name, 16, "Person %c", r2__person_letter(evidence, c));
+}
+
+/* The item of edge 1 .. 4. */
+static uint32_t r2__edge_item(const r2_chain *chain, int32_t edge) {
+    return edge <= 2 ? chain->i0 : chain->i1;
+}
+
+/* Adds `Person A gave "Title" 4 stars`, or [?] in place of a masked rating. */
+static void r2__english_edge(r2_ctx *ctx, const r2_prompt_config *config,
+                             const r2_evidence *evidence, int32_t c, int32_t edge, r2_text *text) {
+    const r2_chain *chain = &evidence->chain[c].chain;
+    char name[16];
+    r2__edge_person(evidence, c, edge, name);
+    r2_text_addf(ctx, text, "%s gave ", name);
+    r2__add_title(ctx, config->data, r2__edge_item(chain, edge), text);
+    r2_text_add(ctx, text, " ", 1);
+    if (r2__edge_visibility(config, chain, edge) == R2_SHOWN)
+        r2__text_number(ctx, text, (double)r2__chain_rating(chain, edge), 6);
+    else r2_text_add(ctx, text, "[?]", 3);
+    r2_text_add(ctx, text, " stars", 6);
+}
+
+/* A line for each fact about all chains that the step shows: its bucket among those of its field. */
+static void r2__english_evidence(r2_ctx *ctx, const r2_prompt_config *config,
+                                 const r2_evidence *evidence, r2_text *text) {
+    const r2_codebook *codebook = config->codebook;
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && codebook; ++f) {
+        r2_field field = (r2_field)f;
+        r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
+        char level[16] = "[?]";
+        if (visibility == R2_HIDDEN) continue;
+        if (visibility == R2_SHOWN || !r2__field_rates(field))
+            snprintf(level, sizeof level, "%d",
+                     (int)r2_codebook_bucket(codebook, field, evidence->value[f]));
+        r2_text_addf(ctx, text, "- %s: %s of %d\n", r2__field_phrase(field), level,
+                     (int)codebook->n_bucket[f] - 1);
+    }
+}
+
+static void r2__english_chains(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, int32_t n_shown, r2_text *text) {
+    for (int32_t c = 0; c < n_shown; ++c) {
+        r2_text_addf(ctx, text, "Chain %d: ", (int)c + 1);
+        for (int32_t edge = 1; edge <= 4; ++edge) {
+            if (r2__edge_visibility(config, &evidence->chain[c].chain, edge) == R2_HIDDEN) continue;
+            if (edge > 1) r2_text_add(ctx, text, "; ", 2);
+            r2__english_edge(ctx, config, evidence, c, edge, text);
+        }
+        r2_text_add(ctx, text, ".\n", 2);
+    }
+    if (n_shown > 0) return;
+    r2_text_addf(ctx, text, "No chain leads from the user to ");
+    r2__add_title(ctx, config->data, evidence->item, text);
+    r2_text_add(ctx, text, ".\n", 2);
+}
+
+static void r2__english_question(r2_ctx *ctx, const r2_prompt_config *config,
+                                 const r2_evidence *evidence, r2_text *text) {
+    const r2_chain *chain = &evidence->chain[0].chain;
+    char name[16];
+    if (config->step == R2_STEP_ASK) {
+        r2_text_addf(ctx, text, "The target is ");
+        r2__add_title(ctx, config->data, evidence->item, text);
+        r2_text_addf(ctx, text, ". Would the user take it up, and how would they rate it?");
+        return;
+    }
+    r2__edge_person(evidence, 0, config->step, name);
+    r2_text_addf(ctx, text, "How did %s rate ", name);
+    r2__add_title(ctx, config->data, r2__edge_item(chain, config->step), text);
+    r2_text_addf(ctx, text, " in chain 1?");
+}
+
+/* The instruction: what chains are, and the form of the output, a line for each thought. */
+static void r2__english_system(r2_ctx *ctx, const r2_prompt_config *config, r2_text *text) {
+    static const char *const thought[R2_STEP_ASK] = {
+        "what the user thought of the first item",
+        "what the other person thought of it, and whether they agree",
+        "what that person thought of the further item", "what follows for the user"};
+    r2_text_addf(ctx, text,
+                 "You predict how a user will like an item by reasoning over chains of "
+                 "interactions. A chain walks from the user to an item they rated, to another "
+                 "person who rated it too, to a further item of that person, and back to the user. "
+                 "Ratings go from ");
+    r2__text_number(ctx, text, (double)config->data->rating_min, 6);
+    r2_text_addf(ctx, text, " to ");
+    r2__text_number(ctx, text, (double)config->data->rating_max, 6);
+    r2_text_addf(ctx, text,
+                 " stars; [?] is a rating that is masked.\n"
+                 "Answer in exactly this form:\n<think>\n");
+    for (int32_t k = 0; k < config->step; ++k)
+        r2_text_addf(ctx, text, "Step %d: %s\n", (int)k + 1, thought[k]);
+    r2_text_addf(ctx, text,
+                 "</think><answer>N</answer>\n"
+                 "N is a whole number: 0 if the user would not take up the item, else from 1 "
+                 "(worst) to 5 (best). End the last step with: I expect N. Name only items and "
+                 "persons of the chains, titles in double quotes, and quote ratings as the chains "
+                 "do: Person A gave \"Title\" 4 stars.");
+}
+
+static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, r2_prompt *prompt) {
+    r2_text *text = &prompt->user;
+    r2__english_system(ctx, config, &prompt->system);
+    r2_text_addf(ctx, text, "The user has rated %d items.\n", (int)evidence->history);
+    r2__english_evidence(ctx, config, evidence, text);
+    r2__english_chains(ctx, config, evidence, prompt->n_shown, text);
+    if (evidence->n_chains > prompt->n_shown)
+        r2_text_addf(ctx, text, "%d more chains are left out.\n",
+                     (int)(evidence->n_chains - prompt->n_shown));
+    r2__english_question(ctx, config, evidence, text);
+}
+
+/* ---- the rule-based teacher in English ---- */
+
+/* Whether the prompt of this step tells a fact. */
+static bool r2__fact_shown(const r2_prompt_config *config, r2_field field) {
+    r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
+    return visibility == R2_SHOWN || (visibility == R2_MASKED && !r2__field_rates(field));
+}
+
+/* Sum of the weights of the facts about all chains that the prompt tells: above 0 speaks for the
+   item. */
+static int32_t r2__rules_lean(const r2_task *task) {
+    const r2_codebook *codebook = task->config->codebook;
+    int32_t lean = 0;
+    for (int f = 0; f < R2_FIRST_CHAIN_FIELD && codebook; ++f)
+        if (r2__fact_shown(task->config, (r2_field)f))
+            lean += codebook->weight[f][r2_codebook_bucket(codebook, (r2_field)f,
+                                                           task->evidence->value[f])];
+    return lean;
+}
+
+/* Whether the prompt shows no rating that bears on the question: the one before it is masked. */
+static bool r2__rules_blind(const r2_task *task) {
+    int32_t step = task->config->step;
+    return step == 1 || !task->config->data || r2__visibility(task->config, step - 1) != R2_SHOWN;
+}
+
+/* The answer of an unguided trace. Before step 4: the masked rating is like the one before it. At
+   step 4: 0 without a chain or when the weights speak against the item, else the rating of the
+   people u1, moved by how u0 and u1 differ on i0, the first chains counting most. */
+static int32_t r2__rules_answer(const r2_task *task) {
+    const r2_data *data = task->config->data;
+    int32_t step = task->config->step, n = task->prompt->n_shown;
+    double sum = 0.0, weight = 0.0, rating;
+    if (step == R2_STEP_ASK && (n < 1 || r2__rules_lean(task) < 0)) return 0;
+    if (r2__rules_blind(task)) return 3;
+    for (int32_t c = 0; c < n; ++c) {
+        const r2_chain *chain = &task->evidence->chain[c].chain;
+        sum += ((double)chain->r3 + (double)chain->r1 - (double)chain->r2) / (1.0 + c);
+        weight += 1.0 / (1.0 + c);
+    }
+    rating = sum / weight;
+    if (step < R2_STEP_ASK)
+        rating = (double)r2__chain_rating(&task->evidence->chain[0].chain, step - 1);
+    return r2_answer_level((float)rating, data->rating_min, data->rating_max);
+}
+
+/* Chooses the chains that a trace cites, two so that it can compare: the first ones, or those
+   closest to the answer. */
+static void r2__rules_chains(const r2_teacher_config *config, const r2_task *task, int32_t answer,
+                             bool cited[R2_MAX_CHAINS]) {
+    const r2_data *data = task->config->data;
+    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_TEACHER, (uint64_t)task->index);
+    int32_t n = task->prompt->n_shown;
+    float strength[R2_MAX_CHAINS];
+    for (int32_t c = 0; c < n; ++c) {
+        strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
+        if (task->answer >= 0 && r2__visibility(task->config, 3) == R2_SHOWN)
+            strength[c] -= (float)abs(r2_answer_level(task->evidence->chain[c].chain.r3,
+                                                      data->rating_min, data->rating_max) -
+                                      answer);
+        cited[c] = false;
+    }
+    for (int32_t k = 0; k < 2 && k < n; ++k) {
+        int32_t best = -1;
+        for (int32_t c = 0; c < n; ++c)
+            if (!cited[c] && (best < 0 || strength[c] > strength[best])) best = c;
+        cited[best] = true;
+    }
+}
+
+/* Whether two ratings are at most one answer level apart. */
+static bool r2__ratings_agree(const r2_data *data, float a, float b) {
+    return 4.0f * fabsf(a - b) <= data->rating_max - data->rating_min;
+}
+
+/* Adds what a trace says of edge `edge` of chain c. */
+static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int32_t edge,
+                               r2_text *out) {
+    const r2_data *data = task->config->data;
+    const r2_chain *chain = &task->evidence->chain[c].chain;
+    char name[16];
+    if (r2__edge_visibility(task->config, chain, edge) != R2_SHOWN) {
+        r2__edge_person(task->evidence, c, edge, name);
+        r2_text_addf(ctx, out, "what %s thinks of ", name);
+        r2__add_title(ctx, data, r2__edge_item(chain, edge), out);
+        r2_text_addf(ctx, out, " is masked");
+        return;
+    }
+    r2__english_edge(ctx, task->config, task->evidence, c, edge, out);
+    if (edge == 2)
+        r2_text_addf(ctx, out,
+                     r2__ratings_agree(data, chain->r1, chain->r2) ? ", so they agree"
+                                                                   : ", so they differ");
+}
+
+/* Adds the conclusion. A guided trace knows its answer; but it says of the facts what an unguided
+   trace would conclude from them, and "strongly" only where the weights are strong. */
+static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answer, r2_text *out) {
+    static const char *const why[R2_N_ANSWERS] = {
+        "this does not lead to it",      "this speaks against liking it",
+        "this speaks against liking it", "this is mixed",
+        "this speaks for liking it",     "this speaks for liking it"};
+    const int32_t step = task->config->step, facts = r2__rules_answer(task);
+    const int32_t side = (facts > 3) - (facts < 3), expected = (answer > 3) - (answer < 3);
+    const bool follows = side == expected && (facts == 0) == (answer == 0);
+    const char *says = why[facts];
+    if (step == R2_STEP_ASK && task->prompt->n_shown < 1) says = "no chain leads to it";
+    else if (facts && r2__rules_blind(task)) says = "no rating in sight tells it";
+    else if (facts == 5 && step == R2_STEP_ASK && r2__rules_lean(task) >= R2_MAX_TOTAL / 2)
+        says = "this speaks strongly for liking it";
+    r2_text_addf(ctx, out, "%s, %s I expect %d.\n</think><answer>%d</answer>", says,
+                 follows ? "so" : "yet", (int)answer, (int)answer);
+}
+
+static void r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config, const r2_task *task,
+                              int32_t answer, r2_text *out) {
+    int32_t asked = task->config->step;
+    bool cited[R2_MAX_CHAINS];
+    r2__rules_chains(config, task, answer, cited);
+    r2_text_addf(ctx, out, "<think>\n");
+    for (int32_t step = 1; step < asked; ++step) {
+        const char *join = "";
+        r2_text_addf(ctx, out, "Step %d: ", (int)step);
+        for (int32_t c = 0; c < task->prompt->n_shown; ++c) {
+            if (!cited[c]) continue;
+            r2_text_addf(ctx, out, "%s", join);
+            r2__rules_sentence(ctx, task, c, step, out);
+            join = "; ";
+        }
+        r2_text_addf(ctx, out, "%s.\n", *join ? "" : "no chain to follow");
+    }
+    r2_text_addf(ctx, out, "Step %d: ", (int)asked);
+    r2__rules_conclusion(ctx, task, answer, out);
+}
+
+/* ---- checking English ---- */
+
+/* A statement of a prompt: `Person A gave "Title" 4 stars`. */
+typedef struct r2__statement {
+    int32_t edge, person; /* person 0: the user, 1: Person A ... */
+    r2__word title;
+    double rating; /* NAN: masked */
+} r2__statement;
+
+/* What a prompt says. */
+typedef struct r2__english_facts {
+    r2__statement statement[4 * R2_MAX_CHAINS];
+    int32_t n, step; /* step: that the prompt asks for */
+    r2__word target; /* of step 4                      */
+} r2__english_facts;
+
+static bool r2__starts(const char *p, const char *end, const char *text) {
+    size_t len = strlen(text);
+    return (size_t)(end - p) >= len && memcmp(p, text, len) == 0;
+}
+
+/* Reads digits with an optional fraction. */
+static double r2__read_number(const char **p, const char *end) {
+    double value = 0.0, unit = 1.0;
+    for (; *p < end && **p >= '0' && **p <= '9'; ++*p) value = value * 10 + (**p - '0');
+    if (end - *p > 1 && **p == '.' && (*p)[1] >= '0' && (*p)[1] <= '9')
+        for (++*p; *p < end && **p >= '0' && **p <= '9'; ++*p) value += (**p - '0') * (unit /= 10);
+    return value;
+}
+
+/* Reads a title in double quotes. */
+static bool r2__read_title(const char **p, const char *end, r2__word *title) {
+    const char *close = *p < end && **p == '"'
+                            ? (const char *)memchr(*p + 1, '"', (size_t)(end - *p - 1))
+                            : NULL;
+    if (!close) return false;
+    title->at = *p + 1;
+    title->len = (size_t)(close - title->at);
+    *p = close + 1;
+    return true;
+}
+
+static bool r2__read_statement(const char **p, const char *end, r2__statement *s) {
+    s->person = 0;
+    if (r2__starts(*p, end, "Person ") && end - *p > 8) {
+        s->person = 1 + (*p)[7] - 'A';
+        *p += 8;
+    } else if (r2__starts(*p, end, "the user")) {
+        *p += 8;
+    } else {
+        return false;
+    }
+    if (!r2__starts(*p, end, " gave ")) return false;
+    *p += 6;
+    if (!r2__read_title(p, end, &s->title) || end - *p < 2 || *(*p)++ != ' ') return false;
+    s->rating = NAN;
+    if (r2__starts(*p, end, "[?]")) *p += 3;
+    else s->rating = r2__read_number(p, end);
+    if (!r2__starts(*p, end, " stars")) return false;
+    *p += 6;
+    return true;
+}
+
+/* Reads the lines of an English prompt that name titles: chains and the question. */
+static void r2__read_english(const char *prompt, r2__english_facts *facts) {
+    const int32_t room = (int32_t)(sizeof facts->statement / sizeof *facts->statement);
+    memset(facts, 0, sizeof *facts);
+    while (*prompt) {
+        const char *p = prompt, *end = p + strcspn(p, "\n");
+        int32_t edge = 0;
+        prompt = *end ? end + 1 : end;
+        if (r2__starts(p, end, "The target is ")) {
+            p += 14;
+            if (r2__read_title(&p, end, &facts->target)) facts->step = R2_STEP_ASK;
+        }
+        if (!r2__starts(p, end, "Chain ")) continue;
+        p = (const char *)memchr(p, ':', (size_t)(end - p));
+        while (p && end - p > 2 && edge < 4 && facts->n < room) {
+            p += 2; /* ": " or "; " */
+            if (!r2__read_statement(&p, end, &facts->statement[facts->n])) break;
+            facts->statement[facts->n++].edge = ++edge;
+        }
+        if (facts->step < edge) facts->step = edge; /* the last edge named is the masked one */
+    }
+}
+
+/* How often `tag` stands in the text; the first place in *at. */
+static int32_t r2__count_tag(const char *text, const char *tag, const char **at) {
+    int32_t n = 0;
+    *at = NULL;
+    for (const char *p = strstr(text, tag); p; p = strstr(p + 1, tag)) {
+        if (!*at) *at = p;
+        ++n;
+    }
+    return n;
+}
+
+static const char *r2__skip_blank(const char *p) {
+    while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
+    return p;
+}
+
+/* Shape of <think> ... </think><answer> k </answer>: white space between the parts and around k is
+   allowed, nothing else is. The reasoning is *body .. *end. */
+static r2_verdict r2__english_shape(const char *output, int32_t *answer, const char **body,
+                                    const char **end) {
+    const char *open, *ask, *close;
+    int32_t n_open = r2__count_tag(output, "<think>", &open);
+    int32_t n_ask = r2__count_tag(output, "<answer>", &ask);
+    int32_t n_end = r2__count_tag(output, "</think>", end);
+    int32_t n_close = r2__count_tag(output, "</answer>", &close);
+    if (n_ask > 1) return R2_TRACE_TWO_ANSWERS;
+    if (ask && (!*end || ask < *end)) return R2_TRACE_ANSWER_FIRST;
+    if (!ask || !close) return R2_TRACE_NO_ANSWER;
+    if (n_open != 1 || n_end != 1 || n_close != 1 || open != r2__skip_blank(output))
+        return R2_TRACE_MALFORMED;
+    *body = open + strlen("<think>");
+    if (*end < *body || r2__skip_blank(*end + strlen("</think>")) != ask) return R2_TRACE_MALFORMED;
+    ask = r2__skip_blank(ask + strlen("<answer>"));
+    if (*ask < '0' || *ask >= '0' + R2_N_ANSWERS || r2__skip_blank(ask + 1) != close ||
+        *r2__skip_blank(close + strlen("</answer>")))
+        return R2_TRACE_MALFORMED;
+    *answer = *ask - '0';
+    return R2_TRACE_OK;
+}
+
+/* Where the checker stands in the reasoning, and of whom and what the clause speaks. */
+typedef struct r2__english {
+    const r2__english_facts *facts;
+    r2_check *check;
+    const char *p, *end;
+    r2__word title;              /* at NULL: none named yet in this clause */
+    int32_t person;              /* -1: none, 0: the user, 1: Person A ... */
+    int32_t step, conclusion;    /* conclusion -1: none yet                */
+    bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k       */
+} r2__english;
+
+static void r2__english_clause(r2__english *e, int32_t person) {
+    e->person = person;
+    e->title.at = NULL;
+}
+
+/* A quoted title: one of the prompt's, or an unknown one. */
+static void r2__english_quote(r2__english *e) {
+    bool known = false;
+    if (!r2__read_title(&e->p, e->end, &e->title)) {
+        e->p = e->end;
+    } else {
+        known = e->facts->target.at && r2__same(e->facts->target, e->title);
+        for (int32_t k = 0; k < e->facts->n; ++k)
+            known = known || r2__same(e->facts->statement[k].title, e->title);
+    }
+    if (!known) r2__first_fault(e->check, R2_TRACE_UNKNOWN_FACT);
+}
+
+/* "Person X": one whom the prompt names. */
+static void r2__english_person(r2__english *e) {
+    int32_t person = e->end - e->p > 7 ? 1 + e->p[7] - 'A' : -1;
+    bool known = false;
+    for (int32_t k = 0; k < e->facts->n; ++k)
+        known = known || (person > 0 && e->facts->statement[k].person == person);
+    if (!known) r2__first_fault(e->check, R2_TRACE_UNKNOWN_FACT);
+    r2__english_clause(e, known ? person : INT32_MAX);
+    e->p += e->end - e->p > 7 ? 8 : e->end - e->p;
+}
+
+/* A number; followed by " star" it quotes a rating. It counts as found when the prompt rates the
+   title of the clause, as right when some statement fits. */
+static void r2__english_number(r2__english *e) {
+    double value = r2__read_number(&e->p, e->end);
+    bool found = false, right = false;
+    if (!r2__starts(e->p, e->end, " star")) return;
+    for (int32_t k = 0; k < e->facts->n && !right; ++k) {
+        const r2__statement *s = &e->facts->statement[k];
+        if (e->person >= 0 && e->person != s->person) continue;
+        if ((e->title.at && !r2__same(e->title, s->title)) || isnan(s->rating)) continue;
+        found = true;
+        right = fabs(s->rating - value) < 1e-4;
+        if (right && s->edge == e->step) e->cited[s->edge] = true;
+    }
+    e->check->n_cited++;
+    e->check->n_found += found;
+    e->check->n_right += right;
+    if (!right) r2__first_fault(e->check, R2_TRACE_WRONG_RATING);
+}
+
+/* "Step k:" must come in order. */
+static void r2__english_step(r2__english *e) {
+    int32_t k = e->end - e->p > 6 && e->p[6] == ':' ? e->p[5] - '0' : -1;
+    if (k == e->step + 1 && k <= e->facts->step) e->step = k;
+    else r2__first_fault(e->check, R2_TRACE_MISSING_STEP);
+    e->p += 5;
+}
+
+/* "expect k": the conclusion, which only the last step may draw. */
+static void r2__english_conclude(r2__english *e) {
+    e->p += strlen("expect ");
+    if (e->step < e->facts->step) r2__first_fault(e->check, R2_TRACE_ANSWER_FIRST);
+    e->conclusion = e->p < e->end && *e->p >= '0' && *e->p <= '9' ? *e->p - '0' : -1;
+    if (e->end - e->p > 1 && e->p[1] >= '0' && e->p[1] <= '9') e->conclusion = -1;
+}
+
+/* Reads one thing at p and moves on. */
+static void r2__english_read(r2__english *e) {
+    const char *p = e->p, *end = e->end;
+    if (*p == '"') r2__english_quote(e);
+    else if (*p >= '0' && *p <= '9') r2__english_number(e);
+    else if (r2__starts(p, end, "Step ")) r2__english_step(e);
+    else if (r2__starts(p, end, "Person ")) r2__english_person(e);
+    else if (r2__starts(p, end, "expect ")) r2__english_conclude(e);
+    else if (r2__starts(p, end, "he user")) { /* The, the */ r2__english_clause(e, 0);
+        e->p += 7;
+    } else {
+        if (e->step < e->facts->step && r2__starts(p, end, "nswer"))
+            r2__first_fault(e->check, R2_TRACE_ANSWER_FIRST);
+        if (*p == ';' || *p == '\n' || r2__starts(p, end, ". ")) r2__english_clause(e, -1);
+        ++e->p;
+    }
+}
+
+/* Checks an English output against its prompt. */
+static r2_check r2__check_english(const char *prompt, const char *output) {
+    r2_check check = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
+    r2__english_facts facts;
+    r2__english e;
+    memset(&e, 0, sizeof e);
+    check.verdict = r2__english_shape(output, &check.answer, &e.p, &e.end);
+    if (check.verdict != R2_TRACE_OK) return check;
+    check.well_formed = true;
+    r2__read_english(prompt, &facts);
+    e.facts = &facts;
+    e.check = &check;
+    e.person = e.conclusion = -1;
+    while (e.p < e.end) r2__english_read(&e);
+    for (int32_t k = 0; k < facts.n; ++k) { /* each step quotes a rating when it sees one */
+        const r2__statement *s = &facts.statement[k];
+        if (s->edge < facts.step && !isnan(s->rating) && !e.cited[s->edge])
+            r2__first_fault(&check, R2_TRACE_MISSING_STEP);
+    }
+    if (e.step != facts.step || e.conclusion < 0) r2__first_fault(&check, R2_TRACE_MISSING_STEP);
+    if (e.conclusion != check.answer) r2__first_fault(&check, R2_TRACE_CONTRADICTS);
+    check.total = e.conclusion;
+    return check;
+}
+
+/* ---- teachers and their checks ---- */
+
+r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
+    const r2_teacher_config *config = (const r2_teacher_config *)user;
+    int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
+    int32_t lean = task->answer < 0 ? 0 : task->answer > 0 ? 1 : -1;
+    r2_status status = R2_OK;
+    if (task->config->words == R2_WORDS_ENGLISH) {
+        r2__rules_english(ctx, config, task, answer, output);
+    } else {
+        status = r2__teach_compact(ctx, task->config->codebook, config, task->prompt->user.data,
+                                   (uint64_t)task->index, lean, output);
+        r2_text_addf(ctx, output, " <answer> %d </answer>", (int)answer);
+    }
+    return status == R2_OK && output->failed ? ctx->status : status;
+}
+
+r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
+    const r2_records *records = (const r2_records *)user;
+    int64_t at = 0;
+    for (int64_t end = records->n; at < end;) { /* the first id that is not smaller */
+        int64_t middle = at + (end - at) / 2;
+        if (records->record[middle].id < task->index) at = middle + 1;
+        else end = middle;
+    }
+    if (at < records->n && records->record[at].id == task->index)
+        r2_text_addf(ctx, output, "%s", records->record[at].output);
+    return output->failed ? ctx->status : R2_OK;
+}
+
+r2_check r2_check_output(const r2_task *task, const char *output) {
+    const char *prompt = task->prompt->user.data;
+    r2_check check = task->config->words == R2_WORDS_ENGLISH
+                         ? r2__check_english(prompt, output)
+                         : r2_check_trace(task->config->codebook, prompt, output);
+    if (task->answer >= 0 && check.answer >= 0 && check.answer != task->answer)
+        r2__first_fault(&check, R2_TRACE_WRONG_ANSWER);
+    return check;
+}
+
+void r2_tally_add(r2_tally *tally, r2_verdict verdict, int32_t answer) {
+    tally->n[verdict][answer > 0 && answer < R2_N_ANSWERS ? answer : 0]++;
+}
+
+void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
+    r2_text_addf(ctx, text, "%-14s", "answer");
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2_text_addf(ctx, text, " %8d", k);
+    r2_text_addf(ctx, text, " %8s\n", "all");
+    for (int v = 0; v < R2_N_VERDICTS; ++v) {
+        int64_t sum = 0;
+        for (int k = 0; k < R2_N_ANSWERS; ++k) sum += tally->n[v][k];
+        if (!sum && v != R2_TRACE_OK) continue;
+        r2_text_addf(ctx, text, "%-14s",
+                     v == R2_TRACE_OK ? "kept" : r2_verdict_name((r2_verdict)v));
+        for (int k = 0; k < R2_N_ANSWERS; ++k)
+            r2_text_addf(ctx, text, " %8lld", (long long)tally->n[v][k]);
+        r2_text_addf(ctx, text, " %8lld\n", (long long)sum);
+    }
+}
+
+/* ---- records ---- */
+
+/* X(key, kind): the keys of a line in their order; the words of a record are its "template". */
+#define R2__RECORD_KEYS(X)                                                                         \
+    X(id, number)                                                                                  \
+    X(user, string) X(item, string) X(history, number) X(schedule, string) X(step, number)         \
+        X(words, string) X(shown, number) X(left_out, number) X(source, string)                 \
+            X(system, string) X(prompt, string) X(output, string) X(answer, number)
+
+static const char *r2__record_key(const char *member) {
+    return strcmp(member, "words") == 0 ? "template" : member;
+}
+
+static void r2__record_add_key(r2_ctx *ctx, r2_text *text, const char *member, bool first) {
+    r2_text_addf(ctx, text, "%s\"%s\":", first ? "" : ",", r2__record_key(member));
+}
+
+void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
+    bool first = true;
+    r2_text_add(ctx, text, "{", 1);
+#define R2__X_number(key) r2_text_addf(ctx, text, "%lld", (long long)record->key)
+#define R2__X_string(key) r2__text_json(ctx, text, record->key, strlen(record->key))
+#define R2__X(key, kind)                                                                           \
+    r2__record_add_key(ctx, text, #key, first);                                                    \
+    R2__X_##kind(key);                                                                             \
+    first = false;
+    R2__RECORD_KEYS(R2__X)
+#undef R2__X
+#undef R2__X_number
+#undef R2__X_string
+    r2_text_add(ctx, text, "}", 1);
+}
+
+r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record) {
+    r2_record copy = *record;
+    r2_status status = r2__array_reserve(ctx, &records->owner, &records->record, sizeof copy, 1);
+    if (status != R2_OK) {
+        records->n = 0;
+        return status;
+    }
+#define R2__X_number(key)
+#define R2__X_string(key)                                                                          \
+    copy.key = r2__arena_string(ctx, &records->text, record->key);                                 \
+    if (!copy.key) return ctx->status;
+#define R2__X(key, kind) R2__X_##kind(key)
+    R2__RECORD_KEYS(R2__X)
+#undef R2__X
+#undef R2__X_number
+#undef R2__X_string
+    stbds_arrput(records->record, copy);
+    records->n++;
+    return R2_OK;
+}
+
+r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    r2_text_add(ctx, &text, "", 0);
+    for (int64_t i = 0; i < records->n; ++i) {
+        r2_record_line(ctx, &records->record[i], &text);
+        r2_text_add(ctx, &text, "\n", 1);
+    }
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Reads the keys of one line; returns the one that is wrong, or NULL. Strings belong to `line`. */
+static const char *r2__record_parse(const cJSON *line, r2_record *record) {
+    const cJSON *value;
+    int n_keys = 0;
+#define R2__X_number(key) r2__json_whole(value, -R2__WHOLE, R2__WHOLE, &record->key)
+#define R2__X_string(key) (record->key = cJSON_GetStringValue(value)) != NULL
+#define R2__X(key, kind)                                                                           \
+    value = cJSON_GetObjectItemCaseSensitive(line, r2__record_key(#key));                          \
+    if (!(R2__X_##kind(key))) return r2__record_key(#key);                                         \
+    ++n_keys;
+    R2__RECORD_KEYS(R2__X)
+#undef R2__X
+#undef R2__X_number
+#undef R2__X_string
+    return cJSON_GetArraySize(line) == n_keys ? NULL : "(an unknown or repeated key)";
+}
+
+static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const char *path,
+                                       int64_t number, const char *text, size_t len) {
+    cJSON *line = r2__json_parse(text, len);
+    r2_record record;
+    const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
+    r2_status status = wrong ? r2_fail(ctx, R2_FORMAT,
+                                       "%s:%lld: expected a record, but %s is missing or wrong",
+                                       path, (long long)number, wrong)
+                             : r2_records_add(ctx, records, &record);
+    cJSON_Delete(line);
+    return status;
+}
+
+r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    int64_t number = 1;
+    for (size_t at = 0; status == R2_OK && at < text.len; ++number) {
+        const char *newline = (const char *)memchr(text.data + at, '\n', text.len - at);
+        size_t end = newline ? (size_t)(newline - text.data) : text.len;
+        status = r2__records_read_line(ctx, records, path, number, text.data + at, end - at);
+        at = end + 1;
+    }
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+void r2_records_free(r2_ctx *ctx, r2_records *records) {
+    r2__array_free(ctx, &records->owner, &records->record);
+    r2_arena_free(ctx, &records->text);
+    memset(records, 0, sizeof *records);
+}
+
+/* ---- teaching: a prompt, an output, a check, a record ---- */
+
+static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *source,
+                                  const char *output, int32_t answer, r2_records *records) {
+    const r2_prompt_config *config = task->config;
+    r2_record record;
+    record.id = task->index;
+    record.user = config->data->user_key[task->evidence->user];
+    record.item = config->data->item_key[task->evidence->item];
+    record.history = task->evidence->history;
+    record.schedule = r2_schedule_name(config->schedule);
+    record.step = config->step;
+    record.words = r2_words_name(config->words);
+    record.shown = task->prompt->n_shown;
+    record.left_out = task->prompt->n_left_out;
+    record.source = source;
+    record.system = task->prompt->system.data;
+    record.prompt = task->prompt->user.data;
+    record.output = output;
+    record.answer = answer;
+    return r2_records_add(ctx, records, &record);
+}
+
+/* One task: builds its prompt, asks the teacher, keeps what passes. An unguided output must have the
+   right answer too. */
+static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *teacher,
+                               r2_prompt *prompt, r2_text *output, r2_records *records) {
+    int32_t answer = r2_prompt_answer(task->config, task->evidence);
+    r2_check check;
+    r2_status status = r2_prompt_build(ctx, task->config, task->evidence, prompt);
+    if (status != R2_OK) return status;
+    if (!teacher->write) return r2__teach_record(ctx, task, "", "", -1, records);
+    task->answer = teacher->guided ? answer : -1;
+    r2_text_clear(output);
+    r2_text_add(ctx, output, "", 0);
+    status = teacher->write(ctx, teacher->user, task, output);
+    if (status != R2_OK) return status; /* a callback need not have recorded it */
+    if (output->failed) return ctx->status;
+    task->answer = answer;
+    check = r2_check_output(task, output->data);
+    if (teacher->tally) r2_tally_add(teacher->tally, check.verdict, answer);
+    if (check.verdict != R2_TRACE_OK) return R2_OK;
+    return r2__teach_record(ctx, task, teacher->name, output->data, check.answer, records);
+}
+
+r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
+                   int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records) {
+    r2_prompt prompt;
+    r2_text output = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    if (!config->data)
+        return r2_fail(ctx, R2_ARGUMENT, "teach: config->data is NULL, which records need");
+    memset(&prompt, 0, sizeof prompt);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        r2_task task = {first_id + q, config, &evidence[q], &prompt, -1};
+        status = r2__teach_one(ctx, &task, teacher, &prompt, &output, records);
+        if (status == R2_OK) status = r2_progress(ctx, "prompts taught", q + 1, n);
+    }
+    r2_text_free(ctx, &output);
+    r2_prompt_free(ctx, &prompt);
+    return status;
+}
+
+/* ---- prompts explained ---- */
+
+/* A rating as stars, in 8 columns; scales beyond five stars are written as numbers. */
+static void r2__explain_stars(r2_ctx *ctx, const r2_data *data, r2_visibility visibility,
+                              float rating, r2_text *text) {
+    if (visibility == R2_MASKED) {
+        r2_text_addf(ctx, text, "%-8s", "[?]");
+    } else if (data->rating_max > 5.0f) {
+        r2_text_addf(ctx, text, "%-8g", (double)rating);
+    } else {
+        int full = (int)rating, width = 0;
+        bool half = rating - (float)full >= 0.25f;
+        for (; width < full; ++width) r2_text_add(ctx, text, "\xE2\x98\x85", 3); /* a star */
+        if (half) r2_text_add(ctx, text, "\xC2\xBD", 2), ++width;                /* one half */
+        for (; width < 8; ++width) r2_text_add(ctx, text, " ", 1);
+    }
+}
+
+/* A chain, a line per edge:   chain 1   the user  ****     Title   */
+static void r2__explain_chain(r2_ctx *ctx, const r2_task *task, int32_t c, r2_text *text) {
+    const r2_data *data = task->config->data;
+    const r2_chain *chain = &task->evidence->chain[c].chain;
+    for (int32_t edge = 1; edge <= 4; ++edge) {
+        r2_visibility visibility = r2__edge_visibility(task->config, chain, edge);
+        char who[16], number[24];
+        r2__edge_person(task->evidence, c, edge, who);
+        snprintf(number, sizeof number, "chain %d", (int)c + 1);
+        r2_text_addf(ctx, text, "  %-8s e%d  ", edge == 1 ? number : "", (int)edge);
+        if (visibility == R2_HIDDEN) {
+            r2_text_addf(ctx, text, "(hidden)\n");
+            continue;
+        }
+        r2_text_addf(ctx, text, "%-9s ", who);
+        r2__explain_stars(ctx, data, visibility, r2__chain_rating(chain, edge), text);
+        r2_text_addf(ctx, text, " %s\n", r2__item_title(data, r2__edge_item(chain, edge)));
+    }
+}
+
+/* The six visible facts about all chains that weigh most, strongest first. */
+static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text) {
+    bool told[R2_FIRST_CHAIN_FIELD] = {false};
+    const r2_codebook *codebook = task->config->codebook;
+    for (int n = 0; n < 6 && codebook; ++n) {
+        int best = -1, weight = 0, bucket = 0;
+        for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
+            int b = r2_codebook_bucket(codebook, (r2_field)f, task->evidence->value[f]);
+            int w = codebook->weight[f][b];
+            if (told[f] || !r2__fact_shown(task->config, (r2_field)f)) continue;
+            if (best >= 0 && abs(w) <= abs(weight)) continue;
+            best = f;
+            weight = w;
+            bucket = b;
+        }
+        if (best < 0) return;
+        told[best] = true;
+        r2_text_addf(ctx, text, "  %+3d  %-7s %2d of %-2d  %s\n", weight,
+                     r2_field_name((r2_field)best), bucket, (int)codebook->n_bucket[best] - 1,
+                     r2__field_phrase((r2_field)best));
+    }
+}
+
+/* A compact trace, a thought a line: its step, weight and total, the fact and its meaning. The rest
+   of an output of another shape follows as it is. */
+static void r2__explain_thoughts(r2_ctx *ctx, const r2_codebook *codebook, const char *output,
+                                 r2_text *text) {
+    const char *at = output, *rest = output;
+    r2__word cited, weight, total;
+    r2__next_word(&at, &cited); /* <think> */
+    while (r2__next_word(&at, &cited) && r2__next_word(&at, &weight) &&
+           r2__next_word(&at, &total)) {
+        r2_field field = (r2_field)0;
+        int32_t bucket = 0, number = 0;
+        if (!r2__read_fact(codebook, cited, &field, &bucket) ||
+            !r2__word_number(total, "=", true, &number))
+            break;
+        r2_text_addf(ctx, text, "  step %d  %3.*s -> %+3d  %-7s %2d of %-2d  %s\n",
+                     (int)r2_field_step(field), (int)weight.len, weight.at, (int)number,
+                     r2_field_name(field), (int)bucket, (int)codebook->n_bucket[field] - 1,
+                     r2__field_phrase(field));
+        rest = at;
+    }
+    r2_text_addf(ctx, text, "%s%s\n", rest == output ? "" : " ", rest);
+}
+
+r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text) {
+    const r2_evidence *evidence = task->evidence;
+    const r2_prompt_config *config = task->config;
+    bool english = config->words == R2_WORDS_ENGLISH;
+    if (!config->data || (!config->codebook && output && !english))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "explain: data is NULL, or codebook with a compact output");
+    r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
+                 config->data->user_key[evidence->user], (int)evidence->history,
+                 r2__item_title(config->data, evidence->item));
+    r2_text_addf(ctx, text, "schedule %s, step %d of %d; %d chains shown, %d left out\n",
+                 r2_schedule_name(config->schedule), (int)config->step, R2_STEP_ASK,
+                 (int)task->prompt->n_shown, (int)task->prompt->n_left_out);
+    for (int32_t c = 0; c < task->prompt->n_shown; ++c) r2__explain_chain(ctx, task, c, text);
+    if (config->codebook && (!output || english)) {
+        r2_text_addf(ctx, text, "evidence over all chains (weight, level, meaning)\n");
+        r2__explain_evidence(ctx, task, text);
+    }
+    if (output) {
+        r2_check check = r2_check_output(task, output);
+        r2_text_addf(ctx, text, "reasoning (checked: %s)\n", r2_verdict_name(check.verdict));
+        if (english) r2_text_addf(ctx, text, "%s\n", output);
+        else r2__explain_thoughts(ctx, config->codebook, output, text);
+    }
+    return text->failed ? ctx->status : R2_OK;
+}
+
+/* ---- is the reasoning what decides? ---- */
+
+/* One fact of a prompt put otherwise: weight before and after, and the word it becomes. */
+typedef struct r2__fact_change {
+    int32_t field, bucket, weight, after;
+    bool cited;
+} r2__fact_change;
+
+/* The bucket that a change puts in the place of `bucket`. */
+static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field, int32_t bucket,
+                                      r2_change change) {
+    const int8_t *weight = codebook->weight[field];
+    int32_t best = 0, sign = weight[bucket] > 0 ? 1 : -1;
+    if (change == R2_CHANGE_REMOVE) return 0;
+    for (int32_t b = 1; b < codebook->n_bucket[field]; ++b)
+        if (sign * weight[b] < sign * weight[best]) best = b;
+    return best;
+}
+
+static bool r2__is_cited(const char *output, const r2__fact *fact) {
+    r2__word word;
+    while (r2__next_word(&output, &word))
+        if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
+            return true;
+    return false;
+}
+
+/* Lists the facts of a prompt that a change would give another weight. */
+static int32_t r2__fact_changes(const r2_codebook *codebook, const char *prompt, const char *output,
+                                r2_change kind, r2__fact_change change[R2_FIRST_CHAIN_FIELD]) {
+    r2__fact fact[R2_FIRST_CHAIN_FIELD];
+    int32_t n = r2__read_facts(codebook, prompt, fact), m = 0;
+    for (int32_t k = 0; k < n; ++k) {
+        r2_field field = (r2_field)0;
+        r2__fact_change *s = &change[m];
+        int32_t from = 0;
+        r2__read_fact(codebook, fact[k].word, &field, &from);
+        s->field = (int32_t)field;
+        s->weight = fact[k].weight;
+        s->bucket = r2__fact_change_bucket(codebook, s->field, from, kind);
+        s->after = codebook->weight[field][s->bucket];
+        s->cited = r2__is_cited(output, &fact[k]);
+        m += s->after != s->weight;
+    }
+    return m;
+}
+
+enum { R2__CITED, R2__ALIKE, R2__DRAWN, R2__N_CHANGES };
+
+/* The cited fact of the largest weight, the uncited one whose change is nearest to its, and the
+   uncited one that `draw` points at; false when there is none. Ties: the first in the prompt. */
+static bool r2__fact_change_choose(const r2__fact_change *change, int32_t n, uint64_t draw,
+                                   r2__fact_change chosen[R2__N_CHANGES]) {
+    const r2__fact_change *cited = NULL, *alike = NULL, *drawn = NULL;
+    int32_t size = 0, n_uncited = 0;
+    for (int32_t k = 0; k < n; ++k) {
+        if (change[k].cited && (!cited || abs(change[k].weight) > abs(cited->weight)))
+            cited = &change[k];
+        n_uncited += !change[k].cited;
+    }
+    if (!cited || n_uncited == 0) return false;
+    size = abs(cited->after - cited->weight);
+    draw %= (uint64_t)n_uncited;
+    for (int32_t k = 0; k < n; ++k) {
+        int32_t off = abs(abs(change[k].after - change[k].weight) - size);
+        if (change[k].cited) continue;
+        if (!alike || off < abs(abs(alike->after - alike->weight) - size)) alike = &change[k];
+        if (draw-- == 0) drawn = &change[k];
+    }
+    chosen[R2__CITED] = *cited;
+    chosen[R2__ALIKE] = *alike;
+    chosen[R2__DRAWN] = *drawn;
+    return true;
+}
+
+/* Puts the changed word in the place of its field's word in the tokens of a prompt. */
+static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *change,
+                                  int32_t *prompt, int64_t n) {
+    const char *name = r2_field_name((r2_field)change->field);
+    size_t len = strlen(name);
+    char word[40];
+    int32_t id;
+    r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
+    id = r2_vocab_find(vocab, word);
+    for (int64_t k = 0; k < n; ++k) {
+        const char *old = vocab->word[prompt[k]];
+        if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;
+    }
+}
+
+/* Thinks about example e; when the trace is well formed, chooses the facts to change. */
+static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
+                                   r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
+                                   bool *found) {
+    r2_text prompt = {NULL, 0, 0, false};
+    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    r2__fact_change change[R2_FIRST_CHAIN_FIELD];
+    r2_reasoning own;
+    r2_status status = r2_think(ctx, model, ex, e, 1, &own);
+    *found = false;
+    if (status != R2_OK) return status;
+    if (own.check.well_formed)
+        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
+    if (status == R2_OK && prompt.len > 0)
+        *found = r2__fact_change_choose(
+            change, r2__fact_changes(ex->codec.codebook, prompt.data, own.text.data, kind, change),
+            r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
+    r2_text_free(ctx, &prompt);
+    r2_reasoning_free(ctx, &own);
+    return status;
+}
+
+/* score (1 + R2__N_CHANGES, n): as it is, then with each of the chosen facts changed. */
+static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, const float *score,
+                             int64_t n) {
+    double moved[R2__N_CHANGES] = {0}, sum[R2__N_CHANGES] = {0};
+    for (int64_t e = 0; e < n; ++e) {
+        const r2__fact_change *change = chosen + R2__N_CHANGES * e;
+        if (change->weight == change->after) continue; /* not chosen */
+        out->n++;
+        for (int64_t k = 0; k < R2__N_CHANGES; ++k) {
+            double shift = (double)score[(k + 1) * n + e] - (double)score[e];
+            if (change[k].after < change[k].weight) shift = -shift;
+            moved[k] += shift > 0.0;
+            sum[k] += shift;
+        }
+    }
+    if (out->n == 0) return;
+    out->cited_moved = moved[R2__CITED] / (double)out->n;
+    out->uncited_moved = moved[R2__ALIKE] / (double)out->n;
+    out->drawn_moved = moved[R2__DRAWN] / (double)out->n;
+    out->cited_shift = sum[R2__CITED] / (double)out->n;
+    out->uncited_shift = sum[R2__ALIKE] / (double)out->n;
+    out->drawn_shift = sum[R2__DRAWN] / (double)out->n;
+}
+
+r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
+                            r2_change kind, r2_causal *out) {
+    uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
+    r2_examples asked = *examples; /* the same, with prompts of its own */
+    r2_score_config how = r2_score_config_default();
+    r2__fact_change *chosen = (r2__fact_change *)r2_alloc(ctx, R2__N_CHANGES * n, sizeof *chosen);
+    float *score = (float *)r2_alloc(ctx, (1 + R2__N_CHANGES) * n, sizeof *score);
+    r2_status status = R2_NO_MEMORY;
+    how.mode = R2_REASONED;
+    memset(out, 0, sizeof *out);
+    asked.prompt = (int32_t *)r2_alloc(ctx, n_tokens, sizeof *asked.prompt);
+    if (chosen && score && asked.prompt) status = R2_OK;
+    for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
+        r2__fact_change *change = &chosen[R2__N_CHANGES * e];
+        bool found;
+        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
+        if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
+    }
+    for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
+        memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
+        for (int64_t e = 0; e < examples->n && k >= 0; ++e)
+            if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
+                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
+                                      asked.prompt + asked.prompt_begin[e],
+                                      asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
+        status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);
+    }
+    if (status == R2_OK) r2__causal_tally(out, chosen, score, examples->n);
+    r2_release(ctx, chosen);
+    r2_release(ctx, score);
+    r2_release(ctx, asked.prompt);
     return status;
 }
 
@@ -14934,174 +14820,6 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
     case R2__DECOMPOSING: break;
     }
     return r2__unicode_decomposing;
-}
-
-/* ---- is the reasoning what decides? ---- */
-
-/* One fact of a prompt put otherwise: weight before and after, and the word it becomes. */
-typedef struct r2__fact_change {
-    int32_t field, bucket, weight, after;
-    bool cited;
-} r2__fact_change;
-
-/* The bucket that a change puts in the place of `bucket`. */
-static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field, int32_t bucket,
-                                      r2_change change) {
-    const int8_t *weight = codebook->weight[field];
-    int32_t best = 0, sign = weight[bucket] > 0 ? 1 : -1;
-    if (change == R2_CHANGE_REMOVE) return 0;
-    for (int32_t b = 1; b < codebook->n_bucket[field]; ++b)
-        if (sign * weight[b] < sign * weight[best]) best = b;
-    return best;
-}
-
-static bool r2__is_cited(const char *output, const r2__fact *fact) {
-    r2__word word;
-    while (r2__next_word(&output, &word))
-        if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
-            return true;
-    return false;
-}
-
-/* Lists the facts of a prompt that a change would give another weight. */
-static int32_t r2__fact_changes(const r2_codebook *codebook, const char *prompt, const char *output,
-                                r2_change kind, r2__fact_change change[R2_FIRST_CHAIN_FIELD]) {
-    r2__fact fact[R2_FIRST_CHAIN_FIELD];
-    int32_t n = r2__read_facts(codebook, prompt, fact), m = 0;
-    for (int32_t k = 0; k < n; ++k) {
-        r2_field field = (r2_field)0;
-        r2__fact_change *s = &change[m];
-        int32_t from = 0;
-        r2__read_fact(codebook, fact[k].word, &field, &from);
-        s->field = (int32_t)field;
-        s->weight = fact[k].weight;
-        s->bucket = r2__fact_change_bucket(codebook, s->field, from, kind);
-        s->after = codebook->weight[field][s->bucket];
-        s->cited = r2__is_cited(output, &fact[k]);
-        m += s->after != s->weight;
-    }
-    return m;
-}
-
-enum { R2__CITED, R2__ALIKE, R2__DRAWN, R2__N_CHANGES };
-
-/* The cited fact of the largest weight, the uncited one whose change is nearest to its, and the
-   uncited one that `draw` points at; false when there is none. Ties: the first in the prompt. */
-static bool r2__fact_change_choose(const r2__fact_change *change, int32_t n, uint64_t draw,
-                                   r2__fact_change chosen[R2__N_CHANGES]) {
-    const r2__fact_change *cited = NULL, *alike = NULL, *drawn = NULL;
-    int32_t size = 0, n_uncited = 0;
-    for (int32_t k = 0; k < n; ++k) {
-        if (change[k].cited && (!cited || abs(change[k].weight) > abs(cited->weight)))
-            cited = &change[k];
-        n_uncited += !change[k].cited;
-    }
-    if (!cited || n_uncited == 0) return false;
-    size = abs(cited->after - cited->weight);
-    draw %= (uint64_t)n_uncited;
-    for (int32_t k = 0; k < n; ++k) {
-        int32_t off = abs(abs(change[k].after - change[k].weight) - size);
-        if (change[k].cited) continue;
-        if (!alike || off < abs(abs(alike->after - alike->weight) - size)) alike = &change[k];
-        if (draw-- == 0) drawn = &change[k];
-    }
-    chosen[R2__CITED] = *cited;
-    chosen[R2__ALIKE] = *alike;
-    chosen[R2__DRAWN] = *drawn;
-    return true;
-}
-
-/* Puts the changed word in the place of its field's word in the tokens of a prompt. */
-static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *change,
-                                  int32_t *prompt, int64_t n) {
-    const char *name = r2_field_name((r2_field)change->field);
-    size_t len = strlen(name);
-    char word[40];
-    int words = r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
-    int32_t id = r2_vocab_find(vocab, word, (size_t)words);
-    for (int64_t k = 0; k < n; ++k) {
-        const char *old = vocab->word[prompt[k]];
-        if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;
-    }
-}
-
-/* Thinks about example e; when the trace is well formed, chooses the facts to change. */
-static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
-                                   bool *found) {
-    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
-    r2__fact_change change[R2_FIRST_CHAIN_FIELD];
-    r2_check trace;
-    r2_status status = r2_think(ctx, model, ex, e, &output, &trace);
-    *found = false;
-    if (status == R2_OK && trace.well_formed)
-        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
-    if (status == R2_OK && prompt.len > 0)
-        *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->codec.codebook, prompt.data, output.data, kind, change),
-            r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &output);
-    return status;
-}
-
-/* score (1 + R2__N_CHANGES, n): as it is, then with each of the chosen facts changed. */
-static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, const float *score,
-                             int64_t n) {
-    double moved[R2__N_CHANGES] = {0}, sum[R2__N_CHANGES] = {0};
-    for (int64_t e = 0; e < n; ++e) {
-        const r2__fact_change *change = chosen + R2__N_CHANGES * e;
-        if (change->weight == change->after) continue; /* not chosen */
-        out->n++;
-        for (int64_t k = 0; k < R2__N_CHANGES; ++k) {
-            double shift = (double)score[(k + 1) * n + e] - (double)score[e];
-            if (change[k].after < change[k].weight) shift = -shift;
-            moved[k] += shift > 0.0;
-            sum[k] += shift;
-        }
-    }
-    if (out->n == 0) return;
-    out->cited_moved = moved[R2__CITED] / (double)out->n;
-    out->uncited_moved = moved[R2__ALIKE] / (double)out->n;
-    out->drawn_moved = moved[R2__DRAWN] / (double)out->n;
-    out->cited_shift = sum[R2__CITED] / (double)out->n;
-    out->uncited_shift = sum[R2__ALIKE] / (double)out->n;
-    out->drawn_shift = sum[R2__DRAWN] / (double)out->n;
-}
-
-r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change kind, r2_causal *out) {
-    uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
-    r2_examples asked = *examples; /* the same, with prompts of its own */
-    r2_score_config how = r2_score_config_default();
-    r2__fact_change *chosen = (r2__fact_change *)r2_alloc(ctx, R2__N_CHANGES * n, sizeof *chosen);
-    float *score = (float *)r2_alloc(ctx, (1 + R2__N_CHANGES) * n, sizeof *score);
-    r2_status status = R2_NO_MEMORY;
-    how.mode = R2_REASONED;
-    memset(out, 0, sizeof *out);
-    asked.prompt = (int32_t *)r2_alloc(ctx, n_tokens, sizeof *asked.prompt);
-    if (chosen && score && asked.prompt) status = R2_OK;
-    for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
-        r2__fact_change *change = &chosen[R2__N_CHANGES * e];
-        bool found;
-        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
-        if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
-    }
-    for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
-        memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
-        for (int64_t e = 0; e < examples->n && k >= 0; ++e)
-            if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
-                                      asked.prompt + asked.prompt_begin[e],
-                                      asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
-        status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);
-    }
-    if (status == R2_OK) r2__causal_tally(out, chosen, score, examples->n);
-    r2_release(ctx, chosen);
-    r2_release(ctx, score);
-    r2_release(ctx, asked.prompt);
-    return status;
 }
 
 #ifdef __cplusplus

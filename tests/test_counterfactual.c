@@ -93,7 +93,7 @@ TEST(a_change_changes_one_word) {
     r2_vocab vocab;
     r2_codec codec;
     r2_text before = {NULL, 0, 0, false}, after = {NULL, 0, 0, false};
-    r2_tokens token = {NULL, 0, 0, false};
+    r2_tokens token = {NULL, 0, {NULL, false}};
     r2__fact_change change = {R2_FIELD_pop, 1, 6, -6, true};
     memset(&vocab, 0, sizeof vocab);
     book_make(&book);

@@ -297,36 +297,40 @@ TEST(reasoned_scores_belong_to_what_was_written) {
           !memcmp(&trace[0], &trace[1], sizeof trace[0]));
     CHECK_EQ_INT(trace[0].n, t.ex.n);
     int64_t verdict[R2_N_VERDICTS] = {0}, well_formed = 0;
+    r2_reasoning all[3 * TINY_GROUP];
+    REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, 0, t.ex.n, all));
     for (int64_t e = 0; e < t.ex.n; ++e) {
-        r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-        r2_tokens tokens = {NULL, 0, 0, false};
-        r2_check one, again;
+        r2_text prompt = {NULL, 0, 0, false};
+        r2_tokens tokens = {NULL, 0, {NULL, false}};
+        r2_reasoning one;
+        r2_check again;
         float logp[R2_N_ANSWERS];
         int best = 0;
-        REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, &output, &one));
+        REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, 1, &one));
+        CHECK_EQ_STR(one.text.data, all[e].text.data);
         r2_prompt_compact(&ctx, &t.codebook, &t.evidence[e], &prompt);
-        again = r2_check_trace(&t.codebook, prompt.data, output.data);
-        CHECK(one.verdict == again.verdict && one.answer == again.answer);
-        { /* after words of the caller's: these are not part of what is checked */
-            r2_text appended = {NULL, 0, 0, false};
-            r2_text_addf(&ctx, &appended, "before");
-            REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, &appended, &again));
-            CHECK(one.verdict == again.verdict && one.well_formed == again.well_formed);
-            r2_text_free(&ctx, &appended);
-        }
-        verdict[one.verdict]++;
-        well_formed += one.well_formed;
+        again = r2_check_trace(&t.codebook, prompt.data, one.text.data);
+        CHECK(one.check.verdict == again.verdict && one.check.answer == again.answer);
+        verdict[one.check.verdict]++;
+        well_formed += one.check.well_formed;
         REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, prompt.data, prompt.len, &tokens));
-        REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, output.data, output.len, &tokens));
-        if (one.answer >= 0) { /* without <answer> A </answer> */
+        REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, one.text.data, one.text.len, &tokens));
+        if (one.check.answer >= 0) { /* without <answer> A </answer> */
+            char added[16];
             REQUIRE_OK(&ctx, level_logp(&ctx, &t, tokens.id, (int32_t)tokens.n - 3, logp));
             CHECK_WITHIN(score[0][e], r2_answer_score(logp, how.kind), 1e-2);
             for (int k = 1; k < R2_N_ANSWERS; ++k) best = logp[k] > logp[best] ? k : best;
-            CHECK_EQ_INT(one.answer, best);
+            CHECK_EQ_INT(one.check.answer, best);
+            snprintf(added, sizeof added, " %d </answer>", best); /* not of the model's writing */
+            CHECK_EQ_STR(one.text.data + one.n_written, added);
+            CHECK(!strncmp(one.text.data + one.n_written - 8, "<answer>", 8));
+        } else if (one.check.verdict == R2_TRACE_NO_ANSWER) {
+            CHECK(one.n_written == one.text.len);
         }
         r2_tokens_free(&ctx, &tokens);
         r2_text_free(&ctx, &prompt);
-        r2_text_free(&ctx, &output);
+        r2_reasoning_free(&ctx, &one);
+        r2_reasoning_free(&ctx, &all[e]);
     }
     CHECK(!memcmp(verdict, trace[0].verdict, sizeof verdict));
     CHECK_WITHIN(trace[0].well_formed, (double)well_formed / (double)t.ex.n, 1e-12);
@@ -359,12 +363,16 @@ TEST(progress_is_that_of_the_whole) {
 
 TEST(an_example_that_is_not_there) {
     r2_ctx ctx = r2_ctx_default();
-    r2_text output = {NULL, 0, 0, false};
-    r2_check trace;
+    r2_reasoning own[2];
+    r2_examples silent;
     tiny t;
     REQUIRE(tiny_make(&ctx, &t, 3));
-    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, t.ex.n, &output, &trace), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, -1, &output, &trace), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, t.ex.n - 1, 2, own), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, -1, 1, own), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, 0, 0, own), R2_ARGUMENT);
+    silent = t.ex, silent.codec.codebook = NULL; /* nothing to check by */
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &silent, 0, 1, own), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "no codebook") != NULL);
     tiny_free(&ctx, &t);
 }
 

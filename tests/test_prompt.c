@@ -1,4 +1,4 @@
-/* Prompts, templates, teachers, the filter, records. Golden files: R2_GOLDEN=write makes them anew;
+/* Prompts, teachers, the filter, records. Golden files: R2_GOLDEN=write makes them anew;
    read the difference before committing it. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
@@ -15,7 +15,6 @@ enum { N_QUERIES = 1000 };
 static struct {
     bool tried, there;
     r2_run run;
-    r2_template english;
     r2_evidence evidence[N_QUERIES];
 } world;
 
@@ -26,7 +25,7 @@ static bool make_world(void) {
     config.model.d_model = 16;
     world.tried = true;
     if (r2_run_init(&ctx, &world.run, "data/mini", &config)) return false;
-    if (world.run.n_train < N_QUERIES || r2_template_english(&ctx, &world.english)) return false;
+    if (world.run.n_train < N_QUERIES) return false;
     memcpy(world.evidence, world.run.evidence, sizeof world.evidence);
     return true;
 }
@@ -39,18 +38,19 @@ static bool ready(void) {
 
 __attribute__((destructor)) static void forget(void) {
     r2_run_free(&ctx, &world.run);
-    r2_template_free(&ctx, &world.english);
 }
 
 static r2_prompt_config view(bool english, r2_schedule schedule, int32_t step) {
     r2_prompt_config config = r2_prompt_config_default();
-    config.words = english ? &world.english : NULL;
+    config.words = english ? R2_WORDS_ENGLISH : R2_WORDS_COMPACT;
+    config.data = &world.run.data;
+    config.codebook = &world.run.codebook;
     config.schedule = schedule;
     config.step = step;
     return config;
 }
 
-/* All (template, schedule, step): 14 views. */
+/* All (language, schedule, step): 14 views. */
 #define FOR_VIEWS(config)                                                                          \
     for (int english_ = 0; english_ < 2; ++english_)                                               \
         for (int schedule_ = 0; schedule_ < R2_N_SCHEDULES; ++schedule_)                           \
@@ -61,14 +61,27 @@ static r2_prompt_config view(bool english, r2_schedule schedule, int32_t step) {
 
 static r2_task task_of(const r2_prompt_config *config, const r2_evidence *evidence,
                        const r2_prompt *prompt, bool guided) {
-    r2_task task = {evidence - world.evidence,
-                    config,
-                    &world.run.data,
-                    &world.run.codebook,
-                    evidence,
-                    prompt,
-                    guided ? r2_prompt_answer(config, &world.run.data, evidence) : -1};
+    r2_task task = {evidence - world.evidence, config, evidence, prompt,
+                    guided ? r2_prompt_answer(config, evidence) : -1};
     return task;
+}
+
+static r2_teacher teacher_of(r2_teacher_fn write, void *user, const char *name, bool guided,
+                             r2_tally *tally) {
+    r2_teacher teacher = {write, user, name, guided, tally};
+    return teacher;
+}
+
+static r2_status teach(r2_ctx *c, const r2_prompt_config *config, const r2_evidence *evidence,
+                       int64_t n, int64_t first_id, r2_teacher teacher, r2_records *records) {
+    return r2_teach(c, config, evidence, n, first_id, &teacher, records);
+}
+
+static int64_t tally_total(const r2_tally *tally) {
+    int64_t total = 0;
+    for (int v = 0; v < R2_N_VERDICTS; ++v)
+        for (int k = 0; k < R2_N_ANSWERS; ++k) total += tally->n[v][k];
+    return total;
 }
 
 /* A closed chain as a query: all four ratings known. */
@@ -96,15 +109,10 @@ TEST(what_each_schedule_shows) {
         r2_schedule schedule;
         int32_t step;
         const char *edges;
-    } expected[] = {{R2_MASK_PROGRESSIVE, 1, "mhhh"},
-                    {R2_MASK_PROGRESSIVE, 2, "smhh"},
-                    {R2_MASK_PROGRESSIVE, 3, "ssmh"},
-                    {R2_MASK_PROGRESSIVE, 4, "sssm"},
-                    {R2_MASK_FINAL_ONLY, 4, "sssm"},
-                    {R2_MASK_ALL, 4, "mmmm"},
-                    {R2_MASK_NONE, 4, "ssss"},
-                    {R2_MASK_PROGRESSIVE, R2_STEP_REVEAL, "ssss"},
-                    {R2_MASK_ALL, R2_STEP_REVEAL, "ssss"}};
+    } expected[] = {{R2_MASK_PROGRESSIVE, 1, "mhhh"}, {R2_MASK_PROGRESSIVE, 2, "smhh"},
+                    {R2_MASK_PROGRESSIVE, 3, "ssmh"}, {R2_MASK_PROGRESSIVE, 4, "sssm"},
+                    {R2_MASK_FINAL_ONLY, 4, "sssm"},  {R2_MASK_ALL, 4, "mmmm"},
+                    {R2_MASK_NONE, 4, "ssss"}};
     for (size_t k = 0; k < sizeof expected / sizeof *expected; ++k)
         for (int32_t edge = 1; edge <= 4; ++edge)
             CHECK_EQ_INT(
@@ -121,18 +129,23 @@ TEST(a_step_that_is_not_there_is_refused) {
     none.n_chains = 0;
     for (int32_t step = -1; step <= 7; ++step) {
         r2_prompt_config config = view(false, R2_MASK_ALL, step);
-        bool good = step == R2_STEP_ASK || step == R2_STEP_REVEAL;
-        CHECK_STATUS(
-            &ctx,
-            r2_prompt_build(&ctx, &config, NULL, &world.run.codebook, &world.evidence[0], &prompt),
-            good ? R2_OK : R2_ARGUMENT);
+        bool good = step == R2_STEP_ASK;
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[0], &prompt),
+                     good ? R2_OK : R2_ARGUMENT);
         config.schedule = R2_MASK_PROGRESSIVE;
-        CHECK_STATUS(&ctx,
-                     r2_prompt_build(&ctx, &config, NULL, &world.run.codebook, &none, &prompt),
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &none, &prompt),
                      good ? R2_OK : R2_ARGUMENT);
     }
-    r2_prompt_config config = view(true, R2_MASK_ALL, R2_STEP_ASK);
-    CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, NULL, NULL, &none, &prompt), R2_ARGUMENT);
+    for (int english = 0; english < 2; ++english) {
+        r2_prompt_config config = view(english, R2_MASK_ALL, R2_STEP_ASK);
+        config.codebook = NULL;
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &none, &prompt),
+                     english ? R2_OK : R2_ARGUMENT);
+        config = view(english, R2_MASK_ALL, R2_STEP_ASK);
+        config.data = NULL;
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &none, &prompt),
+                     english ? R2_ARGUMENT : R2_OK);
+    }
     r2_prompt_free(&ctx, &prompt);
 }
 
@@ -143,8 +156,7 @@ TEST(step_4_of_the_compact_prompt_is_r2_prompt_compact) {
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     for (int q = 0; q < N_QUERIES; ++q) {
-        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, NULL, &world.run.codebook,
-                                         &world.evidence[q], &prompt));
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[q], &prompt));
         r2_text_clear(&text);
         r2_prompt_compact(&ctx, &world.run.codebook, &world.evidence[q], &text);
         if (!CHECK_EQ_STR(prompt.user.data, text.data)) break;
@@ -164,8 +176,7 @@ TEST(a_masked_rating_is_not_in_the_prompt) {
         if (!closed_query(user, &evidence)) continue;
         FOR_VIEWS(config) {
             r2_text first;
-            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             &evidence, &prompt));
+            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt));
             first = prompt.user; /* kept while another prompt is built */
             memset(&prompt.user, 0, sizeof prompt.user);
             for (int32_t edge = 1; edge <= 4; ++edge) {
@@ -178,8 +189,7 @@ TEST(a_masked_rating_is_not_in_the_prompt) {
                                      : &other.chain[0].chain.r4;
                 *rating = *rating > 2.5f ? 0.5f : 5.0f;
                 if (!config.words && edge < 4) continue; /* compact facts come from evidence */
-                REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data,
-                                                 &world.run.codebook, &other, &prompt));
+                REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &other, &prompt));
                 CHECK_EQ_INT(strcmp(first.data, prompt.user.data) != 0, shown);
                 ++n;
             }
@@ -202,7 +212,7 @@ TEST(persons_are_lettered_as_they_appear) {
     evidence.chain[3] = evidence.chain[0];
     for (int c = 0; c < 4; ++c) evidence.chain[c].chain.u1 = u1[c];
     for (int c = 0; c < 4; ++c) CHECK_EQ_INT(r2__person_letter(&evidence, c), "AABA"[c]);
-    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &evidence, &prompt));
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt));
     CHECK(strstr(prompt.user.data, "Person B") && !strstr(prompt.user.data, "Person C"));
     r2_prompt_free(&ctx, &prompt);
 }
@@ -262,8 +272,7 @@ TEST(the_answer_never_leaks_into_a_prompt) {
         FOR_VIEWS(config) {
             if (config.step < R2_STEP_ASK && evidence[0].n_chains < 1) continue;
             for (int v = 0; v < 3; ++v)
-                REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, data, &world.run.codebook,
-                                                 &evidence[v], &prompt[v]));
+                REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence[v], &prompt[v]));
             CHECK_EQ_STR(prompt[1].user.data, prompt[0].user.data);
             CHECK_EQ_STR(prompt[2].user.data, prompt[0].user.data);
             CHECK_EQ_STR(prompt[2].system.data, prompt[0].system.data);
@@ -278,6 +287,13 @@ TEST(the_answer_never_leaks_into_a_prompt) {
 
 /* ---- truth: what a prompt says stands in the ratings file ---- */
 
+/* Length of `title` where `text` begins with it, a single quote for every double one; else 0. */
+static size_t title_at(const char *text, const char *title) {
+    size_t n = 0;
+    while (title[n] && text[n] == (title[n] == '"' ? '\'' : title[n])) ++n;
+    return title[n] ? 0 : n;
+}
+
 /* Reads `who gave "Title" r stars` at *p and moves on; NAN for [?]. False when it is not there. */
 static bool read_statement(const char **p, const char *who, uint32_t *item, float *rating) {
     const r2_data *data = &world.run.data;
@@ -286,8 +302,8 @@ static bool read_statement(const char **p, const char *who, uint32_t *item, floa
     if (strncmp(*p, begin, (size_t)len) != 0) return false;
     *p += len;
     for (*item = 0; *item < data->n_items; ++*item) {
-        size_t n = strlen(data->title[*item]);
-        if (strncmp(*p, data->title[*item], n) == 0 && strncmp(*p + n, "\" ", 2) == 0) break;
+        size_t n = title_at(*p, data->title[*item]);
+        if (n > 0 && strncmp(*p + n, "\" ", 2) == 0) break;
     }
     if (*item == data->n_items) return false;
     *p += strlen(data->title[*item]) + 2;
@@ -335,7 +351,7 @@ TEST(what_a_prompt_says_is_true) {
         const r2_evidence *evidence = &world.evidence[q];
         const char *p;
         int32_t n = 0;
-        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, evidence, &prompt));
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, evidence, &prompt));
         for (p = strstr(prompt.user.data, "\nChain "); p; p = strstr(p + 1, "\nChain ")) {
             int number = 0, used = 0;
             CHECK(sscanf(p, "\nChain %d: %n", &number, &used) == 1 && number == ++n);
@@ -350,22 +366,24 @@ TEST(what_a_prompt_says_is_true) {
 
 /* ---- golden files ---- */
 
-/* Every schedule and step in both templates, what the guided teacher says, and the explanation. */
-static r2_status show_all(const r2_data *data, const r2_codebook *codebook,
-                          const r2_evidence *evidence, r2_text *out) {
+/* Every schedule and step in both languages, what the guided teacher says, and the explanation. */
+static r2_status show_all(const r2_run *run, const r2_evidence *evidence, r2_text *out) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_prompt prompt;
     r2_status status = R2_OK;
     memset(&prompt, 0, sizeof prompt);
     FOR_VIEWS(config) {
-        r2_task task = {0, &config, data, codebook, evidence, &prompt, 0};
+        r2_task task = {0, &config, evidence, &prompt, 0};
         r2_text output = {NULL, 0, 0, false};
-        task.answer = r2_prompt_answer(&config, data, evidence);
-        if (!status) status = r2_prompt_build(&ctx, &config, data, codebook, evidence, &prompt);
+        config.data = &run->data;
+        config.codebook = &run->codebook;
+        task.answer = r2_prompt_answer(&config, evidence);
+        if (!status) status = r2_prompt_build(&ctx, &config, evidence, &prompt);
         if (!status) status = r2_teacher_rules(&ctx, &teacher, &task, &output);
         if (status) continue;
-        r2_text_addf(&ctx, out, "==== %s, %s, step %d ====\n", config.words ? "english" : "compact",
-                     r2_schedule_name(config.schedule), (int)config.step);
+        r2_text_addf(&ctx, out, "==== %s, %s, step %d ====\n",
+                     config.words ? "english" : "compact", r2_schedule_name(config.schedule),
+                     (int)config.step);
         if (config.words && config.schedule == R2_MASK_PROGRESSIVE)
             r2_text_addf(&ctx, out, "-- system\n%s\n", prompt.system.data);
         r2_text_addf(&ctx, out, "-- user\n%s\n-- teacher\n%s\n", prompt.user.data, output.data);
@@ -397,8 +415,7 @@ TEST(golden_prompts_of_the_invented_data) {
     r2_text text = {NULL, 0, 0, false};
     REQUIRE(ready());
     REQUIRE(good_query(world.evidence, N_QUERIES) != NULL);
-    REQUIRE_OK(&ctx, show_all(&world.run.data, &world.run.codebook,
-                              good_query(world.evidence, N_QUERIES), &text));
+    REQUIRE_OK(&ctx, show_all(&world.run, good_query(world.evidence, N_QUERIES), &text));
     check_golden("tests/golden/prompts_mini.txt", &text);
     r2_text_free(&ctx, &text);
 }
@@ -416,14 +433,13 @@ TEST(golden_prompts_of_a_real_user) {
     if (status == R2_IO) SKIP("ml-latest-small is not there");
     REQUIRE(status == R2_OK);
     REQUIRE(good_query(run.evidence, run.n_train) != NULL);
-    REQUIRE_OK(&ctx,
-               show_all(&run.data, &run.codebook, good_query(run.evidence, run.n_train), &text));
+    REQUIRE_OK(&ctx, show_all(&run, good_query(run.evidence, run.n_train), &text));
     check_golden("tests/golden/prompts_movielens.txt", &text);
     r2_text_free(&ctx, &text);
     r2_run_free(&ctx, &run);
 }
 
-/* ---- budget, threads ---- */
+/* ---- budget, words ---- */
 
 TEST(chains_are_cut_from_the_least_coherent_to_fit) {
     r2_prompt prompt, cut;
@@ -434,15 +450,13 @@ TEST(chains_are_cut_from_the_least_coherent_to_fit) {
     for (int english = 0; english < 2; ++english) {
         r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
         int32_t seen = 0;
-        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
-                                         evidence, &prompt));
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, evidence, &prompt));
         CHECK_EQ_INT(prompt.n_shown, 3);
         CHECK_EQ_INT(prompt.n_left_out, 0);
         config.max_tokens = r2__count_tokens(&config, &prompt.user) +
                             r2__count_tokens(&config, &prompt.system);
         for (;; --config.max_tokens) {
-            r2_status status = r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
-                                               evidence, &cut);
+            r2_status status = r2_prompt_build(&ctx, &config, evidence, &cut);
             if (status) break;
             CHECK(r2__count_tokens(&config, &cut.user) + r2__count_tokens(&config, &cut.system) <=
                   config.max_tokens);
@@ -463,52 +477,33 @@ TEST(chains_are_cut_from_the_least_coherent_to_fit) {
     r2_prompt_free(&ctx, &cut);
 }
 
-TEST(the_same_bytes_for_any_number_of_threads) {
-    static r2_prompt one[N_QUERIES], many[N_QUERIES];
-    int kept = ctx.n_threads;
+/* The number that opens [M5]: <q>, three chains of a number and six facts, 21 facts. */
+TEST(the_words_of_a_compact_prompt) {
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt prompt;
+    memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    for (int english = 0; english < 2; ++english) {
-        r2_prompt_config config = view(english, R2_MASK_FINAL_ONLY, R2_STEP_ASK);
-        ctx.n_threads = 1;
-        REQUIRE_OK(&ctx, r2_prompt_build_all(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             world.evidence, N_QUERIES, one));
-        ctx.n_threads = 5;
-        REQUIRE_OK(&ctx, r2_prompt_build_all(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             world.evidence, N_QUERIES, many));
-        for (int q = 0; q < N_QUERIES; ++q) CHECK_EQ_STR(many[q].user.data, one[q].user.data);
-    }
-    r2_prompt_config wrong = view(false, R2_MASK_ALL, 2);
-    CHECK_STATUS(&ctx,
-                 r2_prompt_build_all(&ctx, &wrong, NULL, &world.run.codebook, world.evidence,
-                                     N_QUERIES, many),
-                 R2_ARGUMENT);
-    CHECK(strstr(ctx.message, "no step 2") != NULL);
-    ctx.n_threads = kept;
-    for (int q = 0; q < N_QUERIES; ++q) {
-        r2_prompt_free(&ctx, &one[q]);
-        r2_prompt_free(&ctx, &many[q]);
-    }
+    REQUIRE(world.run.codebook.n_chains == 3);
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[0], &prompt));
+    CHECK_EQ_INT(r2__count_tokens(&config, &prompt.user), 1 + 3 * (1 + 6) + 21);
+    CHECK_EQ_INT(r2__count_tokens(&config, &prompt.user), 43);
+    r2_prompt_free(&ctx, &prompt);
 }
 
 /* The words of compact prompts are exactly those that are announced. */
-static void add_word(void *user, const char *text) {
-    r2_vocab_add(&ctx, (r2_vocab *)user, text, NULL);
-}
-
 TEST(compact_words_are_all_announced) {
     r2_vocab vocab;
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_prompt prompt;
     memset(&vocab, 0, sizeof vocab);
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    r2_codebook_words(&world.run.codebook, add_word, &vocab);
-    r2_codebook_mask_words(&world.run.codebook, add_word, &vocab);
+    REQUIRE_OK(&ctx, r2_codebook_words(&ctx, &world.run.codebook, &vocab));
+    REQUIRE_OK(&ctx, r2_codebook_mask_words(&ctx, &world.run.codebook, &vocab));
     for (int q = 0; q < 200; ++q) FOR_VIEWS(config) {
             if (config.words || world.evidence[q].n_chains < 1) continue;
             config.max_tokens = q % 2 ? 40 : 0;
-            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, &world.run.codebook,
-                                             &world.evidence[q], &prompt));
+            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[q], &prompt));
             if (!CHECK_STATUS(
                     &ctx, r2_vocab_encode(&ctx, &vocab, prompt.user.data, prompt.user.len, &ids),
                     R2_OK))
@@ -517,93 +512,6 @@ TEST(compact_words_are_all_announced) {
     r2_vocab_free(&ctx, &vocab);
     r2_tokens_free(&ctx, &ids);
     r2_prompt_free(&ctx, &prompt);
-}
-
-/* ---- user-supplied templates ---- */
-
-/* The English template with one part replaced; the status of reading it. */
-static r2_status parse_with(const char *part, const char *instead) {
-    const char *text = r2_template_english_text(), *at = strstr(text, part);
-    r2_text changed = {NULL, 0, 0, false};
-    r2_template words;
-    r2_status status;
-    if (!at) return R2_CANCELLED;
-    r2_text_addf(&ctx, &changed, "%.*s%s%s", (int)(at - text), text, instead, at + strlen(part));
-    status = r2_template_parse(&ctx, &words, "mine", changed.data, changed.len);
-    r2_template_free(&ctx, &words);
-    r2_text_free(&ctx, &changed);
-    return status;
-}
-
-TEST(templates_are_checked_when_they_are_read) {
-    static const char *const bad[][3] = {
-        {"@fact\n", "@fakt\n", ":10: expected a new @section, found '@fakt'"},
-        {"@fact\n- {fact}: {level} of {levels}\n", "@user\n",
-         "expected a new @section, found '@user'"},
-        {"@system\n", "hello\n@system\n", "mine:1: expected"},
-        {"@fact\n- {fact}: {level} of {levels}\n", "", "@fact is missing"},
-        {"{chains}", "", "must hold {chains}"},
-        {"{chains}", "{{chains}}", "must hold {chains}"},
-        {"{r2}", "{{{{r2}}}}", "must hold {r2}"},
-        {"{question}", "", "must hold {question}"},
-        {"{e3}", "", "must hold {e3}"},
-        {"{r2}", "", "must hold {r2}"},
-        {"{n_history}", "{history}", "mine:8: '{history}' is no placeholder of @user"},
-        {"the user gave \"{item1}\" [?]", "{r4}", "'{r4}' is no placeholder of @e4_masked"},
-        {"The target is", "{r4}", "'{r4}' is no placeholder of @question4"},
-        {"Chain {number}", "Chain {r1}", "no placeholder of @chain"},
-        {"Chain {number}", "Chain {number", "no placeholder of @chain"},
-        {"Chain {number}", "Chain }", "no placeholder of @chain"}};
-    for (size_t k = 0; k < sizeof bad / sizeof *bad; ++k) {
-        CHECK_STATUS(&ctx, parse_with(bad[k][0], bad[k][1]), R2_FORMAT);
-        if (!CHECK(strstr(ctx.message, bad[k][2]) != NULL)) printf("%s\n", ctx.message);
-    }
-    CHECK_STATUS(&ctx, parse_with("Chain {number}", "{{Chain}} {number}"), R2_OK);
-    CHECK_STATUS(&ctx, parse_with("{chains}", "{{{chains}}}"), R2_OK);
-}
-
-/* Every beginning of a template, in memory that ends where the text does. */
-TEST(a_template_may_end_anywhere) {
-    const char *text = r2_template_english_text();
-    size_t whole = (size_t)(strstr(text, "@think4") - text); /* the last section may be empty */
-    ctx = r2_ctx_default();
-    for (size_t len = 0; len <= whole; len += len < 40 ? 1 : 23) {
-        char *exact = (char *)malloc(len + 1);
-        r2_template words;
-        memcpy(exact + 1, text, len);
-        CHECK_STATUS(&ctx, r2_template_parse(&ctx, &words, "cut", exact + 1, len), R2_FORMAT);
-        free(exact);
-    }
-}
-
-TEST(a_template_of_ones_own) {
-    static const char mine[] =
-        "@system\r\n@user\n{question}{{{n_chains}}}\n{chains}{evidence}\n@fact\n{fact}={level}\n"
-        "@chain\n{number}){e1}{e2}{e3}{e4}\n@no_chains\nnone\n@left_out\n\n@e1_shown\n "
-        "{item0}:{r1}\n"
-        "@e2_shown\n {person}:{r2}\n@e3_shown\n {item1}:{r3}\n@e4_shown\n ={r4}\n@e1_masked\n ?\n"
-        "@e2_masked\n ?\n@e3_masked\n ?\n@e4_masked\n ?\n@question1\n{item0}\n@question2\n\n"
-        "@question3\n\n@question4\n{target}?\n@think1\n\n@think2\n\n@think3\n\n@think4\n";
-    r2_template words;
-    r2_prompt prompt;
-    r2_evidence evidence;
-    char expected[256];
-    memset(&prompt, 0, sizeof prompt);
-    REQUIRE(ready());
-    REQUIRE(closed_query(3, &evidence));
-    evidence.n_chains = 1;
-    REQUIRE_OK(&ctx, r2_template_parse(&ctx, &words, "mine", mine, strlen(mine)));
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, 4);
-    config.words = &words;
-    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &evidence, &prompt));
-    snprintf(expected, sizeof expected, "%s?{1}\n1) %s:%g Person A:%g %s:%g ?\n",
-             world.run.data.title[evidence.item], world.run.data.title[evidence.chain[0].chain.i0],
-             (double)evidence.chain[0].chain.r1, (double)evidence.chain[0].chain.r2,
-             world.run.data.title[evidence.item], (double)evidence.chain[0].chain.r3);
-    CHECK_EQ_STR(prompt.user.data, expected);
-    CHECK_EQ_STR(prompt.system.data, "");
-    r2_prompt_free(&ctx, &prompt);
-    r2_template_free(&ctx, &words);
 }
 
 /* ---- teachers and the filter ---- */
@@ -621,15 +529,15 @@ TEST(guided_traces_pass_the_filter) {
     for (int q = 0; q < N_QUERIES; ++q) {
         if (world.evidence[q].n_chains < 1 && config.step < R2_STEP_ASK) continue;
         REQUIRE_OK(&ctx,
-                   r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, &world.evidence[q],
-                            1, q, true, r2_teacher_rules, &teacher, "rules", &records, &tally));
+                   teach(&ctx, &config, &world.evidence[q], 1, q,
+                         teacher_of(r2_teacher_rules, &teacher, "rules", true, &tally), &records));
         ++with_chain;
     }
     for (int k = 0; k < R2_N_ANSWERS; ++k) {
         kept += tally.n[R2_TRACE_OK][k];
         CHECK(tally.n[R2_TRACE_OK][k] > 0); /* every answer was taught */
     }
-    CHECK_EQ_INT(r2_tally_total(&tally), with_chain);
+    CHECK_EQ_INT(tally_total(&tally), with_chain);
     CHECK_EQ_INT(records.n, kept);
     if (!CHECK((double)kept >= 0.999 * (double)with_chain)) {
         r2_tally_report(&ctx, &tally, &report);
@@ -648,9 +556,9 @@ TEST(unguided_traces_are_true_and_refused_only_for_their_answer) {
     REQUIRE(ready());
     for (int english = 0; english < 2; ++english) {
         r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
-        REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook,
-                                  world.evidence, N_QUERIES, 0, false, r2_teacher_rules, &teacher,
-                                  "rules", &records, &tally));
+        REQUIRE_OK(&ctx,
+                   teach(&ctx, &config, world.evidence, N_QUERIES, 0,
+                         teacher_of(r2_teacher_rules, &teacher, "rules", false, &tally), &records));
     }
     for (int v = 0; v < R2_N_VERDICTS; ++v)
         for (int k = 0; k < R2_N_ANSWERS; ++k)
@@ -673,8 +581,7 @@ static bool teach_query(const r2_prompt_config *config, const r2_evidence *evide
                         r2_prompt *prompt, r2_task *task, r2_text *trace) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_text_clear(trace);
-    if (r2_prompt_build(&ctx, config, &world.run.data, &world.run.codebook, evidence, prompt))
-        return false;
+    if (r2_prompt_build(&ctx, config, evidence, prompt)) return false;
     *task = task_of(config, evidence, prompt, true);
     return r2_teacher_rules(&ctx, &teacher, task, trace) == R2_OK;
 }
@@ -863,7 +770,7 @@ TEST(a_true_title_with_another_ones_rating_is_refused) {
     evidence.chain[0].chain.r2 = 3.0f;
     evidence.chain[0].chain.r3 = 5.0f;
     evidence.chain[1].chain.u1 = evidence.chain[0].chain.u1 + 1;
-    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.run.data, NULL, &evidence, &prompt));
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt));
     task = task_of(&config, &evidence, &prompt, false);
     const char *a = r2__item_title(&world.run.data, evidence.chain[0].chain.i0);
     const char *b = r2__item_title(&world.run.data, evidence.chain[1].chain.i0);
@@ -1080,11 +987,11 @@ TEST(the_failure_of_a_teacher_is_that_of_r2_teach) {
     memset(&records, 0, sizeof records);
     memset(&tally, 0, sizeof tally);
     REQUIRE(ready());
-    CHECK_EQ_INT(r2_teach(&own, &config, &world.run.data, &world.run.codebook, world.evidence, 2, 0,
-                          true, ill_teacher, NULL, "ill", &records, &tally),
+    CHECK_EQ_INT(teach(&own, &config, world.evidence, 2, 0,
+                       teacher_of(ill_teacher, NULL, "ill", true, &tally), &records),
                  R2_CANCELLED);
     CHECK_EQ_INT(records.n, 0);
-    CHECK_EQ_INT(r2_tally_total(&tally), 0);
+    CHECK_EQ_INT(tally_total(&tally), 0);
 }
 
 TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
@@ -1100,8 +1007,8 @@ TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
     memset(&again, 0, sizeof again);
     memset(&tally, 0, sizeof tally);
     REQUIRE(ready());
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
-                              100, 40, true, r2_teacher_rules, &teacher, "rules", &made, &tally));
+    REQUIRE_OK(&ctx, teach(&ctx, &config, world.evidence, 100, 40,
+                           teacher_of(r2_teacher_rules, &teacher, "rules", true, &tally), &made));
     REQUIRE_OK(&ctx, r2_records_write(&ctx, &made, path));
     REQUIRE_OK(&ctx, r2_read_file(&ctx, path, &first));
     REQUIRE_OK(&ctx, r2_records_read(&ctx, &read, path));
@@ -1114,20 +1021,20 @@ TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
 
     memset(&tally, 0, sizeof tally); /* the file as a teacher: all pass; a missing one does not */
     memmove(read.record + 3, read.record + 4, (size_t)(--read.n - 3) * sizeof *read.record);
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
-                              100, 40, false, r2_teacher_records, &read, "file", &again, &tally));
+    REQUIRE_OK(&ctx, teach(&ctx, &config, world.evidence, 100, 40,
+                           teacher_of(r2_teacher_records, &read, "file", false, &tally), &again));
     CHECK_EQ_INT(again.n, 99);
     CHECK_EQ_INT(tally.n[R2_TRACE_NO_ANSWER][made.record[3].answer], 1);
 
     memset(&tally, 0, sizeof tally); /* a callback */
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
-                              10, 0, true, my_teacher, &calls, "mine", &again, &tally));
+    REQUIRE_OK(&ctx, teach(&ctx, &config, world.evidence, 10, 0,
+                           teacher_of(my_teacher, &calls, "mine", true, &tally), &again));
     CHECK_EQ_INT(calls, 10);
     CHECK_EQ_INT(again.n, 99);
 
     /* Without a teacher: prompts, and no answer in them. */
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
-                              10, 0, true, NULL, NULL, "", &again, NULL));
+    REQUIRE_OK(&ctx, teach(&ctx, &config, world.evidence, 10, 0,
+                           teacher_of(NULL, NULL, "", true, NULL), &again));
     CHECK_EQ_INT(again.n, 109);
     CHECK_EQ_INT(again.record[100].answer, -1);
     CHECK_EQ_STR(again.record[100].output, "");
@@ -1223,15 +1130,15 @@ TEST(records_are_the_same_under_a_decimal_comma) {
     memset(&point, 0, sizeof point);
     memset(&comma, 0, sizeof comma);
     memset(&tally, 0, sizeof tally);
-    REQUIRE_OK(&ctx, r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence,
-                              50, 0, true, r2_teacher_rules, &teacher, "rules", &point, &tally));
+    REQUIRE_OK(&ctx, teach(&ctx, &config, world.evidence, 50, 0,
+                           teacher_of(r2_teacher_rules, &teacher, "rules", true, &tally), &point));
     if (!test_comma(1)) {
         r2_records_free(&ctx, &point);
         SKIP("no locale with a decimal comma is installed");
     }
     CHECK_STATUS(&ctx,
-                 r2_teach(&ctx, &config, &world.run.data, &world.run.codebook, world.evidence, 50,
-                          0, true, r2_teacher_rules, &teacher, "rules", &comma, &tally),
+                 teach(&ctx, &config, world.evidence, 50, 0,
+                       teacher_of(r2_teacher_rules, &teacher, "rules", true, &tally), &comma),
                  R2_OK);
     test_comma(0);
     CHECK_EQ_INT(comma.n, point.n);
@@ -1267,22 +1174,18 @@ TEST(out_of_memory_is_a_result) {
         r2_ctx poor = r2_ctx_default();
         r2_teacher_config teacher = r2_teacher_config_default();
         r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
-        r2_template words;
         r2_records records;
         r2_tally tally;
+        r2_status status;
         memset(&records, 0, sizeof records);
         memset(&tally, 0, sizeof tally);
         poor.realloc_fn = scarce;
         allocations_left = n;
-        r2_status status = r2_template_english(&poor, &words);
-        config.words = &words;
-        if (!status)
-            status = r2_teach(&poor, &config, &world.run.data, &world.run.codebook, world.evidence,
-                              3, 0, true, r2_teacher_rules, &teacher, "rules", &records, &tally);
+        status = teach(&poor, &config, world.evidence, 3, 0,
+                       teacher_of(r2_teacher_rules, &teacher, "rules", true, &tally), &records);
         if (!status) status = r2_records_write(&poor, &records, path);
         if (!status) status = r2_records_read(&poor, &records, path);
         r2_records_free(&poor, &records);
-        r2_template_free(&poor, &words);
         done = status == R2_OK;
         if (!done && !CHECK_STATUS(&poor, status, R2_NO_MEMORY)) break;
     }

@@ -78,6 +78,12 @@ TEST(no_divergence_at_the_reference) {
 
 /* ---- the reward ---- */
 
+static double reward_of(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
+                        double rank_share) {
+    r2_sample sample = {0, "", "", *check, right_answer, rank_share};
+    return r2_reward(config, &sample);
+}
+
 TEST(rewards_by_hand) {
     r2_reward_config c = {0.5f, 0.25f, 2.0f, 4.0f}; /* format, accuracy, ranking, faith */
     r2_check good, bad;
@@ -86,22 +92,22 @@ TEST(rewards_by_hand) {
     good.well_formed = true;
     good.answer = 3;
     good.n_cited = good.n_found = good.n_right = 4;
-    CHECK_NEAR(r2_reward(&c, &good, 3, 0.5), 0.5 + 0.25 + 1.0 + 4.0, 1e-9);
-    CHECK_NEAR(r2_reward(&c, &good, 5, 0.0), 0.5 + 0.25 * 0.6 + 4.0, 1e-9); /* two levels off */
-    CHECK_NEAR(r2_reward(&c, &good, 3, 0.0), 4.75, 1e-9);
+    CHECK_NEAR(reward_of(&c, &good, 3, 0.5), 0.5 + 0.25 + 1.0 + 4.0, 1e-9);
+    CHECK_NEAR(reward_of(&c, &good, 5, 0.0), 0.5 + 0.25 * 0.6 + 4.0, 1e-9); /* two levels off */
+    CHECK_NEAR(reward_of(&c, &good, 3, 0.0), 4.75, 1e-9);
     bad = good;
     bad.verdict = R2_TRACE_WRONG_WEIGHT;
     bad.n_right = 3; /* what is right counts, but never as much as a trace without fault */
-    CHECK(r2_reward(&c, &bad, 3, 0.0) < 4.75 && r2_reward(&c, &bad, 3, 0.0) > 0.75);
+    CHECK(reward_of(&c, &bad, 3, 0.0) < 4.75 && reward_of(&c, &bad, 3, 0.0) > 0.75);
     bad.n_right = 1;
-    CHECK(r2_reward(&c, &bad, 3, 0.0) > 0.75);
+    CHECK(reward_of(&c, &bad, 3, 0.0) > 0.75);
     c.w_format = c.w_rank = c.w_faith = 0.0f, c.w_accuracy = 1.0f;
     for (good.answer = 0; good.answer < R2_N_ANSWERS; ++good.answer) /* unknown: nobody is right */
-        CHECK(r2_reward(&c, &good, -1, 0.5) == 0.0);
+        CHECK(reward_of(&c, &good, -1, 0.5) == 0.0);
     memset(&bad, 0, sizeof bad);
     bad.verdict = R2_TRACE_NO_ANSWER;
     bad.answer = -1;
-    CHECK(r2_reward(&c, &bad, 0, 0.0) == 0.0);
+    CHECK(reward_of(&c, &bad, 0, 0.0) == 0.0);
 }
 
 /* ---- one step, a second time ---- */
@@ -274,7 +280,7 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
     *mean_reward = 0.0;
     for (int64_t o = 0; o < n_out && status == R2_OK; ++o) status = judge(ctx, t, &out[o]);
     for (int o = 0; o < n_out; ++o) {
-        out[o].reward = r2_reward(&c->reward, &out[o].trace, out[o].right, rank_share(out, o));
+        out[o].reward = reward_of(&c->reward, &out[o].trace, out[o].right, rank_share(out, o));
         *mean_reward += out[o].reward / (double)n_out;
     }
     for (int e = 0; e < TINY_GROUP; ++e) {
@@ -388,6 +394,51 @@ TEST(the_reward_rises) {
     CHECK(after > before + 0.2);
     CHECK(kl > 0.0 && report[0].kl == 0.0);
     CHECK_NEAR(report[3].reward_mean, report[3].well_formed_outputs, 1e-9);
+    tiny_free(&ctx, &t);
+}
+
+/* A reward of one's own: it sees prompt, output and verdict as text, and may refuse. */
+typedef struct strange_reward {
+    const tiny *t;
+    int64_t n_asked;
+    int refuses; /* 1: a status, 2: a number that is none */
+} strange_reward;
+
+static r2_status words_of(r2_ctx *ctx, void *user, const r2_sample *sample, double *reward) {
+    strange_reward *r = (strange_reward *)user;
+    r2_check again = r2_check_trace(&r->t->codebook, sample->prompt, sample->output);
+    if (r->refuses == 1) return r2_fail(ctx, R2_CANCELLED, "no judge today");
+    CHECK(again.verdict == sample->check.verdict && again.answer == sample->check.answer);
+    CHECK(!strncmp(sample->prompt, "<q> ", 4) && !strncmp(sample->output, "<think>", 7));
+    CHECK_EQ_INT(sample->right_answer, r->t->ex.answer[sample->example]);
+    CHECK(sample->rank_share >= 0.0 && sample->rank_share <= 1.0);
+    *reward = r->refuses ? NAN : 0.0;
+    for (const char *c = sample->output; *c && !r->refuses; ++c) *reward += *c == ' ';
+    r->n_asked++;
+    return R2_OK;
+}
+
+TEST(a_reward_of_the_callers) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_grpo_report report;
+    strange_reward r = {NULL, 0, 0};
+    r2_grpo_config c;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 1));
+    REQUIRE_OK(&ctx, learn_the_shape(&ctx, &t, 60));
+    r.t = &t;
+    c = small_grpo(&t);
+    c.reward_fn = words_of, c.reward_user = &r;
+    c.on_step = keep_report, c.user = &report;
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
+    CHECK_EQ_INT(r.n_asked, TINY_GROUP * SAMPLES);
+    CHECK_NEAR(report.reward_mean, report.output_length, 1e-9); /* a blank before every token */
+    r.refuses = 1;
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_CANCELLED);
+    CHECK(!strcmp(ctx.message, "no judge today"));
+    r.refuses = 2;
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "expected a finite number") != NULL);
     tiny_free(&ctx, &t);
 }
 

@@ -52,8 +52,9 @@ enum {
 #define REPORT_GRPO(X)                                                                             \
     X(reward_mean)                                                                                 \
     X(reward_std)                                                                                  \
-    X(well_formed_outputs) X(faithful_outputs) X(kl) X(entropy) X(output_length)                   \
-        X(zero_variance_groups) X(majority_answer) X(clipped_tokens) X(grad_norm)
+    X(well_formed_outputs)                                                                         \
+    X(faithful_outputs) X(kl) X(entropy) X(output_length) X(zero_variance_groups)                  \
+        X(majority_answer) X(clipped_tokens) X(grad_norm)
 
 #define REPORT__X(name) REPORT_SFT_##name,
 enum { REPORT_SFT_step, REPORT_SFT(REPORT__X) REPORT_SFT_WIDTH };
@@ -919,7 +920,7 @@ static r2_status report_generate(report *r, r2_run *run, report_asked *a) {
     how.temperature = 0.0f;
     how.n_watch = R2_N_ANSWERS;
     how.watch = run->codec.markup.level;
-    if (a->token.failed) return R2_NO_MEMORY;
+    if (a->token.owner.failed) return R2_NO_MEMORY;
     return r2_generate(r->ctx, &run->model, &how, a->n, a->begin, a->token.id, &a->gen);
 }
 
@@ -935,7 +936,7 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
                                r2_text *text) {
     const r2_generation *gen = &a->gen;
     const int32_t n = gen->length[k], *token = gen->token + k * gen->max_new;
-    r2_tokens all = {NULL, 0, 0, false};
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_status status;
     r2_tokens_add(r->ctx, &all, run->codec.markup.think);
     for (int32_t j = 0; j < n; ++j) r2_tokens_add(r->ctx, &all, token[j]);
@@ -945,7 +946,8 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
         r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end);
     }
     r2_text_clear(text);
-    status = all.failed ? R2_NO_MEMORY : r2_vocab_decode(r->ctx, &run->vocab, all.id, all.n, text);
+    status = all.owner.failed ? R2_NO_MEMORY
+                              : r2_vocab_decode(r->ctx, &run->vocab, all.id, all.n, text);
     r2_tokens_free(r->ctx, &all);
     return status;
 }
@@ -1005,11 +1007,11 @@ static void report_remove(report *r, const r2_run *run, report_pairs *p, int64_t
         const r2_field field = (r2_field)f;
         const int bucket = (int)r2_codebook_bucket(&run->codebook, field, p->evidence[k].value[f]);
         char word[48];
-        int n = snprintf(word, sizeof word, "%s:%d", r2_field_name(field), bucket);
-        const int32_t from = r2_vocab_find(&run->vocab, word, (size_t)n);
+        snprintf(word, sizeof word, "%s:%d", r2_field_name(field), bucket);
+        const int32_t from = r2_vocab_find(&run->vocab, word);
         int32_t to;
-        n = snprintf(word, sizeof word, "%s:-", r2_field_name(field));
-        to = r2_vocab_find(&run->vocab, word, (size_t)n);
+        snprintf(word, sizeof word, "%s:-", r2_field_name(field));
+        to = r2_vocab_find(&run->vocab, word);
         if (bucket == 0 || from < 0 || to < 0) continue;
         p->field[p->without.n] = (int8_t)f;
         report_ask(r, &p->without, &p->examples, k, from, to);
@@ -1068,24 +1070,25 @@ static void report_chains(report *r, const r2_run *run, report_pairs *p, int64_t
 }
 
 /* The four prompts, in English and in the model's own words. */
-static r2_status report_steps(report *r, const r2_run *run, const r2_template *english,
-                              const r2_evidence *evidence) {
+static r2_status report_steps(report *r, const r2_run *run, const r2_evidence *evidence) {
     r2_prompt_config config = r2_prompt_config_default();
     r2_prompt prompt;
     r2_status status = R2_OK;
-    const int first = evidence->n_chains > 0 ? 1
-                                             : R2_STEP_ASK; /* without a chain nothing is masked */
+    const int first = evidence->n_chains > 0 ? 1 : R2_STEP_ASK; /* nothing is masked without one */
     memset(&prompt, 0, sizeof prompt);
+    config.data = &run->data;
     REPORT_ADD(r, "\"m\":[");
     for (int step = first; step <= R2_STEP_ASK && status == R2_OK; ++step) {
         config.step = step;
-        config.words = english;
-        status = r2_prompt_build(r->ctx, &config, &run->data, NULL, evidence, &prompt);
+        config.words = R2_WORDS_ENGLISH;
+        config.codebook = NULL; /* without the evidence, which the compact prompt states */
+        status = r2_prompt_build(r->ctx, &config, evidence, &prompt);
         if (status != R2_OK) break;
         REPORT_ADD(r, step > first ? ",[" : "[");
         report_string(r, prompt.user.data, REPORT_ANY);
-        config.words = NULL;
-        status = r2_prompt_build(r->ctx, &config, &run->data, &run->codebook, evidence, &prompt);
+        config.words = R2_WORDS_COMPACT;
+        config.codebook = &run->codebook;
+        status = r2_prompt_build(r->ctx, &config, evidence, &prompt);
         if (status != R2_OK) break;
         report_comma(r, 1);
         report_string(r, prompt.user.data, REPORT_ANY);
@@ -1108,8 +1111,7 @@ static void report_removed(report *r, const report_pairs *p, int64_t k) {
 
 /* A candidate: prompt, reasoning with its verdict, answer, values, chains; in full also the steps
    and what happens without each fact. */
-static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p,
-                                  const r2_template *english, int64_t k) {
+static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p, int64_t k) {
     const r2_examples *ex = &p->examples;
     const float *level = p->asked.gen.watch_logp + k * p->asked.gen.n_watch;
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
@@ -1127,7 +1129,7 @@ static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p,
         REPORT_ADD(r, ",");
         report_chains(r, run, p, k);
         if (p->full[k]) {
-            status = report_steps(r, run, english, &p->evidence[k]);
+            status = report_steps(r, run, &p->evidence[k]);
             report_removed(r, p, k);
         }
         REPORT_ADD(r, "\"p\":[");
@@ -1162,8 +1164,7 @@ static void report_history(report *r, const r2_run *run, report_pairs *p, uint32
     REPORT_ADD(r, "],");
 }
 
-static r2_status report_users(report *r, const r2_run *run, report_pairs *p,
-                              const r2_template *english) {
+static r2_status report_users(report *r, const r2_run *run, report_pairs *p) {
     r2_status status = R2_OK;
     REPORT_ADD(r, "\"users\":[");
     for (int64_t u = 0; u * p->per_case < p->n && status == R2_OK; ++u) {
@@ -1186,7 +1187,7 @@ static r2_status report_users(report *r, const r2_run *run, report_pairs *p,
         REPORT_ADD(r, "],\"cases\":[");
         for (int64_t k = first; k < first + p->per_case && status == R2_OK; ++k) {
             report_comma(r, k - first);
-            status = report_candidate(r, run, p, english, k);
+            status = report_candidate(r, run, p, k);
         }
         REPORT_ADD(r, "]}");
     }
@@ -1211,18 +1212,14 @@ static void report_items(report *r, const r2_data *data, const uint8_t *used) {
 
 static r2_status report_explorer(report *r, r2_run *run, const char *path) {
     report_pairs p;
-    r2_template english;
     r2_status status;
     memset(&p, 0, sizeof p);
-    memset(&english, 0, sizeof english);
-    status = r2_template_english(r->ctx, &english);
-    if (status == R2_OK) status = report_pairs_init(r, run, &p);
-    if (status == R2_OK) status = report_users(r, run, &p, &english);
+    status = report_pairs_init(r, run, &p);
+    if (status == R2_OK) status = report_users(r, run, &p);
     if (status == R2_OK) {
         report_items(r, &run->data, p.used);
         report_graphs(r, p.shape, p.n_shapes, path);
     }
-    r2_template_free(r->ctx, &english);
     report_pairs_free(r, &p);
     return status;
 }

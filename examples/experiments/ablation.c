@@ -251,9 +251,11 @@ static void permute_ratings(xp *x, r2_run *run) {
 /* The teacher writes again, knowing the answer: it cites what speaks for it. */
 static void guide_traces(xp *x, r2_run *run) {
     r2_prompt_config how = r2_prompt_config_default();
+    how.data = &run->data;
+    how.codebook = &run->codebook;
     for (int64_t e = 0; e < run->train.n; ++e) {
         r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-        r2_tokens token = {NULL, 0, 0, false};
+        r2_tokens token = {NULL, 0, {NULL, false}};
         r2_prompt built;
         r2_task task;
         int64_t begin = run->train.trace_begin[e], n = run->train.trace_begin[e + 1] - begin;
@@ -264,8 +266,6 @@ static void guide_traces(xp *x, r2_run *run) {
         built.user = prompt;
         task.index = e;
         task.config = &how;
-        task.data = &run->data;
-        task.codebook = &run->codebook;
         task.evidence = &run->evidence[e];
         task.prompt = &built;
         task.answer = run->train.answer[e];

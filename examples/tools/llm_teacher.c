@@ -19,7 +19,7 @@
 #include <curl/curl.h>
 
 typedef struct options {
-    const char *data, *out, *words;
+    const char *data, *out;
     int64_t n, parallel, retries, timeout_ms, backoff_ms;
 } options;
 
@@ -52,7 +52,6 @@ typedef struct teacher {
     options opt;
     server server;
     r2_run run;
-    r2_template words;
     r2_prompt_config prompt;
     r2_records asked, raw, kept; /* prompts; replies as they came; triples that passed */
     job *job;
@@ -72,16 +71,14 @@ static const char usage_text[] =
     "  --retries N      of a request (default 4)\n"
     "  --timeout MS     of a request, in milliseconds (default 120000)\n"
     "  --backoff MS     before the first retry, then doubled (default 1000)\n"
-    "  --template FILE  the user's own words\n"
     "  --help           this text\n"
     "Where the server is: R2_LLM_URL, R2_LLM_MODEL, R2_LLM_KEY in the environment; what it costs per\n"
     "million tokens: R2_LLM_PRICE_IN, R2_LLM_PRICE_OUT.\n";
 
 static options parse_options(int argc, char **argv) {
-    options o = {"data/mini", "traces.jsonl", NULL, 100, 4, 4, 120000, 1000};
+    options o = {"data/mini", "traces.jsonl", 100, 4, 4, 120000, 1000};
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0},
-                                  {"--template", OPTIONS_TEXT, &o.words, 0, 0},
                                   {"--n", OPTIONS_WHOLE, &o.n, 1, 10000000},
                                   {"--parallel", OPTIONS_WHOLE, &o.parallel, 1, 1000},
                                   {"--retries", OPTIONS_WHOLE, &o.retries, 0, 1000},
@@ -115,20 +112,19 @@ static int read_server(server *s) {
 /* ---- prompts ---- */
 
 static r2_status make_prompts(teacher *t) {
+    const r2_teacher nobody = {NULL, NULL, "", false, NULL};
     r2_run_config config = r2_run_config_default();
     r2_status status;
     config.n_groups = 2048 +
                       t->opt.n / (1 + config.n_sampled); /* some more, to count weights from */
     status = r2_run_init(&t->ctx, &t->run, t->opt.data, &config);
-    if (!status)
-        status = t->opt.words ? r2_template_load(&t->ctx, &t->words, t->opt.words)
-                              : r2_template_english(&t->ctx, &t->words);
-    if (status) return status;
+    if (status != R2_OK) return status;
     t->n = t->opt.n < t->run.n_train ? t->opt.n : t->run.n_train;
     t->prompt = r2_prompt_config_default();
-    t->prompt.words = &t->words;
-    return r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook, t->run.evidence, t->n, 0,
-                    false, NULL, NULL, "", &t->asked, NULL);
+    t->prompt.words = R2_WORDS_ENGLISH;
+    t->prompt.data = &t->run.data;
+    t->prompt.codebook = &t->run.codebook;
+    return r2_teach(&t->ctx, &t->prompt, t->run.evidence, t->n, 0, &nobody, &t->asked);
 }
 
 static void add_message(cJSON *messages, const char *role, const char *content) {
@@ -141,7 +137,7 @@ static void add_message(cJSON *messages, const char *role, const char *content) 
 /* The request for one prompt. Only the teacher sees the guidance; the record's prompt is bare. */
 static char *make_body(const teacher *t, int64_t i) {
     const r2_record *record = &t->asked.record[i];
-    int answer = (int)r2_prompt_answer(&t->prompt, &t->run.data, &t->run.evidence[i]);
+    int answer = (int)r2_prompt_answer(&t->prompt, &t->run.evidence[i]);
     cJSON *body = cJSON_CreateObject(), *messages = cJSON_AddArrayToObject(body, "messages");
     size_t room = strlen(record->prompt) + 200;
     char *user = (char *)malloc(room), *text = NULL;
@@ -341,14 +337,13 @@ static int by_id(const void *a, const void *b) {
 static r2_status keep_and_report(teacher *t) {
     r2_text report = {NULL, 0, 0, false};
     r2_tally tally;
+    r2_teacher model = {r2_teacher_records, &t->raw, t->server.model, false, &tally};
     r2_status status = R2_OK;
     memset(&tally, 0, sizeof tally);
     if (t->raw.n) qsort(t->raw.record, (size_t)t->raw.n, sizeof *t->raw.record, by_id);
     for (int64_t i = 0; i < t->n && !status; ++i)
         if (t->job[i].answered)
-            status = r2_teach(&t->ctx, &t->prompt, &t->run.data, &t->run.codebook,
-                              &t->run.evidence[i], 1, i, false, r2_teacher_records, &t->raw,
-                              t->server.model, &t->kept, &tally);
+            status = r2_teach(&t->ctx, &t->prompt, &t->run.evidence[i], 1, i, &model, &t->kept);
     if (!status) status = r2_records_write(&t->ctx, &t->kept, t->opt.out);
     r2_tally_report(&t->ctx, &tally, &report);
     if (report.data) printf("%s", report.data);
@@ -373,7 +368,6 @@ static void free_teacher(teacher *t) {
     r2_records_free(&t->ctx, &t->asked);
     r2_records_free(&t->ctx, &t->raw);
     r2_records_free(&t->ctx, &t->kept);
-    r2_template_free(&t->ctx, &t->words);
     r2_run_free(&t->ctx, &t->run);
     if (t->log) fclose(t->log);
 }

@@ -12,7 +12,7 @@
 #include "../common/output.h"
 
 typedef struct options {
-    const char *data, *user, *item, *words;
+    const char *data, *user, *item;
     int64_t max_tokens;
 } options;
 
@@ -23,16 +23,14 @@ static const char usage[] =
     "  --data DIR       ratings (default data/mini)\n"
     "  --user ID        who is asked (default: the first test user)\n"
     "  --item ID        about what (default: the user's held-out item, else the first test user's)\n"
-    "  --template FILE  words in place of the English ones; \"-\" prints those, to be changed\n"
     "  --tokens N       of a prompt at most, then chains are left out (default 0: no limit)\n"
     "  --help           this text\n";
 
 static options parse_options(int argc, char **argv) {
-    options o = {"data/mini", NULL, NULL, NULL, 0};
+    options o = {"data/mini", NULL, NULL, 0};
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
                                   {"--user", OPTIONS_TEXT, &o.user, 0, 0},
                                   {"--item", OPTIONS_TEXT, &o.item, 0, 0},
-                                  {"--template", OPTIONS_TEXT, &o.words, 0, 0},
                                   {"--tokens", OPTIONS_WHOLE, &o.max_tokens, 0, 1000000}};
     options_read("prompts", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     return o;
@@ -60,21 +58,19 @@ static r2_status choose(r2_ctx *ctx, const r2_run *run, const options *o, r2_evi
 }
 
 /* One prompt with the guided trace and the strict checker's verdict. */
-static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_run *run,
-                      const r2_evidence *evidence) {
+static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_text output = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_task task = {0, config, &run->data, &run->codebook, evidence, &prompt, 0};
+    r2_task task = {0, config, evidence, &prompt, r2_prompt_answer(config, evidence)};
     r2_status status;
     memset(&prompt, 0, sizeof prompt);
-    task.answer = r2_prompt_answer(config, &run->data, evidence);
-    status = r2_prompt_build(ctx, config, &run->data, &run->codebook, evidence, &prompt);
+    status = r2_prompt_build(ctx, config, evidence, &prompt);
     if (!status) status = r2_teacher_rules(ctx, &teacher, &task, &output);
     if (!status) {
-        printf("\n== %s, %s, step %d ==\n", config->words ? config->words->name : "compact",
+        printf("\n== %s, %s, step %d ==\n", r2_words_name(config->words),
                r2_schedule_name(config->schedule), (int)config->step);
-        if (config->words && config->step == R2_STEP_ASK && config->schedule == 0)
+        if (config->words == R2_WORDS_ENGLISH && config->step == R2_STEP_ASK && config->schedule == 0)
             printf("[system]\n%s\n[user]\n", prompt.system.data);
         printf("%s\n[teacher: %s]\n%s\n", prompt.user.data,
                r2_verdict_name(r2_check_output(&task, output.data).verdict), output.data);
@@ -84,17 +80,14 @@ static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_run 
     return status;
 }
 
-/* Everything that is known, drawn for a person. */
-static r2_status reveal(r2_ctx *ctx, const r2_prompt_config *config, const r2_run *run,
-                        const r2_evidence *evidence) {
-    r2_prompt_config whole = *config;
+/* The question with its chains, drawn for a person. */
+static r2_status draw(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence) {
     r2_text text = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_task task = {0, &whole, &run->data, &run->codebook, evidence, &prompt, -1};
+    r2_task task = {0, config, evidence, &prompt, -1};
     r2_status status;
     memset(&prompt, 0, sizeof prompt);
-    whole.step = R2_STEP_REVEAL;
-    status = r2_prompt_build(ctx, &whole, &run->data, &run->codebook, evidence, &prompt);
+    status = r2_prompt_build(ctx, config, evidence, &prompt);
     if (!status) status = r2_prompt_explain(ctx, &task, NULL, &text);
     if (!status) printf("%s", text.data);
     r2_text_free(ctx, &text);
@@ -104,37 +97,30 @@ static r2_status reveal(r2_ctx *ctx, const r2_prompt_config *config, const r2_ru
 
 int main(int argc, char **argv) {
     static r2_run run;
-    static r2_template words;
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = r2_run_config_default();
     r2_prompt_config view = r2_prompt_config_default();
     const options o = parse_options(argc, argv);
     r2_evidence evidence;
     r2_status status;
-    if (o.words && !strcmp(o.words, "-")) {
-        fputs(r2_template_english_text(), stdout);
-        return output_end("prompts", 0);
-    }
     status = r2_run_init(&ctx, &run, o.data, &config);
-    if (!status)
-        status = o.words ? r2_template_load(&ctx, &words, o.words)
-                         : r2_template_english(&ctx, &words);
     if (!status) status = choose(&ctx, &run, &o, &evidence);
     if (!status) output_printable(&run.data);
-    if (!status) status = reveal(&ctx, &view, &run, &evidence);
+    view.data = &run.data;
+    view.codebook = &run.codebook;
+    if (!status) status = draw(&ctx, &view, &evidence);
     view.max_tokens = o.max_tokens;
-    for (int form = 0; form < 2; ++form)
+    for (int language = 0; language < R2_N_WORDS; ++language)
         for (int s = 0; s < R2_N_SCHEDULES; ++s)
             for (int32_t step = r2_schedule_first_step((r2_schedule)s); step <= R2_STEP_ASK;
                  ++step) {
-                view.words = form ? &words : NULL;
+                view.words = (r2_words)language;
                 view.schedule = (r2_schedule)s;
                 view.step = step;
                 if (!status && (step == R2_STEP_ASK || evidence.n_chains > 0))
-                    status = show(&ctx, &view, &run, &evidence);
+                    status = show(&ctx, &view, &evidence);
             }
     if (status) fail(&ctx);
-    r2_template_free(&ctx, &words);
     r2_run_free(&ctx, &run);
     return output_end("prompts", status != R2_OK);
 }

@@ -175,6 +175,7 @@ static int candidates_again(int n, char **a) {
     r2_candidates c, again;
     r2_target target[64];
     int64_t n_targets = 0, at;
+    const r2_negatives negatives = {strtoll(a[2], NULL, 10), 1, false, NULL, 0};
     r2_status s = r2_data_load(&ctx, &d, a[0]);
     (void)n;
     if (s != R2_OK) return failed(s);
@@ -182,7 +183,7 @@ static int candidates_again(int n, char **a) {
         at = d.user_begin[u];
         target[n_targets++] = (r2_target){(uint32_t)u, d.item[at], at};
     }
-    s = r2_candidates_init(&ctx, &c, &d, target, n_targets, strtoll(a[2], NULL, 10), 1);
+    s = r2_candidates_init(&ctx, &c, &d, target, n_targets, &negatives);
     if (s == R2_OK) s = r2_candidates_save(&ctx, &c, &d, a[1]);
     if (s == R2_OK) s = r2_candidates_load(&ctx, &again, &d, a[1]);
     if (s != R2_OK) return failed(s);
@@ -204,12 +205,9 @@ static int candidates_again(int n, char **a) {
 static int given(int n, char **a) {
     r2_data d;
     r2_split sp;
-    r2_text text = {0};
     r2_status s = r2_data_load_files(&ctx, &d, (const char *const *)a, n, NULL);
     if (s == R2_OK) s = r2_split_given(&ctx, &sp, &d, NULL, a[1], a[2], NULL);
     if (s != R2_OK) return failed(s);
-    r2_split_report(&ctx, &sp, &text);
-    show(&text);
     for (int64_t u = 0; u < d.n_users; ++u)
         for (int64_t k = d.user_begin[u]; k < d.user_begin[u + 1]; ++k)
             printf("row %s %s role %d\n", d.user_key[u], d.item_key[d.item[k]], sp.role[k]);
@@ -328,16 +326,6 @@ static int vocab(int n, char **a) {
     return 0;
 }
 
-static int template_file(int n, char **a) {
-    r2_template t;
-    r2_status s = r2_template_load(&ctx, &t, a[0]);
-    (void)n;
-    if (s != R2_OK) return failed(s);
-    printf("template\n");
-    r2_template_free(&ctx, &t);
-    return 0;
-}
-
 /* --- weights ---------------------------------------------------------------------------------------- */
 
 /* model DIR [ADAPTER]: the log-probability of 1 2 3 after 0, before and after the adapter */
@@ -381,7 +369,7 @@ static int weights(int n, char **a) {
     return s != R2_OK;
 }
 
-/* sample DIR TEMPERATURE TOP_P [WEIGHT]: four tokens after 1 2; WEIGHT breaks a weight */
+/* sample DIR TEMPERATURE [WEIGHT]: four tokens after 1 2; WEIGHT breaks a weight */
 static int sample(int n, char **a) {
     r2_model m;
     r2_generation g;
@@ -391,8 +379,8 @@ static int sample(int n, char **a) {
     r2_status s = r2_model_load_dir(&ctx, &m, a[0], 0, false);
     if (s != R2_OK) return failed(s);
     c.n_samples = 1, c.max_new = 4, c.stop_token = -1;
-    c.temperature = strtof(a[1], NULL), c.top_p = n > 2 ? strtof(a[2], NULL) : 1.0f;
-    if (n > 3) r2_weight(&m, R2_FINAL_NORM, 0)[0] = strtof(a[3], NULL);
+    c.temperature = strtof(a[1], NULL);
+    if (n > 2) r2_weight(&m, R2_FINAL_NORM, 0)[0] = strtof(a[2], NULL);
     s = r2_generate(&ctx, &m, &c, 1, begin, token, &g);
     if (s == R2_OK) {
         for (int k = 0; k < 4; ++k) printf("%d (%.4f) ", g.token[k], (double)g.logp[k]);
@@ -454,10 +442,7 @@ static int rank(int n, char **a) {
     for (int k = 0; k < n && k < 64; ++k) s[k] = strtof(a[k], NULL);
     r = r2_rank_of(s, n);
     printf("better %lld tied %lld\n", (long long)r.better, (long long)r.tied);
-    for (int t = 0; t < 3; ++t)
-        printf("%s hr1 %g ndcg10 %g mrr %g\n", (const char *[]){"expected", "pessimistic", "optimistic"}[t],
-               r2_hit_ratio(r, 1, (r2_tie_rule)t), r2_ndcg(r, 10, (r2_tie_rule)t),
-               r2_reciprocal_rank(r, (r2_tie_rule)t));
+    printf("hr1 %g ndcg10 %g mrr %g\n", r2_hit_ratio(r, 1), r2_ndcg(r, 10), r2_reciprocal_rank(r));
     st = r2_evaluate(&ctx, s, 1, n, &c, &m, NULL);
     if (st != R2_OK) return failed(st);
     printf("evaluate hr1 %g [%g, %g] ndcg10 %g mrr %g auc %g\n", m.hr1, m.hr1_lo, m.hr1_hi, m.ndcg10,
@@ -579,6 +564,7 @@ static int recommend(int n, char **a) {
         int64_t got = 0, here = 0;
         s = r2_run_recommend(&ctx, &run, u, want, best, &got);
         for (int64_t k = 0; s == R2_OK && k < got; ++k) here += r2_data_find(&run.data, u, best[k].item) >= 0;
+        if (s == R2_OK) r2_recommendations_free(&ctx, best, got);
         users += here > 0, items += here, all += got;
     }
     if (s == R2_OK)
@@ -647,6 +633,7 @@ static int json(int n, char **a) {
     size_t size;
     char *text = slurp(a[0], &size);
     cJSON *root = cJSON_Parse(text);
+    if (!root) return printf("probe: %s is not JSON\n", a[0]), 2;
     for (int k = 2; k < n; ++k) {
         char path[256], *equals = strchr(a[k], '='), *key = path, *dot;
         bool append = equals && equals > a[k] && equals[-1] == '+';
@@ -745,10 +732,9 @@ static const struct {
     {"many-added", 3, many_added, "FILE N KB"},
     {"records", 1, records, "FILE"},
     {"vocab", 1, vocab, "FILE"},
-    {"template", 1, template_file, "FILE"},
     {"model", 1, model, "DIR [ADAPTER]"},
     {"weights", 1, weights, "FILE"},
-    {"sample", 2, sample, "DIR TEMPERATURE [TOP_P [WEIGHT]]"},
+    {"sample", 2, sample, "DIR TEMPERATURE [WEIGHT]"},
     {"forward", 2, forward, "DIR TOKEN..."},
     {"policy", 5, policy, "LOGP LOGP_OLD LOGP_REF ADVANTAGE BETA"},
     {"advantages", 1, advantages, "REWARD..."},

@@ -180,19 +180,19 @@ static r2_status stage_load(void) {
 }
 
 static r2_status stage_sets(void) {
-    r2_split split, cut;
+    r2_split split;
     r2_candidates all, popular, common;
+    const r2_negatives any = {5, 1, false, NULL, 0}, often = {5, 1, true, NULL, 0},
+                       known = {5, 1, false, &split, 1};
     const r2_data *d = &run.data;
     r2_status s;
-    memset(&cut, 0, sizeof cut);
     memset(&popular, 0, sizeof popular);
     memset(&common, 0, sizeof common);
     memset(&all, 0, sizeof all);
     s = r2_split_init(&ctx, &split, d, NULL);
-    if (s == R2_OK) s = r2_split_time(&ctx, &cut, d, NULL, 0.1, 0.1);
-    if (s == R2_OK) s = r2_candidates_init(&ctx, &all, d, split.test, split.n_test, 5, 1);
-    if (s == R2_OK) s = r2_candidates_popular(&ctx, &popular, d, split.test, split.n_test, 5, 1);
-    if (s == R2_OK) s = r2_candidates_common(&ctx, &common, d, split.role, 1, split.test, split.n_test, 5, 1);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &all, d, split.test, split.n_test, &any);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &popular, d, split.test, split.n_test, &often);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &common, d, split.test, split.n_test, &known);
     if (s == R2_OK) s = r2_candidates_save(&ctx, &all, d, in("candidates.tsv"));
     r2_candidates_free(&ctx, &all);
     if (s == R2_OK) s = r2_candidates_load(&ctx, &all, d, in("candidates.tsv"));
@@ -200,13 +200,11 @@ static r2_status stage_sets(void) {
         add(all.item, (size_t)(all.n_cases * all.n_per_case) * sizeof *all.item);
         add(popular.item, (size_t)(popular.n_cases * popular.n_per_case) * sizeof *popular.item);
         add(common.item, (size_t)(common.n_cases * common.n_per_case) * sizeof *common.item);
-        add(cut.role, (size_t)d->n_ratings);
     }
     r2_candidates_free(&ctx, &all);
     r2_candidates_free(&ctx, &popular);
     r2_candidates_free(&ctx, &common);
     r2_split_free(&ctx, &split);
-    r2_split_free(&ctx, &cut);
     return s;
 }
 
@@ -214,8 +212,7 @@ static r2_status stage_chains(void) {
     r2_chain chain[8];
     r2_chain_config config = r2_chain_config_default();
     r2_butterflies b;
-    int64_t n = 0, count = 0, total = 0;
-    uint32_t path[4 * 6];
+    int64_t n = 0, count = 0;
     r2_status s = R2_OK;
     memset(&b, 0, sizeof b);
     for (int law = 0; s == R2_OK && law < 3; ++law) {
@@ -227,10 +224,8 @@ static r2_status stage_chains(void) {
     }
     if (s == R2_OK) s = r2_chains_target_many(&ctx, &run.graph, run.split.test, 2, &config, chain, (int64_t[2]){0});
     if (s == R2_OK) s = r2_chains_count(&ctx, &run.graph, 0, R2_NO_ITEM, &count);
-    if (s == R2_OK) s = r2_chains_long(&ctx, &run.graph, 0, R2_NO_ITEM, 2, 4, 1, path, &n);
-    if (s == R2_OK) s = r2_butterflies_total(&ctx, &run.graph, &total);
     if (s == R2_OK) s = r2_butterflies_init(&ctx, &b, &run.graph);
-    if (s == R2_OK) add(&count, sizeof count), add(&total, sizeof total), add(path, (size_t)n * 6 * 4);
+    if (s == R2_OK) add(&count, sizeof count), add(&b.total, sizeof b.total);
     r2_butterflies_free(&ctx, &b);
     return s;
 }
@@ -275,7 +270,10 @@ static r2_status stage_score(void) {
     eval.n_bootstrap = 10;
     if (s == R2_OK) s = r2_evaluate(&ctx, score, run.test.n_cases, run.test.n_per_case, &eval, &metrics, NULL);
     if (s == R2_OK) s = r2_run_recommend(&ctx, &run, 0, 5, best, &n_best);
-    if (s == R2_OK) add(&metrics, sizeof metrics), add(best, (size_t)n_best * sizeof *best);
+    if (s == R2_OK) add(&metrics, sizeof metrics);
+    for (int64_t k = 0; s == R2_OK && k < n_best; ++k)
+        add(&best[k].score, sizeof best[k].score), add_text(&best[k].reasoning.text);
+    if (s == R2_OK) r2_recommendations_free(&ctx, best, n_best);
     free(score);
     return s;
 }
@@ -284,19 +282,20 @@ static r2_status stage_counterfactual(void) {
     r2_evidence *evidence = calloc(4, sizeof *evidence);
     r2_examples examples;
     r2_causal causal;
-    r2_text text = {NULL, 0, 0, false};
-    r2_check check;
+    r2_reasoning reasoning[2];
     uint32_t user[4] = {0, 1, 2, 3}, item[4] = {1, 2, 3, 4};
     r2_status s = (restore(), r2_run_prompts(&ctx, &run, user, item, 4, evidence, &examples));
     if (s == R2_OK) {
-        s = r2_think(&ctx, &run.model, &examples, 0, &run.codebook, &run.vocab, &text, &check);
-        if (s == R2_OK) add_text(&text);
+        s = r2_think(&ctx, &run.model, &examples, 0, 2, reasoning);
+        for (int k = 0; s == R2_OK && k < 2; ++k) {
+            add_text(&reasoning[k].text);
+            r2_reasoning_free(&ctx, &reasoning[k]);
+        }
         if (s == R2_OK)
-            s = r2_counterfactual(&ctx, &run.model, &examples, &run.codebook, &run.vocab, R2_CHANGE_FLIP, &causal);
+            s = r2_counterfactual(&ctx, &run.model, &examples, R2_CHANGE_FLIP, &causal);
         if (s == R2_OK) add(&causal.n, sizeof causal.n);
         r2_examples_free(&ctx, &examples);
     }
-    r2_text_free(&ctx, &text);
     free(evidence);
     return s;
 }
@@ -344,7 +343,7 @@ static r2_status stage_tokenizer(void) {
     static const char text[] = "the cat the hat a\xCC\x81 123 the that";
     r2_bpe_config config = r2_bpe_config_default();
     r2_message message = {"user", "the cat"};
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_text back = {NULL, 0, 0, false};
     r2_bpe bpe;
     r2_status s;
@@ -367,22 +366,19 @@ static r2_status stage_tokenizer(void) {
 }
 
 static r2_status stage_records(void) {
-    r2_template words;
     r2_prompt_config config = r2_prompt_config_default();
-    r2_teacher_config teacher = r2_teacher_config_default();
+    r2_teacher_config rules = r2_teacher_config_default();
+    r2_teacher teacher = {r2_teacher_rules, NULL, "rules", false, NULL};
     r2_records records, again;
     r2_text text = {NULL, 0, 0, false};
     r2_status s;
     memset(&records, 0, sizeof records);
     memset(&again, 0, sizeof again);
-    s = r2_template_load(&ctx, &words, "tests/fuzz/corpus/template/english");
-    if (s != R2_OK) return s;
-    s = r2_teach(&ctx, &config, &run.data, &run.codebook, run.evidence, 4, 0, false, r2_teacher_rules,
-                 &teacher, "rules", &records, NULL);
-    config.words = &words;
-    if (s == R2_OK)
-        s = r2_teach(&ctx, &config, &run.data, &run.codebook, run.evidence, 4, 4, true, r2_teacher_rules,
-                     &teacher, "rules", &records, NULL);
+    teacher.user = &rules;
+    config.data = &run.data, config.codebook = &run.codebook;
+    s = r2_teach(&ctx, &config, run.evidence, 4, 0, &teacher, &records);
+    config.words = R2_WORDS_ENGLISH, teacher.guided = true;
+    if (s == R2_OK) s = r2_teach(&ctx, &config, run.evidence, 4, 4, &teacher, &records);
     if (s == R2_OK) s = r2_records_write(&ctx, &records, in("records.json"));
     if (s == R2_OK) s = r2_records_read(&ctx, &again, in("records.json"));
     for (int64_t k = 0; s == R2_OK && k < again.n; ++k) r2_record_line(&ctx, &again.record[k], &text);
@@ -391,7 +387,6 @@ static r2_status stage_records(void) {
     r2_text_free(&ctx, &text);
     r2_records_free(&ctx, &records);
     r2_records_free(&ctx, &again);
-    r2_template_free(&ctx, &words);
     return s;
 }
 
