@@ -544,7 +544,7 @@ typedef struct r2_draw_config {
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
-   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   different items that the user has no training edge with (repeated where there are fewer). Groups are spread evenly over the users and ask
    for the latest interactions of each, as a recommendation asks what comes next.
    question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
@@ -3716,6 +3716,13 @@ static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t q
     return total;
 }
 
+/* Whether a group has the item of its last question twice. */
+static bool r2__is_repeated(const r2_question *group, int32_t last) {
+    for (int32_t k = 0; k < last; ++k)
+        if (group[k].item == group[last].item) return true;
+    return false;
+}
+
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
@@ -3730,13 +3737,15 @@ static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_
 static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
                            int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
+    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
     int64_t edge = r2__history_edge(index, user, place);
     for (int32_t k = 0; k <= n_sampled; ++k) {
         group[k].user = user;
         group[k].history = place;
         group[k].answer = 0;
         group[k].item = g->user_item[edge];
-        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
+        while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
+                         (enough && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
