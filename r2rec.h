@@ -1953,22 +1953,22 @@ extern "C" {
 #endif
 
 /* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
-   to simplify (x + 1) - x, or x != x, is allowed by these options alone. */
+   only under these options may they know (x + 1) - x, or x != x, of an x that they do not know. */
 #if defined(__OPTIMIZE__) && defined(__has_attribute)
 #if __has_attribute(error)
-#define R2__REFUSE_FAST_MATH(x)                                                                    \
-    do {                                                                                           \
-        if (__builtin_constant_p(((x) + 1.0) - (x)) || __builtin_constant_p((x) != (x)))           \
-            r2__refuse_fast_math();                                                                \
-    } while (0)
+#define R2__SEES_FAST_MATH
 void r2__refuse_fast_math(void)
     __attribute__((error("r2rec.h: compile without -fassociative-math, -fno-honor-nans "
                          "(-funsafe-math-optimizations, -ffast-math, -Ofast include them)")));
 #endif
 #endif
-#if !defined(R2__REFUSE_FAST_MATH)
-#define R2__REFUSE_FAST_MATH(x) ((void)(x))
+static inline void r2__need_ieee(void) {
+#if defined(R2__SEES_FAST_MATH)
+    volatile double unknown = 0.0;
+    const double x = unknown;
+    if (__builtin_constant_p((x + 1.0) - x) || __builtin_constant_p(x != x)) r2__refuse_fast_math();
 #endif
+}
 
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
@@ -4992,9 +4992,8 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
-    const double eps = (double)config->norm_eps;
     r2_status status = r2__check_config(ctx, config);
-    R2__REFUSE_FAST_MATH(eps);
+    r2__need_ieee();
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;
