@@ -544,7 +544,7 @@ typedef struct r2_draw_config {
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
-   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   different items that the user has no training edge with (repeated where there are fewer). Groups are spread evenly over the users and ask
    for the latest interactions of each, as a recommendation asks what comes next.
    question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
@@ -686,34 +686,34 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
 
 /* ============================================================================== [A7] words ==== */
 
-/* A growing list of token ids. Like r2_text: check `failed` once at the end. */
+/* A growing list of token ids. Check owner.failed once at the end: after a failed allocation the
+   list is empty, and further additions do nothing. */
 typedef struct r2_tokens {
-    int32_t *id;
-    int64_t n, cap;
-    bool failed;
+    int32_t *id; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2_tokens;
 
 void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id);
-void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory */
+void r2_tokens_clear(r2_tokens *tokens); /* keeps the memory, and a failure */
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens);
 
-/* A closed vocabulary: one id per word; text is words separated by single spaces. Serves the
+/* A closed vocabulary: one id per word; a text is words separated by single spaces. Serves the
    compact prompts of the small model. Words get ids 0, 1, 2 ... in the order they are added. */
 typedef struct r2_vocab {
-    char **word;     /* (n_words) NUL-terminated */
+    char **word; /* (n_words) NUL-terminated; a table of stb_ds whose keys are the words */
     int32_t n_words;
-    int32_t n_slots; /* a power of two, at least twice n_words */
-    int32_t *slot;   /* (n_slots) hash table: id + 1, 0 is a free slot */
-    r2_arena text;   /* holds the words */
+    r2__owner owner;
+    r2_arena text; /* holds the words */
 } r2_vocab;
 
 /* Adds `word` unless it is there; its id goes to *id when id is given. A word is not empty and has
    no space and no control character, else R2_ARGUMENT. Start from a zeroed struct. */
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
-/* Id of the `len` bytes at `word`, or -1. Reads only: safe from several threads at once. */
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len);
-/* Adds the ids of `text`, words apart by single spaces. Errors: R2_FORMAT names the unknown
-   word. */
+/* Id of a word, or -1. Only reads: safe from several threads at once. */
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
+/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
+   unknown word; R2_NO_MEMORY. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
@@ -845,7 +845,8 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model);
 typedef struct r2_generate_config {
     int32_t n_samples;    /* outputs per prompt                                                   */
     int32_t max_new;      /* most tokens of an output; 0: only the watched log-probabilities      */
-    int32_t stop_token;   /* an output ends with this token; -1: none                             */
+    const int32_t *stop;  /* (n_stop) an output ends with these tokens ...                        */
+    int32_t n_stop;       /* ... 0: none                                                          */
     int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
                           /* that its tokenizer does not use); 0: all may be                      */
     float temperature;    /* 0: greedy, the lowest id of equals                                   */
@@ -903,42 +904,98 @@ float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, floa
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
 
-/* The tokens of the marks and of the answers in a vocabulary. */
+struct r2_bpe;     /* [B4] */
+struct r2_records; /* [B3] */
+
+/* Text to tokens and back: a closed vocabulary or byte-level BPE. Several threads may use one at
+   once, each with its own context. All three functions add to `out`. */
+typedef struct r2_tokenizer {
+    const void *self; /* borrowed: an r2_vocab or an r2_bpe */
+    int32_t n_tokens;
+    /* Tokens of `len` bytes of text. With `marks`, added tokens in it become their ids. */
+    r2_status (*encode)(r2_ctx *ctx, const void *self, const char *text, size_t len, bool marks,
+                        r2_tokens *out);
+    /* Tokens of a prompt that asks for an answer; `system` may be empty. */
+    r2_status (*prompt)(r2_ctx *ctx, const void *self, const char *system, const char *user,
+                        r2_tokens *out);
+    r2_status (*decode)(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n, r2_text *out);
+} r2_tokenizer;
+
+/* A prompt is its user text; blanks at both ends of a text are dropped. */
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
+/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
+   line end after each. */
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
+
+/* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
+   `user`: the codebook of r2_check_compact; r2_check_english needs nothing. */
+typedef r2_check (*r2_check_fn)(const void *user, const char *prompt, const char *output);
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output);
+r2_check r2_check_english(const void *user, const char *prompt, const char *output);
+
+/* A mark as the tokens that write it. */
+#define R2_MAX_MARK 8
+typedef struct r2_mark {
+    int32_t n, id[R2_MAX_MARK];
+} r2_mark;
+
 typedef struct r2_markup {
-    int32_t think, think_end, answer, answer_end;
-    int32_t level[R2_N_ANSWERS]; /* token of answer k */
+    r2_mark think, think_end, answer, answer_end;
+    int32_t level[R2_N_ANSWERS]; /* the token of answer k */
 } r2_markup;
 
-/* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
+/* How examples become tokens and how outputs are checked: all that learning knows of a language. */
 typedef struct r2_codec {
-    const r2_codebook *codebook; /* NULL: outputs cannot be checked */
-    const r2_vocab *vocab;       /* NULL: likewise                  */
+    r2_tokenizer tokenizer;
     r2_markup markup;
+    r2_check_fn check; /* NULL: outputs cannot be checked */
+    const void *check_user;
 } r2_codec;
 
-/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
-   keeps pointers to both. Errors: R2_NO_MEMORY. */
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
+/* Finds the marks. `check` may be NULL. Errors: R2_ARGUMENT (a mark of more than R2_MAX_MARK tokens,
+   an answer of more than one), those of the tokenizer. */
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user);
+/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
+   pointers to both. Errors: R2_NO_MEMORY. */
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
    then items sampled from those that its user has not rated, with answer 0 (D8). */
 typedef struct r2_examples {
     int64_t n;
-    int32_t group;                       /* examples in a group; n is a multiple         */
-    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
+    int32_t group;                       /* examples in a group; n is a multiple          */
+    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                       */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
+    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                       */
+    int8_t *step;                        /* (n) of the schedule, 1 .. 4; NULL: 4, the question */
     r2_codec codec;
     int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
-/* Writes the compact prompt of each evidence and its trace by the rule-based teacher, and encodes
-   both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
-   Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
-   does not have), R2_NO_MEMORY; then `examples` is zeroed. */
+/* How examples are made from evidence. */
+typedef struct r2_example_config {
+    r2_prompt_config prompt;          /* words, schedule, codebook, data                          */
+    const r2_teacher_config *teacher; /* of the traces; NULL: none, for scoring and for r2_grpo   */
+    int32_t group;
+    /* Share of the groups that ask an earlier step of the schedule (D5), drawn evenly by the seed;
+       the others ask prompt.step. A group of which some evidence has no chain asks prompt.step. */
+    float step_share;
+    uint64_t seed;
+} r2_example_config;
+
+/* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
+   evidence (n). Errors: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those
+   come from records), R2_FORMAT (a word that the vocabulary does not have), those of
+   r2_prompt_build; then `examples` is zeroed. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher);
+                           const r2_example_config *config, const r2_evidence *evidence, int64_t n);
+/* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
+   </think>). */
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 
 /* The losses of one step, in nats. */
@@ -953,7 +1010,7 @@ typedef struct r2_sft_report {
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
-     + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
+     + list_weight x list_loss      mean over groups that ask the question (step 4) of -log softmax(s)[observed item] over the
                                     group, s = log (1 - p(0)) / p(0) among the six answers:
                                     the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
@@ -1070,8 +1127,8 @@ typedef struct r2_grpo_config {
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
-   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a codebook),
-   R2_NO_MEMORY, R2_CANCELLED. */
+   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1147,7 +1204,7 @@ typedef struct r2_trace_metrics {
 
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
-   the reasoning and needs examples with a codebook; NULL: not wanted. Errors: R2_ARGUMENT,
+   the reasoning and needs examples with a checker; NULL: not wanted. Errors: R2_ARGUMENT,
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
@@ -1200,6 +1257,9 @@ typedef struct r2_run_config {
        beside the training ones. NULL: leave-one-out */
     const char *valid_path, *test_path;
     r2_split_config split;
+    r2_schedule schedule; /* of the masking (D5)                                                */
+    float step_share;     /* of the training groups that ask a step before the last; see
+                             r2_example_config                                                  */
     /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
@@ -1472,9 +1532,10 @@ typedef struct r2_record {
 } r2_record;
 
 typedef struct r2_records {
-    r2_record *record; /* (n) */
-    int64_t n, cap;
-    r2_arena text;     /* holds the strings */
+    r2_record *record; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
+    r2_arena text; /* holds the strings */
 } r2_records;
 
 /* Adds a copy. Errors: R2_NO_MEMORY. */
@@ -1546,10 +1607,10 @@ typedef struct r2_bpe {
     int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned */
     int32_t byte_token[256]; /* token of a byte, or -1                                            */
     uint8_t *char_class;     /* what the rule asks of a code point                                */
-    struct r2__bpe_pair *pair; /* (n_pair_slots) hash table (left, right) -> rank, joined         */
-    int32_t n_pair_slots;
+    uint64_t *pair;          /* (n_merges) a table of stb_ds: (left, right) -> place in merge     */
+    r2__owner owner;         /* memory of the table                                               */
     struct r2__nfc *normal;  /* tables of the normal form, NULL without nfc                       */
-    r2_arena memory;         /* holds all arrays                                                  */
+    r2_arena memory;         /* holds all other arrays                                            */
 } r2_bpe;
 
 r2_bpe_config r2_bpe_config_default(void);
@@ -1795,7 +1856,8 @@ typedef struct r2_causal {
    reasons anew each time. A change that no weight notices has no direction: such a fact is not
    taken. Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change change, r2_causal *out);
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
+                            r2_causal *out);
 
 #ifdef __cplusplus
 }
@@ -1911,7 +1973,6 @@ static inline void r2__need_ieee(void) {
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size);
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more);
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
@@ -3655,6 +3716,13 @@ static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t q
     return total;
 }
 
+/* Whether a group has the item of its last question twice. */
+static bool r2__is_repeated(const r2_question *group, int32_t last) {
+    for (int32_t k = 0; k < last; ++k)
+        if (group[k].item == group[last].item) return true;
+    return false;
+}
+
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
@@ -3669,13 +3737,15 @@ static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_
 static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
                            int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
+    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
     int64_t edge = r2__history_edge(index, user, place);
     for (int32_t k = 0; k <= n_sampled; ++k) {
         group[k].user = user;
         group[k].history = place;
         group[k].answer = 0;
         group[k].item = g->user_item[edge];
-        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
+        while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
+                         (enough && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
@@ -3787,10 +3857,10 @@ static int32_t r2__field_edge(r2_field field) {
     return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
 }
 
-/* "field:bucket", the bucket "-" for nothing to count. Returns the length. */
-static int r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
-    if (bucket == 0) return snprintf(word, size, "%s:-", r2_field_name(field));
-    return snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
+/* "field:bucket", the bucket "-" for nothing to count. */
+static void r2__fact_word(char *word, size_t size, r2_field field, int32_t bucket) {
+    if (bucket == 0) snprintf(word, size, "%s:-", r2_field_name(field));
+    else snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
 }
 
 /* Adds " field:bucket", " field:?" or nothing, as the step shows the field's edge. */
@@ -3926,94 +3996,57 @@ int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_evidence *evid
 
 /* ---- token lists and the closed vocabulary ---- */
 
-void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    int32_t *grown;
-    if (tokens->failed) return;
-    grown = (int32_t *)r2__grow(ctx, tokens->id, tokens->n, &tokens->cap, sizeof *grown);
-    if (!grown) {
-        tokens->failed = true;
-        return;
-    }
-    tokens->id = grown;
-    tokens->id[tokens->n++] = id;
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
+    size_t len = strlen(text);
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy) memcpy(copy, text, len);
+    return copy;
 }
 
-void r2_tokens_clear(r2_tokens *tokens) {
-    tokens->n = 0;
-    tokens->failed = false;
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
+        stbds_arrput(tokens->id, id);
+    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
 }
+
+static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
+    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
+    tokens->n = n;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
 
 void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2_release(ctx, tokens->id);
+    r2__array_free(ctx, &tokens->owner, &tokens->id);
     memset(tokens, 0, sizeof *tokens);
 }
 
-/* FNV-1a, folded once because the low bits choose the slot. */
-static uint32_t r2__hash_bytes(const char *bytes, size_t len) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; ++i) h = (h ^ (unsigned char)bytes[i]) * 16777619u;
-    return h ^ h >> 15;
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
+    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
 }
 
-/* The slot of a word, or the free one where it belongs. At least half of all slots are free, so the
-   walk ends. */
-static int32_t r2__vocab_slot(const r2_vocab *vocab, const char *word, size_t len) {
-    int32_t mask = vocab->n_slots - 1;
-    int32_t s = (int32_t)(r2__hash_bytes(word, len) & (uint32_t)mask);
-    for (; vocab->slot[s]; s = (s + 1) & mask) {
-        const char *other = vocab->word[vocab->slot[s] - 1];
-        if (strncmp(other, word, len) == 0 && other[len] == '\0') break;
-    }
-    return s;
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word, size_t len) {
-    if (!vocab->n_slots || memchr(word, '\0', len)) return -1;
-    return vocab->slot[r2__vocab_slot(vocab, word, len)] - 1;
-}
-
-/* Doubles the table and the list of words. On failure the old ones stand. */
-static r2_status r2__vocab_grow(r2_ctx *ctx, r2_vocab *vocab) {
-    int32_t n_slots = vocab->n_slots ? vocab->n_slots * 2 : 64;
-    int32_t *slot, *old = vocab->slot;
-    char **word;
-    if (n_slots > 1 << 29) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    word = (char **)r2_resize(ctx, vocab->word, (uint64_t)n_slots / 2, sizeof *word);
-    if (!word) return ctx->status;
-    vocab->word = word;
-    slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    vocab->slot = slot;
-    vocab->n_slots = n_slots;
-    for (int32_t i = 0; i < vocab->n_words; ++i)
-        slot[r2__vocab_slot(vocab, word[i], strlen(word[i]))] = i + 1;
-    r2_release(ctx, old);
-    return R2_OK;
-}
-
-/* Appends a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word, size_t len) {
-    char *copy;
-    if (vocab->n_words >= vocab->n_slots / 2 && r2__vocab_grow(ctx, vocab) != R2_OK)
-        return ctx->status;
-    copy = (char *)r2_arena_alloc(ctx, &vocab->text, len + 1, 1);
+/* Adds a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
+    const char *copy = r2__arena_string(ctx, &vocab->text, word);
+    int64_t at = 0;
+    r2_status status;
     if (!copy) return ctx->status;
-    memcpy(copy, word, len);
-    vocab->slot[r2__vocab_slot(vocab, word, len)] = vocab->n_words + 1;
-    vocab->word[vocab->n_words++] = copy;
-    return R2_OK;
+    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
+    return status;
 }
 
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    size_t len = strlen(word);
-    int32_t found = r2_vocab_find(vocab, word, len);
-    bool good = len > 0;
-    for (size_t i = 0; i < len; ++i) good = good && (unsigned char)word[i] > ' ' && word[i] != 127;
+    int32_t found = r2_vocab_find(vocab, word);
+    bool good = *word != '\0';
+    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
     if (!good)
         return r2_fail(ctx, R2_ARGUMENT,
                        "vocabulary: '%s' is empty or holds a space or control character", word);
     if (found < 0) {
-        if (r2__vocab_append(ctx, vocab, word, len) != R2_OK) return ctx->status;
+        r2_status status = r2__vocab_append(ctx, vocab, word);
+        if (status != R2_OK) return status;
         found = vocab->n_words - 1;
     }
     if (id) *id = found;
@@ -4022,17 +4055,23 @@ r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *
 
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out) {
-    for (size_t at = 0; len > 0 && at <= len;) { /* a space at the end starts an empty word */
-        const char *space = (const char *)memchr(text + at, ' ', len - at);
-        size_t word_len = space ? (size_t)(space - text) - at : len - at;
-        int32_t id = r2_vocab_find(vocab, text + at, word_len);
-        if (id < 0)
-            return r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.*s'",
-                           (int)(word_len < 80 ? word_len : 80), text + at);
-        r2_tokens_add(ctx, out, id);
+    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
+    r2_status status = R2_OK;
+    r2_text_add(ctx, &copy, text, len);
+    if (copy.failed) status = ctx->status;
+    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
+        char *word = copy.data + at;
+        size_t word_len = strcspn(word, " ");
+        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
+        int32_t id;
+        word[word_len] = '\0';
+        id = whole ? r2_vocab_find(vocab, word) : -1;
+        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
+        else r2_tokens_add(ctx, out, id);
         at += word_len + 1;
     }
-    return out->failed ? ctx->status : R2_OK;
+    r2_text_free(ctx, &copy);
+    return status == R2_OK && out->owner.failed ? ctx->status : status;
 }
 
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
@@ -4067,7 +4106,7 @@ static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *n
         size_t len = strcspn(word, "\n");
         bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
         word[len] = '\0';
-        if (!whole || r2_vocab_find(vocab, word, len) >= 0)
+        if (!whole || r2_vocab_find(vocab, word) >= 0)
             status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
                              (int)line, word);
         else status = r2_vocab_add(ctx, vocab, word, NULL);
@@ -4121,8 +4160,7 @@ r2_status r2_codebook_mask_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vo
 }
 
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2_release(ctx, vocab->word);
-    r2_release(ctx, vocab->slot);
+    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
     r2_arena_free(ctx, &vocab->text);
     memset(vocab, 0, sizeof *vocab);
 }
@@ -5540,7 +5578,6 @@ r2_generate_config r2_generate_config_default(void) {
     memset(&c, 0, sizeof c);
     c.n_samples = 1;
     c.max_new = 32;
-    c.stop_token = -1;
     c.temperature = 1.0f;
     return c;
 }
@@ -5682,6 +5719,12 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
+/* Whether an output has come to its end. */
+static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
+    return c->n_stop > 0 && length >= c->n_stop &&
+           !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
+}
+
 /* Output number `index` of `out`, which continues a prompt of n tokens. The cache holds all of the
    prompt but its last token. */
 static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *c, int32_t last,
@@ -5691,7 +5734,7 @@ static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *
     int32_t *token = out->token + index * c->max_new, length = 0;
     r2_rng rng = r2_rng_make(c->seed, R2_STREAM_SAMPLE, (uint64_t)index);
     for (r2__decode_token(o, last, n - 1);
-         length < c->max_new && (length == 0 || last != c->stop_token); ++length) {
+         length < c->max_new && !r2__stops(c, token, length); ++length) {
         last = token[length] = r2__sample_plain(o->logits, allowed, c->temperature, &rng);
         out->logp[index * c->max_new + length] = o->logits[last] - o->lse;
         r2__decode_token(o, last, n + length);
@@ -5747,54 +5790,180 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                        const r2_codebook *codebook) {
-    r2_markup *markup = &codec->markup;
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    codec->codebook = codebook;
-    codec->vocab = vocab;
-    markup->think = r2_vocab_find(vocab, "<think>", 7);
-    markup->think_end = r2_vocab_find(vocab, "</think>", 8);
-    markup->answer = r2_vocab_find(vocab, "<answer>", 8);
-    markup->answer_end = r2_vocab_find(vocab, "</answer>", 9);
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        char digit = (char)('0' + k);
-        markup->level[k] = r2_vocab_find(vocab, &digit, 1);
+/* ---- the closed vocabulary as a tokenizer ---- */
+
+static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                  bool marks, r2_tokens *out) {
+    (void)marks; /* they are words like any other */
+    for (; len > 0 && *text == ' '; ++text) --len;
+    while (len > 0 && text[len - 1] == ' ') --len;
+    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
+}
+
+static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                  const char *user, r2_tokens *out) {
+    (void)system;
+    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
+}
+
+static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                                r2_text *out) {
+    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
+}
+
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
+    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
+    return t;
+}
+
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)user, prompt, output);
+}
+
+/* ---- marks ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld", text,
+                         (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_user = check_user;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
+        const char digit[2] = {(char)('0' + k), '\0'};
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
     }
-    return R2_OK;
+    return status;
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status == R2_OK) status = r2_codebook_mask_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
+}
+
+static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
+    for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
+}
+
+/* Whether the n tokens end with the mark. */
+static bool r2__ends_with(const int32_t *token, int64_t n, const r2_mark *mark) {
+    return n >= mark->n && !memcmp(token + n - mark->n, mark->id, (size_t)mark->n * sizeof *token);
 }
 
 /* ---- examples ---- */
 
-/* What examples are made from. */
+/* What examples are made from: evidence and a config, or records. */
 typedef struct r2__example_source {
     const r2_codec *codec;
-    const r2_evidence *evidence;      /* (n)             */
-    const r2_teacher_config *teacher; /* NULL: no traces */
+    const r2_example_config *config;
+    const r2_evidence *evidence;      /* (n) */
+    const struct r2_records *records; /* NULL: evidence */
 } r2__example_source;
 
-/* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
-static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
-                                    r2_tokens token[2]) {
-    const r2_codec *codec = from->codec;
-    r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
-    r2_status status = R2_OK;
-    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
-    if (text[0].failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && from->teacher)
-        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
-                                    &text[1]);
-    for (int part = 0; part < 2 && status == R2_OK; ++part) {
-        r2_tokens_clear(&token[part]);
-        if (text[part].failed) status = R2_NO_MEMORY;
-        else if (text[part].len > 0)
-            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
-                                     &token[part]);
-    }
-    r2_text_free(ctx, &text[0]);
-    r2_text_free(ctx, &text[1]);
+/* One example on its way to its place. */
+typedef struct r2__example {
+    r2_tokens prompt, trace;
+    int32_t answer, step;
+    bool failed;
+} r2__example;
+
+/* Encodes the part of an output that is its trace, <think> ... </think>, between the marks' own
+   tokens. Nothing in: no trace. */
+static r2_status r2__encode_trace(r2_ctx *ctx, const r2_codec *codec, const char *output,
+                                  r2_tokens *out) {
+    const r2_tokenizer *t = &codec->tokenizer;
+    const char *begin = strstr(output, "<think>"), *end = strstr(output, "</think>");
+    r2_status status;
+    if (!*output) return R2_OK;
+    if (!begin || !end || end < begin)
+        return r2_fail(ctx, R2_FORMAT, "examples: expected <think> ... </think>, found \"%.60s\"",
+                       output);
+    begin += strlen("<think>");
+    r2__add_mark(ctx, out, &codec->markup.think);
+    status = t->encode(ctx, t->self, begin, (size_t)(end - begin), false, out);
+    r2__add_mark(ctx, out, &codec->markup.think_end);
+    if (status != R2_OK) return status;
+    return out->owner.failed ? R2_NO_MEMORY : R2_OK;
+}
+
+/* The step that the group of example e asks, see r2_example_config. */
+static int32_t r2__example_step(const r2__example_source *from, int64_t e) {
+    const r2_example_config *c = from->config;
+    const int64_t g = e / c->group;
+    const int32_t last = c->prompt.step, first = r2_schedule_first_step(c->prompt.schedule);
+    r2_rng rng = r2_rng_make(r2_hash(c->seed, R2_STREAM_BATCH, 1), R2_STREAM_BATCH, (uint64_t)g);
+    if (first >= last || !(r2_rng_double(&rng) < (double)c->step_share)) return last;
+    for (int64_t k = g * c->group; k < (g + 1) * c->group; ++k)
+        if (from->evidence[k].n_chains < 1) return last;
+    return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
+}
+
+static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                           r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_teacher_config *teacher = from->config->teacher;
+    r2_prompt_config config = from->config->prompt;
+    r2_text trace = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_status status;
+    memset(&prompt, 0, sizeof prompt);
+    config.step = example->step = r2__example_step(from, e);
+    example->answer = r2_prompt_answer(&config, &from->evidence[e]);
+    status = r2_prompt_build(ctx, &config, &from->evidence[e], &prompt);
+    if (status == R2_OK)
+        status = t->prompt(ctx, t->self, prompt.system.data, prompt.user.data, &example->prompt);
+    if (status == R2_OK && teacher)
+        status = r2_teacher_compact(ctx, config.codebook, teacher, prompt.user.data, (uint64_t)e,
+                                    &trace);
+    if (status == R2_OK && teacher)
+        status = r2__encode_trace(ctx, from->codec, trace.data, &example->trace);
+    r2_text_free(ctx, &trace);
+    r2_prompt_free(ctx, &prompt);
     return status;
+}
+
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_record *record;
+    r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
+    example->failed = false;
+    r2_tokens_clear(&example->prompt);
+    r2_tokens_clear(&example->trace);
+    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
+    record = &from->records->record[e];
+    example->step = (int32_t)record->step;
+    example->answer = (int32_t)record->answer;
+    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    if (status != R2_OK) return status;
+    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
 }
 
 static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
@@ -5803,27 +5972,31 @@ static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part
 
 enum { R2__EXAMPLES_AT_ONCE = 1024 };
 
-/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order.
-   part (2 n): room for one prompt and one trace each. */
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
+   all[0], traces to all[1]. room (n): memory of the threads. */
 static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
-                                     int64_t first, int64_t n, r2_tokens *part, r2_tokens all[2]) {
+                                     int64_t first, int64_t n, r2__example *room,
+                                     r2_tokens all[2]) {
+    const r2_markup *mark = &from->codec->markup;
     R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
         r2_ctx own = *ctx; /* a context serves one thread at a time */
-        if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
-            part[2 * k].failed = true;
+        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
     }
     for (int64_t k = 0; k < n; ++k) {
-        int64_t e = first + k, length = part[2 * k].n + part[2 * k + 1].n + 3;
-        if (part[2 * k].failed) { /* again: the caller's context takes the message */
-            r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
+        const r2__example *example = &room[k];
+        int64_t e = first + k, length;
+        if (example->failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
             if (status != R2_OK) return status;
         }
-        r2__append_tokens(ctx, &all[0], &part[2 * k]);
-        r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
-        if (all[0].failed || all[1].failed) return R2_NO_MEMORY;
+        r2__append_tokens(ctx, &all[0], &example->prompt);
+        r2__append_tokens(ctx, &all[1], &example->trace);
+        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
         ex->prompt_begin[e + 1] = all[0].n;
         ex->trace_begin[e + 1] = all[1].n;
-        ex->answer[e] = (int8_t)from->evidence[e].answer;
+        ex->answer[e] = (int8_t)example->answer;
+        ex->step[e] = (int8_t)example->step;
+        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
         if (length > ex->longest) ex->longest = (int32_t)length;
     }
     return R2_OK;
@@ -5836,43 +6009,67 @@ static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
     return copy;
 }
 
-static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
-    const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
-    r2_tokens all[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
-    r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
+    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
+    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
     r2_status status = R2_OK;
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
     ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    if (!part || !ex->prompt_begin || !ex->trace_begin || !ex->answer) status = R2_NO_MEMORY;
-    for (int64_t first = 0; first < n && status == R2_OK; first += room)
-        status = r2__examples_append(ctx, ex, from, first, n - first < room ? n - first : room,
-                                     part, all);
-    if (status == R2_OK) ex->prompt = r2__tokens_copy(ctx, &all[0]);
-    if (status == R2_OK) ex->trace = r2__tokens_copy(ctx, &all[1]);
-    if (!ex->prompt || !ex->trace) status = status == R2_OK ? R2_NO_MEMORY : status;
-    for (int64_t k = 0; part && k < 2 * room; ++k) r2_tokens_free(ctx, &part[k]);
-    r2_release(ctx, part);
+    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
+    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
+        status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
+        status = r2__examples_append(ctx, ex, from, first,
+                                     n - first < at_once ? n - first : at_once, room, all);
+    if (status == R2_OK) {
+        ex->prompt = r2__tokens_copy(ctx, &all[0]);
+        ex->trace = r2__tokens_copy(ctx, &all[1]);
+        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
+    }
+    for (int64_t k = 0; room && k < at_once; ++k) {
+        r2_tokens_free(ctx, &room[k].prompt);
+        r2_tokens_free(ctx, &room[k].trace);
+    }
+    r2_release(ctx, room);
     r2_tokens_free(ctx, &all[0]);
     r2_tokens_free(ctx, &all[1]);
     return status;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher) {
-    const r2__example_source from = {codec, evidence, teacher};
+static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                   int64_t n, int32_t group) {
     r2_status status;
-    memset(examples, 0, sizeof *examples);
+    memset(ex, 0, sizeof *ex);
     if (n < 1 || group < 1 || n % group)
         return r2_fail(ctx, R2_ARGUMENT, "examples: n = %lld, expected a multiple of group = %d",
                        (long long)n, (int)group);
-    examples->n = n;
-    examples->group = group;
-    examples->codec = *codec;
-    status = r2__examples_make(ctx, examples, &from);
-    if (status != R2_OK) r2_examples_free(ctx, examples);
+    ex->n = n;
+    ex->group = group;
+    ex->codec = *from->codec;
+    status = r2__examples_fill(ctx, ex, from);
+    if (status != R2_OK) r2_examples_free(ctx, ex);
     return status;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                           const r2_example_config *config, const r2_evidence *evidence,
+                           int64_t n) {
+    const r2__example_source from = {codec, config, evidence, NULL};
+    if (config->teacher && config->prompt.words != R2_WORDS_COMPACT) {
+        memset(examples, 0, sizeof *examples);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "examples: teacher is given and prompt.words = %d, expected compact words: "
+                       "other traces come from records", (int)config->prompt.words);
+    }
+    return r2__examples_make(ctx, examples, &from, n, config->group);
+}
+
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group) {
+    const r2__example_source from = {codec, NULL, NULL, records};
+    return r2__examples_make(ctx, examples, &from, records->n, group);
 }
 
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
@@ -5881,6 +6078,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     r2_release(ctx, examples->prompt);
     r2_release(ctx, examples->trace);
     r2_release(ctx, examples->answer);
+    r2_release(ctx, examples->step);
     memset(examples, 0, sizeof *examples);
 }
 
@@ -6009,32 +6207,42 @@ r2_sft_config r2_sft_config_default(void) {
 typedef struct r2__sft_row {
     int32_t answer;
     int32_t trace_first, trace_end; /* R after <think>, and <answer> */
-    int32_t close;                  /* </answer>; -1: direct         */
+    int32_t close, close_end;       /* </answer>; direct: none       */
+    bool asks;                      /* the question itself: its group has a list loss */
 } r2__sft_row;
 
-/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. A reasoned output
-   must learn to close its answer: RL generates it up to there and checks its shape. */
+/* Writes n tokens; with `predict`, asks for each of them before. */
+static void r2__batch_write(r2__batcher *b, const int32_t *token, int64_t n, bool predict) {
+    for (int64_t k = 0; k < n; ++k) {
+        if (predict) r2__batch_predict(b, token[k]);
+        r2__batch_token(b, token[k]);
+    }
+}
+
+/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. The first mark
+   after Q, <think> or <answer>, is not asked for: the caller chooses the mode, not the model. A
+   reasoned output must learn to close its answer: RL generates it up to there and checks it. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
     const r2_markup *mark = &ex->codec.markup;
-    r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
-    for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
-        r2__batch_token(b, ex->prompt[k]);
-    for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
-        /* <think> or <answer> after Q: the caller chooses the mode, not the model */
-        if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
-        r2__batch_token(b, ex->trace[k]);
+    const int64_t q = ex->prompt_begin[e], r = ex->trace_begin[e];
+    const int32_t given = mark->think.n, *level = &mark->level[ex->answer[e]];
+    r2__sft_row row;
+    r2__batch_write(b, ex->prompt + q, ex->prompt_begin[e + 1] - q, false);
+    row.trace_first = b->n_pred;
+    if (reasoned) {
+        r2__batch_write(b, ex->trace + r, given, false);
+        r2__batch_write(b, ex->trace + r + given, ex->trace_begin[e + 1] - r - given, true);
     }
-    if (reasoned) r2__batch_predict(b, mark->answer);
+    r2__batch_write(b, mark->answer.id, mark->answer.n, reasoned);
     row.trace_end = b->n_pred;
-    r2__batch_token(b, mark->answer);
     b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
     row.answer = b->level_pred[b->n_seq] + ex->answer[e];
-    r2__batch_token(b, mark->level[ex->answer[e]]);
-    if (reasoned) {
-        row.close = r2__batch_predict(b, mark->answer_end);
-        r2__batch_token(b, mark->answer_end);
-    }
+    r2__batch_write(b, level, 1, false);
+    row.close = b->n_pred;
+    if (reasoned) r2__batch_write(b, mark->answer_end.id, mark->answer_end.n, true);
+    row.close_end = b->n_pred;
+    row.asks = !ex->step || ex->step[e] == R2_STEP_ASK;
     r2__batch_end_sequence(b, false);
     return row;
 }
@@ -6077,31 +6285,37 @@ static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group,
     return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
+/* Adds -log p of predictions first .. end - 1 to *loss, and its derivative times `weight`. */
+static void r2__nll(r2__batcher *b, int32_t first, int32_t end, float weight, double *loss) {
+    for (int32_t k = first; k < end; ++k) {
+        *loss -= (double)b->logp[k];
+        b->dlogp[k] -= weight;
+    }
+}
+
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
 static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
                          const r2_sft_config *config, r2_sft_report *report) {
-    int32_t n_trace = 0, n_groups = b->n_seq / group;
+    int32_t n_trace = 0, n_lists = 0;
     double answer = 0.0, trace = 0.0, list = 0.0;
     memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
-    for (int32_t s = 0; s < b->n_seq; ++s)
-        n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
     for (int32_t s = 0; s < b->n_seq; ++s) {
-        answer -= (double)b->logp[row[s].answer];
-        b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
-        for (int32_t k = row[s].trace_first; k < row[s].trace_end; ++k) {
-            trace -= (double)b->logp[k];
-            b->dlogp[k] -= config->trace_weight / (float)n_trace;
-        }
-        if (row[s].close < 0) continue;
-        trace -= (double)b->logp[row[s].close];
-        b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
+        n_trace += row[s].trace_end - row[s].trace_first + row[s].close_end - row[s].close;
+        n_lists += s % group == 0 && row[s].asks;
     }
-    for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->level_pred + g * group, group,
-                              (double)config->list_weight / n_groups);
+    for (int32_t s = 0; s < b->n_seq; ++s) {
+        const float weight = config->trace_weight / (float)n_trace;
+        r2__nll(b, row[s].answer, row[s].answer + 1, 1.0f / (float)b->n_seq, &answer);
+        r2__nll(b, row[s].trace_first, row[s].trace_end, weight, &trace);
+        r2__nll(b, row[s].close, row[s].close_end, weight, &trace);
+    }
+    for (int32_t s = 0; s < b->n_seq; s += group)
+        if (row[s].asks)
+            list += r2__list_loss(b, b->level_pred + s, group,
+                                  (double)config->list_weight / n_lists);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
-    report->list_loss = (float)(list / n_groups);
+    report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
 /* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
@@ -6399,44 +6613,46 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     p->n = 0;
     p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
     p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
-                                   ((uint64_t)ex->longest + 1) * sizeof *p->token);
+                                   ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
     r2__prompts_free(ctx, p);
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, int32_t mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
+                            const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
-    to[len] = mark;
-    p->begin[p->n + 1] = p->begin[p->n] + len + 1;
+    memcpy(to + len, mark->id, (size_t)mark->n * sizeof *to);
+    p->begin[p->n + 1] = p->begin[p->n] + len + mark->n;
     p->n++;
 }
 
-/* The text of example e's prompt, and of <think> and the n tokens after it. */
-static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                  const int32_t *token, int64_t n, r2_text *prompt,
-                                  r2_text *output) {
-    const r2_codec *codec = &ex->codec;
+/* The text of example e's prompt. */
+static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
+    const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
-    r2_tokens all = {NULL, 0, 0, false};
-    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
-    r2_tokens_add(ctx, &all, codec->markup.think);
+    return t->decode(ctx, t->self, ex->prompt + from, len, prompt);
+}
+
+/* The text of <think> and the n tokens after it. */
+static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32_t *token,
+                                 int64_t n, r2_text *output) {
+    r2_tokens all = {NULL, 0, {NULL, false}};
+    r2_status status = R2_NO_MEMORY;
+    r2__add_mark(ctx, &all, &codec->markup.think);
     for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
-    if (status == R2_OK && all.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
+    if (!all.owner.failed)
+        status = codec->tokenizer.decode(ctx, codec->tokenizer.self, all.id, all.n, output);
     r2_tokens_free(ctx, &all);
     return status;
 }
 
-/* Checking needs a codebook and a vocabulary. */
 static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
-                   "both: outputs are checked",
-                   who);
+    if (ex->codec.check) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the codec of the examples has check = NULL, expected a "
+                   "checker of outputs", who);
 }
 
 /* ---- the loop ---- */
@@ -6476,7 +6692,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
-            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, &rl->ex->codec.markup.think);
         }
     }
 }
@@ -6504,7 +6720,7 @@ static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
         for (int32_t k = 0; k < gen->length[o]; ++k) {
             r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+            if (sample->level_pred < 0 && r2__ends_with(token, k, &mark->answer))
                 sample->level_pred = r2__batch_predict_answers(b, mark);
         }
         sample->end_pred = b->n_pred;
@@ -6551,11 +6767,13 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     const r2_grpo_config *c = rl->config;
     r2__rl_sample *own = &rl->sample[o];
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, rl->ex, own->example, gen->token + o * gen->max_new,
-                                        gen->length[o], &prompt, &output);
+    r2_status status = r2__prompt_text(ctx, rl->ex, own->example, &prompt);
+    if (status == R2_OK)
+        status = r2__output_text(ctx, &rl->ex->codec, gen->token + o * gen->max_new,
+                                 gen->length[o], &output);
     if (status == R2_OK) {
         r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
-        sample.check = r2_check_trace(rl->ex->codec.codebook, prompt.data, output.data);
+        sample.check = rl->ex->codec.check(rl->ex->codec.check_user, prompt.data, output.data);
         sample.right_answer = rl->ex->answer[own->example];
         sample.rank_share = r2__rank_share(rl, o);
         own->check = sample.check;
@@ -6682,7 +6900,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->codec.markup.answer_end;
+    how.stop = rl->ex->codec.markup.answer_end.id;
+    how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
@@ -6740,13 +6959,15 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
     r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + c->max_new + R2_N_ANSWERS);
+                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
     n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
     status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ex->longest + rl->n_sample * c->max_new, n_pred);
+                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
+                                  rl->n_sample * c->max_new,
+                              n_pred);
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
@@ -6987,10 +7208,11 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
     if (status != R2_OK) return status;
     for (int64_t k = 0; k < n; ++k)
-        r2__prompts_add(&prompts, ex, first + k, direct ? mark->answer : mark->think);
+        r2__prompts_add(&prompts, ex, first + k, direct ? &mark->answer : &mark->think);
     how.n_samples = direct ? 1 : config->n_samples;
     how.max_new = direct ? 0 : config->max_new;
-    how.stop_token = mark->answer;
+    how.stop = mark->answer.id;
+    how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
@@ -7007,18 +7229,24 @@ static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
     const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    int32_t best = 0, added[2];
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_text prompt = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, ex, e, token, n, &prompt, &out->text);
+    int32_t best = 0;
+    r2_status status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (status == R2_OK) status = r2__output_text(ctx, codec, token, n, &out->text);
     out->n_written = out->text.len;
     for (int32_t k = 1; k < R2_N_ANSWERS; ++k)
         if (level[k] > level[best]) best = k;
-    added[0] = codec->markup.level[best], added[1] = codec->markup.answer_end;
-    if (status == R2_OK && n > 0 && token[n - 1] == codec->markup.answer) {
-        r2_text_add(ctx, &out->text, " ", 1);
-        status = r2_vocab_decode(ctx, codec->vocab, added, 2, &out->text);
+    if (status == R2_OK && r2__ends_with(token, n, &codec->markup.answer)) {
+        for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
+        r2_tokens_add(ctx, &all, codec->markup.level[best]);
+        r2__add_mark(ctx, &all, &codec->markup.answer_end);
+        r2_text_clear(&out->text);
+        status = all.owner.failed ? R2_NO_MEMORY
+                            : r2__output_text(ctx, codec, all.id, all.n, &out->text);
     }
-    if (status == R2_OK) out->check = r2_check_trace(codec->codebook, prompt.data, out->text.data);
+    if (status == R2_OK) out->check = codec->check(codec->check_user, prompt.data, out->text.data);
+    r2_tokens_free(ctx, &all);
     r2_text_free(ctx, &prompt);
     return status;
 }
@@ -7218,6 +7446,9 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     if (c->n_groups < 1 || c->n_sampled < 1)
         return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
                        (long long)c->n_groups, (int)c->n_sampled);
+    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
+                       (double)c->step_share);
     if (c->min_history < 0 || c->n_cases < 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "run: min_history = %d, n_cases = %lld, expected both >= 0",
@@ -7259,15 +7490,36 @@ static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
     run->n_train = 0;
 }
 
+/* How the run writes examples: the question itself in compact words, without traces. */
+static r2_example_config r2__run_asks(const r2_run *run, int32_t group) {
+    r2_example_config config;
+    memset(&config, 0, sizeof config);
+    config.prompt = r2_prompt_config_default();
+    config.prompt.schedule = run->config.schedule;
+    config.prompt.data = &run->data;
+    config.prompt.codebook = &run->codebook;
+    config.group = group;
+    return config;
+}
+
+/* Training examples have traces, and a share of them asks earlier steps. */
+static r2_example_config r2__run_teaches(const r2_run *run) {
+    r2_example_config config = r2__run_asks(run, 1 + run->config.n_sampled);
+    config.teacher = &run->config.teacher;
+    config.step_share = run->config.step_share;
+    config.seed = run->config.seed;
+    return config;
+}
+
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_teaches(run);
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
-    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
+    if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
-                                  1 + c->n_sampled, &c->teacher);
+        status = r2_examples_init(ctx, &run->train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7293,6 +7545,7 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
     const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
+    r2_example_config how = r2__run_asks(run, (int32_t)group);
     const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
                                                              : R2_N_VALID_CASES) *
                       group;
@@ -7311,9 +7564,9 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
+    how.teacher = &run->config.teacher;
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
-                                  &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7336,6 +7589,7 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_asks(run, 1 + c->n_sampled);
     int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
     r2_question *question = NULL;
     r2_evidence *evidence = NULL;
@@ -7346,7 +7600,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
     if (status == R2_OK) /* without traces: RL rewards the model's own */
-        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codec, &how, evidence, n);
     if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
@@ -7358,6 +7612,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
+    r2_example_config how;
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
@@ -7373,7 +7628,8 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
+    how = r2__run_asks(run, 1);
+    return r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7545,7 +7801,7 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_codec codec = run->codec;
+    r2_example_config how = r2__run_teaches(run);
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
@@ -7554,16 +7810,14 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    codec.codebook = &codebook;
+    how.prompt.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
-                                  1 + run->config.n_sampled, &run->config.teacher);
+        status = r2_examples_init(ctx, &train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
-        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -7708,15 +7962,6 @@ void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size) {
 
 void r2_release(r2_ctx *ctx, void *ptr) {
     if (ptr) r2__realloc(ctx, ptr, 0);
-}
-
-/* Makes room for one more element of `size` bytes in a block that doubles: the block, or NULL. */
-static void *r2__grow(r2_ctx *ctx, void *block, int64_t n, int64_t *cap, size_t size) {
-    int64_t more = *cap ? *cap * 2 : 64;
-    if (n < *cap) return block;
-    block = r2_resize(ctx, block, (uint64_t)more, size);
-    if (block) *cap = more;
-    return block;
 }
 
 /* ---- growing lists and hash tables: stb_ds ----
@@ -10933,7 +11178,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
     const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
     int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
-    bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
+    bool closed = length == c->max_new || r2__stops(c, token, length);
     if (closed) {
         for (int32_t j = 0; j < c->n_watch; ++j)
             d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
@@ -10943,7 +11188,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
     d->next[i] = token[length];
     d->out->length[o] = ++length;
-    closed = length == c->max_new || token[length - 1] == c->stop_token;
+    closed = length == c->max_new || r2__stops(c, token, length);
     return !closed || c->n_watch > 0; /* watching takes the position after the last token */
 }
 
@@ -12564,8 +12809,8 @@ static uint32_t r2__nfc_compose(const struct r2__nfc *nfc, uint32_t first, uint3
 
 /* Sorts each run of combining marks by class, equal classes in their order: linear for any run. */
 static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps) {
-    r2_tokens run = {NULL, 0, 0, false};
-    for (int64_t begin = 0, end; begin < cps->n && !run.failed; begin = end + 1) {
+    r2_tokens run = {NULL, 0, {NULL, false}};
+    for (int64_t begin = 0, end; begin < cps->n && !run.owner.failed; begin = end + 1) {
         for (end = begin; end < cps->n && r2__combining(nfc, (uint32_t)cps->id[end]); ++end) {
         }
         if (end - begin < 2) continue;
@@ -12574,9 +12819,9 @@ static void r2__nfc_order(r2_ctx *ctx, const struct r2__nfc *nfc, r2_tokens *cps
             for (int64_t i = begin; i < end; ++i)
                 if (r2__combining(nfc, (uint32_t)cps->id[i]) == c)
                     r2_tokens_add(ctx, &run, cps->id[i]);
-        if (!run.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
+        if (!run.owner.failed) memcpy(cps->id + begin, run.id, (size_t)run.n * sizeof *run.id);
     }
-    cps->failed = cps->failed || run.failed;
+    if (run.owner.failed) cps->owner.failed = true;
     r2_tokens_free(ctx, &run);
 }
 
@@ -12597,13 +12842,13 @@ static void r2__nfc_join(const struct r2__nfc *nfc, r2_tokens *cps) {
         last = combining;
         cps->id[out++] = (int32_t)cp;
     }
-    cps->n = out;
+    r2__tokens_cut(cps, out);
 }
 
 /* Adds normal form C of `text` to `out`. Bytes that are not UTF-8 stay as they are. */
 static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char *text, size_t len,
                               r2_text *out) {
-    r2_tokens cps = {NULL, 0, 0, false};
+    r2_tokens cps = {NULL, 0, {NULL, false}};
     uint32_t cp, highest = 0;
     for (size_t at = 0; at < len; at += r2__utf8(text, at, len, &cp))
         if ((unsigned char)text[at] > highest) highest = (unsigned char)text[at];
@@ -12618,7 +12863,7 @@ static r2_status r2__nfc_text(r2_ctx *ctx, const struct r2__nfc *nfc, const char
     r2__nfc_order(ctx, nfc, &cps);
     r2__nfc_join(nfc, &cps);
     for (int64_t i = 0; i < cps.n; ++i) r2__utf8_add(ctx, out, (uint32_t)cps.id[i]);
-    out->failed = out->failed || cps.failed;
+    out->failed = out->failed || cps.owner.failed;
     r2_tokens_free(ctx, &cps);
     return out->failed ? ctx->status : R2_OK;
 }
@@ -12766,43 +13011,25 @@ static void r2__bpe_parts_free(r2_ctx *ctx, r2__bpe_parts *parts) {
     r2_tokens_free(ctx, &parts->merge);
 }
 
-struct r2__bpe_pair {
-    uint64_t key; /* left << 32 | right, UINT64_MAX: a free slot */
-    int32_t rank, joined;
-};
-
 static uint64_t r2__pair_key(int32_t left, int32_t right) {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-static uint64_t r2__pair_hash(uint64_t key) {
-    key *= 0x9E3779B97F4A7C15u;
-    return key ^ key >> 32;
+/* Place of the merge of two neighbours in bpe->merge, or -1: the smaller, the earlier learned. */
+static int32_t r2__bpe_rank(const r2_bpe *bpe, int32_t left, int32_t right) {
+    uint64_t key = r2__pair_key(left, right);
+    return (int32_t)r2__map_find(bpe->pair, sizeof *bpe->pair, &key, sizeof key);
 }
 
-/* The slot of a pair, or the free one where it belongs. At least half of the slots are free. */
-static struct r2__bpe_pair *r2__bpe_find(const r2_bpe *bpe, uint64_t key) {
-    uint64_t mask = (uint64_t)bpe->n_pair_slots - 1, s = r2__pair_hash(key) & mask;
-    while (bpe->pair[s].key != key && bpe->pair[s].key != UINT64_MAX) s = (s + 1) & mask;
-    return &bpe->pair[s];
-}
-
-static r2_status r2__bpe_hash_merges(r2_ctx *ctx, r2_bpe *bpe) {
-    int32_t n = 64;
-    while (n / 2 < bpe->n_merges) n *= 2;
-    bpe->n_pair_slots = n;
-    bpe->pair = (struct r2__bpe_pair *)r2_arena_alloc(ctx, &bpe->memory, (uint64_t)n,
-                                                      sizeof *bpe->pair);
-    if (!bpe->pair) return ctx->status;
-    for (int32_t i = 0; i < n; ++i) bpe->pair[i].key = UINT64_MAX;
+static r2_status r2__bpe_table(r2_ctx *ctx, r2_bpe *bpe) {
     for (int32_t i = 0; i < bpe->n_merges; ++i) {
         const int32_t *merge = bpe->merge + 3 * (int64_t)i;
         uint64_t key = r2__pair_key(merge[0], merge[1]);
-        struct r2__bpe_pair *pair = r2__bpe_find(bpe, key);
-        if (pair->key == key) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
-        pair->key = key;
-        pair->rank = i;
-        pair->joined = merge[2];
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &bpe->owner, &bpe->pair, sizeof key, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        if (at != i) return r2_fail(ctx, R2_FORMAT, "merge %d comes twice", (int)i);
     }
     return R2_OK;
 }
@@ -12850,7 +13077,7 @@ static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool 
 /* Fills what r2__bpe_begin began; on failure the caller frees. */
 static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *parts) {
     uint64_t n = (uint64_t)parts->word.n_words, n_merges = (uint64_t)parts->merge.n / 3;
-    if (parts->merge.failed || parts->added.failed) return ctx->status;
+    if (parts->merge.owner.failed || parts->added.owner.failed) return ctx->status;
     if (n_merges > 1 << 28) return r2_fail(ctx, R2_FORMAT, "too many merges");
     bpe->n_tokens = (int32_t)n;
     bpe->n_merges = (int32_t)n_merges;
@@ -12865,10 +13092,11 @@ static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *p
         if (bpe->added[t]) bpe->added_id[bpe->n_added++] = t;
     }
     if (r2__bpe_lay_bytes(ctx, bpe, parts) != R2_OK) return ctx->status;
-    return r2__bpe_hash_merges(ctx, bpe);
+    return r2__bpe_table(ctx, bpe);
 }
 
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe) {
+    r2__map_free(ctx, &bpe->owner, &bpe->pair, sizeof *bpe->pair);
     r2_arena_free(ctx, &bpe->memory);
     memset(bpe, 0, sizeof *bpe);
 }
@@ -12880,31 +13108,32 @@ typedef struct r2__heap_item {
 } r2__heap_item;
 
 typedef struct r2__heap {
-    r2__heap_item *item;
-    int64_t n, cap;
+    r2__heap_item *item; /* (n) a list of stb_ds */
+    int64_t n;
+    r2__owner owner;
 } r2__heap;
 
 static bool r2__heap_less(r2__heap_item a, r2__heap_item b) {
     return a.first != b.first ? a.first < b.first : a.second < b.second;
 }
 
-static bool r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
+static r2_status r2__heap_push(r2_ctx *ctx, r2__heap *heap, uint64_t first, uint64_t second) {
     r2__heap_item item = {first, second};
-    r2__heap_item *grown = (r2__heap_item *)r2__grow(ctx, heap->item, heap->n, &heap->cap,
-                                                     sizeof item);
     int64_t i = heap->n;
-    if (!grown) return false;
-    heap->item = grown;
-    for (heap->n++; i > 0 && r2__heap_less(item, grown[(i - 1) / 2]); i = (i - 1) / 2)
-        grown[i] = grown[(i - 1) / 2];
-    grown[i] = item;
-    return true;
+    r2_status status = r2__array_reserve(ctx, &heap->owner, &heap->item, sizeof item, 1);
+    if (status != R2_OK) return status;
+    stbds_arrput(heap->item, item);
+    for (heap->n++; i > 0 && r2__heap_less(item, heap->item[(i - 1) / 2]); i = (i - 1) / 2)
+        heap->item[i] = heap->item[(i - 1) / 2];
+    heap->item[i] = item;
+    return R2_OK;
 }
 
 /* Takes out the smallest item of a heap that is not empty. */
 static r2__heap_item r2__heap_pop(r2__heap *heap) {
-    r2__heap_item top = heap->item[0], item = heap->item[--heap->n];
+    r2__heap_item top = heap->item[0], item = stbds_arrpop(heap->item);
     int64_t i = 0;
+    heap->n--;
     for (int64_t child = 1; child < heap->n; child = 2 * i + 1) {
         if (child + 1 < heap->n && r2__heap_less(heap->item[child + 1], heap->item[child])) ++child;
         if (!r2__heap_less(heap->item[child], item)) break;
@@ -12919,53 +13148,44 @@ static r2__heap_item r2__heap_pop(r2__heap *heap) {
 
 /* A piece while it is merged: a doubly linked list of tokens laid over its bytes. */
 typedef struct r2__piece {
-    int32_t id, joined; /* joined: what this token and its right neighbour merge to          */
-    int32_t prev, next; /* -1 at the ends                                                    */
-    int32_t rank;       /* of that merge; -1: there is none, or the token is merged away     */
+    int32_t id, prev, next; /* prev, next: -1 at the ends                                         */
+    int32_t rank; /* of the merge with the right neighbour; -1: none, or the token is merged away */
 } r2__piece;
 
 typedef struct r2__merger {
-    r2__piece *piece;
-    int64_t cap;
+    r2__piece *piece; /* room of a list of stb_ds */
+    r2__owner owner;
     r2__heap heap; /* (rank, position): the leftmost of the earliest learned merges first */
 } r2__merger;
 
 /* Looks up the merge of the token at `i` with its right neighbour. */
-static bool r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+static r2_status r2__merge_offer(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
-    const struct r2__bpe_pair *pair;
-    p->rank = -1;
-    if (p->next < 0) return true;
-    pair = r2__bpe_find(bpe, r2__pair_key(p->id, m->piece[p->next].id));
-    if (pair->key == UINT64_MAX) return true;
-    p->rank = pair->rank;
-    p->joined = pair->joined;
-    return r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
+    p->rank = p->next < 0 ? -1 : r2__bpe_rank(bpe, p->id, m->piece[p->next].id);
+    return p->rank < 0 ? R2_OK : r2__heap_push(ctx, &m->heap, (uint64_t)p->rank, (uint64_t)i);
 }
 
 /* Joins the token at `i` and its right neighbour. Heap entries of both pairs they were part of are
-   left behind; they are known by a rank that no longer fits. */
-static bool r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
+   left behind; their ranks no longer fit. */
+static r2_status r2__merge_join(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int32_t i) {
     r2__piece *p = &m->piece[i];
+    r2_status status;
     m->piece[p->next].rank = -1;
-    p->id = p->joined;
+    p->id = bpe->merge[3 * (int64_t)p->rank + 2];
     p->next = m->piece[p->next].next;
     if (p->next >= 0) m->piece[p->next].prev = i;
-    return r2__merge_offer(ctx, bpe, m, i) &&
-           (p->prev < 0 || r2__merge_offer(ctx, bpe, m, p->prev));
+    status = r2__merge_offer(ctx, bpe, m, i);
+    return status != R2_OK || p->prev < 0 ? status : r2__merge_offer(ctx, bpe, m, p->prev);
 }
 
 /* Adds the tokens of one piece of text, 0 < len. */
 static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, const char *text,
                                  size_t len, r2_tokens *out) {
     int32_t n = (int32_t)len;
+    r2_status status;
     if (len > INT32_MAX - 1) return r2_fail(ctx, R2_ARGUMENT, "a piece of text is too long");
-    if (n > m->cap) {
-        r2__piece *grown = (r2__piece *)r2_resize(ctx, m->piece, len * 2, sizeof *grown);
-        if (!grown) return ctx->status;
-        m->piece = grown;
-        m->cap = 2 * (int64_t)n;
-    }
+    status = r2__array_reserve(ctx, &m->owner, &m->piece, sizeof *m->piece, n);
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i < n; ++i) {
         m->piece[i].id = bpe->byte_token[(unsigned char)text[i]];
         m->piece[i].prev = i - 1;
@@ -12974,17 +13194,15 @@ static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
             return r2_fail(ctx, R2_FORMAT, "the tokenizer has no token for byte %d",
                            (unsigned char)text[i]);
     }
-    m->heap.n = 0;
-    for (int32_t i = 0; i < n; ++i)
-        if (!r2__merge_offer(ctx, bpe, m, i)) return ctx->status;
-    while (m->heap.n > 0) {
+    for (int32_t i = 0; i < n && status == R2_OK; ++i) status = r2__merge_offer(ctx, bpe, m, i);
+    while (m->heap.n > 0 && status == R2_OK) {
         r2__heap_item top = r2__heap_pop(&m->heap);
-        int32_t i = (int32_t)top.second;
-        if (m->piece[i].rank != (int32_t)top.first) continue;
-        if (!r2__merge_join(ctx, bpe, m, i)) return ctx->status;
+        if (m->piece[top.second].rank == (int32_t)top.first)
+            status = r2__merge_join(ctx, bpe, m, (int32_t)top.second);
     }
+    if (status != R2_OK) return status;
     for (int32_t i = 0; i >= 0; i = m->piece[i].next) r2_tokens_add(ctx, out, m->piece[i].id);
-    return out->failed ? ctx->status : R2_OK;
+    return out->owner.failed ? ctx->status : R2_OK;
 }
 
 /* Adds the tokens of text that holds no added token. */
@@ -13050,9 +13268,9 @@ r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t
             at += (size_t)(bpe->begin[id + 1] - bpe->begin[id]);
         }
     }
-    r2_release(ctx, m.piece);
-    r2_release(ctx, m.heap.item);
-    return status != R2_OK ? status : out->failed ? ctx->status : R2_OK;
+    r2__array_free(ctx, &m.owner, &m.piece);
+    r2__array_free(ctx, &m.heap.owner, &m.heap.item);
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
 r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64_t n, bool control,
@@ -13098,7 +13316,41 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
         status = r2_bpe_encode(ctx, bpe, assistant, strlen(assistant), false, out);
     }
     r2_text_free(ctx, &turn);
-    return status != R2_OK ? status : out->failed ? ctx->status : R2_OK;
+    return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
+}
+
+/* ---- byte-level BPE as a tokenizer of the learning rooms ---- */
+
+static r2_status r2__bpe_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                bool marks, r2_tokens *out) {
+    return r2_bpe_encode(ctx, (const r2_bpe *)self, text, len, marks, out);
+}
+
+static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                const char *user, r2_tokens *out) {
+    const r2_bpe *bpe = (const r2_bpe *)self;
+    const r2_message message[2] = {{"system", system}, {"user", user}};
+    const int32_t skip = *system ? 0 : 1;
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
+        return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
+    r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
+    status = text.failed ? R2_NO_MEMORY
+                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Control tokens are written out: in an output they are a fault that the checker must see. */
+static r2_status r2__bpe_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                              r2_text *out) {
+    return r2_bpe_decode(ctx, (const r2_bpe *)self, id, n, true, out);
+}
+
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe) {
+    r2_tokenizer t = {bpe, bpe->n_tokens, r2__bpe_tokens, r2__bpe_prompt, r2__bpe_text};
+    return t;
 }
 
 /* ---- training ---- */
@@ -13106,21 +13358,20 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 /* A pair of neighbours: how often it stands in the text, and which words may hold it. */
 typedef struct r2__pair_stat {
     uint64_t key;
-    int64_t count, heaped; /* heaped: the count it last went on the heap with          */
-    int32_t places;        /* first of its list in place_word / place_next, -1: no more */
+    int64_t count, heaped; /* heaped: the count it last went on the heap with                    */
+    int32_t places;        /* 1 + first of its list in place_word / place_next, 0: no more       */
 } r2__pair_stat;
 
 /* The text as distinct pieces with their counts. A merge shortens a word's row in place.
 
        symbol  | t h e | c a t s |      word w: symbol[word_begin[w]] .. + word_len[w]  */
 typedef struct r2__trainer {
-    r2_vocab piece; /* the distinct pieces, in letters                   */
-    r2_tokens word_len, symbol;
-    int64_t *count, *word_begin; /* (n_words)                                         */
-    int64_t count_cap, n_pairs, pair_cap, n_slots;
-    r2__pair_stat *pair; /* (n_pairs)                                         */
-    int32_t *slot;       /* (n_slots) hash table key -> pair + 1, 0: free     */
-    r2_tokens place_word, place_next, changed;
+    r2_vocab piece; /* the distinct pieces, in letters */
+    r2_tokens word_len, symbol, place_word, place_next, changed;
+    int64_t *word_begin; /* (n_words)                     */
+    int64_t *count;      /* (n_words) a list of stb_ds    */
+    r2__pair_stat *pair; /* a table of stb_ds             */
+    r2__owner owner;     /* memory of the last two        */
     r2__heap heap; /* (-count, key): no live pair is missing, outdated counts are too high */
 } r2__trainer;
 
@@ -13131,25 +13382,24 @@ static void r2__trainer_free(r2_ctx *ctx, r2__trainer *t) {
     r2_tokens_free(ctx, &t->place_word);
     r2_tokens_free(ctx, &t->place_next);
     r2_tokens_free(ctx, &t->changed);
-    r2_release(ctx, t->count);
     r2_release(ctx, t->word_begin);
-    r2_release(ctx, t->pair);
-    r2_release(ctx, t->slot);
-    r2_release(ctx, t->heap.item);
+    r2__array_free(ctx, &t->owner, &t->count);
+    r2__map_free(ctx, &t->owner, &t->pair, sizeof *t->pair);
+    r2__array_free(ctx, &t->heap.owner, &t->heap.item);
 }
 
 /* Counts one piece of the text; `letters` is scratch. */
 static r2_status r2__train_piece(r2_ctx *ctx, r2__trainer *t, const char *text, size_t len,
                                  r2_text *letters) {
     int32_t known = t->piece.n_words, id = 0;
-    int64_t *grown = (int64_t *)r2__grow(ctx, t->count, known, &t->count_cap, sizeof *grown);
-    if (!grown) return ctx->status;
-    t->count = grown;
+    r2_status status = r2__array_reserve(ctx, &t->owner, &t->count, sizeof *t->count, 1);
+    if (status != R2_OK) return status;
     r2_text_clear(letters);
     r2__bytes_to_letters(ctx, text, len, letters);
-    if (letters->failed || r2_vocab_add(ctx, &t->piece, letters->data, &id) != R2_OK)
-        return ctx->status;
-    t->count[id] = id == known ? 1 : t->count[id] + 1;
+    status = letters->failed ? ctx->status : r2_vocab_add(ctx, &t->piece, letters->data, &id);
+    if (status != R2_OK) return status;
+    if (id == known) stbds_arrput(t->count, 0);
+    t->count[id]++;
     return R2_OK;
 }
 
@@ -13167,42 +13417,9 @@ static r2_status r2__train_count(r2_ctx *ctx, const r2_bpe *bpe, r2__trainer *t,
     return status;
 }
 
-static int64_t r2__stat_slot(const r2__trainer *t, uint64_t key) {
-    int64_t mask = t->n_slots - 1, s = (int64_t)(r2__pair_hash(key) & (uint64_t)mask);
-    while (t->slot[s] && t->pair[t->slot[s] - 1].key != key) s = (s + 1) & mask;
-    return s;
-}
-
 /* The statistics of a pair that is there. */
 static r2__pair_stat *r2__stat_find(const r2__trainer *t, uint64_t key) {
-    return &t->pair[t->slot[r2__stat_slot(t, key)] - 1];
-}
-
-/* The statistics of a pair, made when it is new; NULL without memory. */
-static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
-    r2__pair_stat *pair;
-    int64_t s;
-    if (t->n_pairs >= t->n_slots / 2) {
-        int64_t n_slots = t->n_slots ? 2 * t->n_slots : 1 << 16;
-        int32_t *slot = (int32_t *)r2_alloc(ctx, (uint64_t)n_slots, sizeof *slot);
-        if (!slot) return NULL;
-        r2_release(ctx, t->slot);
-        t->slot = slot;
-        t->n_slots = n_slots;
-        for (int64_t i = 0; i < t->n_pairs; ++i)
-            slot[r2__stat_slot(t, t->pair[i].key)] = (int32_t)(i + 1);
-    }
-    s = r2__stat_slot(t, key);
-    if (t->slot[s]) return &t->pair[t->slot[s] - 1];
-    pair = (r2__pair_stat *)r2__grow(ctx, t->pair, t->n_pairs, &t->pair_cap, sizeof *pair);
-    if (!pair) return NULL;
-    t->pair = pair;
-    pair += t->n_pairs++;
-    t->slot[s] = (int32_t)t->n_pairs;
-    pair->key = key;
-    pair->count = pair->heaped = 0;
-    pair->places = -1;
-    return pair;
+    return &t->pair[r2__map_find(t->pair, sizeof *t->pair, &key, sizeof key)];
 }
 
 /* Adds `sign` x the count of word w to every pair of neighbours in it. Words are noted as places of
@@ -13210,31 +13427,38 @@ static r2__pair_stat *r2__stat(r2_ctx *ctx, r2__trainer *t, uint64_t key) {
 static r2_status r2__train_tally(r2_ctx *ctx, r2__trainer *t, int32_t w, int sign, int32_t fresh) {
     const int32_t *symbol = t->symbol.id + t->word_begin[w];
     for (int32_t k = 0; k + 1 < t->word_len.id[w]; ++k) {
-        r2__pair_stat *pair = r2__stat(ctx, t, r2__pair_key(symbol[k], symbol[k + 1]));
-        if (!pair) return ctx->status;
+        uint64_t key = r2__pair_key(symbol[k], symbol[k + 1]);
+        r2__pair_stat *pair;
+        int64_t at = 0;
+        r2_status status = r2__map_put(ctx, &t->owner, &t->pair, sizeof *t->pair, &key, sizeof key,
+                                       &at);
+        if (status != R2_OK) return status;
+        pair = &t->pair[at];
         pair->count += sign * t->count[w];
         if (sign < 0) continue;
-        r2_tokens_add(ctx, &t->changed, (int32_t)(pair - t->pair));
+        r2_tokens_add(ctx, &t->changed, (int32_t)at);
         if (fresh >= 0 && symbol[k] != fresh && symbol[k + 1] != fresh) continue;
         if (t->place_word.n >= INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "text is too long");
         r2_tokens_add(ctx, &t->place_word, w);
         r2_tokens_add(ctx, &t->place_next, pair->places);
-        pair->places = (int32_t)t->place_word.n - 1;
+        pair->places = (int32_t)t->place_word.n;
     }
-    return t->place_word.failed || t->place_next.failed || t->changed.failed ? ctx->status : R2_OK;
+    return t->place_word.owner.failed || t->place_next.owner.failed || t->changed.owner.failed
+               ? ctx->status
+               : R2_OK;
 }
 
 /* Puts the pairs whose count rose on the heap. */
 static r2_status r2__train_heap(r2_ctx *ctx, r2__trainer *t) {
-    for (int64_t i = 0; i < t->changed.n; ++i) {
+    r2_status status = R2_OK;
+    for (int64_t i = 0; i < t->changed.n && status == R2_OK; ++i) {
         r2__pair_stat *pair = &t->pair[t->changed.id[i]];
         if (pair->count <= pair->heaped) continue;
         pair->heaped = pair->count;
-        if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-            return ctx->status;
+        status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
     }
     r2_tokens_clear(&t->changed);
-    return R2_OK;
+    return status;
 }
 
 /* Lays the words out as tokens of single bytes and counts all pairs. */
@@ -13251,7 +13475,7 @@ static r2_status r2__train_begin(r2_ctx *ctx, const int32_t byte_token[256], r2_
         for (size_t k = 0; k < bytes.len; ++k)
             r2_tokens_add(ctx, &t->symbol, byte_token[(unsigned char)bytes.data[k]]);
         r2_tokens_add(ctx, &t->word_len, (int32_t)bytes.len);
-        status = bytes.failed || t->symbol.failed || t->word_len.failed
+        status = bytes.failed || t->symbol.owner.failed || t->word_len.owner.failed
                      ? ctx->status
                      : r2__train_tally(ctx, t, w, 1, -1);
     }
@@ -13287,9 +13511,9 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place >= 0;
-         place = t->place_next.id[place])
-        status = r2__train_word(ctx, t, t->place_word.id[place], key, joined);
+    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place > 0;
+         place = t->place_next.id[place - 1])
+        status = r2__train_word(ctx, t, t->place_word.id[place - 1], key, joined);
     return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
@@ -13304,8 +13528,7 @@ static r2_status r2__train_merges(r2_ctx *ctx, r2__trainer *t, const r2_bpe_conf
             pair->heaped = 0;
         } else if (UINT64_MAX - top.first != (uint64_t)pair->count) {
             pair->heaped = pair->count; /* an outdated count: back to where it belongs */
-            if (!r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key))
-                status = ctx->status;
+            status = r2__heap_push(ctx, &t->heap, UINT64_MAX - (uint64_t)pair->count, pair->key);
         } else {
             status = r2__train_merge(ctx, t, parts, pair->key);
             if (status == R2_OK)
@@ -13337,14 +13560,13 @@ static r2_status r2__train_controls(r2_ctx *ctx, const r2_bpe_config *config,
     int32_t n_pieces = parts->word.n_words;
     for (int32_t i = 0; i < config->n_control; ++i) {
         const char *word = config->control[i];
-        size_t len = strlen(word);
-        if (len == 0 || r2_vocab_find(&parts->word, word, len) >= 0)
+        if (!*word || r2_vocab_find(&parts->word, word) >= 0)
             return r2_fail(ctx, R2_ARGUMENT, "control token '%s' is empty or there already", word);
-        if (r2__vocab_append(ctx, &parts->word, word, len) != R2_OK) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, word) != R2_OK) return ctx->status;
     }
     for (int32_t i = 0; i < parts->word.n_words; ++i)
         r2_tokens_add(ctx, &parts->added, i < n_pieces ? 0 : 2);
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 r2_bpe_config r2_bpe_config_default(void) {
@@ -13451,6 +13673,7 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
+        out->failed = out->failed || word.failed; /* which r2_text_clear resets */
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -13461,9 +13684,9 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
         r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
         r2__text_json(ctx, out, word.data, word.len);
+        out->failed = out->failed || word.failed;
     }
     r2_text_addf(ctx, out, "]}");
-    out->failed = out->failed || word.failed;
     r2_text_free(ctx, &word);
 }
 
@@ -13573,13 +13796,12 @@ static r2_status r2__bpe_load_vocab(r2_ctx *ctx, const cJSON *vocab, r2__bpe_ids
 /* Moves the strings, in order of their ids, into the parts. */
 static r2_status r2__bpe_load_words(r2_ctx *ctx, const r2__bpe_ids *ids, r2__bpe_parts *parts) {
     for (int64_t i = 0; i < ids->n; ++i) {
-        size_t len = strlen(ids->word[i]);
-        if (r2_vocab_find(&parts->word, ids->word[i], len) >= 0)
+        if (r2_vocab_find(&parts->word, ids->word[i]) >= 0)
             return r2_fail(ctx, R2_FORMAT, "token '%.60s' comes twice", ids->word[i]);
-        if (r2__vocab_append(ctx, &parts->word, ids->word[i], len) != R2_OK) return ctx->status;
+        if (r2__vocab_append(ctx, &parts->word, ids->word[i]) != R2_OK) return ctx->status;
         r2_tokens_add(ctx, &parts->added, ids->added[i]);
     }
-    return parts->added.failed ? ctx->status : R2_OK;
+    return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
 static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON *vocab,
@@ -13602,23 +13824,31 @@ static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON
 /* A merge is "left right" or ["left", "right"]. */
 static r2_status r2__bpe_load_merge(r2_ctx *ctx, const cJSON *merge, r2__bpe_parts *parts) {
     const cJSON *pair = cJSON_IsArray(merge) ? merge->child : NULL;
-    const char *left = cJSON_GetStringValue(pair ? pair : merge), *right;
-    size_t left_len = left ? pair ? strlen(left) : strcspn(left, " ") : 0;
-    r2_text joined = {NULL, 0, 0, false};
+    const char *first = cJSON_GetStringValue(pair ? pair : merge), *right;
+    size_t len = first ? pair ? strlen(first) : strcspn(first, " ") : 0;
+    r2_text left = {NULL, 0, 0, false}, joined = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
     int32_t id[3];
-    right = pair ? cJSON_GetStringValue(pair->next) : left ? left + left_len : NULL;
+    right = pair ? cJSON_GetStringValue(pair->next) : first ? first + len : NULL;
     if (!pair && right && *right) ++right; /* the space */
-    if (!left || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
-    r2_text_addf(ctx, &joined, "%.*s%s", (int)left_len, left, right);
-    if (joined.failed) return ctx->status;
-    id[0] = r2_vocab_find(&parts->word, left, left_len);
-    id[1] = r2_vocab_find(&parts->word, right, strlen(right));
-    id[2] = r2_vocab_find(&parts->word, joined.data, joined.len);
+    if (!first || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
+    r2_text_add(ctx, &left, first, len);
+    r2_text_addf(ctx, &joined, "%.*s%s", (int)len, first, right);
+    if (left.failed || joined.failed) {
+        status = ctx->status;
+    } else {
+        id[0] = r2_vocab_find(&parts->word, left.data);
+        id[1] = r2_vocab_find(&parts->word, right);
+        id[2] = r2_vocab_find(&parts->word, joined.data);
+        for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
+        if (id[0] < 0 || id[1] < 0 || id[2] < 0)
+            status = r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left.data,
+                             right);
+        else if (parts->merge.owner.failed) status = ctx->status;
+    }
+    r2_text_free(ctx, &left);
     r2_text_free(ctx, &joined);
-    for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
-    if (id[0] < 0 || id[1] < 0 || id[2] < 0)
-        return r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left, right);
-    return parts->merge.failed ? ctx->status : R2_OK;
+    return status;
 }
 
 static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
@@ -14255,6 +14485,11 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
     return output->failed ? ctx->status : R2_OK;
 }
 
+r2_check r2_check_english(const void *user, const char *prompt, const char *output) {
+    (void)user;
+    return r2__check_english(prompt, output);
+}
+
 r2_check r2_check_output(const r2_task *task, const char *output) {
     const char *prompt = task->prompt->user.data;
     r2_check check = task->config->words == R2_WORDS_ENGLISH
@@ -14318,18 +14553,13 @@ void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
     r2_text_add(ctx, text, "}", 1);
 }
 
-static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
-    size_t len = strlen(text);
-    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
-    if (copy) memcpy(copy, text, len);
-    return copy;
-}
-
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record) {
-    r2_record copy = *record, *grown;
-    grown = (r2_record *)r2__grow(ctx, records->record, records->n, &records->cap, sizeof copy);
-    if (!grown) return ctx->status;
-    records->record = grown;
+    r2_record copy = *record;
+    r2_status status = r2__array_reserve(ctx, &records->owner, &records->record, sizeof copy, 1);
+    if (status != R2_OK) {
+        records->n = 0;
+        return status;
+    }
 #define R2__X_number(key)
 #define R2__X_string(key)                                                                          \
     copy.key = r2__arena_string(ctx, &records->text, record->key);                                 \
@@ -14339,7 +14569,8 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
 #undef R2__X
 #undef R2__X_number
 #undef R2__X_string
-    records->record[records->n++] = copy;
+    stbds_arrput(records->record, copy);
+    records->n++;
     return R2_OK;
 }
 
@@ -14401,7 +14632,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
 }
 
 void r2_records_free(r2_ctx *ctx, r2_records *records) {
-    r2_release(ctx, records->record);
+    r2__array_free(ctx, &records->owner, &records->record);
     r2_arena_free(ctx, &records->text);
     memset(records, 0, sizeof *records);
 }
@@ -14661,8 +14892,9 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
     const char *name = r2_field_name((r2_field)change->field);
     size_t len = strlen(name);
     char word[40];
-    int words = r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
-    int32_t id = r2_vocab_find(vocab, word, (size_t)words);
+    int32_t id;
+    r2__fact_word(word, sizeof word, (r2_field)change->field, change->bucket);
+    id = r2_vocab_find(vocab, word);
     for (int64_t k = 0; k < n; ++k) {
         const char *old = vocab->word[prompt[k]];
         if (strncmp(old, name, len) == 0 && old[len] == ':') prompt[k] = id;
@@ -14671,20 +14903,19 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
+                                   const r2_codebook *codebook, r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
     r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
     r2_reasoning own;
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
     if (own.check.well_formed)
-        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
+        status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->codec.codebook, prompt.data, own.text.data, kind, change),
+            change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_reasoning_free(ctx, &own);
@@ -14716,7 +14947,8 @@ static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, cons
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change kind, r2_causal *out) {
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change kind,
+                            r2_causal *out) {
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
@@ -14730,14 +14962,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
         r2__fact_change *change = &chosen[R2__N_CHANGES * e];
         bool found;
-        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
+        status = r2__causal_choose(ctx, model, examples, e, codebook, kind, change, &found);
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);

@@ -493,7 +493,7 @@ TEST(the_words_of_a_compact_prompt) {
 /* The words of compact prompts are exactly those that are announced. */
 TEST(compact_words_are_all_announced) {
     r2_vocab vocab;
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_prompt prompt;
     memset(&vocab, 0, sizeof vocab);
     memset(&prompt, 0, sizeof prompt);

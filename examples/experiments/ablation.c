@@ -255,7 +255,7 @@ static void guide_traces(xp *x, r2_run *run) {
     how.codebook = &run->codebook;
     for (int64_t e = 0; e < run->train.n; ++e) {
         r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-        r2_tokens token = {NULL, 0, 0, false};
+        r2_tokens token = {NULL, 0, {NULL, false}};
         r2_prompt built;
         r2_task task;
         int64_t begin = run->train.trace_begin[e], n = run->train.trace_begin[e + 1] - begin;

@@ -35,7 +35,7 @@ int main(int argc, char **argv) {
     r2_ctx ctx = r2_ctx_default();
     r2_bpe_config config = r2_bpe_config_default();
     r2_text text = {NULL, 0, 0, false}, file = {NULL, 0, 0, false}, back = {NULL, 0, 0, false};
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_bpe bpe;
     for (int i = 1; i < argc; ++i) {
         if (r2_read_file(&ctx, argv[i], &file)) return fprintf(stderr, "%s\n", ctx.message), 1;

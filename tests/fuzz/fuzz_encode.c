@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 static r2_text decoded(const r2_bpe *bpe, const char *text, size_t size, bool added) {
-    r2_tokens ids = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
     r2_text back = {NULL, 0, 0, false};
     must(r2_bpe_encode(&ctx, bpe, text, size, added, &ids) == R2_OK);
     must(r2_bpe_decode(&ctx, bpe, ids.id, ids.n, true, &back) == R2_OK);

@@ -5,7 +5,7 @@
 static void fuzz_one(const char *text, size_t size) {
     static const char sample[] = "ab abc 12 a\xCC\x81 \xED\x95\x9C don't <|im_end|>\n\n \xFF";
     r2_bpe bpe, again;
-    r2_tokens ids = {NULL, 0, 0, false}, same = {NULL, 0, 0, false};
+    r2_tokens ids = {NULL, 0, {NULL, false}}, same = {NULL, 0, {NULL, false}};
     r2_text back = {NULL, 0, 0, false};
     const char *path = fuzz_file("tokenizer.json", text, size);
     if (r2_bpe_load(&ctx, &bpe, path) != R2_OK) return;

@@ -10,7 +10,7 @@ static void fuzz_one(const char *text, size_t size) {
         must(r2_vocab_save(&ctx, &vocab, path) == R2_OK);
         must(r2_vocab_load(&ctx, &again, path) == R2_OK && again.n_words == vocab.n_words);
         for (int32_t k = 0; k < vocab.n_words; ++k)
-            must(r2_vocab_find(&again, vocab.word[k], strlen(vocab.word[k])) == k);
+            must(r2_vocab_find(&again, vocab.word[k]) == k);
     }
     r2_vocab_free(&ctx, &vocab);
     r2_vocab_free(&ctx, &again);

@@ -41,7 +41,7 @@ static r2_status write_tokenizers(r2_ctx *ctx, const char *directory) {
 /* How many of the strings get other ids than the file says. */
 static r2_status compare(r2_ctx *ctx, const r2_bpe *tables, const r2_bpe *bpe, const char *expected) {
     r2_text line = {NULL, 0, 0, false}, ids = {NULL, 0, 0, false};
-    r2_tokens token = {NULL, 0, 0, false};
+    r2_tokens token = {NULL, 0, {NULL, false}};
     r2_status status = R2_OK;
     int64_t n_tokens = 0, n_other = 0;
     for (int64_t i = 0; i < N_TOKEN_STRINGS && !status; ++i) {
