@@ -544,7 +544,7 @@ typedef struct r2_draw_config {
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
-   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   different items that the user has no training edge with (repeated where there are fewer). Groups are spread evenly over the users and ask
    for the latest interactions of each, as a recommendation asks what comes next.
    question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
@@ -1953,22 +1953,22 @@ extern "C" {
 #endif
 
 /* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
-   to simplify (x + 1) - x, or x != x, is allowed by these options alone. */
+   only under these options may they know (x + 1) - x, or x != x, of an x that they do not know. */
 #if defined(__OPTIMIZE__) && defined(__has_attribute)
 #if __has_attribute(error)
-#define R2__REFUSE_FAST_MATH(x)                                                                    \
-    do {                                                                                           \
-        if (__builtin_constant_p(((x) + 1.0) - (x)) || __builtin_constant_p((x) != (x)))           \
-            r2__refuse_fast_math();                                                                \
-    } while (0)
+#define R2__SEES_FAST_MATH
 void r2__refuse_fast_math(void)
     __attribute__((error("r2rec.h: compile without -fassociative-math, -fno-honor-nans "
                          "(-funsafe-math-optimizations, -ffast-math, -Ofast include them)")));
 #endif
 #endif
-#if !defined(R2__REFUSE_FAST_MATH)
-#define R2__REFUSE_FAST_MATH(x) ((void)(x))
+static inline void r2__need_ieee(void) {
+#if defined(R2__SEES_FAST_MATH)
+    volatile double unknown = 0.0;
+    const double x = unknown;
+    if (__builtin_constant_p((x + 1.0) - x) || __builtin_constant_p(x != x)) r2__refuse_fast_math();
 #endif
+}
 
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
@@ -3716,6 +3716,13 @@ static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t q
     return total;
 }
 
+/* Whether a group has the item of its last question twice. */
+static bool r2__is_repeated(const r2_question *group, int32_t last) {
+    for (int32_t k = 0; k < last; ++k)
+        if (group[k].item == group[last].item) return true;
+    return false;
+}
+
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
@@ -3730,13 +3737,15 @@ static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_
 static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
                            int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
+    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
     int64_t edge = r2__history_edge(index, user, place);
     for (int32_t k = 0; k <= n_sampled; ++k) {
         group[k].user = user;
         group[k].history = place;
         group[k].answer = 0;
         group[k].item = g->user_item[edge];
-        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
+        while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
+                         (enough && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
@@ -4983,9 +4992,8 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
-    const double eps = (double)config->norm_eps;
     r2_status status = r2__check_config(ctx, config);
-    R2__REFUSE_FAST_MATH(eps);
+    r2__need_ieee();
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;

@@ -83,6 +83,25 @@ TEST(examples_that_cannot_be) {
     tiny_free(&ctx, &t);
 }
 
+TEST(a_sampled_item_never_repeats_within_a_group) {
+    enum { SAMPLED = 8, GROUPS = 60 };
+    static r2_question question[GROUPS * (1 + SAMPLED)];
+    const r2_draw_config draw = {GROUPS, SAMPLED, 3, 1}, most = {GROUPS, 29, 3, 1};
+    static r2_question many[GROUPS * 30];
+    r2_ctx ctx = r2_ctx_default();
+    int64_t n;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 3));
+    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &t.index, &draw, question, &n));
+    CHECK(n > 10);
+    for (int64_t g = 0; g < n; ++g)
+        for (int a = 0; a <= SAMPLED; ++a)
+            for (int b = 0; b < a; ++b)
+                CHECK(question[g * (1 + SAMPLED) + a].item != question[g * (1 + SAMPLED) + b].item);
+    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &t.index, &most, many, &n)); /* more than there are */
+    tiny_free(&ctx, &t);
+}
+
 /* ---- other words ---- */
 
 /* English records of the tiny data, guided, and a tokenizer learned from their texts. */
