@@ -75,8 +75,8 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph \
-	fuzz torture coverage lint
+.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: fuzz torture coverage lint
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)

@@ -544,7 +544,7 @@ typedef struct r2_draw_config {
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
-   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   different items that the user has no training edge with (repeated where there are fewer). Groups are spread evenly over the users and ask
    for the latest interactions of each, as a recommendation asks what comes next.
    question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
@@ -845,7 +845,8 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model);
 typedef struct r2_generate_config {
     int32_t n_samples;    /* outputs per prompt                                                   */
     int32_t max_new;      /* most tokens of an output; 0: only the watched log-probabilities      */
-    int32_t stop_token;   /* an output ends with this token; -1: none                             */
+    const int32_t *stop;  /* (n_stop) an output ends with these tokens ...                        */
+    int32_t n_stop;       /* ... 0: none                                                          */
     int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
                           /* that its tokenizer does not use); 0: all may be                      */
     float temperature;    /* 0: greedy, the lowest id of equals                                   */
@@ -893,8 +894,8 @@ r2_adamw_config r2_adamw_config_default(void);
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
-/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not wanted)
-   is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
+/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not
+   wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
    detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
 /* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
@@ -903,42 +904,98 @@ float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, floa
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
 
-/* The tokens of the marks and of the answers in a vocabulary. */
+struct r2_bpe;     /* [B4] */
+struct r2_records; /* [B3] */
+
+/* Text to tokens and back: a closed vocabulary or byte-level BPE. Several threads may use one at
+   once, each with its own context. All three functions add to `out`. */
+typedef struct r2_tokenizer {
+    const void *self; /* borrowed: an r2_vocab or an r2_bpe */
+    int32_t n_tokens;
+    /* Tokens of `len` bytes of text. With `marks`, added tokens in it become their ids. */
+    r2_status (*encode)(r2_ctx *ctx, const void *self, const char *text, size_t len, bool marks,
+                        r2_tokens *out);
+    /* Tokens of a prompt that asks for an answer; `system` may be empty. */
+    r2_status (*prompt)(r2_ctx *ctx, const void *self, const char *system, const char *user,
+                        r2_tokens *out);
+    r2_status (*decode)(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n, r2_text *out);
+} r2_tokenizer;
+
+/* A prompt is its user text; blanks at both ends of a text are dropped. */
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
+/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
+   line end after each. */
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
+
+/* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
+   `user`: the codebook of r2_check_compact; r2_check_english needs nothing. */
+typedef r2_check (*r2_check_fn)(const void *user, const char *prompt, const char *output);
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output);
+r2_check r2_check_english(const void *user, const char *prompt, const char *output);
+
+/* A mark as the tokens that write it. */
+#define R2_MAX_MARK 8
+typedef struct r2_mark {
+    int32_t n, id[R2_MAX_MARK];
+} r2_mark;
+
 typedef struct r2_markup {
-    int32_t think, think_end, answer, answer_end;
-    int32_t level[R2_N_ANSWERS]; /* token of answer k */
+    r2_mark think, think_end, answer, answer_end;
+    int32_t level[R2_N_ANSWERS]; /* the token of answer k */
 } r2_markup;
 
-/* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
+/* How examples become tokens and how outputs are checked: all that learning knows of a language. */
 typedef struct r2_codec {
-    const r2_codebook *codebook; /* NULL: outputs cannot be checked */
-    const r2_vocab *vocab;       /* NULL: likewise                  */
+    r2_tokenizer tokenizer;
     r2_markup markup;
+    r2_check_fn check; /* NULL: outputs cannot be checked */
+    const void *check_user;
 } r2_codec;
 
-/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
-   keeps pointers to both. Errors: R2_NO_MEMORY. */
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
+/* Finds the marks. `check` may be NULL. Errors: R2_ARGUMENT (a mark of more than R2_MAX_MARK tokens,
+   an answer of more than one), those of the tokenizer. */
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user);
+/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
+   pointers to both. Errors: R2_NO_MEMORY. */
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
    then items sampled from those that its user has not rated, with answer 0 (D8). */
 typedef struct r2_examples {
     int64_t n;
-    int32_t group;                       /* examples in a group; n is a multiple         */
-    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
+    int32_t group;                       /* examples in a group; n is a multiple          */
+    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                       */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
+    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                       */
+    int8_t *step;                        /* (n) of the schedule, 1 .. 4; NULL: 4, the question */
     r2_codec codec;
     int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
-/* Writes the compact prompt of each evidence and its trace by the rule-based teacher, and encodes
-   both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
-   Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
-   does not have), R2_NO_MEMORY; then `examples` is zeroed. */
+/* How examples are made from evidence. */
+typedef struct r2_example_config {
+    r2_prompt_config prompt;          /* words, schedule, codebook, data                          */
+    const r2_teacher_config *teacher; /* of the traces; NULL: none, for scoring and for r2_grpo   */
+    int32_t group;
+    /* Share of the groups that ask an earlier step of the schedule (D5), drawn evenly by the seed;
+       the others ask prompt.step. A group of which some evidence has no chain asks prompt.step. */
+    float step_share;
+    uint64_t seed;
+} r2_example_config;
+
+/* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
+   evidence (n). Errors: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those
+   come from records), R2_FORMAT (a word that the vocabulary does not have), those of
+   r2_prompt_build; then `examples` is zeroed. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher);
+                           const r2_example_config *config, const r2_evidence *evidence, int64_t n);
+/* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
+   </think>). */
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 
 /* The losses of one step, in nats. */
@@ -953,7 +1010,7 @@ typedef struct r2_sft_report {
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
-     + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
+     + list_weight x list_loss      mean over groups that ask the question (step 4) of -log softmax(s)[observed item] over the
                                     group, s = log (1 - p(0)) / p(0) among the six answers:
                                     the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
@@ -1070,8 +1127,8 @@ typedef struct r2_grpo_config {
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
-   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a codebook),
-   R2_NO_MEMORY, R2_CANCELLED. */
+   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1147,7 +1204,7 @@ typedef struct r2_trace_metrics {
 
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
-   the reasoning and needs examples with a codebook; NULL: not wanted. Errors: R2_ARGUMENT,
+   the reasoning and needs examples with a checker; NULL: not wanted. Errors: R2_ARGUMENT,
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
@@ -1200,6 +1257,9 @@ typedef struct r2_run_config {
        beside the training ones. NULL: leave-one-out */
     const char *valid_path, *test_path;
     r2_split_config split;
+    r2_schedule schedule; /* of the masking (D5)                                                */
+    float step_share;     /* of the training groups that ask a step before the last; see
+                             r2_example_config                                                  */
     /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
@@ -1748,9 +1808,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
    adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A file
-   that breaks a rule of the format, or whose tensors are not exactly the model's, is R2_FORMAT, and
-   the model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A
+   file that breaks a rule of the format, or whose tensors are not exactly the model's, is
+   R2_FORMAT, and the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
@@ -1760,8 +1820,8 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    activations, quantisation ...) is R2_FORMAT. On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into an existing directory, without adapters that are not
-   merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors into an existing directory, without adapters that are
+   not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -1796,7 +1856,8 @@ typedef struct r2_causal {
    reasons anew each time. A change that no weight notices has no direction: such a fact is not
    taken. Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change change, r2_causal *out);
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
+                            r2_causal *out);
 
 #ifdef __cplusplus
 }
@@ -1888,26 +1949,26 @@ extern "C" {
 #elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
 #error "r2rec.h: compile without -ffinite-math-only (-Ofast and -ffast-math include it)"
 #elif defined(__ASSOCIATIVE_MATH__)
-#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations include it)"
+#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations too)"
 #endif
 
 /* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
-   to simplify (x + 1) - x, or x != x, is allowed by these options alone. */
+   only under these options may they know (x + 1) - x, or x != x, of an x that they do not know. */
 #if defined(__OPTIMIZE__) && defined(__has_attribute)
 #if __has_attribute(error)
-#define R2__REFUSE_FAST_MATH(x)                                                                    \
-    do {                                                                                           \
-        if (__builtin_constant_p(((x) + 1.0) - (x)) || __builtin_constant_p((x) != (x)))           \
-            r2__refuse_fast_math();                                                                \
-    } while (0)
+#define R2__SEES_FAST_MATH
 void r2__refuse_fast_math(void)
-    __attribute__((error("r2rec.h: compile without -fassociative-math, -funsafe-math-optimizations, "
-                         "-fno-honor-nans (-Ofast and -ffast-math include them)")));
+    __attribute__((error("r2rec.h: compile without -fassociative-math, -fno-honor-nans "
+                         "(-funsafe-math-optimizations, -ffast-math, -Ofast include them)")));
 #endif
 #endif
-#if !defined(R2__REFUSE_FAST_MATH)
-#define R2__REFUSE_FAST_MATH(x) ((void)(x))
+static inline void r2__need_ieee(void) {
+#if defined(R2__SEES_FAST_MATH)
+    volatile double unknown = 0.0;
+    const double x = unknown;
+    if (__builtin_constant_p((x + 1.0) - x) || __builtin_constant_p(x != x)) r2__refuse_fast_math();
 #endif
+}
 
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
@@ -3655,6 +3716,13 @@ static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t q
     return total;
 }
 
+/* Whether a group has the item of its last question twice. */
+static bool r2__is_repeated(const r2_question *group, int32_t last) {
+    for (int32_t k = 0; k < last; ++k)
+        if (group[k].item == group[last].item) return true;
+    return false;
+}
+
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
@@ -3669,13 +3737,15 @@ static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_
 static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
                            int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
+    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
     int64_t edge = r2__history_edge(index, user, place);
     for (int32_t k = 0; k <= n_sampled; ++k) {
         group[k].user = user;
         group[k].history = place;
         group[k].answer = 0;
         group[k].item = g->user_item[edge];
-        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
+        while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
+                         (enough && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
@@ -4636,7 +4706,8 @@ static inline double r2__dot_plain(const float *a, const float *b, int64_t n) {
 }
 
 /* Attention of one row: for each head, with the keys k_j and values v_j of the rows it attends to,
-       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),  p_j = exp(s_j - lse),  y(D) = sum_j p_j v_j.
+       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),
+       p_j = exp(s_j - lse),   y(D) = sum_j p_j v_j.
    y(n_head, D) and lse(n_head) are those of the row; p is scratch for one number a key. With the
    rows of earlier tokens kept in qkv, this is also attention with a cache of keys and values. */
 static inline void r2__attend_row(const r2_attention *shape, const r2__keys *keys, int64_t row,
@@ -4897,25 +4968,32 @@ static void r2__fill_rope(r2_model *model) {
 }
 
 static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
-    const int32_t most = 1 << 24;
-    if (c->n_vocab < 1 || c->n_layer < 1 || c->n_head < 1 || c->n_kv_head < 1 || c->d_model < 1 ||
-        c->d_ff < 1 || c->n_ctx < 1 || c->n_vocab > most || c->n_layer > 4096 ||
-        c->d_model > 1 << 20 || c->d_ff > 1 << 20 || c->n_ctx > most)
-        return r2_fail(ctx, R2_ARGUMENT, "model: a size is below 1 or absurdly large");
+    const struct {
+        const char *name;
+        int32_t value, most;
+    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
+                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
+                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
+                {"n_ctx", c->n_ctx, 1 << 24}};
+    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
+        if (size[k].value < 1 || size[k].value > size[k].most)
+            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
+                           size[k].value, size[k].most);
     if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
-        return r2_fail(ctx, R2_ARGUMENT, "model: d_model %d must be n_head %d times an even number",
-                       c->d_model, c->n_head);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
+                       c->n_head);
     if (c->n_head % c->n_kv_head)
-        return r2_fail(ctx, R2_ARGUMENT, "model: n_head %d must be a multiple of n_kv_head %d",
-                       c->n_head, c->n_kv_head);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
+                       c->n_kv_head);
     return R2_OK;
 }
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
-    const double eps = (double)config->norm_eps;
     r2_status status = r2__check_config(ctx, config);
-    R2__REFUSE_FAST_MATH(eps);
+    r2__need_ieee();
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;
@@ -4973,52 +5051,6 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
     (void)ctx;
     if (model->grad) memset(model->grad, 0, (size_t)model->n_params * sizeof(float));
     if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
-}
-
-/* ---- projections ---- */
-
-/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
-typedef struct r2__projection {
-    r2_tensor_id first, last;
-} r2__projection;
-
-static const r2__projection r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
-                            r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
-
-static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
-    int64_t rows = 0;
-    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
-    return rows;
-}
-
-static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                             int64_t layer, float *y, const float *x, int64_t R, bool add);
-static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x,
-                                 int64_t R);
-
-/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
-static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
-                        float *y, const float *x, int64_t R, bool add) {
-    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R, add);
-    else
-        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
-                  n_out, add);
-}
-
-/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
-static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
-    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    if (model->lora) {
-        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
-        return;
-    }
-    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
-              n_in, false);
-    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
-              n_in, true);
 }
 
 /* ---- activations ----
@@ -5186,6 +5218,54 @@ void r2_model_free(r2_ctx *ctx, r2_model *model) {
     memset(model, 0, sizeof *model);
 }
 
+/* ---- projections ---- */
+
+/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
+typedef struct r2__projection {
+    r2_tensor_id first, last;
+    bool adds; /* to the residual stream, instead of setting the output */
+} r2__projection;
+
+static const r2__projection r2__qkv = {R2_WQ, R2_WV, false}, r2__out = {R2_WO, R2_WO, true},
+                            r2__gate_up = {R2_WGATE, R2_WUP, false},
+                            r2__down = {R2_WDOWN, R2_WDOWN, true};
+
+static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
+    int64_t rows = 0;
+    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                             int64_t layer, float *y, const float *x, int64_t R);
+static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                 int64_t layer, float *dx, const float *dy, const float *x);
+
+/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
+static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
+                        float *y, const float *x, int64_t R) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R);
+    else
+        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
+                  n_out, p.adds);
+}
+
+/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
+static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                            int64_t layer, float *dx, const float *dy, const float *x) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    const int64_t R = model->work->n_rows;
+    if (model->lora) {
+        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x);
+        return;
+    }
+    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
+              n_in, false);
+    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
+              n_in, true);
+}
+
 /* ---- the decoder ---- */
 
 static void r2__copy(float *to, const float *from, int64_t n) {
@@ -5227,20 +5307,20 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 
         /* mid = x + Wo attention(rope(Wqkv rmsnorm(x) + b)) */
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
         if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
         r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
                 (int32_t)D, 1);
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
         r2__copy(a->mid, a->x, R * C);
-        r2__project(ctx, m, r2__out, l, a->mid, a->att, R, true);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
         r2__copy(next, a->mid, R * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, R, true);
+        r2__project(ctx, m, r2__down, l, next, a->act, R);
     }
     if (!logp) return;
 
@@ -5293,18 +5373,18 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         float *dbias = r2__trained(m, R2_BQ, l);
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act);
         r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, R);
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2);
         r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, R, C);
 
-        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att);
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
         r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
                 (int32_t)D, -1);
         if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, qkv_cols);
-        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1, R);
+        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1);
         if (dn)
             r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_ATTN_NORM, l), dn, a->x,
                            r2_weight(m, R2_ATTN_NORM, l), a->rstd1, R, C);
@@ -5498,7 +5578,6 @@ r2_generate_config r2_generate_config_default(void) {
     memset(&c, 0, sizeof c);
     c.n_samples = 1;
     c.max_new = 32;
-    c.stop_token = -1;
     c.temperature = 1.0f;
     return c;
 }
@@ -5624,20 +5703,26 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     for (int32_t l = 0; l < c->n_layer; ++l) {
         float *cache = o->cache + l * c->n_ctx * qkv_cols, *qkv = cache + position * qkv_cols;
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1, false);
+        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1);
         if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), 1, qkv_cols);
         r2_rope(ctx, qkv, qkv_cols, &position, m->rope, 1, c->n_head + c->n_kv_head, (int32_t)D, 1);
         r2__attend_row(&shape, &keys, position, a->att, a->lse, cache, o->scratch);
-        r2__project(ctx, m, r2__out, l, x, a->att, 1, true);
+        r2__project(ctx, m, r2__out, l, x, a->att, 1);
 
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1);
         r2_swiglu_fwd(ctx, a->act, a->gu, 1, F);
-        r2__project(ctx, m, r2__down, l, x, a->act, 1, true);
+        r2__project(ctx, m, r2__down, l, x, a->act, 1);
     }
     r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
     r2_matmul(ctx, R2_NT, 1, V, C, a->n1, C, r2__head(m), C, o->logits, V, false);
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
+}
+
+/* Whether an output has come to its end. */
+static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
+    return c->n_stop > 0 && length >= c->n_stop &&
+           !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
 }
 
 /* Output number `index` of `out`, which continues a prompt of n tokens. The cache holds all of the
@@ -5649,7 +5734,7 @@ static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *
     int32_t *token = out->token + index * c->max_new, length = 0;
     r2_rng rng = r2_rng_make(c->seed, R2_STREAM_SAMPLE, (uint64_t)index);
     for (r2__decode_token(o, last, n - 1);
-         length < c->max_new && (length == 0 || last != c->stop_token); ++length) {
+         length < c->max_new && !r2__stops(c, token, length); ++length) {
         last = token[length] = r2__sample_plain(o->logits, allowed, c->temperature, &rng);
         out->logp[index * c->max_new + length] = o->logits[last] - o->lse;
         r2__decode_token(o, last, n + length);
@@ -5705,54 +5790,180 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                        const r2_codebook *codebook) {
-    r2_markup *markup = &codec->markup;
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    codec->codebook = codebook;
-    codec->vocab = vocab;
-    markup->think = r2_vocab_find(vocab, "<think>");
-    markup->think_end = r2_vocab_find(vocab, "</think>");
-    markup->answer = r2_vocab_find(vocab, "<answer>");
-    markup->answer_end = r2_vocab_find(vocab, "</answer>");
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+/* ---- the closed vocabulary as a tokenizer ---- */
+
+static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                  bool marks, r2_tokens *out) {
+    (void)marks; /* they are words like any other */
+    for (; len > 0 && *text == ' '; ++text) --len;
+    while (len > 0 && text[len - 1] == ' ') --len;
+    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
+}
+
+static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                  const char *user, r2_tokens *out) {
+    (void)system;
+    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
+}
+
+static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                                r2_text *out) {
+    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
+}
+
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
+    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
+    return t;
+}
+
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)user, prompt, output);
+}
+
+/* ---- marks ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld", text,
+                         (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_user = check_user;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
         const char digit[2] = {(char)('0' + k), '\0'};
-        markup->level[k] = r2_vocab_find(vocab, digit);
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
     }
-    return R2_OK;
+    return status;
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status == R2_OK) status = r2_codebook_mask_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
+}
+
+static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
+    for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
+}
+
+/* Whether the n tokens end with the mark. */
+static bool r2__ends_with(const int32_t *token, int64_t n, const r2_mark *mark) {
+    return n >= mark->n && !memcmp(token + n - mark->n, mark->id, (size_t)mark->n * sizeof *token);
 }
 
 /* ---- examples ---- */
 
-/* What examples are made from. */
+/* What examples are made from: evidence and a config, or records. */
 typedef struct r2__example_source {
     const r2_codec *codec;
-    const r2_evidence *evidence;      /* (n)             */
-    const r2_teacher_config *teacher; /* NULL: no traces */
+    const r2_example_config *config;
+    const r2_evidence *evidence;      /* (n) */
+    const struct r2_records *records; /* NULL: evidence */
 } r2__example_source;
 
-/* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
-static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
-                                    r2_tokens token[2]) {
-    const r2_codec *codec = from->codec;
-    r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
-    r2_status status = R2_OK;
-    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
-    if (text[0].failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && from->teacher)
-        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
-                                    &text[1]);
-    for (int part = 0; part < 2 && status == R2_OK; ++part) {
-        r2_tokens_clear(&token[part]);
-        if (text[part].failed) status = R2_NO_MEMORY;
-        else if (text[part].len > 0)
-            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
-                                     &token[part]);
-    }
-    r2_text_free(ctx, &text[0]);
-    r2_text_free(ctx, &text[1]);
+/* One example on its way to its place. */
+typedef struct r2__example {
+    r2_tokens prompt, trace;
+    int32_t answer, step;
+    bool failed;
+} r2__example;
+
+/* Encodes the part of an output that is its trace, <think> ... </think>, between the marks' own
+   tokens. Nothing in: no trace. */
+static r2_status r2__encode_trace(r2_ctx *ctx, const r2_codec *codec, const char *output,
+                                  r2_tokens *out) {
+    const r2_tokenizer *t = &codec->tokenizer;
+    const char *begin = strstr(output, "<think>"), *end = strstr(output, "</think>");
+    r2_status status;
+    if (!*output) return R2_OK;
+    if (!begin || !end || end < begin)
+        return r2_fail(ctx, R2_FORMAT, "examples: expected <think> ... </think>, found \"%.60s\"",
+                       output);
+    begin += strlen("<think>");
+    r2__add_mark(ctx, out, &codec->markup.think);
+    status = t->encode(ctx, t->self, begin, (size_t)(end - begin), false, out);
+    r2__add_mark(ctx, out, &codec->markup.think_end);
+    if (status != R2_OK) return status;
+    return out->owner.failed ? R2_NO_MEMORY : R2_OK;
+}
+
+/* The step that the group of example e asks, see r2_example_config. */
+static int32_t r2__example_step(const r2__example_source *from, int64_t e) {
+    const r2_example_config *c = from->config;
+    const int64_t g = e / c->group;
+    const int32_t last = c->prompt.step, first = r2_schedule_first_step(c->prompt.schedule);
+    r2_rng rng = r2_rng_make(r2_hash(c->seed, R2_STREAM_BATCH, 1), R2_STREAM_BATCH, (uint64_t)g);
+    if (first >= last || !(r2_rng_double(&rng) < (double)c->step_share)) return last;
+    for (int64_t k = g * c->group; k < (g + 1) * c->group; ++k)
+        if (from->evidence[k].n_chains < 1) return last;
+    return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
+}
+
+static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                           r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_teacher_config *teacher = from->config->teacher;
+    r2_prompt_config config = from->config->prompt;
+    r2_text trace = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_status status;
+    memset(&prompt, 0, sizeof prompt);
+    config.step = example->step = r2__example_step(from, e);
+    example->answer = r2_prompt_answer(&config, &from->evidence[e]);
+    status = r2_prompt_build(ctx, &config, &from->evidence[e], &prompt);
+    if (status == R2_OK)
+        status = t->prompt(ctx, t->self, prompt.system.data, prompt.user.data, &example->prompt);
+    if (status == R2_OK && teacher)
+        status = r2_teacher_compact(ctx, config.codebook, teacher, prompt.user.data, (uint64_t)e,
+                                    &trace);
+    if (status == R2_OK && teacher)
+        status = r2__encode_trace(ctx, from->codec, trace.data, &example->trace);
+    r2_text_free(ctx, &trace);
+    r2_prompt_free(ctx, &prompt);
     return status;
+}
+
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_record *record;
+    r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
+    example->failed = false;
+    r2_tokens_clear(&example->prompt);
+    r2_tokens_clear(&example->trace);
+    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
+    record = &from->records->record[e];
+    example->step = (int32_t)record->step;
+    example->answer = (int32_t)record->answer;
+    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    if (status != R2_OK) return status;
+    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
 }
 
 static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
@@ -5761,28 +5972,31 @@ static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part
 
 enum { R2__EXAMPLES_AT_ONCE = 1024 };
 
-/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order.
-   part (2 n): room for one prompt and one trace each. */
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
+   all[0], traces to all[1]. room (n): memory of the threads. */
 static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
-                                     int64_t first, int64_t n, r2_tokens *part, r2_tokens all[2]) {
+                                     int64_t first, int64_t n, r2__example *room,
+                                     r2_tokens all[2]) {
+    const r2_markup *mark = &from->codec->markup;
     R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
         r2_ctx own = *ctx; /* a context serves one thread at a time */
-        if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
-            part[2 * k].n = -1;
+        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
     }
     for (int64_t k = 0; k < n; ++k) {
+        const r2__example *example = &room[k];
         int64_t e = first + k, length;
-        if (part[2 * k].n < 0) { /* again: the caller's context takes the message */
-            r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
+        if (example->failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
             if (status != R2_OK) return status;
         }
-        length = part[2 * k].n + part[2 * k + 1].n + 3;
-        r2__append_tokens(ctx, &all[0], &part[2 * k]);
-        r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
+        r2__append_tokens(ctx, &all[0], &example->prompt);
+        r2__append_tokens(ctx, &all[1], &example->trace);
         if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
         ex->prompt_begin[e + 1] = all[0].n;
         ex->trace_begin[e + 1] = all[1].n;
-        ex->answer[e] = (int8_t)from->evidence[e].answer;
+        ex->answer[e] = (int8_t)example->answer;
+        ex->step[e] = (int8_t)example->step;
+        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
         if (length > ex->longest) ex->longest = (int32_t)length;
     }
     return R2_OK;
@@ -5795,43 +6009,67 @@ static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
     return copy;
 }
 
-static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
-    const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
     r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
-    r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
+    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
     r2_status status = R2_OK;
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
     ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    if (!part || !ex->prompt_begin || !ex->trace_begin || !ex->answer) status = R2_NO_MEMORY;
-    for (int64_t first = 0; first < n && status == R2_OK; first += room)
-        status = r2__examples_append(ctx, ex, from, first, n - first < room ? n - first : room,
-                                     part, all);
-    if (status == R2_OK) ex->prompt = r2__tokens_copy(ctx, &all[0]);
-    if (status == R2_OK) ex->trace = r2__tokens_copy(ctx, &all[1]);
-    if (!ex->prompt || !ex->trace) status = status == R2_OK ? R2_NO_MEMORY : status;
-    for (int64_t k = 0; part && k < 2 * room; ++k) r2_tokens_free(ctx, &part[k]);
-    r2_release(ctx, part);
+    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
+    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
+        status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
+        status = r2__examples_append(ctx, ex, from, first,
+                                     n - first < at_once ? n - first : at_once, room, all);
+    if (status == R2_OK) {
+        ex->prompt = r2__tokens_copy(ctx, &all[0]);
+        ex->trace = r2__tokens_copy(ctx, &all[1]);
+        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
+    }
+    for (int64_t k = 0; room && k < at_once; ++k) {
+        r2_tokens_free(ctx, &room[k].prompt);
+        r2_tokens_free(ctx, &room[k].trace);
+    }
+    r2_release(ctx, room);
     r2_tokens_free(ctx, &all[0]);
     r2_tokens_free(ctx, &all[1]);
     return status;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher) {
-    const r2__example_source from = {codec, evidence, teacher};
+static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                   int64_t n, int32_t group) {
     r2_status status;
-    memset(examples, 0, sizeof *examples);
+    memset(ex, 0, sizeof *ex);
     if (n < 1 || group < 1 || n % group)
         return r2_fail(ctx, R2_ARGUMENT, "examples: n = %lld, expected a multiple of group = %d",
                        (long long)n, (int)group);
-    examples->n = n;
-    examples->group = group;
-    examples->codec = *codec;
-    status = r2__examples_make(ctx, examples, &from);
-    if (status != R2_OK) r2_examples_free(ctx, examples);
+    ex->n = n;
+    ex->group = group;
+    ex->codec = *from->codec;
+    status = r2__examples_fill(ctx, ex, from);
+    if (status != R2_OK) r2_examples_free(ctx, ex);
     return status;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                           const r2_example_config *config, const r2_evidence *evidence,
+                           int64_t n) {
+    const r2__example_source from = {codec, config, evidence, NULL};
+    if (config->teacher && config->prompt.words != R2_WORDS_COMPACT) {
+        memset(examples, 0, sizeof *examples);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "examples: teacher is given and prompt.words = %d, expected compact words: "
+                       "other traces come from records", (int)config->prompt.words);
+    }
+    return r2__examples_make(ctx, examples, &from, n, config->group);
+}
+
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group) {
+    const r2__example_source from = {codec, NULL, NULL, records};
+    return r2__examples_make(ctx, examples, &from, records->n, group);
 }
 
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
@@ -5840,6 +6078,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     r2_release(ctx, examples->prompt);
     r2_release(ctx, examples->trace);
     r2_release(ctx, examples->answer);
+    r2_release(ctx, examples->step);
     memset(examples, 0, sizeof *examples);
 }
 
@@ -5968,32 +6207,42 @@ r2_sft_config r2_sft_config_default(void) {
 typedef struct r2__sft_row {
     int32_t answer;
     int32_t trace_first, trace_end; /* R after <think>, and <answer> */
-    int32_t close;                  /* </answer>; -1: direct         */
+    int32_t close, close_end;       /* </answer>; direct: none       */
+    bool asks;                      /* the question itself: its group has a list loss */
 } r2__sft_row;
 
-/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. A reasoned output
-   must learn to close its answer: RL generates it up to there and checks its shape. */
+/* Writes n tokens; with `predict`, asks for each of them before. */
+static void r2__batch_write(r2__batcher *b, const int32_t *token, int64_t n, bool predict) {
+    for (int64_t k = 0; k < n; ++k) {
+        if (predict) r2__batch_predict(b, token[k]);
+        r2__batch_token(b, token[k]);
+    }
+}
+
+/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. The first mark
+   after Q, <think> or <answer>, is not asked for: the caller chooses the mode, not the model. A
+   reasoned output must learn to close its answer: RL generates it up to there and checks it. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
     const r2_markup *mark = &ex->codec.markup;
-    r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
-    for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
-        r2__batch_token(b, ex->prompt[k]);
-    for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
-        /* <think> or <answer> after Q: the caller chooses the mode, not the model */
-        if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
-        r2__batch_token(b, ex->trace[k]);
+    const int64_t q = ex->prompt_begin[e], r = ex->trace_begin[e];
+    const int32_t given = mark->think.n, *level = &mark->level[ex->answer[e]];
+    r2__sft_row row;
+    r2__batch_write(b, ex->prompt + q, ex->prompt_begin[e + 1] - q, false);
+    row.trace_first = b->n_pred;
+    if (reasoned) {
+        r2__batch_write(b, ex->trace + r, given, false);
+        r2__batch_write(b, ex->trace + r + given, ex->trace_begin[e + 1] - r - given, true);
     }
-    if (reasoned) r2__batch_predict(b, mark->answer);
+    r2__batch_write(b, mark->answer.id, mark->answer.n, reasoned);
     row.trace_end = b->n_pred;
-    r2__batch_token(b, mark->answer);
     b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
     row.answer = b->level_pred[b->n_seq] + ex->answer[e];
-    r2__batch_token(b, mark->level[ex->answer[e]]);
-    if (reasoned) {
-        row.close = r2__batch_predict(b, mark->answer_end);
-        r2__batch_token(b, mark->answer_end);
-    }
+    r2__batch_write(b, level, 1, false);
+    row.close = b->n_pred;
+    if (reasoned) r2__batch_write(b, mark->answer_end.id, mark->answer_end.n, true);
+    row.close_end = b->n_pred;
+    row.asks = !ex->step || ex->step[e] == R2_STEP_ASK;
     r2__batch_end_sequence(b, false);
     return row;
 }
@@ -6036,31 +6285,37 @@ static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group,
     return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
+/* Adds -log p of predictions first .. end - 1 to *loss, and its derivative times `weight`. */
+static void r2__nll(r2__batcher *b, int32_t first, int32_t end, float weight, double *loss) {
+    for (int32_t k = first; k < end; ++k) {
+        *loss -= (double)b->logp[k];
+        b->dlogp[k] -= weight;
+    }
+}
+
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
 static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
                          const r2_sft_config *config, r2_sft_report *report) {
-    int32_t n_trace = 0, n_groups = b->n_seq / group;
+    int32_t n_trace = 0, n_lists = 0;
     double answer = 0.0, trace = 0.0, list = 0.0;
     memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
-    for (int32_t s = 0; s < b->n_seq; ++s)
-        n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
     for (int32_t s = 0; s < b->n_seq; ++s) {
-        answer -= (double)b->logp[row[s].answer];
-        b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
-        for (int32_t k = row[s].trace_first; k < row[s].trace_end; ++k) {
-            trace -= (double)b->logp[k];
-            b->dlogp[k] -= config->trace_weight / (float)n_trace;
-        }
-        if (row[s].close < 0) continue;
-        trace -= (double)b->logp[row[s].close];
-        b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
+        n_trace += row[s].trace_end - row[s].trace_first + row[s].close_end - row[s].close;
+        n_lists += s % group == 0 && row[s].asks;
     }
-    for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->level_pred + g * group, group,
-                              (double)config->list_weight / n_groups);
+    for (int32_t s = 0; s < b->n_seq; ++s) {
+        const float weight = config->trace_weight / (float)n_trace;
+        r2__nll(b, row[s].answer, row[s].answer + 1, 1.0f / (float)b->n_seq, &answer);
+        r2__nll(b, row[s].trace_first, row[s].trace_end, weight, &trace);
+        r2__nll(b, row[s].close, row[s].close_end, weight, &trace);
+    }
+    for (int32_t s = 0; s < b->n_seq; s += group)
+        if (row[s].asks)
+            list += r2__list_loss(b, b->level_pred + s, group,
+                                  (double)config->list_weight / n_lists);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
-    report->list_loss = (float)(list / n_groups);
+    report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
 /* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
@@ -6358,44 +6613,46 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     p->n = 0;
     p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
     p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
-                                   ((uint64_t)ex->longest + 1) * sizeof *p->token);
+                                   ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
     r2__prompts_free(ctx, p);
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, int32_t mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
+                            const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
-    to[len] = mark;
-    p->begin[p->n + 1] = p->begin[p->n] + len + 1;
+    memcpy(to + len, mark->id, (size_t)mark->n * sizeof *to);
+    p->begin[p->n + 1] = p->begin[p->n] + len + mark->n;
     p->n++;
 }
 
-/* The text of example e's prompt, and of <think> and the n tokens after it. */
-static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                  const int32_t *token, int64_t n, r2_text *prompt,
-                                  r2_text *output) {
-    const r2_codec *codec = &ex->codec;
+/* The text of example e's prompt. */
+static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
+    const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    return t->decode(ctx, t->self, ex->prompt + from, len, prompt);
+}
+
+/* The text of <think> and the n tokens after it. */
+static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32_t *token,
+                                 int64_t n, r2_text *output) {
     r2_tokens all = {NULL, 0, {NULL, false}};
-    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
-    r2_tokens_add(ctx, &all, codec->markup.think);
+    r2_status status = R2_NO_MEMORY;
+    r2__add_mark(ctx, &all, &codec->markup.think);
     for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
-    if (status == R2_OK && all.owner.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
+    if (!all.owner.failed)
+        status = codec->tokenizer.decode(ctx, codec->tokenizer.self, all.id, all.n, output);
     r2_tokens_free(ctx, &all);
     return status;
 }
 
-/* Checking needs a codebook and a vocabulary. */
 static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
-                   "both: outputs are checked",
-                   who);
+    if (ex->codec.check) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the codec of the examples has check = NULL, expected a "
+                   "checker of outputs", who);
 }
 
 /* ---- the loop ---- */
@@ -6435,7 +6692,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
-            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, &rl->ex->codec.markup.think);
         }
     }
 }
@@ -6463,7 +6720,7 @@ static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
         for (int32_t k = 0; k < gen->length[o]; ++k) {
             r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+            if (sample->level_pred < 0 && r2__ends_with(token, k, &mark->answer))
                 sample->level_pred = r2__batch_predict_answers(b, mark);
         }
         sample->end_pred = b->n_pred;
@@ -6510,11 +6767,13 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     const r2_grpo_config *c = rl->config;
     r2__rl_sample *own = &rl->sample[o];
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, rl->ex, own->example, gen->token + o * gen->max_new,
-                                        gen->length[o], &prompt, &output);
+    r2_status status = r2__prompt_text(ctx, rl->ex, own->example, &prompt);
+    if (status == R2_OK)
+        status = r2__output_text(ctx, &rl->ex->codec, gen->token + o * gen->max_new,
+                                 gen->length[o], &output);
     if (status == R2_OK) {
         r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
-        sample.check = r2_check_trace(rl->ex->codec.codebook, prompt.data, output.data);
+        sample.check = rl->ex->codec.check(rl->ex->codec.check_user, prompt.data, output.data);
         sample.right_answer = rl->ex->answer[own->example];
         sample.rank_share = r2__rank_share(rl, o);
         own->check = sample.check;
@@ -6641,7 +6900,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->codec.markup.answer_end;
+    how.stop = rl->ex->codec.markup.answer_end.id;
+    how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
@@ -6699,13 +6959,15 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
     r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + c->max_new + R2_N_ANSWERS);
+                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
     n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
     status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ex->longest + rl->n_sample * c->max_new, n_pred);
+                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
+                                  rl->n_sample * c->max_new,
+                              n_pred);
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
@@ -6946,10 +7208,11 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
     if (status != R2_OK) return status;
     for (int64_t k = 0; k < n; ++k)
-        r2__prompts_add(&prompts, ex, first + k, direct ? mark->answer : mark->think);
+        r2__prompts_add(&prompts, ex, first + k, direct ? &mark->answer : &mark->think);
     how.n_samples = direct ? 1 : config->n_samples;
     how.max_new = direct ? 0 : config->max_new;
-    how.stop_token = mark->answer;
+    how.stop = mark->answer.id;
+    how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
@@ -6966,18 +7229,24 @@ static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
     const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    int32_t best = 0, added[2];
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_text prompt = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, ex, e, token, n, &prompt, &out->text);
+    int32_t best = 0;
+    r2_status status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (status == R2_OK) status = r2__output_text(ctx, codec, token, n, &out->text);
     out->n_written = out->text.len;
     for (int32_t k = 1; k < R2_N_ANSWERS; ++k)
         if (level[k] > level[best]) best = k;
-    added[0] = codec->markup.level[best], added[1] = codec->markup.answer_end;
-    if (status == R2_OK && n > 0 && token[n - 1] == codec->markup.answer) {
-        r2_text_add(ctx, &out->text, " ", 1);
-        status = r2_vocab_decode(ctx, codec->vocab, added, 2, &out->text);
+    if (status == R2_OK && r2__ends_with(token, n, &codec->markup.answer)) {
+        for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
+        r2_tokens_add(ctx, &all, codec->markup.level[best]);
+        r2__add_mark(ctx, &all, &codec->markup.answer_end);
+        r2_text_clear(&out->text);
+        status = all.owner.failed ? R2_NO_MEMORY
+                            : r2__output_text(ctx, codec, all.id, all.n, &out->text);
     }
-    if (status == R2_OK) out->check = r2_check_trace(codec->codebook, prompt.data, out->text.data);
+    if (status == R2_OK) out->check = codec->check(codec->check_user, prompt.data, out->text.data);
+    r2_tokens_free(ctx, &all);
     r2_text_free(ctx, &prompt);
     return status;
 }
@@ -7177,6 +7446,9 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     if (c->n_groups < 1 || c->n_sampled < 1)
         return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
                        (long long)c->n_groups, (int)c->n_sampled);
+    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
+                       (double)c->step_share);
     if (c->min_history < 0 || c->n_cases < 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "run: min_history = %d, n_cases = %lld, expected both >= 0",
@@ -7218,15 +7490,36 @@ static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
     run->n_train = 0;
 }
 
+/* How the run writes examples: the question itself in compact words, without traces. */
+static r2_example_config r2__run_asks(const r2_run *run, int32_t group) {
+    r2_example_config config;
+    memset(&config, 0, sizeof config);
+    config.prompt = r2_prompt_config_default();
+    config.prompt.schedule = run->config.schedule;
+    config.prompt.data = &run->data;
+    config.prompt.codebook = &run->codebook;
+    config.group = group;
+    return config;
+}
+
+/* Training examples have traces, and a share of them asks earlier steps. */
+static r2_example_config r2__run_teaches(const r2_run *run) {
+    r2_example_config config = r2__run_asks(run, 1 + run->config.n_sampled);
+    config.teacher = &run->config.teacher;
+    config.step_share = run->config.step_share;
+    config.seed = run->config.seed;
+    return config;
+}
+
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_teaches(run);
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
-    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
+    if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
-                                  1 + c->n_sampled, &c->teacher);
+        status = r2_examples_init(ctx, &run->train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7252,6 +7545,7 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
     const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
+    r2_example_config how = r2__run_asks(run, (int32_t)group);
     const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
                                                              : R2_N_VALID_CASES) *
                       group;
@@ -7270,9 +7564,9 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
+    how.teacher = &run->config.teacher;
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
-                                  &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7295,6 +7589,7 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_asks(run, 1 + c->n_sampled);
     int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
     r2_question *question = NULL;
     r2_evidence *evidence = NULL;
@@ -7305,7 +7600,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
     if (status == R2_OK) /* without traces: RL rewards the model's own */
-        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codec, &how, evidence, n);
     if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
@@ -7317,6 +7612,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
+    r2_example_config how;
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
@@ -7332,7 +7628,8 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
+    how = r2__run_asks(run, 1);
+    return r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7504,7 +7801,7 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_codec codec = run->codec;
+    r2_example_config how = r2__run_teaches(run);
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
@@ -7513,16 +7810,14 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    codec.codebook = &codebook;
+    how.prompt.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
-                                  1 + run->config.n_sampled, &run->config.teacher);
+        status = r2_examples_init(ctx, &train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
-        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -9642,13 +9937,26 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
     return status;
 }
 
-/* ============================================================================ [E4] kernels ==== */
+/* ============================================================================ [E4] kernels ====
+   In and out: what the ops of [M7] take and give, from which they differ by rounding.
+
+   Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
+   (products), several rows of queries share what is read of the keys (attention), and exp is a
+   polynomial on whole vectors (softmax, swiglu):
+
+       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
+       k |  [ panel | panel | ... ]           padded with zeros to the full width
+       c in tiles of R2__TILE_ROWS x 2 vectors
+
+   exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
+   (test_ops.c). Work is divided over outputs: every sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
-/* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
-   The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
-   only outside ISO mode) and a square root that leaves errno alone. */
+/* ---- lanes ----
+   A vector of floats, as wide as the target has; one float if it has none. Intrinsics serve two
+   purposes that C cannot express: a fused multiply-add (compilers contract a * b + c only outside
+   ISO mode) and a square root that leaves errno alone. */
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -9695,8 +10003,8 @@ typedef uint32_t r2__uvec;
 #define R2__SQRT(a)      sqrtf(a)
 #endif
 
-/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
-   are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
+/* Prefetches the memory at `p`; any address is allowed. Weights that are not in the cache arrive
+   twice as fast: the hardware does not predict lines taken from several rows in turn. */
 #if defined(__GNUC__)
 #define R2__FETCH(p)      __builtin_prefetch((const void *)(p), 0, 2)
 #define R2__FETCH_NEAR(p) __builtin_prefetch((const void *)(p), 0, 3) /* into the first cache */
@@ -9705,8 +10013,8 @@ typedef uint32_t r2__uvec;
 #define R2__FETCH_NEAR(p) ((void)(p))
 #endif
 
-/* The first for short loops over constants, the second for the loop around them: clang, given
-   leave, unrolls that one too and runs out of registers. */
+/* R2__UNROLL is for short loops with constant bounds, R2__ROLLED for the loop around them, which
+   clang would unroll too, and then run out of registers. */
 #if defined(__clang__)
 #define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
 #define R2__ROLLED R2__PRAGMA(clang loop unroll(disable))
@@ -9737,8 +10045,8 @@ R2__INLINE r2__vec r2__load(const float *p) {
 
 R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
 
-/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. A copy of a length
-   that the compiler does not know costs more than ten whole vectors: masks where there are some. */
+/* The first `n` floats (all lanes if n is larger); the other lanes are `rest`. A memcpy of unknown
+   length costs more than ten whole vectors: masks are used where they exist. */
 R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
     r2__vec v;
     if (n >= R2__LANES) return r2__load(p);
@@ -9766,7 +10074,7 @@ R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
 #if R2__LANES >= 4
 typedef float r2__four __attribute__((vector_size(16)));
 
-/* Adds halves upon halves of the lanes until four are left. */
+/* Adds one half of the lanes to the other until four are left. */
 R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
     r2__four part[R2__LANES / 4];
     memcpy(part, &v, sizeof v);
@@ -9781,7 +10089,7 @@ R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
 }
 #endif
 
-/* Sum of the lanes, halves upon halves. */
+/* Sum of the lanes: one half is added to the other until one is left. */
 R2__INLINE float r2__sum(r2__vec v) {
 #if R2__LANES >= 4
     r2__four part = r2__sum_to_four(v);
@@ -9837,7 +10145,7 @@ R2__INLINE float r2__largest(r2__vec v) {
 
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the
    sum; exp(r) by the polynomial of Cephes' expf, error below 2 units in the last place. Arguments
-   are held above -87.3, where the result is a normal number, and must be below 87.3. */
+   are clipped at -87.3, where the result is still a normal number, and must be below 87.3. */
 R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     const float magic = 12582912.0f;
     r2__vec n, r, p, scale;
@@ -9845,7 +10153,7 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     x = R2__MAX(r2__all(-87.3f), x); /* in this order a NaN passes through */
     n = R2__FMA(x, r2__all(1.44269504f), r2__all(magic));
     memcpy(&bits, &n, sizeof n);
-    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; what stood above it is shifted out */
+    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; the bits above it are shifted out */
     memcpy(&scale, &bits, sizeof bits);
     n = n - magic;
     r = R2__FMA(n, r2__all(-0.693359375f), x);
@@ -9859,7 +10167,7 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     return p * scale;
 }
 
-/* The same for any x: held within +-87.3. */
+/* The same for any x: clipped to +-87.3. */
 R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
 
 /* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
@@ -9878,14 +10186,10 @@ static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
 }
 
 /* ---- matrix product ----
-   c is made in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is packed
-   first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k:
-
-       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
-       k |  [ panel | panel | ... ]           padded with zeros to the full width
-
-   a is read in place, since its elements are only broadcast, unless walking along k would jump from
-   page to page or hit one cache set again and again. */
+   c is computed in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is
+   packed first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k. a is
+   read in place, since its elements are only broadcast, unless consecutive k are on different pages
+   or fall into the same cache set. */
 
 #define R2__WIDE   (2 * R2__LANES)
 #define R2__PANELS 4
@@ -9899,12 +10203,12 @@ typedef struct r2__view {
 
 /* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
    the next; rows and vectors are constants of the caller, so that the loops over them unroll.
-   Twelve rows have more addresses than a processor has registers, unless three rows share one,
-   from which two strides lead to the others. The next tile of a is asked for, row after row. */
+   Twelve row pointers do not fit into the registers: three rows share one, and two strides lead
+   to the others. The next tile of a is prefetched, row after row. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
                          const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
                          bool add) {
-    const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
+    const bool fetch = a.cs == 1; /* one row a step: a line holds many steps */
     const float *next = a.p + rows * a.rs;
     const float *third[(R2__TILE_ROWS + 2) / 3];
     r2__vec acc[R2__TILE_ROWS][2], b[2];
@@ -9968,8 +10272,8 @@ static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, in
     }
 }
 
-/* to(K, 4) = from(4, K)^T for a multiple of 4 of k; returns how many were done. Four by four in
-   registers, for one at a time packing would cost a quarter of a small product. */
+/* to(K, 4) = from(4, K)^T for as many k as are a multiple of 4; returns how many. Four by four in
+   registers: one by one, packing would take a quarter of the time of a small product. */
 static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
                                    int64_t K) {
     int64_t k = 0;
@@ -10019,8 +10323,9 @@ static int r2__tile_rows(int64_t left) {
     return left >= R2__TILE_EIGHT && R2__TILE_EIGHT > 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
-   walked along once for all tiles: a tile's few floats of each would fetch every line again. */
+/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Contiguous
+   columns are read once for all tiles: reading the few floats of one tile at a time would fetch
+   every line again. */
 static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     int rows;
     if (a.cs == 1) {
@@ -10042,8 +10347,8 @@ static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     }
 }
 
-/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one block; b is packed, or
-   (ldb not 0) in place. */
+/* c(M, n) = or += a(M, K) b(K, n) for the columns and the k of one block; b is packed, or in place
+   (ldb not 0). */
 static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
                                int64_t M, int64_t n, int64_t K, bool add) {
     const int64_t chunk = 8 * R2__TILE_ROWS;
@@ -10051,7 +10356,7 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
     float rows_of_a[8 * R2__TILE_ROWS * R2__DEPTH];
     int rows;
     for (int64_t i = 0; i < M; i += rows) {
-        const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
+        const int64_t in = i % chunk; /* a chunk is whole tiles except at the end */
         r2__view part = {a.p + i * a.rs, a.rs, a.cs};
         rows = r2__tile_rows(M - i);
         if (copy && in == 0) r2__pack_rows(rows_of_a, part, M - i < chunk ? M - i : chunk, K);
@@ -10075,7 +10380,7 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
 #define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
 /* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols (1 or 4) are
-   constants. What stands `ahead` floats behind in b is asked for. */
+   constants. What is `ahead` floats further in b is prefetched. */
 R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
                          const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
                          bool add) {
@@ -10140,7 +10445,7 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
         r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
         for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
             int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
-            /* whole vectors that few rows ask for are not worth a copy */
+            /* whole vectors that few rows read are not worth a copy */
             const bool in_place = b.cs == 1 && M <= 2 * R2__TILE_ROWS && n % R2__WIDE == 0;
             for (int64_t j = 0; j < n && !in_place; j += R2__WIDE) {
                 r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
@@ -10153,14 +10458,14 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
     }
 }
 
-/* Products that are narrow on one side, the gradient of low-rank factors too, are made as
+/* Products that are narrow on one side, such as the gradient of low-rank factors, are computed as
    c^T = b^T a^T, so that lanes run along the side that fills them. */
-#define R2__SOME   64              /* the most rows of c made so in forward */
-#define R2__TURNED 96              /* rows of c^T (columns of narrow c) made at a time */
+#define R2__SOME   64              /* most rows of c computed so in the forward pass */
+#define R2__TURNED 96              /* rows of c^T (columns of narrow c) at a time */
 #define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
 
-/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
-   the cache. */
+/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: more would compete for few sets of the
+   cache. */
 static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
                           bool add) {
     if (add) {
@@ -10172,8 +10477,8 @@ static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M,
         r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
 }
 
-/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once, b,
-   large as a rule, is read once and in place, which for so few rows is most of the work. */
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once; b,
+   usually large, is read once and in place, which is most of the work for so few rows. */
 static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
                               int64_t K, bool add) {
     float turned[R2__TURNED * R2__SOME], packed[R2__SOME * R2__FLAT];
@@ -10229,7 +10534,7 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
     const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
     const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
     const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
-    /* Rows are the better side to divide, unless there are too few for an even division. */
+    /* Divide rows over threads, unless they are too few for an even division. */
     const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
     /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
@@ -10367,7 +10672,7 @@ void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t
 void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
                   int64_t R, int64_t C) {
     const int threads = r2_threads(ctx, R * C / 4);
-    R2_PARALLEL_FOR(threads, t, threads) { /* by columns: a token may occur in any row */
+    R2_PARALLEL_FOR(threads, t, threads) { /* over columns: a token may occur in any row */
         r2__range c = r2__share(C, R2__LANES, t, threads);
         for (int64_t r = 0; r < R; ++r) {
             float *to = dtable + token[r] * C;
@@ -10392,18 +10697,18 @@ void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, in
 }
 
 /* ---- attention ----
-   One job is one sequence with its branches and one key-value head with the query heads that share
-   it: so dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
+   A job is one sequence with its branches and one key-value head with the query heads that share
+   it, so that dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
 
               shared rows | own rows ->  0 ...... q0 .... q1
        q0   [ x x x x x x   x x x x x x x x \ 0 0 0 ]   beyond the diagonal they are zero,
-       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are never made
+       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are not computed
 
    Shared rows are those of the sequence that a branch continues. */
 
 #define R2__QUERIES 64
 
-/* The largest number of keys that a row of these sequences looks at. */
+/* The largest number of keys that a row of these sequences attends to. */
 static int64_t r2__most_keys(const r2_attention *shape) {
     int64_t most = 0, shared = 0;
     for (int32_t s = 0; s < shape->n_seq; ++s) {
@@ -10475,8 +10780,8 @@ static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s)
     }
 }
 
-/* Turns scores into probabilities p and their gradients dp into those of the scores, of one row:
-   `keys` that it sees of `width`; D is the product of out and dout. */
+/* Turns the scores p of one row into probabilities, and the gradients dp of these into those of the
+   scores: `keys` that it attends to, of `width`; D is the product of out and dout. */
 static void r2__softmax_bwd(float *p, float *dp, float D, float lse, float scale, int64_t keys,
                             int64_t width) {
     for (int64_t j = 0; j < keys; j += R2__LANES) {
@@ -10495,8 +10800,8 @@ static float r2__dot(const float *a, const float *b, int64_t n) {
     return r2__sum(sum);
 }
 
-/* Of the n queries of one block and n_keys keys that begin at column `column` of p and dp: adds to
-   (or sets) dq, adds to dk and dv. */
+/* For the n queries of one block and n_keys keys, whose probabilities p and score gradients dp are
+   given: adds to (or sets) dq, adds to dk and dv. */
 static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, const float *k,
                                 float *dk, float *dv, int64_t n_keys, const float *p,
                                 const float *dp, int64_t width, bool add) {
@@ -10580,18 +10885,25 @@ void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, 
     }
 }
 
-/* Sequence s and key-value head g: all of its query heads. */
-static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t root, int32_t g,
-                                 float *dqkv, const float *dout, const float *out, const float *lse,
-                                 const float *qkv, float *p, float *dp) {
-    const int32_t H = shape->n_head, per_group = H / shape->n_kv_head;
+/* What the backward pass of attention reads and writes. */
+typedef struct r2__attention_pass {
+    const r2_attention *shape;
+    float *dqkv;
+    const float *dout, *out, *lse, *qkv;
+} r2__attention_pass;
+
+/* Sequence s, which continues `root`, and key-value head g: all query heads that share it. */
+static void r2__attend_kv_bwd(const r2__attention_pass *pass, int32_t s, int32_t root, int32_t g,
+                              float *p, float *dp) {
+    const r2_attention *shape = pass->shape;
+    const int32_t H = shape->n_head, sharing = H / shape->n_kv_head;
     const int64_t row = shape->seq_begin[s];
-    for (int32_t h = g * per_group; h < (g + 1) * per_group; ++h) {
-        r2__head_view x = r2__view_head(shape, s, root, h, qkv, dqkv);
-        x.out = out + row * x.ld_out + h * x.d;
-        x.dout = dout + row * x.ld_out + h * x.d;
-        x.lse = lse + row * H + h;
-        for (int64_t r = 0; r < x.length && h == g * per_group; ++r) {
+    for (int32_t h = g * sharing; h < (g + 1) * sharing; ++h) {
+        r2__head_view x = r2__view_head(shape, s, root, h, pass->qkv, pass->dqkv);
+        x.out = pass->out + row * x.ld_out + h * x.d;
+        x.dout = pass->dout + row * x.ld_out + h * x.d;
+        x.lse = pass->lse + row * H + h;
+        for (int64_t r = 0; r < x.length && h == g * sharing; ++r) {
             memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
             memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
         }
@@ -10601,17 +10913,18 @@ static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t r
 
 void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
                       const float *out, const float *lse, const float *qkv, float *scratch) {
+    const r2__attention_pass pass = {shape, dqkv, dout, out, lse, qkv};
     const int32_t G = shape->n_kv_head;
     const int64_t keys = r2__most_keys(shape), slot = R2__QUERIES * keys;
     const int threads = r2__attention_threads(ctx, shape, 2 * keys);
     R2_PARALLEL_FOR(threads, t, threads) {
+        float *p = scratch + 2 * t * slot;
         int32_t root = 0;
         for (int32_t s = 0; s < shape->n_seq; ++s) {
             if (!shape->branch || !shape->branch[s]) root = s;
-            for (int32_t g = 0; g < G; ++g) /* branches go where their root went */
+            for (int32_t g = 0; g < G; ++g) /* branches belong to the thread of their root */
                 if (((int64_t)root * G + g) % threads == t)
-                    r2__attend_group_bwd(shape, s, root, g, dqkv, dout, out, lse, qkv,
-                                         scratch + 2 * t * slot, scratch + (2 * t + 1) * slot);
+                    r2__attend_kv_bwd(&pass, s, root, g, p, p + slot);
         }
     }
 }
@@ -10639,7 +10952,7 @@ void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *al
 void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy,
                  const float *x, int64_t R) {
     const int64_t n_in = all->n_in, rank = all->rank, ranks = all->n * rank;
-    /* (ranks, I), (R, ranks): scale a and x a^T; (ranks, I), (R, ranks): gradients, but for scale */
+    /* (ranks, I), (R, ranks): scale a and x a^T; then their gradients but for scale */
     float *a = all->scratch, *t = a + ranks * n_in, *da = t + R * ranks, *dt = da + ranks * n_in;
     r2__stack_a(a, all);
     r2_matmul(ctx, R2_NT, R, ranks, n_in, x, n_in, a, n_in, t, ranks, false);
@@ -10680,7 +10993,7 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
             const int64_t row = o - p->column;
             if (row < 0 || row >= p->n_out) continue;
             r2__lora_sum_row(to, from, p->b + row * all->rank, p->a, all);
-            from = to; /* done */
+            from = to; /* copied */
         }
         r2__copy(to, from, all->n_in);
     }
@@ -10695,7 +11008,7 @@ static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
         top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
     shift = r2__largest(top);
     for (int64_t v = 0; v < V; v += R2__LANES) {
-        /* exp(-200) adds nothing: the lanes beyond V need no care */
+        /* exp(-200) adds nothing: the lanes beyond V do no harm */
         r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
         r2__vec e = r2__exp_below(z);
         sum = sum + e;
@@ -10731,7 +11044,7 @@ void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64
 
 #define R2__NORM_PIECE 16384
 
-/* Pieces of one size, each summed in lanes; the sums of the pieces in their order. */
+/* Pieces of one size are summed in lanes, then their sums in order. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n) {
     enum { pieces = 64 };
     const int threads = r2_threads(ctx, n / 8);
@@ -10865,7 +11178,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
     const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
     int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
-    bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
+    bool closed = length == c->max_new || r2__stops(c, token, length);
     if (closed) {
         for (int32_t j = 0; j < c->n_watch; ++j)
             d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
@@ -10875,7 +11188,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
     d->next[i] = token[length];
     d->out->length[o] = ++length;
-    closed = length == c->max_new || token[length - 1] == c->stop_token;
+    closed = length == c->max_new || r2__stops(c, token, length);
     return !closed || c->n_watch > 0; /* watching takes the position after the last token */
 }
 
@@ -11010,7 +11323,7 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
     for (int32_t l = 0; l < c->n_layer; ++l) {
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
                        c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
         if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
         r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
                 shape.d_head, 1);
@@ -11020,11 +11333,11 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
         } else {
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
-        r2__project(ctx, m, r2__out, l, a->x, a->att, R, true);
+        r2__project(ctx, m, r2__out, l, a->x, a->att, R);
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, c->d_ff);
-        r2__project(ctx, m, r2__down, l, a->x, a->act, R, true);
+        r2__project(ctx, m, r2__down, l, a->x, a->act, R);
     }
 }
 
@@ -11276,21 +11589,20 @@ static const float *r2__adapted_weights(const r2_ctx *ctx, const r2_model *model
 
 /* r2__project with adapters. */
 static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                             int64_t layer, float *y, const float *x, int64_t R, bool add) {
+                             int64_t layer, float *y, const float *x, int64_t R) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
     const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
     bool added;
     const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
-    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, add);
+    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, p.adds);
     if (!added) r2_lora_fwd(ctx, y, n_out, &all, x, R);
 }
 
 /* r2__project_bwd with adapters: W is frozen. */
 static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x,
-                                 int64_t R) {
+                                 int64_t layer, float *dx, const float *dy, const float *x) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
-    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in, R = model->work->n_rows;
     bool added = false;
     if (dx) {
         const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
@@ -11393,7 +11705,7 @@ void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
 static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id};
+            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id, false};
             float *w = r2_weight(model, (r2_tensor_id)id, layer);
             r2_adapters all = r2__adapters_of(model, alone, layer);
             all.scale *= sign;
@@ -11416,11 +11728,18 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
-/* ==================================================================== [E7] weights on disk ==== */
+/* ==================================================================== [E7] weights on disk ====
+   In:   a model or adapters; a file of safetensors; a Hugging Face or PEFT directory.
+   Out:  the same on disk; a model or adapters as floats, or one sentence that says what is wrong.
 
-/* ---- weights on disk: safetensors ----
-       | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
-   JSON: name -> { dtype, shape, data_offsets: [begin, end) from the end of the header }          */
+       safetensors   | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
+                     JSON: name -> { dtype, shape, data_offsets: [begin, end) after the header }
+       directory     config.json + model.safetensors, or an index that names the shards
+
+   The bytes 00 3C of an F16 are 0x3C00: exponent 15 - 15 = 0, fraction 0, so 1.0 (test_model.c).
+   A file is checked as a whole before a single number is copied. */
+
+/* ---- safetensors ---- */
 
 typedef struct r2__stored {
     const char *name;
@@ -11446,7 +11765,7 @@ typedef struct r2__named {
     float *data;
 } r2__named;
 
-/* All tensors of the model; returns how many. list NULL: only that. */
+/* Lists all tensors of the model; returns how many. list NULL: only counts. */
 static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
     int64_t n = 0;
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
@@ -11463,7 +11782,7 @@ static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
     return n;
 }
 
-/* One factor of the adapters of tensor `id`, named as the weight with `factor` put in. */
+/* One factor, 'A' or 'B', of the adapter of tensor `id`. */
 static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
                             r2__named *to) {
     const r2_lora *lora = model->lora;
@@ -11478,7 +11797,7 @@ static void r2__list_factor(const r2_model *model, int id, int64_t layer, char f
     to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
 }
 
-/* The same of the model's adapters. */
+/* Lists all factors of the model's adapters; returns how many. list NULL: only counts. */
 static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
     int64_t n = 0;
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
@@ -11573,8 +11892,8 @@ static uint64_t r2__dtype_size(const char *dtype) {
     return 0;
 }
 
-/* One entry of the header; every field is there once, nothing else is, and the bytes are as many as
-   shape and type say. Returns what is wrong, or NULL. */
+/* Reads one entry of the header. It must have each field once and no other, and as many bytes as
+   shape and type ask for. Returns the fault, or NULL. */
 static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
     uint64_t bytes;
@@ -11620,8 +11939,8 @@ static int r2__by_name(const void *a, const void *b) {
     return strcmp(((const r2__stored *)a)->name, ((const r2__stored *)b)->name);
 }
 
-/* Tensors must tile the data without gap or overlap, and no name may come twice. Leaves them in the
-   order of their names. */
+/* Tensors must cover the data without gap or overlap, and no name may occur twice. Sorts them by
+   name. */
 static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
                                   uint64_t bytes) {
     uint64_t at = 0;
@@ -11638,7 +11957,7 @@ static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, 
     qsort(t, n, sizeof *t, r2__by_name);
     for (size_t i = 1; i < n; ++i)
         if (strcmp(t[i - 1].name, t[i].name) == 0)
-            return r2_fail(ctx, R2_FORMAT, "%s: %s is there twice", path, t[i].name);
+            return r2_fail(ctx, R2_FORMAT, "%s: tensor %s occurs twice", path, t[i].name);
     return R2_OK;
 }
 
@@ -11657,7 +11976,7 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
                 strings = cJSON_IsString(m) != 0;
             if (!strings)
                 return r2_fail(ctx, R2_FORMAT,
-                               "%s: __metadata__ is there twice or does not map "
+                               "%s: __metadata__ occurs twice or does not map "
                                "strings to strings",
                                path);
             metadata = true;
@@ -11676,7 +11995,7 @@ static float r2__half_to_float(uint16_t h) {
     uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
     float value;
     if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
-    if (exponent == 0u) { /* zero and what is below the normal numbers: fraction x 2^-24 */
+    if (exponent == 0u) { /* zero and subnormal numbers: fraction x 2^-24 */
         value = (float)fraction * 5.9604644775390625e-8f;
         return sign ? -value : value;
     }
@@ -11699,7 +12018,7 @@ static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
     }
 }
 
-/* A file of tensors that was found to keep every rule; t (n) in the order of their names. */
+/* A checked file of tensors; t (n) sorted by name. */
 typedef struct r2__tensor_file {
     const char *path;
     r2_text text;
@@ -11715,8 +12034,8 @@ static const r2__stored *r2__find_stored(const r2__tensor_file *file, const char
     return (const r2__stored *)bsearch(&key, file->t, file->n, sizeof key, r2__by_name);
 }
 
-/* Copies the tensors of the list, or (write false) only looks whether it could: the file must have
-   these and no others, in the right shapes. */
+/* Copies the tensors of the list (write false: only checks): the file must have exactly these, in
+   the right shapes. */
 static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
                                   int64_t n, bool write) {
     for (int64_t i = 0; i < n; ++i) {
@@ -11742,7 +12061,7 @@ static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, cons
     return R2_OK;
 }
 
-/* The header's length and its JSON; NULL with the reason recorded when they are not right. */
+/* The header's length and JSON; NULL, with the reason recorded, if they are wrong. */
 static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
                                uint64_t *length) {
     const char *end = NULL;
@@ -11771,7 +12090,7 @@ static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
     memset(file, 0, sizeof *file);
 }
 
-/* Reads a file and checks all of it. On failure nothing is left open. */
+/* Reads and checks a whole file. Release with r2__tensor_close; a failed call needs none. */
 static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file *file) {
     uint64_t length = 0;
     r2_status status;
@@ -11821,8 +12140,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
 }
 
 /* ---- settings in JSON: config.json, adapter_config.json ----
-   The first thing that is wrong is kept in `status`; what is asked for after it does not matter. */
-
+   `status` keeps the first fault; values read after it do not matter. */
 
 typedef struct r2__settings {
     r2_ctx *ctx;
@@ -11859,13 +12177,13 @@ static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char
     const cJSON *found = NULL;
     for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
         if (!item->string || strcmp(item->string, key) != 0) continue;
-        if (found) r2__settings_fail(s, key, "is there twice");
+        if (found) r2__settings_fail(s, key, "occurs twice");
         found = item;
     }
     return found && !cJSON_IsNull(found) ? found : NULL;
 }
 
-/* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
+/* A positive integer; `missing` if it is absent, unless that is 0: then it is required. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
     const cJSON *item = r2__setting(s, s->root, key);
     int64_t value;
@@ -11886,7 +12204,7 @@ static float r2__setting_float(r2__settings *s, const cJSON *object, const char 
     return 1.0f;
 }
 
-/* What may be given only as the one value that is supported, or not at all. */
+/* Refuses any other value of a setting than the supported one. */
 static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
                              const char *value) {
     const cJSON *item = r2__setting(s, object, key);
@@ -11896,7 +12214,7 @@ static void r2__setting_only(r2__settings *s, const cJSON *object, const char *k
         r2__settings_fail(s, key, what);
 }
 
-/* What must be absent, null, false or empty. */
+/* Refuses a setting that is not absent, null, false or empty. */
 static void r2__setting_off(r2__settings *s, const char *key) {
     const cJSON *item = r2__setting(s, s->root, key);
     const bool empty = (cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child;
@@ -11906,7 +12224,7 @@ static void r2__setting_off(r2__settings *s, const char *key) {
 
 /* ---- a Hugging Face directory ---- */
 
-/* Old files have rope_theta beside everything and rope_scaling where positions are scaled, new ones
+/* Older files have rope_theta at the top and rope_scaling for scaled positions, newer ones have
    both in rope_parameters. */
 static float r2__setting_rope(r2__settings *s) {
     static const char *const places[] = {"rope_scaling", "rope_parameters"};
@@ -11924,13 +12242,13 @@ static float r2__setting_rope(r2__settings *s) {
                 r2__settings_fail(s, item->string, "changes positions: not supported");
         inner = r2__setting_float(s, rope, "rope_theta", outer);
         if (inner != outer && r2__setting(s, s->root, "rope_theta"))
-            r2__settings_fail(s, "rope_theta", "is there twice, with two values");
+            r2__settings_fail(s, "rope_theta", "occurs twice, with two values");
         outer = inner;
     }
     return outer;
 }
 
-/* Refuses what the decoder of this header would compute otherwise. */
+/* Refuses settings under which the model would compute something that r2_forward does not. */
 static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
                                       "quantization_config", "pruned_heads"};
@@ -11956,7 +12274,7 @@ static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     }
 }
 
-/* The shape that config.json states; whether the head is tied shows in the weights. */
+/* The shape that config.json states. Whether the head is tied is decided by the weights. */
 static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_ctx,
                                  r2_model_config *c) {
     r2__settings s;
@@ -11979,20 +12297,20 @@ static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_c
         c->rope_theta = r2__setting_rope(&s);
         r2__check_decoder(&s, c);
         if (n_ctx < 0 || n_ctx > c->n_ctx)
-            r2__settings_fail(&s, "max_position_embeddings", "is less than what was asked for");
+            r2__settings_fail(&s, "max_position_embeddings", "is less than the n_ctx asked for");
         if (n_ctx > 0) c->n_ctx = n_ctx;
     }
     cJSON_Delete(s.root);
     return s.status;
 }
 
-/* A file name, and no way out of the directory. */
+/* A plain file name: no path that leaves the directory. */
 static bool r2__is_file_name(const cJSON *item) {
     return cJSON_IsString(item) && item->valuestring[0] != '\0' && item->valuestring[0] != '.' &&
            !strpbrk(item->valuestring, "/\\:");
 }
 
-/* Takes from each shard of the index what is to be there: list (n), shard (n) names. */
+/* Fills list (n), whose tensor i is in the file shard[i], file by file. */
 static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__named *list,
                                  const char **shard, r2__named *part, int64_t n) {
     r2_status status = R2_OK;
@@ -12001,7 +12319,7 @@ static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__n
         char path[R2__PATH];
         int64_t n_part = 0;
         r2__tensor_file file;
-        if (!name) continue; /* done with an earlier one */
+        if (!name) continue; /* its file was read before */
         for (int64_t k = i; k < n; ++k) {
             if (!shard[k] || strcmp(shard[k], name) != 0) continue;
             part[n_part++] = list[k];
@@ -12016,7 +12334,7 @@ static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__n
     return status;
 }
 
-/* Fills a model just made by the index, whose weight_map gives each tensor its file. */
+/* Fills a new model from the files that weight_map names. */
 static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *directory,
                                   r2__settings *s, const cJSON *map) {
     int64_t n = 0;
@@ -12031,7 +12349,7 @@ static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *dire
         else shard[i] = item->valuestring;
     }
     if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
-        r2__settings_fail(s, "weight_map", "has tensors that the model has not");
+        r2__settings_fail(s, "weight_map", "names tensors that the model does not have");
     if (s->status == R2_OK) s->status = r2__load_shards(ctx, directory, list, shard, part, n);
     r2_release(ctx, list);
     r2_release(ctx, part);
@@ -12044,7 +12362,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     r2__settings s;
     if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
         const cJSON *map = r2__setting(&s, s.root, "weight_map");
-        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is not there");
+        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is missing");
         config->tied = !r2__setting(&s, map, "lm_head.weight");
         if (s.status == R2_OK) s.status = r2_model_init(ctx, model, config, with_grad);
         if (s.status == R2_OK) r2__load_indexed(ctx, model, directory, &s, map);
@@ -12053,7 +12371,8 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     return s.status;
 }
 
-/* Memory is asked for only when the file can fill it: a parameter takes two bytes or more there. */
+/* Refuses a config.json that asks for more parameters than the file has bytes, before memory for
+   them is allocated. */
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 size_t n_bytes) {
     r2_model plan;
@@ -12116,7 +12435,7 @@ static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *na
     return status;
 }
 
-/* What config.json says of a model. */
+/* Adds the text of config.json. */
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text) {
     r2_text_addf(ctx, text,
                  "{\n  \"architectures\": [\"%sForCausalLM\"],\n  \"model_type\": \"%s\",\n",
@@ -12150,7 +12469,7 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
 
 /* ---- adapters on disk ---- */
 
-/* The name of projection `id` in target_modules: what stands before ".weight", "q_proj". */
+/* The name of a projection in target_modules, as "q_proj"; returns its length. */
 static size_t r2__module_name(const r2_tensor *t, const char **name) {
     const char *dot = strchr(t->name, '.');
     *name = dot ? dot + 1 : t->name;
@@ -12184,7 +12503,7 @@ r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory
     return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
 }
 
-/* The targets that a list of module names means. */
+/* The targets that target_modules names. */
 static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
     const uint32_t allowed = r2_lora_config_default().targets;
     const cJSON *modules = r2__setting(s, s->root, "target_modules");
@@ -12202,7 +12521,7 @@ static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
         }
         if (!bit || targets & bit)
             r2__settings_fail(s, "target_modules",
-                              "has something else than projections, each once");
+                              "names something other than projections, each once");
         targets |= bit;
     }
     return targets;
@@ -12998,6 +13317,40 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
     }
     r2_text_free(ctx, &turn);
     return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
+}
+
+/* ---- byte-level BPE as a tokenizer of the learning rooms ---- */
+
+static r2_status r2__bpe_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                bool marks, r2_tokens *out) {
+    return r2_bpe_encode(ctx, (const r2_bpe *)self, text, len, marks, out);
+}
+
+static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                const char *user, r2_tokens *out) {
+    const r2_bpe *bpe = (const r2_bpe *)self;
+    const r2_message message[2] = {{"system", system}, {"user", user}};
+    const int32_t skip = *system ? 0 : 1;
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
+        return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
+    r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
+    status = text.failed ? R2_NO_MEMORY
+                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Control tokens are written out: in an output they are a fault that the checker must see. */
+static r2_status r2__bpe_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                              r2_text *out) {
+    return r2_bpe_decode(ctx, (const r2_bpe *)self, id, n, true, out);
+}
+
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe) {
+    r2_tokenizer t = {bpe, bpe->n_tokens, r2__bpe_tokens, r2__bpe_prompt, r2__bpe_text};
+    return t;
 }
 
 /* ---- training ---- */
@@ -14132,6 +14485,11 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
     return output->failed ? ctx->status : R2_OK;
 }
 
+r2_check r2_check_english(const void *user, const char *prompt, const char *output) {
+    (void)user;
+    return r2__check_english(prompt, output);
+}
+
 r2_check r2_check_output(const r2_task *task, const char *output) {
     const char *prompt = task->prompt->user.data;
     r2_check check = task->config->words == R2_WORDS_ENGLISH
@@ -14545,20 +14903,19 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
+                                   const r2_codebook *codebook, r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
     r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
     r2_reasoning own;
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
     if (own.check.well_formed)
-        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
+        status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->codec.codebook, prompt.data, own.text.data, kind, change),
+            change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_reasoning_free(ctx, &own);
@@ -14590,7 +14947,8 @@ static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, cons
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change kind, r2_causal *out) {
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change kind,
+                            r2_causal *out) {
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
@@ -14604,14 +14962,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
         r2__fact_change *change = &chosen[R2__N_CHANGES * e];
         bool found;
-        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
+        status = r2__causal_choose(ctx, model, examples, e, codebook, kind, change, &found);
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);

@@ -621,6 +621,7 @@ TEST(memory_of_an_interaction) {
     remove(path);
     n = (double)data.n_ratings;
     CHECK_EQ_INT(data.n_ratings, 350000);
+    CHECK_EQ_INT(sizeof(r2__row), 16); /* the opening of [E2] */
     CHECK(((double)b.peak - (1 << 20)) / n <= 40.0);
     REQUIRE_OK(&ctx, r2_graph_init(&ctx, &graph, &data, NULL));
     CHECK((double)b.now / n <= 24.0);

@@ -908,7 +908,7 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
                        int32_t from, int32_t to) {
     for (int64_t k = examples->prompt_begin[e]; k < examples->prompt_begin[e + 1]; ++k)
         r2_tokens_add(r->ctx, &a->token, examples->prompt[k] == from ? to : examples->prompt[k]);
-    r2_tokens_add(r->ctx, &a->token, examples->codec.markup.think);
+    r2_tokens_add(r->ctx, &a->token, examples->codec.markup.think.id[0]);
     a->begin[++a->n] = a->token.n;
 }
 
@@ -916,7 +916,8 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
 static r2_status report_generate(report *r, r2_run *run, report_asked *a) {
     r2_generate_config how = r2_generate_config_default();
     how.max_new = r2_score_config_default().max_new;
-    how.stop_token = run->codec.markup.answer;
+    how.stop = run->codec.markup.answer.id;
+    how.n_stop = run->codec.markup.answer.n;
     how.temperature = 0.0f;
     how.n_watch = R2_N_ANSWERS;
     how.watch = run->codec.markup.level;
@@ -938,12 +939,12 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
     const int32_t n = gen->length[k], *token = gen->token + k * gen->max_new;
     r2_tokens all = {NULL, 0, {NULL, false}};
     r2_status status;
-    r2_tokens_add(r->ctx, &all, run->codec.markup.think);
+    r2_tokens_add(r->ctx, &all, run->codec.markup.think.id[0]);
     for (int32_t j = 0; j < n; ++j) r2_tokens_add(r->ctx, &all, token[j]);
-    if (n > 0 && token[n - 1] == run->codec.markup.answer) {
+    if (n > 0 && token[n - 1] == run->codec.markup.answer.id[0]) {
         r2_tokens_add(r->ctx, &all,
                       run->codec.markup.level[report_answer(gen->watch_logp + k * gen->n_watch)]);
-        r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end);
+        r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end.id[0]);
     }
     r2_text_clear(text);
     status = all.owner.failed ? R2_NO_MEMORY

@@ -478,7 +478,8 @@ static void causal_row(lab *l, stage s, r2_change change) {
     for (uint64_t k = 0; k < n; ++k) item[k] = valid->item[k * (uint64_t)valid->n_per_case];
     xp_check(x,
              r2_run_prompts(&x->ctx, &l->run, valid->user, item, valid->n_cases, evidence, &asked));
-    xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, change, &causal));
+    xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, &l->run.codebook,
+                                 &l->run.vocab, change, &causal));
     row = cJSON_CreateObject();
     cJSON_AddNumberToObject(row, "n", (double)causal.n);
     cJSON_AddNumberToObject(row, "cited_moved", causal.cited_moved);

@@ -378,7 +378,7 @@ static int sample(int n, char **a) {
     int32_t token[2] = {1, 2};
     r2_status s = r2_model_load_dir(&ctx, &m, a[0], 0, false);
     if (s != R2_OK) return failed(s);
-    c.n_samples = 1, c.max_new = 4, c.stop_token = -1;
+    c.n_samples = 1, c.max_new = 4;
     c.temperature = strtof(a[1], NULL);
     if (n > 2) r2_weight(&m, R2_FINAL_NORM, 0)[0] = strtof(a[2], NULL);
     s = r2_generate(&ctx, &m, &c, 1, begin, token, &g);

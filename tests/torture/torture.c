@@ -35,17 +35,24 @@ static struct {
     long blocks, open;    /* alive now                */
 } now;
 
+/* With point=N the stack is shown where it fails, if the sanitizers are there. */
+static int show_stack;
+void __sanitizer_print_stack_trace(void) __attribute__((weak));
+static void show(void) {
+    if (show_stack && __sanitizer_print_stack_trace) __sanitizer_print_stack_trace();
+}
+
 static int memory_fails(void) {
     long n = __atomic_add_fetch(&now.n_memory, 1, __ATOMIC_RELAXED);
     int fails = (now.kind == MEMORY && n == now.point) || (now.kind == MEMORY_AFTER && n >= now.point);
-    if (fails) __atomic_add_fetch(&now.failed, 1, __ATOMIC_RELAXED);
+    if (fails) __atomic_add_fetch(&now.failed, 1, __ATOMIC_RELAXED), show();
     return fails;
 }
 
 static int file_fails(int error) {
     int fails = (now.kind == FILES || now.kind == FILES_SHORT) && ++now.n_file == now.point;
     if (now.kind == NOTHING) ++now.n_file;
-    if (fails) ++now.failed, errno = error;
+    if (fails) ++now.failed, errno = error, show();
     return fails;
 }
 
@@ -292,7 +299,8 @@ static r2_status stage_counterfactual(void) {
             r2_reasoning_free(&ctx, &reasoning[k]);
         }
         if (s == R2_OK)
-            s = r2_counterfactual(&ctx, &run.model, &examples, R2_CHANGE_FLIP, &causal);
+            s = r2_counterfactual(&ctx, &run.model, &examples, &run.codebook, &run.vocab, R2_CHANGE_FLIP,
+                                  &causal);
         if (s == R2_OK) add(&causal.n, sizeof causal.n);
         r2_examples_free(&ctx, &examples);
     }
@@ -577,7 +585,7 @@ int main(int n, char **a) {
         if (!strncmp(a[k], "stride=", 7)) stride = atol(a[k] + 7);
         else if (!strncmp(a[k], "threads=", 8)) ctx.n_threads = atoi(a[k] + 8);
         else if (!strncmp(a[k], "only=", 5)) only = a[k] + 5;
-        else if (!strncmp(a[k], "point=", 6)) only_point = atol(a[k] + 6);
+        else if (!strncmp(a[k], "point=", 6)) only_point = atol(a[k] + 6), show_stack = 1;
         else if (!strncmp(a[k], "kind=", 5)) {
             for (int j = 1; j < N_KINDS; ++j)
                 if (!strcmp(a[k] + 5, kind_name[j])) only_kind = j;
