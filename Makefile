@@ -68,9 +68,16 @@ CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard
 INSIDERS  := $(shell grep -lE '(r2|R2)__|cJSON|define R2_' $(wildcard tests/test_*.c) /dev/null)
 OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
+# Programs that one test script feeds with many inputs, under sanitizers where they exist.
+SAFE    := build$(if $(CHECKED_TESTS),/checked)
+PROBE   := $(patsubst %.c,$(SAFE)/%,$(wildcard tests/cases/probe.c))
+READERS := $(filter-out text,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
+REPLAYS := $(READERS:%=$(SAFE)/tests/fuzz/fuzz_%)
+
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph \
+	fuzz torture coverage lint
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -95,7 +102,11 @@ export OMP_WAIT_POLICY ?= passive
 all: $(EXAMPLES) ## build every example into build/examples
 
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
+	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
+	@$< data/mini
 
 data: ## download MovieLens latest-small into data/ml-latest-small
 	@tools/install-deps.sh fetch
@@ -123,12 +134,31 @@ headline: build/examples/experiments/headline ## whether it helps on full eviden
 # --- test -------------------------------------------------------------------------------------------
 
 # The scripts run the examples, the demo under sanitizers too, and the generator.
-test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
+test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(PROBE) $(REPLAYS) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
 	$(if $(filter 1,$(SANITIZE)),,@echo 'no sanitizers here: that part is left out')
-	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
+	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' SAFE='$(SAFE)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
 
 sanitize: $(TESTS:build/%=build/checked/%) ## run the C tests under ASan + UBSan only
 	@tests/run.sh $^
+
+# libFuzzer, which comes with clang. READERS="ratings items" takes some of them.
+FUZZ_CC ?= clang
+FUZZING  = -std=c11 $(INCLUDES) $(CJSON_CFLAGS) -O1 -g -fno-sanitize-recover=all -DFUZZING
+fuzz: $(READERS:%=build/fuzz/fuzz_%) ## fuzz every reader: T=60 seconds each
+	@T='$(T)' tests/fuzz/run.sh $^
+
+torture: $(SAFE)/tests/torture/torture ## fail each allocation and file call: ARGS=stride=50
+	@ASAN_OPTIONS=detect_leaks=0 $< $(ARGS)
+
+# Which lines and branches of r2rec.h the tests reach, room by room.
+coverage: $(TESTS:build/%=build/coverage/%) $(PROBE:$(SAFE)/%=build/coverage/%) $(REPLAYS:$(SAFE)/%=build/coverage/%) ## lines and branches per room that tests reach
+	@tests/coverage.sh $^
+
+# The whole header as one file; .clang-tidy and tests/cppcheck.txt say what is looked at.
+lint: build/lint.c ## clang-tidy and cppcheck on r2rec.h
+	@clang-tidy --quiet $< -- -std=c11 $(INCLUDES) $(CJSON_CFLAGS) $(THREADING)
+	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability,performance \
+	  --inline-suppr --suppressions-list=tests/cppcheck.txt $(INCLUDES) $<
 
 # --- measure ----------------------------------------------------------------------------------------
 
@@ -176,10 +206,23 @@ build/%: %.c r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      $<')
 	$(Q)$(COMPILE) $(OPTIONS) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(MORE_LIBS) $(LIBS)
 
+build/reference/%: tests/%.c r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      $< (R2_REFERENCE)')
+	$(Q)$(COMPILE) -DR2_REFERENCE $(OPTIONS) $(DEPEND) -o $@ $< $(LIBS)
+
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $< (sanitizers)')
 	$(Q)$(COMPILE) $(CHECKED) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(LIBS)
+
+# The report's page as lines of C, so that the demo carries it wherever it runs. "??" is a trigraph to C.
+build/report_page.h: examples/common/report.html
+	$(Q)mkdir -p $(@D)
+	$(Q){ echo 'static const char *const report_page[] = {'; \
+	  sed 's/[\"]/\\&/g; s/??/?\\?/g; s/.*/"&\\n",/' $<; echo 'NULL};'; } > $@
+
+build/examples/movielens_demo build/checked/examples/movielens_demo: build/report_page.h
 
 # The library as an object, for programs that have it among their prerequisites: the header leaves the
 # implementation out when R2REC_IMPLEMENTED says that it is there already.
@@ -188,6 +231,7 @@ LIBRARY      = printf '$(hash)define R2REC_IMPLEMENTATION\n$(hash)include "r2rec
 
 $(OUTSIDERS): build/r2rec.o
 $(OUTSIDERS:build/%=build/checked/%): build/checked/r2rec.o
+$(PROBE) $(REPLAYS): $(SAFE)/r2rec.o
 
 build/r2rec.o: r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      r2rec.h')
@@ -197,6 +241,34 @@ build/checked/r2rec.o: r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      r2rec.h (sanitizers)')
 	$(Q)$(LIBRARY) $(CHECKED) -
+
+build/fuzz/r2rec.o: r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  FUZZ_CC r2rec.h')
+	$(Q)printf '$(hash)define R2REC_IMPLEMENTATION\n$(hash)include "r2rec.h"\n' | \
+	  $(FUZZ_CC) $(FUZZING) -fsanitize=fuzzer-no-link,address,undefined -c -o $@ -x c -
+
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h build/fuzz/r2rec.o
+	$(if $(V),,@echo '  FUZZ_CC $<')
+	$(Q)$(FUZZ_CC) $(FUZZING) -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/r2rec.o $(LIBS)
+
+# Without optimisation, so that a branch of the source is a branch of the program.
+COVERED = -O0 -g --coverage -fprofile-update=prefer-atomic
+$(OUTSIDERS:build/%=build/coverage/%) build/coverage/tests/cases/probe $(READERS:%=build/coverage/tests/fuzz/fuzz_%): build/coverage/r2rec.o
+
+build/coverage/%: %.c r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      $< (coverage)')
+	$(Q)$(COMPILE) $(COVERED) $(DEPEND) $(WITH_LIBRARY) -o $@ $< $(LIBS)
+
+build/coverage/r2rec.o: r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      r2rec.h (coverage)')
+	$(Q)$(LIBRARY) $(COVERED) -
+
+build/lint.c: r2rec.h
+	@mkdir -p build
+	@printf '$(hash)define R2REC_IMPLEMENTATION\n$(hash)include "r2rec.h"\n' > $@
 
 # Changes only when the commands would, so everything is built anew when, and only when, they do.
 build/flags: FORCE | deps

@@ -309,24 +309,17 @@ int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item);
 /* Edge of (user, item) on the user side, or -1. O(log degree). */
 int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item);
 
-/* The number of butterflies (2 x 2 bicliques), exactly: walks from the vertex of highest degree of
-   each (vertex priority, Wang et al., VLDB 2019), about sum over edges of the smaller degree steps.
-   Takes 8 bytes an edge and 12 a vertex while it runs, and 12 a vertex for every thread.
-   Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 users and items or more). */
-r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total);
-
-/* Butterflies by where they lie. A butterfly has two users, two items, four edges, so
-   sum(user) = sum(item) = 2 total, sum(edge) = 4 total. */
+/* Butterflies (2 x 2 bicliques): two users, two items, all four edges. Each has two users and four
+   edges, so sum(user) = 2 total and sum(edge) = 4 total. */
 typedef struct r2_butterflies {
     int64_t total;
-    int64_t *user; /* (n_users)                                     */
-    int64_t *item; /* (n_items)                                     */
-    int64_t *edge; /* (n_edges) by edge of the graph's user side    */
+    int64_t *user; /* (n_users) also the closed chains that start at this user */
+    int64_t *edge; /* (n_edges) by edge of the graph's user side               */
 } r2_butterflies;
 
-/* Counts them all, from the side on which that is cheaper: about the sum of the squared degrees of
-   the other side in steps. user[u] is also the number of closed chains that start at u, a chain and
-   its mirror taken for one. Errors: R2_NO_MEMORY. */
+/* Counts all butterflies exactly. Walks all paths of two edges from the side on which there are
+   fewer, twice: about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes per edge and per user,
+   and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -390,17 +383,6 @@ r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
 /* How many target chains (u0, item) has, or closed chains u0 has when item is R2_NO_ITEM. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
                           int64_t *count);
-
-/* Longer chains (D4): u0 -> i0 -> u1 -> ... -> un -> in -> u0 over n_between = n other users (1
-   to 8), all users and all items different; `item` is `in`, or R2_NO_ITEM for any that u0 has.
-   Draws k with replacement, every chain equally likely: counts the walks home from every vertex
-   (one pass over the edges for each step), draws walks by these counts and drops those that meet
-   a vertex again. path (k, 2 n + 2) takes u0, i0, u1, i1, ..., in. *n_chains < k when k * 1000
-   draws were not enough: then (nearly) all walks repeat themselves. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY. */
-r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
-                         int64_t *n_chains);
 
 /* ============================================================= [A5] questions and evidence ==== */
 
@@ -544,15 +526,21 @@ typedef struct r2_evidence {
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, int32_t n_chains, r2_evidence *evidence);
 
-/* Draws training questions: n_groups groups of an observed interaction of the training graph with
-   at least `min_history` before it, then n_sampled items that the user has no training edge with
-   (D8). Groups are spread evenly over users, as far as they have interactions, and ask for the
-   latest of each: whoever uses the model asks what comes next. question: (n_groups, 1 + n_sampled).
-   *n_drawn < n_groups only when the data have no more.
+/* Which training questions to draw. */
+typedef struct r2_draw_config {
+    int64_t n_groups;    /* >= 1                                                  */
+    int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
+    int32_t min_history; /* interactions of the user before the one that is asked */
+    uint64_t seed;
+} r2_draw_config;
+
+/* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
+   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   for the latest interactions of each, as a recommendation asks what comes next.
+   question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
-                            int32_t min_history, uint64_t seed, r2_question *question,
-                            int64_t *n_drawn);
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
+                            r2_question *question, int64_t *n_drawn);
 
 /* ================================================================= [A6] prompts and traces ==== */
 
@@ -913,16 +901,15 @@ typedef struct r2_markup {
 } r2_markup;
 
 /* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
-typedef struct r2_language {
+typedef struct r2_codec {
     const r2_codebook *codebook; /* NULL: outputs cannot be checked */
     const r2_vocab *vocab;       /* NULL: likewise                  */
     r2_markup markup;
-} r2_language;
+} r2_codec;
 
-/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `language`
+/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
    keeps pointers to both. Errors: R2_NO_MEMORY. */
-r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
-                           const r2_codebook *codebook);
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
    then items sampled from those that its user has not rated, with answer 0 (D8). */
@@ -932,7 +919,7 @@ typedef struct r2_examples {
     int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
     int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
-    r2_language language;
+    r2_codec codec;
     int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
@@ -940,7 +927,7 @@ typedef struct r2_examples {
    both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
    Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
    does not have), R2_NO_MEMORY; then `examples` is zeroed. */
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
@@ -958,7 +945,8 @@ typedef struct r2_sft_report {
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
      + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
-                                    group, s = log (1 - p(0)) / p(0): the score that ranks
+                                    group, s = log (1 - p(0)) / p(0) among the six answers:
+                                    the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
    of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
    model gets the weights of the lowest. */
@@ -1005,23 +993,34 @@ typedef struct r2_policy_term {
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* Weights of the reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking +
-   w_faith x faithfulness, each in [0, 1].
+/* One output of a prompt, as its reward sees it. */
+typedef struct r2_sample {
+    int64_t example;             /* of those that r2_grpo got                              */
+    const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
+    r2_check check;
+    int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
+    double rank_share;    /* in [0, 1]: how surely its score ranks right, logistic in a difference
+                             of log-odds. For the observed item: the mean over the sampled items of
+                             its group of the chance to score above them; for a sampled item: the
+                             chance to score below the observed one; 0 without an answer    */
+} r2_sample;
+
+/* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
+   + w_faith x faithfulness, each in [0, 1].
        format        1 when the output is well formed
-       accuracy      1 - |answer - right answer| / 5
-       ranking       chance that the score ranks right, see r2_reward
+       accuracy      1 - |answer - right answer| / 5; 0 when either is unknown
+       ranking       rank_share
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
                      facts that are right */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
 } r2_reward_config;
 
-/* Reward of one sample. `rank_share` in [0, 1] is its ranking term, logistic in a difference of
-   log-odds: for a sample of the observed item, the mean over the sampled items of its group of the
-   chance to score above them; for a sample of a sampled item, the chance to score below the
-   observed item. */
-double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
-                 double rank_share);
+double r2_reward(const r2_reward_config *config, const r2_sample *sample);
+
+/* A reward of the caller's: a finite number into *reward, on any scale. Called for one sample after
+   the other, from one thread. A status other than R2_OK, recorded by r2_fail, ends r2_grpo. */
+typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *user, const r2_sample *sample, double *reward);
 
 /* Log of one step. */
 typedef struct r2_grpo_report {
@@ -1050,7 +1049,9 @@ typedef struct r2_grpo_config {
        cross-entropy and list_weight x the list loss of r2_sft_config, between the s-th samples of
        a group's items. Without the second, the first would undo the ranking that SFT learned. */
     float sft_weight, list_weight;
-    r2_reward_config reward;
+    r2_reward_config reward; /* of r2_reward                    */
+    r2_reward_fn reward_fn;  /* in its place; NULL: r2_reward   */
+    void *reward_user;
     r2_adamw_config adamw;
     uint64_t seed; /* of the order of groups and of sampling */
     void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
@@ -1073,7 +1074,8 @@ typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* Rank of the positive, score[0], among score (n). NaN scores below everything. */
+/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
+   and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
 /* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
    the tied (D11): so a constant scorer has the HR@1 of chance. */
@@ -1108,13 +1110,14 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
                             uint64_t seed, double *lo, double *hi);
 /* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
    right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
-   are equally good. */
+   are equally good; NAN when a count is negative. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
-/* Scores from the answer distribution (D11): the log-odds of interacting, log (1 - p(0)) / p(0),
-   rank items; the expected level 1 .. 5 given an interaction predicts a rating. */
+/* Scores from the distribution over the six answers (D11), other tokens left out: the log-odds of
+   interacting, log (1 - p(0)) / p(0), rank items; the expected level given an interaction, within
+   1 .. 5, predicts a rating. */
 typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
@@ -1139,12 +1142,23 @@ r2_score_config r2_score_config_default(void);
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* Score from the log-probabilities of the six answers. */
+/* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
+   any probability: 0 for R2_SCORE_LOG_ODDS, 3 for R2_SCORE_RATING. */
 float r2_answer_score(const float *level_logp, r2_score_kind kind);
-/* Appends the reasoning and the answer that the model writes for one example, greedily, from
-   <think> on; *check takes the verdict. Errors: as of r2_score. */
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   r2_text *output, r2_check *check);
+
+/* Reasoning and answer for one example. */
+typedef struct r2_reasoning {
+    r2_text text;     /* <think> ... </think> <answer> k </answer>                               */
+    size_t n_written; /* bytes of it that the model wrote, up to <answer>; after that the library
+                         put the likeliest answer and </answer>. Without <answer>: all of it     */
+    r2_check check;
+} r2_reasoning;
+
+/* Lets the model reason, greedily, about examples first .. first + n - 1: out (n). Free each with
+   r2_reasoning_free; after an error there is nothing to free. Errors: as of r2_score. */
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
+                   int64_t n, r2_reasoning *out);
+void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
 
 /* =============================================================================== [A12] run ==== */
 
@@ -1172,6 +1186,10 @@ typedef struct r2_run_config {
     int32_t n_chains;    /* shown in a prompt                                                   */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
+    r2_format format;    /* of the ratings, where their first line does not say it              */
+    /* A split made elsewhere (r2_split_given): the held-out interactions in files of their own,
+       beside the training ones. NULL: leave-one-out */
+    const char *valid_path, *test_path;
     r2_split_config split;
     /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
@@ -1195,24 +1213,26 @@ typedef struct r2_run {
     int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
-    r2_language language; /* points to these two: a run must not be moved */
+    r2_codec codec; /* points to these two: a run must not be moved */
     r2_examples train;
     r2_model model;
 } r2_run;
 
-/* One recommended item. */
+/* One recommended item with its reasons. */
 typedef struct r2_recommendation {
     uint32_t item;
-    float score; /* log-odds of interacting */
+    float score;            /* log-odds of interacting, asked directly               */
+    r2_evidence evidence;   /* what the prompt states, with the chains that it shows */
+    r2_reasoning reasoning; /* what the model makes of it, and the checker's verdict */
 } r2_recommendation;
 
 /* The quick run: minutes on two cores. */
 r2_run_config r2_run_config_default(void);
 /* The long run: the same model, more questions and steps. */
 r2_run_config r2_run_config_full(void);
-/* Loads `directory` (any path that r2_data_load takes), splits, builds graph, evidence, prompts,
+/* Loads `path` (anything that r2_data_load takes), splits, builds graph, evidence, prompts,
    traces, vocabulary and an untrained model. Errors: those of the parts. */
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory, const r2_run_config *config);
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
 /* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
    questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
    and those of the hook; then the run has none of these, and can be prepared again. */
@@ -1237,10 +1257,12 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
-/* The n items with the highest direct scores that `user` has no training interaction with, best
-   first; *n_found <= n. */
+/* The n items with the highest direct scores among those that `user` never interacted with in all
+   data, held-out interactions included; best first, with their reasons. out (n) takes *n_found of
+   them, to be freed with r2_recommendations_free; on failure none. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
+void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
    Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
@@ -1864,6 +1886,34 @@ static size_t stbds_siphash_bytes(void *, size_t, size_t) __attribute__((no_sani
 extern "C" {
 #endif
 
+/* Without IEEE arithmetic the same program computes other log-probabilities and reads other data,
+   and nothing tells: so these options are refused. */
+#if defined(__FAST_MATH__)
+#error "r2rec.h: compile without -ffast-math (-Ofast includes it)"
+#elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
+#error "r2rec.h: compile without -ffinite-math-only (-Ofast and -ffast-math include it)"
+#elif defined(__ASSOCIATIVE_MATH__)
+#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations include it)"
+#endif
+
+/* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
+   to simplify (x + 1) - x, or x != x, is allowed by these options alone. */
+#if defined(__OPTIMIZE__) && defined(__has_attribute)
+#if __has_attribute(error)
+#define R2__REFUSE_FAST_MATH(x)                                                                    \
+    do {                                                                                           \
+        if (__builtin_constant_p(((x) + 1.0) - (x)) || __builtin_constant_p((x) != (x)))           \
+            r2__refuse_fast_math();                                                                \
+    } while (0)
+void r2__refuse_fast_math(void)
+    __attribute__((error("r2rec.h: compile without -fassociative-math, -funsafe-math-optimizations, "
+                         "-fno-honor-nans (-Ofast and -ffast-math include them)")));
+#endif
+#endif
+#if !defined(R2__REFUSE_FAST_MATH)
+#define R2__REFUSE_FAST_MATH(x) ((void)(x))
+#endif
+
 /* What part one calls of part two. */
 #if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
 #define R2__MAYBE_UNUSED __attribute__((unused))
@@ -1883,7 +1933,6 @@ R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *m
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static cJSON *r2__json_parse(const char *text, size_t len);
 static uint64_t r2__fnv(const char *text, size_t len);
-static void r2__prefix(int64_t *count, int64_t n);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt);
@@ -2189,6 +2238,17 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
 
 /* ============================================================================== [M2] graph ==== */
 
+/* In:   r2_data and the role of each of its rows.
+   Out:  r2_graph: the items of every user, the users of every item, and how many butterflies
+         (two users, two items, all four edges) lie at each edge.
+
+       Ann   Alien 5, Heat 4            Rows are in order of time. Ann and Bob share two items,
+       Bob   Alien 5, Heat 3, Tron 4    so do Bob and Cyd: 2 butterflies, and Bob is in both.
+       Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
+
+   A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
+   The graph does not know which edge is asked about: r2__without_target() in [M4] hides it. */
+
 /* The user side: that of the data, or a copy of its training rows. */
 static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
                                  const uint8_t *role) {
@@ -2220,8 +2280,8 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
     return R2_OK;
 }
 
-/* The item side: a counting sort of the edges by item; going through the users in order leaves the
-   users of each item ascending. */
+/* The item side: a counting sort of the edges by item. Users are visited in ascending order, which
+   leaves the users of each item ascending. */
 static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
     int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
     g->item_begin = begin;
@@ -2243,15 +2303,15 @@ r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const
     r2_status status;
     memset(graph, 0, sizeof *graph);
     if (data->n_ratings > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 edges, found %lld",
+        return r2_fail(ctx, R2_ARGUMENT, "graph: expected fewer than 2^32 ratings, found %lld",
                        (long long)data->n_ratings);
     graph->n_users = data->n_users;
     graph->n_items = data->n_items;
     graph->rating_min = data->rating_min;
     graph->rating_max = data->rating_max;
     status = r2__graph_users(ctx, graph, data, role);
-    if (!status) status = r2__graph_items(ctx, graph);
-    if (status) r2_graph_free(ctx, graph);
+    if (status == R2_OK) status = r2__graph_items(ctx, graph);
+    if (status != R2_OK) r2_graph_free(ctx, graph);
     return status;
 }
 
@@ -2283,171 +2343,9 @@ int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
     return at < end && graph->user_item[at] == item ? at : -1;
 }
 
-/* ---- butterflies ----
+/* ---- butterflies ---- */
 
-   A butterfly is a pair of users and a pair of items with all four edges. Two paths of two edges
-   between the same ends make one:
-
-       r --- v --- w      each path is counted at its end w,
-        \--- v' --/       the second one to arrive closes a butterfly, the third one two, ...
-
-   To count each butterfly once, r is its vertex of highest degree ("vertex priority"): then the
-   middle of a path never has more neighbours than its start, and the work is the sum over edges of
-   the smaller degree of both ends, however popular the most popular item is. */
-
-/* Users and items in one row of vertices, numbered by rising degree (ties: users first, then by
-   number): vertex r has neighbours near[begin[r]] .. near[begin[r + 1] - 1], ascending. */
-typedef struct r2__ranked {
-    int64_t n;
-    int64_t *begin; /* (n + 1)       */
-    uint32_t *near; /* (2 n_edges)   */
-    uint32_t *rank; /* (n) by vertex */
-} r2__ranked;
-
-static void r2__ranked_free(r2_ctx *ctx, r2__ranked *ranked) {
-    r2_release(ctx, ranked->begin);
-    r2_release(ctx, ranked->near);
-    r2_release(ctx, ranked->rank);
-    memset(ranked, 0, sizeof *ranked);
-}
-
-static int64_t r2__vertex_degree(const r2_graph *g, int64_t vertex) {
-    return vertex < g->n_users ? r2_graph_user_degree(g, (uint32_t)vertex)
-                               : r2_graph_item_degree(g, (uint32_t)(vertex - g->n_users));
-}
-
-/* Counting sort of the vertices by degree: vertex[r] and ranked->rank. */
-static r2_status r2__rank_vertices(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked,
-                                   uint32_t *vertex) {
-    const int64_t most = g->n_users > g->n_items ? g->n_users : g->n_items;
-    int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)most + 2, sizeof *at);
-    if (!at) return ctx->status;
-    for (int64_t v = 0; v < ranked->n; ++v) at[r2__vertex_degree(g, v)]++;
-    r2__prefix(at, most + 1);
-    for (int64_t v = 0; v < ranked->n; ++v) {
-        int64_t r = at[r2__vertex_degree(g, v)]++;
-        vertex[r] = (uint32_t)v;
-        ranked->rank[v] = (uint32_t)r;
-    }
-    r2_release(ctx, at);
-    return R2_OK;
-}
-
-/* Every vertex writes its rank to all its neighbours; in order of rank, so lists come out
-   sorted. */
-static void r2__ranked_fill(const r2_graph *g, r2__ranked *ranked, const uint32_t *vertex) {
-    int64_t *end = ranked->begin + 1; /* end[r] walks from the begin of r to the begin of r + 1 */
-    for (int64_t r = 0; r + 1 < ranked->n; ++r)
-        end[r + 1] = end[r] + r2__vertex_degree(g, vertex[r]);
-    for (int64_t r = 0; r < ranked->n; ++r) {
-        bool is_user = vertex[r] < g->n_users;
-        int64_t v = is_user ? vertex[r] : vertex[r] - g->n_users;
-        int64_t k = is_user ? g->user_begin[v] : g->item_begin[v];
-        int64_t stop = is_user ? g->user_begin[v + 1] : g->item_begin[v + 1];
-        const uint32_t *to = ranked->rank + (is_user ? g->n_users : 0);
-        for (; k < stop; ++k)
-            ranked->near[end[to[is_user ? g->user_item[k] : g->item_user[k]]]++] = (uint32_t)r;
-    }
-}
-
-/* Takes 8 bytes an edge and 12 a vertex. */
-static r2_status r2__ranked_init(r2_ctx *ctx, const r2_graph *g, r2__ranked *ranked) {
-    uint32_t *vertex;
-    r2_status status = R2_OK;
-    memset(ranked, 0, sizeof *ranked);
-    ranked->n = g->n_users + g->n_items;
-    if (ranked->n > UINT32_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "expected fewer than 2^32 users and items");
-    vertex = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *vertex);
-    ranked->rank = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *ranked->rank);
-    ranked->begin = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n + 2, sizeof *ranked->begin);
-    ranked->near = (uint32_t *)r2_resize(ctx, NULL, 2 * (uint64_t)g->n_edges, sizeof(uint32_t));
-    if (!vertex || !ranked->rank || !ranked->begin || !ranked->near) status = ctx->status;
-    if (!status) status = r2__rank_vertices(ctx, g, ranked, vertex);
-    if (!status) r2__ranked_fill(g, ranked, vertex);
-    r2_release(ctx, vertex);
-    if (status) r2__ranked_free(ctx, ranked);
-    return status;
-}
-
-/* What one thread keeps while it counts. */
-typedef struct r2__lane {
-    int64_t sum;
-    uint32_t *paths; /* (n) by vertex, all 0 between two starts                         */
-    int64_t *stop;   /* (n) end of the neighbours below the current start; only moves up */
-} r2__lane;
-
-/* Butterflies whose vertex of highest rank is r. Paths r - v - w with v, w < r that end in the
-   same w make C(paths, 2) of them: the n-th path to w closes n - 1. */
-static void r2__butterflies_below(const r2__ranked *ranked, int64_t r, r2__lane *lane) {
-    const uint32_t *near = ranked->near;
-    uint32_t *paths = lane->paths;
-    int64_t sum = 0, walked = 0, j;
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j) {
-        uint32_t v = near[j];
-        int64_t stop = lane->stop[v], end = ranked->begin[v + 1];
-        while (stop < end && near[stop] < r) ++stop;
-        lane->stop[v] = stop;
-        for (int64_t k = ranked->begin[v]; k < stop; ++k) sum += paths[near[k]]++;
-        walked += stop - ranked->begin[v];
-    }
-    lane->sum += sum;
-    if (walked > r / 16) { /* then clearing all is cheaper than walking again */
-        memset(paths, 0, (size_t)r * sizeof *paths);
-        return;
-    }
-    for (j = ranked->begin[r]; j < ranked->begin[r + 1] && near[j] < r; ++j)
-        for (int64_t k = ranked->begin[near[j]]; k < lane->stop[near[j]]; ++k) paths[near[k]] = 0;
-}
-
-/* Lanes that were not made are all zero. */
-static void r2__lanes_free(r2_ctx *ctx, r2__lane *lane, int n_lanes) {
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        r2_release(ctx, lane[k].paths);
-        r2_release(ctx, lane[k].stop);
-    }
-    r2_release(ctx, lane);
-}
-
-/* One lane for each thread, or NULL. */
-static r2__lane *r2__lanes_make(r2_ctx *ctx, const r2__ranked *ranked, int n_lanes) {
-    r2__lane *lane = (r2__lane *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *lane);
-    for (int k = 0; lane && k < n_lanes; ++k) {
-        lane[k].paths = (uint32_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->paths);
-        lane[k].stop = (int64_t *)r2_alloc(ctx, (uint64_t)ranked->n, sizeof *lane->stop);
-        if (!lane[k].paths || !lane[k].stop) {
-            r2__lanes_free(ctx, lane, n_lanes);
-            return NULL;
-        }
-        if (ranked->n) memcpy(lane[k].stop, ranked->begin, (size_t)ranked->n * sizeof *lane->stop);
-    }
-    return lane;
-}
-
-r2_status r2_butterflies_total(r2_ctx *ctx, const r2_graph *graph, int64_t *total) {
-    const int n_lanes = r2_threads(ctx, graph->n_edges);
-    r2__ranked ranked;
-    r2__lane *lanes = NULL;
-    r2_status status = r2__ranked_init(ctx, graph, &ranked);
-    *total = 0;
-    if (!status) {
-        lanes = r2__lanes_make(ctx, &ranked, n_lanes);
-        if (!lanes) status = ctx->status;
-    }
-    if (!status) {
-        /* Ranks are dealt to the lanes like cards: neighbours in rank cost about the same. */
-        R2_PARALLEL_FOR(n_lanes, k, n_lanes) {
-            for (int64_t r = k; r < ranked.n; r += n_lanes)
-                r2__butterflies_below(&ranked, r, &lanes[k]);
-        }
-        for (int k = 0; k < n_lanes; ++k) *total += lanes[k].sum;
-    }
-    r2__lanes_free(ctx, lanes, n_lanes);
-    r2__ranked_free(ctx, &ranked);
-    return status;
-}
-
-/* One way through the graph: from the vertices of one side to those of the other. */
+/* The edges as seen from one side: the vertices there and their neighbours on the other side. */
 typedef struct r2__side {
     int64_t n;
     const int64_t *begin;
@@ -2455,19 +2353,24 @@ typedef struct r2__side {
     const uint32_t *edge; /* NULL: positions are edges of the user side already */
 } r2__side;
 
-/* Steps of counting from every vertex of the other side of `via`: the sum of its squared
-   degrees. */
-static double r2__side_work(const r2__side *via) {
-    double work = 0.0;
+/* Paths of two edges through the vertices of `via`: the sum of its squared degrees. */
+static double r2__two_step_paths(const r2__side *via) {
+    double paths = 0.0;
     for (int64_t v = 0; v < via->n; ++v) {
         double degree = (double)(via->begin[v + 1] - via->begin[v]);
-        work += degree * degree;
+        paths += degree * degree;
     }
-    return work;
+    return paths;
 }
 
-/* Butterflies of every edge of `start`: with paths[w] two-step paths from `start` to w, the edge
-   to v closes one with each of the other paths[w] - 1 paths, for each neighbour w of v. */
+/* Butterflies of every edge (start, v):   out(start, v) = sum over w near v of (paths[w] - 1),
+   paths[w] = number of two-step paths from start to w. Each of the other paths[w] - 1 paths closes
+   a butterfly with start - v - w.
+
+       start --- v --- w
+            \--- v' --/      paths[w] = 2: one butterfly at each of the four edges
+
+   paths (from->n): zeros, before and after. */
 static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int64_t start,
                                  uint32_t *paths, int64_t *out) {
     const int64_t begin = from->begin[start], end = from->begin[start + 1];
@@ -2475,25 +2378,22 @@ static void r2__edge_butterflies(const r2__side *from, const r2__side *via, int6
         uint32_t v = from->near[j];
         for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]]++;
     }
-    paths[start] = 1; /* so that going back closes nothing */
+    paths[start] = 1; /* a path back to start closes nothing */
     for (int64_t j = begin; j < end; ++j) {
         uint32_t v = from->near[j];
-        int64_t sum = 0;
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]] - 1;
+        int64_t sum = via->begin[v] - via->begin[v + 1];
+        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) sum += paths[via->near[k]];
         out[from->edge ? from->edge[j] : j] = sum;
     }
-    for (int64_t j = begin; j < end; ++j) {
-        uint32_t v = from->near[j];
-        for (int64_t k = via->begin[v]; k < via->begin[v + 1]; ++k) paths[via->near[k]] = 0;
-    }
-    paths[start] = 0; /* it may have no edge that would do it */
+    memset(paths, 0, (size_t)from->n * sizeof *paths);
 }
 
-/* Fills b->edge; every edge belongs to one start, so the threads share nothing they write. */
-static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_butterflies *b) {
+/* Starts from the side that takes fewer steps. Every edge belongs to one start, so threads share
+   nothing that they write. */
+static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_t *out) {
     const r2__side users = {g->n_users, g->user_begin, g->user_item, NULL};
     const r2__side items = {g->n_items, g->item_begin, g->item_user, g->item_edge};
-    const bool from_users = r2__side_work(&items) <= r2__side_work(&users);
+    const bool from_users = r2__two_step_paths(&items) <= r2__two_step_paths(&users);
     const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
     const int n_lanes = r2_threads(ctx, g->n_edges);
     uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
@@ -2501,7 +2401,7 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, r2_but
     if (!paths) return ctx->status;
     R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
         for (int64_t start = lane; start < from->n; start += n_lanes)
-            r2__edge_butterflies(from, via, start, paths + lane * from->n, b->edge);
+            r2__edge_butterflies(from, via, start, paths + lane * from->n, out);
     }
     r2_release(ctx, paths);
     return R2_OK;
@@ -2512,23 +2412,19 @@ r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *gr
     memset(b, 0, sizeof *b);
     b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
     b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
-    b->item = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_items, sizeof *b->item);
-    if (!b->edge || !b->user || !b->item) status = ctx->status;
-    if (!status) status = r2__all_edge_butterflies(ctx, graph, b);
-    if (status) {
+    if (!b->edge || !b->user) status = ctx->status;
+    if (status == R2_OK) status = r2__all_edge_butterflies(ctx, graph, b->edge);
+    if (status != R2_OK) {
         r2_butterflies_free(ctx, b);
         return status;
     }
     for (int64_t u = 0; u < graph->n_users; ++u) {
-        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e) {
+        for (int64_t e = graph->user_begin[u]; e < graph->user_begin[u + 1]; ++e)
             b->user[u] += b->edge[e];
-            b->item[graph->user_item[e]] += b->edge[e];
-        }
         b->user[u] /= 2; /* two edges of each butterfly meet at u */
         b->total += b->user[u];
     }
-    for (int64_t i = 0; i < graph->n_items; ++i) b->item[i] /= 2;
-    b->total /= 2; /* and two of its corners are users */
+    b->total /= 2; /* two corners of each are users */
     return R2_OK;
 }
 
@@ -2536,7 +2432,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
     if (!b) return;
     r2_release(ctx, b->edge);
     r2_release(ctx, b->user);
-    r2_release(ctx, b->item);
     memset(b, 0, sizeof *b);
 }
 
@@ -2968,115 +2863,6 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint3
     return R2_OK;
 }
 
-/* ---- longer chains ---- */
-
-#define R2__BETWEEN_MAX 8
-
-/* How many walks lead home: from user u as u_step (1 .. n), and from item i as i_step (0 .. n). */
-typedef struct r2__home {
-    const r2_graph *g;
-    uint32_t u0, target;
-    int n;
-    double *user; /* (n + 1, n_users), row 0 unused */
-    double *item; /* (n + 1, n_items)               */
-} r2__home;
-
-/* From the last step backwards: i_n leads home when it is the target (or u0 has it), an earlier
-   item in as many ways as all its users but u0 together, a user as its items together. u0's own
-   edges serve only to leave and, without a target, to come home. */
-static void r2__home_count(r2__home *home) {
-    const r2_graph *g = home->g;
-    for (int step = home->n; step >= 0; --step) {
-        double *item = home->item + step * g->n_items, *user = home->user + step * g->n_users;
-        for (int64_t i = 0; i < g->n_items; ++i) {
-            item[i] = 0.0;
-            if (step == home->n) {
-                bool last = home->target == R2_NO_ITEM
-                                ? r2_graph_find(g, home->u0, (uint32_t)i) >= 0
-                                : home->target == i;
-                item[i] = last ? 1.0 : 0.0;
-            } else if (i != home->target) {
-                const double *next = user + g->n_users;
-                for (int64_t k = g->item_begin[i]; k < g->item_begin[i + 1]; ++k)
-                    if (g->item_user[k] != home->u0) item[i] += next[g->item_user[k]];
-            }
-        }
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            user[u] = 0.0;
-            for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e)
-                user[u] += item[g->user_item[e]];
-        }
-    }
-}
-
-/* One of near[begin .. end), not `except`, in proportion to its ways; -1: none leads home. */
-static int64_t r2__home_step(const uint32_t *near, int64_t begin, int64_t end, const double *ways,
-                             uint32_t except, r2_rng *rng) {
-    double sum = 0.0, at;
-    int64_t last = -1;
-    for (int64_t k = begin; k < end; ++k)
-        if (near[k] != except) sum += ways[near[k]];
-    at = r2_rng_double(rng) * sum;
-    for (int64_t k = begin; k < end; ++k) {
-        if (near[k] == except || !(ways[near[k]] > 0.0)) continue;
-        last = near[k];
-        at -= ways[near[k]];
-        if (at < 0.0) break;
-    }
-    return last;
-}
-
-/* A walk home -> path; false when there is none or it meets a vertex again. */
-static bool r2__home_walk(const r2__home *home, uint32_t *path, r2_rng *rng) {
-    const r2_graph *g = home->g;
-    uint32_t user = home->u0;
-    for (int step = 0; step <= home->n; ++step) {
-        int64_t next = r2__home_step(g->user_item, g->user_begin[user], g->user_begin[user + 1],
-                                     home->item + step * g->n_items, R2_NO_ITEM, rng);
-        if (next < 0) return false;
-        path[2 * step] = user;
-        path[2 * step + 1] = (uint32_t)next;
-        for (int earlier = 0; earlier < step; ++earlier)
-            if (path[2 * earlier] == user || path[2 * earlier + 1] == (uint32_t)next) return false;
-        if (step == home->n) break;
-        next = r2__home_step(g->item_user, g->item_begin[next], g->item_begin[next + 1],
-                             home->user + (step + 1) * g->n_users, home->u0, rng);
-        if (next < 0) return false;
-        user = (uint32_t)next;
-    }
-    return true;
-}
-
-r2_status r2_chains_long(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                         int n_between, int64_t k, uint64_t seed, uint32_t *path,
-                         int64_t *n_chains) {
-    const uint64_t rows = (uint64_t)n_between + 1;
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | item);
-    r2__home home;
-    r2_status status = r2__chains_check(ctx, graph, u0, item);
-    *n_chains = 0;
-    if (status) return status;
-    if (n_between < 1 || n_between > R2__BETWEEN_MAX || k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: %d users between, k = %lld", n_between,
-                       (long long)k);
-    home.g = graph;
-    home.u0 = u0;
-    home.target = item;
-    home.n = n_between;
-    home.user = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_users, sizeof *home.user);
-    home.item = (double *)r2_alloc(ctx, rows * (uint64_t)graph->n_items, sizeof *home.item);
-    if (!home.user || !home.item) {
-        status = ctx->status;
-    } else {
-        r2__home_count(&home);
-        for (int64_t tries = 0; *n_chains < k && tries / 1000 < k; ++tries)
-            *n_chains += r2__home_walk(&home, path + *n_chains * 2 * (int64_t)rows, &rng);
-    }
-    r2_release(ctx, home.user);
-    r2_release(ctx, home.item);
-    return status;
-}
-
 /* ========================================================================== [M4] questions ==== */
 
 /* ---- evidence: fields ---- */
@@ -3167,7 +2953,7 @@ static int64_t r2__longest_history(const r2_graph *g) {
     return longest;
 }
 
-/* Chains are counted by the million, distances are few: their powers are looked up. */
+/* Chains are many, distances are few: their powers are looked up. */
 static void r2__index_fade(r2_index *index) {
     const r2_graph *g = index->graph;
     const int64_t longest = r2__longest_history(g);
@@ -3248,7 +3034,30 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     memset(index, 0, sizeof *index);
 }
 
-/* ---- evidence: the lens, what u0 shares with everybody else ---- */
+/* ---- hiding the target ---- */
+
+/* The edge (user, item) that a question asks about. */
+typedef struct r2__target {
+    int64_t edge;  /* -1: the graph does not have it                                  */
+    int64_t place; /* in the user's history; the question's history: not within it    */
+} r2__target;
+
+/* The one place that decides which edge is hidden from a question (D2). Whatever is computed for
+   the question asks here and proceeds as if that edge did not exist:
+       history   r2__user_view_edge skips its place, later places move up
+       ranks     r2__rank_without moves later ranks up
+       counts    u0's own edges are in none, so neither is this one
+       means     r2__ask subtracts its rating and counts one edge less */
+static r2__target r2__without_target(const r2_index *index, const r2_question *q) {
+    r2__target target;
+    target.edge = r2_graph_find(index->graph, q->user, q->item);
+    target.place = q->history;
+    if (target.edge >= 0 && (int64_t)index->position[target.edge] < q->history)
+        target.place = (int64_t)index->position[target.edge];
+    return target;
+}
+
+/* ---- evidence: the view of one user, what u0 shares with everybody else ---- */
 
 /* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0) with its place in
    u1's history. */
@@ -3270,11 +3079,12 @@ typedef struct r2__shown {
     int64_t path, edge;
 } r2__shown;
 
+/* What u0 shares with everybody else, for all questions of one (user, history). */
 typedef struct r2__user_view {
     const r2_index *index;
     uint32_t user;
-    int32_t history; /* interactions looked at                                                    */
-    int64_t excluded; /* place that is skipped, history: none                                     */
+    int32_t history; /* interactions that count                                                   */
+    int64_t excluded_place; /* of the target in the history: skipped; `history`: none             */
     int64_t clock;
     int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
     r2__path *path;        /* sorted by u1, then place                                            */
@@ -3295,9 +3105,9 @@ static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t pl
     return index->by_time[index->graph->user_begin[user] + place];
 }
 
-/* The edge at a place of the lens's history, in which the hole does not exist. */
+/* The edge at a place of the view's history, in which the target does not exist. */
 static int64_t r2__user_view_edge(const r2__user_view *view, int64_t place) {
-    return r2__history_edge(view->index, view->user, place + (place >= view->excluded));
+    return r2__history_edge(view->index, view->user, place + (place >= view->excluded_place));
 }
 
 static bool r2__user_view_alloc(r2_ctx *ctx, r2__user_view *view, int64_t n_paths) {
@@ -3390,7 +3200,7 @@ static void r2__user_view_nearest(r2__user_view *view) {
     }
 }
 
-/* What u0 has been watching: fading genre counts and mean year. */
+/* u0's recent taste: genre counts and mean year, each interaction weighted by its age. */
 static void r2__user_view_taste(r2__user_view *view) {
     const r2_index *index = view->index;
     double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
@@ -3407,19 +3217,12 @@ static void r2__user_view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
-/* The place of the edge asked for when it lies within the history, else `history`. */
-static int64_t r2__excluded_place(const r2_index *index, const r2_question *q) {
-    int64_t edge = r2_graph_find(index->graph, q->user, q->item);
-    return edge >= 0 && (int64_t)index->position[edge] < q->history ? (int64_t)index->position[edge]
-                                                                    : q->history;
-}
-
 static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                                const r2_question *question) {
     view->index = index;
     view->user = question->user;
-    view->excluded = r2__excluded_place(index, question);
-    view->history = question->history - (view->excluded < question->history);
+    view->excluded_place = r2__without_target(index, question).place;
+    view->history = question->history - (view->excluded_place < question->history);
     if (view->history > 0) view->clock = index->rank[r2__user_view_edge(view, view->history - 1)];
     if (!r2__user_view_paths(ctx, view)) return false;
     r2__user_view_similarity(view);
@@ -3430,8 +3233,8 @@ static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index 
 
 /* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
 
-/* A walk reads every edge of the graph: that takes longer than what is done on the way, so several
-   questions walk side by side. Lanes do not touch each other: their number changes no bit. */
+/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several questions
+   share one walk, each in a lane of its own. Lanes do not mix, so their number changes no bit. */
 #define R2__WALKS 8
 
 typedef struct r2__solve {
@@ -3455,8 +3258,9 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
 }
 
-/* The largest eigenvalue that chance alone gives the cosines of the users who take part, but u0:
-   with a stride s, users / s. `items` does not change with s, since all degrees shrink alike. */
+/* The ridge: the largest eigenvalue that the cosines of the users who take part would have by chance,
+   u0 left out. A stride s leaves users / s of them; `items` does not depend on s, since all degrees
+   shrink alike. */
 static double r2__noise_edge(const r2_index *index, uint32_t u0) {
     const r2_graph *g = index->graph;
     const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
@@ -3480,8 +3284,8 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
                                                        index->inv_root[v] * inv_root;
 }
 
-/* k_direction = K direction: every user hands direction / sqrt(n_v) to each of its items, every
-   item what it got to each of its users. */
+/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
+   item passes its sum on to each of its users. */
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
@@ -3509,8 +3313,8 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 hands
-   nothing on and gets nothing, so its own edges change nothing, not even the rounding. */
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 passes nothing
+   on and receives nothing, so its own edges change nothing, not even the rounding. */
 static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
     const int64_t n = view->index->graph->n_users;
@@ -3538,7 +3342,7 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
-/* Gives up to R2__WALKS lenses of one index their `deep`, kept in s->memory. */
+/* Computes `deep` of up to R2__WALKS views; s->memory owns it. */
 static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__user_view *view,
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
@@ -3556,25 +3360,25 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
     return true;
 }
 
-/* ---- evidence: one target seen through the lens ---- */
+/* ---- evidence: one target in a user's view ---- */
 
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
-    int64_t closing;     /* edge (u0, i*), or -1: it is taken out of every number */
+    int64_t target; /* edge (u0, i*) of r2__without_target */
     double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
     double n_edges, rating_all;
 } r2__target_sums;
 
-/* Rank of an edge and the clock as if the closing edge did not exist. */
-static double r2__rank_without(const r2_index *index, int64_t rank, int64_t closing) {
-    return (double)(rank - (closing >= 0 && rank > index->rank[closing]));
+/* Rank of an edge, or the clock, as if the target did not exist. */
+static double r2__rank_without(const r2_index *index, int64_t rank, int64_t target) {
+    return (double)(rank - (target >= 0 && rank > index->rank[target]));
 }
 
 static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
     const r2_index *index = view->index;
     double rating = (double)index->graph->user_rating[edge];
-    double rank = r2__rank_without(index, index->rank[edge], s->closing);
-    double away = r2__rank_without(index, view->clock, s->closing) - rank;
+    double rank = r2__rank_without(index, index->rank[edge], s->target);
+    double away = r2__rank_without(index, view->clock, s->target) - rank;
     double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
@@ -3633,7 +3437,7 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, int32_t n_ch
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(view->index, view->clock, s->closing);
+    double clock = r2__rank_without(view->index, view->clock, s->target);
     q->value[R2_FIELD_hist] = (float)view->history;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
@@ -3728,10 +3532,10 @@ static void r2__ask(r2__user_view *view, const r2_question *question, int32_t n_
     q->item = question->item;
     q->history = view->history;
     q->answer = question->answer;
-    s.closing = r2_graph_find(g, question->user, question->item);
-    s.n_edges = (double)(g->n_edges - (s.closing >= 0));
+    s.target = r2__without_target(index, question).edge;
+    s.n_edges = (double)(g->n_edges - (s.target >= 0));
     s.rating_all = index->rating_sum;
-    if (s.closing >= 0) s.rating_all -= (double)g->user_rating[s.closing];
+    if (s.target >= 0) s.rating_all -= (double)g->user_rating[s.target];
     for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
         uint32_t u1 = g->item_user[k];
         if (u1 == view->user) continue;
@@ -3757,11 +3561,11 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
     return a->user == b->user && a->history == b->history &&
-           r2__excluded_place(index, a) == r2__excluded_place(index, b);
+           r2__without_target(index, a).place == r2__without_target(index, b).place;
 }
 
-/* Answers questions run by run: run[r] .. run[r + 1] - 1 share one lens. `n_lanes` runs at most.
-   False when memory ran out. */
+/* Answers n_lanes runs of questions: those from run[r] to run[r + 1] - 1 share one view. False when
+   memory ran out. */
 static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                          const int64_t *run, int n_lanes, int32_t n_chains, r2_evidence *evidence) {
     r2__user_view view[R2__WALKS];
@@ -3793,7 +3597,7 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     }
     if (status == R2_OK) {
         run[n_runs] = n;
-        /* as many lanes as still leave something to every thread */
+        /* as many lanes as leave work for every thread */
         const int threads = r2_threads(ctx, n * 1000);
         const int64_t share = (n_runs + threads - 1) / threads;
         const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
@@ -3822,7 +3626,8 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
     return 1 + (int32_t)(4.0 * share + 0.5);
 }
 
-/* Interactions of a user that can be asked for: enough before them, something else to sample. */
+/* How many interactions of a user can be asked for: enough precede them, and there are other items
+   to sample. */
 static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
     int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
     return degree > min_history && degree < g->n_items ? degree - min_history : 0;
@@ -3868,34 +3673,36 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
-r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, int64_t n_groups, int32_t n_sampled,
-                            int32_t min_history, uint64_t seed, r2_question *question,
-                            int64_t *n_drawn) {
+r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
+                            r2_question *question, int64_t *n_drawn) {
     const r2_graph *g = index->graph;
+    const int32_t least = config->min_history;
+    const int64_t group = (int64_t)config->n_sampled + 1;
     int64_t quota, n_left, n_more;
-    r2_rng extra = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
+    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
     *n_drawn = 0;
-    if (n_groups < 1 || n_sampled < 0 || min_history < 0)
+    if (config->n_groups < 1 || config->n_sampled < 0 || least < 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: %lld groups, %d sampled, min_history %d",
-                       (long long)n_groups, (int)n_sampled, (int)min_history);
-    quota = r2__even_quota(g, min_history, n_groups);
-    n_left = n_groups - r2__quota_total(g, min_history, quota, &n_more);
+                       "training questions: expected n_groups >= 1, n_sampled >= 0, "
+                       "min_history >= 0, found %lld, %d, %d",
+                       (long long)config->n_groups, (int)config->n_sampled, (int)least);
+    quota = r2__even_quota(g, least, config->n_groups);
+    n_left = config->n_groups - r2__quota_total(g, least, quota, &n_more);
     for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history), n = eligible < quota ? eligible : quota;
-        r2_rng rng = r2_rng_make(seed, R2_STREAM_NEGATIVES, (uint64_t)u);
-        /* what the quota leaves over goes to n_left of the n_more users, all choices alike */
+        int64_t eligible = r2__eligible(g, u, least), n = eligible < quota ? eligible : quota;
+        r2_rng rng = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+        /* n_left of the n_more users get one group more, every choice of them equally likely */
         if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
-        for (int64_t k = min_history + eligible - n; k < min_history + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, n_sampled,
-                           question + (*n_drawn)++ * (n_sampled + 1));
+        for (int64_t k = least + eligible - n; k < least + eligible; ++k)
+            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, config->n_sampled,
+                           question + (*n_drawn)++ * group);
     }
     if (*n_drawn == 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "training questions: no user has more than %d interactions "
                        "and an item left to sample",
-                       (int)min_history);
+                       (int)least);
     return R2_OK;
 }
 
@@ -5098,7 +4905,9 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
+    const double eps = (double)config->norm_eps;
     r2_status status = r2__check_config(ctx, config);
+    R2__REFUSE_FAST_MATH(eps);
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;
@@ -5871,7 +5680,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
 }
 
 /* ================================================================================ [M8] sft ====
-   In:   evidence, a teacher, a language; a model with gradients.
+   In:   evidence, a teacher, a codec; a model with gradients.
    Out:  examples (Q, R, A) as tokens; the model, trained to write R and A after Q.
 
    The tokens of a reasoned sequence and their probabilities. The caller writes Q and <think>, the
@@ -5888,13 +5697,13 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                        const r2_codebook *codebook) {
+    r2_markup *markup = &codec->markup;
     r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    r2_markup *markup = &language->markup;
     if (status != R2_OK) return status;
-    language->codebook = codebook;
-    language->vocab = vocab;
+    codec->codebook = codebook;
+    codec->vocab = vocab;
     markup->think = r2_vocab_find(vocab, "<think>");
     markup->think_end = r2_vocab_find(vocab, "</think>");
     markup->answer = r2_vocab_find(vocab, "<answer>");
@@ -5910,7 +5719,7 @@ r2_status r2_language_init(r2_ctx *ctx, r2_language *language, r2_vocab *vocab,
 
 /* What examples are made from. */
 typedef struct r2__example_source {
-    const r2_language *language;
+    const r2_codec *codec;
     const r2_evidence *evidence;      /* (n)             */
     const r2_teacher_config *teacher; /* NULL: no traces */
 } r2__example_source;
@@ -5918,19 +5727,19 @@ typedef struct r2__example_source {
 /* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
 static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
                                     r2_tokens token[2]) {
-    const r2_language *language = from->language;
+    const r2_codec *codec = from->codec;
     r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
     r2_status status = R2_OK;
-    r2_prompt_compact(ctx, language->codebook, &from->evidence[e], &text[0]);
+    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
     if (text[0].failed) status = R2_NO_MEMORY;
     if (status == R2_OK && from->teacher)
-        status = r2_teacher_compact(ctx, language->codebook, from->teacher, text[0].data,
-                                    (uint64_t)e, &text[1]);
+        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
+                                    &text[1]);
     for (int part = 0; part < 2 && status == R2_OK; ++part) {
         r2_tokens_clear(&token[part]);
         if (text[part].failed) status = R2_NO_MEMORY;
         else if (text[part].len > 0)
-            status = r2_vocab_encode(ctx, language->vocab, text[part].data, text[part].len,
+            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
                                      &token[part]);
     }
     r2_text_free(ctx, &text[0]);
@@ -6000,10 +5809,10 @@ static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__examp
     return status;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language *language,
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_evidence *evidence, int64_t n, int32_t group,
                            const r2_teacher_config *teacher) {
-    const r2__example_source from = {language, evidence, teacher};
+    const r2__example_source from = {codec, evidence, teacher};
     r2_status status;
     memset(examples, 0, sizeof *examples);
     if (n < 1 || group < 1 || n % group)
@@ -6011,7 +5820,7 @@ r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_language
                        (long long)n, (int)group);
     examples->n = n;
     examples->group = group;
-    examples->language = *language;
+    examples->codec = *codec;
     status = r2__examples_make(ctx, examples, &from);
     if (status != R2_OK) r2_examples_free(ctx, examples);
     return status;
@@ -6047,7 +5856,7 @@ static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examp
 /* The arrays of one batch, allocated once for the largest. */
 typedef struct r2__batcher {
     int32_t *seq_begin, *token, *pred_row, *pred_token;
-    int32_t *zero_pred; /* SFT: the prediction of answer 0 of each sequence */
+    int32_t *level_pred; /* SFT: of each sequence, the first of the predictions of the 6 answers */
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
@@ -6056,7 +5865,7 @@ typedef struct r2__batcher {
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
     r2_release(ctx, b->seq_begin);
     r2_release(ctx, b->branch);
-    r2_release(ctx, b->zero_pred);
+    r2_release(ctx, b->level_pred);
     r2_release(ctx, b->token);
     r2_release(ctx, b->pred_row);
     r2_release(ctx, b->pred_token);
@@ -6070,13 +5879,13 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
     memset(b, 0, sizeof *b);
     b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
     b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->zero_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->zero_pred);
+    b->level_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->level_pred);
     b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
     b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
     b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
     b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
     b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
-    if (b->seq_begin && b->branch && b->zero_pred && b->token && b->pred_row && b->pred_token &&
+    if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
     r2__batcher_free(ctx, b);
@@ -6102,6 +5911,12 @@ static int32_t r2__batch_predict(r2__batcher *b, int32_t token) {
     b->pred_row[b->n_pred] = b->n_row - 1;
     b->pred_token[b->n_pred] = token;
     return b->n_pred++;
+}
+
+/* Asks for the six answers after the last row; returns the first of the predictions. */
+static int32_t r2__batch_predict_answers(r2__batcher *b, const r2_markup *mark) {
+    for (int k = 0; k < R2_N_ANSWERS; ++k) r2__batch_predict(b, mark->level[k]);
+    return b->n_pred - R2_N_ANSWERS;
 }
 
 /* Ends the sequence; a branch continues the last that was none. */
@@ -6152,7 +5967,7 @@ typedef struct r2__sft_row {
    must learn to close its answer: RL generates it up to there and checks its shape. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
     for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
         r2__batch_token(b, ex->prompt[k]);
@@ -6164,8 +5979,8 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     if (reasoned) r2__batch_predict(b, mark->answer);
     row.trace_end = b->n_pred;
     r2__batch_token(b, mark->answer);
-    row.answer = r2__batch_predict(b, mark->level[ex->answer[e]]);
-    b->zero_pred[b->n_seq] = r2__batch_predict(b, mark->level[0]);
+    b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
+    row.answer = b->level_pred[b->n_seq] + ex->answer[e];
     r2__batch_token(b, mark->level[ex->answer[e]]);
     if (reasoned) {
         row.close = r2__batch_predict(b, mark->answer_end);
@@ -6175,24 +5990,42 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     return row;
 }
 
-/* log (1 - p0) / p0 of a prediction of answer 0. p0 is kept below 1, where that has no value. */
-static double r2__log_odds(const r2__batcher *b, int32_t zero, double *p0) {
-    *p0 = exp((double)b->logp[zero]);
-    if (*p0 > 1.0 - 1e-6) *p0 = 1.0 - 1e-6;
-    return log((1.0 - *p0) / *p0);
+/* log of the summed probabilities of n log-probabilities. */
+static double r2__log_sum(const float *logp, int n) {
+    double top = -INFINITY, sum = 0.0;
+    for (int k = 0; k < n; ++k) top = fmax(top, (double)logp[k]);
+    if (top == -INFINITY) return top;
+    for (int k = 0; k < n; ++k) sum += exp((double)logp[k] - top);
+    return top + log(sum);
 }
 
-/* -log softmax of the log-odds of a group at the observed item, its first, and the derivatives.
-   zero (group): the predictions of answer 0; d s / d log p0 = -1 / (1 - p0). */
-static double r2__list_loss(r2__batcher *b, const int32_t *zero, int32_t group, double weight) {
-    double top = -INFINITY, sum = 0.0, p0, first = r2__log_odds(b, zero[0], &p0);
-    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b, zero[k], &p0));
-    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b, zero[k], &p0) - top);
+#define R2__MOST_LOG_ODDS 27.0 /* keeps scores finite */
+
+/* The score that ranks (D11): log (1 - p(0)) / p(0) among the six answers, whatever probability
+   other tokens have. 0 when no answer has any. */
+static double r2__log_odds(const float *level_logp) {
+    const double most = R2__MOST_LOG_ODDS, no = (double)level_logp[0];
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), odds = yes - no;
+    if (yes == -INFINITY && no == -INFINITY) return 0.0;
+    return odds > most ? most : odds < -most ? -most : odds;
+}
+
+/* -log softmax of the log-odds s of a group at the observed item, its first, and the derivatives.
+   level (group): the first of the predictions of the six answers of each example.
+   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)). */
+static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group, double weight) {
+    double top = -INFINITY, sum = 0.0;
+    for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b->logp + level[k]));
+    for (int32_t k = 0; k < group; ++k) sum += exp(r2__log_odds(b->logp + level[k]) - top);
     for (int32_t k = 0; k < group; ++k) {
-        double share = exp(r2__log_odds(b, zero[k], &p0) - top) / sum;
-        b->dlogp[zero[k]] -= (float)(weight * (share - (k == 0)) / (1.0 - p0));
+        const float *logp = b->logp + level[k];
+        double yes = r2__log_sum(logp + 1, R2_N_ANSWERS - 1);
+        double slope = weight * (exp(r2__log_odds(logp) - top) / sum - (k == 0));
+        b->dlogp[level[k]] -= (float)slope;
+        for (int a = 1; a < R2_N_ANSWERS; ++a)
+            b->dlogp[level[k] + a] += (float)(slope * exp((double)logp[a] - yes));
     }
-    return top + log(sum) - first;
+    return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
@@ -6215,7 +6048,7 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
         b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
     }
     for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->zero_pred + g * group, group,
+        list += r2__list_loss(b, b->level_pred + g * group, group,
                               (double)config->list_weight / n_groups);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
@@ -6360,11 +6193,12 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     r2_status status;
     if (valid && valid->group > group) group = valid->group;
     if (valid && valid->longest > longest) longest = valid->longest;
-    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1, (int64_t)longest + 2);
+    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1,
+                            (int64_t)longest + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     per_batch = (int64_t)t->config->groups * group;
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
-                              per_batch * ((int64_t)longest + 2));
+                              per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
     status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
     if (status != R2_OK) return status;
@@ -6460,14 +6294,15 @@ r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, dou
     return term;
 }
 
-double r2_reward(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
-                 double rank_share) {
+double r2_reward(const r2_reward_config *config, const r2_sample *sample) {
+    const r2_check *check = &sample->check;
     double accuracy = 0.0, faith = 0.0;
-    if (check->answer >= 0) accuracy = 1.0 - abs(check->answer - right_answer) / 5.0;
+    if (check->answer >= 0 && sample->right_answer >= 0)
+        accuracy = 1.0 - abs(check->answer - sample->right_answer) / 5.0;
     if (check->verdict == R2_TRACE_OK) faith = 1.0;
     else if (check->n_cited > 0) faith = 0.5 * check->n_right / check->n_cited;
     return (double)config->w_format * (check->well_formed ? 1.0 : 0.0) +
-           (double)config->w_accuracy * accuracy + (double)config->w_rank * rank_share +
+           (double)config->w_accuracy * accuracy + (double)config->w_rank * sample->rank_share +
            (double)config->w_faith * faith;
 }
 
@@ -6530,40 +6365,32 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, in
     p->n++;
 }
 
-/* Checks the n tokens that follow <think> in an output of example e, as text, against the text of
-   its prompt. Appends the output to `text` (NULL: not wanted). */
-static r2_status r2__check_tokens(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                  const int32_t *token, int64_t n, r2_text *text, r2_check *check) {
-    const r2_language *language = &ex->language;
+/* The text of example e's prompt, and of <think> and the n tokens after it. */
+static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
+                                  const int32_t *token, int64_t n, r2_text *prompt,
+                                  r2_text *output) {
+    const r2_codec *codec = &ex->codec;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
-    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2_vocab_decode(ctx, language->vocab, ex->prompt + from, len, &prompt);
-    if (status == R2_OK)
-        status = r2_vocab_decode(ctx, language->vocab, &language->markup.think, 1, &output);
-    if (status == R2_OK && n > 0) {
-        r2_text_add(ctx, &output, " ", 1);
-        status = r2_vocab_decode(ctx, language->vocab, token, n, &output);
-    }
-    if (status == R2_OK) *check = r2_check_trace(language->codebook, prompt.data, output.data);
-    if (status == R2_OK && text) r2_text_add(ctx, text, output.data, output.len);
-    if (status == R2_OK && text && text->failed) status = R2_NO_MEMORY;
-    r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &output);
+    r2_tokens all = {NULL, 0, {NULL, false}};
+    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
+    r2_tokens_add(ctx, &all, codec->markup.think);
+    for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
+    if (status == R2_OK && all.owner.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
+    r2_tokens_free(ctx, &all);
     return status;
 }
 
 /* Checking needs a codebook and a vocabulary. */
-static r2_status r2__language_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->language.codebook && ex->language.vocab) return R2_OK;
+static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
     return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the language of the examples has no codebook or no vocabulary, expected "
+                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
                    "both: outputs are checked",
                    who);
 }
 
 /* ---- the loop ---- */
-
-#define R2__LEAST_P 1e-6 /* keeps log-odds finite */
 
 /* One output of a rollout. */
 typedef struct r2__rl_sample {
@@ -6600,7 +6427,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
-            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->language.markup.think);
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
         }
     }
 }
@@ -6610,7 +6437,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
    of its outputs is a branch that begins with that token, so that all predictions of an output are
    its own, and ends before its own last token, after which nothing is predicted. */
 static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
-    const r2_markup *mark = &rl->ex->language.markup;
+    const r2_markup *mark = &rl->ex->codec.markup;
     const r2__prompts *prompts = &rl->prompts;
     r2__batcher *b = &rl->b;
     r2__batcher_clear(b);
@@ -6628,10 +6455,8 @@ static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
         for (int32_t k = 0; k < gen->length[o]; ++k) {
             r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0) {
-                sample->level_pred = b->n_pred;
-                for (int a = 0; a < R2_N_ANSWERS; ++a) r2__batch_predict(b, mark->level[a]);
-            }
+            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+                sample->level_pred = r2__batch_predict_answers(b, mark);
         }
         sample->end_pred = b->n_pred;
         r2__batch_end_sequence(b, true);
@@ -6647,13 +6472,6 @@ static int32_t r2__sample_length(const r2__rl_sample *sample) {
     return sample->end_pred - sample->first_pred - (sample->level_pred >= 0 ? R2_N_ANSWERS : 0);
 }
 
-static double r2__sample_score(const r2__grpo *rl, const r2__rl_sample *sample) {
-    double p0;
-    if (sample->level_pred < 0) return NAN;
-    p0 = exp((double)rl->logp_old[sample->level_pred]);
-    return log(fmax(1.0 - p0, R2__LEAST_P) / fmax(p0, R2__LEAST_P));
-}
-
 /* Mean log-odds of the samples of prompt p; a sample without an answer counts as 0. */
 static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     double sum = 0.0;
@@ -6667,7 +6485,7 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
 /* The chance that log-odds a are above log-odds b, when both carry the same noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
-/* The ranking term, see r2_reward. It is a chance, not 0 or 1, so that the samples of a prompt
+/* rank_share of r2_sample. It is a chance, not 0 or 1, so that the samples of a prompt
    differ in it even when all of them rank right. */
 static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     int64_t p = o / rl->config->n_samples, first = p - p % rl->ex->group;
@@ -6679,14 +6497,38 @@ static double r2__rank_share(const r2__grpo *rl, int64_t o) {
     return rl->ex->group > 1 ? won / (rl->ex->group - 1) : 1.0;
 }
 
-/* Rewards of all samples. */
-static void r2__grpo_rewards(r2__grpo *rl, r2_grpo_report *report) {
+/* Checks sample o, as text, and rewards it. */
+static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *gen, int64_t o) {
+    const r2_grpo_config *c = rl->config;
+    r2__rl_sample *own = &rl->sample[o];
+    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    r2_status status = r2__output_texts(ctx, rl->ex, own->example, gen->token + o * gen->max_new,
+                                        gen->length[o], &prompt, &output);
+    if (status == R2_OK) {
+        r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
+        sample.check = r2_check_trace(rl->ex->codec.codebook, prompt.data, output.data);
+        sample.right_answer = rl->ex->answer[own->example];
+        sample.rank_share = r2__rank_share(rl, o);
+        own->check = sample.check;
+        if (c->reward_fn) status = c->reward_fn(ctx, c->reward_user, &sample, &own->reward);
+        else own->reward = r2_reward(&c->reward, &sample);
+    }
+    if (status == R2_OK && !isfinite(own->reward))
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "grpo: reward = %g of example %lld, expected a finite "
+                         "number",
+                         own->reward, (long long)own->example);
+    r2_text_free(ctx, &prompt);
+    r2_text_free(ctx, &output);
+    return status;
+}
+
+/* The step's statistics of all samples. */
+static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
     for (int64_t o = 0; o < rl->n_sample; ++o) {
-        r2__rl_sample *sample = &rl->sample[o];
-        sample->reward = r2_reward(&rl->config->reward, &sample->check,
-                                   rl->ex->answer[sample->example], r2__rank_share(rl, o));
+        const r2__rl_sample *sample = &rl->sample[o];
         report->reward_mean += sample->reward / n;
         report->well_formed_outputs += sample->check.well_formed / n;
         report->faithful_outputs += (sample->check.verdict == R2_TRACE_OK) / n;
@@ -6739,7 +6581,7 @@ static void r2__grpo_lists(r2__grpo *rl) {
         bool whole = true;
         for (int32_t k = 0; k < group; ++k) {
             int32_t level = rl->sample[(list / n * group + k) * n + list % n].level_pred;
-            rl->list[k] = level; /* the prediction of answer 0 */
+            rl->list[k] = level;
             whole = whole && level >= 0;
         }
         if (whole)
@@ -6791,7 +6633,7 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->language.markup.answer_end;
+    how.stop_token = rl->ex->codec.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
@@ -6802,12 +6644,12 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
     if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
-        r2__rl_sample *sample = &rl->sample[o];
-        sample->score = r2__sample_score(rl, sample);
-        status = r2__check_tokens(ctx, rl->ex, sample->example, gen.token + o * gen.max_new,
-                                  gen.length[o], NULL, &sample->check);
+        int32_t level = rl->sample[o].level_pred;
+        rl->sample[o].score = level < 0 ? NAN : r2__log_odds(rl->logp_old + level);
     }
-    if (status == R2_OK) r2__grpo_rewards(rl, report);
+    for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o)
+        status = r2__grpo_judge(ctx, rl, &gen, o);
+    if (status == R2_OK) r2__grpo_statistics(rl, report);
     if (status == R2_OK) r2__grpo_advantages(rl, report);
     r2_generation_free(ctx, &gen);
     return status;
@@ -6896,7 +6738,7 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const 
                        (int)c->groups, (int)c->n_updates, (int)c->max_new);
     status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
-    return r2__language_check(ctx, "grpo", examples);
+    return r2__codec_check(ctx, "grpo", examples);
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -6937,11 +6779,11 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 
 r2_rank r2_rank_of(const float *score, int64_t n) {
     r2_rank rank = {0, 0};
-    float positive = isnan(score[0]) ? -INFINITY : score[0];
+    const float positive = score[0];
     for (int64_t i = 1; i < n; ++i) {
-        float other = isnan(score[i]) ? -INFINITY : score[i];
-        rank.better += other > positive;
-        rank.tied += other == positive;
+        const bool both_nan = isnan(score[i]) && isnan(positive);
+        rank.better += score[i] > positive || (isnan(positive) && !isnan(score[i]));
+        rank.tied += score[i] == positive || both_nan;
     }
     return rank;
 }
@@ -7040,6 +6882,7 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
 double r2_mcnemar(int64_t only_a, int64_t only_b) {
     int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
     double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    if (k < 0) return NAN;
     for (int64_t i = 0; i <= k; ++i)
         tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
                     lgamma((double)(n - i) + 1.0) + log_half_n);
@@ -7054,15 +6897,11 @@ r2_score_config r2_score_config_default(void) {
 }
 
 float r2_answer_score(const float *level_logp, r2_score_kind kind) {
-    double mass = 0.0, expected = 0.0, p_no;
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
-        mass += exp((double)level_logp[k]);
-        expected += k * exp((double)level_logp[k]);
-    }
-    if (!(mass > 0.0)) return 0.0f;
-    p_no = exp((double)level_logp[0]) / mass;
-    if (kind == R2_SCORE_RATING) return (float)(expected / fmax(mass * (1.0 - p_no), 1e-12));
-    return (float)(log(fmax(1.0 - p_no, 1e-12)) - log(fmax(p_no, 1e-12)));
+    double yes = r2__log_sum(level_logp + 1, R2_N_ANSWERS - 1), expected = 0.0;
+    if (kind == R2_SCORE_LOG_ODDS) return (float)r2__log_odds(level_logp);
+    if (yes == -INFINITY) return (float)R2_N_ANSWERS / 2.0f; /* any level is as likely: 3 */
+    for (int k = 1; k < R2_N_ANSWERS; ++k) expected += k * exp((double)level_logp[k] - yes);
+    return (float)expected;
 }
 
 /* Sums over traces, before they become shares. */
@@ -7092,7 +6931,7 @@ static void r2__trace_shares(r2_trace_metrics *m, const r2__trace_counts *counts
 static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
                                     const r2_score_config *config, int64_t first, int64_t n,
                                     r2_generation *gen) {
-    const r2_markup *mark = &ex->language.markup;
+    const r2_markup *mark = &ex->codec.markup;
     bool direct = config->mode == R2_DIRECT;
     r2_generate_config how = r2_generate_config_default();
     r2__prompts prompts;
@@ -7112,26 +6951,26 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     return status;
 }
 
-/* Output o of a generation for example e: completes it by the likeliest answer and </answer> when
-   it got as far as <answer>, checks it, and appends it to `text` (NULL: not wanted). */
+/* Output o of a generation for example e: completed by the likeliest answer and </answer> when it
+   got as far as <answer>, and checked. */
 static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                 const r2_generation *gen, int64_t o, r2_text *text,
-                                 r2_check *check) {
-    const r2_markup *mark = &ex->language.markup;
+                                 const r2_generation *gen, int64_t o, r2_reasoning *out) {
+    const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    r2_tokens output = {NULL, 0, {NULL, false}};
-    r2_status status = R2_NO_MEMORY;
-    int best = 0;
-    for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &output, token[k]);
-    if (n > 0 && token[n - 1] == mark->answer) {
-        for (int k = 1; k < R2_N_ANSWERS; ++k)
-            if (level[k] > level[best]) best = k;
-        r2_tokens_add(ctx, &output, mark->level[best]);
-        r2_tokens_add(ctx, &output, mark->answer_end);
+    int32_t best = 0, added[2];
+    r2_text prompt = {NULL, 0, 0, false};
+    r2_status status = r2__output_texts(ctx, ex, e, token, n, &prompt, &out->text);
+    out->n_written = out->text.len;
+    for (int32_t k = 1; k < R2_N_ANSWERS; ++k)
+        if (level[k] > level[best]) best = k;
+    added[0] = codec->markup.level[best], added[1] = codec->markup.answer_end;
+    if (status == R2_OK && n > 0 && token[n - 1] == codec->markup.answer) {
+        r2_text_add(ctx, &out->text, " ", 1);
+        status = r2_vocab_decode(ctx, codec->vocab, added, 2, &out->text);
     }
-    if (!output.owner.failed) status = r2__check_tokens(ctx, ex, e, output.id, output.n, text, check);
-    r2_tokens_free(ctx, &output);
+    if (status == R2_OK) out->check = r2_check_trace(codec->codebook, prompt.data, out->text.data);
+    r2_text_free(ctx, &prompt);
     return status;
 }
 
@@ -7140,7 +6979,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
     const bool checked = trace && config->mode == R2_REASONED;
     r2__trace_counts counts = {0, 0, 0};
-    r2_status status = checked ? r2__language_check(ctx, "score", examples) : R2_OK;
+    r2_status status = checked ? r2__codec_check(ctx, "score", examples) : R2_OK;
     if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
@@ -7150,12 +6989,14 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         for (int64_t k = 0; k < n; ++k) score[first + k] = 0.0f;
         for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
             int64_t per = gen.n_out / n, e = first + o / per;
-            r2_check check;
+            r2_reasoning reasoning;
             score[e] += r2_answer_score(gen.watch_logp + o * gen.n_watch, config->kind) /
                         (float)per;
             if (!checked) continue;
-            status = r2__score_check(ctx, examples, e, &gen, o, NULL, &check);
-            if (status == R2_OK) r2__trace_tally(trace, &counts, &check);
+            memset(&reasoning, 0, sizeof reasoning);
+            status = r2__score_check(ctx, examples, e, &gen, o, &reasoning);
+            if (status == R2_OK) r2__trace_tally(trace, &counts, &reasoning.check);
+            r2_reasoning_free(ctx, &reasoning);
         }
         r2_generation_free(ctx, &gen);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
@@ -7164,19 +7005,29 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     return status;
 }
 
-r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t example,
-                   r2_text *output, r2_check *check) {
+void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning) {
+    r2_text_free(ctx, &reasoning->text);
+    memset(reasoning, 0, sizeof *reasoning);
+}
+
+r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
+                   int64_t n, r2_reasoning *out) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status = r2__language_check(ctx, "think", examples);
+    r2_status status = r2__codec_check(ctx, "think", examples);
     if (status != R2_OK) return status;
-    if (example < 0 || example >= examples->n)
-        return r2_fail(ctx, R2_ARGUMENT, "think: example = %lld, expected 0 .. %lld",
-                       (long long)example, (long long)examples->n - 1);
+    if (first < 0 || n < 1 || n > examples->n - first)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "think: first = %lld, n = %lld, expected some of %lld "
+                       "examples",
+                       (long long)first, (long long)n, (long long)examples->n);
     config.mode = R2_REASONED;
-    status = r2__score_generate(ctx, model, examples, &config, example, 1, &gen);
+    memset(out, 0, (size_t)n * sizeof *out);
+    status = r2__score_generate(ctx, model, examples, &config, first, n, &gen);
     if (status != R2_OK) return status;
-    status = r2__score_check(ctx, examples, example, &gen, 0, output, check);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        status = r2__score_check(ctx, examples, first + k, &gen, k, &out[k]);
+    for (int64_t k = 0; k < n && status != R2_OK; ++k) r2_reasoning_free(ctx, &out[k]);
     r2_generation_free(ctx, &gen);
     return status;
 }
@@ -7228,17 +7079,34 @@ static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
 }
 
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *directory) {
+/* The ratings, and which of them are held out: the last of each user, or those of other files. */
+static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
+    const r2_run_config *c = &run->config;
+    const char *paths[3] = {path, NULL, NULL};
+    int64_t n = 1;
+    r2_status status;
+    if (c->valid_path) paths[n++] = c->valid_path;
+    if (c->test_path) paths[n++] = c->test_path;
+    status = r2_data_load_files(ctx, &run->data, paths, n, &c->format);
+    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
+    if (status != R2_OK) return status;
+    if (c->valid_path || c->test_path)
+        return r2_split_given(ctx, &run->split, &run->data, &c->split, c->valid_path, c->test_path,
+                              &c->format);
+    return r2_split_init(ctx, &run->split, &run->data, &c->split);
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_status status = r2_data_load(ctx, &run->data, directory);
-    if (status == R2_OK) status = r2_data_grade(ctx, &run->data);
-    if (status == R2_OK) status = r2_split_init(ctx, split, &run->data, &c->split);
+    r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: no user has two positives (rating >= %g) after "
-                         "another interaction, so there is nothing to test on",
-                         directory, (double)split->config.min_positive);
+                         "%s: no user has %s (rating >= %g) after another "
+                         "interaction, so there is nothing to test on",
+                         c->test_path ? c->test_path : path,
+                         c->test_path ? "a positive" : "two positives",
+                         (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
@@ -7267,13 +7135,13 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
+    const r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
                                         (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
-    status = r2_questions_draw(ctx, &run->index, n_groups, c->n_sampled, run->min_history, seed,
-                               *question, &n_drawn);
+    status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
     *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)*n, sizeof **evidence);
@@ -7317,13 +7185,12 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     return status;
 }
 
-r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *directory,
-                      const r2_run_config *config) {
+r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config) {
     r2_status status;
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, directory);
+    status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
@@ -7345,10 +7212,9 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
+    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_language_init(ctx, &run->language, &run->vocab, &run->codebook);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->language, run->evidence, run->n_train,
+        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
                                   1 + c->n_sampled, &c->teacher);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
@@ -7394,7 +7260,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->language, evidence, n, (int32_t)group,
+        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
                                   &run->config.teacher);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
@@ -7428,7 +7294,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
     if (status == R2_OK) /* without traces: RL rewards the model's own */
-        status = r2_examples_init(ctx, &fresh, &run->language, evidence, n, 1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
     if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
@@ -7455,7 +7321,7 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->language, evidence, n, 1, NULL);
+    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7485,43 +7351,91 @@ r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates
     return status;
 }
 
+typedef struct r2__scored {
+    uint32_t item;
+    float score;
+} r2__scored;
+
 /* Highest score first; ties by item. */
-static int r2__compare_recommendation(const void *a, const void *b) {
-    const r2_recommendation *x = (const r2_recommendation *)a, *y = (const r2_recommendation *)b;
+static int r2__compare_scored(const void *a, const void *b) {
+    const r2__scored *x = (const r2__scored *)a, *y = (const r2__scored *)b;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
     return (x->item > y->item) - (x->item < y->item);
 }
 
-r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
-                           r2_recommendation *out, int64_t *n_found) {
+/* Items and scores of the n best. */
+static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                                    r2_recommendation *out, int64_t *n_found) {
     uint64_t n_items = (uint64_t)run->graph.n_items;
     uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
     float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
-    r2_recommendation *all = (r2_recommendation *)r2_alloc(ctx, n_items, sizeof *all);
+    r2__scored *all = (r2__scored *)r2_alloc(ctx, n_items, sizeof *all);
     r2_score_config config = r2_score_config_default();
     r2_candidates unseen = {1, 0, &user, item};
     r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
     int64_t m = 0;
-    *n_found = 0;
-    if (status == R2_OK && ((int64_t)user >= run->graph.n_users || n < 0))
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "recommend: user = %u of %lld, n = %lld, expected a "
-                         "user of the data and n >= 0",
-                         (unsigned)user, (long long)run->graph.n_users, (long long)n);
     for (uint32_t i = 0; i < n_items && status == R2_OK; ++i)
-        if (r2_graph_find(&run->graph, user, i) < 0) item[m++] = i;
+        if (r2_data_find(&run->data, user, i) < 0) item[m++] = i;
     unseen.n_per_case = m;
     if (status == R2_OK && m > 0) status = r2_run_score(ctx, run, &unseen, &config, score, NULL);
     if (status == R2_OK) {
         for (int64_t k = 0; k < m; ++k) all[k].item = item[k], all[k].score = score[k];
-        qsort(all, (size_t)m, sizeof *all, r2__compare_recommendation);
+        qsort(all, (size_t)m, sizeof *all, r2__compare_scored);
         *n_found = n < m ? n : m;
-        memcpy(out, all, (size_t)*n_found * sizeof *out);
+        for (int64_t k = 0; k < *n_found; ++k) {
+            out[k].item = all[k].item;
+            out[k].score = all[k].score;
+        }
     }
     r2_release(ctx, item);
     r2_release(ctx, score);
     r2_release(ctx, all);
     return status;
+}
+
+/* Evidence and reasoning of the n best. */
+static r2_status r2__recommend_explain(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                                       r2_recommendation *out) {
+    uint32_t *pair = (uint32_t *)r2_alloc(ctx, 2 * (uint64_t)n, sizeof *pair);
+    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    r2_reasoning *reasoning = (r2_reasoning *)r2_alloc(ctx, (uint64_t)n, sizeof *reasoning);
+    r2_status status = pair && evidence && reasoning ? R2_OK : R2_NO_MEMORY;
+    r2_examples asked;
+    memset(&asked, 0, sizeof asked);
+    for (int64_t k = 0; k < n && pair; ++k) pair[k] = user, pair[n + k] = out[k].item;
+    if (status == R2_OK) status = r2_run_prompts(ctx, run, pair, pair + n, n, evidence, &asked);
+    if (status == R2_OK) status = r2_think(ctx, &run->model, &asked, 0, n, reasoning);
+    for (int64_t k = 0; k < n && status == R2_OK; ++k) {
+        out[k].evidence = evidence[k];
+        out[k].reasoning = reasoning[k];
+    }
+    r2_examples_free(ctx, &asked);
+    r2_release(ctx, pair);
+    r2_release(ctx, evidence);
+    r2_release(ctx, reasoning);
+    return status;
+}
+
+r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
+                           r2_recommendation *out, int64_t *n_found) {
+    r2_status status;
+    *n_found = 0;
+    if ((int64_t)user >= run->graph.n_users || n < 0)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "recommend: user = %u of %lld, n = %lld, expected a user "
+                       "of the data and n >= 0",
+                       (unsigned)user, (long long)run->graph.n_users, (long long)n);
+    memset(out, 0, (size_t)n * sizeof *out);
+    status = r2__recommend_rank(ctx, run, user, n, out, n_found);
+    if (status == R2_OK && *n_found > 0)
+        status = r2__recommend_explain(ctx, run, user, *n_found, out);
+    if (status != R2_OK) *n_found = 0;
+    return status;
+}
+
+void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n) {
+    for (int64_t k = 0; k < n; ++k) r2_reasoning_free(ctx, &recommendation[k].reasoning);
+    memset(recommendation, 0, (size_t)n * sizeof *recommendation);
 }
 
 /* ---- on disk ---- */
@@ -7558,26 +7472,46 @@ static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *
     return status;
 }
 
+/* So must its words. */
+static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
+    const r2_vocab *own = &run->vocab;
+    r2_vocab found;
+    r2_status status;
+    memset(&found, 0, sizeof found);
+    status = r2_vocab_load(ctx, &found, path);
+    if (status == R2_OK && found.n_words != own->n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
+                         (int)own->n_words, (int)found.n_words);
+    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
+        if (strcmp(found.word[w], own->word[w]) != 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
+                             (int)w + 1, own->word[w], found.word[w]);
+    r2_vocab_free(ctx, &found);
+    return status;
+}
+
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_language language = run->language;
+    r2_codec codec = run->codec;
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    language.codebook = &codebook;
+    codec.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &language, run->evidence, run->n_train,
+        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
                                   1 + run->config.n_sampled, &run->config.teacher);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
-        run->train.language = run->language;
+        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -7662,7 +7596,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    ctx->log(ctx->user, line);
+    (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
 }
 
 /* ---- memory ---- */
@@ -14689,20 +14623,21 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
                                    r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
-    r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+    r2_text prompt = {NULL, 0, 0, false};
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
-    r2_check trace;
-    r2_status status = r2_think(ctx, model, ex, e, &output, &trace);
+    r2_reasoning own;
+    r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
-    if (status == R2_OK && trace.well_formed)
-        status = r2_vocab_decode(ctx, ex->language.vocab, ex->prompt + from, len, &prompt);
+    if (status != R2_OK) return status;
+    if (own.check.well_formed)
+        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->language.codebook, prompt.data, output.data, kind, change),
+            change, r2__fact_changes(ex->codec.codebook, prompt.data, own.text.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
-    r2_text_free(ctx, &output);
+    r2_reasoning_free(ctx, &own);
     return status;
 }
 
@@ -14752,7 +14687,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->language.vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);

@@ -10,11 +10,13 @@
 #include "common/baselines.h"
 #include "common/options.h"
 #include "common/output.h"
+#include "common/report.h"
 
 /* ---- what the command line asks for ---- */
 
 typedef struct demo_options {
-    const char *data, *out, *user;
+    const char *data, *out, *user, *candidates;
+    r2_format format;
     int64_t seed, threads;
     bool full, ease;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
@@ -22,7 +24,13 @@ typedef struct demo_options {
 
 static const char usage[] =
     "[options]\n"
-    "  --data DIR     ratings in any MovieLens layout (default data/mini)\n"
+    "  --data PATH    a MovieLens or RecBole directory, or any file with an interaction per line\n"
+    "                 (default data/mini)\n"
+    "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME\n"
+    "                 columns of that file, or their numbers from 1 (default: the usual names)\n"
+    "  --separator C  between its columns (default: the one that its first line shows)\n"
+    "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"
+    "  --candidates FILE  test candidates, as r2_candidates_save writes them\n"
     "  --out DIR      where results go (default out)\n"
     "  --user ID      recommend to this user of the data, not to three test users\n"
     "  --seed N       of everything drawn (default 1)\n"
@@ -35,8 +43,15 @@ static const char usage[] =
     "  --help         this text\n";
 
 static demo_options parse_options(int argc, char **argv) {
-    demo_options o = {"data/mini", "out", NULL, 1, 0, false, false, -1, -1};
+    demo_options o;
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
+                                  {"--user-column", OPTIONS_TEXT, &o.format.user, 0, 0},
+                                  {"--item-column", OPTIONS_TEXT, &o.format.item, 0, 0},
+                                  {"--rating-column", OPTIONS_TEXT, &o.format.rating, 0, 0},
+                                  {"--time-column", OPTIONS_TEXT, &o.format.time, 0, 0},
+                                  {"--separator", OPTIONS_TEXT, &o.format.separator, 0, 0},
+                                  {"--items", OPTIONS_TEXT, &o.format.items, 0, 0},
+                                  {"--candidates", OPTIONS_TEXT, &o.candidates, 0, 0},
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0},
                                   {"--user", OPTIONS_TEXT, &o.user, 0, 0},
                                   {"--seed", OPTIONS_WHOLE, &o.seed, 0, INT64_MAX},
@@ -46,6 +61,9 @@ static demo_options parse_options(int argc, char **argv) {
                                   {"--ease", OPTIONS_FLAG, &o.ease, true, 0},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, 10000000},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, 10000000}};
+    memset(&o, 0, sizeof o);
+    o.data = "data/mini", o.out = "out", o.seed = 1;
+    o.sft_steps = o.grpo_steps = -1;
     options_read("movielens_demo", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     return o;
 }
@@ -106,6 +124,7 @@ typedef struct demo {
     const char *phase[MAX_PHASES];
     double phase_seconds[MAX_PHASES], phase_began;
     int n_phases;
+    report report;
 } demo;
 
 static void check(demo *d, r2_status status) {
@@ -118,6 +137,7 @@ static void check(demo *d, r2_status status) {
 static void phase_ends(demo *d, const char *name) {
     double now = r2_seconds();
     d->phase[d->n_phases] = name;
+    report_phase(&d->report, name, now - d->phase_began);
     d->phase_seconds[d->n_phases++] = now - d->phase_began;
     d->phase_began = now;
 }
@@ -146,6 +166,7 @@ static result_row *add_row(demo *d, const char *method) {
     row->hit = (double *)need(d, r2_alloc(&d->ctx, (uint64_t)test->n_cases, sizeof(double)));
     check(d, r2_evaluate(&d->ctx, d->score, test->n_cases, test->n_per_case, &eval, &row->m,
                          row->hit));
+    report_scores(&d->report, &d->run, method, d->score);
     return row;
 }
 
@@ -187,6 +208,7 @@ static void evaluate_untrained(demo *d) {
         }
         check(d, r2_evaluate(&d->ctx, d->score, d->run.test.n_cases, d->run.test.n_per_case, &eval,
                              &m, hit));
+        report_scores(&d->report, &d->run, "untrained", d->score);
         for (int64_t c = 0; c < d->run.test.n_cases; ++c) row->hit[c] += hit[c];
         row->m.hr5 += m.hr5, row->m.ndcg5 += m.ndcg5, row->m.mrr += m.mrr;
         r2_release(&d->ctx, hit);
@@ -204,6 +226,7 @@ static void evaluate_untrained(demo *d) {
 static void evaluate_model(demo *d, const char *method, r2_mode mode, r2_trace_metrics *trace) {
     score_test(d, &d->run.model, mode, trace);
     add_row(d, method);
+    report_odds(&d->report, &d->run, method, d->score);
 }
 
 /* ---- (a) the table ---- */
@@ -262,30 +285,22 @@ static uint32_t last_item(const demo *d, uint32_t user) {
 static void recommend_to(demo *d, uint32_t user) {
     enum { N_BEST = 10 };
     r2_recommendation best[N_BEST];
-    int64_t n_found = 0;
+    int64_t n = 0, k = 0;
+    const int64_t *begin = d->run.data.user_begin + user, n_has = begin[1] - begin[0];
     printf("\nUser %s, who has rated %lld films, the latest %s\n", d->run.data.user_key[user],
            (long long)r2_graph_user_degree(&d->run.graph, user), title(d, last_item(d, user)));
-    check(d, r2_run_recommend(&d->ctx, &d->run, user, N_BEST, best, &n_found));
-    for (int64_t k = 0; k < n_found; ++k) {
-        r2_evidence evidence;
-        r2_examples asked;
-        r2_text output = {NULL, 0, 0, false};
-        r2_check trace;
-        bool good;
-        check(d, r2_run_prompts(&d->ctx, &d->run, &user, &best[k].item, 1, &evidence, &asked));
-        check(d, r2_think(&d->ctx, &d->run.model, &asked, 0, &output, &trace));
-        good = trace.verdict == R2_TRACE_OK;
-        if (good) {
-            printf("  Watch %s (place %lld of %lld)\n", title(d, best[k].item), (long long)k + 1,
-                   (long long)(d->run.graph.n_items - r2_graph_user_degree(&d->run.graph, user)));
-            print_reasons(d, &evidence, output.data);
-        }
-        r2_examples_free(&d->ctx, &asked);
-        r2_text_free(&d->ctx, &output);
-        if (good) return;
+    check(d, r2_run_recommend(&d->ctx, &d->run, user, N_BEST, best, &n));
+    while (k < n && best[k].reasoning.check.verdict != R2_TRACE_OK) ++k;
+    if (k < n) {
+        printf("  Watch %s (place %lld of %lld)\n", title(d, best[k].item), (long long)k + 1,
+               (long long)(d->run.data.n_items - n_has));
+        print_reasons(d, &best[k].evidence, best[k].reasoning.text.data);
+    } else {
+        printf(
+            "  No recommendation among the first %d has reasoning that passes the strict check.\n",
+            N_BEST);
     }
-    printf("  No recommendation among the first %d has reasoning that passes the strict check.\n",
-           N_BEST);
+    r2_recommendations_free(&d->ctx, best, n);
 }
 
 /* The user asked for, or three of the test users, drawn by the seed. */
@@ -391,52 +406,83 @@ static void write_timings(demo *d) {
     write_json(d, "timings.json", json);
 }
 
+/* Adds a field of a CSV file, in double quotes where it needs them (RFC 4180). */
+static void add_field(demo *d, r2_text *text, const char *before, const char *field) {
+    r2_text_addf(&d->ctx, text, "%s", before);
+    if (!strpbrk(field, ",\"\r\n")) {
+        r2_text_addf(&d->ctx, text, "%s", field);
+        return;
+    }
+    r2_text_addf(&d->ctx, text, "\"");
+    for (; *field; ++field) {
+        if (*field == '"') r2_text_add(&d->ctx, text, "\"", 1);
+        r2_text_add(&d->ctx, text, field, 1);
+    }
+    r2_text_addf(&d->ctx, text, "\"");
+}
+
 /* candidates.csv: a line per test user, its positive first. */
 static void write_candidates(demo *d) {
     const r2_candidates *test = &d->run.test;
+    const int64_t n = test->n_per_case;
     r2_text text = {NULL, 0, 0, false};
     r2_text_addf(&d->ctx, &text, "user,positive,negatives...\n");
     for (int64_t c = 0; c < test->n_cases; ++c) {
-        r2_text_addf(&d->ctx, &text, "%s", d->run.data.user_key[test->user[c]]);
-        for (int64_t k = 0; k < test->n_per_case; ++k)
-            r2_text_addf(&d->ctx, &text, ",%s",
-                         d->run.data.item_key[test->item[c * test->n_per_case + k]]);
+        add_field(d, &text, "", d->run.data.user_key[test->user[c]]);
+        for (int64_t k = 0; k < n; ++k)
+            add_field(d, &text, ",", d->run.data.item_key[test->item[c * n + k]]);
         r2_text_addf(&d->ctx, &text, "\n");
     }
     write_file(d, "candidates.csv", &text);
     r2_text_free(&d->ctx, &text);
 }
 
-/* traces.jsonl: what the trained model thinks of each test positive. */
-static void write_traces(demo *d) {
+/* One line of traces.jsonl: "output" is what the model wrote, "completed" the same with the
+   likeliest answer after <answer>, which is what the verdict is about. */
+static void add_trace(demo *d, int64_t c, r2_text *lines) {
     const r2_candidates *test = &d->run.test;
+    const int64_t e = c * test->n_per_case, from = d->test.prompt_begin[e];
+    r2_reasoning own;
+    r2_text prompt = {NULL, 0, 0, false}, written = {NULL, 0, 0, false};
+    cJSON *json = cJSON_CreateObject();
+    char *printed;
+    check(d, r2_vocab_decode(&d->ctx, &d->run.vocab, d->test.prompt + from,
+                             d->test.prompt_begin[e + 1] - from, &prompt));
+    check(d, r2_think(&d->ctx, &d->run.model, &d->test, e, 1, &own));
+    r2_text_add(&d->ctx, &written, own.text.data, own.n_written);
+    if (written.failed) check(d, R2_NO_MEMORY);
+    cJSON_AddStringToObject(json, "user", d->run.data.user_key[test->user[c]]);
+    cJSON_AddStringToObject(json, "item", d->run.data.item_key[test->item[e]]);
+    cJSON_AddStringToObject(json, "title", title(d, test->item[e]));
+    cJSON_AddStringToObject(json, "prompt", prompt.data);
+    cJSON_AddStringToObject(json, "output", written.data);
+    cJSON_AddStringToObject(json, "completed", own.text.data);
+    cJSON_AddStringToObject(json, "verdict", r2_verdict_name(own.check.verdict));
+    printed = cJSON_PrintUnformatted(json);
+    r2_text_addf(&d->ctx, lines, "%s\n", (char *)need(d, printed));
+    cJSON_free(printed);
+    cJSON_Delete(json);
+    r2_text_free(&d->ctx, &prompt);
+    r2_text_free(&d->ctx, &written);
+    r2_reasoning_free(&d->ctx, &own);
+}
+
+/* traces.jsonl: the model's reasoning about each test positive. */
+static void write_traces(demo *d) {
+    const int64_t n = d->run.test.n_cases;
     r2_text lines = {NULL, 0, 0, false};
-    for (int64_t c = 0; c < test->n_cases; ++c) {
-        const int64_t e = c * test->n_per_case, from = d->test.prompt_begin[e];
-        const uint32_t item = test->item[e];
-        r2_check trace;
-        r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-        cJSON *json = cJSON_CreateObject();
-        char *printed;
-        check(d, r2_vocab_decode(&d->ctx, &d->run.vocab, d->test.prompt + from,
-                                 d->test.prompt_begin[e + 1] - from, &prompt));
-        check(d, r2_think(&d->ctx, &d->run.model, &d->test, e, &output, &trace));
-        cJSON_AddStringToObject(json, "user", d->run.data.user_key[test->user[c]]);
-        cJSON_AddStringToObject(json, "item", d->run.data.item_key[item]);
-        cJSON_AddStringToObject(json, "title", title(d, item));
-        cJSON_AddStringToObject(json, "prompt", prompt.data);
-        cJSON_AddStringToObject(json, "output", output.data);
-        cJSON_AddStringToObject(json, "verdict", r2_verdict_name(trace.verdict));
-        printed = cJSON_PrintUnformatted(json);
-        r2_text_addf(&d->ctx, &lines, "%s\n", (char *)need(d, printed));
-        cJSON_free(printed);
-        cJSON_Delete(json);
-        r2_text_free(&d->ctx, &prompt);
-        r2_text_free(&d->ctx, &output);
-        check(d, r2_progress(&d->ctx, "traces", c + 1, test->n_cases));
+    for (int64_t c = 0; c < n; ++c) {
+        add_trace(d, c, &lines);
+        check(d, r2_progress(&d->ctx, "traces", c + 1, n));
     }
     write_file(d, "traces.jsonl", &lines);
     r2_text_free(&d->ctx, &lines);
+}
+
+static void write_report(demo *d) {
+    for (int k = 0; k < d->n_rows; ++k) report_result(&d->report, d->row[k].method, &d->row[k].m);
+    check(d, report_write(&d->report, &d->run, d->options.data, d->options.out));
+    phase_ends(d, "report");
 }
 
 /* ---- the journey ---- */
@@ -445,13 +491,22 @@ static r2_run_config configure(demo *d) {
     const demo_options *o = &d->options;
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = (uint64_t)o->seed;
+    config.format = o->format;
     if (o->ease) config.evidence_hook = bl_ease_evidence, config.evidence_hook_user = &d->ease;
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
+    report_watch(&d->report, &config);
     return config;
 }
 
-/* What the files lack, lest the numbers below surprise. */
+/* The test candidates of a file in place of those drawn. */
+static void take_candidates(demo *d) {
+    if (!d->options.candidates) return;
+    r2_candidates_free(&d->ctx, &d->run.test);
+    check(d, r2_candidates_load(&d->ctx, &d->run.test, &d->run.data, d->options.candidates));
+}
+
+/* Says what the files lack: it explains numbers further down. */
 static void print_gaps(const r2_data *data) {
     int64_t untitled = 0;
     for (int64_t i = 0; i < data->n_items; ++i) untitled += !data->title[i][0];
@@ -495,9 +550,11 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
+    report_init(&d.report, &d.ctx, argc, argv);
     d.phase_began = r2_seconds();
     config = configure(&d);
     check(&d, r2_run_init(&d.ctx, &d.run, d.options.data, &config));
+    take_candidates(&d);
     user = wanted_user(&d);
     output_printable(&d.run.data);
     printf("%s: %lld users, %lld films, %lld ratings; %lld training questions of %lld users' past\n",
@@ -533,6 +590,7 @@ int main(int argc, char **argv) {
     write_traces(&d);
     check(&d, r2_run_save(&d.ctx, &d.run, d.options.out));
     phase_ends(&d, "recommendations, files");
+    write_report(&d);
     write_timings(&d);
     printf("\nWhere the time went\n");
     for (int k = 0; k < d.n_phases; ++k) printf("  %6.1f s  %s\n", d.phase_seconds[k], d.phase[k]);
@@ -541,6 +599,7 @@ int main(int argc, char **argv) {
     r2_release(&d.ctx, d.score);
     r2_examples_free(&d.ctx, &d.test);
     bl_free(&d.ctx, &d.ease);
+    report_free(&d.report);
     r2_run_free(&d.ctx, &d.run);
     return output_end("movielens_demo", 0);
 }

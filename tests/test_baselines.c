@@ -21,6 +21,13 @@ static const float want_ease_recency[36] = {
     0.085664105f, -0.031406845f, 0.54258677f,   0.66486778f, 0.40679737f,  0.47505253f,
     0.33870427f,  -0.11249259f,  0.0028083708f, 0.4761165f,  0.74622263f,  0.42247906f,
     0.48574918f,  -0.061374376f, -0.084512793f, 0.30828055f, 0.67930928f,  0.49415683f};
+static const float want_ease_most[36] = {
+    0.27196415f, 0.17241379f, 0.22593961f, 0.29318354f, -0.058575929f, -0.0020910281f,
+    0.31042569f, 0.44827586f, 0.4552974f,  0.29318354f, 0.31757086f,   0.18139521f,
+    0.23076923f, 0.27586207f, 0.37614679f, 0.19047619f, 0.25688073f,   0.10091743f,
+    0.027196415f, 0.19506394f, 0.16218045f, 0.0f,       0.26597595f,   0.12974436f,
+    0.019230769f, 0.13793103f, 0.1146789f,  0.0f,       0.18807339f,   0.091743119f,
+    0.0f,         0.17241379f, 0.018348624f, 0.023809524f, 0.11009174f, 0.1146789f};
 static const float want_log_odds[24] = {
     -0.054857575f, -0.23573781f, 0.0095801461f, -0.054857575f, -0.23573781f, 0.0095801461f,
     -0.30227271f,  0.011677323f, -0.40016598f,  -0.71201883f,  -0.3980688f,  -0.64758111f,
@@ -100,6 +107,78 @@ TEST(ease_over_items_is_ease) {
 TEST(ease_in_dual_form_is_ease) { check_ease("ease", bl_ease_fit_users, 2.0, 0.0, want_ease); }
 TEST(ease_with_a_query_that_fades) {
     check_ease("ease+recency", bl_ease_fit_users, 0.5, 2.0, want_ease_recency);
+}
+
+static r2_status fit_most_3(r2_ctx *ctx, bl_model *m) { return bl_ease_fit_most(ctx, m, 3); }
+static r2_status fit_most_6(r2_ctx *ctx, bl_model *m) { return bl_ease_fit_most(ctx, m, 6); }
+TEST(ease_of_the_most_popular_items) {
+    check_ease("ease+recency", fit_most_3, 2.0, 2.0, want_ease_most);
+    check_ease("ease+recency", fit_most_6, 0.5, 2.0, want_ease_recency); /* of all: EASE^R itself */
+}
+
+/* Nothing is left out where both sides are large. */
+TEST(ease_of_large_data_is_there) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_ctx ctx = r2_ctx_default();
+    bl_method ease = *method("ease");
+    bl_model m;
+    world w;
+    uint32_t user = 0, item[2] = {1, 0};
+    r2_candidates c = {1, 2, &user, item};
+    float score[2];
+    r2_text_addf(&ctx, &text, "user,item,rating,time\nu0,x,5,1\nu1,x,5,1\n");
+    for (int k = 0; k <= BL_EASE_MOST + 1; ++k)
+        r2_text_addf(&ctx, &text, "u%d,i%d,5,2\n", k, k);
+    REQUIRE(!text.failed && world_make(&w, text.data));
+    ease.fit = fit_most_3; /* what the size asks for would take seconds */
+    CHECK(bl_ease_size(&w.run) > BL_EASE_MOST);
+    item[0] = (uint32_t)r2_data_item(&w.run.data, "i1"); /* u1 has x, too */
+    item[1] = (uint32_t)r2_data_item(&w.run.data, "i2");
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, &ease, &w.run, ease.grid[0], &m));
+    REQUIRE_OK(&w.ctx, ease.score(&w.ctx, &m, &c, score));
+    CHECK(score[0] > score[1]);
+    bl_free(&w.ctx, &m);
+    r2_text_free(&w.ctx, &text);
+    world_free(&w);
+}
+
+/* Five ratings; u0 is asked at time 3 for q against p. p: 0.5^(2/h) + 0.5^(1/h) of times 1 and 2, q:
+   0.5^(0/h) of time 3, h = 0.2 x 5 = 1; what comes later does not count, but as the breaker of ties. */
+TEST(recent_popularity_by_hand) {
+    const double p[3] = {0.2, 0.0, 0.0};
+    world w;
+    bl_model m;
+    uint32_t user = 0, item[2];
+    r2_candidates c = {1, 2, &user, item};
+    float score[2];
+    REQUIRE(world_make(&w, "user,item,rating,time\nu0,q,5,3\na,p,5,1\nb,p,5,2\nb,r,5,4\nc,p,5,5\n"));
+    item[0] = (uint32_t)r2_data_item(&w.run.data, "q");
+    item[1] = (uint32_t)r2_data_item(&w.run.data, "p");
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method("recent-popularity"), &w.run, p, &m));
+    REQUIRE_OK(&w.ctx, bl_recent(&w.ctx, &m, &c, score));
+    CHECK_WITHIN(score[0], 1.0 + 1e-4, 1e-6);
+    CHECK_WITHIN(score[1], 0.25 + 0.5 + 3e-4, 1e-6);
+    bl_free(&w.ctx, &m);
+    world_free(&w);
+}
+
+/* u0 p q; a p r; b p q r: from u0 to r by p and a (1/3 1/2), by p and b (1/3 1/3), by q and b
+   (1/2 1/3), and r has two users. */
+TEST(rp3_by_hand) {
+    const double p[3] = {1.0, 1.0, 0.0};
+    world w;
+    bl_model m;
+    uint32_t user = 0, item;
+    r2_candidates c = {1, 1, &user, &item};
+    float score;
+    REQUIRE(world_make(&w, "user,item,rating,time\nu0,p,5,1\nu0,q,5,2\na,p,5,1\na,r,5,2\n"
+                           "b,p,5,1\nb,q,5,2\nb,r,5,3\n"));
+    item = (uint32_t)r2_data_item(&w.run.data, "r");
+    REQUIRE_OK(&w.ctx, bl_fit(&w.ctx, method("rp3-beta"), &w.run, p, &m));
+    REQUIRE_OK(&w.ctx, bl_rp3(&w.ctx, &m, &c, &score));
+    CHECK_WITHIN(score, (1.0 / 6.0 + 1.0 / 9.0 + 1.0 / 6.0) / 2.0, 1e-6);
+    bl_free(&w.ctx, &m);
+    world_free(&w);
 }
 
 /* The specification: EASE^R fitted to a graph in which u0 has no edge, its history put to that. */
@@ -375,6 +454,7 @@ TEST(every_method_tells_two_tastes_apart) {
         const char *name;
         double p[3], at_least;
     } asked[] = {{"user-knn", {10, 1, 0}, 1.0},     {"item-knn", {0.5, 0, 0}, 1.0},
+                 {"rp3-beta", {1, 0.5, 0}, 1.0},
                  {"ials", {4, 0.1, 0.01}, 1.0},     {"bpr-mf", {8, 0.01, 60}, 0.98},
                  {"ease", {10, 0, 0}, 1.0},         {"ease+recency", {10, 5, 0}, 1.0},
                  {"lightgcn", {2, 0.01, 60}, 0.98}, {"sasrec", {16, 300, 5e-3}, 0.9}};

@@ -331,7 +331,6 @@ TEST(no_chain_is_a_result) {
         for (int law = 0; law < 3; ++law) {
             r2_chain_config config = r2_chain_config_default();
             r2_chain chains[4];
-            uint32_t path[6];
             world w;
             int64_t n = -1;
             w.ctx = r2_ctx_default();
@@ -343,9 +342,6 @@ TEST(no_chain_is_a_result) {
             CHECK_EQ_INT(n, 0);
             CHECK_STATUS(&w.ctx, draw(&w, 0, R2_NO_ITEM, &config, chains, &n), R2_OK);
             CHECK_EQ_INT(n, 0);
-            CHECK_STATUS(&w.ctx, r2_chains_long(&w.ctx, &w.g, 0, R2_NO_ITEM, 2, 1, 1, path, &n),
-                         R2_OK);
-            CHECK_EQ_INT(n, 0);
             world_free(&w);
         }
 }
@@ -354,7 +350,6 @@ TEST(wrong_questions) {
     r2_chain_config config = r2_chain_config_default();
     r2_chain chains[4];
     r2_target pair = {0, R2_NO_ITEM, 0};
-    uint32_t path[4];
     int64_t n;
     world w;
     REQUIRE(world_make(&w, 5, 5, 0.5, 1));
@@ -364,8 +359,6 @@ TEST(wrong_questions) {
                  R2_ARGUMENT);
     CHECK_STATUS(&w.ctx, r2_chains_target_many(&w.ctx, &w.g, &pair, 1, &config, chains, &n),
                  R2_ARGUMENT);
-    CHECK_STATUS(&w.ctx, r2_chains_long(&w.ctx, &w.g, 0, 0, 0, 1, 1, path, &n), R2_ARGUMENT);
-    CHECK_STATUS(&w.ctx, r2_chains_long(&w.ctx, &w.g, 0, 0, 9, 1, 1, path, &n), R2_ARGUMENT);
     config.k = -1;
     CHECK_STATUS(&w.ctx, draw(&w, 0, 0, &config, chains, &n), R2_ARGUMENT);
     world_free(&w);
@@ -377,8 +370,7 @@ TEST(wrong_questions) {
 
 typedef struct derived {
     r2_chain chains[3][LEAK_K], many[LEAK_K];
-    int64_t n[3], n_many, count, n_long;
-    uint32_t path[2 * 6];
+    int64_t n[3], n_many, count;
 } derived;
 
 /* Everything that S4 says of a question, by all laws. */
@@ -394,8 +386,7 @@ static int derive(r2_ctx *ctx, const r2_graph *g, r2_target target, derived *d) 
     }
     config.law = R2_CHAINS_UNIFORM;
     return good && !r2_chains_target_many(ctx, g, &target, 1, &config, d->many, &d->n_many) &&
-           !r2_chains_count(ctx, g, target.user, target.item, &d->count) &&
-           !r2_chains_long(ctx, g, target.user, target.item, 2, 2, 1, d->path, &d->n_long);
+           !r2_chains_count(ctx, g, target.user, target.item, &d->count);
 }
 
 /* Asks about (u0, item) with the edge as it is, with another rating and time, and without it. */
@@ -499,74 +490,6 @@ TEST(threads_draw_the_same) {
     world_free(&w);
 }
 
-/* ---- longer chains ---- */
-
-#define PATHS_MAX 6000
-
-typedef struct paths {
-    int64_t n;
-    uint32_t at[PATHS_MAX][8];
-} paths;
-
-/* Goes on from path[0 .. 2 step], a user, to everything that keeps the rules. */
-static void paths_grow(paths *all, const r2_graph *g, uint32_t *path, int step, int n_between,
-                       uint32_t item) {
-    for (uint32_t i = 0; i < g->n_items; ++i) {
-        bool again = false, last = step == n_between;
-        bool own = last && item != R2_NO_ITEM && step == 0;
-        for (int k = 0; k < step; ++k) again = again || path[2 * k + 1] == i;
-        if (again || own || !has(g, path[2 * step], i)) continue;
-        if (item != R2_NO_ITEM ? (i == item) != last : last && !has(g, path[0], i)) continue;
-        path[2 * step + 1] = i;
-        if (last) {
-            if (CHECK(all->n < PATHS_MAX))
-                memcpy(all->at[all->n++], path, sizeof(uint32_t) * 2 * (size_t)(n_between + 1));
-            continue;
-        }
-        for (uint32_t u = 0; u < g->n_users; ++u) {
-            again = !has(g, u, i);
-            for (int k = 0; k <= step; ++k) again = again || path[2 * k] == u;
-            if (again) continue;
-            path[2 * step + 2] = u;
-            paths_grow(all, g, path, step + 1, n_between, item);
-        }
-    }
-}
-
-TEST(longer_chains_are_uniform) {
-    static paths all;
-    static int64_t count[PATHS_MAX];
-    static double even[PATHS_MAX];
-    enum { DRAWS = 60000 };
-    for (int turn = 0; turn < 6; ++turn) {
-        const int n_between = 1 + turn / 2;
-        const size_t bytes = sizeof(uint32_t) * 2 * (size_t)(n_between + 1);
-        const uint32_t item = turn % 2 ? 3 : R2_NO_ITEM;
-        uint32_t path[8] = {1}, *drawn;
-        int64_t n;
-        world w;
-        REQUIRE(world_make(&w, 7, 6, n_between == 3 ? 0.5 : 0.6, 93));
-        all.n = 0;
-        paths_grow(&all, &w.g, path, 0, n_between, item);
-        REQUIRE(all.n > 3);
-        drawn = (uint32_t *)malloc(DRAWS * bytes);
-        REQUIRE(drawn != NULL);
-        REQUIRE_OK(&w.ctx, r2_chains_long(&w.ctx, &w.g, 1, item, n_between, DRAWS, 4, drawn, &n));
-        CHECK_EQ_INT(n, DRAWS);
-        memset(count, 0, sizeof count);
-        for (int64_t d = 0; d < n; ++d) {
-            int64_t k = 0;
-            while (k < all.n && memcmp(all.at[k], drawn + d * 2 * (n_between + 1), bytes)) ++k;
-            if (!CHECK(k < all.n)) break;
-            count[k]++;
-        }
-        for (int64_t k = 0; k < all.n; ++k) even[k] = 1.0;
-        check_law(count, even, all.n);
-        free(drawn);
-        world_free(&w);
-    }
-}
-
 TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     ratings_memory memory = {0, 0};
     r2_ctx ctx;
@@ -580,14 +503,12 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
         r2_chain_config config = r2_chain_config_default();
         r2_target pairs[3] = {{0, 1, 0}, {1, 2, 0}, {2, 3, 0}};
         r2_chain chains[12];
-        uint32_t path[6];
         int64_t n[3];
         r2_status status;
         memory.left = n_allocations;
         status = r2_chains_target(&ctx, &w.g, 0, 0, &config, chains, n);
         if (!status) status = r2_chains_closed(&ctx, &w.g, 0, &config, chains, n);
         if (!status) status = r2_chains_target_many(&ctx, &w.g, pairs, 3, &config, chains, n);
-        if (!status) status = r2_chains_long(&ctx, &w.g, 0, 0, 2, 1, 1, path, n);
         CHECK(status == R2_OK || status == R2_NO_MEMORY);
         CHECK_EQ_INT(memory.alive, 0);
         done = status == R2_OK;

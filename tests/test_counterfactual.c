@@ -91,14 +91,14 @@ TEST(a_change_changes_one_word) {
     r2_ctx ctx = r2_ctx_default();
     r2_codebook book;
     r2_vocab vocab;
-    r2_language language;
+    r2_codec codec;
     r2_text before = {NULL, 0, 0, false}, after = {NULL, 0, 0, false};
     r2_tokens token = {NULL, 0, {NULL, false}};
     r2__fact_change change = {R2_FIELD_pop, 1, 6, -6, true};
     memset(&vocab, 0, sizeof vocab);
     book_make(&book);
     prompt_make(&ctx, &book, &before);
-    REQUIRE_OK(&ctx, r2_language_init(&ctx, &language, &vocab, &book));
+    REQUIRE_OK(&ctx, r2_codec_init(&ctx, &codec, &vocab, &book));
     REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &vocab, before.data, before.len, &token));
     r2__fact_change_apply(&vocab, &change, token.id, token.n);
     REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &vocab, token.id, token.n, &after));

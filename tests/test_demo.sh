@@ -55,7 +55,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses "$here/file" --out "$here/file"
     refuses "$here/file/below" --out "$here/file/below"
     "$demo" --help >"$here/said" 2>"$here/error"
-    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -c '^  --' "$here/said")" -eq 11 \
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 18 \
         -a ! -s "$here/error"
 done
 
@@ -74,6 +74,8 @@ for file in metrics.json candidates.csv traces.jsonl model.safetensors codebook.
     ok "$file: the same bytes again, with another number of threads" cmp "$here/one/$file" "$here/two/$file"
 done
 
+ok "a trace says what the model wrote and what was added" test "$(grep -c '"output":"<think>.*","completed":"<think>' \
+    "$here/one/traces.jsonl")" -gt 0
 ok "with the score of EASE among the evidence" short ease --ease
 ok "which metrics.json says" grep -q '"ease":.*true' "$here/ease/metrics.json"
 buckets() { grep -v '"deep"' "$here/$1/codebook.json"; }
@@ -82,11 +84,13 @@ ok "and of nothing else" test "$(buckets one)" = "$(buckets ease)"
 
 # --- what the files lack, and what a terminal would obey --------------------------------------------
 
-mkdir "$here/gaps" && sed '1!s/^/9/' data/mini/movies.csv >"$here/gaps/movies.csv"
-sed '1s/,rating//; 1!s/^\([^,]*\),\([^,]*\),[^,]*/\1,\2\x1b[31m/' data/mini/ratings.csv |
-    awk -F, 'NR == 1 || $1 <= 60' >"$here/gaps/ratings.csv"
-$demo --data "$here/gaps" --out "$here/one" --sft-steps 1 --grpo-steps 0 >"$here/said" 2>"$here/error"
-ok "a journey on data with gaps" test $? -eq 0
+mkdir "$here/gaps" && sed '1!s/^/9/' data/mini/movies.csv >"$here/gaps/films.csv"
+sed 's/,rating//; 1s/userId,movieId/who,what/; 1!s/^\([^,]*\),\([^,]*\),[^,]*/\1,"\2,\x1b[31m"/' data/mini/ratings.csv |
+    awk -F, 'NR == 1 || $1 <= 60' >"$here/gaps/takes.csv"
+$demo --data "$here/gaps/takes.csv" --user-column who --item-column what --items "$here/gaps/films.csv" \
+    --out "$here/one" --sft-steps 1 --grpo-steps 0 >"$here/said" 2>"$here/error"
+ok "a journey on data with gaps, and with columns of other names" test $? -eq 0
+ok "ids with commas are quoted" grep -q '^[0-9]*,"[0-9]*,' "$here/one/candidates.csv"
 ok "no rating column is told" grep -q '^no rating column: every rating is 1$' "$here/said"
 ok "titles of other films are told" grep -q 'films have no title and are called by their ids; [1-9][0-9]* titles belong to no rated film$' "$here/said"
 ok "no control characters" test -z "$(LC_ALL=C tr -d '\n\t\040-\377' <"$here/said")"

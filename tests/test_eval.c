@@ -12,14 +12,19 @@
 TEST(ranks_by_hand) {
     const float score[6] = {3, 5, 3, 1, 3, 4};
     const float holes[5] = {1, NAN, 2, NAN, 1}, lost[4] = {NAN, 0, NAN, -INFINITY};
+    const float lowest[3] = {-INFINITY, NAN, -INFINITY};
     r2_rank rank = r2_rank_of(score, 6);
     CHECK(rank.better == 2 && rank.tied == 2);
     rank = r2_rank_of(score, 1);
     CHECK(rank.better == 0 && rank.tied == 0);
     rank = r2_rank_of(holes, 5); /* NaN is below everything */
     CHECK(rank.better == 1 && rank.tied == 1);
-    rank = r2_rank_of(lost, 4);
-    CHECK(rank.better == 1 && rank.tied == 2);
+    rank = r2_rank_of(lost, 4); /* below -INFINITY, too; it ties with NaN alone */
+    CHECK(rank.better == 2 && rank.tied == 1);
+    rank = r2_rank_of(lost + 3, 1);
+    CHECK(rank.better == 0 && rank.tied == 0);
+    rank = r2_rank_of(lowest, 3);
+    CHECK(rank.better == 0 && rank.tied == 1);
 }
 
 /* Two above, two tied: the positive is 3rd, 4th or 5th. */
@@ -160,6 +165,7 @@ TEST(bootstrap_of_many) {
 TEST(mcnemar_against_binomial_sums) {
     CHECK_NEAR(r2_mcnemar(5, 0), 0.0625, 1e-9);        /* 2 / 32              */
     CHECK_NEAR(r2_mcnemar(10, 2), 158.0 / 4096, 1e-9); /* 2 (1 + 12 + 66) / 2^12 */
+    CHECK(isnan(r2_mcnemar(-1, 3)) && isnan(r2_mcnemar(3, -1)) && isnan(r2_mcnemar(-2, -1)));
     CHECK(r2_mcnemar(0, 0) == 1.0 && r2_mcnemar(1, 0) == 1.0 && r2_mcnemar(4, 4) == 1.0);
     for (int64_t n = 1; n <= 50; ++n)
         for (int64_t a = 0; a <= n; ++a) {
@@ -198,17 +204,44 @@ TEST(scores_of_answers_by_hand) {
     CHECK_NEAR(r2_answer_score(logp, R2_SCORE_RATING), 5.0, 1e-6);
 }
 
+/* One definition of p(0): what ranks in evaluation is what the list loss trains. Answers of mass
+   0.4, a quarter of it on 0: log 3 = 1.10, whatever other tokens have. */
+TEST(training_and_evaluation_rank_by_the_same_score) {
+    static const double p[6] = {0.1, 0.02, 0.03, 0.05, 0.1, 0.1};
+    float logp[12], dlogp[12] = {0};
+    int32_t level[2] = {0, 6};
+    r2__batcher b;
+    memset(&b, 0, sizeof b);
+    for (int k = 0; k < 6; ++k) logp[k] = (float)log(p[k]), logp[6 + k] = (float)log(k ? 0.1 : 0.5);
+    b.logp = logp, b.dlogp = dlogp;
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_LOG_ODDS), log(3.0), 1e-6);
+    CHECK_WITHIN(r2_answer_score(logp + 6, R2_SCORE_LOG_ODDS), 0.0, 1e-6);
+    CHECK_NEAR(r2__list_loss(&b, level, 2, 1.0), log(1.0 + 1.0 / 3.0), 1e-6);
+}
+
+/* As p(0) goes to 1 the rating expected of those who interact stays what it is. */
+TEST(ratings_stay_within_their_range) {
+    float logp[6] = {0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -5.0f};
+    const float before = r2_answer_score(logp, R2_SCORE_RATING);
+    CHECK(before > 1.0f && before < 2.0f);
+    for (int k = 1; k < 6; ++k) logp[k] -= 80.0f;
+    CHECK_NEAR(r2_answer_score(logp, R2_SCORE_RATING), before, 1e-5);
+    for (int k = 1; k < 6; ++k) logp[k] = -INFINITY;
+    CHECK(r2_answer_score(logp, R2_SCORE_RATING) == 3.0f); /* nothing to tell levels apart */
+    CHECK(r2_answer_score(logp, R2_SCORE_LOG_ODDS) == -27.0f);
+}
+
 /* log p of the six answers after `n` tokens and <answer>, by one plain forward pass. */
 static r2_status level_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32_t n, float *logp) {
     int32_t row[512], seq[2], at[R2_N_ANSWERS];
     r2_batch batch;
     memcpy(row, token, (size_t)n * sizeof *row);
-    row[n] = t->language.markup.answer;
+    row[n] = t->codec.markup.answer;
     seq[0] = 0, seq[1] = n + 1;
     for (int k = 0; k < R2_N_ANSWERS; ++k) at[k] = n;
     memset(&batch, 0, sizeof batch);
     batch.n_seq = 1, batch.seq_begin = seq, batch.token = row;
-    batch.n_pred = R2_N_ANSWERS, batch.pred_row = at, batch.pred_token = t->language.markup.level;
+    batch.n_pred = R2_N_ANSWERS, batch.pred_row = at, batch.pred_token = t->codec.markup.level;
     return r2_forward(ctx, &t->model, &batch, logp, NULL);
 }
 
@@ -264,36 +297,40 @@ TEST(reasoned_scores_belong_to_what_was_written) {
           !memcmp(&trace[0], &trace[1], sizeof trace[0]));
     CHECK_EQ_INT(trace[0].n, t.ex.n);
     int64_t verdict[R2_N_VERDICTS] = {0}, well_formed = 0;
+    r2_reasoning all[3 * TINY_GROUP];
+    REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, 0, t.ex.n, all));
     for (int64_t e = 0; e < t.ex.n; ++e) {
-        r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
+        r2_text prompt = {NULL, 0, 0, false};
         r2_tokens tokens = {NULL, 0, {NULL, false}};
-        r2_check one, again;
+        r2_reasoning one;
+        r2_check again;
         float logp[R2_N_ANSWERS];
         int best = 0;
-        REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, &output, &one));
+        REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, 1, &one));
+        CHECK_EQ_STR(one.text.data, all[e].text.data);
         r2_prompt_compact(&ctx, &t.codebook, &t.evidence[e], &prompt);
-        again = r2_check_trace(&t.codebook, prompt.data, output.data);
-        CHECK(one.verdict == again.verdict && one.answer == again.answer);
-        { /* after words of the caller's: these are not part of what is checked */
-            r2_text appended = {NULL, 0, 0, false};
-            r2_text_addf(&ctx, &appended, "before");
-            REQUIRE_OK(&ctx, r2_think(&ctx, &t.model, &t.ex, e, &appended, &again));
-            CHECK(one.verdict == again.verdict && one.well_formed == again.well_formed);
-            r2_text_free(&ctx, &appended);
-        }
-        verdict[one.verdict]++;
-        well_formed += one.well_formed;
+        again = r2_check_trace(&t.codebook, prompt.data, one.text.data);
+        CHECK(one.check.verdict == again.verdict && one.check.answer == again.answer);
+        verdict[one.check.verdict]++;
+        well_formed += one.check.well_formed;
         REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, prompt.data, prompt.len, &tokens));
-        REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, output.data, output.len, &tokens));
-        if (one.answer >= 0) { /* without <answer> A </answer> */
+        REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, one.text.data, one.text.len, &tokens));
+        if (one.check.answer >= 0) { /* without <answer> A </answer> */
+            char added[16];
             REQUIRE_OK(&ctx, level_logp(&ctx, &t, tokens.id, (int32_t)tokens.n - 3, logp));
             CHECK_WITHIN(score[0][e], r2_answer_score(logp, how.kind), 1e-2);
             for (int k = 1; k < R2_N_ANSWERS; ++k) best = logp[k] > logp[best] ? k : best;
-            CHECK_EQ_INT(one.answer, best);
+            CHECK_EQ_INT(one.check.answer, best);
+            snprintf(added, sizeof added, " %d </answer>", best); /* not of the model's writing */
+            CHECK_EQ_STR(one.text.data + one.n_written, added);
+            CHECK(!strncmp(one.text.data + one.n_written - 8, "<answer>", 8));
+        } else if (one.check.verdict == R2_TRACE_NO_ANSWER) {
+            CHECK(one.n_written == one.text.len);
         }
         r2_tokens_free(&ctx, &tokens);
         r2_text_free(&ctx, &prompt);
-        r2_text_free(&ctx, &output);
+        r2_reasoning_free(&ctx, &one);
+        r2_reasoning_free(&ctx, &all[e]);
     }
     CHECK(!memcmp(verdict, trace[0].verdict, sizeof verdict));
     CHECK_WITHIN(trace[0].well_formed, (double)well_formed / (double)t.ex.n, 1e-12);
@@ -326,12 +363,16 @@ TEST(progress_is_that_of_the_whole) {
 
 TEST(an_example_that_is_not_there) {
     r2_ctx ctx = r2_ctx_default();
-    r2_text output = {NULL, 0, 0, false};
-    r2_check trace;
+    r2_reasoning own[2];
+    r2_examples silent;
     tiny t;
     REQUIRE(tiny_make(&ctx, &t, 3));
-    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, t.ex.n, &output, &trace), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, -1, &output, &trace), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, t.ex.n - 1, 2, own), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, -1, 1, own), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, 0, 0, own), R2_ARGUMENT);
+    silent = t.ex, silent.codec.codebook = NULL; /* nothing to check by */
+    CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &silent, 0, 1, own), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "no codebook") != NULL);
     tiny_free(&ctx, &t);
 }
 

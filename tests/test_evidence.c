@@ -569,6 +569,13 @@ TEST(a_graph_by_hand) {
 
 /* ---- leave-one-out ---- */
 
+static r2_status draw_training(r2_ctx *ctx, const r2_index *index, int64_t n_groups,
+                               int32_t n_sampled, int32_t min_history, uint64_t seed,
+                               r2_question *q, int64_t *n) {
+    const r2_draw_config config = {n_groups, n_sampled, min_history, seed};
+    return r2_questions_draw(ctx, index, &config, q, n);
+}
+
 /* The same question when the edge asked for does not exist: a history that held it is shorter. */
 static r2_question without_edge(const world *w, r2_question q) {
     int64_t edge = r2_graph_find(&w->graph, q.user, q.item);
@@ -628,7 +635,7 @@ TEST(the_edge_asked_for_is_invisible_in_real_data) {
     REQUIRE_OK(&ctx, r2_data_load(&ctx, &w.data, real));
     w.role = (uint8_t *)r2_alloc(&ctx, (uint64_t)w.data.n_ratings, 1);
     REQUIRE(question && w.role && world_index(&ctx, &w));
-    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, TARGETS, 0, 5, 3, question, &n));
+    REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, TARGETS, 0, 5, 3, question, &n));
     CHECK_EQ_INT(n, TARGETS);
     for (int64_t k = 0; k < n; ++k) {
         int64_t edge = r2_graph_find(&w.graph, question[k].user, question[k].item);
@@ -764,21 +771,21 @@ TEST(training_questions) {
         for (uint32_t u = 0; u < 40; ++u)
             in_all += r2_graph_user_degree(&w.graph, u) > 5 ? r2_graph_user_degree(&w.graph, u) - 5
                                                             : 0;
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, wanted[k], 3, 5, 77, q, &n));
+        REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, wanted[k], 3, 5, 77, q, &n));
         CHECK_EQ_INT(n, in_all < wanted[k] ? in_all : wanted[k]);
         check_draw(&w, q, n, 3, 5);
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, wanted[k], 3, 5, 77, again, &n_again));
+        REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, wanted[k], 3, 5, 77, again, &n_again));
         CHECK(n == n_again && !memcmp(q, again, (size_t)n * 4 * sizeof *q));
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, wanted[k], 3, 5, 78, again, &n_again));
+        REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, wanted[k], 3, 5, 78, again, &n_again));
         CHECK(n == n_again && memcmp(q, again, (size_t)n * 4 * sizeof *q));
     }
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 0, 3, 5, 1, q, &n), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, -1, 5, 1, q, &n), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, 3, -1, 1, q, &n), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, 3, 50, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 0, 3, 5, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, -1, 5, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, 3, -1, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, 3, 50, 1, q, &n), R2_ARGUMENT);
     world_free(&ctx, &w);
     REQUIRE(world_make(&ctx, &w, 4, 6, 1.0, 4)); /* everybody has everything: nothing to sample */
-    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, 9, 3, 2, 1, q, &n), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, 3, 2, 1, q, &n), R2_ARGUMENT);
     world_free(&ctx, &w);
     free(q);
 }
@@ -793,7 +800,7 @@ TEST(sampled_items_are_uniform) {
     REQUIRE(world_make(&ctx, &w, 30, 20, 0.4, 6));
     for (uint64_t seed = 0; seed < 10; ++seed) {
         int64_t n;
-        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, 1, 4000, 1, seed, q, &n));
+        REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, 1, 4000, 1, seed, q, &n));
         for (uint32_t i = 0; i < 20; ++i)
             if (r2_graph_find(&w.graph, q[0].user, i) < 0)
                 expected[i] += 4000.0 / (double)(20 - r2_graph_user_degree(&w.graph, q[0].user));
@@ -827,8 +834,7 @@ TEST(evidence_survives_any_failed_allocation) {
         memory.left = room;
         status = r2_index_init(&ctx, &index, &w.graph, &w.data, POSITIVE, SEED);
         if (status == R2_OK) status = r2_evidence_compute(&ctx, &index, question, 30, 4, evidence);
-        if (status == R2_OK)
-            status = r2_questions_draw(&ctx, &index, 10, 3, 2, 1, drawn, &n);
+        if (status == R2_OK) status = draw_training(&ctx, &index, 10, 3, 2, 1, drawn, &n);
         r2_index_free(&ctx, &index);
         if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
             break;

@@ -18,6 +18,7 @@ for program in $(ls examples/*.c examples/*/*.c) $others; do
     echo 'int main(void) { return 0; }' >"$tree/$program"
 done
 mkdir -p "$tree/examples/common" && echo >"$tree/examples/common/options.h"
+echo '<!doctype html>' >"$tree/examples/common/report.html"
 echo '#include "../common/options.h"' >>"$tree/examples/tools/chains.c"
 echo '/* r2__ */' >>"$tree/tests/test_data.c"
 
@@ -38,6 +39,8 @@ for target in all demo mini test; do
 done
 touch "$tree/examples/common/options.h"
 ok 'a changed header rebuilds what includes it' [ "$(compiled all)" = examples/tools/chains.c ]
+touch "$tree/examples/common/report.html"
+ok "a changed page of the report rebuilds the demo" [ "$(compiled all)" = examples/movielens_demo.c ]
 touch "$tree/r2rec.h"
 ok 'a changed r2rec.h rebuilds every example' [ "$(compiled all)" = "$examples" ]
 ok 'other options rebuild every example' [ "$(CFLAGS=-O1 compiled all)" = "$examples" ]

@@ -78,6 +78,12 @@ TEST(no_divergence_at_the_reference) {
 
 /* ---- the reward ---- */
 
+static double reward_of(const r2_reward_config *config, const r2_check *check, int32_t right_answer,
+                        double rank_share) {
+    r2_sample sample = {0, "", "", *check, right_answer, rank_share};
+    return r2_reward(config, &sample);
+}
+
 TEST(rewards_by_hand) {
     r2_reward_config c = {0.5f, 0.25f, 2.0f, 4.0f}; /* format, accuracy, ranking, faith */
     r2_check good, bad;
@@ -86,19 +92,22 @@ TEST(rewards_by_hand) {
     good.well_formed = true;
     good.answer = 3;
     good.n_cited = good.n_found = good.n_right = 4;
-    CHECK_NEAR(r2_reward(&c, &good, 3, 0.5), 0.5 + 0.25 + 1.0 + 4.0, 1e-9);
-    CHECK_NEAR(r2_reward(&c, &good, 5, 0.0), 0.5 + 0.25 * 0.6 + 4.0, 1e-9); /* two levels off */
-    CHECK_NEAR(r2_reward(&c, &good, 3, 0.0), 4.75, 1e-9);
+    CHECK_NEAR(reward_of(&c, &good, 3, 0.5), 0.5 + 0.25 + 1.0 + 4.0, 1e-9);
+    CHECK_NEAR(reward_of(&c, &good, 5, 0.0), 0.5 + 0.25 * 0.6 + 4.0, 1e-9); /* two levels off */
+    CHECK_NEAR(reward_of(&c, &good, 3, 0.0), 4.75, 1e-9);
     bad = good;
     bad.verdict = R2_TRACE_WRONG_WEIGHT;
     bad.n_right = 3; /* what is right counts, but never as much as a trace without fault */
-    CHECK(r2_reward(&c, &bad, 3, 0.0) < 4.75 && r2_reward(&c, &bad, 3, 0.0) > 0.75);
+    CHECK(reward_of(&c, &bad, 3, 0.0) < 4.75 && reward_of(&c, &bad, 3, 0.0) > 0.75);
     bad.n_right = 1;
-    CHECK(r2_reward(&c, &bad, 3, 0.0) > 0.75);
+    CHECK(reward_of(&c, &bad, 3, 0.0) > 0.75);
+    c.w_format = c.w_rank = c.w_faith = 0.0f, c.w_accuracy = 1.0f;
+    for (good.answer = 0; good.answer < R2_N_ANSWERS; ++good.answer) /* unknown: nobody is right */
+        CHECK(reward_of(&c, &good, -1, 0.5) == 0.0);
     memset(&bad, 0, sizeof bad);
     bad.verdict = R2_TRACE_NO_ANSWER;
     bad.answer = -1;
-    CHECK(r2_reward(&c, &bad, 0, 0.0) == 0.0);
+    CHECK(reward_of(&c, &bad, 0, 0.0) == 0.0);
 }
 
 /* ---- one step, a second time ---- */
@@ -132,7 +141,7 @@ typedef struct sampled {
     int32_t token[MAX_TOKENS];
     int32_t n_prompt, n, answer_at; /* first generated token; all; place after <answer>, or -1 */
     int32_t right;
-    double score, reward, advantage, p0;
+    double score, reward, advantage, yes[R2_N_ANSWERS]; /* shares of 1 .. 5 among themselves */
     r2_check trace;
 } sampled;
 
@@ -146,12 +155,12 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
     for (int e = 0; e < TINY_GROUP; ++e) {
         int64_t from = t->ex.prompt_begin[e], n = t->ex.prompt_begin[e + 1] - from;
         memcpy(prompt + begin[e], t->ex.prompt + from, (size_t)n * sizeof *prompt);
-        prompt[begin[e] + n] = t->language.markup.think;
+        prompt[begin[e] + n] = t->codec.markup.think;
         begin[e + 1] = begin[e] + n + 1;
     }
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = t->language.markup.answer_end;
+    how.stop_token = t->codec.markup.answer_end;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, 0, R2_STREAM_SAMPLE);
     status = r2_generate(ctx, &t->model, &how, TINY_GROUP, begin, prompt, &gen);
@@ -164,7 +173,7 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
         s->right = t->ex.answer[e];
         s->answer_at = -1;
         for (int32_t k = 0; k < gen.length[o]; ++k) {
-            if (k > 0 && s->token[s->n - 1] == t->language.markup.answer && s->answer_at < 0)
+            if (k > 0 && s->token[s->n - 1] == t->codec.markup.answer && s->answer_at < 0)
                 s->answer_at = s->n;
             s->token[s->n++] = gen.token[o * gen.max_new + k];
         }
@@ -198,20 +207,25 @@ static r2_status answer(r2_ctx *ctx, tiny *t, const sampled *s, asked *a, bool l
     return status;
 }
 
-/* Verdict and score of an output: log (1 - p(0)) / p(0) after its <answer>, NAN without one. */
+/* Verdict and score of an output: log (1 - p(0)) / p(0) among the answers after its <answer>, NAN
+   without one. */
 static r2_status judge(r2_ctx *ctx, tiny *t, sampled *s) {
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    asked zero;
+    asked level;
+    double yes = 0.0;
     r2_status status = r2_vocab_decode(ctx, &t->vocab, s->token, s->n_prompt - 1, &prompt);
     if (status == R2_OK)
         status = r2_vocab_decode(ctx, &t->vocab, s->token + s->n_prompt - 1, s->n - s->n_prompt + 1,
                                  &output);
     if (status == R2_OK) s->trace = r2_check_trace(&t->codebook, prompt.data, output.data);
-    zero.n = 0;
-    zero.logp[0] = 0.0f;
-    if (s->answer_at >= 0) ask(&zero, s->answer_at, t->language.markup.level[0], 0.0);
-    if (status == R2_OK && zero.n) status = answer(ctx, t, s, &zero, false);
-    s->score = s->answer_at >= 0 ? log(expm1(-(double)zero.logp[0])) : NAN;
+    level.n = 0;
+    s->score = NAN;
+    for (int a = 0; a < R2_N_ANSWERS && s->answer_at >= 0; ++a)
+        ask(&level, s->answer_at, t->codec.markup.level[a], 0.0);
+    if (status == R2_OK && level.n) status = answer(ctx, t, s, &level, false);
+    for (int a = 1; a < R2_N_ANSWERS && level.n; ++a) yes += exp((double)level.logp[a]);
+    for (int a = 1; a < R2_N_ANSWERS && level.n; ++a) s->yes[a] = exp((double)level.logp[a]) / yes;
+    if (level.n) s->score = log(yes) - (double)level.logp[0];
     r2_text_free(ctx, &prompt);
     r2_text_free(ctx, &output);
     return status;
@@ -234,16 +248,16 @@ static double rank_share(const sampled *group, int o) {
     return won / (TINY_GROUP - 1);
 }
 
-/* What the listwise term asks of answer 0 of output o: its derivative by log p(0). In a list stand the
-   outputs of the same number, one of each item; without one of the answers there is no list. */
+/* The derivative of the list loss by the log-odds of output o. In a list stand the outputs of the
+   same number, one of each item; without one of the answers there is no list. */
 static double list_slope(const sampled *group, int o, double weight) {
-    double odds = exp(group[o].score), all = 0.0, p0 = 1.0 / (1.0 + odds);
+    double all = 0.0;
     for (int e = 0; e < TINY_GROUP; ++e) {
         double score = group[e * SAMPLES + o % SAMPLES].score;
         if (isnan(score)) return 0.0;
         all += exp(score);
     }
-    return weight / SAMPLES * ((o < SAMPLES) - odds / all) / (1.0 - p0);
+    return weight / SAMPLES * (exp(group[o].score) / all - (o < SAMPLES));
 }
 
 /* Share of the prompts whose outputs are all worth the same. */
@@ -266,7 +280,7 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
     *mean_reward = 0.0;
     for (int64_t o = 0; o < n_out && status == R2_OK; ++o) status = judge(ctx, t, &out[o]);
     for (int o = 0; o < n_out; ++o) {
-        out[o].reward = r2_reward(&c->reward, &out[o].trace, out[o].right, rank_share(out, o));
+        out[o].reward = reward_of(&c->reward, &out[o].trace, out[o].right, rank_share(out, o));
         *mean_reward += out[o].reward / (double)n_out;
     }
     for (int e = 0; e < TINY_GROUP; ++e) {
@@ -286,7 +300,7 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
     r2_zero_grad(ctx, &t->model);
     for (int64_t o = 0; o < n_out && status == R2_OK; ++o) {
         const sampled *s = &out[o];
-        double length = (double)(s->n - s->n_prompt), norm = (double)n_out * length;
+        double length = (double)(s->n - s->n_prompt), norm = (double)n_out * length, slope;
         asked a;
         if (c->variant == R2_DR_GRPO) norm = (double)n_out * c->max_new;
         if (c->variant == R2_DAPO) norm = kept ? (double)kept : 1.0; /* none: all advantages 0 */
@@ -294,9 +308,11 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
         for (int32_t k = s->n_prompt; k < s->n; ++k) {
             ask(&a, k, s->token[k], -s->advantage / norm);
             if (k != s->answer_at) continue;
-            ask(&a, k, t->language.markup.level[s->right], -(double)c->sft_weight / (double)n_out);
-            ask(&a, k, t->language.markup.level[0],
-                list_slope(out, (int)o, (double)c->list_weight));
+            ask(&a, k, t->codec.markup.level[s->right], -(double)c->sft_weight / (double)n_out);
+            slope = list_slope(out, (int)o, (double)c->list_weight);
+            ask(&a, k, t->codec.markup.level[0], -slope);
+            for (int l = 1; l < R2_N_ANSWERS; ++l)
+                ask(&a, k, t->codec.markup.level[l], slope * s->yes[l]);
         }
         status = answer(ctx, t, s, &a, true);
     }
@@ -378,6 +394,51 @@ TEST(the_reward_rises) {
     CHECK(after > before + 0.2);
     CHECK(kl > 0.0 && report[0].kl == 0.0);
     CHECK_NEAR(report[3].reward_mean, report[3].well_formed_outputs, 1e-9);
+    tiny_free(&ctx, &t);
+}
+
+/* A reward of one's own: it sees prompt, output and verdict as text, and may refuse. */
+typedef struct strange_reward {
+    const tiny *t;
+    int64_t n_asked;
+    int refuses; /* 1: a status, 2: a number that is none */
+} strange_reward;
+
+static r2_status words_of(r2_ctx *ctx, void *user, const r2_sample *sample, double *reward) {
+    strange_reward *r = (strange_reward *)user;
+    r2_check again = r2_check_trace(&r->t->codebook, sample->prompt, sample->output);
+    if (r->refuses == 1) return r2_fail(ctx, R2_CANCELLED, "no judge today");
+    CHECK(again.verdict == sample->check.verdict && again.answer == sample->check.answer);
+    CHECK(!strncmp(sample->prompt, "<q> ", 4) && !strncmp(sample->output, "<think>", 7));
+    CHECK_EQ_INT(sample->right_answer, r->t->ex.answer[sample->example]);
+    CHECK(sample->rank_share >= 0.0 && sample->rank_share <= 1.0);
+    *reward = r->refuses ? NAN : 0.0;
+    for (const char *c = sample->output; *c && !r->refuses; ++c) *reward += *c == ' ';
+    r->n_asked++;
+    return R2_OK;
+}
+
+TEST(a_reward_of_the_callers) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_grpo_report report;
+    strange_reward r = {NULL, 0, 0};
+    r2_grpo_config c;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 1));
+    REQUIRE_OK(&ctx, learn_the_shape(&ctx, &t, 60));
+    r.t = &t;
+    c = small_grpo(&t);
+    c.reward_fn = words_of, c.reward_user = &r;
+    c.on_step = keep_report, c.user = &report;
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
+    CHECK_EQ_INT(r.n_asked, TINY_GROUP * SAMPLES);
+    CHECK_NEAR(report.reward_mean, report.output_length, 1e-9); /* a blank before every token */
+    r.refuses = 1;
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_CANCELLED);
+    CHECK(!strcmp(ctx.message, "no judge today"));
+    r.refuses = 2;
+    CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "expected a finite number") != NULL);
     tiny_free(&ctx, &t);
 }
 
@@ -471,8 +532,8 @@ TEST(learning_that_cannot_be) {
     c.max_new = t.model.config.n_ctx; /* longer than the model can see */
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &unknown, &t.language, t.evidence, TINY_GROUP,
-                                      TINY_GROUP, NULL));
+    REQUIRE_OK(
+        &ctx, r2_examples_init(&ctx, &unknown, &t.codec, t.evidence, TINY_GROUP, TINY_GROUP, NULL));
     c = small_grpo(&t);
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &unknown);

@@ -193,6 +193,20 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
     CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
     for (int64_t k = 0; k < run.model.n_params; ++k) CHECK(run.model.param[k] == 0.0f);
+    snprintf(file, sizeof file, "%s/vocab.txt", path);
+    for (int k = 0; k < 3; ++k) { /* a word missing, another word, a word twice */
+        r2_text words = {NULL, 0, 0, false};
+        REQUIRE_OK(&ctx, r2_read_file(&ctx, file, &words));
+        if (k == 0)
+            CHECK(ratings_write(file, words.data,
+                                (size_t)(strchr(words.data, '\n') + 1 - words.data)));
+        if (k == 1) *words.data = '#', CHECK(ratings_write(file, words.data, words.len));
+        if (k == 2) CHECK(ratings_write_text(file, "<q>\n<q>\n"));
+        CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
+        CHECK(strstr(ctx.message, "vocab.txt") != NULL);
+        r2_text_free(&ctx, &words);
+        REQUIRE_OK(&ctx, r2_vocab_save(&ctx, &run.vocab, file));
+    }
     snprintf(file, sizeof file, "%s/codebook.json", path);
     CHECK(ratings_write_text(file, "{\"n_chains\": 3, \"fields\": []}"));
     CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
@@ -204,31 +218,100 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     remove_directory(path);
 }
 
+/* Every allocation counted: what an error leaves behind is 0. */
+static void refused(const char *data, const r2_run_config *config, r2_status want,
+                    const char *words) {
+    ratings_memory memory = {INT64_MAX, 0};
+    r2_ctx ctx = r2_ctx_default();
+    r2_run run;
+    ctx.realloc_fn = ratings_realloc;
+    ctx.user = &memory;
+    ctx.n_threads = 1;
+    CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, data, config), want);
+    if (!CHECK(strstr(ctx.message, words) != NULL)) printf("    it said: %s\n", ctx.message);
+    CHECK(strchr(ctx.message, '\n') == NULL);
+    CHECK_EQ_INT(memory.alive, 0);
+}
+
 /* ---- asking ---- */
 
+/* New: nothing that the data say the user has, in training or held out. */
 TEST(recommendations_are_new_and_best_first) {
     enum { ALL = 40 };
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = small_run();
     r2_recommendation best[ALL], three[3];
-    int64_t n, n_three;
+    int64_t n, n_three, n_held_out = 0;
     r2_run run;
     REQUIRE(small_make(&ctx, &run, &config));
-    for (uint32_t u = 0; u < run.data.n_users; ++u) {
+    for (uint32_t u = 0; u < run.data.n_users; u += 3) {
+        const int64_t n_has = run.data.user_begin[u + 1] - run.data.user_begin[u];
         REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, u, ALL, best, &n));
-        CHECK_EQ_INT(n, run.graph.n_items - r2_graph_user_degree(&run.graph, u));
+        CHECK_EQ_INT(n, run.graph.n_items - n_has);
+        n_held_out += n_has - r2_graph_user_degree(&run.graph, u);
         for (int64_t k = 0; k < n; ++k) {
-            CHECK_EQ_INT(r2_graph_find(&run.graph, u, best[k].item), -1);
+            CHECK_EQ_INT(r2_data_find(&run.data, u, best[k].item), -1);
             CHECK(k == 0 || best[k].score <= best[k - 1].score);
+            CHECK(best[k].evidence.user == u && best[k].evidence.item == best[k].item);
+            CHECK(!strncmp(best[k].reasoning.text.data, "<think>", 7));
         }
         REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, u, 3, three, &n_three));
-        CHECK(n_three == 3 && !memcmp(three, best, sizeof three));
+        for (int64_t k = 0; CHECK_EQ_INT(n_three, 3) && k < 3; ++k) {
+            CHECK(three[k].item == best[k].item && three[k].score == best[k].score);
+            CHECK_EQ_STR(three[k].reasoning.text.data, best[k].reasoning.text.data);
+            CHECK_EQ_INT(three[k].reasoning.check.verdict, best[k].reasoning.check.verdict);
+        }
+        r2_recommendations_free(&ctx, best, n);
+        r2_recommendations_free(&ctx, three, n_three);
     }
+    CHECK(n_held_out > 0);
     REQUIRE_OK(&ctx, r2_run_recommend(&ctx, &run, 0, 0, best, &n));
     CHECK_EQ_INT(n, 0);
     CHECK_STATUS(&ctx, r2_run_recommend(&ctx, &run, 16, 3, best, &n), R2_ARGUMENT);
     CHECK_STATUS(&ctx, r2_run_recommend(&ctx, &run, 0, -1, best, &n), R2_ARGUMENT);
     r2_run_free(&ctx, &run);
+}
+
+/* Columns with names of their own, held-out interactions in a file of their own. */
+TEST(a_run_takes_columns_and_a_split_that_are_given) {
+    static const char *const part[] = {"train", "test"};
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
+    char path[2][64];
+    r2_run run;
+    for (int p = 0; p < 2; ++p) {
+        r2_text text = {NULL, 0, 0, false};
+        snprintf(path[p], sizeof path[p], "build/run-%p.%s", (void *)path, part[p]);
+        r2_text_addf(&ctx, &text, "film;when;who;stars\n");
+        for (int u = 0; u < 16; ++u)
+            for (int i = 0; i < 40; ++i) {
+                const int stars = 4 + (int)r2_rng_below(&rng, 7);
+                if (i % 8 == u % 8 ? p == 0 || i < 24 : p == 1 || r2_rng_below(&rng, 3)) continue;
+                r2_text_addf(&ctx, &text, "f%d;%d;u%d;%g\n", i, 1000 + i, u, p ? 5 : stars / 2.0);
+            }
+        REQUIRE(ratings_write(path[p], text.data, text.len));
+        r2_text_free(&ctx, &text);
+    }
+    config.format.separator = ";";
+    config.format.user = "who", config.format.item = "film";
+    config.format.rating = "stars", config.format.time = "when";
+    config.test_path = path[1];
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path[0], &config));
+    CHECK(run.split.n_valid == 0 && run.valid.n_cases == 0 && run.test.n_cases == 32);
+    for (int64_t c = 0; c < run.test.n_cases; ++c) {
+        const uint32_t item = run.test.item[c * run.test.n_per_case];
+        CHECK(r2_graph_find(&run.graph, run.test.user[c], item) < 0);
+        CHECK(atoi(run.data.item_key[item] + 1) % 8 ==
+              atoi(run.data.user_key[run.test.user[c]] + 1) % 8);
+    }
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run)); /* nothing held out to stop early by */
+    r2_run_free(&ctx, &run);
+    config.test_path = "build/no/such/file";
+    refused(path[0], &config, R2_IO, "build/no/such/file");
+    config.test_path = path[1], config.format.user = "whom";
+    refused(path[0], &config, R2_FORMAT, "whom");
+    remove(path[0]), remove(path[1]);
 }
 
 /* Asked about what the user has rated already, it answers as if that rating did not exist. */
@@ -436,21 +519,6 @@ TEST(of_many_users_a_sample_is_asked) {
 
 /* ---- bad input, no memory ---- */
 
-/* Every allocation counted: what an error leaves behind is 0. */
-static void refused(const char *data, const r2_run_config *config, r2_status want,
-                    const char *words) {
-    ratings_memory memory = {INT64_MAX, 0};
-    r2_ctx ctx = r2_ctx_default();
-    r2_run run;
-    ctx.realloc_fn = ratings_realloc;
-    ctx.user = &memory;
-    ctx.n_threads = 1;
-    CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, data, config), want);
-    if (!CHECK(strstr(ctx.message, words) != NULL)) printf("    it said: %s\n", ctx.message);
-    CHECK(strchr(ctx.message, '\n') == NULL);
-    CHECK_EQ_INT(memory.alive, 0);
-}
-
 TEST(bad_input_is_one_clear_message) {
     r2_run_config config = small_run();
     char path[64];
@@ -499,6 +567,7 @@ TEST(a_run_survives_any_failed_allocation) {
         if (status == R2_OK) status = r2_run_sft(&poor, &run);
         if (status == R2_OK) status = r2_run_grpo(&poor, &run);
         if (status == R2_OK) status = r2_run_recommend(&poor, &run, 0, 2, best, &n);
+        if (status == R2_OK) r2_recommendations_free(&poor, best, n);
         r2_run_free(&poor, &run);
         if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))
             break;

@@ -59,20 +59,19 @@ TEST(examples_hold_prompts_traces_and_answers) {
 
 TEST(examples_that_cannot_be) {
     r2_ctx ctx = r2_ctx_default();
-    r2_language speechless;
+    r2_codec speechless;
     r2_vocab empty;
     r2_examples ex;
     tiny t;
     memset(&empty, 0, sizeof empty);
     REQUIRE(tiny_make(&ctx, &t, 3));
-    speechless = t.language, speechless.vocab = &empty;
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 4, TINY_GROUP, NULL),
+    speechless = t.codec, speechless.vocab = &empty;
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 4, TINY_GROUP, NULL),
                  R2_ARGUMENT);
     CHECK(strstr(ctx.message, "n = 4, expected a multiple of group = 3") != NULL);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 0, TINY_GROUP, NULL),
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 0, TINY_GROUP, NULL),
                  R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.language, t.evidence, 3, 0, NULL),
-                 R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 3, 0, NULL), R2_ARGUMENT);
     CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &speechless, t.evidence, 3, TINY_GROUP, NULL),
                  R2_FORMAT);
     CHECK(ex.n == 0 && ex.prompt == NULL); /* nothing half-built */
@@ -81,30 +80,34 @@ TEST(examples_that_cannot_be) {
 
 /* The opening of [M8]: seven tokens after <think>, their probabilities, and a group of two. */
 TEST(the_losses_of_the_room_opening) {
-    static const double p[8] = {0.5, 0.8, 1, 1, 1, 0.25, 0, 1}; /* 5: A, 6: answer 0, 7: close */
-    float logp[8], dlogp[8];
-    int32_t zero[2] = {6, 0};
-    r2__sft_row row = {5, 0, 5, 7};
+    enum { LEVELS = 6, SECOND = LEVELS + R2_N_ANSWERS, N = SECOND + R2_N_ANSWERS };
+    static const double p[LEVELS] = {0.5, 0.8, 1, 1, 1, 1}; /* R after <think>; </answer> is last */
+    static const double answer[R2_N_ANSWERS] = {0.2, 0.1, 0.1, 0.25, 0.05, 0};
+    float logp[N], dlogp[N];
+    int32_t level[2] = {LEVELS, SECOND};
+    r2__sft_row row = {LEVELS + 3, 0, LEVELS - 1, LEVELS - 1};
     r2_sft_config c = still(1, 1.0f);
     r2_sft_report report;
     r2__batcher b;
     memset(&b, 0, sizeof b);
-    for (int k = 0; k < 8; ++k) logp[k] = (float)log(p[k] + 1e-9);
-    b.logp = logp, b.dlogp = dlogp, b.zero_pred = zero, b.n_seq = 1, b.n_pred = 8;
+    for (int k = 0; k < LEVELS; ++k) logp[k] = (float)log(p[k]);
+    for (int k = 0; k < R2_N_ANSWERS; ++k) logp[LEVELS + k] = (float)log(answer[k] + 1e-9);
+    b.logp = logp, b.dlogp = dlogp, b.level_pred = level, b.n_seq = 1, b.n_pred = N;
     r2__sft_loss(&b, &row, 1, &c, &report);
     CHECK_WITHIN(report.answer_loss, 1.386, 5e-4);
     CHECK_WITHIN(report.trace_loss, 0.153, 5e-4);
-    logp[0] = (float)-log(1.0 + exp(1.0)), logp[1] = (float)-log(1.0 + exp(-1.0));
-    zero[0] = 0, zero[1] = 1; /* p(0) of log-odds 1 and -1 */
-    CHECK_WITHIN(r2__list_loss(&b, zero, 2, 1.0), 0.127, 5e-4);
+    for (int k = 0; k < 2; ++k) /* log-odds 1 and -1, whatever is left for other tokens */
+        for (int a = 0; a < R2_N_ANSWERS; ++a)
+            logp[level[k] + a] = (float)(log(a ? 0.01 : 0.05) - (a == 0 && k == 0) + (a == 0 && k));
+    CHECK_WITHIN(r2__list_loss(&b, level, 2, 1.0), 0.127, 5e-4);
 }
 
 /* ---- the loss, a second time ---- */
 
-/* log-probabilities of the tokens after the first `n_given` of a sequence, and of answer 0 in place
-   of the one at `answer_at`, by a forward pass of this sequence alone. */
+/* log-probabilities of the tokens after the first `n_given` of a sequence, and of the six answers
+   in place of the one at `answer_at`, by a forward pass of this sequence alone. */
 static r2_status sequence_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32_t n,
-                               int32_t n_given, int32_t answer_at, float *logp, float *logp_zero) {
+                               int32_t n_given, int32_t answer_at, float *logp, float *level) {
     int32_t row[512], want[512], seq[2] = {0, n};
     float out[512];
     int32_t m = 0;
@@ -112,7 +115,8 @@ static r2_status sequence_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32
     r2_status status;
     for (int32_t k = n_given; k < n; ++k) {
         row[m] = k - 1, want[m++] = token[k];
-        if (k == answer_at) row[m] = k - 1, want[m++] = t->language.markup.level[0];
+        for (int a = 0; a < R2_N_ANSWERS && k == answer_at; ++a)
+            row[m] = k - 1, want[m++] = t->codec.markup.level[a];
     }
     memset(&batch, 0, sizeof batch);
     batch.n_seq = 1, batch.seq_begin = seq, batch.token = token;
@@ -121,7 +125,7 @@ static r2_status sequence_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32
     m = 0;
     for (int32_t k = n_given; k < n; ++k) {
         logp[k] = out[m++];
-        if (k == answer_at) *logp_zero = out[m++];
+        for (int a = 0; a < R2_N_ANSWERS && k == answer_at; ++a) level[a] = out[m++];
     }
     return status;
 }
@@ -136,27 +140,27 @@ static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, l
     double odds_observed = 0.0, odds_all = 0.0;
     for (int64_t e = group * TINY_GROUP; e < (group + 1) * TINY_GROUP; ++e) {
         int32_t token[512], n = 0, n_given, answer_at;
-        float logp[512], zero = 0.0f;
-        double p0;
+        float logp[512], level[R2_N_ANSWERS];
+        double odds = 0.0;
         r2_status status;
         for (int64_t k = t->ex.prompt_begin[e]; k < t->ex.prompt_begin[e + 1]; ++k)
             token[n++] = t->ex.prompt[k];
         n_given = n + 1; /* the first mark chooses the mode: it is given */
         for (int64_t k = t->ex.trace_begin[e]; reasoned && k < t->ex.trace_begin[e + 1]; ++k)
             token[n++] = t->ex.trace[k];
-        token[n++] = t->language.markup.answer;
+        token[n++] = t->codec.markup.answer;
         answer_at = n;
-        token[n++] = t->language.markup.level[t->ex.answer[e]];
-        if (reasoned) token[n++] = t->language.markup.answer_end;
-        status = sequence_logp(ctx, t, token, n, n_given, answer_at, logp, &zero);
+        token[n++] = t->codec.markup.level[t->ex.answer[e]];
+        if (reasoned) token[n++] = t->codec.markup.answer_end;
+        status = sequence_logp(ctx, t, token, n, n_given, answer_at, logp, level);
         if (status) return status;
         sum->answer -= (double)logp[answer_at];
         sum->n_answer++;
         for (int32_t k = n_given; k < n; ++k)
             if (k != answer_at) sum->trace -= (double)logp[k], sum->n_trace++;
-        p0 = exp((double)zero);
-        if (e % TINY_GROUP == 0) odds_observed = (1.0 - p0) / p0;
-        odds_all += (1.0 - p0) / p0;
+        for (int a = 1; a < R2_N_ANSWERS; ++a) odds += exp((double)level[a] - (double)level[0]);
+        if (e % TINY_GROUP == 0) odds_observed = odds;
+        odds_all += odds;
     }
     sum->list -= log(odds_observed / odds_all);
     sum->n_list++;
@@ -408,7 +412,7 @@ TEST(training_that_cannot_be) {
     CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
     r2_model_free(&ctx, &small);
     ctx.progress = NULL, c = still(1, 0.5f);
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.language, t.evidence, 3, 3,
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3,
                                       NULL)); /* answers without traces */
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "example 0 has no trace") != NULL);
@@ -419,7 +423,7 @@ TEST(training_that_cannot_be) {
     r2_examples_free(&ctx, &asked);
     c.valid = NULL;
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.language, t.evidence, 3, 3, NULL));
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3, NULL));
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &asked);
     tiny_free(&ctx, &t);

@@ -12,7 +12,7 @@ typedef struct tiny {
     int64_t n;
     r2_codebook codebook;
     r2_vocab vocab;
-    r2_language language;
+    r2_codec codec;
     r2_examples ex;
     r2_model model;
 } tiny;
@@ -47,6 +47,7 @@ static inline void tiny_free(r2_ctx *ctx, tiny *t) {
 
 /* Evidence of n_groups groups as observed and sampled queries, and a codebook from it. */
 static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
+    const r2_draw_config draw = {n_groups, TINY_SAMPLED, 3, 1};
     uint8_t *observed;
     r2_status status;
     t->n = n_groups * TINY_GROUP;
@@ -54,9 +55,7 @@ static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     t->evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)t->n, sizeof *t->evidence);
     observed = (uint8_t *)r2_alloc(ctx, (uint64_t)t->n, 1);
     status = t->question && t->evidence && observed ? R2_OK : R2_NO_MEMORY;
-    if (!status)
-        status = r2_questions_draw(ctx, &t->index, n_groups, TINY_SAMPLED, 3, 1, t->question,
-                                   &n_groups);
+    if (!status) status = r2_questions_draw(ctx, &t->index, &draw, t->question, &n_groups);
     t->n = n_groups * TINY_GROUP;
     if (!status) status = r2_evidence_compute(ctx, &t->index, t->question, t->n, 2, t->evidence);
     for (int64_t q = 0; q < t->n && observed; ++q) observed[q] = q % TINY_GROUP == 0;
@@ -75,10 +74,9 @@ static inline r2_status tiny_init(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     if (!status) status = r2_graph_init(ctx, &t->graph, &t->data, NULL);
     if (!status) status = r2_index_init(ctx, &t->index, &t->graph, &t->data, 4.0f, 1);
     if (!status) status = tiny_evidence(ctx, t, n_groups);
-    if (!status) status = r2_language_init(ctx, &t->language, &t->vocab, &t->codebook);
+    if (!status) status = r2_codec_init(ctx, &t->codec, &t->vocab, &t->codebook);
     if (!status)
-        status = r2_examples_init(ctx, &t->ex, &t->language, t->evidence, t->n, TINY_GROUP,
-                                  &teacher);
+        status = r2_examples_init(ctx, &t->ex, &t->codec, t->evidence, t->n, TINY_GROUP, &teacher);
     if (!status) {
         shape = tiny_shape(t);
         status = r2_model_init(ctx, &t->model, &shape, true);

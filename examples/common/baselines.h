@@ -18,7 +18,7 @@ typedef struct bl_model {
     int64_t dim;         /* columns of user and item                 */
     double *user, *item; /* (n_users, dim), (n_items, dim)           */
     double *bias;        /* (n_items), or the weights of features    */
-    int32_t *feature;    /* logistic regression: see bl_features     */
+    int32_t *feature;    /* see bl_features, bl_most_popular         */
     r2_model *net;       /* SASRec                                   */
     r2_arena memory;     /* of all of these but net                  */
     const r2_candidates *asked_of; /* logistic regression: whoever has the prompts of these */
@@ -90,6 +90,51 @@ static r2_status bl_popularity(r2_ctx *ctx, const bl_model *m, const r2_candidat
     for (int64_t k = 0; k < c->n_cases * c->n_per_case; ++k)
         score[k] = (float)r2_graph_item_degree(&m->run->graph, c->item[k]);
     return R2_OK;
+}
+
+/* When a case is asked: how many training interactions are no later than the one that was held out,
+   which stands first (all of them when it is not in the data). */
+static int64_t bl_moment(const bl_model *m, uint32_t user, uint32_t item) {
+    const int64_t row = r2_data_find(&m->run->data, user, item);
+    int64_t low = 0, high = m->run->graph.n_edges;
+    while (row >= 0 && low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (m->bias[middle] <= (double)m->run->data.time[row]) low = middle + 1;
+        else high = middle;
+    }
+    return row >= 0 ? low : high;
+}
+
+/* p: half-life as a share of all training interactions. bias: their times, ascending. */
+static r2_status bl_recent_fit(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    m->bias = bl_array(ctx, m, g->n_edges, 1);
+    if (!m->bias) return ctx->status;
+    for (int64_t e = 0; e < g->n_edges; ++e)
+        m->bias[m->run->index.rank[e]] = (double)g->user_time[e];
+    return R2_OK;
+}
+
+/* Popularity of the last days: training interactions of the item before the moment, each weighted
+   0.5^(interactions of all since / half-life). All of them, weighted little, break ties. */
+static void bl_recent_case(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
+                           double *scratch, float *score) {
+    const r2_graph *g = &m->run->graph;
+    const int64_t moment = bl_moment(m, user, item[0]);
+    const double half_life = m->p[0] * (double)g->n_edges;
+    (void)scratch;
+    for (int64_t k = 0; k < n; ++k) {
+        double sum = 1e-4 * (double)r2_graph_item_degree(g, item[k]);
+        for (int64_t j = g->item_begin[item[k]]; j < g->item_begin[item[k] + 1]; ++j) {
+            const int64_t since = moment - 1 - m->run->index.rank[g->item_edge[j]];
+            if (since >= 0) sum += exp2(-(double)since / half_life);
+        }
+        score[k] = (float)sum;
+    }
+}
+
+static r2_status bl_recent(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    return bl_each_case(ctx, m, c, bl_recent_case, 1, score);
 }
 
 /* ---- neighbours ---- */
@@ -189,6 +234,33 @@ static void bl_item_knn_case(const bl_model *m, uint32_t user, const uint32_t *i
 
 static r2_status bl_item_knn(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
     return bl_each_case(ctx, m, c, bl_item_knn_case, m->run->graph.n_users, score);
+}
+
+/* RP3-beta (Paudel et al., ACM TiiS 7(1), 2017): three steps of a random walk from u, each with the
+   probability 1 / degree to the power p[0], divided by the item's degree to the power p[1]. Never by
+   way of u itself, as in bl_near. bias[i] = n_i^-p[0]. */
+static r2_status bl_rp3_fit(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    m->bias = bl_array(ctx, m, g->n_items, 1);
+    if (!m->bias) return ctx->status;
+    for (int64_t i = 0; i < g->n_items; ++i)
+        m->bias[i] = pow((double)r2_graph_item_degree(g, (uint32_t)i) + 1e-9, -m->p[0]);
+    return R2_OK;
+}
+
+static void bl_rp3_case(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
+                        double *near, float *score) {
+    const r2_graph *g = &m->run->graph;
+    bl_near(g, user, m->bias, near);
+    for (int64_t v = 0; v < g->n_users; ++v)
+        if (near[v] > 0.0) near[v] *= pow((double)r2_graph_user_degree(g, (uint32_t)v), -m->p[0]);
+    bl_sum_users(g, near, item, n, score);
+    for (int64_t k = 0; k < n; ++k)
+        score[k] /= (float)pow((double)r2_graph_item_degree(g, item[k]) + 1e-9, m->p[1]);
+}
+
+static r2_status bl_rp3(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
+    return bl_each_case(ctx, m, c, bl_rp3_case, m->run->graph.n_users, score);
 }
 
 /* ---- linear algebra ---- */
@@ -340,16 +412,75 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
 }
 
 /* Rows of the matrix to be inverted, which takes time as their cube. A grid of BL_EASE_MOST takes half
-   a minute, of twice as many several. */
+   a minute, of twice as many several: in larger data as many of the most popular items predict. */
 enum { BL_EASE_MOST = 2000 };
 static int64_t bl_ease_size(const r2_run *run) {
     const r2_graph *g = &run->graph;
     return g->n_items < g->n_users ? g->n_items : g->n_users;
 }
 
-/* By the smaller of the two. */
+typedef struct bl_degree {
+    int64_t degree;
+    uint32_t item;
+} bl_degree;
+
+/* The most popular first, of equals the one with the smaller number. */
+static int bl_by_degree(const void *a, const void *b) {
+    const bl_degree *x = (const bl_degree *)a, *y = (const bl_degree *)b;
+    if (x->degree != y->degree) return x->degree > y->degree ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+/* feature[i] = place of item i among the m->dim most popular, else -1. */
+static r2_status bl_most_popular(r2_ctx *ctx, bl_model *m) {
+    const r2_graph *g = &m->run->graph;
+    bl_degree *all = (bl_degree *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *all);
+    m->feature = (int32_t *)r2_arena_alloc(ctx, &m->memory, (uint64_t)g->n_items, sizeof(int32_t));
+    for (int64_t i = 0; i < g->n_items && all && m->feature; ++i) {
+        all[i].degree = r2_graph_item_degree(g, (uint32_t)i);
+        all[i].item = (uint32_t)i;
+    }
+    if (all && m->feature) {
+        qsort(all, (size_t)g->n_items, sizeof *all, bl_by_degree);
+        for (int64_t k = 0; k < g->n_items; ++k)
+            m->feature[all[k].item] = k < m->dim ? (int32_t)k : -1;
+    }
+    r2_release(ctx, all);
+    return all && m->feature ? R2_OK : R2_NO_MEMORY;
+}
+
+/* Where both are large: the `most` most popular items alone predict, themselves as in EASE^R, every
+   other item j by ridge regression on them: with y = P q, X of these items alone,
+       score_i = q_i - y_i / P_ii,    score_j = x_j^T X y.
+   item = P (dim, dim), dim = most, feature: see bl_most_popular. */
+static r2_status bl_ease_fit_most(r2_ctx *ctx, bl_model *m, int64_t most) {
+    const r2_graph *g = &m->run->graph;
+    const int64_t n = most < g->n_items ? most : g->n_items;
+    double *gram = (double *)r2_alloc(ctx, (uint64_t)n, (uint64_t)n * sizeof *gram);
+    r2_status status;
+    m->dim = n;
+    status = bl_most_popular(ctx, m);
+    m->item = bl_array(ctx, m, n, n);
+    if (!gram || !m->item) status = R2_NO_MEMORY;
+    if (status == R2_OK) {
+        for (int64_t u = 0; u < g->n_users; ++u)
+            for (int64_t a = g->user_begin[u]; a < g->user_begin[u + 1]; ++a) {
+                const int64_t row = m->feature[g->user_item[a]];
+                for (int64_t b = g->user_begin[u]; b < g->user_begin[u + 1] && row >= 0; ++b)
+                    if (m->feature[g->user_item[b]] >= 0)
+                        gram[row * n + m->feature[g->user_item[b]]] += 1.0;
+            }
+        for (int64_t i = 0; i < n; ++i) gram[i * n + i] += m->p[0], m->item[i * n + i] = 1.0;
+        bl_solve(ctx, gram, m->item, n, n);
+    }
+    r2_release(ctx, gram);
+    return status;
+}
+
+/* By the smaller of the two, or, where that is too large, from the most popular items. */
 static r2_status bl_ease_fit(r2_ctx *ctx, bl_model *m) {
     const r2_graph *g = &m->run->graph;
+    if (bl_ease_size(m->run) > BL_EASE_MOST) return bl_ease_fit_most(ctx, m, BL_EASE_MOST);
     return g->n_items < g->n_users ? bl_ease_fit_items(ctx, m) : bl_ease_fit_users(ctx, m);
 }
 
@@ -405,17 +536,42 @@ static void bl_ease_row_users(const bl_model *m, const double *evidence, const u
     }
 }
 
+/* From the most popular items. Who has none of them gets 0 for every item: popularity, weighted next
+   to nothing, breaks the tie. y (dim): scratch. */
+static void bl_ease_row_most(const bl_model *m, uint32_t user, const double *q,
+                             const uint32_t *item, int64_t n, double *y, float *row) {
+    const r2_graph *g = &m->run->graph;
+    memset(y, 0, (size_t)m->dim * sizeof *y);
+    for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e) {
+        const int64_t place = m->feature[g->user_item[e]];
+        for (int64_t k = 0; k < m->dim && place >= 0; ++k)
+            y[k] += q[g->user_item[e]] * m->item[place * m->dim + k];
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        const int64_t place = m->feature[item[k]];
+        double sum = 1e-9 * (double)r2_graph_item_degree(g, item[k]);
+        if (place >= 0) sum += q[item[k]] - y[place] / m->item[place * m->dim + place];
+        for (int64_t j = g->item_begin[item[k]]; j < g->item_begin[item[k] + 1] && place < 0; ++j) {
+            const uint32_t v = g->item_user[j];
+            for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+                if (m->feature[g->user_item[e]] >= 0) sum += y[m->feature[g->user_item[e]]];
+        }
+        row[k] = (float)sum;
+    }
+}
+
 static void bl_ease_case(const bl_model *m, uint32_t user, const uint32_t *item, int64_t n,
                          double *scratch, float *score) {
     const r2_graph *g = &m->run->graph;
     bl_ease_query(m, user, r2_graph_user_degree(g, user), R2_NO_ITEM, scratch);
-    if (m->item) bl_ease_row_items(m, user, scratch, item, n, score);
+    if (m->feature) bl_ease_row_most(m, user, scratch, item, n, scratch + g->n_items, score);
+    else if (m->item) bl_ease_row_items(m, user, scratch, item, n, score);
     else bl_ease_row_users(m, scratch, item, n, scratch + g->n_items, score);
 }
 
 static r2_status bl_ease(r2_ctx *ctx, const bl_model *m, const r2_candidates *c, float *score) {
     const r2_graph *g = &m->run->graph;
-    return bl_each_case(ctx, m, c, bl_ease_case, g->n_items + g->n_users, score);
+    return bl_each_case(ctx, m, c, bl_ease_case, 2 * g->n_items + g->n_users, score);
 }
 
 /* ---- EASE^R without u0: what it would say had u0 never been there. To take a user out of the
@@ -1011,10 +1167,15 @@ static r2_status bl_logistic(r2_ctx *ctx, const bl_model *m, const r2_candidates
 static const bl_method bl_methods[] = {
     {"random", "", bl_fit_nothing, bl_random, {{0}}, 1, false, false},
     {"popularity", "", bl_fit_nothing, bl_popularity, {{0}}, 1, false, false},
+    {"recent-popularity", "half-life, share of all", bl_recent_fit, bl_recent,
+     {{0.01}, {0.03}, {0.1}, {0.3}, {1}, {10}}, 6, false, false},
     {"user-knn", "neighbours, power", bl_fit_nothing, bl_user_knn,
      {{20, 1}, {50, 1}, {100, 1}, {300, 1}, {20, 2}, {50, 2}, {100, 2}, {300, 2}}, 8, false, false},
     {"item-knn", "power of popularity, shrink", bl_item_knn_fit, bl_item_knn,
      {{0.3, 0}, {0.5, 0}, {0.7, 0}, {0.3, 10}, {0.5, 10}, {0.7, 10}, {0.5, 50}}, 7, false, false},
+    {"rp3-beta", "power of degrees, of popularity", bl_rp3_fit, bl_rp3,
+     {{0.6, 0.2}, {0.6, 0.4}, {0.6, 0.6}, {0.6, 0.8}, {1, 0.2}, {1, 0.4}, {1, 0.6}, {1, 0.8},
+      {1.4, 0.2}, {1.4, 0.4}, {1.4, 0.6}, {1.4, 0.8}}, 12, false, false},
     {"ials", "factors, unobserved weight, regularisation", bl_ials_fit, bl_factors,
      {{8, 0.3, 0.003}, {16, 0.1, 0.003}, {16, 0.3, 0.003}, {16, 1, 0.003}, {16, 1, 0.001},
       {32, 0.3, 0.003}, {32, 1, 0.003}}, 7, true, true},

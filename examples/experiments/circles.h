@@ -431,7 +431,7 @@ static inline r2_status tc_examples(r2_ctx *ctx, r2_examples *ex, const tc_circl
     memset(ex, 0, sizeof *ex);
     ex->n = n;
     ex->group = group;
-    ex->language.markup = w->markup;
+    ex->codec.markup = w->markup;
     ex->longest = TC_PROMPT + length + 3; /* <answer> A </answer> */
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);

@@ -393,7 +393,7 @@ static r2_status hl_examples(r2_ctx *ctx, r2_examples *ex, const hl_design *d,
     memset(ex, 0, sizeof *ex);
     ex->n = n;
     ex->group = group;
-    ex->language.markup = words->markup;
+    ex->codec.markup = words->markup;
     ex->longest = prompt + length + 3; /* <answer> A </answer> */
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);

@@ -24,6 +24,7 @@ int main(void) {
     }
     for (int64_t k = 0; k < n; ++k)
         printf("%5.2f  %s\n", (double)best[k].score, run.data.title[best[k].item]);
+    r2_recommendations_free(&ctx, best, n);
     r2_run_free(&ctx, &run);
     return 0;
 }

@@ -168,25 +168,21 @@ static r2_status load(r2_ctx *ctx, r2_data *data, const options *o) {
     return status;
 }
 
-static int64_t richest_user(r2_ctx *ctx, const r2_graph *graph) {
-    r2_butterflies b;
+static uint32_t richest_user(const r2_butterflies *b, int64_t n_users) {
     int64_t best = 0;
-    if (r2_butterflies_init(ctx, &b, graph)) return -1;
-    for (int64_t u = 1; u < graph->n_users; ++u)
-        if (b.user[u] > b.user[best]) best = u;
-    r2_butterflies_free(ctx, &b);
-    return best;
+    for (int64_t u = 1; u < n_users; ++u)
+        if (b->user[u] > b->user[best]) best = u;
+    return (uint32_t)best;
 }
 
 /* The most coherent chains of a user, or of a user and an item. */
 static r2_status show_chains(r2_ctx *ctx, r2_data *data, const r2_graph *graph,
-                             const options *o) {
+                             const r2_butterflies *b, const options *o) {
     r2_chain_config config = r2_chain_config_default();
-    int64_t user = o->user ? r2_data_user(data, o->user) : richest_user(ctx, graph);
+    int64_t user = o->user ? r2_data_user(data, o->user) : richest_user(b, data->n_users);
     int64_t item = o->item ? r2_data_item(data, o->item) : -1, count, n;
     r2_chain *chains;
     r2_status status;
-    if (user < 0 && !o->user) return ctx->status;
     if (user < 0) return r2_fail(ctx, R2_ARGUMENT, "no user %s in the data", o->user);
     if (o->item && item < 0) return r2_fail(ctx, R2_ARGUMENT, "no item %s in the data", o->item);
     output_printable(data);
@@ -216,19 +212,21 @@ int main(int argc, char **argv) {
     r2_data data;
     r2_graph graph;
     const options o = parse_options(argc, argv);
-    int64_t butterflies;
+    r2_butterflies butterflies;
     r2_status status;
     memset(&data, 0, sizeof data);
     memset(&graph, 0, sizeof graph);
+    memset(&butterflies, 0, sizeof butterflies);
     options_directory("chains", o.out);
     status = load(&ctx, &data, &o);
     if (!status) status = r2_data_report(&ctx, &data, &report);
     if (!status) fputs(report.data, stdout);
     if (!status) status = r2_graph_init(&ctx, &graph, &data, NULL);
-    if (!status) status = r2_butterflies_total(&ctx, &graph, &butterflies);
-    if (!status) printf("butterflies %lld\n", (long long)butterflies);
-    if (!status && data.n_users) status = show_chains(&ctx, &data, &graph, &o);
+    if (!status) status = r2_butterflies_init(&ctx, &butterflies, &graph);
+    if (!status) printf("butterflies %lld\n", (long long)butterflies.total);
+    if (!status && data.n_users) status = show_chains(&ctx, &data, &graph, &butterflies, &o);
     if (status) fprintf(stderr, "chains: %s\n", ctx.message);
+    r2_butterflies_free(&ctx, &butterflies);
     r2_graph_free(&ctx, &graph);
     r2_data_free(&ctx, &data);
     r2_text_free(&ctx, &report);

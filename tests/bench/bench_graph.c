@@ -124,7 +124,8 @@ static void bench_count(r2_ctx *ctx, const char *what, const powerlaw *size, int
     paths = (uint32_t *)r2_alloc(ctx, (uint64_t)graph.n_users, sizeof *paths);
     if (!paths) stop_if(ctx, R2_NO_MEMORY);
     for (int r = 0; r < rounds; ++r) {
-        int64_t total[2], want;
+        r2_butterflies b[2];
+        int64_t want;
         double begin = processor();
         want = count_by_rows(&graph, paths);
         textbook[r] = 1e3 * (processor() - begin);
@@ -132,14 +133,15 @@ static void bench_count(r2_ctx *ctx, const char *what, const powerlaw *size, int
             double from = r2_seconds();
             begin = processor();
             ctx->n_threads = t + 1;
-            stop_if(ctx, r2_butterflies_total(ctx, &graph, &total[t]));
+            stop_if(ctx, r2_butterflies_init(ctx, &b[t], &graph));
             wall[t][r] = 1e3 * (r2_seconds() - from);
             if (t == 0) cpu[r] = 1e3 * (processor() - begin);
         }
-        if (total[0] != want || total[1] != want) {
+        if (b[0].total != want || b[1].total != want) {
             fprintf(stderr, "bench_graph: counts differ\n");
             exit(1);
         }
+        for (int t = 0; t < 2; ++t) r2_butterflies_free(ctx, &b[t]);
     }
     for (int n = 1; n <= 2; ++n)
         snprintf(name[n - 1], sizeof name[0], "butterflies, size of %s, %d thread%s", what, n,
@@ -176,28 +178,25 @@ static void bench_load(r2_ctx *ctx, meter *m, const char *path, r2_data *data, r
 
 static void bench_butterflies(r2_ctx *ctx, const r2_graph *graph) {
     int64_t total[2];
-    double wall[2], cpu[2], start;
-    r2_butterflies b;
+    double wall[2], cpu[2];
     for (int t = 0; t < 2; ++t) {
         double begin = r2_seconds(), from = processor();
+        r2_butterflies b;
         ctx->n_threads = t + 1;
-        stop_if(ctx, r2_butterflies_total(ctx, graph, &total[t]));
+        stop_if(ctx, r2_butterflies_init(ctx, &b, graph));
         wall[t] = r2_seconds() - begin;
         cpu[t] = processor() - from;
+        total[t] = b.total;
+        r2_butterflies_free(ctx, &b);
     }
     printf("butterflies %lld\n", (long long)total[1]);
     row("butterflies exactly, 20 million edges, 1 thread", cpu[0], 900.0, "goal", "s", true);
     row("butterflies exactly, 20 million edges, 2 threads", wall[1], wall[0], "1 thread", "s",
         true);
-    start = r2_seconds();
-    stop_if(ctx, r2_butterflies_init(ctx, &b, graph));
-    row("butterflies of every user, item and edge, 2 threads", r2_seconds() - start, 900.0, "goal",
-        "s", true);
-    if (b.total != total[0] || total[0] != total[1]) {
+    if (total[0] != total[1]) {
         fprintf(stderr, "bench_graph: counts differ\n");
         exit(1);
     }
-    r2_butterflies_free(ctx, &b);
 }
 
 /* Chains a second for n pairs, the best of five rounds. */

@@ -11,16 +11,30 @@ X = np.array([[1, 1, 1, 0, 0, 0],
               [1, 0, 0, 0, 1, 1]], dtype=float)
 
 
+def query(half_life):
+    Q = X.copy()
+    for q in Q if half_life else []:
+        seen = np.flatnonzero(q)
+        q[seen] = 0.5 ** (np.arange(len(seen))[::-1] / half_life)
+    return Q
+
+
 def ease(ridge, half_life):
     P = np.linalg.inv(X.T @ X + ridge * np.eye(X.shape[1]))
     B = -P / np.diag(P)
     np.fill_diagonal(B, 0.0)
-    Q = X.copy()
-    if half_life:
-        for q in Q:
-            seen = np.flatnonzero(q)
-            q[seen] = 0.5 ** (np.arange(len(seen))[::-1] / half_life)
-    return Q @ B
+    return query(half_life) @ B
+
+
+def ease_most(ridge, half_life, most):
+    """The most popular items predict: themselves as in EASE^R, the others by ridge regression."""
+    best = sorted(range(X.shape[1]), key=lambda i: (-X[:, i].sum(), i))[:most]
+    rest = [i for i in range(X.shape[1]) if i not in best]
+    P = np.linalg.inv(X[:, best].T @ X[:, best] + ridge * np.eye(most))
+    B = np.zeros((X.shape[1], X.shape[1]))
+    B[np.ix_(best, best)] = np.eye(most) - P / np.diag(P)
+    B[np.ix_(best, rest)] = P @ X[:, best].T @ X[:, rest]
+    return query(half_life) @ B
 
 
 def logistic(words, y, l2):
@@ -53,6 +67,7 @@ def show(name, values):
 
 show("want_ease", ease(2.0, 0.0))
 show("want_ease_recency", ease(0.5, 2.0))
+show("want_ease_most", ease_most(2.0, 2.0, 3))
 k = np.arange(24)
 words = np.stack([k % 3, 3 + k * k % 5 % 2, 5 + k // 8], 1)
 show("want_log_odds", logistic(words, ((k * 7 % 11) % 3 == 0).astype(float), 0.5))

@@ -1,0 +1,611 @@
+/* torture.c: the n-th allocation fails, the n-th file operation fails, for every n, over the whole
+   journey of a run and over everything that is read and written.
+
+       torture [stride=N] [threads=N] [only=STAGE] [point=N] [kind=memory|memory-after|file|file-short]
+
+   A stage is done once as it is, which counts its allocations and file operations and gives the right
+   result. Then it is done once for each of them, with this one failing (memory-after: this one and all
+   that follow). Each time
+     - it ends in R2_NO_MEMORY (memory) or R2_IO (file) with a sentence, or in R2_OK with the right
+       result, bit for bit;
+     - everything allocated has been given back, and no file stays open;
+     - every file is the old one or the new one, whole, and nothing else lies beside them.
+   A crash is told with the stage and the point. The last line is that of tests/run.sh. */
+#define _POSIX_C_SOURCE 200809L
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- what fails ------------------------------------------------------------------------------------- */
+
+typedef enum failure { NOTHING, MEMORY, MEMORY_AFTER, FILES, FILES_SHORT, N_KINDS } failure;
+static const char *const kind_name[N_KINDS] = {"nothing", "memory", "memory-after", "file", "file-short"};
+
+static struct {
+    failure kind;
+    long point;           /* which call fails, from 1 */
+    long n_memory, n_file; /* calls so far             */
+    long failed;          /* how many have failed     */
+    long blocks, open;    /* alive now                */
+} now;
+
+static int memory_fails(void) {
+    long n = __atomic_add_fetch(&now.n_memory, 1, __ATOMIC_RELAXED);
+    int fails = (now.kind == MEMORY && n == now.point) || (now.kind == MEMORY_AFTER && n >= now.point);
+    if (fails) __atomic_add_fetch(&now.failed, 1, __ATOMIC_RELAXED);
+    return fails;
+}
+
+static int file_fails(int error) {
+    int fails = (now.kind == FILES || now.kind == FILES_SHORT) && ++now.n_file == now.point;
+    if (now.kind == NOTHING) ++now.n_file;
+    if (fails) ++now.failed, errno = error;
+    return fails;
+}
+
+static void *take(void *user, void *p, size_t size) {
+    void *q;
+    (void)user;
+    if (!size) {
+        if (p) __atomic_sub_fetch(&now.blocks, 1, __ATOMIC_RELAXED);
+        return free(p), NULL;
+    }
+    if (memory_fails()) return NULL;
+    q = realloc(p, size);
+    if (q && !p) __atomic_add_fetch(&now.blocks, 1, __ATOMIC_RELAXED);
+    return q;
+}
+
+static void *json_take(size_t size) { return take(NULL, NULL, size ? size : 1); }
+static void json_give(void *p) { take(NULL, p, 0); }
+
+/* The file operations of the implementation, under their own names: this is the only hook that they
+   need as long as they are called by name. A file whose reading or writing has failed says so. */
+static FILE *broken;
+
+static FILE *torture_fopen(const char *path, const char *mode) {
+    FILE *f = file_fails(mode[0] == 'r' ? EACCES : ENOSPC) ? NULL : fopen(path, mode);
+    if (f) ++now.open;
+    return f;
+}
+static int torture_fclose(FILE *f) {
+    int fails = file_fails(ENOSPC), result = fclose(f);
+    --now.open;
+    if (broken == f) broken = NULL;
+    return fails ? EOF : result;
+}
+static size_t torture_fread(void *p, size_t size, size_t n, FILE *f) {
+    if (!file_fails(now.kind == FILES_SHORT ? EINTR : EIO)) return fread(p, size, n, f);
+    broken = f;
+    return now.kind == FILES_SHORT ? fread(p, size, n / 2, f) : 0;
+}
+static size_t torture_fwrite(const void *p, size_t size, size_t n, FILE *f) {
+    if (!file_fails(ENOSPC)) return fwrite(p, size, n, f);
+    broken = f;
+    return now.kind == FILES_SHORT ? fwrite(p, size, n / 2, f) : 0;
+}
+static int torture_ferror(FILE *f) { return broken == f || ferror(f); }
+static int torture_fflush(FILE *f) { return file_fails(ENOSPC) ? EOF : fflush(f); }
+static int torture_rename(const char *from, const char *to) { return file_fails(EIO) ? -1 : rename(from, to); }
+static int torture_fsync(int fd) { return file_fails(EIO) ? -1 : fsync(fd); }
+
+#define fopen torture_fopen
+#define fclose torture_fclose
+#define fread torture_fread
+#define fwrite torture_fwrite
+#define ferror torture_ferror
+#define fflush torture_fflush
+#define rename torture_rename
+#define fsync torture_fsync
+
+#define R2REC_IMPLEMENTATION
+#include "r2rec.h"
+
+#undef fopen
+#undef fclose
+#undef fread
+#undef fwrite
+#undef ferror
+#undef fflush
+#undef rename
+#undef fsync
+
+static int unused_file_functions(FILE *f) { return torture_fflush(f) + torture_fsync(0) + torture_ferror(f); }
+
+/* --- the stages ------------------------------------------------------------------------------------- */
+
+#define RATINGS "tests/cases/data/ratings"
+
+static r2_ctx ctx;
+static r2_run run;          /* prepared and trained, for the stages that begin there */
+static float *trained;      /* its weights                                           */
+static uint64_t digest;     /* of what a stage came to                               */
+static char folder[64];     /* what stages write                                     */
+static bool old_run;        /* save the run with other weights than usual            */
+static bool told;           /* that titles were left out, which is right to go on without */
+
+static void add(const void *bytes, size_t n) {
+    for (size_t k = 0; k < n; ++k) digest = (digest ^ ((const unsigned char *)bytes)[k]) * 0x100000001B3u;
+}
+static void add_text(r2_text *text) {
+    if (text->len) add(text->data, text->len);
+}
+static const char *in(const char *name) {
+    static char path[2][128];
+    static int at;
+    at = !at;
+    snprintf(path[at], sizeof path[at], "%s/%s", folder, name);
+    return path[at];
+}
+
+static r2_run_config small_config(void) {
+    r2_run_config c = r2_run_config_default();
+    c.seed = 5, c.n_groups = 12, c.n_negatives = 5;
+    c.model.d_model = 8, c.model.d_ff = 8, c.model.n_layer = 1, c.model.n_head = 2;
+    c.sft.n_steps = 2, c.sft.groups = 2, c.sft.valid_every = 1;
+    c.grpo.n_steps = 1, c.grpo.groups = 1, c.grpo.n_samples = 2, c.grpo.max_new = 8;
+    return c;
+}
+
+/* The report, which must say so when the titles could not be read. */
+static r2_status report(const r2_data *data) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status s = r2_data_report(&ctx, data, &text);
+    if (s == R2_OK) add_text(&text);
+    if (s == R2_OK && strstr(text.data, "movies.csv")) told = true;
+    r2_text_free(&ctx, &text);
+    return s;
+}
+
+static r2_status stage_load(void) {
+    const char *path[2] = {RATINGS, "tests/cases/ratings-big-ids/exact.json"};
+    r2_data data;
+    r2_filter filter;
+    r2_status s = r2_data_load_files(&ctx, &data, path, 2, NULL);
+    memset(&filter, 0, sizeof filter);
+    filter.user_core = 2;
+    if (s != R2_OK) return s;
+    s = r2_data_filter(&ctx, &data, &filter);
+    if (s == R2_OK) s = r2_data_grade(&ctx, &data);
+    if (s == R2_OK) s = report(&data);
+    if (s == R2_OK) add(data.rating, (size_t)data.n_ratings * sizeof *data.rating);
+    r2_data_free(&ctx, &data);
+    return s;
+}
+
+static r2_status stage_sets(void) {
+    r2_split split, cut;
+    r2_candidates all, popular, common;
+    const r2_data *d = &run.data;
+    r2_status s;
+    memset(&cut, 0, sizeof cut);
+    memset(&popular, 0, sizeof popular);
+    memset(&common, 0, sizeof common);
+    memset(&all, 0, sizeof all);
+    s = r2_split_init(&ctx, &split, d, NULL);
+    if (s == R2_OK) s = r2_split_time(&ctx, &cut, d, NULL, 0.1, 0.1);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &all, d, split.test, split.n_test, 5, 1);
+    if (s == R2_OK) s = r2_candidates_popular(&ctx, &popular, d, split.test, split.n_test, 5, 1);
+    if (s == R2_OK) s = r2_candidates_common(&ctx, &common, d, split.role, 1, split.test, split.n_test, 5, 1);
+    if (s == R2_OK) s = r2_candidates_save(&ctx, &all, d, in("candidates.tsv"));
+    r2_candidates_free(&ctx, &all);
+    if (s == R2_OK) s = r2_candidates_load(&ctx, &all, d, in("candidates.tsv"));
+    if (s == R2_OK) {
+        add(all.item, (size_t)(all.n_cases * all.n_per_case) * sizeof *all.item);
+        add(popular.item, (size_t)(popular.n_cases * popular.n_per_case) * sizeof *popular.item);
+        add(common.item, (size_t)(common.n_cases * common.n_per_case) * sizeof *common.item);
+        add(cut.role, (size_t)d->n_ratings);
+    }
+    r2_candidates_free(&ctx, &all);
+    r2_candidates_free(&ctx, &popular);
+    r2_candidates_free(&ctx, &common);
+    r2_split_free(&ctx, &split);
+    r2_split_free(&ctx, &cut);
+    return s;
+}
+
+static r2_status stage_chains(void) {
+    r2_chain chain[8];
+    r2_chain_config config = r2_chain_config_default();
+    r2_butterflies b;
+    int64_t n = 0, count = 0, total = 0;
+    uint32_t path[4 * 6];
+    r2_status s = R2_OK;
+    memset(&b, 0, sizeof b);
+    for (int law = 0; s == R2_OK && law < 3; ++law) {
+        config.law = (r2_chain_law)law;
+        s = r2_chains_target(&ctx, &run.graph, 0, 1, &config, chain, &n);
+        if (s == R2_OK) add(chain, (size_t)n * sizeof *chain);
+        if (s == R2_OK) s = r2_chains_closed(&ctx, &run.graph, 0, &config, chain, &n);
+        if (s == R2_OK) add(chain, (size_t)n * sizeof *chain);
+    }
+    if (s == R2_OK) s = r2_chains_target_many(&ctx, &run.graph, run.split.test, 2, &config, chain, (int64_t[2]){0});
+    if (s == R2_OK) s = r2_chains_count(&ctx, &run.graph, 0, R2_NO_ITEM, &count);
+    if (s == R2_OK) s = r2_chains_long(&ctx, &run.graph, 0, R2_NO_ITEM, 2, 4, 1, path, &n);
+    if (s == R2_OK) s = r2_butterflies_total(&ctx, &run.graph, &total);
+    if (s == R2_OK) s = r2_butterflies_init(&ctx, &b, &run.graph);
+    if (s == R2_OK) add(&count, sizeof count), add(&total, sizeof total), add(path, (size_t)n * 6 * 4);
+    r2_butterflies_free(&ctx, &b);
+    return s;
+}
+
+static r2_status stage_init(void) {
+    static r2_run fresh;
+    r2_run_config c = small_config();
+    r2_status s = r2_run_init(&ctx, &fresh, RATINGS, &c);
+    if (s == R2_OK) s = report(&fresh.data);
+    if (s == R2_OK) add(fresh.model.param, (size_t)fresh.model.n_params * sizeof(float));
+    if (s == R2_OK) add(fresh.train.prompt, (size_t)fresh.train.prompt_begin[fresh.train.n] * sizeof(int32_t));
+    r2_run_free(&ctx, &fresh);
+    return s;
+}
+
+static void restore(void) { memcpy(run.model.param, trained, (size_t)run.model.n_params * sizeof(float)); }
+
+static r2_status stage_sft(void) {
+    r2_status s = (restore(), r2_run_sft(&ctx, &run));
+    if (s == R2_OK) add(run.model.param, (size_t)run.model.n_params * sizeof(float));
+    return s;
+}
+
+static r2_status stage_grpo(void) {
+    r2_status s = (restore(), r2_run_grpo(&ctx, &run));
+    if (s == R2_OK) add(run.model.param, (size_t)run.model.n_params * sizeof(float));
+    return s;
+}
+
+static r2_status stage_score(void) {
+    r2_score_config how = r2_score_config_default();
+    r2_eval_config eval = r2_eval_config_default();
+    r2_trace_metrics traces;
+    r2_metrics metrics;
+    r2_recommendation best[5];
+    int64_t n_best = 0, n = run.test.n_cases * run.test.n_per_case;
+    float *score = calloc((size_t)n, sizeof *score);
+    r2_status s = (restore(), r2_run_score(&ctx, &run, &run.test, &how, score, NULL));
+    if (s == R2_OK) add(score, (size_t)n * sizeof *score);
+    how.mode = R2_REASONED, how.n_samples = 2, how.max_new = 8;
+    if (s == R2_OK) s = r2_run_score(&ctx, &run, &run.test, &how, score, &traces);
+    eval.n_bootstrap = 10;
+    if (s == R2_OK) s = r2_evaluate(&ctx, score, run.test.n_cases, run.test.n_per_case, &eval, &metrics, NULL);
+    if (s == R2_OK) s = r2_run_recommend(&ctx, &run, 0, 5, best, &n_best);
+    if (s == R2_OK) add(&metrics, sizeof metrics), add(best, (size_t)n_best * sizeof *best);
+    free(score);
+    return s;
+}
+
+static r2_status stage_counterfactual(void) {
+    r2_evidence *evidence = calloc(4, sizeof *evidence);
+    r2_examples examples;
+    r2_causal causal;
+    r2_text text = {NULL, 0, 0, false};
+    r2_check check;
+    uint32_t user[4] = {0, 1, 2, 3}, item[4] = {1, 2, 3, 4};
+    r2_status s = (restore(), r2_run_prompts(&ctx, &run, user, item, 4, evidence, &examples));
+    if (s == R2_OK) {
+        s = r2_think(&ctx, &run.model, &examples, 0, &text, &check);
+        if (s == R2_OK) add_text(&text);
+        if (s == R2_OK)
+            s = r2_counterfactual(&ctx, &run.model, &examples, R2_CHANGE_FLIP, &causal);
+        if (s == R2_OK) add(&causal.n, sizeof causal.n);
+        r2_examples_free(&ctx, &examples);
+    }
+    r2_text_free(&ctx, &text);
+    free(evidence);
+    return s;
+}
+
+static r2_status stage_save(void) {
+    r2_status s;
+    restore();
+    if (old_run) run.model.param[0] += 1.0f;
+    s = r2_run_save(&ctx, &run, folder);
+    restore();
+    return s;
+}
+
+static r2_status stage_load_model(void) {
+    r2_status s;
+    restore();
+    run.model.param[0] += 1.0f;
+    s = r2_run_load_model(&ctx, &run, folder);
+    if (s == R2_OK) add(run.model.param, (size_t)run.model.n_params * sizeof(float));
+    restore();
+    return s;
+}
+
+static r2_status stage_adapters(void) {
+    r2_model model;
+    r2_lora_config config = r2_lora_config_default();
+    r2_status s = r2_model_load_dir(&ctx, &model, "tests/cases/data/model", 0, false);
+    if (s != R2_OK) return s;
+    s = r2_lora_load(&ctx, &model, "tests/cases/data/adapter");
+    if (s == R2_OK) s = r2_lora_save(&ctx, &model, folder);
+    if (s == R2_OK) s = r2_lora_merge(&ctx, &model);
+    if (s == R2_OK) s = r2_model_save_dir(&ctx, &model, folder);
+    if (s == R2_OK) add(model.param, (size_t)model.n_params * sizeof(float));
+    r2_lora_detach(&ctx, &model);
+    config.rank = 2;
+    if (s == R2_OK) s = r2_lora_attach(&ctx, &model, &config);
+    r2_model_free(&ctx, &model);
+    if (s == R2_OK) s = r2_model_load_dir(&ctx, &model, folder, 0, true);
+    if (s == R2_OK) add(model.param, (size_t)model.n_params * sizeof(float));
+    if (s == R2_OK) r2_model_free(&ctx, &model);
+    return s;
+}
+
+static r2_status stage_tokenizer(void) {
+    static const char text[] = "the cat the hat a\xCC\x81 123 the that";
+    r2_bpe_config config = r2_bpe_config_default();
+    r2_message message = {"user", "the cat"};
+    r2_tokens ids = {NULL, 0, {NULL, false}};
+    r2_text back = {NULL, 0, 0, false};
+    r2_bpe bpe;
+    r2_status s;
+    config.n_tokens = 280, config.nfc = true;
+    s = r2_bpe_train(&ctx, &bpe, &config, text, strlen(text));
+    if (s != R2_OK) return s;
+    s = r2_bpe_save(&ctx, &bpe, in("tokenizer.json"));
+    r2_bpe_free(&ctx, &bpe);
+    if (s != R2_OK) return s;
+    s = r2_bpe_load(&ctx, &bpe, in("tokenizer.json"));
+    if (s != R2_OK) return s;
+    s = r2_bpe_encode(&ctx, &bpe, text, strlen(text), true, &ids);
+    if (s == R2_OK) s = r2_bpe_chat(&ctx, &bpe, &message, 1, true, &ids);
+    if (s == R2_OK) s = r2_bpe_decode(&ctx, &bpe, ids.id, ids.n, true, &back);
+    if (s == R2_OK) add_text(&back), add(ids.id, (size_t)ids.n * sizeof *ids.id);
+    r2_tokens_free(&ctx, &ids);
+    r2_text_free(&ctx, &back);
+    r2_bpe_free(&ctx, &bpe);
+    return s;
+}
+
+static r2_status stage_records(void) {
+    r2_prompt_config config = r2_prompt_config_default();
+    r2_teacher_config rules = r2_teacher_config_default();
+    r2_teacher teacher = {r2_teacher_rules, &rules, "rules", false, NULL};
+    r2_records records, again;
+    r2_text text = {NULL, 0, 0, false};
+    r2_status s;
+    memset(&records, 0, sizeof records);
+    memset(&again, 0, sizeof again);
+    config.data = &run.data;
+    config.codebook = &run.codebook;
+    s = r2_teach(&ctx, &config, run.evidence, 4, 0, &teacher, &records);
+    config.words = R2_WORDS_ENGLISH;
+    teacher.guided = true;
+    if (s == R2_OK) s = r2_teach(&ctx, &config, run.evidence, 4, 4, &teacher, &records);
+    if (s == R2_OK) s = r2_records_write(&ctx, &records, in("records.json"));
+    if (s == R2_OK) s = r2_records_read(&ctx, &again, in("records.json"));
+    for (int64_t k = 0; s == R2_OK && k < again.n; ++k) r2_record_line(&ctx, &again.record[k], &text);
+    if (s == R2_OK && text.failed) s = ctx.status;
+    if (s == R2_OK) add_text(&text);
+    r2_text_free(&ctx, &text);
+    r2_records_free(&ctx, &records);
+    r2_records_free(&ctx, &again);
+    return s;
+}
+
+static r2_status stage_words(void) {
+    r2_vocab vocab;
+    r2_codebook book = run.codebook;
+    r2_status s;
+    memset(&vocab, 0, sizeof vocab);
+    s = r2_vocab_save(&ctx, &run.vocab, in("vocab.txt"));
+    if (s == R2_OK) s = r2_codebook_save(&ctx, &run.codebook, in("codebook.json"));
+    if (s == R2_OK) s = r2_vocab_load(&ctx, &vocab, in("vocab.txt"));
+    if (s == R2_OK) s = r2_codebook_load(&ctx, &book, in("codebook.json"));
+    if (s == R2_OK) add(&book, sizeof book), add(&vocab.n_words, sizeof vocab.n_words);
+    r2_vocab_free(&ctx, &vocab);
+    return s;
+}
+
+static const struct {
+    const char *name;
+    r2_status (*run)(void);
+    bool is_one; /* what it writes is one thing: all old, all new, or refused by stage_load_model */
+} stages[] = {
+    {"load", stage_load, false}, {"sets", stage_sets, false}, {"chains", stage_chains, false},
+    {"init", stage_init, false}, {"sft", stage_sft, false}, {"grpo", stage_grpo, false},
+    {"score", stage_score, false}, {"counterfactual", stage_counterfactual, false},
+    {"save", stage_save, true}, {"load-model", stage_load_model, false},
+    {"adapters", stage_adapters, false}, {"tokenizer", stage_tokenizer, false},
+    {"records", stage_records, false}, {"words", stage_words, false}};
+enum { N_STAGES = sizeof stages / sizeof *stages };
+
+/* --- files that lie in the folder ------------------------------------------------------------------- */
+
+enum { MAX_FILES = 24 };
+typedef struct files {
+    int n;
+    char name[MAX_FILES][64];
+    uint64_t hash[MAX_FILES];
+} files;
+
+static uint64_t hash_of(const char *path) {
+    FILE *f = fopen(path, "rb");
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (int c; f && (c = getc(f)) != EOF;) hash = (hash ^ (unsigned)c) * 0x100000001B3u;
+    if (f) fclose(f);
+    return hash;
+}
+
+static files look(void) {
+    files all;
+    DIR *d = opendir(folder);
+    memset(&all, 0, sizeof all);
+    for (struct dirent *e; d && (e = readdir(d)) && all.n < MAX_FILES;) {
+        if (e->d_name[0] == '.' && (!e->d_name[1] || e->d_name[1] == '.')) continue;
+        snprintf(all.name[all.n], sizeof *all.name, "%.60s", e->d_name);
+        all.hash[all.n++] = hash_of(in(e->d_name));
+    }
+    if (d) closedir(d);
+    return all;
+}
+
+static uint64_t of(const files *all, const char *name) {
+    for (int k = 0; k < all->n; ++k)
+        if (!strcmp(all->name[k], name)) return all->hash[k];
+    return 0;
+}
+
+static void empty_folder(void) {
+    files all = look();
+    for (int k = 0; k < all.n; ++k) unlink(in(all.name[k]));
+}
+
+/* --- points ----------------------------------------------------------------------------------------- */
+
+static int at_stage;
+static long n_points, n_wrong, n_ok;
+
+/* Called by the sanitizer before it reports, and by a signal. */
+void __asan_on_error(void);
+void __asan_on_error(void) {
+    fprintf(stderr, "CRASH in stage %s, kind %s, point %ld\n", stages[at_stage].name, kind_name[now.kind], now.point);
+}
+static void on_signal(int sig) {
+    (void)sig;
+    __asan_on_error();
+    _exit(99);
+}
+
+static void wrong(const char *what, const char *more) {
+    if (++n_wrong <= 200)
+        printf("FAILED: stage %s, kind %s, point %ld: %s%s (%s)\n", stages[at_stage].name,
+               kind_name[now.kind], now.point, what, more, ctx.message);
+}
+
+/* Files of a failed stage: each one old or new, nothing beside them; of a run, all of one kind. */
+static void check_files(const files *before, const files *after_all, bool is_one) {
+    files here = look();
+    int n_old = 0, n_new = 0;
+    for (int k = 0; k < here.n; ++k) {
+        uint64_t old = of(before, here.name[k]), fresh = of(after_all, here.name[k]), hash = here.hash[k];
+        if (!old && !fresh) wrong("left behind: ", here.name[k]);
+        else if (hash != old && hash != fresh) wrong("a torn file: ", here.name[k]);
+        n_old += hash == old && old != fresh, n_new += hash == fresh && old != fresh;
+    }
+    if (is_one && n_old && n_new) {
+        r2_status s;
+        failure kept = now.kind;
+        now.kind = N_KINDS;
+        s = stage_load_model();
+        now.kind = kept;
+        if (s == R2_OK) wrong("a run half old and half new is loaded", "");
+    }
+}
+
+static void one_point(failure k, long point, const files *before, const files *after_all, uint64_t right) {
+    long blocks = now.blocks, open = now.open;
+    r2_status s;
+    now.kind = k, now.point = point, now.n_memory = now.n_file = now.failed = 0;
+    digest = 0xCBF29CE484222325u;
+    ctx.message[0] = '\0';
+    ctx.status = R2_OK;
+    told = false;
+    s = stages[at_stage].run();
+    ++n_points;
+    if (now.blocks != blocks) wrong("memory is not given back", "");
+    if (now.open != open) wrong("a file stays open", "");
+    now.blocks = blocks, now.open = open;
+    if (s == R2_OK) {
+        ++n_ok;
+        if (digest != right && !told) wrong("ok with another result", "");
+    } else if (!now.failed) {
+        wrong("an error although nothing failed: ", r2_status_name(s));
+    } else {
+        bool memory = k == MEMORY || k == MEMORY_AFTER;
+        if (s != (memory ? R2_NO_MEMORY : R2_IO)) wrong("the wrong status: ", r2_status_name(s));
+        if (!ctx.message[0]) wrong("no sentence", "");
+    }
+    check_files(before, after_all, stages[at_stage].is_one);
+    now.kind = N_KINDS;
+}
+
+static void torture_stage(int stage, int only_kind, long only_point, long stride) {
+    files before, after_all;
+    uint64_t right;
+    long n[N_KINDS] = {0}, began = n_points, wrong_before = n_wrong, ok_before = n_ok;
+    at_stage = stage;
+    now.kind = N_KINDS;
+    if (stages[stage].run != stage_load_model) empty_folder();
+    old_run = true;
+    if (stages[stage].is_one) stages[stage].run();
+    old_run = false;
+    before = look();
+    now.kind = NOTHING, now.point = 0, now.n_memory = now.n_file = 0;
+    digest = 0xCBF29CE484222325u;
+    if (stages[stage].run() != R2_OK) {
+        wrong("fails by itself", "");
+        return;
+    }
+    right = digest;
+    n[MEMORY] = n[MEMORY_AFTER] = now.n_memory, n[FILES] = n[FILES_SHORT] = now.n_file;
+    now.kind = N_KINDS;
+    after_all = look();
+    for (int k = MEMORY; k < N_KINDS; ++k) {
+        if (only_kind && k != only_kind) continue;
+        for (long p = only_point ? only_point : 1; p <= (only_point ? only_point : n[k]); p += stride) {
+            if (stages[stage].is_one) { /* begin again with the old run */
+                old_run = true;
+                stages[stage].run();
+                old_run = false;
+            }
+            one_point((failure)k, p, &before, &after_all, right);
+        }
+    }
+    printf("%-15s %6ld allocations %5ld file operations, %6ld points, %5ld ok all the same, %ld wrong\n",
+           stages[stage].name, n[MEMORY], n[FILES], n_points - began, n_ok - ok_before, n_wrong - wrong_before);
+    fflush(stdout);
+}
+
+int main(int n, char **a) {
+    cJSON_Hooks hooks = {json_take, json_give};
+    r2_run_config config = small_config();
+    long stride = 1, only_point = 0;
+    int only_kind = 0;
+    const char *only = NULL;
+    (void)unused_file_functions;
+    ctx = r2_ctx_default();
+    ctx.n_threads = 1;
+    for (int k = 1; k < n; ++k) {
+        if (!strncmp(a[k], "stride=", 7)) stride = atol(a[k] + 7);
+        else if (!strncmp(a[k], "threads=", 8)) ctx.n_threads = atoi(a[k] + 8);
+        else if (!strncmp(a[k], "only=", 5)) only = a[k] + 5;
+        else if (!strncmp(a[k], "point=", 6)) only_point = atol(a[k] + 6);
+        else if (!strncmp(a[k], "kind=", 5)) {
+            for (int j = 1; j < N_KINDS; ++j)
+                if (!strcmp(a[k] + 5, kind_name[j])) only_kind = j;
+        } else return fprintf(stderr, "torture: option %s?\n", a[k]), 2;
+    }
+    if (stride < 1) stride = 1;
+    signal(SIGSEGV, on_signal), signal(SIGABRT, on_signal), signal(SIGFPE, on_signal);
+    snprintf(folder, sizeof folder, "%s/r2torture.XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+    if (!mkdtemp(folder)) return 2;
+    cJSON_InitHooks(&hooks);
+    ctx.realloc_fn = take;
+    now.kind = N_KINDS;
+    if (r2_run_init(&ctx, &run, RATINGS, &config) != R2_OK || r2_run_sft(&ctx, &run) != R2_OK)
+        return fprintf(stderr, "torture: %s\n", ctx.message), 2;
+    trained = malloc((size_t)run.model.n_params * sizeof(float));
+    memcpy(trained, run.model.param, (size_t)run.model.n_params * sizeof(float));
+    for (int k = 0; k < N_STAGES; ++k) {
+        if (only && strcmp(only, stages[k].name)) continue;
+        if (only && stages[k].run == stage_load_model) stage_save();
+        torture_stage(k, only_kind, only_point, stride);
+    }
+    empty_folder();
+    rmdir(folder);
+    free(trained);
+    r2_run_free(&ctx, &run);
+    printf("%ld points, %ld of them ok all the same, %ld wrong\n", n_points, n_ok, n_wrong);
+    printf("# %ld %ld 0\n", n_points - (n_wrong < n_points ? n_wrong : n_points), n_wrong);
+    return n_wrong > 0;
+}
