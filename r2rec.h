@@ -674,11 +674,6 @@ typedef struct r2_check {
 const char *r2_verdict_name(r2_verdict verdict);
 /* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
-/* The same for outputs in either language; English needs no codebook. An English prompt is read as it
-   stands: chains, question, and whatever is around them. The checker knows titles in double quotes,
-   persons, and ratings as in `Person A gave "Title" 4 stars`. */
-r2_check r2_check_text(r2_words words, const r2_codebook *codebook, const char *prompt,
-                       const char *output);
 
 /* ============================================================================== [A7] words ==== */
 
@@ -1457,7 +1452,9 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text
    task's index; adds nothing when there is none. */
 r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
 
-/* r2_check_text with the task's prompt; the answer must be task->answer too, unless that is -1. */
+/* Checks an output in either words against the task, and against task->answer unless it is -1.
+   Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
+   and ratings as in `Person A gave "Title" 4 stars`. */
 r2_check r2_check_output(const r2_task *task, const char *output);
 
 /* How many outputs got which verdict, by the right answer (n[..][0] when unknown). */
@@ -1597,50 +1594,6 @@ typedef struct r2_message {
    stay text. Errors: R2_ARGUMENT when the tokenizer has no such control tokens. */
 r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message, int32_t n_messages,
                       bool answer, r2_tokens *out);
-
-/* ---- tokenizers: one interface for compact words and for BPE ---- */
-
-/* Parts of an output that have tokens of their own. */
-typedef enum r2_mark {
-    R2_MARK_THINK = 0,  /* <think>                                               */
-    R2_MARK_THINK_END,  /* </think>                                              */
-    R2_MARK_ANSWER,     /* <answer>                                              */
-    R2_MARK_ANSWER_END, /* </answer>                                             */
-    R2_MARK_STOP,       /* after </answer>: <|im_end|> or <|endoftext|>, or none */
-    R2_MARK_LEVEL,      /* answer 0; R2_MARK_LEVEL + k is answer k               */
-    R2_N_MARKS = R2_MARK_LEVEL + R2_N_ANSWERS
-} r2_mark;
-
-#define R2_MARK_TOKENS 12 /* most tokens of a mark: one in a closed vocabulary, several in BPE */
-
-/* Text to ids and back. Only read once made: several threads may share it. */
-typedef struct r2_tokenizer {
-    const r2_vocab *vocab;                    /* one of these two, borrowed          */
-    const r2_bpe *bpe;
-    bool chat;                                /* prompts are written as ChatML       */
-    int32_t n_tokens;                         /* ids are 0 .. n_tokens - 1           */
-    int32_t n_mark[R2_N_MARKS];               /* tokens of a mark; 0: there is none  */
-    int32_t mark[R2_N_MARKS][R2_MARK_TOKENS]; /* (n_mark) their ids                  */
-} r2_tokenizer;
-
-/* A tokenizer over the words of r2_codebook_words. Errors: R2_ARGUMENT (a mark is missing). */
-r2_status r2_tokenizer_words(r2_ctx *ctx, r2_tokenizer *tokenizer, const r2_vocab *vocab);
-/* A tokenizer over BPE. Errors: R2_ARGUMENT (`chat` without <|im_start|> and <|im_end|>), R2_FORMAT
-   (a mark of too many tokens, answers that begin with the same token), R2_NO_MEMORY. */
-r2_status r2_tokenizer_bpe(r2_ctx *ctx, r2_tokenizer *tokenizer, const r2_bpe *bpe, bool chat);
-/* Adds the ids of a prompt, up to where its output begins. Compact: user. BPE: system and user, each
-   with a line end; with `chat` their turns and the head of the assistant's. Marks and control tokens
-   inside the prompt are text. Errors: R2_FORMAT (an unknown word, a byte without a token),
-   R2_NO_MEMORY. */
-r2_status r2_tokenizer_prompt(r2_ctx *ctx, const r2_tokenizer *tokenizer, const r2_prompt *prompt,
-                              r2_tokens *out);
-/* Adds the ids of an output or of a part of one. Marks are cut out before the rest is encoded: the
-   ids of "<think> R </think><answer>4</answer>" are those of its parts end to end. */
-r2_status r2_tokenizer_output(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
-                              size_t len, r2_tokens *out);
-/* Adds the text of ids (n) of a prompt or an output, without control tokens. */
-r2_status r2_tokenizer_text(r2_ctx *ctx, const r2_tokenizer *tokenizer, const int32_t *id,
-                            int64_t n, r2_text *out);
 
 /* ================================================================================ [B5] ops ==== */
 
@@ -3876,7 +3829,7 @@ void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_eviden
     r2__compact_prompt(ctx, &config, evidence, evidence->n_chains, 0, text);
 }
 
-/* ---- any schedule and step ---- */
+/* ---- any schedule, step and words ---- */
 
 r2_prompt_config r2_prompt_config_default(void) {
     r2_prompt_config config;
@@ -13664,119 +13617,6 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     return status;
 }
 
-/* ---- one interface for compact words and BPE ---- */
-
-static bool r2__starts(const char *p, const char *end, const char *text) {
-    size_t len = strlen(text);
-    return (size_t)(end - p) >= len && memcmp(p, text, len) == 0;
-}
-
-static const char *r2__mark_text(int mark, bool chat) {
-    static const char *const text[R2_N_MARKS] = {
-        "<think>", "</think>", "<answer>", "</answer>", "<|endoftext|>", "0", "1", "2", "3", "4",
-        "5"};
-    return mark == R2_MARK_STOP && chat ? "<|im_end|>" : text[mark];
-}
-
-r2_status r2_tokenizer_words(r2_ctx *ctx, r2_tokenizer *tokenizer, const r2_vocab *vocab) {
-    memset(tokenizer, 0, sizeof *tokenizer);
-    tokenizer->vocab = vocab;
-    tokenizer->n_tokens = vocab->n_words;
-    for (int m = 0; m < R2_N_MARKS; ++m) {
-        int32_t id = r2_vocab_find(vocab, r2__mark_text(m, false));
-        if (id < 0 && m != R2_MARK_STOP)
-            return r2_fail(ctx, R2_ARGUMENT, "tokenizer: the vocabulary has no word '%s'",
-                           r2__mark_text(m, false));
-        tokenizer->n_mark[m] = id >= 0;
-        tokenizer->mark[m][0] = id;
-    }
-    return R2_OK;
-}
-
-/* Finds the ids of one mark. Stop must be a control token: the others may be spelled. */
-static r2_status r2__tokenizer_mark(r2_ctx *ctx, r2_tokenizer *tokenizer, int mark) {
-    const char *text = r2__mark_text(mark, tokenizer->chat);
-    r2_tokens ids = {NULL, 0, {NULL, false}};
-    r2_status status = R2_OK;
-    if (mark != R2_MARK_STOP || r2_bpe_added(tokenizer->bpe, text) >= 0)
-        status = r2_bpe_encode(ctx, tokenizer->bpe, text, strlen(text), true, &ids);
-    if (status == R2_OK && ids.n > R2_MARK_TOKENS)
-        status = r2_fail(ctx, R2_FORMAT, "tokenizer: '%s' has %d tokens, expected at most %d", text,
-                         (int)ids.n, R2_MARK_TOKENS);
-    for (int64_t k = 0; k < ids.n && status == R2_OK; ++k) tokenizer->mark[mark][k] = ids.id[k];
-    tokenizer->n_mark[mark] = (int32_t)ids.n;
-    r2_tokens_free(ctx, &ids);
-    return status;
-}
-
-r2_status r2_tokenizer_bpe(r2_ctx *ctx, r2_tokenizer *tokenizer, const r2_bpe *bpe, bool chat) {
-    r2_status status = R2_OK;
-    memset(tokenizer, 0, sizeof *tokenizer);
-    tokenizer->bpe = bpe;
-    tokenizer->chat = chat;
-    tokenizer->n_tokens = bpe->n_tokens;
-    if (chat && (r2_bpe_added(bpe, "<|im_start|>") < 0 || r2_bpe_added(bpe, "<|im_end|>") < 0))
-        return r2_fail(ctx, R2_ARGUMENT, "tokenizer: chat needs <|im_start|> and <|im_end|>");
-    for (int m = 0; m < R2_N_MARKS && status == R2_OK; ++m)
-        status = r2__tokenizer_mark(ctx, tokenizer, m);
-    for (int k = R2_MARK_LEVEL + 1; k < R2_N_MARKS && status == R2_OK; ++k)
-        for (int j = R2_MARK_LEVEL; j < k && status == R2_OK; ++j)
-            if (tokenizer->mark[k][0] == tokenizer->mark[j][0])
-                status = r2_fail(ctx, R2_FORMAT, "tokenizer: answers %d and %d begin alike",
-                                 j - R2_MARK_LEVEL, k - R2_MARK_LEVEL);
-    return status;
-}
-
-r2_status r2_tokenizer_prompt(r2_ctx *ctx, const r2_tokenizer *tokenizer, const r2_prompt *prompt,
-                              r2_tokens *out) {
-    const r2_text *system = &prompt->system, *user = &prompt->user;
-    const r2_message message[2] = {{"system", system->data}, {"user", user->data}};
-    const int32_t first = system->len > 0 ? 0 : 1;
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    if (tokenizer->vocab)
-        return r2_vocab_encode(ctx, tokenizer->vocab, user->data, user->len, out);
-    if (tokenizer->chat)
-        return r2_bpe_chat(ctx, tokenizer->bpe, message + first, 2 - first, true, out);
-    for (int32_t k = first; k < 2; ++k) r2_text_addf(ctx, &text, "%s\n", message[k].content);
-    status = text.failed ? ctx->status
-                         : r2_bpe_encode(ctx, tokenizer->bpe, text.data, text.len, false, out);
-    r2_text_free(ctx, &text);
-    return status;
-}
-
-/* The mark that begins at p, or R2_MARK_STOP. */
-static int r2__mark_at(const char *p, const char *end) {
-    int mark = *p == '<' ? R2_MARK_THINK : R2_MARK_STOP;
-    while (mark < R2_MARK_STOP && !r2__starts(p, end, r2__mark_text(mark, false))) ++mark;
-    return mark;
-}
-
-r2_status r2_tokenizer_output(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
-                              size_t len, r2_tokens *out) {
-    const char *begin = text, *end = text + len;
-    r2_status status = R2_OK;
-    if (tokenizer->vocab) return r2_vocab_encode(ctx, tokenizer->vocab, text, len, out);
-    while (begin < end && status == R2_OK) {
-        const char *at = begin;
-        int mark = R2_MARK_STOP;
-        while (at < end && (mark = r2__mark_at(at, end)) == R2_MARK_STOP) ++at;
-        status = r2_bpe_encode(ctx, tokenizer->bpe, begin, (size_t)(at - begin), false, out);
-        begin = at;
-        if (at == end || status != R2_OK) break;
-        for (int32_t k = 0; k < tokenizer->n_mark[mark]; ++k)
-            r2_tokens_add(ctx, out, tokenizer->mark[mark][k]);
-        begin += strlen(r2__mark_text(mark, false));
-    }
-    return status == R2_OK && out->owner.failed ? ctx->status : status;
-}
-
-r2_status r2_tokenizer_text(r2_ctx *ctx, const r2_tokenizer *tokenizer, const int32_t *id,
-                            int64_t n, r2_text *out) {
-    return tokenizer->vocab ? r2_vocab_decode(ctx, tokenizer->vocab, id, n, out)
-                            : r2_bpe_decode(ctx, tokenizer->bpe, id, n, false, out);
-}
-
 /* ---- prompts in English ---- */
 
 /* What a fact is; a field without words is described by its formula. */
@@ -14101,6 +13941,11 @@ typedef struct r2__english_facts {
     r2__word target; /* of step 4                      */
 } r2__english_facts;
 
+static bool r2__starts(const char *p, const char *end, const char *text) {
+    size_t len = strlen(text);
+    return (size_t)(end - p) >= len && memcmp(p, text, len) == 0;
+}
+
 /* Reads digits with an optional fraction. */
 static double r2__read_number(const char **p, const char *end) {
     double value = 0.0, unit = 1.0;
@@ -14355,15 +14200,11 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
     return output->failed ? ctx->status : R2_OK;
 }
 
-r2_check r2_check_text(r2_words words, const r2_codebook *codebook, const char *prompt,
-                       const char *output) {
-    return words == R2_WORDS_ENGLISH ? r2__check_english(prompt, output)
-                                     : r2_check_trace(codebook, prompt, output);
-}
-
 r2_check r2_check_output(const r2_task *task, const char *output) {
-    r2_check check = r2_check_text(task->config->words, task->config->codebook,
-                                   task->prompt->user.data, output);
+    const char *prompt = task->prompt->user.data;
+    r2_check check = task->config->words == R2_WORDS_ENGLISH
+                         ? r2__check_english(prompt, output)
+                         : r2_check_trace(task->config->codebook, prompt, output);
     if (task->answer >= 0 && check.answer >= 0 && check.answer != task->answer)
         r2__first_fault(&check, R2_TRACE_WRONG_ANSWER);
     return check;
