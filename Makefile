@@ -68,16 +68,15 @@ CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard
 INSIDERS  := $(shell grep -lE '(r2|R2)__|cJSON|define R2_' $(wildcard tests/test_*.c) /dev/null)
 OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
-# Programs that one test script feeds with many inputs, under sanitizers where they exist.
+# Programs that a test script feeds with many inputs, under sanitizers where they exist.
 SAFE    := build$(if $(CHECKED_TESTS),/checked)
-PROBE   := $(patsubst %.c,$(SAFE)/%,$(wildcard tests/cases/probe.c))
-READERS := $(filter-out text,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
-REPLAYS := $(READERS:%=$(SAFE)/tests/fuzz/fuzz_%)
+READERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/fuzz/fuzz_%)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph \
-	fuzz torture coverage lint
+.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: fuzz torture coverage lint
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -134,7 +133,7 @@ headline: build/examples/experiments/headline ## whether it helps on full eviden
 # --- test -------------------------------------------------------------------------------------------
 
 # The scripts run the examples, the demo under sanitizers too, and the generator.
-test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(PROBE) $(REPLAYS) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
+test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(FED:%=$(SAFE)/%) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
 	$(if $(filter 1,$(SANITIZE)),,@echo 'no sanitizers here: that part is left out')
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' SAFE='$(SAFE)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
 
@@ -151,14 +150,14 @@ torture: $(SAFE)/tests/torture/torture ## fail each allocation and file call: AR
 	@ASAN_OPTIONS=detect_leaks=0 $< $(ARGS)
 
 # Which lines and branches of r2rec.h the tests reach, room by room.
-coverage: $(TESTS:build/%=build/coverage/%) $(PROBE:$(SAFE)/%=build/coverage/%) $(REPLAYS:$(SAFE)/%=build/coverage/%) ## lines and branches per room that tests reach
+coverage: $(TESTS:build/%=build/coverage/%) $(FED:%=build/coverage/%) ## lines and branches per room that tests reach
 	@tests/coverage.sh $^
 
 # The whole header as one file; .clang-tidy and tests/cppcheck.txt say what is looked at.
 lint: build/lint.c ## clang-tidy and cppcheck on r2rec.h
-	@clang-tidy --quiet $< -- -std=c11 $(INCLUDES) $(CJSON_CFLAGS) $(THREADING)
+	@clang-tidy --quiet $< -- -std=c11 $(INCLUDES) $(CJSON_CFLAGS) 2>/dev/null
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability,performance \
-	  --inline-suppr --suppressions-list=tests/cppcheck.txt $(INCLUDES) $<
+	  --suppressions-list=tests/cppcheck.txt $(INCLUDES) $<
 
 # --- measure ----------------------------------------------------------------------------------------
 
@@ -229,9 +228,8 @@ build/examples/movielens_demo build/checked/examples/movielens_demo: build/repor
 WITH_LIBRARY = $(if $(filter %.o,$^),-DR2REC_IMPLEMENTED $(filter %.o,$^))
 LIBRARY      = printf '$(hash)define R2REC_IMPLEMENTATION\n$(hash)include "r2rec.h"\n' | $(COMPILE) -c -o $@ -x c
 
-$(OUTSIDERS): build/r2rec.o
-$(OUTSIDERS:build/%=build/checked/%): build/checked/r2rec.o
-$(PROBE) $(REPLAYS): $(SAFE)/r2rec.o
+$(OUTSIDERS) $(FED:%=build/%): build/r2rec.o
+$(OUTSIDERS:build/%=build/checked/%) $(FED:%=build/checked/%): build/checked/r2rec.o
 
 build/r2rec.o: r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      r2rec.h')
@@ -254,7 +252,7 @@ build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h build/fuzz/r2rec.o
 
 # Without optimisation, so that a branch of the source is a branch of the program.
 COVERED = -O0 -g --coverage -fprofile-update=prefer-atomic
-$(OUTSIDERS:build/%=build/coverage/%) build/coverage/tests/cases/probe $(READERS:%=build/coverage/tests/fuzz/fuzz_%): build/coverage/r2rec.o
+$(OUTSIDERS:build/%=build/coverage/%) $(FED:%=build/coverage/%): build/coverage/r2rec.o
 
 build/coverage/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)

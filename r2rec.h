@@ -71,33 +71,34 @@ extern "C" {
 
 /* ================================================= [A1] status, context, memory of results ==== */
 
-/* What a call came to. Everything but R2_OK comes with a sentence in r2_ctx.message. */
+/* Result of a call. Every value but R2_OK comes with a sentence in r2_ctx.message. */
 typedef enum r2_status {
     R2_OK = 0,
     R2_NO_MEMORY, /* the allocator returned NULL                                   */
     R2_IO,        /* a file cannot be opened, read or written                      */
-    R2_FORMAT,    /* the content of an input is not what its format says           */
+    R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress callback asked to stop                           */
+    R2_CANCELLED  /* the progress hook asked to stop                               */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
    called from several threads at once. */
 typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
 
-/* Progress hook: `done` of `total` units of `what` are finished. A non-zero return asks to stop. */
+/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
+   non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
 
-/* The caller's wishes and the last error. Plain data: make one with r2_ctx_default(), change what
-   you like, pass its address to every call. It owns nothing, so it needs no free. */
+/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change any
+   field, pass its address to every call. It owns nothing and needs no free. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* handed to the three hooks                */
+    void *user;               /* passed to the three hooks                */
     int n_threads;            /* >= 1                                     */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
@@ -107,21 +108,21 @@ typedef struct r2_ctx {
 r2_ctx r2_ctx_default(void);
 
 /* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
-   sentence may quote anything: it is made printable. */
+   sentence may quote any input: r2_printable is applied to it. */
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #if defined(__GNUC__)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
 
-/* Replaces control characters by '?', in place: a terminal would obey them. Tabs stay. In text that
-   is not UTF-8 so goes whatever is not ASCII. */
+/* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that is
+   not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
 
-/* Returns a short name of `status`, for messages. */
+/* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
 
-/* Reports progress; returns R2_CANCELLED when the callback asked to stop, else R2_OK. */
+/* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
 
 /* Sends a printf-style line to the log hook. */
@@ -131,7 +132,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...)
 #endif
     ;
 
-/* Memory with one lifetime: many allocations, one free. Blocks are 64-byte aligned.
+/* Memory with one lifetime: many allocations, one free. Allocations are 64-byte aligned.
 
        blocks -> [ header | used ........ | free .... ] -> [ header | used ... | free ] -> NULL  */
 typedef struct r2_arena {
@@ -140,14 +141,14 @@ typedef struct r2_arena {
     uint64_t reserved;              /* bytes taken from the allocator        */
 } r2_arena;
 
-/* Memory of the growing lists and the hash tables of one struct. */
+/* Memory of the growing lists and the hash tables (stb_ds) of one struct. */
 typedef struct r2__owner {
     struct r2__block *blocks;
-    bool failed; /* an allocation failed: the lists and tables are gone, only the free may follow */
+    bool failed; /* an allocation failed, the lists and tables were freed: free the struct */
 } r2__owner;
 
-/* A growing text. `data` is NUL-terminated as soon as anything was added. Check text->failed once
-   at the end: after a failed allocation further additions do nothing. */
+/* A growing text; zeroed: empty. `data` is NUL-terminated after the first addition. Check `failed`
+   once at the end: after a failed allocation, additions do nothing. */
 typedef struct r2_text {
     char *data;
     size_t len, cap;
@@ -156,8 +157,8 @@ typedef struct r2_text {
 
 /* =============================================================================== [A2] data ==== */
 
-/* Who rated what, as it came from the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order of their first appearance. 12 bytes a row. */
+/* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
+   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -165,65 +166,66 @@ typedef struct r2_data {
     float *rating;       /* (n_ratings) in the file's own scale                                   */
     int32_t *time;       /* (n_ratings) seconds after time_zero, >= 0: differences never overflow */
     int64_t time_zero;   /* Unix seconds of the earliest interaction                              */
-    char **user_key;     /* (n_users) the files' own ids, NUL-terminated UTF-8                    */
-    char **item_key;     /* (n_items)                                                             */
+    char **user_key;     /* (n_users) ids of the files, NUL-terminated UTF-8: tables of stb_ds,   */
+    char **item_key;     /* (n_items) searched by r2_data_user, r2_data_item                      */
     char **title;        /* (n_items) "" when unknown                                             */
     char **genres;       /* (n_items) separated by '|', "" when unknown                           */
     int16_t *year;       /* (n_items) of release, 0 when unknown                                  */
     float rating_min, rating_max; /* of the scale seen                                            */
     bool has_rating, has_time;    /* false: no such column, every rating is 1, every time 0       */
-    bool was_counted;             /* r2_data_grade put grades in place of counts                  */
-    int64_t n_duplicates; /* (user, item) pairs met again; the latest by time was kept            */
-    int64_t n_unrated;    /* records of the file of titles that are of items that nobody rated    */
+    bool was_counted;             /* r2_data_grade replaced counts by grades                      */
+    int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
+    int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
+    r2__owner owner;              /* holds user_key and item_key */
 } r2_data;
 
-/* Loads ratings, with titles where they are found. `path` is
+/* Loads ratings, and titles where they are found. `path` is
    - a MovieLens directory: latest / 20M+ (ratings.csv, movies.csv), 1M / 10M (ratings.dat,
      movies.dat), 100K (u.data, u.item);
    - a RecBole directory NAME (NAME.inter, NAME.item) or a .inter file;
-   - any file of one interaction a line, "-" for standard input: a table with or without a line
-     of column names, or JSON Lines (Amazon 2018 and 2023). What it is shows in the first line,
-     see r2_format.
-   UTF-8 inside (what is not UTF-8 is taken for latin-1). CRLF, a byte order mark, a missing last
-   newline and blanks around ids and numbers are accepted; a quoted field must end on its line;
-   what is wrong is an error: R2_IO, R2_FORMAT (file, line, what was expected, what was found),
-   R2_NO_MEMORY. While loading it takes about 32 bytes an interaction. */
+   - any file with one interaction per line, "-" for standard input: a table with or without a
+     line of column names, or JSON Lines (Amazon 2018 and 2023). The first line decides which, see
+     r2_format.
+   Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
+   a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
+   its line. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED.
+   Loading takes about 32 bytes per interaction. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
-/* How a ratings file is written, where its first line does not say so. Zeroed: it does. */
+/* Format of a ratings file. A zeroed field: detected from the first line. */
 typedef struct r2_format {
-    /* One or two bytes; where the first is , or ; a field may stand in double quotes. NULL: "::",
-       else a tab, else the most frequent of , ; and |, else a blank */
+    /* One or two bytes; if the first is , or ; fields may be in double quotes. NULL: "::", else a
+       tab, else the most frequent of , ; and |, else a blank. */
     const char *separator;
     /* Columns: a name, or a number from "1"; JSON keys: always a name. The first line must have
-       what is wished here. NULL: the usual names ("userId", "user_id:token", "reviewerID", ...),
-       and without such names the columns 1 2 3 4. A rating column that is missing makes every
-       rating 1, a missing time column every time 0. */
+       each column that is given here. NULL: the usual names ("userId", "user_id:token",
+       "reviewerID", ...); if the first line has no such names, the columns 1 2 3 4. Without a
+       rating column every rating is 1, without a time column every time is 0. */
     const char *user, *item, *rating, *time;
-    /* File with id, title, genres, year, by the same rules; NULL: those beside the ratings. */
+    /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
     /* In seconds; 0: times of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
 } r2_format;
 
-/* Loads the interactions of several paths, each as r2_data_load takes them, as one; `format` NULL:
-   a zeroed one. Further errors: R2_ARGUMENT (no path, a separator of another length). */
+/* Loads several paths, each as in r2_data_load, into one r2_data; `format` NULL: a zeroed one.
+   Further errors: R2_ARGUMENT (no path, length of the separator). */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
 
 /* Row of (user, item) in the arrays above, or -1. O(log degree). */
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
-/* Index of a user or item by the file's own id, or -1. A search from the first to the last. */
+/* Index of a user or item by the id of the files, or -1. O(1). */
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
-/* What an interaction is used for. */
+/* Use of an interaction. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
-/* One held-out positive. */
+/* A held-out positive. */
 typedef struct r2_target {
     uint32_t user, item;
     int64_t row; /* in r2_data */
@@ -231,13 +233,13 @@ typedef struct r2_target {
 
 /* Leave-one-out by time (D12). */
 typedef struct r2_split_config {
-    float min_positive; /* a rating this high is a positive; 0: 0.8 x the scale's maximum */
+    float min_positive; /* ratings from here on are positives; 0: 0.8 x the largest rating */
     uint64_t seed;      /* of the tie rule */
 } r2_split_config;
 
 /* The tie rule: interactions of one user at the same second are ordered by
-   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a of the file's own id. So the order
-   knows neither ids (they correlate with popularity) nor the order of rows in the file. */
+   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a. So the order depends neither on the
+   numbers of items (they correlate with popularity) nor on the order of rows in the file. */
 typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
@@ -248,35 +250,42 @@ typedef struct r2_split {
 } r2_split;
 
 r2_split_config r2_split_config_default(void);
-/* Per user: the last interaction with rating >= min_positive is the test positive, the one
-   before it the validation positive; everything of that user at or after the validation
-   positive, in the order by_time, is out of training. Users without two positives and one
-   training interaction stay in training whole. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+/* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
+   positive, the one before it the validation positive. Interactions from the validation positive on
+   are not trained on. Users without two positives after a training interaction keep all their
+   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
-/* Keeps at most n validation and n test targets, which lie evenly among all: each stands for as
-   many users. What was held out stays out of training. */
+/* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
+   the others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
-/* Adds lines of text: targets, training interactions, what a positive is, the tie rule. */
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
-/* Frozen candidate sets: column 0 is the positive, then n_negatives distinct items that the user
-   never interacted with in all data, uniform over the catalogue, drawn once per seed (D12). */
+/* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that the
+   user never interacted with in all data (D12). */
 typedef struct r2_candidates {
-    int64_t n_cases, n_per_case; /* n_per_case = 1 + n_negatives */
+    int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
     uint32_t *item;              /* (n_cases, n_per_case)  */
 } r2_candidates;
 
-/* The draw of a case depends on (seed, user, item) alone, not on the other cases. Users with fewer
-   than n_negatives items left get no case: n_cases may be less than n_targets.
-   Errors: R2_ARGUMENT when there are targets but nobody has so many. */
-r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed);
+/* Which negatives. Zeroed but for n and seed: uniform over the catalogue. */
+typedef struct r2_negatives {
+    int64_t n; /* of each positive */
+    uint64_t seed;
+    bool popular;           /* in proportion to the number of interactions of an item           */
+    const r2_split *common; /* only items with at least min_train training interactions, which  */
+    int64_t min_train;      /* is harder: most items that nobody knows are left out; NULL: all  */
+} r2_negatives;
 
+/* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
+   with fewer than n such items left get no case: n_cases may be less than n_targets.
+   Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
+   common), R2_NO_MEMORY. */
+r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives);
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [A3] graph ==== */
@@ -535,7 +544,7 @@ typedef struct r2_draw_config {
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
-   items that the user has no training edge with. Groups are spread evenly over the users and ask
+   different items that the user has no training edge with (repeated where there are fewer). Groups are spread evenly over the users and ask
    for the latest interactions of each, as a recommendation asks what comes next.
    question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
    Errors: R2_ARGUMENT (also when the data have none). */
@@ -836,7 +845,8 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model);
 typedef struct r2_generate_config {
     int32_t n_samples;    /* outputs per prompt                                                   */
     int32_t max_new;      /* most tokens of an output; 0: only the watched log-probabilities      */
-    int32_t stop_token;   /* an output ends with this token; -1: none                             */
+    const int32_t *stop;  /* (n_stop) an output ends with these tokens ...                        */
+    int32_t n_stop;       /* ... 0: none                                                          */
     int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
                           /* that its tokenizer does not use); 0: all may be                      */
     float temperature;    /* 0: greedy, the lowest id of equals                                   */
@@ -884,8 +894,8 @@ r2_adamw_config r2_adamw_config_default(void);
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
-/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not wanted)
-   is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
+/* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not
+   wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
    detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
 /* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
@@ -894,42 +904,98 @@ float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, floa
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
 
-/* The tokens of the marks and of the answers in a vocabulary. */
+struct r2_bpe;     /* [B4] */
+struct r2_records; /* [B3] */
+
+/* Text to tokens and back: a closed vocabulary or byte-level BPE. Several threads may use one at
+   once, each with its own context. All three functions add to `out`. */
+typedef struct r2_tokenizer {
+    const void *self; /* borrowed: an r2_vocab or an r2_bpe */
+    int32_t n_tokens;
+    /* Tokens of `len` bytes of text. With `marks`, added tokens in it become their ids. */
+    r2_status (*encode)(r2_ctx *ctx, const void *self, const char *text, size_t len, bool marks,
+                        r2_tokens *out);
+    /* Tokens of a prompt that asks for an answer; `system` may be empty. */
+    r2_status (*prompt)(r2_ctx *ctx, const void *self, const char *system, const char *user,
+                        r2_tokens *out);
+    r2_status (*decode)(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n, r2_text *out);
+} r2_tokenizer;
+
+/* A prompt is its user text; blanks at both ends of a text are dropped. */
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
+/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
+   line end after each. */
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
+
+/* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
+   `user`: the codebook of r2_check_compact; r2_check_english needs nothing. */
+typedef r2_check (*r2_check_fn)(const void *user, const char *prompt, const char *output);
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output);
+r2_check r2_check_english(const void *user, const char *prompt, const char *output);
+
+/* A mark as the tokens that write it. */
+#define R2_MAX_MARK 8
+typedef struct r2_mark {
+    int32_t n, id[R2_MAX_MARK];
+} r2_mark;
+
 typedef struct r2_markup {
-    int32_t think, think_end, answer, answer_end;
-    int32_t level[R2_N_ANSWERS]; /* token of answer k */
+    r2_mark think, think_end, answer, answer_end;
+    int32_t level[R2_N_ANSWERS]; /* the token of answer k */
 } r2_markup;
 
-/* How examples are written as tokens and how outputs are checked. Borrows what it points to. */
+/* How examples become tokens and how outputs are checked: all that learning knows of a language. */
 typedef struct r2_codec {
-    const r2_codebook *codebook; /* NULL: outputs cannot be checked */
-    const r2_vocab *vocab;       /* NULL: likewise                  */
+    r2_tokenizer tokenizer;
     r2_markup markup;
+    r2_check_fn check; /* NULL: outputs cannot be checked */
+    const void *check_user;
 } r2_codec;
 
-/* Adds the words of `codebook` to an empty vocabulary and finds the marks among them. `codec`
-   keeps pointers to both. Errors: R2_NO_MEMORY. */
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab, const r2_codebook *codebook);
+/* Finds the marks. `check` may be NULL. Errors: R2_ARGUMENT (a mark of more than R2_MAX_MARK tokens,
+   an answer of more than one), those of the tokenizer. */
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user);
+/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
+   pointers to both. Errors: R2_NO_MEMORY. */
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
    then items sampled from those that its user has not rated, with answer 0 (D8). */
 typedef struct r2_examples {
     int64_t n;
-    int32_t group;                       /* examples in a group; n is a multiple         */
-    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                      */
+    int32_t group;                       /* examples in a group; n is a multiple          */
+    int64_t *prompt_begin, *trace_begin; /* (n + 1)                                       */
     int32_t *prompt, *trace;             /* tokens; a trace runs from <think> to </think> */
-    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                      */
+    int8_t *answer;                      /* (n) 0 .. 5; -1: unknown                       */
+    int8_t *step;                        /* (n) of the schedule, 1 .. 4; NULL: 4, the question */
     r2_codec codec;
     int32_t longest; /* tokens of the longest prompt, trace, <answer> A </answer> */
 } r2_examples;
 
-/* Writes the compact prompt of each evidence and its trace by the rule-based teacher, and encodes
-   both; teacher NULL: no traces, for scoring and for r2_grpo. evidence (n).
-   Errors: R2_ARGUMENT (n < 1 or not a multiple of group), R2_FORMAT (a word that the vocabulary
-   does not have), R2_NO_MEMORY; then `examples` is zeroed. */
+/* How examples are made from evidence. */
+typedef struct r2_example_config {
+    r2_prompt_config prompt;          /* words, schedule, codebook, data                          */
+    const r2_teacher_config *teacher; /* of the traces; NULL: none, for scoring and for r2_grpo   */
+    int32_t group;
+    /* Share of the groups that ask an earlier step of the schedule (D5), drawn evenly by the seed;
+       the others ask prompt.step. A group of which some evidence has no chain asks prompt.step. */
+    float step_share;
+    uint64_t seed;
+} r2_example_config;
+
+/* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
+   evidence (n). Errors: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those
+   come from records), R2_FORMAT (a word that the vocabulary does not have), those of
+   r2_prompt_build; then `examples` is zeroed. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher);
+                           const r2_example_config *config, const r2_evidence *evidence, int64_t n);
+/* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
+   </think>). */
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 
 /* The losses of one step, in nats. */
@@ -944,7 +1010,7 @@ typedef struct r2_sft_report {
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
-     + list_weight x list_loss      mean over groups of -log softmax(s)[observed item] over the
+     + list_weight x list_loss      mean over groups that ask the question (step 4) of -log softmax(s)[observed item] over the
                                     group, s = log (1 - p(0)) / p(0) among the six answers:
                                     the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
@@ -1061,8 +1127,8 @@ typedef struct r2_grpo_config {
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
-   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a codebook),
-   R2_NO_MEMORY, R2_CANCELLED. */
+   Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1138,7 +1204,7 @@ typedef struct r2_trace_metrics {
 
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
-   the reasoning and needs examples with a codebook; NULL: not wanted. Errors: R2_ARGUMENT,
+   the reasoning and needs examples with a checker; NULL: not wanted. Errors: R2_ARGUMENT,
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
@@ -1191,6 +1257,9 @@ typedef struct r2_run_config {
        beside the training ones. NULL: leave-one-out */
     const char *valid_path, *test_path;
     r2_split_config split;
+    r2_schedule schedule; /* of the masking (D5)                                                */
+    float step_share;     /* of the training groups that ask a step before the last; see
+                             r2_example_config                                                  */
     /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
@@ -1284,7 +1353,7 @@ void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
    is still valid. New bytes are not cleared. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
 
-/* Gives back memory; NULL is allowed. */
+/* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
 
 /* Checked arithmetic for sizes that come from files: false on overflow. */
@@ -1293,11 +1362,12 @@ bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
 
 /* Zeroed, 64-byte aligned memory that lives until r2_arena_reset or r2_arena_free. */
 void *r2_arena_alloc(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-/* Forgets all allocations; keeps one block large enough for all that was used, so that the next
-   round needs no allocation. */
+/* Frees all allocations but keeps one block of their total size: a second round of the same
+   allocations needs no memory. */
 void r2_arena_reset(r2_ctx *ctx, r2_arena *arena);
 void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
+/* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
 void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
 #if defined(__GNUC__)
@@ -1310,20 +1380,20 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path` by way of `path`.tmp and a rename, so that a reader never sees half
-   a file and a failed write leaves the old one. Errors: R2_IO. */
+/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and a
+   failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
-   depend on (seed, stream, index) and on nothing else. */
+   depend only on (seed, stream, index). */
 typedef struct r2_rng {
     uint32_t key[2], counter[4], block[4];
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams: what a random number is for. Two streams never share numbers; two uses of one do where
-   seed and index are the same: SFT and GRPO both shuffle with BATCH, so one seed shuffles them
-   alike; closed and longer chains draw with CHAINS, compact and English traces with TEACHER. */
+/* Streams separate the uses of random numbers: two streams never share numbers. Two uses of one
+   stream share them if seed and index are the same: SFT and GRPO shuffle with BATCH, so the same
+   seed gives both the same order. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
     R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
@@ -1347,7 +1417,7 @@ uint64_t r2_rng_u64(r2_rng *rng);
 uint64_t r2_rng_below(r2_rng *rng, uint64_t n);
 /* Uniform in [0, 1), 53 bits. */
 double r2_rng_double(r2_rng *rng);
-/* Standard normal (Box-Muller, one value a call). */
+/* Standard normal (Box-Muller, one value per call). */
 double r2_rng_normal(r2_rng *rng);
 /* Standard Gumbel: argmax of (log p + Gumbel) samples from p. */
 double r2_rng_gumbel(r2_rng *rng);
@@ -1355,7 +1425,7 @@ double r2_rng_gumbel(r2_rng *rng);
 uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* R2_PARALLEL_FOR(threads, i, n): a loop over int64_t i in [0, n) divided statically over threads.
-   The body may write only what belongs to i. Without OpenMP it is the plain loop. */
+   The body for i may write only data of i. Without OpenMP it is a plain loop. */
 #define R2__PRAGMA(text) _Pragma(#text)
 #if defined(_OPENMP)
 #define R2_PARALLEL_FOR(threads, i, n)                                                             \
@@ -1365,65 +1435,50 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 #define R2_PARALLEL_FOR(threads, i, n) for (int64_t i = ((void)(threads), 0); i < (n); ++i)
 #endif
 
-/* Threads worth waking for `work` simple operations: ctx->n_threads, or 1 when work is small. */
+/* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
 
-/* Seconds of a wall clock; for reports only, never in results. */
+/* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
 /* =========================================== [B2] filters, other splits and candidate sets ==== */
 
-/* What to leave out; a zeroed field leaves nothing out. */
+/* Which interactions to keep; 0 disables a condition. */
 typedef struct r2_filter {
     float min_rating;
-    int64_t time_from, time_until; /* Unix seconds: from <= time < until                     */
-    int64_t user_core, item_core;  /* every user and item has at least so many interactions */
+    int64_t time_from, time_until; /* Unix seconds: from <= time < until                        */
+    int64_t user_core, item_core;  /* the least number of interactions of every user, every item */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then to the core; renumbers users and items in
-   their old order; time_zero becomes the earliest time left. No graph or split of the old rows may
-   be alive. On an error nothing has changed. */
+/* Drops rows in place, first by rating and time, then repeatedly those of users and items below the
+   core; renumbers users and items in their old order; time_zero becomes the earliest time left.
+   Splits, graphs and candidates of the old rows are no longer valid. Errors: R2_NO_MEMORY; then
+   nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Plays, hours or purchases are counts, not grades: their scale has no end that many reach, and one
-   user's hundred is another's ten. When fewer than one rating in R2_COUNTS_RARE is at least 0.8 of
-   the largest, replaces each by its place among its user's, as a grade from 1 to 5: 5 times the
-   share of the user's values that are no larger, rounded up; where most are the least, as with
-   purchases, all are favourites. Otherwise nothing changes (ours: D12 knows ratings alone). It says
-   so to the log hook. On an error nothing has changed. */
+/* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
+   differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
+   each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
+   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log hook
+   is told. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
-/* Adds lines of text: sizes, density, ratings, time span, what was dropped and why. */
+/* Adds lines of text: sizes, density, ratings, time span, dropped rows and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
-/* One cut in time for all: the last test_share of the interactions, and the valid_share before
-   them; interactions of the same second stay together. Targets, here and below: the positives
-   held out, of users who have training interactions. Errors: R2_ARGUMENT (shares; nothing before
-   the cut, as when all times are alike or missing), R2_NO_MEMORY. */
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share);
-/* A split made elsewhere: `data` was loaded from all its files (r2_data_load_files), and the
-   interactions in valid_path and test_path (NULL: none) are held out.
-   Errors: R2_FORMAT also for an interaction that `data` does not have. */
+/* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
+   interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
+   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
+   for an interaction that is not in `data`). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
 
-/* The same with negatives as popular as what people take: drawn in proportion to their number of
-   interactions, without repetition. */
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed);
-/* The same with uniform negatives among the items that have at least min_train training
-   interactions (role == R2_TRAIN): harder, since most items that nobody knows are left out. */
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed);
-/* The full catalogue of one case: item (1 + n_items) takes the positive, then all items that the
-   user never interacted with, ascending. Returns how many. */
+/* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the user
+   never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* A case a line, the files' own ids between tabs: user, positive, negatives. So a set outlives the
-   numbering and can be shared between programs. Errors of loading: R2_IO, R2_FORMAT (also for ids
-   that `data` does not have), R2_NO_MEMORY. */
+/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a set
+   independent of numbering and of programs. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too
+   (lines of different lengths, ids that are not in `data`). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1753,9 +1808,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
    adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A file
-   that breaks a rule of the format, or whose tensors are not exactly the model's, is R2_FORMAT, and
-   the model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A
+   file that breaks a rule of the format, or whose tensors are not exactly the model's, is
+   R2_FORMAT, and the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
@@ -1765,8 +1820,8 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    activations, quantisation ...) is R2_FORMAT. On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into an existing directory, without adapters that are not
-   merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors into an existing directory, without adapters that are
+   not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -1801,7 +1856,8 @@ typedef struct r2_causal {
    reasons anew each time. A change that no weight notices has no direction: such a fact is not
    taken. Errors: those of r2_score. */
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change change, r2_causal *out);
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change change,
+                            r2_causal *out);
 
 #ifdef __cplusplus
 }
@@ -1893,7 +1949,7 @@ extern "C" {
 #elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
 #error "r2rec.h: compile without -ffinite-math-only (-Ofast and -ffast-math include it)"
 #elif defined(__ASSOCIATIVE_MATH__)
-#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations include it)"
+#error "r2rec.h: compile without -fassociative-math (-Ofast, -funsafe-math-optimizations too)"
 #endif
 
 /* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
@@ -1906,8 +1962,8 @@ extern "C" {
             r2__refuse_fast_math();                                                                \
     } while (0)
 void r2__refuse_fast_math(void)
-    __attribute__((error("r2rec.h: compile without -fassociative-math, -funsafe-math-optimizations, "
-                         "-fno-honor-nans (-Ofast and -ffast-math include them)")));
+    __attribute__((error("r2rec.h: compile without -fassociative-math, -fno-honor-nans "
+                         "(-funsafe-math-optimizations, -ffast-math, -Ofast include them)")));
 #endif
 #endif
 #if !defined(R2__REFUSE_FAST_MATH)
@@ -1915,23 +1971,16 @@ void r2__refuse_fast_math(void)
 #endif
 
 /* What part one calls of part two. */
-#if defined(__GNUC__) || defined(__clang__) /* until every list is one of stb_ds */
-#define R2__MAYBE_UNUSED __attribute__((unused))
-#else
-#define R2__MAYBE_UNUSED
-#endif
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
-R2__MAYBE_UNUSED static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list,
-                                                    size_t size, int64_t more);
-R2__MAYBE_UNUSED static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size,
-                                              const void *key, size_t key_size, int64_t *at);
-R2__MAYBE_UNUSED static int64_t r2__map_find(void *map, size_t size, const void *key,
-                                             size_t key_size);
-R2__MAYBE_UNUSED static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
-R2__MAYBE_UNUSED static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
+static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
+                                   int64_t more);
+static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
+                             size_t key_size, int64_t *at);
+static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
+static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
+static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static cJSON *r2__json_parse(const char *text, size_t len);
 static uint64_t r2__fnv(const char *text, size_t len);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
@@ -1945,7 +1994,23 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 
 /* ############################################################ PART ONE: THE METHOD ################ */
 
-/* =============================================================================== [M1] data ==== */
+/* =============================================================================== [M1] data ====
+
+   In:   r2_data, from a loader ([E2]).
+   Out:  who is tested on what: a role for every row, held-out positives, candidate sets.
+
+   One user, all ratings in order of time; a positive is a rating of 4 or more (0.8 x 5):
+
+       rating   5      2      4      3      5      1
+       item     Heat   Jaws   Alien  Big    Tron   Cube
+       role     train  train  VALID  unused TEST   unused
+
+   Test positive: the last 5 or 4, Tron. Validation positive: the one before it, Alien. Training ends
+   before Alien, so no model sees the future of what it is asked.
+   Candidates of the test case in a catalogue of 10 items: Tron, and negatives from the 4 items that
+   the user never rated. With Heat, Jaws, Alien, Big, Tron, Cube as items 0, 2, 3, 5, 8, 9 these are
+   1, 4, 6, 7; r2__unseen_item(seen, 6, 2) = 6 finds the third without a list of them.
+   (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
     if (!data) return;
@@ -1953,8 +2018,8 @@ void r2_data_free(r2_ctx *ctx, r2_data *data) {
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
     r2_release(ctx, data->time);
-    r2_release(ctx, data->user_key);
-    r2_release(ctx, data->item_key);
+    r2__map_free(ctx, &data->owner, &data->user_key, sizeof *data->user_key);
+    r2__map_free(ctx, &data->owner, &data->item_key, sizeof *data->item_key);
     r2_release(ctx, data->title);
     r2_release(ctx, data->genres);
     r2_release(ctx, data->year);
@@ -1978,29 +2043,33 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
     return at < end && data->item[at] == item ? at : -1;
 }
 
-/* First of the keys that is this one. */
-static int64_t r2__find_key(char *const *keys, int64_t n, const char *key) {
-    for (int64_t i = 0; i < n; ++i)
-        if (strcmp(keys[i], key) == 0) return i;
-    return -1;
-}
-
 int64_t r2_data_user(const r2_data *data, const char *key) {
-    return r2__find_key(data->user_key, data->n_users, key);
+    return r2__map_find(data->user_key, sizeof *data->user_key, key, 0);
 }
 
 int64_t r2_data_item(const r2_data *data, const char *key) {
-    return r2__find_key(data->item_key, data->n_items, key);
+    return r2__map_find(data->item_key, sizeof *data->item_key, key, 0);
 }
 
 /* ---- splits ---- */
 
-/* A row of one user and where it belongs in time. */
+/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
     int64_t row;
 } r2__moment;
+
+/* The tie rule: a hash of the ids themselves. */
+static r2__moment r2__moment_make(const r2_data *data, uint64_t seed, int64_t user, uint32_t item,
+                                  int32_t time, int64_t row) {
+    const char *u = data->user_key[user], *i = data->item_key[item];
+    r2__moment moment;
+    moment.time = time;
+    moment.tie = r2_hash(seed, r2__fnv(u, strlen(u)), r2__fnv(i, strlen(i)));
+    moment.row = row;
+    return moment;
+}
 
 static int r2__moment_order(const void *left, const void *right) {
     const r2__moment *a = (const r2__moment *)left, *b = (const r2__moment *)right;
@@ -2016,7 +2085,7 @@ r2_split_config r2_split_config_default(void) {
     return config;
 }
 
-/* Rows of each user by time and the tie rule -> split->by_time. */
+/* Orders the rows of each user by time and the tie rule -> split->by_time. */
 static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *data) {
     int64_t most = 0;
     r2__moment *moment;
@@ -2028,13 +2097,9 @@ static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *da
     if (!moment) return ctx->status;
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
-        uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
-        for (int64_t k = 0; k < n; ++k) {
-            const char *item = data->item_key[data->item[begin + k]];
-            moment[k].time = data->time[begin + k];
-            moment[k].tie = r2_hash(split->config.seed, user, r2__fnv(item, strlen(item)));
-            moment[k].row = begin + k;
-        }
+        for (int64_t k = 0; k < n; ++k)
+            moment[k] = r2__moment_make(data, split->config.seed, u, data->item[begin + k],
+                                        data->time[begin + k], begin + k);
         qsort(moment, (size_t)n, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < n; ++k) split->by_time[begin + k] = moment[k].row;
         if (n > 1 && moment[n - 1].time == moment[n - 2].time) split->n_time_ties++;
@@ -2072,7 +2137,7 @@ static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) 
     split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
 }
 
-/* Everything in training, in the order of time. */
+/* A split with everything in training, rows in order of time. */
 static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                  const r2_split_config *config, int64_t n_targets) {
     const uint64_t n = (uint64_t)data->n_ratings;
@@ -2090,16 +2155,17 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
 /* Counts the training rows; after a failure releases everything. */
 static r2_status r2__split_end(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                r2_status status) {
-    for (int64_t k = 0; k < data->n_ratings && !status; ++k)
+    for (int64_t k = 0; k < data->n_ratings && status == R2_OK; ++k)
         split->n_train += split->role[k] == R2_TRAIN;
-    if (status) r2_split_free(ctx, split);
+    if (status != R2_OK) r2_split_free(ctx, split);
     return status;
 }
 
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config) {
     r2_status status = r2__split_start(ctx, split, data, config, data->n_users);
-    for (int64_t u = 0; u < data->n_users && !status; ++u) r2__split_user(split, data, (uint32_t)u);
+    for (int64_t u = 0; u < data->n_users && status == R2_OK; ++u)
+        r2__split_user(split, data, (uint32_t)u);
     return r2__split_end(ctx, split, data, status);
 }
 
@@ -2125,8 +2191,8 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 
 /* ---- candidate sets ---- */
 
-/* The rank-th item, from 0, that is not among the `n` ascending items of a user: the items seen
-   before it push it up by one each. */
+/* The item of rank `rank`, from 0, among those that are not in the `n` ascending items of a user:
+   rank + the number of seen items before it. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
     while (begin < end) {
@@ -2137,30 +2203,24 @@ static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     return (uint32_t)(rank + begin);
 }
 
-/* Which negatives: any unseen item alike (both zero), or as often as it was rated, or only those
-   that are marked. */
-typedef struct r2__negatives {
-    bool popular;
-    const uint8_t *marked; /* (n_items) or NULL */
-} r2__negatives;
-
-static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user,
-                                  const r2__negatives *kind) {
+/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw from. */
+static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
+                                  const uint8_t *marked) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
-    if (kind->popular) {
+    if (popular) {
         do item = data->item[r2_rng_below(rng, (uint64_t)data->n_ratings)];
         while (r2_data_find(data, user, item) >= 0);
         return item;
     }
     do item = r2__unseen_item(seen, n_seen,
                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (kind->marked && !kind->marked[item]);
+    while (marked && !marked[item]);
     return item;
 }
 
-/* How many different negatives a user can get. */
+/* Number of different negatives that a user can get. */
 static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
     int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
     int64_t n = data->n_items - (end - begin);
@@ -2173,11 +2233,12 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
 
 /* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                int64_t n_negatives, const r2__negatives *kind, uint64_t seed) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_CANDIDATES, (uint64_t)target.user << 32 | target.item);
+                                const r2_negatives *negatives, const uint8_t *marked) {
+    r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
+                             (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
-    for (int64_t k = 1, j; k <= n_negatives; k += j == k) { /* drawn before: draw again */
-        row[k] = r2__draw_negative(&rng, data, target.user, kind);
+    for (int64_t k = 1, j; k <= negatives->n; k += j == k) { /* drawn before: draw again */
+        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
         for (j = 1; row[j] != row[k];) ++j;
     }
 }
@@ -2199,34 +2260,47 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-static r2_status r2__candidates_draw(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                     const r2_target *targets, int64_t n_targets,
-                                     int64_t n_negatives, r2__negatives kind, uint64_t seed) {
-    r2_status status;
-    memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n_negatives < 0 || n_negatives >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: %lld targets, %lld negatives",
-                       (long long)n_targets, (long long)n_negatives);
-    status = r2__candidates_alloc(ctx, c, n_targets, n_negatives + 1);
-    c->n_cases = 0;
-    for (int64_t k = 0; k < n_targets && !status; ++k) {
-        if (r2__count_negatives(data, targets[k].user, kind.marked) < n_negatives) continue;
-        c->user[c->n_cases] = targets[k].user;
-        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], n_negatives,
-                            &kind, seed);
-    }
-    if (!status && n_targets > 0 && c->n_cases == 0)
-        status = r2_fail(ctx, R2_ARGUMENT, "candidates: no user has %lld unseen items",
-                         (long long)n_negatives);
-    if (status) r2_candidates_free(ctx, c);
-    return status;
+/* Marks the common items; NULL where all are meant, or without memory. */
+static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
+    const uint64_t n_items = (uint64_t)data->n_items;
+    int64_t *n = (int64_t *)r2_alloc(ctx, n_items, sizeof *n);
+    uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    for (int64_t k = 0; k < data->n_ratings && marked; ++k)
+        n[data->item[k]] += negatives->common->role[k] == R2_TRAIN;
+    for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
+    r2_release(ctx, n);
+    return marked;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                             const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                             uint64_t seed) {
-    const r2__negatives any = {false, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, any, seed);
+                             const r2_target *targets, int64_t n_targets,
+                             const r2_negatives *negatives) {
+    const int64_t n = negatives->n;
+    uint8_t *marked = NULL;
+    r2_status status;
+    memset(c, 0, sizeof *c);
+    if (n_targets < 0 || n < 0 || n >= INT64_MAX)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: n_targets = %lld, n = %lld, expected >= 0",
+                       (long long)n_targets, (long long)n);
+    if (negatives->popular && negatives->common)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
+    if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
+    status = r2__candidates_alloc(ctx, c, n_targets, n + 1);
+    c->n_cases = 0;
+    for (int64_t k = 0; k < n_targets && status == R2_OK; ++k) {
+        if (r2__count_negatives(data, targets[k].user, marked) < n) continue;
+        c->user[c->n_cases] = targets[k].user;
+        r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], negatives,
+                            marked);
+    }
+    if (status == R2_OK && n_targets > 0 && c->n_cases == 0)
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "candidates: expected a user with %lld unseen items, "
+                         "found none",
+                         (long long)n);
+    r2_release(ctx, marked);
+    if (status != R2_OK) r2_candidates_free(ctx, c);
+    return status;
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
@@ -2900,16 +2974,11 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
     uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
     r2_status status = R2_NO_MEMORY;
     if (moment && owner && seen) {
-        for (int64_t u = 0; u < g->n_users; ++u) {
-            uint64_t user = r2__fnv(data->user_key[u], strlen(data->user_key[u]));
+        for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
-                const char *item = data->item_key[g->user_item[e]];
                 owner[e] = (uint32_t)u;
-                moment[e].time = g->user_time[e];
-                moment[e].tie = r2_hash(seed, user, r2__fnv(item, strlen(item)));
-                moment[e].row = e;
+                moment[e] = r2__moment_make(data, seed, u, g->user_item[e], g->user_time[e], e);
             }
-        }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
             int64_t e = moment[k].row;
@@ -3647,6 +3716,13 @@ static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t q
     return total;
 }
 
+/* Whether a group has the item of its last question twice. */
+static bool r2__is_repeated(const r2_question *group, int32_t last) {
+    for (int32_t k = 0; k < last; ++k)
+        if (group[k].item == group[last].item) return true;
+    return false;
+}
+
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
@@ -3661,13 +3737,15 @@ static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_
 static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
                            int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
+    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
     int64_t edge = r2__history_edge(index, user, place);
     for (int32_t k = 0; k <= n_sampled; ++k) {
         group[k].user = user;
         group[k].history = place;
         group[k].answer = 0;
         group[k].item = g->user_item[edge];
-        while (k > 0 && r2_graph_find(g, user, group[k].item) >= 0)
+        while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
+                         (enough && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
@@ -4628,7 +4706,8 @@ static inline double r2__dot_plain(const float *a, const float *b, int64_t n) {
 }
 
 /* Attention of one row: for each head, with the keys k_j and values v_j of the rows it attends to,
-       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),  p_j = exp(s_j - lse),  y(D) = sum_j p_j v_j.
+       s_j = q k_j / sqrt(D),  lse = log sum_j exp(s_j),
+       p_j = exp(s_j - lse),   y(D) = sum_j p_j v_j.
    y(n_head, D) and lse(n_head) are those of the row; p is scratch for one number a key. With the
    rows of earlier tokens kept in qkv, this is also attention with a cache of keys and values. */
 static inline void r2__attend_row(const r2_attention *shape, const r2__keys *keys, int64_t row,
@@ -4889,17 +4968,25 @@ static void r2__fill_rope(r2_model *model) {
 }
 
 static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
-    const int32_t most = 1 << 24;
-    if (c->n_vocab < 1 || c->n_layer < 1 || c->n_head < 1 || c->n_kv_head < 1 || c->d_model < 1 ||
-        c->d_ff < 1 || c->n_ctx < 1 || c->n_vocab > most || c->n_layer > 4096 ||
-        c->d_model > 1 << 20 || c->d_ff > 1 << 20 || c->n_ctx > most)
-        return r2_fail(ctx, R2_ARGUMENT, "model: a size is below 1 or absurdly large");
+    const struct {
+        const char *name;
+        int32_t value, most;
+    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
+                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
+                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
+                {"n_ctx", c->n_ctx, 1 << 24}};
+    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
+        if (size[k].value < 1 || size[k].value > size[k].most)
+            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
+                           size[k].value, size[k].most);
     if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
-        return r2_fail(ctx, R2_ARGUMENT, "model: d_model %d must be n_head %d times an even number",
-                       c->d_model, c->n_head);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
+                       c->n_head);
     if (c->n_head % c->n_kv_head)
-        return r2_fail(ctx, R2_ARGUMENT, "model: n_head %d must be a multiple of n_kv_head %d",
-                       c->n_head, c->n_kv_head);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
+                       c->n_kv_head);
     return R2_OK;
 }
 
@@ -4965,52 +5052,6 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
     (void)ctx;
     if (model->grad) memset(model->grad, 0, (size_t)model->n_params * sizeof(float));
     if (model->lora) memset(model->lora->grad, 0, (size_t)model->lora->n_params * sizeof(float));
-}
-
-/* ---- projections ---- */
-
-/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
-typedef struct r2__projection {
-    r2_tensor_id first, last;
-} r2__projection;
-
-static const r2__projection r2__qkv = {R2_WQ, R2_WV}, r2__out = {R2_WO, R2_WO},
-                            r2__gate_up = {R2_WGATE, R2_WUP}, r2__down = {R2_WDOWN, R2_WDOWN};
-
-static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
-    int64_t rows = 0;
-    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
-    return rows;
-}
-
-static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                             int64_t layer, float *y, const float *x, int64_t R, bool add);
-static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x,
-                                 int64_t R);
-
-/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
-static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
-                        float *y, const float *x, int64_t R, bool add) {
-    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R, add);
-    else
-        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
-                  n_out, add);
-}
-
-/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
-static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
-    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    if (model->lora) {
-        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
-        return;
-    }
-    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
-              n_in, false);
-    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
-              n_in, true);
 }
 
 /* ---- activations ----
@@ -5178,6 +5219,54 @@ void r2_model_free(r2_ctx *ctx, r2_model *model) {
     memset(model, 0, sizeof *model);
 }
 
+/* ---- projections ---- */
+
+/* Weights that multiply the same input and are neighbours in the table: together one matrix. */
+typedef struct r2__projection {
+    r2_tensor_id first, last;
+    bool adds; /* to the residual stream, instead of setting the output */
+} r2__projection;
+
+static const r2__projection r2__qkv = {R2_WQ, R2_WV, false}, r2__out = {R2_WO, R2_WO, true},
+                            r2__gate_up = {R2_WGATE, R2_WUP, false},
+                            r2__down = {R2_WDOWN, R2_WDOWN, true};
+
+static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
+    int64_t rows = 0;
+    for (int id = (int)p.first; id <= (int)p.last; ++id) rows += model->tensor[id].rows;
+    return rows;
+}
+
+static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                             int64_t layer, float *y, const float *x, int64_t R);
+static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                                 int64_t layer, float *dx, const float *dy, const float *x);
+
+/* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
+static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
+                        float *y, const float *x, int64_t R) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    if (model->lora && !model->lora->merged) r2__lora_project(ctx, model, p, layer, y, x, R);
+    else
+        r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, r2_weight(model, p.first, layer), n_in, y,
+                  n_out, p.adds);
+}
+
+/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
+static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
+                            int64_t layer, float *dx, const float *dy, const float *x) {
+    const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
+    const int64_t R = model->work->n_rows;
+    if (model->lora) {
+        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x);
+        return;
+    }
+    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
+              n_in, false);
+    r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
+              n_in, true);
+}
+
 /* ---- the decoder ---- */
 
 static void r2__copy(float *to, const float *from, int64_t n) {
@@ -5219,20 +5308,20 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 
         /* mid = x + Wo attention(rope(Wqkv rmsnorm(x) + b)) */
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
         if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
         r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
                 (int32_t)D, 1);
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
         r2__copy(a->mid, a->x, R * C);
-        r2__project(ctx, m, r2__out, l, a->mid, a->att, R, true);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
         r2__copy(next, a->mid, R * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, R, true);
+        r2__project(ctx, m, r2__down, l, next, a->act, R);
     }
     if (!logp) return;
 
@@ -5285,18 +5374,18 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         float *dbias = r2__trained(m, R2_BQ, l);
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act);
         r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, R);
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2);
         r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, R, C);
 
-        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att);
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
         r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
                 (int32_t)D, -1);
         if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, qkv_cols);
-        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1, R);
+        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1);
         if (dn)
             r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_ATTN_NORM, l), dn, a->x,
                            r2_weight(m, R2_ATTN_NORM, l), a->rstd1, R, C);
@@ -5490,7 +5579,6 @@ r2_generate_config r2_generate_config_default(void) {
     memset(&c, 0, sizeof c);
     c.n_samples = 1;
     c.max_new = 32;
-    c.stop_token = -1;
     c.temperature = 1.0f;
     return c;
 }
@@ -5616,20 +5704,26 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     for (int32_t l = 0; l < c->n_layer; ++l) {
         float *cache = o->cache + l * c->n_ctx * qkv_cols, *qkv = cache + position * qkv_cols;
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1, false);
+        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1);
         if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), 1, qkv_cols);
         r2_rope(ctx, qkv, qkv_cols, &position, m->rope, 1, c->n_head + c->n_kv_head, (int32_t)D, 1);
         r2__attend_row(&shape, &keys, position, a->att, a->lse, cache, o->scratch);
-        r2__project(ctx, m, r2__out, l, x, a->att, 1, true);
+        r2__project(ctx, m, r2__out, l, x, a->att, 1);
 
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1);
         r2_swiglu_fwd(ctx, a->act, a->gu, 1, F);
-        r2__project(ctx, m, r2__down, l, x, a->act, 1, true);
+        r2__project(ctx, m, r2__down, l, x, a->act, 1);
     }
     r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
     r2_matmul(ctx, R2_NT, 1, V, C, a->n1, C, r2__head(m), C, o->logits, V, false);
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
+}
+
+/* Whether an output has come to its end. */
+static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
+    return c->n_stop > 0 && length >= c->n_stop &&
+           !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
 }
 
 /* Output number `index` of `out`, which continues a prompt of n tokens. The cache holds all of the
@@ -5641,7 +5735,7 @@ static inline void r2__decode_output(r2__decoding *o, const r2_generate_config *
     int32_t *token = out->token + index * c->max_new, length = 0;
     r2_rng rng = r2_rng_make(c->seed, R2_STREAM_SAMPLE, (uint64_t)index);
     for (r2__decode_token(o, last, n - 1);
-         length < c->max_new && (length == 0 || last != c->stop_token); ++length) {
+         length < c->max_new && !r2__stops(c, token, length); ++length) {
         last = token[length] = r2__sample_plain(o->logits, allowed, c->temperature, &rng);
         out->logp[index * c->max_new + length] = o->logits[last] - o->lse;
         r2__decode_token(o, last, n + length);
@@ -5697,54 +5791,180 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                        const r2_codebook *codebook) {
-    r2_markup *markup = &codec->markup;
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    codec->codebook = codebook;
-    codec->vocab = vocab;
-    markup->think = r2_vocab_find(vocab, "<think>");
-    markup->think_end = r2_vocab_find(vocab, "</think>");
-    markup->answer = r2_vocab_find(vocab, "<answer>");
-    markup->answer_end = r2_vocab_find(vocab, "</answer>");
-    for (int k = 0; k < R2_N_ANSWERS; ++k) {
+/* ---- the closed vocabulary as a tokenizer ---- */
+
+static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                  bool marks, r2_tokens *out) {
+    (void)marks; /* they are words like any other */
+    for (; len > 0 && *text == ' '; ++text) --len;
+    while (len > 0 && text[len - 1] == ' ') --len;
+    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
+}
+
+static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                  const char *user, r2_tokens *out) {
+    (void)system;
+    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
+}
+
+static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                                r2_text *out) {
+    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
+}
+
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
+    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
+    return t;
+}
+
+r2_check r2_check_compact(const void *user, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)user, prompt, output);
+}
+
+/* ---- marks ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld", text,
+                         (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_user) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_user = check_user;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
         const char digit[2] = {(char)('0' + k), '\0'};
-        markup->level[k] = r2_vocab_find(vocab, digit);
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
     }
-    return R2_OK;
+    return status;
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status == R2_OK) status = r2_codebook_mask_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
+}
+
+static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
+    for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
+}
+
+/* Whether the n tokens end with the mark. */
+static bool r2__ends_with(const int32_t *token, int64_t n, const r2_mark *mark) {
+    return n >= mark->n && !memcmp(token + n - mark->n, mark->id, (size_t)mark->n * sizeof *token);
 }
 
 /* ---- examples ---- */
 
-/* What examples are made from. */
+/* What examples are made from: evidence and a config, or records. */
 typedef struct r2__example_source {
     const r2_codec *codec;
-    const r2_evidence *evidence;      /* (n)             */
-    const r2_teacher_config *teacher; /* NULL: no traces */
+    const r2_example_config *config;
+    const r2_evidence *evidence;      /* (n) */
+    const struct r2_records *records; /* NULL: evidence */
 } r2__example_source;
 
-/* Writes example e and encodes it: its prompt into token[0], its trace into token[1]. */
-static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
-                                    r2_tokens token[2]) {
-    const r2_codec *codec = from->codec;
-    r2_text text[2] = {{NULL, 0, 0, false}, {NULL, 0, 0, false}};
-    r2_status status = R2_OK;
-    r2_prompt_compact(ctx, codec->codebook, &from->evidence[e], &text[0]);
-    if (text[0].failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && from->teacher)
-        status = r2_teacher_compact(ctx, codec->codebook, from->teacher, text[0].data, (uint64_t)e,
-                                    &text[1]);
-    for (int part = 0; part < 2 && status == R2_OK; ++part) {
-        r2_tokens_clear(&token[part]);
-        if (text[part].failed) status = R2_NO_MEMORY;
-        else if (text[part].len > 0)
-            status = r2_vocab_encode(ctx, codec->vocab, text[part].data, text[part].len,
-                                     &token[part]);
-    }
-    r2_text_free(ctx, &text[0]);
-    r2_text_free(ctx, &text[1]);
+/* One example on its way to its place. */
+typedef struct r2__example {
+    r2_tokens prompt, trace;
+    int32_t answer, step;
+    bool failed;
+} r2__example;
+
+/* Encodes the part of an output that is its trace, <think> ... </think>, between the marks' own
+   tokens. Nothing in: no trace. */
+static r2_status r2__encode_trace(r2_ctx *ctx, const r2_codec *codec, const char *output,
+                                  r2_tokens *out) {
+    const r2_tokenizer *t = &codec->tokenizer;
+    const char *begin = strstr(output, "<think>"), *end = strstr(output, "</think>");
+    r2_status status;
+    if (!*output) return R2_OK;
+    if (!begin || !end || end < begin)
+        return r2_fail(ctx, R2_FORMAT, "examples: expected <think> ... </think>, found \"%.60s\"",
+                       output);
+    begin += strlen("<think>");
+    r2__add_mark(ctx, out, &codec->markup.think);
+    status = t->encode(ctx, t->self, begin, (size_t)(end - begin), false, out);
+    r2__add_mark(ctx, out, &codec->markup.think_end);
+    if (status != R2_OK) return status;
+    return out->owner.failed ? R2_NO_MEMORY : R2_OK;
+}
+
+/* The step that the group of example e asks, see r2_example_config. */
+static int32_t r2__example_step(const r2__example_source *from, int64_t e) {
+    const r2_example_config *c = from->config;
+    const int64_t g = e / c->group;
+    const int32_t last = c->prompt.step, first = r2_schedule_first_step(c->prompt.schedule);
+    r2_rng rng = r2_rng_make(r2_hash(c->seed, R2_STREAM_BATCH, 1), R2_STREAM_BATCH, (uint64_t)g);
+    if (first >= last || !(r2_rng_double(&rng) < (double)c->step_share)) return last;
+    for (int64_t k = g * c->group; k < (g + 1) * c->group; ++k)
+        if (from->evidence[k].n_chains < 1) return last;
+    return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
+}
+
+static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                           r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_teacher_config *teacher = from->config->teacher;
+    r2_prompt_config config = from->config->prompt;
+    r2_text trace = {NULL, 0, 0, false};
+    r2_prompt prompt;
+    r2_status status;
+    memset(&prompt, 0, sizeof prompt);
+    config.step = example->step = r2__example_step(from, e);
+    example->answer = r2_prompt_answer(&config, &from->evidence[e]);
+    status = r2_prompt_build(ctx, &config, &from->evidence[e], &prompt);
+    if (status == R2_OK)
+        status = t->prompt(ctx, t->self, prompt.system.data, prompt.user.data, &example->prompt);
+    if (status == R2_OK && teacher)
+        status = r2_teacher_compact(ctx, config.codebook, teacher, prompt.user.data, (uint64_t)e,
+                                    &trace);
+    if (status == R2_OK && teacher)
+        status = r2__encode_trace(ctx, from->codec, trace.data, &example->trace);
+    r2_text_free(ctx, &trace);
+    r2_prompt_free(ctx, &prompt);
     return status;
+}
+
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_record *record;
+    r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
+    example->failed = false;
+    r2_tokens_clear(&example->prompt);
+    r2_tokens_clear(&example->trace);
+    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
+    record = &from->records->record[e];
+    example->step = (int32_t)record->step;
+    example->answer = (int32_t)record->answer;
+    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    if (status != R2_OK) return status;
+    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
 }
 
 static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
@@ -5753,28 +5973,31 @@ static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part
 
 enum { R2__EXAMPLES_AT_ONCE = 1024 };
 
-/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order.
-   part (2 n): room for one prompt and one trace each. */
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
+   all[0], traces to all[1]. room (n): memory of the threads. */
 static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
-                                     int64_t first, int64_t n, r2_tokens *part, r2_tokens all[2]) {
+                                     int64_t first, int64_t n, r2__example *room,
+                                     r2_tokens all[2]) {
+    const r2_markup *mark = &from->codec->markup;
     R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
         r2_ctx own = *ctx; /* a context serves one thread at a time */
-        if (r2__example_encode(&own, from, first + k, part + 2 * k) != R2_OK)
-            part[2 * k].n = -1;
+        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
     }
     for (int64_t k = 0; k < n; ++k) {
+        const r2__example *example = &room[k];
         int64_t e = first + k, length;
-        if (part[2 * k].n < 0) { /* again: the caller's context takes the message */
-            r2_status status = r2__example_encode(ctx, from, e, part + 2 * k);
+        if (example->failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
             if (status != R2_OK) return status;
         }
-        length = part[2 * k].n + part[2 * k + 1].n + 3;
-        r2__append_tokens(ctx, &all[0], &part[2 * k]);
-        r2__append_tokens(ctx, &all[1], &part[2 * k + 1]);
+        r2__append_tokens(ctx, &all[0], &example->prompt);
+        r2__append_tokens(ctx, &all[1], &example->trace);
         if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
         ex->prompt_begin[e + 1] = all[0].n;
         ex->trace_begin[e + 1] = all[1].n;
-        ex->answer[e] = (int8_t)from->evidence[e].answer;
+        ex->answer[e] = (int8_t)example->answer;
+        ex->step[e] = (int8_t)example->step;
+        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
         if (length > ex->longest) ex->longest = (int32_t)length;
     }
     return R2_OK;
@@ -5787,43 +6010,67 @@ static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
     return copy;
 }
 
-static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
-    const int64_t n = ex->n, room = n < R2__EXAMPLES_AT_ONCE ? n : R2__EXAMPLES_AT_ONCE;
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
     r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
-    r2_tokens *part = (r2_tokens *)r2_alloc(ctx, 2 * (uint64_t)room, sizeof *part);
+    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
     r2_status status = R2_OK;
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
     ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    if (!part || !ex->prompt_begin || !ex->trace_begin || !ex->answer) status = R2_NO_MEMORY;
-    for (int64_t first = 0; first < n && status == R2_OK; first += room)
-        status = r2__examples_append(ctx, ex, from, first, n - first < room ? n - first : room,
-                                     part, all);
-    if (status == R2_OK) ex->prompt = r2__tokens_copy(ctx, &all[0]);
-    if (status == R2_OK) ex->trace = r2__tokens_copy(ctx, &all[1]);
-    if (!ex->prompt || !ex->trace) status = status == R2_OK ? R2_NO_MEMORY : status;
-    for (int64_t k = 0; part && k < 2 * room; ++k) r2_tokens_free(ctx, &part[k]);
-    r2_release(ctx, part);
+    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
+    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
+        status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
+        status = r2__examples_append(ctx, ex, from, first,
+                                     n - first < at_once ? n - first : at_once, room, all);
+    if (status == R2_OK) {
+        ex->prompt = r2__tokens_copy(ctx, &all[0]);
+        ex->trace = r2__tokens_copy(ctx, &all[1]);
+        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
+    }
+    for (int64_t k = 0; room && k < at_once; ++k) {
+        r2_tokens_free(ctx, &room[k].prompt);
+        r2_tokens_free(ctx, &room[k].trace);
+    }
+    r2_release(ctx, room);
     r2_tokens_free(ctx, &all[0]);
     r2_tokens_free(ctx, &all[1]);
     return status;
 }
 
-r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
-                           const r2_evidence *evidence, int64_t n, int32_t group,
-                           const r2_teacher_config *teacher) {
-    const r2__example_source from = {codec, evidence, teacher};
+static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                   int64_t n, int32_t group) {
     r2_status status;
-    memset(examples, 0, sizeof *examples);
+    memset(ex, 0, sizeof *ex);
     if (n < 1 || group < 1 || n % group)
         return r2_fail(ctx, R2_ARGUMENT, "examples: n = %lld, expected a multiple of group = %d",
                        (long long)n, (int)group);
-    examples->n = n;
-    examples->group = group;
-    examples->codec = *codec;
-    status = r2__examples_make(ctx, examples, &from);
-    if (status != R2_OK) r2_examples_free(ctx, examples);
+    ex->n = n;
+    ex->group = group;
+    ex->codec = *from->codec;
+    status = r2__examples_fill(ctx, ex, from);
+    if (status != R2_OK) r2_examples_free(ctx, ex);
     return status;
+}
+
+r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                           const r2_example_config *config, const r2_evidence *evidence,
+                           int64_t n) {
+    const r2__example_source from = {codec, config, evidence, NULL};
+    if (config->teacher && config->prompt.words != R2_WORDS_COMPACT) {
+        memset(examples, 0, sizeof *examples);
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "examples: teacher is given and prompt.words = %d, expected compact words: "
+                       "other traces come from records", (int)config->prompt.words);
+    }
+    return r2__examples_make(ctx, examples, &from, n, config->group);
+}
+
+r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
+                                   const struct r2_records *records, int32_t group) {
+    const r2__example_source from = {codec, NULL, NULL, records};
+    return r2__examples_make(ctx, examples, &from, records->n, group);
 }
 
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
@@ -5832,6 +6079,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     r2_release(ctx, examples->prompt);
     r2_release(ctx, examples->trace);
     r2_release(ctx, examples->answer);
+    r2_release(ctx, examples->step);
     memset(examples, 0, sizeof *examples);
 }
 
@@ -5960,32 +6208,42 @@ r2_sft_config r2_sft_config_default(void) {
 typedef struct r2__sft_row {
     int32_t answer;
     int32_t trace_first, trace_end; /* R after <think>, and <answer> */
-    int32_t close;                  /* </answer>; -1: direct         */
+    int32_t close, close_end;       /* </answer>; direct: none       */
+    bool asks;                      /* the question itself: its group has a list loss */
 } r2__sft_row;
 
-/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. A reasoned output
-   must learn to close its answer: RL generates it up to there and checks its shape. */
+/* Writes n tokens; with `predict`, asks for each of them before. */
+static void r2__batch_write(r2__batcher *b, const int32_t *token, int64_t n, bool predict) {
+    for (int64_t k = 0; k < n; ++k) {
+        if (predict) r2__batch_predict(b, token[k]);
+        r2__batch_token(b, token[k]);
+    }
+}
+
+/* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. The first mark
+   after Q, <think> or <answer>, is not asked for: the caller chooses the mode, not the model. A
+   reasoned output must learn to close its answer: RL generates it up to there and checks it. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
     const r2_markup *mark = &ex->codec.markup;
-    r2__sft_row row = {0, b->n_pred, b->n_pred, -1};
-    for (int64_t k = ex->prompt_begin[e]; k < ex->prompt_begin[e + 1]; ++k)
-        r2__batch_token(b, ex->prompt[k]);
-    for (int64_t k = ex->trace_begin[e]; reasoned && k < ex->trace_begin[e + 1]; ++k) {
-        /* <think> or <answer> after Q: the caller chooses the mode, not the model */
-        if (k > ex->trace_begin[e]) r2__batch_predict(b, ex->trace[k]);
-        r2__batch_token(b, ex->trace[k]);
+    const int64_t q = ex->prompt_begin[e], r = ex->trace_begin[e];
+    const int32_t given = mark->think.n, *level = &mark->level[ex->answer[e]];
+    r2__sft_row row;
+    r2__batch_write(b, ex->prompt + q, ex->prompt_begin[e + 1] - q, false);
+    row.trace_first = b->n_pred;
+    if (reasoned) {
+        r2__batch_write(b, ex->trace + r, given, false);
+        r2__batch_write(b, ex->trace + r + given, ex->trace_begin[e + 1] - r - given, true);
     }
-    if (reasoned) r2__batch_predict(b, mark->answer);
+    r2__batch_write(b, mark->answer.id, mark->answer.n, reasoned);
     row.trace_end = b->n_pred;
-    r2__batch_token(b, mark->answer);
     b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
     row.answer = b->level_pred[b->n_seq] + ex->answer[e];
-    r2__batch_token(b, mark->level[ex->answer[e]]);
-    if (reasoned) {
-        row.close = r2__batch_predict(b, mark->answer_end);
-        r2__batch_token(b, mark->answer_end);
-    }
+    r2__batch_write(b, level, 1, false);
+    row.close = b->n_pred;
+    if (reasoned) r2__batch_write(b, mark->answer_end.id, mark->answer_end.n, true);
+    row.close_end = b->n_pred;
+    row.asks = !ex->step || ex->step[e] == R2_STEP_ASK;
     r2__batch_end_sequence(b, false);
     return row;
 }
@@ -6028,31 +6286,37 @@ static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group,
     return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
+/* Adds -log p of predictions first .. end - 1 to *loss, and its derivative times `weight`. */
+static void r2__nll(r2__batcher *b, int32_t first, int32_t end, float weight, double *loss) {
+    for (int32_t k = first; k < end; ++k) {
+        *loss -= (double)b->logp[k];
+        b->dlogp[k] -= weight;
+    }
+}
+
 /* The three losses of a batch and their derivatives by the log-probabilities asked for. */
 static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
                          const r2_sft_config *config, r2_sft_report *report) {
-    int32_t n_trace = 0, n_groups = b->n_seq / group;
+    int32_t n_trace = 0, n_lists = 0;
     double answer = 0.0, trace = 0.0, list = 0.0;
     memset(b->dlogp, 0, (size_t)b->n_pred * sizeof *b->dlogp);
-    for (int32_t s = 0; s < b->n_seq; ++s)
-        n_trace += row[s].trace_end - row[s].trace_first + (row[s].close >= 0);
     for (int32_t s = 0; s < b->n_seq; ++s) {
-        answer -= (double)b->logp[row[s].answer];
-        b->dlogp[row[s].answer] -= 1.0f / (float)b->n_seq;
-        for (int32_t k = row[s].trace_first; k < row[s].trace_end; ++k) {
-            trace -= (double)b->logp[k];
-            b->dlogp[k] -= config->trace_weight / (float)n_trace;
-        }
-        if (row[s].close < 0) continue;
-        trace -= (double)b->logp[row[s].close];
-        b->dlogp[row[s].close] -= config->trace_weight / (float)n_trace;
+        n_trace += row[s].trace_end - row[s].trace_first + row[s].close_end - row[s].close;
+        n_lists += s % group == 0 && row[s].asks;
     }
-    for (int32_t g = 0; g < n_groups; ++g)
-        list += r2__list_loss(b, b->level_pred + g * group, group,
-                              (double)config->list_weight / n_groups);
+    for (int32_t s = 0; s < b->n_seq; ++s) {
+        const float weight = config->trace_weight / (float)n_trace;
+        r2__nll(b, row[s].answer, row[s].answer + 1, 1.0f / (float)b->n_seq, &answer);
+        r2__nll(b, row[s].trace_first, row[s].trace_end, weight, &trace);
+        r2__nll(b, row[s].close, row[s].close_end, weight, &trace);
+    }
+    for (int32_t s = 0; s < b->n_seq; s += group)
+        if (row[s].asks)
+            list += r2__list_loss(b, b->level_pred + s, group,
+                                  (double)config->list_weight / n_lists);
     report->answer_loss = (float)(answer / b->n_seq);
     report->trace_loss = n_trace ? (float)(trace / n_trace) : 0.0f;
-    report->list_loss = (float)(list / n_groups);
+    report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
 /* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
@@ -6350,44 +6614,46 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     p->n = 0;
     p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
     p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
-                                   ((uint64_t)ex->longest + 1) * sizeof *p->token);
+                                   ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
     r2__prompts_free(ctx, p);
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, int32_t mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
+                            const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
-    to[len] = mark;
-    p->begin[p->n + 1] = p->begin[p->n] + len + 1;
+    memcpy(to + len, mark->id, (size_t)mark->n * sizeof *to);
+    p->begin[p->n + 1] = p->begin[p->n] + len + mark->n;
     p->n++;
 }
 
-/* The text of example e's prompt, and of <think> and the n tokens after it. */
-static r2_status r2__output_texts(r2_ctx *ctx, const r2_examples *ex, int64_t e,
-                                  const int32_t *token, int64_t n, r2_text *prompt,
-                                  r2_text *output) {
-    const r2_codec *codec = &ex->codec;
+/* The text of example e's prompt. */
+static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
+    const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
+    return t->decode(ctx, t->self, ex->prompt + from, len, prompt);
+}
+
+/* The text of <think> and the n tokens after it. */
+static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32_t *token,
+                                 int64_t n, r2_text *output) {
     r2_tokens all = {NULL, 0, {NULL, false}};
-    r2_status status = r2_vocab_decode(ctx, codec->vocab, ex->prompt + from, len, prompt);
-    r2_tokens_add(ctx, &all, codec->markup.think);
+    r2_status status = R2_NO_MEMORY;
+    r2__add_mark(ctx, &all, &codec->markup.think);
     for (int64_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
-    if (status == R2_OK && all.owner.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK) status = r2_vocab_decode(ctx, codec->vocab, all.id, all.n, output);
+    if (!all.owner.failed)
+        status = codec->tokenizer.decode(ctx, codec->tokenizer.self, all.id, all.n, output);
     r2_tokens_free(ctx, &all);
     return status;
 }
 
-/* Checking needs a codebook and a vocabulary. */
 static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->codec.codebook && ex->codec.vocab) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: the codec of the examples has no codebook or no vocabulary, expected "
-                   "both: outputs are checked",
-                   who);
+    if (ex->codec.check) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the codec of the examples has check = NULL, expected a "
+                   "checker of outputs", who);
 }
 
 /* ---- the loop ---- */
@@ -6427,7 +6693,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
-            r2__prompts_add(&rl->prompts, rl->ex, first + k, rl->ex->codec.markup.think);
+            r2__prompts_add(&rl->prompts, rl->ex, first + k, &rl->ex->codec.markup.think);
         }
     }
 }
@@ -6455,7 +6721,7 @@ static void r2__grpo_batch(r2__grpo *rl, const r2_generation *gen) {
         for (int32_t k = 0; k < gen->length[o]; ++k) {
             r2__batch_token(b, k > 0 ? token[k - 1] : prompts->token[last]);
             r2__batch_predict(b, token[k]);
-            if (k > 0 && token[k - 1] == mark->answer && sample->level_pred < 0)
+            if (sample->level_pred < 0 && r2__ends_with(token, k, &mark->answer))
                 sample->level_pred = r2__batch_predict_answers(b, mark);
         }
         sample->end_pred = b->n_pred;
@@ -6502,11 +6768,13 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     const r2_grpo_config *c = rl->config;
     r2__rl_sample *own = &rl->sample[o];
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, rl->ex, own->example, gen->token + o * gen->max_new,
-                                        gen->length[o], &prompt, &output);
+    r2_status status = r2__prompt_text(ctx, rl->ex, own->example, &prompt);
+    if (status == R2_OK)
+        status = r2__output_text(ctx, &rl->ex->codec, gen->token + o * gen->max_new,
+                                 gen->length[o], &output);
     if (status == R2_OK) {
         r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
-        sample.check = r2_check_trace(rl->ex->codec.codebook, prompt.data, output.data);
+        sample.check = rl->ex->codec.check(rl->ex->codec.check_user, prompt.data, output.data);
         sample.right_answer = rl->ex->answer[own->example];
         sample.rank_share = r2__rank_share(rl, o);
         own->check = sample.check;
@@ -6633,7 +6901,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     r2__grpo_prompts(rl, step);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = rl->ex->codec.markup.answer_end;
+    how.stop = rl->ex->codec.markup.answer_end.id;
+    how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
@@ -6691,13 +6960,15 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
     r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + c->max_new + R2_N_ANSWERS);
+                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
     n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
     status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ex->longest + rl->n_sample * c->max_new, n_pred);
+                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
+                                  rl->n_sample * c->max_new,
+                              n_pred);
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
@@ -6938,10 +7209,11 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
     if (status != R2_OK) return status;
     for (int64_t k = 0; k < n; ++k)
-        r2__prompts_add(&prompts, ex, first + k, direct ? mark->answer : mark->think);
+        r2__prompts_add(&prompts, ex, first + k, direct ? &mark->answer : &mark->think);
     how.n_samples = direct ? 1 : config->n_samples;
     how.max_new = direct ? 0 : config->max_new;
-    how.stop_token = mark->answer;
+    how.stop = mark->answer.id;
+    how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
@@ -6958,18 +7230,24 @@ static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
     const r2_codec *codec = &ex->codec;
     const float *level = gen->watch_logp + o * gen->n_watch;
     const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
-    int32_t best = 0, added[2];
+    r2_tokens all = {NULL, 0, {NULL, false}};
     r2_text prompt = {NULL, 0, 0, false};
-    r2_status status = r2__output_texts(ctx, ex, e, token, n, &prompt, &out->text);
+    int32_t best = 0;
+    r2_status status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (status == R2_OK) status = r2__output_text(ctx, codec, token, n, &out->text);
     out->n_written = out->text.len;
     for (int32_t k = 1; k < R2_N_ANSWERS; ++k)
         if (level[k] > level[best]) best = k;
-    added[0] = codec->markup.level[best], added[1] = codec->markup.answer_end;
-    if (status == R2_OK && n > 0 && token[n - 1] == codec->markup.answer) {
-        r2_text_add(ctx, &out->text, " ", 1);
-        status = r2_vocab_decode(ctx, codec->vocab, added, 2, &out->text);
+    if (status == R2_OK && r2__ends_with(token, n, &codec->markup.answer)) {
+        for (int32_t k = 0; k < n; ++k) r2_tokens_add(ctx, &all, token[k]);
+        r2_tokens_add(ctx, &all, codec->markup.level[best]);
+        r2__add_mark(ctx, &all, &codec->markup.answer_end);
+        r2_text_clear(&out->text);
+        status = all.owner.failed ? R2_NO_MEMORY
+                            : r2__output_text(ctx, codec, all.id, all.n, &out->text);
     }
-    if (status == R2_OK) out->check = r2_check_trace(codec->codebook, prompt.data, out->text.data);
+    if (status == R2_OK) out->check = codec->check(codec->check_user, prompt.data, out->text.data);
+    r2_tokens_free(ctx, &all);
     r2_text_free(ctx, &prompt);
     return status;
 }
@@ -7099,6 +7377,7 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
+    r2_negatives negatives = {c->n_negatives, 0, false, NULL, 0};
     r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
@@ -7108,12 +7387,14 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
                          c->test_path ? "a positive" : "two positives",
                          (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    c->n_negatives, r2_hash(c->seed, R2_VALID, 0));
+                                    &negatives);
+    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    c->n_negatives, r2_hash(c->seed, R2_TEST, 0));
+                                    &negatives);
     if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
     if (status == R2_OK)
         status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
@@ -7166,6 +7447,9 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     if (c->n_groups < 1 || c->n_sampled < 1)
         return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
                        (long long)c->n_groups, (int)c->n_sampled);
+    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
+                       (double)c->step_share);
     if (c->min_history < 0 || c->n_cases < 0)
         return r2_fail(ctx, R2_ARGUMENT,
                        "run: min_history = %d, n_cases = %lld, expected both >= 0",
@@ -7207,15 +7491,36 @@ static void r2__run_unprepare(r2_ctx *ctx, r2_run *run) {
     run->n_train = 0;
 }
 
+/* How the run writes examples: the question itself in compact words, without traces. */
+static r2_example_config r2__run_asks(const r2_run *run, int32_t group) {
+    r2_example_config config;
+    memset(&config, 0, sizeof config);
+    config.prompt = r2_prompt_config_default();
+    config.prompt.schedule = run->config.schedule;
+    config.prompt.data = &run->data;
+    config.prompt.codebook = &run->codebook;
+    config.group = group;
+    return config;
+}
+
+/* Training examples have traces, and a share of them asks earlier steps. */
+static r2_example_config r2__run_teaches(const r2_run *run) {
+    r2_example_config config = r2__run_asks(run, 1 + run->config.n_sampled);
+    config.teacher = &run->config.teacher;
+    config.step_share = run->config.step_share;
+    config.seed = run->config.seed;
+    return config;
+}
+
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_teaches(run);
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
-    if (status == R2_OK) status = r2_codec_init(ctx, &run->codec, &run->vocab, &run->codebook);
+    if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, run->evidence, run->n_train,
-                                  1 + c->n_sampled, &c->teacher);
+        status = r2_examples_init(ctx, &run->train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7241,6 +7546,7 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
     const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
+    r2_example_config how = r2__run_asks(run, (int32_t)group);
     const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
                                                              : R2_N_VALID_CASES) *
                       group;
@@ -7259,9 +7565,9 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
+    how.teacher = &run->config.teacher;
     if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, evidence, n, (int32_t)group,
-                                  &run->config.teacher);
+        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7284,6 +7590,7 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
+    const r2_example_config how = r2__run_asks(run, 1 + c->n_sampled);
     int64_t wanted = c->grpo.n_steps * (int64_t)c->grpo.groups, n = 0;
     r2_question *question = NULL;
     r2_evidence *evidence = NULL;
@@ -7294,7 +7601,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, wanted, r2_hash(c->seed, R2_STREAM_SAMPLE, 0), &question,
                           &evidence, &n);
     if (status == R2_OK) /* without traces: RL rewards the model's own */
-        status = r2_examples_init(ctx, &fresh, &run->codec, evidence, n, 1 + c->n_sampled, NULL);
+        status = r2_examples_init(ctx, &fresh, &run->codec, &how, evidence, n);
     if (status == R2_OK) status = r2_grpo(ctx, &run->model, &fresh, &c->grpo);
     r2_examples_free(ctx, &fresh);
     r2_release(ctx, question);
@@ -7306,6 +7613,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
+    r2_example_config how;
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
@@ -7321,7 +7629,8 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    return r2_examples_init(ctx, examples, &run->codec, evidence, n, 1, NULL);
+    how = r2__run_asks(run, 1);
+    return r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7493,7 +7802,7 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_codec codec = run->codec;
+    r2_example_config how = r2__run_teaches(run);
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
@@ -7502,16 +7811,14 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    codec.codebook = &codebook;
+    how.prompt.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &codec, run->evidence, run->n_train,
-                                  1 + run->config.n_sampled, &run->config.teacher);
+        status = r2_examples_init(ctx, &train, &run->codec, &how, run->evidence, run->n_train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
         r2_examples_free(ctx, &run->train);
         run->train = train;
-        run->train.codec = run->codec;
         run->codebook = codebook;
     } else {
         r2_examples_free(ctx, &train);
@@ -7521,7 +7828,19 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
 
 /* ############################################################ PART TWO: THE ENGINE ROOM ########### */
 
-/* =============================================================================== [E1] base ==== */
+/* =============================================================================== [E1] base ====
+
+   In:   a context, bytes, a seed.
+   Out:  memory, lists and tables, text, JSON, lines of files, random numbers, threads; or an error
+         in the context.
+
+       r2_alloc, r2_resize     one block, freed by hand      every size is checked before it is
+       r2_arena                many blocks, one lifetime     multiplied; a failure is recorded in
+       r2__owner               lists and tables of stb_ds    ctx->status and ctx->message
+       r2_text                 growing text
+
+   In an arena 100 bytes take 128, two steps of 64; a text of 100 bytes has room for 127 and a NUL.
+   (test_base.c: the_opening_of_e1) */
 
 r2_ctx r2_ctx_default(void) {
     r2_ctx ctx;
@@ -7534,21 +7853,28 @@ r2_ctx r2_ctx_default(void) {
     return ctx;
 }
 
-/* No truncated or overlong sequence, no surrogate, nothing above U+10FFFF. */
-static bool r2__utf8_valid(const char *text, size_t len) {
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)text[i], second;
-        size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
-        if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || i + more >= len) return false;
-        second = more ? (unsigned char)text[i + 1] : 0;
-        if ((c == 0xE0 && second < 0xA0) || (c == 0xED && second > 0x9F) ||
-            (c == 0xF0 && second < 0x90) || (c == 0xF4 && second > 0x8F))
-            return false;
-        for (size_t k = 1; k <= more; ++k)
-            if (((unsigned char)text[i + k] & 0xC0) != 0x80) return false;
-        i += more + 1;
+/* Reads the code point at `at` < len and returns its number of bytes. A byte that does not begin a
+   well-formed UTF-8 sequence is one code point, R2__BAD_BYTE + its value. */
+#define R2__BAD_BYTE 0x110000u
+static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
+    const unsigned char *p = (const unsigned char *)text + at;
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
+    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
+    bool good = n > 0 && n <= len - at;
+    for (size_t i = 1; good && i < n; ++i) {
+        good = (p[i] & 0xC0) == 0x80;
+        c = c << 6 | (p[i] & 0x3Fu);
     }
-    return true;
+    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
+    *cp = good ? c : R2__BAD_BYTE + *p;
+    return good ? n : 1;
+}
+
+static bool r2__utf8_valid(const char *text, size_t len) {
+    uint32_t cp = 0;
+    for (size_t at = 0; at < len && cp < R2__BAD_BYTE;) at += r2__utf8(text, at, len, &cp);
+    return cp < R2__BAD_BYTE;
 }
 
 r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) {
@@ -7642,23 +7968,24 @@ void r2_release(r2_ctx *ctx, void *ptr) {
 /* ---- growing lists and hash tables: stb_ds ----
 
    In:   a list or a table, which is a pointer to its elements (NULL: empty), and what to add.
-   Out:  the same pointer, moved when it had to grow.
+   Out:  the same pointer, moved if it had to grow.
 
-   stb_ds does not check realloc, and its hooks know no context. Therefore whoever holds lists and
-   tables has one r2__owner, through which they all get their memory:
+   stb_ds does not check realloc and knows no context. So each struct with lists and tables has an
+   r2__owner, which holds all their memory:
 
        owner.blocks -> [next, previous | list] <-> [next, previous | table] <-> [...] -> NULL
 
-       r2__map_put         sets r2__guard_now (context, owner, where to return to), calls
-         stbds_hmput_key   which doubles the table and asks its hook for memory
-           r2__stb_realloc none left: longjmp to r2__stb_grow
-         r2__stb_grow      stb_ds was interrupted half-way, so it frees all blocks of the owner
-       r2__map_put         R2_NO_MEMORY: call the free function of the struct, nothing else
+       r2__map_put          calls
+         r2__stb_grow         setjmp, r2__guard_now = {context, owner, where to return}, calls
+           stbds_hmput_key      doubles the table, asks for memory
+             r2__stb_realloc      no memory: longjmp to r2__stb_grow
+         r2__stb_grow         stb_ds is in an unknown state: frees all blocks of the owner
+       r2__map_put          R2_NO_MEMORY: the caller frees the struct
 
-   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room, and
-   r2__map_find only reads, so that threads may share a table that nobody changes.
-   A list of 8-byte numbers asks for 64, 96, 160, ... bytes: room for 4, 8, 16, ... numbers, and
-   32 bytes of stb_ds. */
+   Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room.
+   r2__map_find only reads: threads may share a table that nobody changes.
+   A list of 8-byte numbers takes 64, 96, 160, ... bytes for 4, 8, 16, ... numbers: 32 are the header
+   of stb_ds. (test_base.c: a_list_doubles) */
 
 #if defined(__cplusplus)
 #define R2__THREAD_LOCAL thread_local
@@ -7680,14 +8007,14 @@ static R2__THREAD_LOCAL r2__guard *r2__guard_now; /* set while stb_ds runs in th
 static bool r2__seed_lock; /* every new table changes stb_ds's global seed: one thread at a time */
 
 #if !defined(R2_STB_DS_IMPLEMENTED)
-/* Lets the neighbours of a block that is new or has moved point at it. */
+/* Makes the neighbours of a new or moved block point to it. */
 static void r2__block_link(r2__owner *owner, r2__block *block) {
     if (block->next) block->next->previous = block;
     if (block->previous) block->previous->next = block;
     else owner->blocks = block;
 }
 
-/* Without a guard the program itself uses stb_ds. */
+/* Without a guard the caller is the program, which uses stb_ds itself. */
 static void *r2__stb_realloc(void *ptr, size_t size) {
     const r2__guard *guard = r2__guard_now;
     r2__block *block = ptr && guard ? (r2__block *)ptr - 1 : NULL;
@@ -7719,8 +8046,8 @@ static void r2__stb_free(void *ptr) {
 /* stb_ds has no const. */
 static void *r2__not_const(const void *ptr) { return (void *)(uintptr_t)ptr; }
 
-/* The pointer at `list` grows: by `more` elements, or, when there is a key, to hold the key (text
-   where key_size is 0). The only call of setjmp: no variable of this function changes after it. */
+/* Grows *list by `more` elements, or, with a key, to hold that key (text if key_size is 0). Calls
+   setjmp, therefore no local variable changes after it. */
 static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t size,
                               const void *key, size_t key_size, size_t more) {
     r2__guard guard;
@@ -7745,7 +8072,7 @@ static r2_status r2__stb_grow(r2_ctx *ctx, r2__owner *owner, void **list, size_t
     return ctx->status;
 }
 
-/* Room for `more` elements after the last one of the list whose address is given (&list). */
+/* Makes room for `more` elements at the end of the list with address `list`. */
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more) {
     void *elements;
@@ -7764,8 +8091,8 @@ static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, si
     return status;
 }
 
-/* Finds or adds the entry of `key` in the table whose address is given (&map); its index, which is
-   the number of different keys before it, -> *at. An entry begins with its key, of key_size bytes;
+/* Finds or adds the entry of `key` in the table with address `map`; its index -> *at. Indices count
+   the keys in the order in which they were added. An entry begins with its key, of key_size bytes;
    0: with a pointer to text, which the caller keeps. The rest of a new entry is zeroed. */
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at) {
@@ -7814,7 +8141,7 @@ static void r2__stb_release(r2_ctx *ctx, r2__owner *owner, void *list, size_t si
     memcpy(list, &elements, sizeof elements);
 }
 
-/* Address of the list, owner: &list. NULL lists are allowed, as those of a failed owner are. */
+/* Free the list or table at an address. NULL ones and those of a failed owner are allowed. */
 static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list) {
     r2__stb_release(ctx, owner, list, 0);
 }
@@ -7848,7 +8175,7 @@ static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
     return true;
 }
 
-/* As r2_arena_alloc, but what was there stays there. */
+/* As r2_arena_alloc, but not zeroed. */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size) {
     uint64_t bytes, padded;
     void *result;
@@ -7944,8 +8271,8 @@ void r2_text_free(r2_ctx *ctx, r2_text *text) {
     memset(text, 0, sizeof *text);
 }
 
-/* Turns what is no letter, digit or sign in a printed number, the locale's decimal point of one or
-   more bytes, into a point; returns the new length. */
+/* Replaces the decimal point of the locale, of one or more bytes, by a point in a printed number;
+   returns the new length. */
 static size_t r2__with_point(char *number) {
     size_t len = 0;
     for (const char *at = number; *at; ++at) {
@@ -7957,33 +8284,15 @@ static size_t r2__with_point(char *number) {
     return len;
 }
 
-/* Adds x like %.{digits}g, at most 17, with a point whatever the locale: for text that is read by a
-   program or a model. */
+/* Adds x like %.{digits}g, at most 17 digits, with a point in every locale: for text that a program
+   or a model reads. */
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits) {
     char number[64];
     snprintf(number, sizeof number, "%.*g", digits, x);
     r2_text_add(ctx, text, number, r2__with_point(number));
 }
 
-/* Reads one code point at `at` < len and returns its bytes. A byte that starts no well-formed UTF-8
-   sequence is taken alone, as R2__BAD_BYTE + its value. */
-#define R2__BAD_BYTE 0x110000u
-static size_t r2__utf8(const char *text, size_t at, size_t len, uint32_t *cp) {
-    const unsigned char *p = (const unsigned char *)text + at;
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = *p < 0x80 ? 1 : *p < 0xC2 ? 0 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : *p < 0xF5 ? 4 : 0;
-    uint32_t c = n == 1 ? *p : n == 2 ? *p & 0x1Fu : n == 3 ? *p & 0x0Fu : *p & 0x07u;
-    bool good = n > 0 && n <= len - at;
-    for (size_t i = 1; good && i < n; ++i) {
-        good = (p[i] & 0xC0) == 0x80;
-        c = c << 6 | (p[i] & 0x3Fu);
-    }
-    good = good && c >= least[n] && c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
-    *cp = good ? c : R2__BAD_BYTE + *p;
-    return good ? n : 1;
-}
-
-/* Adds a code point as UTF-8; R2__BAD_BYTE + b comes out as the byte b. */
+/* Adds a code point as UTF-8; R2__BAD_BYTE + b as the byte b. */
 static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     char b[4];
     size_t n = cp < 0x80 || cp >= R2__BAD_BYTE ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
@@ -7994,8 +8303,8 @@ static void r2__utf8_add(r2_ctx *ctx, r2_text *text, uint32_t cp) {
     r2_text_add(ctx, text, b, n);
 }
 
-/* Adds `bytes` as a JSON string: UTF-8 as it is, only what must be escaped is. Bytes that are not
-   UTF-8 become U+FFFD, since JSON cannot hold them. */
+/* Adds `bytes` as a JSON string with as few escapes as possible. Bytes that are not UTF-8 become
+   U+FFFD, since JSON cannot hold them. */
 static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len) {
     uint32_t cp;
     r2_text_add(ctx, text, "\"", 1);
@@ -8010,19 +8319,19 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
     r2_text_add(ctx, text, "\"", 1);
 }
 
-/* A NUL, as it is or as an escape, would end a string too early. */
+/* A NUL, plain or escaped, would end a C string too early. */
 static bool r2__json_has_nul(const char *text, size_t len) {
     if (len && memchr(text, '\0', len)) return true;
     for (size_t k = 0; k + 5 < len; ++k) {
         if (text[k] != '\\') continue;
         if (memcmp(text + k + 1, "u0000", 5) == 0) return true;
-        ++k; /* what is escaped is no backslash of its own */
+        ++k; /* an escaped backslash begins no escape */
     }
     return false;
 }
 
-/* One JSON value with nothing but white space around it (cJSON does not mind what follows), without
-   NUL; or NULL. Release with cJSON_Delete. */
+/* One JSON value without NUL, with only white space around it (cJSON ignores what follows), or NULL.
+   Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
     cJSON *root = text && !r2__json_has_nul(text, len)
@@ -8032,6 +8341,37 @@ static cJSON *r2__json_parse(const char *text, size_t len) {
     if (!root || end == text + len) return root;
     cJSON_Delete(root);
     return NULL;
+}
+
+/* Has `object` the text `value` at `key`? */
+static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
+    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+    return found && strcmp(found, value) == 0;
+}
+
+static bool r2__json_true(const cJSON *object, const char *key) {
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
+}
+
+#define R2__WHOLE ((int64_t)1 << 53) /* up to here every integer is a double */
+
+/* A number without a fraction in [low, high], within -R2__WHOLE and R2__WHOLE, -> *whole. */
+static bool r2__json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole) {
+    const double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
+    if (x != floor(x) || !(x >= (double)low && x <= (double)high)) return false;
+    *whole = (int64_t)x;
+    return true;
+}
+
+/* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
+static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
+    if (status == R2_OK && !*root)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
+    r2_text_free(ctx, &text);
+    return status;
 }
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
@@ -8074,7 +8414,121 @@ r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t
     return status;
 }
 
+/* ---- lines of a file, read in large pieces ---- */
+
+#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
+
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
+static r2__slice r2__slice_of(const char *at, size_t len) {
+    r2__slice slice;
+    slice.at = at;
+    slice.len = len;
+    return slice;
+}
+
+/*  buffer  | used | the line | read ahead ..... | free |
+                   begin      next              end    cap  */
+typedef struct r2__lines {
+    FILE *file;
+    const char *path;
+    int64_t number; /* of the current line, from 1 */
+    char *buffer;
+    size_t cap, next, end;
+    bool eof, has_nul; /* has_nul: anywhere in the bytes that were read last */
+} r2__lines;
+
+/* Opens a file, "-" for standard input. Close it in any case. */
+static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
+    memset(lines, 0, sizeof *lines);
+    lines->path = path;
+    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    lines->cap = 1u << 20;
+    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
+    return lines->buffer ? R2_OK : ctx->status;
+}
+
+static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
+    if (lines->file && lines->file != stdin) fclose(lines->file);
+    r2_release(ctx, lines->buffer);
+    memset(lines, 0, sizeof *lines);
+}
+
+/* An error of the current line. */
+static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
+                              r2__slice found) {
+    const int shown = found.len > 80 ? 80 : (int)found.len;
+    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
+                   (long long)lines->number, expected, shown, shown ? found.at : "",
+                   found.len > 80 ? "..." : "");
+}
+
+/* Moves the rest to the front and reads on. */
+static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
+    size_t left = lines->end - lines->next, got;
+    memmove(lines->buffer, lines->buffer + lines->next, left);
+    lines->next = 0;
+    lines->end = left;
+    if (left == lines->cap) {
+        char *larger;
+        if (lines->cap >= R2__LINE_MAX)
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
+                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
+        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
+        if (!larger) return ctx->status;
+        lines->buffer = larger;
+        lines->cap *= 2;
+    }
+    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    lines->end += got;
+    lines->eof = got == 0;
+    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
+    if (ferror(lines->file))
+        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
+    return R2_OK;
+}
+
+/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
+   end of the file. A byte order mark before the first line is skipped. */
+static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
+    const char *start = lines->buffer + lines->next, *stop;
+    size_t have = lines->end - lines->next;
+    stop = (const char *)memchr(start, '\n', have);
+    while (!stop && !lines->eof) {
+        size_t searched = have;
+        r2_status status = r2__lines_fill(ctx, lines);
+        if (status != R2_OK) return status;
+        start = lines->buffer;
+        have = lines->end;
+        stop = (const char *)memchr(start + searched, '\n', have - searched);
+    }
+    line->at = have ? start : NULL;
+    line->len = stop ? (size_t)(stop - start) : have;
+    lines->next += line->len + (stop ? 1 : 0);
+    if (!have) return R2_OK;
+    lines->number++;
+    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
+        line->at += 3;
+        line->len -= 3;
+    }
+    if (line->len && line->at[line->len - 1] == '\r') line->len--;
+    if (lines->has_nul && memchr(line->at, '\0', line->len))
+        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
+    return R2_OK;
+}
+
 /* ---- random numbers ---- */
+
+/* 64-bit FNV-1a. */
+static uint64_t r2__fnv(const char *text, size_t len) {
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+    return hash;
+}
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
@@ -8189,125 +8643,23 @@ double r2_seconds(void) {
 #endif
 }
 
-/* ============================================================================ [E2] loaders ==== */
+/* ============================================================================ [E2] loaders ====
 
-/* From a file to r2_data:
+   In:   files of any format that r2_data_load knows.
+   Out:  r2_data.
 
-       r2__lines     pieces of 1 MB   -> one line
-       r2__table     a line           -> its fields, or cJSON -> its keys
+       r2__lines     pieces of 1 MB   -> one line                                    ([E1])
+       r2__table     a line           -> its fields; or cJSON -> the values of its keys
        r2__source    fields by name   -> user, item, rating, time
-       r2__names     ids as text      -> numbers 0, 1, 2, ... in order of appearance
-       r2__loader    rows of 16 bytes -> two counting sorts -> r2_data, 12 bytes a row
+       r2__loader    ids as text      -> numbers 0, 1, 2, ... in order of appearance
+                     rows             -> two counting sorts -> r2_data
 
    A layer knows only the one above it. A field is a slice of the line's own bytes, valid until the
-   next line is read; the first copy that is made is the key of a new user or item. */
+   next line is read; the first copy is the key of a new user or item.
 
-/* ---- lines of a file, read in large pieces ---- */
-
-#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
-
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-static r2__slice r2__slice_of(const char *at, size_t len) {
-    r2__slice slice;
-    slice.at = at;
-    slice.len = len;
-    return slice;
-}
-
-/*  buffer  | used | the line | read ahead ..... | free |
-                   begin      next              end    cap  */
-typedef struct r2__lines {
-    FILE *file;
-    const char *path;
-    int64_t number; /* of the current line, from 1 */
-    char *buffer;
-    size_t cap, next, end;
-    bool eof, has_nul; /* has_nul: somewhere in what was read last */
-} r2__lines;
-
-/* Opens a file, "-" for standard input. Close it in any case. */
-static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
-    memset(lines, 0, sizeof *lines);
-    lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    lines->cap = 1u << 20;
-    lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
-    return lines->buffer ? R2_OK : ctx->status;
-}
-
-static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    if (lines->file && lines->file != stdin) fclose(lines->file);
-    r2_release(ctx, lines->buffer);
-    memset(lines, 0, sizeof *lines);
-}
-
-/* An error of the current line. */
-static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *expected,
-                              r2__slice found) {
-    const int shown = found.len > 80 ? 80 : (int)found.len;
-    return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected %s, found \"%.*s%s\"", lines->path,
-                   (long long)lines->number, expected, shown, shown ? found.at : "",
-                   found.len > 80 ? "..." : "");
-}
-
-/* Moves what is left to the front and reads on. */
-static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
-    size_t left = lines->end - lines->next, got;
-    memmove(lines->buffer, lines->buffer + lines->next, left);
-    lines->next = 0;
-    lines->end = left;
-    if (left == lines->cap) {
-        char *larger;
-        if (lines->cap >= R2__LINE_MAX)
-            return r2_fail(ctx, R2_FORMAT, "%s:%lld: expected a line, found more than %u bytes",
-                           lines->path, (long long)lines->number + 1, R2__LINE_MAX);
-        larger = (char *)r2_resize(ctx, lines->buffer, lines->cap * 2, 1);
-        if (!larger) return ctx->status;
-        lines->buffer = larger;
-        lines->cap *= 2;
-    }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
-    lines->end += got;
-    lines->eof = got == 0;
-    lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
-    return R2_OK;
-}
-
-/* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
-   end of the file. A byte order mark before the first line is skipped. */
-static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) {
-    const char *start = lines->buffer + lines->next, *stop;
-    size_t have = lines->end - lines->next;
-    stop = (const char *)memchr(start, '\n', have);
-    while (!stop && !lines->eof) {
-        size_t searched = have;
-        r2_status status = r2__lines_fill(ctx, lines);
-        if (status) return status;
-        start = lines->buffer;
-        have = lines->end;
-        stop = (const char *)memchr(start + searched, '\n', have - searched);
-    }
-    line->at = have ? start : NULL;
-    line->len = stop ? (size_t)(stop - start) : have;
-    lines->next += line->len + (stop ? 1 : 0);
-    if (!have) return R2_OK;
-    lines->number++;
-    if (lines->number == 1 && line->len >= 3 && memcmp(line->at, "\xEF\xBB\xBF", 3) == 0) {
-        line->at += 3;
-        line->len -= 3;
-    }
-    if (line->len && line->at[line->len - 1] == '\r') line->len--;
-    if (lines->has_nul && memchr(line->at, '\0', line->len))
-        return r2__bad_line(ctx, lines, "text", r2__slice_of("a NUL byte", 10));
-    return R2_OK;
-}
+   The line  7,30,4.5,1000000003  is 20 bytes in the file, a row of 16 bytes in the loader (two
+   numbers, rating, seconds after the first row) and 12 in r2_data, whose rows are sorted by user.
+   At the peak both exist: about 32 bytes per row. (test_data.c: memory_of_an_interaction) */
 
 /* ---- fields of a line ---- */
 
@@ -8324,9 +8676,9 @@ typedef struct r2__table {
     size_t n_plain, plain_cap;
 } r2__table;
 
-/* Takes the quotes off the field that begins at `at`; returns what follows it, or NULL when the
-   closing quote is missing. The line stays as it is, for messages: a field with "" inside is
-   written anew, to table->plain. */
+/* Takes the quotes off the field that begins at `at`; returns the end of the field, or NULL if the
+   closing quote is missing. The line stays unchanged, for messages: a field with "" inside is copied
+   to table->plain. */
 static const char *r2__unquote(r2__table *table, const char *at, const char *end,
                                r2__slice *field) {
     const char *begin = ++at;
@@ -8351,13 +8703,13 @@ static const char *r2__unquote(r2__table *table, const char *at, const char *end
     return at + 1;
 }
 
-/* Does a separator stand at `at` < end? `second` is 0 where it is one character. */
+/* Is there a separator at `at` < end? `second` is 0 if it has one character. */
 static bool r2__separates(char first, char second, const char *at, const char *end) {
     return *at == first && (!second || (at + 1 < end && at[1] == second));
 }
 
-/* Cuts `line` into table->field; returns the number of fields, or -1 when a quote stays open or
-   there are too many. */
+/* Cuts `line` into table->field; returns the number of fields, or -1 if a quote stays open or there
+   are too many. */
 static int r2__cut(r2__table *table, r2__slice line) {
     const char *at = line.at, *end = line.at + line.len;
     const char first = table->separator[0], second = table->separator[1];
@@ -8377,11 +8729,11 @@ static int r2__cut(r2__table *table, r2__slice line) {
     return -1;
 }
 
-/* Cuts a line into table->field; every line must have as many fields as the first. */
+/* As r2__cut; every line must have as many fields as the first. */
 static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     char expected[64];
     int n;
-    if (table->quoted && line.len > table->plain_cap && memchr(line.at, '"', line.len)) {
+    if (table->quoted && line.len > table->plain_cap) {
         char *plain = (char *)r2_resize(ctx, table->plain, 2 * line.len, 1);
         if (!plain) return ctx->status;
         table->plain = plain;
@@ -8396,22 +8748,21 @@ static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
     return r2__bad_line(ctx, &table->lines, expected, line);
 }
 
-/* 10^n; exact up to 22. pow would be a tenth of the time that reading takes. */
+/* 10^n, exact up to n = 22. pow for every n would take a tenth of the time of loading. */
 static double r2__ten_to(int n) {
     static const double power[8] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7};
     return n < 8 ? power[n] : pow(10.0, n);
 }
 
-/* Without the blanks around it. */
+/* `text` without the blanks around it. */
 static r2__slice r2__trim(r2__slice text) {
     while (text.len && text.at[0] == ' ') ++text.at, --text.len;
     while (text.len && text.at[text.len - 1] == ' ') --text.len;
     return text;
 }
 
-/* A decimal number: sign, digits, fraction, exponent; nothing but blanks around it (copies of
-   MovieLens with a stray blank circulate). Correctly rounded up to 15 digits, whatever the
-   locale. */
+/* A decimal number: sign, digits, fraction, exponent, with blanks around it (some copies of MovieLens
+   have them). Correctly rounded up to 15 digits, in every locale. */
 static bool r2__number(r2__slice text, double *value) {
     const r2__slice trimmed = r2__trim(text);
     const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
@@ -8445,11 +8796,11 @@ static bool r2__number(r2__slice text, double *value) {
     return any && at == end && isfinite(*value);
 }
 
-/* ---- records: up to four wanted fields of a line, whatever the format ---- */
+/* ---- records: up to four wanted fields of a line, in any format ---- */
 
 #define R2__WANTED 4
 
-/* The usual names of what is wanted, in small letters without _ - and blanks, the preferred
+/* The usual names of the wanted columns, in lower case without _ - and blanks, preferred ones
    first. */
 static const char *const r2__rating_names[R2__WANTED] = {
     "userid user uid reviewerid customerid",
@@ -8460,19 +8811,27 @@ static const char *const r2__item_names[R2__WANTED] = {
     "title movietitle itemname booktitle name", "genres genre class categories category",
     "releaseyear year yearofpublication"};
 
-/* A file of records, a table or JSON Lines, of which only the wanted fields are looked at. */
+/* A file of records, a table or JSON Lines, of which only the wanted fields are read. */
 typedef struct r2__source {
     r2__table table;
     const char *const *names;
-    bool json, pending;          /* pending: the first record was read while looking     */
-    int column[R2__WANTED];      /* where the wanted fields stand; -1: there are none    */
+    bool json, pending;          /* pending: the first line is a record, not yet given   */
+    int column[R2__WANTED];      /* of the wanted fields; -1: there is none              */
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
     r2__slice field[R2__WANTED]; /* of the current record                                */
     r2_text text[R2__WANTED];    /* JSON: their text                                     */
-    double number[R2__WANTED];   /* JSON: their numbers; NAN where there is only text    */
+    double number[R2__WANTED];   /* JSON: their numbers; NAN: text                       */
 } r2__source;
 
-/* Place of a column's name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
+/* The error that a wanted column or key is not in `line`. */
+static r2_status r2__lacks(r2_ctx *ctx, const r2__source *source, const char *name,
+                           r2__slice line) {
+    char expected[96];
+    snprintf(expected, sizeof expected, "the %s \"%.64s\"", source->json ? "key" : "column", name);
+    return r2__bad_line(ctx, &source->table.lines, expected, line);
+}
+
+/* Place of a column name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
 static int r2__name_place(const char *list, r2__slice name) {
     for (int place = 0; *list; ++place) {
         size_t k = 0;
@@ -8491,7 +8850,7 @@ static int r2__name_place(const char *list, r2__slice name) {
     return -1;
 }
 
-/* A wish is a name or the number of a column, from 1; 0: it is no number. */
+/* The number of a column, from 1, that the caller gave; 0: a name or nothing. */
 static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     int number = 0;
     for (const char *at = wish && wish[w] ? wish[w] : ""; *at; ++at) {
@@ -8501,8 +8860,8 @@ static int r2__wished_number(const char *const wish[R2__WANTED], int w) {
     return number;
 }
 
-/* Takes one column or key into account: where its name is a better one than that of the column
-   found so far (best[w], -1: none), it takes its place. `number` counts from 0. */
+/* Considers column or key `number`, from 0, for each wanted field: it is taken if its name comes
+   before the best name so far (best[w], -1: none). */
 static void r2__source_column(r2__source *source, const char *const wish[R2__WANTED],
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
@@ -8532,7 +8891,7 @@ static const char *r2__find_separator(r2__slice line) {
     return count[most] ? one[most] : " ";
 }
 
-/* The text of a JSON value; numbers that name someone must be exact, lists become a|b|c. */
+/* The text of a JSON value; numbers that are ids must be exact, lists become a|b|c. */
 static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJSON *value) {
     const bool id = w == 0 || (w == 1 && source->names == r2__rating_names);
     const double number = value->valuedouble;
@@ -8561,7 +8920,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* One JSON object -> the wanted fields. The first one settles which keys are meant. */
+/* One JSON object -> the wanted fields. The first object decides which keys are read. */
 static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
                                  const char *const wish[R2__WANTED], bool first) {
     const r2__lines *lines = &source->table.lines;
@@ -8572,35 +8931,35 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
         status = r2__bad_line(ctx, lines, r2__json_has_nul(line.at, line.len) ? "text without NUL"
                                                                               : "a JSON object",
                               line);
-    for (cJSON *c = first && !status ? object->child : NULL; c; c = c->next)
+    for (cJSON *c = first && status == R2_OK ? object->child : NULL; c; c = c->next)
         r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
-    for (int w = 0; w < R2__WANTED && wish && !status; ++w)
-        if (wish[w] && source->column[w] < 0) status = r2__bad_line(ctx, lines, wish[w], line);
-    for (cJSON *c = status ? NULL : object->child; c && !status; c = c->next)
-        for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (int w = 0; w < R2__WANTED && wish && status == R2_OK; ++w)
+        if (wish[w] && source->column[w] < 0) status = r2__lacks(ctx, source, wish[w], line);
+    for (cJSON *c = status != R2_OK ? NULL : object->child; c && status == R2_OK; c = c->next)
+        for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
             if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
             if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", line);
             else status = r2__json_text(ctx, source, w, c);
         }
-    for (int w = 0; w < R2__WANTED && !status; ++w) {
+    for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
         if (n_found[w]) continue;
         source->field[w] = r2__slice_of("", 0);
         if (source->column[w] >= 0 && source->names == r2__rating_names)
-            status = r2__bad_line(ctx, lines, source->key[w], line);
+            status = r2__lacks(ctx, source, source->key[w], line);
     }
     cJSON_Delete(object);
     return status;
 }
 
-/* The wanted ones of the fields of a line; a column that is not there gives "". */
+/* The wanted fields of a line; a column that is missing gives "". */
 static void r2__table_fields(r2__source *source) {
     for (int w = 0; w < R2__WANTED; ++w)
         source->field[w] = source->column[w] < 0 ? r2__slice_of("", 0)
                                                  : source->table.field[source->column[w]];
 }
 
-/* Finds the columns of a table from its first line: by name if that line names the first two, else
-   the first four in their order, and the line is a record. */
+/* Finds the columns of a table from its first line: by name if that line names the first two; else
+   they are the first four in order, and the line is a record. */
 static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
                                    const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
@@ -8615,7 +8974,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
         else if (source->pending && !(wish && wish[w])) source->column[w] = w;
         if (source->column[w] >= table->n_fields) source->column[w] = -1;
         if (wish && wish[w] && source->column[w] < 0)
-            return r2__bad_line(ctx, &table->lines, wish[w], line);
+            return r2__lacks(ctx, source, wish[w], line);
     }
     if (source->column[0] < 0 || source->column[1] < 0)
         return r2__bad_line(ctx, &table->lines, "at least two columns", line);
@@ -8630,7 +8989,7 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
     return R2_OK;
 }
 
-/* Opens a file and looks at its first line, which tells JSON from a table, the separator and the
+/* Opens a file; its first line decides between JSON and a table, and gives the separator and the
    columns. `wish` and `separator` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
                                  const char *const *names, const char *separator,
@@ -8646,22 +9005,22 @@ static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *pa
                        separator);
     status = r2__lines_open(ctx, &table->lines, path);
     do {
-        if (!status) status = r2__lines_next(ctx, &table->lines, &line);
-    } while (!status && line.at && !line.len);
-    if (status) return status;
+        if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
+    } while (status == R2_OK && line.at && !line.len);
+    if (status != R2_OK) return status;
     if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
     source->json = line.at[0] == '{';
     if (source->json) {
         source->pending = true;
         status = r2__json_record(ctx, source, line, wish, true);
-        if (!status && (source->column[0] < 0 || source->column[1] < 0))
+        if (status == R2_OK && (source->column[0] < 0 || source->column[1] < 0))
             status = r2__bad_line(ctx, &table->lines, "keys that name user and item", line);
         return status;
     }
     table->separator = separator ? separator : r2__find_separator(line);
     table->quoted = table->separator[0] == ',' || table->separator[0] == ';';
     status = r2__table_cut(ctx, table, line);
-    if (!status) status = r2__table_columns(ctx, source, line, wish);
+    if (status == R2_OK) status = r2__table_columns(ctx, source, line, wish);
     return status;
 }
 
@@ -8672,7 +9031,7 @@ static void r2__source_close(r2_ctx *ctx, r2__source *source) {
     r2__lines_close(ctx, &source->table.lines);
 }
 
-/* The next record -> source->field; *more is false at the end. Empty lines are passed over. */
+/* The next record -> source->field; *more is false at the end. Empty lines are skipped. */
 static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     r2__slice line;
     r2_status status;
@@ -8684,65 +9043,29 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     }
     do {
         status = r2__lines_next(ctx, &source->table.lines, &line);
-        if (status) return status;
+        if (status != R2_OK) return status;
         *more = line.at != NULL;
     } while (*more && line.len == 0);
     if (!*more) return R2_OK;
     if (source->json) return r2__json_record(ctx, source, line, NULL, false);
     status = r2__table_cut(ctx, &source->table, line);
-    if (!status) r2__table_fields(source);
+    if (status == R2_OK) r2__table_fields(source);
     return status;
 }
 
-/* ---- names: text -> number in order of appearance ---- */
+/* ---- ids: text -> number in order of appearance ----
 
-/*  slot[hash & mask] = index + 1 or 0; the next free slot is taken on a collision  */
-typedef struct r2__names {
-    char **key; /* (n) UTF-8 */
-    uint32_t *slot;
-    uint64_t n, cap, n_slots;
-    uint64_t last;   /* the one asked for last: files often stay with a user for a while */
-    r2_arena *arena; /* of the keys */
-    char *pool;      /* rest of the piece of arena that is being filled */
-    size_t pool_left;
-    r2_text utf8; /* what was latin-1 */
-} r2__names;
+   The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they were
+   added, so the index of an id is its number. */
 
-/* 64-bit FNV-1a. */
-static uint64_t r2__fnv(const char *text, size_t len) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
-    return hash;
-}
-
-/* Text that is not UTF-8 is taken for latin-1 and written anew, to names->utf8: an id is one name,
-   however a file spells it. */
-static r2_status r2__names_utf8(r2_ctx *ctx, r2__names *names, r2__slice *text) {
-    if (r2__utf8_valid(text->at, text->len)) return R2_OK;
-    r2_text_clear(&names->utf8);
-    for (size_t k = 0; k < text->len; ++k)
-        r2__utf8_add(ctx, &names->utf8, (unsigned char)text->at[k]);
-    *text = r2__slice_of(names->utf8.data, names->utf8.len);
-    return names->utf8.failed ? ctx->status : R2_OK;
-}
-
-/* A NUL-terminated copy as UTF-8. NULL: no memory. */
-static char *r2__keep_text(r2_ctx *ctx, r2__names *names, r2__slice text) {
-    const size_t piece = 1u << 16;
-    char *copy;
-    if (r2__names_utf8(ctx, names, &text)) return NULL;
-    if (text.len + 1 > names->pool_left) {
-        names->pool_left = text.len + 1 > piece ? text.len + 1 : piece;
-        names->pool = (char *)r2_arena_alloc(ctx, names->arena, names->pool_left, 1);
-        if (!names->pool) names->pool_left = 0;
-        if (!names->pool) return NULL;
-    }
-    copy = names->pool;
-    if (text.len) memcpy(copy, text.at, text.len);
-    copy[text.len] = '\0';
-    names->pool += text.len + 1;
-    names->pool_left -= text.len + 1;
-    return copy;
+/* Sets `out` to `text` as UTF-8. Text that is not UTF-8 is read as latin-1: an id is the same id in
+   both encodings. */
+static void r2__to_utf8(r2_ctx *ctx, r2_text *out, r2__slice text) {
+    const bool valid = r2__utf8_valid(text.at, text.len);
+    r2_text_clear(out);
+    r2_text_add(ctx, out, text.at, valid ? text.len : 0);
+    for (size_t k = 0; k < text.len && !valid; ++k)
+        r2__utf8_add(ctx, out, (unsigned char)text.at[k]);
 }
 
 /* Is the NUL-terminated `key` this text? */
@@ -8752,84 +9075,26 @@ static bool r2__same_key(const char *key, r2__slice text) {
     return k == text.len && !key[k];
 }
 
-/* The slot where `key` is or would be. */
-static uint64_t r2__names_slot(const r2__names *names, r2__slice key) {
-    uint64_t hash = r2__fnv(key.at, key.len), mask = names->n_slots - 1;
-    for (hash ^= hash >> 32;; ++hash) {
-        uint32_t index = names->slot[hash & mask];
-        if (!index || r2__same_key(names->key[index - 1], key)) return hash & mask;
+/* The number of `id`, or -1 -> *number; `key` is room for a long one with its NUL. All keys are
+   UTF-8, so an id that is found as it stands needs no check. */
+static r2_status r2__id_find(r2_ctx *ctx, char **keys, r2__slice id, r2_text *key,
+                             int64_t *number) {
+    char shorter[64], *text = shorter;
+    if (id.len < sizeof shorter) {
+        for (size_t k = 0; k < id.len; ++k) shorter[k] = id.at[k];
+        shorter[id.len] = '\0';
+    } else {
+        r2_text_clear(key);
+        r2_text_add(ctx, key, id.at, id.len);
+        if (key->failed) return ctx->status;
+        text = key->data;
     }
-}
-
-/* Makes room for more names and enters the known ones anew. On failure nothing is lost. */
-static r2_status r2__names_grow(r2_ctx *ctx, r2__names *names) {
-    uint64_t n_slots = names->n_slots ? names->n_slots * 2 : 1024, cap = n_slots / 2;
-    char **key;
-    uint32_t *slot;
-    if (names->n >= UINT32_MAX - 1)
-        return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items");
-    key = (char **)r2_resize(ctx, names->key, cap, sizeof *key);
-    if (!key) return ctx->status;
-    names->key = key;
-    names->cap = cap;
-    slot = (uint32_t *)r2_alloc(ctx, n_slots, sizeof *slot);
-    if (!slot) return ctx->status;
-    r2_release(ctx, names->slot);
-    names->slot = slot;
-    names->n_slots = n_slots;
-    for (uint64_t i = 0; i < names->n; ++i)
-        slot[r2__names_slot(names, r2__slice_of(key[i], strlen(key[i])))] = (uint32_t)i + 1;
+    *number = r2__map_find(keys, sizeof *keys, text, 0);
+    if (*number >= 0 || r2__utf8_valid(id.at, id.len)) return R2_OK;
+    r2__to_utf8(ctx, key, id);
+    if (key->failed) return ctx->status;
+    *number = r2__map_find(keys, sizeof *keys, key->data, 0);
     return R2_OK;
-}
-
-/* The slot of a key that may be latin-1; it becomes UTF-8. All names are UTF-8, so one that is
-   found as it stands costs no second look. */
-static r2_status r2__names_look(r2_ctx *ctx, r2__names *names, r2__slice *key, uint64_t *slot) {
-    const char *before = key->at;
-    *slot = r2__names_slot(names, *key);
-    if (names->slot[*slot]) return R2_OK;
-    if (r2__names_utf8(ctx, names, key)) return ctx->status;
-    if (key->at != before) *slot = r2__names_slot(names, *key);
-    return R2_OK;
-}
-
-/* The index of `key`, new or known. */
-static r2_status r2__names_intern(r2_ctx *ctx, r2__names *names, r2__slice key, uint32_t *index) {
-    uint64_t slot;
-    if (names->last < names->n && r2__same_key(names->key[names->last], key)) {
-        *index = (uint32_t)names->last;
-        return R2_OK;
-    }
-    if (names->n == names->cap) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    if (!names->slot[slot]) {
-        names->key[names->n] = r2__keep_text(ctx, names, key);
-        if (!names->key[names->n]) return ctx->status;
-        names->slot[slot] = (uint32_t)++names->n;
-    }
-    *index = names->slot[slot] - 1;
-    names->last = *index;
-    return R2_OK;
-}
-
-/* The index of `key`, or -1. */
-static r2_status r2__names_find(r2_ctx *ctx, r2__names *names, r2__slice key, int64_t *index) {
-    uint64_t slot;
-    *index = -1;
-    if (!names->n) return R2_OK;
-    if (r2__names_look(ctx, names, &key, &slot)) return ctx->status;
-    *index = (int64_t)names->slot[slot] - 1;
-    return R2_OK;
-}
-
-static void r2__names_free(r2_ctx *ctx, r2__names *names) {
-    r2_release(ctx, names->key);
-    r2_release(ctx, names->slot);
-    r2_text_free(ctx, &names->utf8);
-    memset(names, 0, sizeof *names);
 }
 
 /* ---- rows: collected in the order of the file, then sorted by user and item ---- */
@@ -8844,35 +9109,82 @@ typedef struct r2__row {
 
 typedef struct r2__loader {
     r2_data *data;
-    r2__names users, items;
-    r2__row **block; /* a list of blocks, so that growing copies nothing */
-    int64_t n_rows, n_blocks;
+    r2__row **block; /* a list of blocks of rows, so that growing copies no row */
+    r2__owner owner; /* of that list */
+    int64_t n_rows;
+    int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
+    r2_text key;      /* room for an id or a title as UTF-8               */
+    char *pool;       /* the free rest of the current piece of data->text */
+    size_t pool_left;
 } r2__loader;
 
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
-    for (int64_t b = 0; b < loader->n_blocks; ++b) r2_release(ctx, loader->block[b]);
-    r2_release(ctx, loader->block);
-    r2__names_free(ctx, &loader->users);
-    r2__names_free(ctx, &loader->items);
+    if (!loader->owner.failed)
+        for (int64_t b = 0; b < stbds_arrlen(loader->block); ++b) r2_release(ctx, loader->block[b]);
+    r2__array_free(ctx, &loader->owner, &loader->block);
+    r2_text_free(ctx, &loader->key);
     memset(loader, 0, sizeof *loader);
 }
 
 /* Room for one more row, or NULL. */
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
-    int64_t at = loader->n_rows % R2__ROWS_A_BLOCK, n = loader->n_blocks;
+    const int64_t at = loader->n_rows % R2__ROWS_A_BLOCK;
     if (at == 0) {
-        r2__row **block = (r2__row **)r2_resize(ctx, loader->block, (uint64_t)n + 1, sizeof *block);
+        r2__row *block = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof *block);
         if (!block) return NULL;
-        loader->block = block;
-        block[n] = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof(r2__row));
-        if (!block[n]) return NULL;
-        loader->n_blocks++;
+        if (r2__array_reserve(ctx, &loader->owner, &loader->block, sizeof block, 1) != R2_OK) {
+            r2_release(ctx, block);
+            return NULL;
+        }
+        stbds_arrput(loader->block, block);
     }
     return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
 }
 
-/* The number in a wanted field of the current record; false: it is none. */
+/* A NUL-terminated copy as UTF-8 in the arena of the data, or NULL. Copies are packed into pieces:
+   an allocation of its own would take 64 bytes. */
+static char *r2__loader_keep(r2_ctx *ctx, r2__loader *loader, r2__slice text) {
+    const size_t piece = 1u << 16;
+    size_t bytes;
+    char *copy;
+    r2__to_utf8(ctx, &loader->key, text);
+    if (loader->key.failed) return NULL;
+    bytes = loader->key.len + 1;
+    if (bytes > loader->pool_left) {
+        size_t size = bytes > piece ? bytes : piece;
+        loader->pool = (char *)r2_arena_alloc(ctx, &loader->data->text, size, 1);
+        loader->pool_left = loader->pool ? size : 0;
+        if (!loader->pool) return NULL;
+    }
+    copy = (char *)memcpy(loader->pool, loader->key.data, bytes);
+    loader->pool += bytes;
+    loader->pool_left -= bytes;
+    return copy;
+}
+
+/* The number of a user (which = 0) or an item (1), new or known -> *number. */
+static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__slice id,
+                               uint32_t *number) {
+    r2_data *data = loader->data;
+    char ***keys = which ? &data->item_key : &data->user_key, *key;
+    int64_t *last = &loader->last[which];
+    const int64_t n = (int64_t)stbds_hmlen(*keys);
+    if (*last >= n || !r2__same_key((*keys)[*last], id)) {
+        if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
+        if (*last < 0) {
+            if (n >= UINT32_MAX - 1)
+                return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items, found more");
+            key = r2__loader_keep(ctx, loader, id);
+            if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
+                return ctx->status;
+        }
+    }
+    *number = (uint32_t)*last;
+    return R2_OK;
+}
+
+/* The number in a wanted field of the current record; false: not a number. */
 static bool r2__source_number(const r2__source *source, int w, double *number) {
     *number = source->number[w];
     return !isnan(*number) || r2__number(source->field[w], number);
@@ -8889,7 +9201,7 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
     if (source->column[2] >= 0 && (!r2__source_number(source, 2, &rating) || fabs(rating) > 1e6))
-        return r2__bad_line(ctx, lines, "a rating", field[2]);
+        return r2__bad_line(ctx, lines, "a rating from -1e6 to 1e6", field[2]);
     if (source->column[3] >= 0 && (!r2__source_number(source, 3, &time) || fabs(time) > 1e15))
         return r2__bad_line(ctx, lines, "a Unix time", field[3]);
     if (loader->time_unit > 0.0) time *= loader->time_unit;
@@ -8905,8 +9217,8 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     row->time = (int32_t)time;
     if (row->rating < data->rating_min) data->rating_min = row->rating;
     if (row->rating > data->rating_max) data->rating_max = row->rating;
-    if (r2__names_intern(ctx, &loader->users, user, &row->user)) return ctx->status;
-    return r2__names_intern(ctx, &loader->items, item, &row->item);
+    if (r2__loader_id(ctx, loader, 0, user, &row->user) != R2_OK) return ctx->status;
+    return r2__loader_id(ctx, loader, 1, item, &row->item);
 }
 
 /* Exclusive prefix sums in place: counts -> begins; count[n] must be 0 and becomes the total. */
@@ -8919,10 +9231,10 @@ static void r2__prefix(int64_t *count, int64_t n) {
     }
 }
 
-/* All rows in the order of their items; rows of one item keep the order of the file. The blocks are
-   given back one by one, so the peak is one copy and a block. */
+/* All rows sorted by item; rows of one item keep the order of the file. Each block is freed once it
+   is copied, so the peak is one copy and one block. */
 static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
-    const int64_t n_items = (int64_t)loader->items.n;
+    const int64_t n_items = (int64_t)stbds_hmlen(loader->data->item_key);
     r2__row *sorted = (r2__row *)r2_resize(ctx, NULL, (uint64_t)loader->n_rows, sizeof *sorted);
     int64_t *at = (int64_t *)r2_alloc(ctx, (uint64_t)n_items + 1, sizeof *at);
     if (!sorted || !at) {
@@ -8933,7 +9245,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     for (int64_t k = 0; k < loader->n_rows; ++k)
         at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
     r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; b < loader->n_blocks; ++b) {
+    for (int64_t b = 0, k = 0; b < stbds_arrlen(loader->block); ++b) {
         for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
             sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
         r2_release(ctx, loader->block[b]);
@@ -8943,7 +9255,7 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
     return sorted;
 }
 
-/* Drops all but the latest of the rows of one (user, item); of equal times the last of the file. */
+/* Keeps the latest row of each (user, item); of equal times the last in the file. */
 static void r2__drop_duplicates(r2_data *data) {
     int64_t to = 0, from = 0;
     for (int64_t u = 0; u < data->n_users; ++u) {
@@ -8963,7 +9275,7 @@ static void r2__drop_duplicates(r2_data *data) {
     data->n_ratings = to;
 }
 
-/* Lets the earliest time be 0. */
+/* Shifts the times so that the earliest is 0. */
 static r2_status r2__rebase_times(r2_ctx *ctx, r2_data *data) {
     int32_t first = data->time[0], last = data->time[0];
     for (int64_t k = 0; k < data->n_ratings; ++k) {
@@ -8986,10 +9298,11 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     r2__row *sorted = r2__rows_by_item(ctx, loader);
     int64_t *begin;
     if (!sorted) return ctx->status;
-    data->n_users = (int64_t)loader->users.n;
-    data->n_items = (int64_t)loader->items.n;
+    data->n_users = (int64_t)stbds_hmlen(data->user_key);
+    data->n_items = (int64_t)stbds_hmlen(data->item_key);
     data->n_ratings = loader->n_rows;
-    data->user_begin = begin = (int64_t *)r2_alloc(ctx, loader->users.n + 2, sizeof *begin);
+    begin = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users + 2, sizeof *begin);
+    data->user_begin = begin;
     data->item = (uint32_t *)r2_resize(ctx, NULL, n, sizeof *data->item);
     data->rating = (float *)r2_resize(ctx, NULL, n, sizeof *data->rating);
     data->time = (int32_t *)r2_resize(ctx, NULL, n, sizeof *data->time);
@@ -9011,7 +9324,7 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
     return ctx->status;
 }
 
-/* ---- what is known of the items ---- */
+/* ---- titles, genres, years ---- */
 
 /* The year of the last "(1994" in a title, or 0. */
 static int16_t r2__title_year(const char *title) {
@@ -9027,8 +9340,8 @@ static int16_t r2__title_year(const char *title) {
 /* Titles and genres start as "". */
 static r2_status r2__loader_items(r2_ctx *ctx, r2__loader *loader) {
     r2_data *data = loader->data;
-    uint64_t n = loader->items.n;
-    char *empty = r2__keep_text(ctx, &loader->items, r2__slice_of("", 0));
+    uint64_t n = (uint64_t)stbds_hmlen(data->item_key);
+    char *empty = r2__loader_keep(ctx, loader, r2__slice_of("", 0));
     data->title = (char **)r2_alloc(ctx, n, sizeof *data->title);
     data->genres = (char **)r2_alloc(ctx, n, sizeof *data->genres);
     data->year = (int16_t *)r2_alloc(ctx, n, sizeof *data->year);
@@ -9052,20 +9365,21 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
     return genres->failed ? ctx->status : R2_OK;
 }
 
-/* One record of an item file: id, title, genres, year. Items that nobody rated are passed over. */
+/* One record of an item file: id, title, genres, year. Items that nobody rated are counted only. */
 static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__slice *field,
                                   r2__slice genres) {
     r2_data *data = loader->data;
     int64_t item;
     double year;
-    if (r2__names_find(ctx, &loader->items, r2__trim(field[0]), &item)) return ctx->status;
+    if (r2__id_find(ctx, data->item_key, r2__trim(field[0]), &loader->key, &item) != R2_OK)
+        return ctx->status;
     if (item < 0) {
         data->n_unrated++;
         return R2_OK;
     }
     if (genres.len && genres.at[0] == '(') genres.len = 0; /* "(no genres listed)" */
-    data->title[item] = r2__keep_text(ctx, &loader->items, field[1]);
-    data->genres[item] = r2__keep_text(ctx, &loader->items, genres);
+    data->title[item] = r2__loader_keep(ctx, loader, field[1]);
+    data->genres[item] = r2__loader_keep(ctx, loader, genres);
     if (!data->title[item] || !data->genres[item]) return ctx->status;
     data->year[item] = r2__title_year(data->title[item]);
     if (field[3].len && r2__number(field[3], &year) && year >= 0.0 && year <= 9999.0)
@@ -9084,53 +9398,43 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, format->separator,
                                        wish);
-    if (!status) {
+    if (status == R2_OK) {
         loader->data->has_rating |= source.column[2] >= 0;
         loader->data->has_time |= source.column[3] >= 0;
     }
-    while (!status && more) {
+    while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
-        if (!status && more) status = r2__loader_add(ctx, loader, &source);
-        if (!status && loader->n_rows % (1 << 20) == 0)
+        if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
+        if (status == R2_OK && loader->n_rows % (1 << 20) == 0)
             status = r2_progress(ctx, "reading ratings", loader->n_rows, 0);
     }
     r2__source_close(ctx, &source);
-    if (!status && loader->n_rows == before)
+    if (status == R2_OK && loader->n_rows == before)
         status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found none", path);
     return status;
 }
 
-/* Titles, genres and years of one file. u.item of MovieLens 100K is known by its 24 columns. */
+/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text flags = {NULL, 0, 0, false};
     bool more = true;
     r2_status status = r2__source_open(ctx, &source, path, r2__item_names, NULL, NULL);
     const bool movielens_100k = !source.json && source.table.n_fields == 24 && source.pending;
-    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is no year */
-    while (!status && more) {
+    if (source.pending && !source.json) source.column[3] = -1; /* without a name it is not a year */
+    while (status == R2_OK && more) {
         r2__slice genres;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
+        if (status != R2_OK || !more) break;
         genres = source.field[2];
         if (movielens_100k) {
             status = r2__flag_genres(ctx, source.table.field + 5, &flags);
             genres = r2__slice_of(flags.data, flags.len);
         }
-        if (!status) status = r2__loader_title(ctx, loader, source.field, genres);
+        if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, genres);
     }
     r2_text_free(ctx, &flags);
     r2__source_close(ctx, &source);
-    return status;
-}
-
-/* The loader's arrays become those of the data. */
-static r2_status r2__loader_finish(r2_ctx *ctx, r2__loader *loader) {
-    r2_data *data = loader->data;
-    r2_status status = r2__loader_sort(ctx, loader);
-    data->user_key = loader->users.key;
-    data->item_key = loader->items.key;
-    loader->users.key = loader->items.key = NULL;
     return status;
 }
 
@@ -9140,7 +9444,7 @@ static bool r2__file_exists(const char *path) {
     return file != NULL;
 }
 
-/* The name of a directory's RecBole files: its own. */
+/* The last part of a path: the name of RecBole files in a directory is that of the directory. */
 static const char *r2__last_part(const char *path, int *len) {
     const char *end = path + strlen(path), *begin;
     while (end > path && end[-1] == '/') --end;
@@ -9150,27 +9454,23 @@ static const char *r2__last_part(const char *path, int *len) {
     return begin;
 }
 
-/* Looks for the layout of `path`; both texts are empty when it is none of the known directories. */
+/* The ratings file and the items file ("": none) that `path` stands for. */
 static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings, r2_text *items) {
-    static const char *const layouts[3][2] = {
-        {"ratings.csv", "movies.csv"}, {"ratings.dat", "movies.dat"}, {"u.data", "u.item"}};
+    static const char *const layouts[4][2] = {{"ratings.csv", "movies.csv"},
+                                              {"ratings.dat", "movies.dat"},
+                                              {"u.data", "u.item"},
+                                              {".inter", ".item"}}; /* after NAME */
     size_t length = strlen(path);
     int len;
     const char *name = r2__last_part(path, &len);
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < 4; ++k) {
         r2_text_clear(ratings);
         r2_text_clear(items);
-        r2_text_addf(ctx, ratings, "%s/%s", path, layouts[k][0]);
-        r2_text_addf(ctx, items, "%s/%s", path, layouts[k][1]);
+        r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
+        r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
         if (r2__file_exists(ratings->data)) return R2_OK;
     }
-    r2_text_clear(ratings);
-    r2_text_clear(items);
-    r2_text_addf(ctx, ratings, "%s/%.*s.inter", path, len, name);
-    r2_text_addf(ctx, items, "%s/%.*s.item", path, len, name);
-    if (ratings->failed || items->failed) return ctx->status;
-    if (r2__file_exists(ratings->data)) return R2_OK;
     r2_text_clear(ratings);
     r2_text_clear(items);
     r2_text_addf(ctx, ratings, "%s", path);
@@ -9184,7 +9484,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
                                        const r2_format *format) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status) status = r2__load_ratings(ctx, loader, ratings.data, format);
+    if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
     if (status == R2_IO && strcmp(ratings.data, path) == 0)
         r2_fail(ctx, R2_IO,
                 "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
@@ -9195,11 +9495,11 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
     return status;
 }
 
-/* The titles that lie beside the interactions, if any do. */
+/* The titles beside the interactions, if there are any. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (!status && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(items.data))
         status = r2__load_items(ctx, loader, items.data);
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
@@ -9215,19 +9515,19 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
     memset(&plain, 0, sizeof plain);
     memset(&loader, 0, sizeof loader);
     if (!format) format = &plain;
-    if (n_paths < 1) return r2_fail(ctx, R2_ARGUMENT, "load: no file given");
+    if (n_paths < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "load: n_paths = %lld, expected >= 1", (long long)n_paths);
     loader.data = data;
     loader.time_unit = format->time_unit;
-    loader.users.arena = loader.items.arena = &data->text;
-    for (int64_t k = 0; k < n_paths && !status; ++k)
+    for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
         status = r2__load_interactions(ctx, &loader, paths[k], format);
-    if (!status) status = r2__loader_items(ctx, &loader);
-    if (!status && format->items) status = r2__load_items(ctx, &loader, format->items);
-    for (int64_t k = 0; k < n_paths && !status && !format->items; ++k)
+    if (status == R2_OK) status = r2__loader_items(ctx, &loader);
+    if (status == R2_OK && format->items) status = r2__load_items(ctx, &loader, format->items);
+    for (int64_t k = 0; k < n_paths && status == R2_OK && !format->items; ++k)
         status = r2__load_titles(ctx, &loader, paths[k]);
-    if (!status) status = r2__loader_finish(ctx, &loader);
+    if (status == R2_OK) status = r2__loader_sort(ctx, &loader);
     r2__loader_free(ctx, &loader);
-    if (status) r2_data_free(ctx, data);
+    if (status != R2_OK) r2_data_free(ctx, data);
     return status;
 }
 
@@ -9235,27 +9535,43 @@ r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path) {
     return r2_data_load_files(ctx, data, &path, 1, NULL);
 }
 
-/* =========================================== [E3] filters, other splits and candidate sets ==== */
+/* =========================================== [E3] filters, other splits and candidate sets ====
+
+   In:   r2_data, conditions, files.
+   Out:  r2_data with fewer rows or with grades; splits and candidate sets that are given as files.
+
+       r2_data_filter   rows by rating and time -> rows of the core -> users and items renumbered
+       r2_data_grade    counts of a user        -> grades 1 .. 5
+
+   Four songs that a user played 1, 3, 3 and 100 times get the grades 2, 4, 4 and 5: the shares of
+   counts that are not larger are 1/4, 3/4, 3/4 and 1; times 5, rounded up.
+   The 2-core of  a-x a-y b-x b-y b-z  drops b-z, since z has one row, and keeps the other four.
+   (test_data.c: the_opening_of_e3) */
 
 /* ---- filters and the report ---- */
 
-/* What a filter leaves, before anything is moved. */
+/* The result of a filter, before any row is moved. */
 typedef struct r2__keep {
-    uint8_t *row;           /* (n_ratings) 1: stays      */
-    int64_t *users, *items; /* rows left of each         */
+    uint8_t *row;                     /* (n_ratings) 1: stays */
+    int64_t *users, *items;           /* rows left of each    */
+    int64_t n_rating, n_time, n_core; /* rows dropped, why */
+    char **user_key, **item_key;      /* the ids left */
+    r2__owner owner;                  /* of those     */
 } r2__keep;
 
 static void r2__keep_free(r2_ctx *ctx, r2__keep *keep) {
     r2_release(ctx, keep->row);
     r2_release(ctx, keep->users);
     r2_release(ctx, keep->items);
+    r2__map_free(ctx, &keep->owner, &keep->user_key, sizeof *keep->user_key);
+    r2__map_free(ctx, &keep->owner, &keep->item_key, sizeof *keep->item_key);
 }
 
-/* Takes rows of users and items with too few away, until none is left that has too few. */
-static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter) {
+/* Drops rows of users and items that have too few, until none has too few. */
+static void r2__keep_core(const r2_data *data, r2__keep *keep, const r2_filter *filter) {
     int64_t dropped = -1;
-    while (dropped != data->n_dropped_core) {
-        dropped = data->n_dropped_core;
+    while (dropped != keep->n_core) {
+        dropped = keep->n_core;
         for (int64_t u = 0; u < data->n_users; ++u)
             for (int64_t k = data->user_begin[u]; k < data->user_begin[u + 1]; ++k) {
                 if (!keep->row[k] || (keep->users[u] >= filter->user_core &&
@@ -9264,17 +9580,26 @@ static void r2__keep_core(r2_data *data, r2__keep *keep, const r2_filter *filter
                 keep->row[k] = 0;
                 keep->users[u]--;
                 keep->items[data->item[k]]--;
-                data->n_dropped_core++;
+                keep->n_core++;
             }
     }
 }
 
-/* Closes the gaps in rows, users and items; counts in `keep` become new numbers. */
+/* The ids of users or items with rows, in a table of its own. */
+static r2_status r2__keep_ids(r2_ctx *ctx, r2__keep *keep, char ***table, char *const *keys,
+                              const int64_t *rows, int64_t n) {
+    r2_status status = R2_OK;
+    int64_t at;
+    for (int64_t k = 0; k < n && status == R2_OK; ++k)
+        if (rows[k]) status = r2__map_put(ctx, &keep->owner, table, sizeof *table, keys[k], 0, &at);
+    return status;
+}
+
+/* Moves the rows together and renumbers users and items; keep->items becomes the new numbers. */
 static void r2__keep_close(r2_data *data, r2__keep *keep) {
     int64_t to = 0, n_users = 0, n_items = 0;
     for (int64_t i = 0; i < data->n_items; ++i) {
         if (!keep->items[i]) continue;
-        data->item_key[n_items] = data->item_key[i];
         data->title[n_items] = data->title[i];
         data->genres[n_items] = data->genres[i];
         data->year[n_items] = data->year[i];
@@ -9289,17 +9614,33 @@ static void r2__keep_close(r2_data *data, r2__keep *keep) {
             data->time[to++] = data->time[k];
         }
         if (begin == to) continue;
-        data->user_key[n_users] = data->user_key[u];
         data->user_begin[n_users++] = begin;
     }
     data->user_begin[n_users] = to;
     data->n_users = n_users;
     data->n_items = n_items;
     data->n_ratings = to;
+    data->n_dropped_rating += keep->n_rating;
+    data->n_dropped_time += keep->n_time;
+    data->n_dropped_core += keep->n_core;
+}
+
+/* Exchanges the tables of ids: `keep` then frees the old ones. */
+static void r2__keep_swap(r2_data *data, r2__keep *keep) {
+    char **user_key = data->user_key, **item_key = data->item_key;
+    r2__owner owner = data->owner;
+    data->user_key = keep->user_key;
+    data->item_key = keep->item_key;
+    data->owner = keep->owner;
+    keep->user_key = user_key;
+    keep->item_key = item_key;
+    keep->owner = owner;
 }
 
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
     r2__keep keep;
+    r2_status status;
+    memset(&keep, 0, sizeof keep);
     keep.row = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_ratings, 1);
     keep.users = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_users, sizeof *keep.users);
     keep.items = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *keep.items);
@@ -9313,17 +9654,25 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter) {
             bool low = filter->min_rating != 0.0f && data->rating[k] < filter->min_rating;
             bool out = (filter->time_from && time < filter->time_from) ||
                        (filter->time_until && time >= filter->time_until);
-            data->n_dropped_rating += low;
-            data->n_dropped_time += out && !low;
+            keep.n_rating += low;
+            keep.n_time += out && !low;
             if (low || out) continue;
             keep.row[k] = 1;
             keep.users[u]++;
             keep.items[data->item[k]]++;
         }
     r2__keep_core(data, &keep, filter);
-    r2__keep_close(data, &keep);
+    status = r2__keep_ids(ctx, &keep, &keep.user_key, data->user_key, keep.users, data->n_users);
+    if (status == R2_OK)
+        status = r2__keep_ids(ctx, &keep, &keep.item_key, data->item_key, keep.items,
+                              data->n_items);
+    if (status == R2_OK) {
+        r2__keep_close(data, &keep);
+        r2__keep_swap(data, &keep);
+        if (data->n_ratings) status = r2__rebase_times(ctx, data); /* a shorter span always fits */
+    }
     r2__keep_free(ctx, &keep);
-    return data->n_ratings ? r2__rebase_times(ctx, data) : R2_OK; /* a shorter span always fits */
+    return status;
 }
 
 static bool r2__are_counts(const r2_data *data) {
@@ -9388,7 +9737,7 @@ static void r2__add_date(r2_ctx *ctx, r2_text *text, int64_t seconds) {
 
 #define R2__HISTOGRAM_MAX 24
 
-/* The share of each rating, if there are few different ones, ascending. */
+/* Adds the share of each rating, ascending, if there are few different ones. */
 static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     float value[R2__HISTOGRAM_MAX];
     int64_t count[R2__HISTOGRAM_MAX];
@@ -9444,7 +9793,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* Targets are the positives among the rows held out, of users who are in training too. */
+/* Targets: the positives among the held-out rows of users who are in training too. */
 static void r2__split_targets(r2_split *split, const r2_data *data) {
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], end = data->user_begin[u + 1];
@@ -9459,65 +9808,12 @@ static void r2__split_targets(r2_split *split, const r2_data *data) {
     }
 }
 
-static int r2__time_order(const void *left, const void *right) {
-    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
-    return (a > b) - (a < b);
-}
-
-r2_status r2_split_time(r2_ctx *ctx, r2_split *split, const r2_data *data,
-                        const r2_split_config *config, double valid_share, double test_share) {
-    const size_t n = (size_t)data->n_ratings;
-    size_t at;
-    int32_t *sorted, valid_from, test_from;
-    bool untrained;
-    r2_status status;
-    memset(split, 0, sizeof *split);
-    if (!(valid_share >= 0.0) || !(test_share > 0.0) || !(valid_share + test_share < 1.0) || !n)
-        return r2_fail(ctx, R2_ARGUMENT, "split: shares %g and %g, %lld interactions", valid_share,
-                       test_share, (long long)data->n_ratings);
-    sorted = (int32_t *)r2_alloc(ctx, n, sizeof *sorted);
-    if (!sorted) return ctx->status;
-    memcpy(sorted, data->time, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, r2__time_order);
-    at = (size_t)((1.0 - test_share) * (double)n);
-    test_from = sorted[at < n ? at : n - 1];
-    at = (size_t)((1.0 - valid_share - test_share) * (double)n);
-    valid_from = sorted[at < n ? at : n - 1];
-    untrained = valid_from == sorted[0];
-    r2_release(ctx, sorted);
-    if (untrained)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "split: expected interactions before the cut in time, found none of %lld%s",
-                       (long long)n, data->has_time ? "" : ": there is no time column");
-    status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    for (size_t k = 0; k < n && !status; ++k) {
-        if (data->time[k] >= test_from) split->role[k] = R2_TEST;
-        else if (data->time[k] >= valid_from) split->role[k] = R2_VALID;
-    }
-    if (!status) r2__split_targets(split, data);
-    return r2__split_end(ctx, split, data, status);
-}
-
-/* A look-up table of names that are known already; its keys are borrowed. */
-static r2_status r2__names_of(r2_ctx *ctx, r2__names *names, char *const *keys, int64_t n) {
-    memset(names, 0, sizeof *names);
-    while (names->cap <= (uint64_t)n) {
-        r2_status status = r2__names_grow(ctx, names);
-        if (status) return status;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        r2__slice key = r2__slice_of(keys[k], strlen(keys[k]));
-        names->key[k] = keys[k];
-        names->slot[r2__names_slot(names, key)] = (uint32_t)++names->n;
-    }
-    return R2_OK;
-}
-
 /* Gives the rows of one file their role. */
 static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
-                                const r2_format *format, r2_role role, r2__names names[2]) {
+                                const r2_format *format, r2_role role) {
     const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
     r2__source source;
+    r2_text key = {NULL, 0, 0, false};
     bool more = true;
     r2_status status;
     if (format) {
@@ -9526,19 +9822,21 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     }
     status = r2__source_open(ctx, &source, path, r2__rating_names,
                              format ? format->separator : NULL, wish);
-    while (!status && more) {
+    while (status == R2_OK && more) {
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
-        if (status || !more) break;
-        status = r2__names_find(ctx, &names[0], r2__trim(source.field[0]), &user);
-        if (!status) status = r2__names_find(ctx, &names[1], r2__trim(source.field[1]), &item);
-        if (status) break;
+        if (status != R2_OK || !more) break;
+        status = r2__id_find(ctx, data->user_key, r2__trim(source.field[0]), &key, &user);
+        if (status == R2_OK)
+            status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);
+        if (status != R2_OK) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
         if (row >= 0) split->role[row] = (uint8_t)role;
         else
             status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
                                   source.field[1]);
     }
+    r2_text_free(ctx, &key);
     r2__source_close(ctx, &source);
     return status;
 }
@@ -9546,57 +9844,13 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format) {
-    r2__names names[2];
     r2_status status = r2__split_start(ctx, split, data, config, data->n_ratings);
-    memset(names, 0, sizeof names);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status && valid_path)
-        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID, names);
-    if (!status && test_path)
-        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST, names);
-    if (!status) r2__split_targets(split, data);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
+    if (status == R2_OK && valid_path)
+        status = r2__split_file(ctx, split, data, valid_path, format, R2_VALID);
+    if (status == R2_OK && test_path)
+        status = r2__split_file(ctx, split, data, test_path, format, R2_TEST);
+    if (status == R2_OK) r2__split_targets(split, data);
     return r2__split_end(ctx, split, data, status);
-}
-
-r2_status r2_split_report(r2_ctx *ctx, const r2_split *split, r2_text *text) {
-    r2_text_addf(ctx, text,
-                 "test targets %lld\nvalidation targets %lld\ntraining interactions %lld\n"
-                 "a positive has a rating of %g or more\n"
-                 "equal times of a user are ordered by a hash of the ids of user and item, seed "
-                 "%llu; users whose last time is shared: %lld\n",
-                 (long long)split->n_test, (long long)split->n_valid, (long long)split->n_train,
-                 (double)split->config.min_positive, (unsigned long long)split->config.seed,
-                 (long long)split->n_time_ties);
-    return text->failed ? ctx->status : R2_OK;
-}
-
-r2_status r2_candidates_popular(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                                const r2_target *targets, int64_t n_targets, int64_t n_negatives,
-                                uint64_t seed) {
-    const r2__negatives popular = {true, NULL};
-    return r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, popular, seed);
-}
-
-r2_status r2_candidates_common(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
-                               const uint8_t *role, int64_t min_train, const r2_target *targets,
-                               int64_t n_targets, int64_t n_negatives, uint64_t seed) {
-    r2__negatives common = {false, NULL};
-    r2_status status = R2_NO_MEMORY;
-    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
-    uint8_t *marked = (uint8_t *)r2_alloc(ctx, (uint64_t)data->n_items, 1);
-    memset(c, 0, sizeof *c);
-    if (n && marked) {
-        for (int64_t k = 0; k < data->n_ratings; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
-        for (int64_t i = 0; i < data->n_items; ++i) marked[i] = n[i] >= min_train;
-        common.marked = marked;
-        status = r2__candidates_draw(ctx, c, data, targets, n_targets, n_negatives, common, seed);
-    }
-    r2_release(ctx, n);
-    r2_release(ctx, marked);
-    return status;
 }
 
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item) {
@@ -9623,75 +9877,87 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
     return status;
 }
 
-/* One line: a user and items, between tabs. */
-static r2_status r2__candidates_line(r2_ctx *ctx, r2_candidates *c, int64_t row,
-                                     const r2__lines *lines, r2__slice line,
-                                     r2__names names[2]) {
-    const char *at = line.at, *end = line.at + line.len;
-    for (int64_t k = -1; k < c->n_per_case; ++k) {
-        const char *tab = at <= end ? (const char *)memchr(at, '\t', (size_t)(end - at)) : NULL;
-        r2__slice key = r2__slice_of(at, at > end ? 0 : (size_t)((tab ? tab : end) - at));
-        int64_t index;
-        if (r2__names_find(ctx, &names[k < 0 ? 0 : 1], key, &index)) return ctx->status;
-        if (index < 0) return r2__bad_line(ctx, lines, k < 0 ? "a user" : "an item", key);
-        if (k < 0) c->user[row] = (uint32_t)index;
-        else c->item[row * c->n_per_case + k] = (uint32_t)index;
-        at = (tab ? tab : end) + 1;
-    }
-    if (at <= end) return r2__bad_line(ctx, lines, "as many items as before", line);
-    return R2_OK;
-}
-
-/* How many lines, and items on the first. */
-static r2_status r2__candidates_shape(r2_ctx *ctx, const char *path, int64_t *n_lines,
-                                      int64_t *n_items) {
+/* A file of candidate sets while it is read. */
+typedef struct r2__case_file {
+    const r2_data *data;
     r2__lines lines;
-    r2__slice line = {NULL, 0};
-    r2_status status = r2__lines_open(ctx, &lines, path);
-    *n_lines = *n_items = 0;
-    while (!status) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (status || !line.at) break;
-        for (size_t k = 0; k < line.len && *n_lines == 0; ++k) *n_items += line.at[k] == '\t';
-        if (++*n_lines == 1 && *n_items == 0)
-            status = r2__bad_line(ctx, &lines, "a user and items between tabs", line);
-    }
-    r2__lines_close(ctx, &lines);
-    return status;
+    r2_text key;
+    uint32_t *user, *item; /* lists: (n), (n, n_per_case) */
+    int64_t n_per_case;    /* 0 before the first line     */
+    r2__owner owner;
+} r2__case_file;
+
+/* One line: a user and items, between tabs. */
+static r2_status r2__case_line(r2_ctx *ctx, r2__case_file *file, r2__slice line) {
+    const char *at = line.at, *end = line.at + line.len, *tab;
+    int64_t n = -1, number; /* items so far */
+    r2__slice id;
+    do {
+        char **keys = n < 0 ? file->data->user_key : file->data->item_key;
+        uint32_t **list = n < 0 ? &file->user : &file->item;
+        tab = (const char *)memchr(at, '\t', (size_t)(end - at));
+        if (n >= 0 && n == file->n_per_case && file->n_per_case > 0)
+            return r2__bad_line(ctx, &file->lines, "as many items as before", line);
+        id = r2__slice_of(at, (size_t)((tab ? tab : end) - at));
+        if (r2__id_find(ctx, keys, id, &file->key, &number) != R2_OK) return ctx->status;
+        if (number < 0) return r2__bad_line(ctx, &file->lines, n < 0 ? "a user" : "an item", id);
+        if (r2__array_reserve(ctx, &file->owner, list, sizeof **list, 1) != R2_OK)
+            return ctx->status;
+        stbds_arrput(*list, (uint32_t)number);
+        at = tab ? tab + 1 : end;
+        ++n;
+    } while (tab);
+    if (file->n_per_case == 0) file->n_per_case = n;
+    if (n > 0 && n == file->n_per_case) return R2_OK;
+    return r2__bad_line(ctx, &file->lines,
+                        n > 0 ? "as many items as before" : "a user and items between tabs", line);
 }
 
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path) {
-    r2__names names[2];
-    r2__lines lines;
-    r2__slice line;
-    int64_t n_lines, n_items;
-    r2_status status = r2__candidates_shape(ctx, path, &n_lines, &n_items);
+    r2__case_file file;
+    r2__slice line = {"", 0};
+    r2_status status;
     memset(c, 0, sizeof *c);
-    memset(names, 0, sizeof names);
-    memset(&lines, 0, sizeof lines);
-    if (!status) status = r2__candidates_alloc(ctx, c, n_lines, n_items);
-    if (!status) status = r2__names_of(ctx, &names[0], data->user_key, data->n_users);
-    if (!status) status = r2__names_of(ctx, &names[1], data->item_key, data->n_items);
-    if (!status) status = r2__lines_open(ctx, &lines, path);
-    for (int64_t k = 0; k < n_lines && !status; ++k) {
-        status = r2__lines_next(ctx, &lines, &line);
-        if (!status && !line.at) status = r2_fail(ctx, R2_IO, "%s: changed while read", path);
-        if (!status) status = r2__candidates_line(ctx, c, k, &lines, line, names);
+    memset(&file, 0, sizeof file);
+    file.data = data;
+    status = r2__lines_open(ctx, &file.lines, path);
+    while (status == R2_OK && line.at) {
+        status = r2__lines_next(ctx, &file.lines, &line);
+        if (status == R2_OK && line.at) status = r2__case_line(ctx, &file, line);
     }
-    r2__lines_close(ctx, &lines);
-    r2__names_free(ctx, &names[0]);
-    r2__names_free(ctx, &names[1]);
-    if (status) r2_candidates_free(ctx, c);
+    if (status == R2_OK)
+        status = r2__candidates_alloc(ctx, c, (int64_t)stbds_arrlen(file.user), file.n_per_case);
+    if (status == R2_OK && c->n_cases > 0) {
+        memcpy(c->user, file.user, stbds_arrlenu(file.user) * sizeof *c->user);
+        memcpy(c->item, file.item, stbds_arrlenu(file.item) * sizeof *c->item);
+    }
+    r2__lines_close(ctx, &file.lines);
+    r2_text_free(ctx, &file.key);
+    r2__array_free(ctx, &file.owner, &file.user);
+    r2__array_free(ctx, &file.owner, &file.item);
     return status;
 }
 
-/* ============================================================================ [E4] kernels ==== */
+/* ============================================================================ [E4] kernels ====
+   In and out: what the ops of [M7] take and give, from which they differ by rounding.
+
+   Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
+   (products), several rows of queries share what is read of the keys (attention), and exp is a
+   polynomial on whole vectors (softmax, swiglu):
+
+       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
+       k |  [ panel | panel | ... ]           padded with zeros to the full width
+       c in tiles of R2__TILE_ROWS x 2 vectors
+
+   exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
+   (test_ops.c). Work is divided over outputs: every sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
-/* ---- lanes: a vector of floats, as wide as the target has; one float when it has none ----
-   The intrinsics say two things that C does not: a fused multiply-add (compilers contract a * b + c
-   only outside ISO mode) and a square root that leaves errno alone. */
+/* ---- lanes ----
+   A vector of floats, as wide as the target has; one float if it has none. Intrinsics serve two
+   purposes that C cannot express: a fused multiply-add (compilers contract a * b + c only outside
+   ISO mode) and a square root that leaves errno alone. */
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -9738,8 +10004,8 @@ typedef uint32_t r2__uvec;
 #define R2__SQRT(a)      sqrtf(a)
 #endif
 
-/* Asks for the memory at `p` ahead of its use; any address will do. Weights that come from memory
-   are read twice as fast: lines of several rows in turn defeat the processor's own guess. */
+/* Prefetches the memory at `p`; any address is allowed. Weights that are not in the cache arrive
+   twice as fast: the hardware does not predict lines taken from several rows in turn. */
 #if defined(__GNUC__)
 #define R2__FETCH(p)      __builtin_prefetch((const void *)(p), 0, 2)
 #define R2__FETCH_NEAR(p) __builtin_prefetch((const void *)(p), 0, 3) /* into the first cache */
@@ -9748,8 +10014,8 @@ typedef uint32_t r2__uvec;
 #define R2__FETCH_NEAR(p) ((void)(p))
 #endif
 
-/* The first for short loops over constants, the second for the loop around them: clang, given
-   leave, unrolls that one too and runs out of registers. */
+/* R2__UNROLL is for short loops with constant bounds, R2__ROLLED for the loop around them, which
+   clang would unroll too, and then run out of registers. */
 #if defined(__clang__)
 #define R2__UNROLL R2__PRAGMA(clang loop unroll(full))
 #define R2__ROLLED R2__PRAGMA(clang loop unroll(disable))
@@ -9780,8 +10046,8 @@ R2__INLINE r2__vec r2__load(const float *p) {
 
 R2__INLINE void r2__store(float *p, r2__vec v) { memcpy(p, &v, sizeof v); }
 
-/* The first `n` floats (all lanes when n is larger); the other lanes are `rest`. A copy of a length
-   that the compiler does not know costs more than ten whole vectors: masks where there are some. */
+/* The first `n` floats (all lanes if n is larger); the other lanes are `rest`. A memcpy of unknown
+   length costs more than ten whole vectors: masks are used where they exist. */
 R2__INLINE r2__vec r2__load_n(const float *p, int64_t n, float rest) {
     r2__vec v;
     if (n >= R2__LANES) return r2__load(p);
@@ -9809,7 +10075,7 @@ R2__INLINE void r2__store_n(float *p, r2__vec v, int64_t n) {
 #if R2__LANES >= 4
 typedef float r2__four __attribute__((vector_size(16)));
 
-/* Adds halves upon halves of the lanes until four are left. */
+/* Adds one half of the lanes to the other until four are left. */
 R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
     r2__four part[R2__LANES / 4];
     memcpy(part, &v, sizeof v);
@@ -9824,7 +10090,7 @@ R2__INLINE r2__four r2__sum_to_four(r2__vec v) {
 }
 #endif
 
-/* Sum of the lanes, halves upon halves. */
+/* Sum of the lanes: one half is added to the other until one is left. */
 R2__INLINE float r2__sum(r2__vec v) {
 #if R2__LANES >= 4
     r2__four part = r2__sum_to_four(v);
@@ -9880,7 +10146,7 @@ R2__INLINE float r2__largest(r2__vec v) {
 
 /* exp(x) = 2^n exp(r) with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the
    sum; exp(r) by the polynomial of Cephes' expf, error below 2 units in the last place. Arguments
-   are held above -87.3, where the result is a normal number, and must be below 87.3. */
+   are clipped at -87.3, where the result is still a normal number, and must be below 87.3. */
 R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     const float magic = 12582912.0f;
     r2__vec n, r, p, scale;
@@ -9888,7 +10154,7 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     x = R2__MAX(r2__all(-87.3f), x); /* in this order a NaN passes through */
     n = R2__FMA(x, r2__all(1.44269504f), r2__all(magic));
     memcpy(&bits, &n, sizeof n);
-    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; what stood above it is shifted out */
+    bits = (bits << 23) + 0x3F800000u; /* n as an exponent; the bits above it are shifted out */
     memcpy(&scale, &bits, sizeof bits);
     n = n - magic;
     r = R2__FMA(n, r2__all(-0.693359375f), x);
@@ -9902,7 +10168,7 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
     return p * scale;
 }
 
-/* The same for any x: held within +-87.3. */
+/* The same for any x: clipped to +-87.3. */
 R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
 
 /* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
@@ -9921,14 +10187,10 @@ static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
 }
 
 /* ---- matrix product ----
-   c is made in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is packed
-   first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k:
-
-       b(K,N)  n ->                    panel: | b(k,n..n+w) | b(k+1,n..n+w) | ...  contiguous,
-       k |  [ panel | panel | ... ]           padded with zeros to the full width
-
-   a is read in place, since its elements are only broadcast, unless walking along k would jump from
-   page to page or hit one cache set again and again. */
+   c is computed in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is
+   packed first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k. a is
+   read in place, since its elements are only broadcast, unless consecutive k are on different pages
+   or fall into the same cache set. */
 
 #define R2__WIDE   (2 * R2__LANES)
 #define R2__PANELS 4
@@ -9942,12 +10204,12 @@ typedef struct r2__view {
 
 /* c(rows, n) = or += a(rows, K) panel(K, vectors * lanes), ldp floats from one k of the panel to
    the next; rows and vectors are constants of the caller, so that the loops over them unroll.
-   Twelve rows have more addresses than a processor has registers, unless three rows share one,
-   from which two strides lead to the others. The next tile of a is asked for, row after row. */
+   Twelve row pointers do not fit into the registers: three rows share one, and two strides lead
+   to the others. The next tile of a is prefetched, row after row. */
 R2__INLINE void r2__tile(const int rows, const int vectors, int64_t K, r2__view a,
                          const float *panel, int64_t ldp, float *c, int64_t ldc, int64_t n,
                          bool add) {
-    const bool fetch = a.cs == 1; /* each step asks for one row: a line serves many steps */
+    const bool fetch = a.cs == 1; /* one row a step: a line holds many steps */
     const float *next = a.p + rows * a.rs;
     const float *third[(R2__TILE_ROWS + 2) / 3];
     r2__vec acc[R2__TILE_ROWS][2], b[2];
@@ -10011,8 +10273,8 @@ static void r2__tile_any(int rows, int64_t K, r2__view a, const float *panel, in
     }
 }
 
-/* to(K, 4) = from(4, K)^T for a multiple of 4 of k; returns how many were done. Four by four in
-   registers, for one at a time packing would cost a quarter of a small product. */
+/* to(K, 4) = from(4, K)^T for as many k as are a multiple of 4; returns how many. Four by four in
+   registers: one by one, packing would take a quarter of the time of a small product. */
 static int64_t r2__transpose_fours(float *to, int64_t ldt, const float *from, int64_t ldf,
                                    int64_t K) {
     int64_t k = 0;
@@ -10062,8 +10324,9 @@ static int r2__tile_rows(int64_t left) {
     return left >= R2__TILE_EIGHT && R2__TILE_EIGHT > 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Columns are
-   walked along once for all tiles: a tile's few floats of each would fetch every line again. */
+/* a(M, K), whose columns or whose rows are contiguous, tile after tile as to(K, rows). Contiguous
+   columns are read once for all tiles: reading the few floats of one tile at a time would fetch
+   every line again. */
 static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     int rows;
     if (a.cs == 1) {
@@ -10085,8 +10348,8 @@ static void r2__pack_rows(float *to, r2__view a, int64_t M, int64_t K) {
     }
 }
 
-/* c(M, n) = or += a(M, K) b(K, n) for the few columns n and the few k of one block; b is packed, or
-   (ldb not 0) in place. */
+/* c(M, n) = or += a(M, K) b(K, n) for the columns and the k of one block; b is packed, or in place
+   (ldb not 0). */
 static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c, int64_t ldc,
                                int64_t M, int64_t n, int64_t K, bool add) {
     const int64_t chunk = 8 * R2__TILE_ROWS;
@@ -10094,7 +10357,7 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
     float rows_of_a[8 * R2__TILE_ROWS * R2__DEPTH];
     int rows;
     for (int64_t i = 0; i < M; i += rows) {
-        const int64_t in = i % chunk; /* a chunk is whole tiles but at the end */
+        const int64_t in = i % chunk; /* a chunk is whole tiles except at the end */
         r2__view part = {a.p + i * a.rs, a.rs, a.cs};
         rows = r2__tile_rows(M - i);
         if (copy && in == 0) r2__pack_rows(rows_of_a, part, M - i < chunk ? M - i : chunk, K);
@@ -10118,7 +10381,7 @@ static void r2__multiply_block(r2__view a, const float *b, int64_t ldb, float *c
 #define R2__DOT_ROWS (R2__LANES > 8 ? 4 : 2)
 
 /* c(rows, cols) = or += a(rows, K) b(cols, K)^T, lda, ldb apart; rows and cols (1 or 4) are
-   constants. What stands `ahead` floats behind in b is asked for. */
+   constants. What is `ahead` floats further in b is prefetched. */
 R2__INLINE void r2__dots(const int rows, const int cols, int64_t K, const float *a, int64_t lda,
                          const float *b, int64_t ldb, int64_t ahead, float *c, int64_t ldc,
                          bool add) {
@@ -10183,7 +10446,7 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
         r2__view ak = {a.p + k0 * a.cs, a.rs, a.cs};
         for (int64_t j0 = 0; j0 < N; j0 += R2__PANELS * R2__WIDE) {
             int64_t n = N - j0 < R2__PANELS * R2__WIDE ? N - j0 : R2__PANELS * R2__WIDE;
-            /* whole vectors that few rows ask for are not worth a copy */
+            /* whole vectors that few rows read are not worth a copy */
             const bool in_place = b.cs == 1 && M <= 2 * R2__TILE_ROWS && n % R2__WIDE == 0;
             for (int64_t j = 0; j < n && !in_place; j += R2__WIDE) {
                 r2__view panel = {b.p + k0 * b.rs + (j0 + j) * b.cs, b.rs, b.cs};
@@ -10196,14 +10459,14 @@ static void r2__multiply(r2__view a, r2__view b, float *c, int64_t ldc, int64_t 
     }
 }
 
-/* Products that are narrow on one side, the gradient of low-rank factors too, are made as
+/* Products that are narrow on one side, such as the gradient of low-rank factors, are computed as
    c^T = b^T a^T, so that lanes run along the side that fills them. */
-#define R2__SOME   64              /* the most rows of c made so in forward */
-#define R2__TURNED 96              /* rows of c^T (columns of narrow c) made at a time */
+#define R2__SOME   64              /* most rows of c computed so in the forward pass */
+#define R2__TURNED 96              /* rows of c^T (columns of narrow c) at a time */
 #define R2__FLAT   (4 * R2__DEPTH) /* values of k for which a^T is packed at a time */
 
-/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: all at once they would share few sets of
-   the cache. */
+/* c(M,n) = or += turned(n,M)^T, four rows of c at a time: more would compete for few sets of the
+   cache. */
 static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M, int64_t n,
                           bool add) {
     if (add) {
@@ -10215,8 +10478,8 @@ static void r2__turn_back(float *c, int64_t ldc, const float *turned, int64_t M,
         r2__transpose(c + i * ldc, ldc, turned + i, M, n, M - i < 4 ? M - i : 4);
 }
 
-/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once, b,
-   large as a rule, is read once and in place, which for so few rows is most of the work. */
+/* c(M,N) = or += a(M,K) b(K,N) on one thread, M <= R2__SOME and K <= R2__FLAT: a is packed once; b,
+   usually large, is read once and in place, which is most of the work for so few rows. */
 static void r2__multiply_flat(r2__view a, r2__view b, float *c, int64_t ldc, int64_t M, int64_t N,
                               int64_t K, bool add) {
     float turned[R2__TURNED * R2__SOME], packed[R2__SOME * R2__FLAT];
@@ -10272,7 +10535,7 @@ void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_
     const bool few = layout == R2_NT && M <= R2__FEW, some = layout == R2_NT && M <= R2__SOME;
     const bool tall = layout == R2_TN && N <= R2__LANES && M > N;
     const int threads = r2_threads(ctx, some ? N * K / 4 : M * N / 16 * K);
-    /* Rows are the better side to divide, unless there are too few for an even division. */
+    /* Divide rows over threads, unless they are too few for an even division. */
     const bool by_rows = !some &&
                          (M >= 8 * R2__TILE_ROWS * threads || M / R2__TILE_ROWS >= N / R2__WIDE);
     /* columns of c in whole sums of r2__multiply_few, whole tiles of c^T, whole panels */
@@ -10410,7 +10673,7 @@ void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t
 void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
                   int64_t R, int64_t C) {
     const int threads = r2_threads(ctx, R * C / 4);
-    R2_PARALLEL_FOR(threads, t, threads) { /* by columns: a token may occur in any row */
+    R2_PARALLEL_FOR(threads, t, threads) { /* over columns: a token may occur in any row */
         r2__range c = r2__share(C, R2__LANES, t, threads);
         for (int64_t r = 0; r < R; ++r) {
             float *to = dtable + token[r] * C;
@@ -10435,18 +10698,18 @@ void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, in
 }
 
 /* ---- attention ----
-   One job is one sequence with its branches and one key-value head with the query heads that share
-   it: so dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
+   A job is one sequence with its branches and one key-value head with the query heads that share
+   it, so that dk and dv belong to one job. Scores exist for R2__QUERIES rows at a time, in scratch:
 
               shared rows | own rows ->  0 ...... q0 .... q1
        q0   [ x x x x x x   x x x x x x x x \ 0 0 0 ]   beyond the diagonal they are zero,
-       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are never made
+       q1   [ x x x x x x   x x x x x x x x x x x \ ]   beyond q1 they are not computed
 
    Shared rows are those of the sequence that a branch continues. */
 
 #define R2__QUERIES 64
 
-/* The largest number of keys that a row of these sequences looks at. */
+/* The largest number of keys that a row of these sequences attends to. */
 static int64_t r2__most_keys(const r2_attention *shape) {
     int64_t most = 0, shared = 0;
     for (int32_t s = 0; s < shape->n_seq; ++s) {
@@ -10518,8 +10781,8 @@ static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s)
     }
 }
 
-/* Turns scores into probabilities p and their gradients dp into those of the scores, of one row:
-   `keys` that it sees of `width`; D is the product of out and dout. */
+/* Turns the scores p of one row into probabilities, and the gradients dp of these into those of the
+   scores: `keys` that it attends to, of `width`; D is the product of out and dout. */
 static void r2__softmax_bwd(float *p, float *dp, float D, float lse, float scale, int64_t keys,
                             int64_t width) {
     for (int64_t j = 0; j < keys; j += R2__LANES) {
@@ -10538,8 +10801,8 @@ static float r2__dot(const float *a, const float *b, int64_t n) {
     return r2__sum(sum);
 }
 
-/* Of the n queries of one block and n_keys keys that begin at column `column` of p and dp: adds to
-   (or sets) dq, adds to dk and dv. */
+/* For the n queries of one block and n_keys keys, whose probabilities p and score gradients dp are
+   given: adds to (or sets) dq, adds to dk and dv. */
 static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, const float *k,
                                 float *dk, float *dv, int64_t n_keys, const float *p,
                                 const float *dp, int64_t width, bool add) {
@@ -10623,18 +10886,25 @@ void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, 
     }
 }
 
-/* Sequence s and key-value head g: all of its query heads. */
-static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t root, int32_t g,
-                                 float *dqkv, const float *dout, const float *out, const float *lse,
-                                 const float *qkv, float *p, float *dp) {
-    const int32_t H = shape->n_head, per_group = H / shape->n_kv_head;
+/* What the backward pass of attention reads and writes. */
+typedef struct r2__attention_pass {
+    const r2_attention *shape;
+    float *dqkv;
+    const float *dout, *out, *lse, *qkv;
+} r2__attention_pass;
+
+/* Sequence s, which continues `root`, and key-value head g: all query heads that share it. */
+static void r2__attend_kv_bwd(const r2__attention_pass *pass, int32_t s, int32_t root, int32_t g,
+                              float *p, float *dp) {
+    const r2_attention *shape = pass->shape;
+    const int32_t H = shape->n_head, sharing = H / shape->n_kv_head;
     const int64_t row = shape->seq_begin[s];
-    for (int32_t h = g * per_group; h < (g + 1) * per_group; ++h) {
-        r2__head_view x = r2__view_head(shape, s, root, h, qkv, dqkv);
-        x.out = out + row * x.ld_out + h * x.d;
-        x.dout = dout + row * x.ld_out + h * x.d;
-        x.lse = lse + row * H + h;
-        for (int64_t r = 0; r < x.length && h == g * per_group; ++r) {
+    for (int32_t h = g * sharing; h < (g + 1) * sharing; ++h) {
+        r2__head_view x = r2__view_head(shape, s, root, h, pass->qkv, pass->dqkv);
+        x.out = pass->out + row * x.ld_out + h * x.d;
+        x.dout = pass->dout + row * x.ld_out + h * x.d;
+        x.lse = pass->lse + row * H + h;
+        for (int64_t r = 0; r < x.length && h == g * sharing; ++r) {
             memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
             memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
         }
@@ -10644,17 +10914,18 @@ static void r2__attend_group_bwd(const r2_attention *shape, int32_t s, int32_t r
 
 void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
                       const float *out, const float *lse, const float *qkv, float *scratch) {
+    const r2__attention_pass pass = {shape, dqkv, dout, out, lse, qkv};
     const int32_t G = shape->n_kv_head;
     const int64_t keys = r2__most_keys(shape), slot = R2__QUERIES * keys;
     const int threads = r2__attention_threads(ctx, shape, 2 * keys);
     R2_PARALLEL_FOR(threads, t, threads) {
+        float *p = scratch + 2 * t * slot;
         int32_t root = 0;
         for (int32_t s = 0; s < shape->n_seq; ++s) {
             if (!shape->branch || !shape->branch[s]) root = s;
-            for (int32_t g = 0; g < G; ++g) /* branches go where their root went */
+            for (int32_t g = 0; g < G; ++g) /* branches belong to the thread of their root */
                 if (((int64_t)root * G + g) % threads == t)
-                    r2__attend_group_bwd(shape, s, root, g, dqkv, dout, out, lse, qkv,
-                                         scratch + 2 * t * slot, scratch + (2 * t + 1) * slot);
+                    r2__attend_kv_bwd(&pass, s, root, g, p, p + slot);
         }
     }
 }
@@ -10682,7 +10953,7 @@ void r2_lora_fwd(const r2_ctx *ctx, float *y, int64_t ldy, const r2_adapters *al
 void r2_lora_bwd(const r2_ctx *ctx, float *dx, const r2_adapters *all, const float *dy, int64_t ldy,
                  const float *x, int64_t R) {
     const int64_t n_in = all->n_in, rank = all->rank, ranks = all->n * rank;
-    /* (ranks, I), (R, ranks): scale a and x a^T; (ranks, I), (R, ranks): gradients, but for scale */
+    /* (ranks, I), (R, ranks): scale a and x a^T; then their gradients but for scale */
     float *a = all->scratch, *t = a + ranks * n_in, *da = t + R * ranks, *dt = da + ranks * n_in;
     r2__stack_a(a, all);
     r2_matmul(ctx, R2_NT, R, ranks, n_in, x, n_in, a, n_in, t, ranks, false);
@@ -10723,7 +10994,7 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
             const int64_t row = o - p->column;
             if (row < 0 || row >= p->n_out) continue;
             r2__lora_sum_row(to, from, p->b + row * all->rank, p->a, all);
-            from = to; /* done */
+            from = to; /* copied */
         }
         r2__copy(to, from, all->n_in);
     }
@@ -10738,7 +11009,7 @@ static float r2__logsumexp_row(const float *x, int64_t V, float *entropy) {
         top = R2__MAX(top, r2__load_n(x + v, V - v, -FLT_MAX));
     shift = r2__largest(top);
     for (int64_t v = 0; v < V; v += R2__LANES) {
-        /* exp(-200) adds nothing: the lanes beyond V need no care */
+        /* exp(-200) adds nothing: the lanes beyond V do no harm */
         r2__vec z = r2__load_n(x + v, V - v, shift - 200.0f) - shift;
         r2__vec e = r2__exp_below(z);
         sum = sum + e;
@@ -10774,7 +11045,7 @@ void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64
 
 #define R2__NORM_PIECE 16384
 
-/* Pieces of one size, each summed in lanes; the sums of the pieces in their order. */
+/* Pieces of one size are summed in lanes, then their sums in order. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n) {
     enum { pieces = 64 };
     const int threads = r2_threads(ctx, n / 8);
@@ -10908,7 +11179,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     const int64_t o = d->first + d->active[i], V = d->model->config.n_vocab;
     const int64_t allowed = c->n_token > 0 && c->n_token < V ? c->n_token : V;
     int32_t length = d->out->length[o], *token = d->out->token + o * c->max_new;
-    bool closed = length == c->max_new || (length > 0 && token[length - 1] == c->stop_token);
+    bool closed = length == c->max_new || r2__stops(c, token, length);
     if (closed) {
         for (int32_t j = 0; j < c->n_watch; ++j)
             d->out->watch_logp[o * c->n_watch + j] = logits[c->watch[j]] - lse;
@@ -10918,7 +11189,7 @@ static bool r2__advance(r2__decoder *d, int64_t i, const float *logits, float ls
     d->out->logp[o * c->max_new + length] = logits[token[length]] - lse;
     d->next[i] = token[length];
     d->out->length[o] = ++length;
-    closed = length == c->max_new || token[length - 1] == c->stop_token;
+    closed = length == c->max_new || r2__stops(c, token, length);
     return !closed || c->n_watch > 0; /* watching takes the position after the last token */
 }
 
@@ -11053,7 +11324,7 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
     for (int32_t l = 0; l < c->n_layer; ++l) {
         r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
                        c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R, false);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
         if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
         r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
                 shape.d_head, 1);
@@ -11063,11 +11334,11 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
         } else {
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
-        r2__project(ctx, m, r2__out, l, a->x, a->att, R, true);
+        r2__project(ctx, m, r2__out, l, a->x, a->att, R);
         r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R, false);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, c->d_ff);
-        r2__project(ctx, m, r2__down, l, a->x, a->act, R, true);
+        r2__project(ctx, m, r2__down, l, a->x, a->act, R);
     }
 }
 
@@ -11319,21 +11590,20 @@ static const float *r2__adapted_weights(const r2_ctx *ctx, const r2_model *model
 
 /* r2__project with adapters. */
 static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                             int64_t layer, float *y, const float *x, int64_t R, bool add) {
+                             int64_t layer, float *y, const float *x, int64_t R) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
     const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
     bool added;
     const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
-    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, add);
+    r2_matmul(ctx, R2_NT, R, n_out, n_in, x, n_in, w, n_in, y, n_out, p.adds);
     if (!added) r2_lora_fwd(ctx, y, n_out, &all, x, R);
 }
 
 /* r2__project_bwd with adapters: W is frozen. */
 static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x,
-                                 int64_t R) {
+                                 int64_t layer, float *dx, const float *dy, const float *x) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
-    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in, R = model->work->n_rows;
     bool added = false;
     if (dx) {
         const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
@@ -11436,7 +11706,7 @@ void r2_lora_detach(r2_ctx *ctx, r2_model *model) {
 static void r2__lora_add(r2_ctx *ctx, r2_model *model, float sign) {
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
         for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
-            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id};
+            const r2__projection alone = {(r2_tensor_id)id, (r2_tensor_id)id, false};
             float *w = r2_weight(model, (r2_tensor_id)id, layer);
             r2_adapters all = r2__adapters_of(model, alone, layer);
             all.scale *= sign;
@@ -11459,11 +11729,18 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
-/* ==================================================================== [E7] weights on disk ==== */
+/* ==================================================================== [E7] weights on disk ====
+   In:   a model or adapters; a file of safetensors; a Hugging Face or PEFT directory.
+   Out:  the same on disk; a model or adapters as floats, or one sentence that says what is wrong.
 
-/* ---- weights on disk: safetensors ----
-       | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
-   JSON: name -> { dtype, shape, data_offsets: [begin, end) from the end of the header }          */
+       safetensors   | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
+                     JSON: name -> { dtype, shape, data_offsets: [begin, end) after the header }
+       directory     config.json + model.safetensors, or an index that names the shards
+
+   The bytes 00 3C of an F16 are 0x3C00: exponent 15 - 15 = 0, fraction 0, so 1.0 (test_model.c).
+   A file is checked as a whole before a single number is copied. */
+
+/* ---- safetensors ---- */
 
 typedef struct r2__stored {
     const char *name;
@@ -11489,7 +11766,7 @@ typedef struct r2__named {
     float *data;
 } r2__named;
 
-/* All tensors of the model; returns how many. list NULL: only that. */
+/* Lists all tensors of the model; returns how many. list NULL: only counts. */
 static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
     int64_t n = 0;
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
@@ -11506,7 +11783,7 @@ static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
     return n;
 }
 
-/* One factor of the adapters of tensor `id`, named as the weight with `factor` put in. */
+/* One factor, 'A' or 'B', of the adapter of tensor `id`. */
 static void r2__list_factor(const r2_model *model, int id, int64_t layer, char factor,
                             r2__named *to) {
     const r2_lora *lora = model->lora;
@@ -11521,7 +11798,7 @@ static void r2__list_factor(const r2_model *model, int id, int64_t layer, char f
     to->data = factor == 'A' ? a : a + lora->config.rank * t->cols;
 }
 
-/* The same of the model's adapters. */
+/* Lists all factors of the model's adapters; returns how many. list NULL: only counts. */
 static int64_t r2__list_adapters(const r2_model *model, r2__named *list) {
     int64_t n = 0;
     for (int64_t layer = 0; layer < model->config.n_layer; ++layer) {
@@ -11606,15 +11883,6 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
     return r2__save_tensors(ctx, model, false, path);
 }
 
-/* A JSON number that is an integer in [0, 2^53]. */
-static bool r2__json_size(const cJSON *item, uint64_t *value) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0.0) ||
-        item->valuedouble > 9007199254740992.0 || item->valuedouble != floor(item->valuedouble))
-        return false;
-    *value = (uint64_t)item->valuedouble;
-    return true;
-}
-
 static uint64_t r2__dtype_size(const char *dtype) {
     static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
                                         "I16",  "U16", "F16", "BF16",    "I32",
@@ -11625,11 +11893,12 @@ static uint64_t r2__dtype_size(const char *dtype) {
     return 0;
 }
 
-/* One entry of the header; every field is there once, nothing else is, and the bytes are as many as
-   shape and type say. Returns what is wrong, or NULL. */
+/* Reads one entry of the header. It must have each field once and no other, and as many bytes as
+   shape and type ask for. Returns the fault, or NULL. */
 static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL, *item;
-    uint64_t bytes, size;
+    uint64_t bytes;
+    int64_t size, begin, end;
     if (!cJSON_IsObject(entry)) return "is not an object";
     for (item = entry->child; item; item = item->next) {
         const cJSON **field = strcmp(item->string, "dtype") == 0          ? &dtype
@@ -11648,14 +11917,16 @@ static const char *r2__read_entry(const cJSON *entry, r2__stored *t) {
     if (bytes == 0) return "has an unknown dtype";
     for (item = shape->child, t->rank = 0; item; item = item->next) {
         if (t->rank == 8) return "has more than 8 dimensions";
-        if (!r2__json_size(item, &size)) return "has a dimension that is not a size";
-        if (!r2_mul_u64(bytes, size, &bytes)) return "has a shape that overflows";
-        t->shape[t->rank++] = (int64_t)size;
+        if (!r2__json_whole(item, 0, R2__WHOLE, &size)) return "has a dimension that is not a size";
+        if (!r2_mul_u64(bytes, (uint64_t)size, &bytes)) return "has a shape that overflows";
+        t->shape[t->rank++] = size;
     }
     item = offsets->child;
-    if (!item || !item->next || item->next->next || !r2__json_size(item, &t->begin) ||
-        !r2__json_size(item->next, &t->end) || t->begin > t->end)
+    if (!item || !item->next || item->next->next || !r2__json_whole(item, 0, R2__WHOLE, &begin) ||
+        !r2__json_whole(item->next, begin, R2__WHOLE, &end))
         return "has data_offsets that are not [begin, end]";
+    t->begin = (uint64_t)begin;
+    t->end = (uint64_t)end;
     return t->end - t->begin == bytes ? NULL : "has another number of bytes than its shape says";
 }
 
@@ -11669,8 +11940,8 @@ static int r2__by_name(const void *a, const void *b) {
     return strcmp(((const r2__stored *)a)->name, ((const r2__stored *)b)->name);
 }
 
-/* Tensors must tile the data without gap or overlap, and no name may come twice. Leaves them in the
-   order of their names. */
+/* Tensors must cover the data without gap or overlap, and no name may occur twice. Sorts them by
+   name. */
 static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
                                   uint64_t bytes) {
     uint64_t at = 0;
@@ -11687,7 +11958,7 @@ static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, 
     qsort(t, n, sizeof *t, r2__by_name);
     for (size_t i = 1; i < n; ++i)
         if (strcmp(t[i - 1].name, t[i].name) == 0)
-            return r2_fail(ctx, R2_FORMAT, "%s: %s is there twice", path, t[i].name);
+            return r2_fail(ctx, R2_FORMAT, "%s: tensor %s occurs twice", path, t[i].name);
     return R2_OK;
 }
 
@@ -11706,7 +11977,7 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
                 strings = cJSON_IsString(m) != 0;
             if (!strings)
                 return r2_fail(ctx, R2_FORMAT,
-                               "%s: __metadata__ is there twice or does not map "
+                               "%s: __metadata__ occurs twice or does not map "
                                "strings to strings",
                                path);
             metadata = true;
@@ -11725,7 +11996,7 @@ static float r2__half_to_float(uint16_t h) {
     uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
     float value;
     if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
-    if (exponent == 0u) { /* zero and what is below the normal numbers: fraction x 2^-24 */
+    if (exponent == 0u) { /* zero and subnormal numbers: fraction x 2^-24 */
         value = (float)fraction * 5.9604644775390625e-8f;
         return sign ? -value : value;
     }
@@ -11748,7 +12019,7 @@ static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
     }
 }
 
-/* A file of tensors that was found to keep every rule; t (n) in the order of their names. */
+/* A checked file of tensors; t (n) sorted by name. */
 typedef struct r2__tensor_file {
     const char *path;
     r2_text text;
@@ -11764,8 +12035,8 @@ static const r2__stored *r2__find_stored(const r2__tensor_file *file, const char
     return (const r2__stored *)bsearch(&key, file->t, file->n, sizeof key, r2__by_name);
 }
 
-/* Copies the tensors of the list, or (write false) only looks whether it could: the file must have
-   these and no others, in the right shapes. */
+/* Copies the tensors of the list (write false: only checks): the file must have exactly these, in
+   the right shapes. */
 static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
                                   int64_t n, bool write) {
     for (int64_t i = 0; i < n; ++i) {
@@ -11791,7 +12062,7 @@ static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, cons
     return R2_OK;
 }
 
-/* The header's length and its JSON; NULL with the reason recorded when they are not right. */
+/* The header's length and JSON; NULL, with the reason recorded, if they are wrong. */
 static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
                                uint64_t *length) {
     const char *end = NULL;
@@ -11820,7 +12091,7 @@ static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
     memset(file, 0, sizeof *file);
 }
 
-/* Reads a file and checks all of it. On failure nothing is left open. */
+/* Reads and checks a whole file. Release with r2__tensor_close; a failed call needs none. */
 static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file *file) {
     uint64_t length = 0;
     r2_status status;
@@ -11870,8 +12141,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path) {
 }
 
 /* ---- settings in JSON: config.json, adapter_config.json ----
-   The first thing that is wrong is kept in `status`; what is asked for after it does not matter. */
-
+   `status` keeps the first fault; values read after it do not matter. */
 
 typedef struct r2__settings {
     r2_ctx *ctx;
@@ -11894,15 +12164,12 @@ static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, c
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
 static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *directory,
                                    const char *name) {
-    r2_text text = {NULL, 0, 0, false};
     memset(s, 0, sizeof *s);
     s->ctx = ctx;
     s->status = r2__join_path(ctx, s->path, directory, name);
-    if (s->status == R2_OK) s->status = r2_read_file(ctx, s->path, &text);
-    if (s->status == R2_OK) s->root = r2__json_parse(text.data, text.len);
+    if (s->status == R2_OK) s->status = r2__json_read(ctx, s->path, &s->root);
     if (s->status == R2_OK && !cJSON_IsObject(s->root))
-        s->status = r2_fail(ctx, R2_FORMAT, "%s: not a JSON object", s->path);
-    r2_text_free(ctx, &text);
+        s->status = r2_fail(ctx, R2_FORMAT, "%s: expected a JSON object", s->path);
     return s->status;
 }
 
@@ -11911,19 +12178,18 @@ static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char
     const cJSON *found = NULL;
     for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
         if (!item->string || strcmp(item->string, key) != 0) continue;
-        if (found) r2__settings_fail(s, key, "is there twice");
+        if (found) r2__settings_fail(s, key, "occurs twice");
         found = item;
     }
     return found && !cJSON_IsNull(found) ? found : NULL;
 }
 
-/* A positive integer; `missing` stands for one that is absent, 0: it must be there. */
+/* A positive integer; `missing` if it is absent, unless that is 0: then it is required. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
     const cJSON *item = r2__setting(s, s->root, key);
-    uint64_t value = 0;
+    int64_t value;
     if (!item && missing > 0) return missing;
-    if (item && r2__json_size(item, &value) && value >= 1 && value <= INT32_MAX)
-        return (int32_t)value;
+    if (item && r2__json_whole(item, 1, INT32_MAX, &value)) return (int32_t)value;
     r2__settings_fail(s, key, "is missing or not a positive integer");
     return 1;
 }
@@ -11939,7 +12205,7 @@ static float r2__setting_float(r2__settings *s, const cJSON *object, const char 
     return 1.0f;
 }
 
-/* What may be given only as the one value that is supported, or not at all. */
+/* Refuses any other value of a setting than the supported one. */
 static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
                              const char *value) {
     const cJSON *item = r2__setting(s, object, key);
@@ -11949,7 +12215,7 @@ static void r2__setting_only(r2__settings *s, const cJSON *object, const char *k
         r2__settings_fail(s, key, what);
 }
 
-/* What must be absent, null, false or empty. */
+/* Refuses a setting that is not absent, null, false or empty. */
 static void r2__setting_off(r2__settings *s, const char *key) {
     const cJSON *item = r2__setting(s, s->root, key);
     const bool empty = (cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child;
@@ -11959,7 +12225,7 @@ static void r2__setting_off(r2__settings *s, const char *key) {
 
 /* ---- a Hugging Face directory ---- */
 
-/* Old files have rope_theta beside everything and rope_scaling where positions are scaled, new ones
+/* Older files have rope_theta at the top and rope_scaling for scaled positions, newer ones have
    both in rope_parameters. */
 static float r2__setting_rope(r2__settings *s) {
     static const char *const places[] = {"rope_scaling", "rope_parameters"};
@@ -11977,13 +12243,13 @@ static float r2__setting_rope(r2__settings *s) {
                 r2__settings_fail(s, item->string, "changes positions: not supported");
         inner = r2__setting_float(s, rope, "rope_theta", outer);
         if (inner != outer && r2__setting(s, s->root, "rope_theta"))
-            r2__settings_fail(s, "rope_theta", "is there twice, with two values");
+            r2__settings_fail(s, "rope_theta", "occurs twice, with two values");
         outer = inner;
     }
     return outer;
 }
 
-/* Refuses what the decoder of this header would compute otherwise. */
+/* Refuses settings under which the model would compute something that r2_forward does not. */
 static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
                                       "quantization_config", "pruned_heads"};
@@ -12009,7 +12275,7 @@ static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     }
 }
 
-/* The shape that config.json states; whether the head is tied shows in the weights. */
+/* The shape that config.json states. Whether the head is tied is decided by the weights. */
 static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_ctx,
                                  r2_model_config *c) {
     r2__settings s;
@@ -12032,20 +12298,20 @@ static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_c
         c->rope_theta = r2__setting_rope(&s);
         r2__check_decoder(&s, c);
         if (n_ctx < 0 || n_ctx > c->n_ctx)
-            r2__settings_fail(&s, "max_position_embeddings", "is less than what was asked for");
+            r2__settings_fail(&s, "max_position_embeddings", "is less than the n_ctx asked for");
         if (n_ctx > 0) c->n_ctx = n_ctx;
     }
     cJSON_Delete(s.root);
     return s.status;
 }
 
-/* A file name, and no way out of the directory. */
+/* A plain file name: no path that leaves the directory. */
 static bool r2__is_file_name(const cJSON *item) {
     return cJSON_IsString(item) && item->valuestring[0] != '\0' && item->valuestring[0] != '.' &&
            !strpbrk(item->valuestring, "/\\:");
 }
 
-/* Takes from each shard of the index what is to be there: list (n), shard (n) names. */
+/* Fills list (n), whose tensor i is in the file shard[i], file by file. */
 static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__named *list,
                                  const char **shard, r2__named *part, int64_t n) {
     r2_status status = R2_OK;
@@ -12054,7 +12320,7 @@ static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__n
         char path[R2__PATH];
         int64_t n_part = 0;
         r2__tensor_file file;
-        if (!name) continue; /* done with an earlier one */
+        if (!name) continue; /* its file was read before */
         for (int64_t k = i; k < n; ++k) {
             if (!shard[k] || strcmp(shard[k], name) != 0) continue;
             part[n_part++] = list[k];
@@ -12069,7 +12335,7 @@ static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__n
     return status;
 }
 
-/* Fills a model just made by the index, whose weight_map gives each tensor its file. */
+/* Fills a new model from the files that weight_map names. */
 static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *directory,
                                   r2__settings *s, const cJSON *map) {
     int64_t n = 0;
@@ -12084,7 +12350,7 @@ static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *dire
         else shard[i] = item->valuestring;
     }
     if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
-        r2__settings_fail(s, "weight_map", "has tensors that the model has not");
+        r2__settings_fail(s, "weight_map", "names tensors that the model does not have");
     if (s->status == R2_OK) s->status = r2__load_shards(ctx, directory, list, shard, part, n);
     r2_release(ctx, list);
     r2_release(ctx, part);
@@ -12097,7 +12363,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     r2__settings s;
     if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
         const cJSON *map = r2__setting(&s, s.root, "weight_map");
-        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is not there");
+        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is missing");
         config->tied = !r2__setting(&s, map, "lm_head.weight");
         if (s.status == R2_OK) s.status = r2_model_init(ctx, model, config, with_grad);
         if (s.status == R2_OK) r2__load_indexed(ctx, model, directory, &s, map);
@@ -12106,7 +12372,8 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     return s.status;
 }
 
-/* Memory is asked for only when the file can fill it: a parameter takes two bytes or more there. */
+/* Refuses a config.json that asks for more parameters than the file has bytes, before memory for
+   them is allocated. */
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 size_t n_bytes) {
     r2_model plan;
@@ -12169,7 +12436,7 @@ static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *na
     return status;
 }
 
-/* What config.json says of a model. */
+/* Adds the text of config.json. */
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text) {
     r2_text_addf(ctx, text,
                  "{\n  \"architectures\": [\"%sForCausalLM\"],\n  \"model_type\": \"%s\",\n",
@@ -12203,7 +12470,7 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
 
 /* ---- adapters on disk ---- */
 
-/* The name of projection `id` in target_modules: what stands before ".weight", "q_proj". */
+/* The name of a projection in target_modules, as "q_proj"; returns its length. */
 static size_t r2__module_name(const r2_tensor *t, const char **name) {
     const char *dot = strchr(t->name, '.');
     *name = dot ? dot + 1 : t->name;
@@ -12237,7 +12504,7 @@ r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory
     return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
 }
 
-/* The targets that a list of module names means. */
+/* The targets that target_modules names. */
 static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
     const uint32_t allowed = r2_lora_config_default().targets;
     const cJSON *modules = r2__setting(s, s->root, "target_modules");
@@ -12255,7 +12522,7 @@ static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
         }
         if (!bit || targets & bit)
             r2__settings_fail(s, "target_modules",
-                              "has something else than projections, each once");
+                              "names something other than projections, each once");
         targets |= bit;
     }
     return targets;
@@ -12351,18 +12618,13 @@ static bool r2__codebook_field(const cJSON *json, r2_field field, r2_codebook *c
 }
 
 r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
     r2_codebook loaded = *codebook;
     const cJSON *field;
     cJSON *json;
     bool good;
     int f = 0;
-    r2_status status = r2_read_file(ctx, path, &text);
-    if (status != R2_OK) {
-        r2_text_free(ctx, &text);
-        return status;
-    }
-    json = r2__json_parse(text.data, text.len);
+    r2_status status = r2__json_read(ctx, path, &json);
+    if (status != R2_OK) return status;
     field = cJSON_GetObjectItemCaseSensitive(json, "n_chains");
     good = cJSON_IsNumber(field) && field->valuedouble == (double)codebook->n_chains;
     field = cJSON_GetObjectItemCaseSensitive(json, "fields");
@@ -12371,7 +12633,6 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
         good = r2__codebook_field(field, (r2_field)f, &loaded);
     good = good && f == R2_N_FIELDS && !field;
     cJSON_Delete(json);
-    r2_text_free(ctx, &text);
     if (!good)
         return r2_fail(ctx, R2_FORMAT,
                        "%s: expected the fields and buckets of this run, found "
@@ -13059,6 +13320,40 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
     return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
 }
 
+/* ---- byte-level BPE as a tokenizer of the learning rooms ---- */
+
+static r2_status r2__bpe_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                bool marks, r2_tokens *out) {
+    return r2_bpe_encode(ctx, (const r2_bpe *)self, text, len, marks, out);
+}
+
+static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                const char *user, r2_tokens *out) {
+    const r2_bpe *bpe = (const r2_bpe *)self;
+    const r2_message message[2] = {{"system", system}, {"user", user}};
+    const int32_t skip = *system ? 0 : 1;
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
+        return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
+    r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
+    status = text.failed ? R2_NO_MEMORY
+                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Control tokens are written out: in an output they are a fault that the checker must see. */
+static r2_status r2__bpe_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                              r2_text *out) {
+    return r2_bpe_decode(ctx, (const r2_bpe *)self, id, n, true, out);
+}
+
+r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe) {
+    r2_tokenizer t = {bpe, bpe->n_tokens, r2__bpe_tokens, r2__bpe_prompt, r2__bpe_text};
+    return t;
+}
+
 /* ---- training ---- */
 
 /* A pair of neighbours: how often it stands in the text, and which words may hold it. */
@@ -13415,15 +13710,6 @@ r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
     status = out.failed ? ctx->status : r2_write_file(ctx, path, out.data, out.len);
     r2_text_free(ctx, &out);
     return status;
-}
-
-static bool r2__json_is(const cJSON *object, const char *key, const char *value) {
-    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
-    return found && strcmp(found, value) == 0;
-}
-
-static bool r2__json_true(const cJSON *object, const char *key) {
-    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
 }
 
 /* Whether the value is left out, null or "". */
@@ -14200,6 +14486,11 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
     return output->failed ? ctx->status : R2_OK;
 }
 
+r2_check r2_check_english(const void *user, const char *prompt, const char *output) {
+    (void)user;
+    return r2__check_english(prompt, output);
+}
+
 r2_check r2_check_output(const r2_task *task, const char *output) {
     const char *prompt = task->prompt->user.data;
     r2_check check = task->config->words == R2_WORDS_ENGLISH
@@ -14297,19 +14588,11 @@ r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *p
     return status;
 }
 
-/* A whole number that a double holds exactly. */
-static bool r2__record_number(const cJSON *value, int64_t *number) {
-    double x = cJSON_IsNumber(value) ? value->valuedouble : 0.5;
-    if (fabs(x) > 9007199254740992.0 || x != floor(x)) return false;
-    *number = (int64_t)x;
-    return true;
-}
-
 /* Reads the keys of one line; returns the one that is wrong, or NULL. Strings belong to `line`. */
 static const char *r2__record_parse(const cJSON *line, r2_record *record) {
     const cJSON *value;
     int n_keys = 0;
-#define R2__X_number(key) r2__record_number(value, &record->key)
+#define R2__X_number(key) r2__json_whole(value, -R2__WHOLE, R2__WHOLE, &record->key)
 #define R2__X_string(key) (record->key = cJSON_GetStringValue(value)) != NULL
 #define R2__X(key, kind)                                                                           \
     value = cJSON_GetObjectItemCaseSensitive(line, r2__record_key(#key));                          \
@@ -14621,20 +14904,19 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
+                                   const r2_codebook *codebook, r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
                                    bool *found) {
     r2_text prompt = {NULL, 0, 0, false};
-    int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
     r2_reasoning own;
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
     if (own.check.well_formed)
-        status = r2_vocab_decode(ctx, ex->codec.vocab, ex->prompt + from, len, &prompt);
+        status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
-            change, r2__fact_changes(ex->codec.codebook, prompt.data, own.text.data, kind, change),
+            change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
             r2_hash(0, (uint64_t)e, R2_STREAM_USER), chosen);
     r2_text_free(ctx, &prompt);
     r2_reasoning_free(ctx, &own);
@@ -14666,7 +14948,8 @@ static void r2__causal_tally(r2_causal *out, const r2__fact_change *chosen, cons
 }
 
 r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
-                            r2_change kind, r2_causal *out) {
+                            const r2_codebook *codebook, const r2_vocab *vocab, r2_change kind,
+                            r2_causal *out) {
     uint64_t n = (uint64_t)examples->n, n_tokens = (uint64_t)examples->prompt_begin[examples->n];
     r2_examples asked = *examples; /* the same, with prompts of its own */
     r2_score_config how = r2_score_config_default();
@@ -14680,14 +14963,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
     for (int64_t e = 0; e < examples->n && status == R2_OK; ++e) {
         r2__fact_change *change = &chosen[R2__N_CHANGES * e];
         bool found;
-        status = r2__causal_choose(ctx, model, examples, e, kind, change, &found);
+        status = r2__causal_choose(ctx, model, examples, e, codebook, kind, change, &found);
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
         memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
-                r2__fact_change_apply(examples->codec.vocab, &chosen[R2__N_CHANGES * e + k],
+                r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
                                       asked.prompt + asked.prompt_begin[e],
                                       asked.prompt_begin[e + 1] - asked.prompt_begin[e]);
         status = r2_score(ctx, model, &asked, &how, score + (k + 1) * examples->n, NULL);

@@ -154,7 +154,8 @@ static void traces(r2_run *run) {
     r2_generation out;
     how.temperature = 0.0f;
     how.max_new = NEW;
-    how.stop_token = run->codec.markup.think_end;
+    how.stop = run->codec.markup.think_end.id;
+    how.n_stop = run->codec.markup.think_end.n;
     need(r2_generate(&ctx, &run->model, &how, PROMPTS, run->train.prompt_begin, run->train.prompt,
                      &out));
     for (int64_t o = 0; o < out.n_out; ++o) {

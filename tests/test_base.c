@@ -1,4 +1,4 @@
-/* [E1] base: lists and tables of stb_ds in the memory of a context. */
+/* [E1] base: memory, text, lists and tables of stb_ds. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
@@ -80,7 +80,20 @@ TEST(lists_and_tables_survive_every_failed_allocation) {
     CHECK(status == R2_OK && at > 20); /* so many allocations there are */
 }
 
-/* The numbers in the opening of this part of [E1]. */
+/* The numbers in the opening of [E1]. */
+TEST(the_opening_of_e1) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_arena arena = {NULL, 0, 0};
+    r2_text text = {NULL, 0, 0, false};
+    CHECK(r2_arena_alloc(&ctx, &arena, 100, 1) != NULL);
+    CHECK_EQ_INT(arena.used, 128);
+    for (int k = 0; k < 100; ++k) r2_text_add(&ctx, &text, "x", 1);
+    CHECK_EQ_INT(text.cap, 128);
+    r2_text_free(&ctx, &text);
+    r2_arena_free(&ctx, &arena);
+}
+
+/* The numbers in the opening of lists and tables. */
 TEST(a_list_doubles) {
     scarce memory;
     r2_ctx ctx = scarce_ctx(&memory, 0);

@@ -61,7 +61,7 @@ for case; do
     if [ -f "tests/cases/$case/cmd" ]; then run_case "$case"; else ok "no case $case" false; fi
 done
 for name in $(cat tests/cases/OPEN 2>/dev/null); do
-    ok "tests/cases/OPEN names $name, which is no case" [ -f "tests/cases/$name/cmd" ]
+    [ -f "tests/cases/$name/cmd" ] || ok "tests/cases/OPEN names $name, which is no case" false
 done
 
 finish

@@ -98,7 +98,7 @@ TEST(a_change_changes_one_word) {
     memset(&vocab, 0, sizeof vocab);
     book_make(&book);
     prompt_make(&ctx, &book, &before);
-    REQUIRE_OK(&ctx, r2_codec_init(&ctx, &codec, &vocab, &book));
+    REQUIRE_OK(&ctx, r2_codec_compact(&ctx, &codec, &vocab, &book));
     REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &vocab, before.data, before.len, &token));
     r2__fact_change_apply(&vocab, &change, token.id, token.n);
     REQUIRE_OK(&ctx, r2_vocab_decode(&ctx, &vocab, token.id, token.n, &after));
@@ -174,7 +174,8 @@ TEST(a_trained_model_follows_what_it_cites) {
     REQUIRE_OK(&ctx, r2_run_prompts(&ctx, &run, user, item, 60, evidence, &asked));
     for (int k = 0; k < 2; ++k) {
         ctx.n_threads = 2 - k;
-        REQUIRE_OK(&ctx, r2_counterfactual(&ctx, &run.model, &asked, R2_CHANGE_FLIP, &flip[k]));
+        REQUIRE_OK(&ctx, r2_counterfactual(&ctx, &run.model, &asked, &run.codebook, &run.vocab,
+                                           R2_CHANGE_FLIP, &flip[k]));
     }
     CHECK(!memcmp(&flip[0], &flip[1], sizeof flip[0])); /* threads change nothing */
     CHECK(TRAINED_STEPS < 100 || flip[0].n > 0);

@@ -115,7 +115,7 @@ TEST(json_keys_by_name) {
         const char *present = *wish[k % 4];
         *wish[k % 4] = absent[k / 4];
         CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format), R2_FORMAT);
-        CHECK(strstr(ctx.message, k < 4 ? ":1: expected no such key" : ":1: expected 1, ") != NULL);
+        CHECK(strstr(ctx.message, k < 4 ? ":1: expected the key \"no such key\"" : ":1: expected the key \"1\", ") != NULL);
         *wish[k % 4] = present;
     }
     remove(path);
@@ -305,9 +305,9 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"a,b,c,d\n1,2,3,4\n", ":1: expected names of the user and item columns"},
         {"1 2 3 4\n1 2 3\n", ":2: expected 4 fields as before, not 3"},
         {"1 2 3 4\n1 2 3 4 5\n", ":2: expected 4 fields as before, not 5"},
-        {"1 2 3 4\n5 6 good 4\n", ":2: expected a rating, found \"good\""},
-        {"1,2,3,4\n5,6,,4\n", ":2: expected a rating, found \"\""},
-        {"1,2,3,4\n5,6,nan,4\n", ":2: expected a rating, found \"nan\""},
+        {"1 2 3 4\n5 6 good 4\n", ":2: expected a rating from -1e6 to 1e6, found \"good\""},
+        {"1,2,3,4\n5,6,,4\n", ":2: expected a rating from -1e6 to 1e6, found \"\""},
+        {"1,2,3,4\n5,6,nan,4\n", ":2: expected a rating from -1e6 to 1e6, found \"nan\""},
         {"1,2,3,4\n5,6,1e999,4\n", ":2: expected a rating"},
         {"1,2,3,4\n5,6,3,4x\n", ":2: expected a Unix time, found \"4x\""},
         {"1,2,3,4\n,6,3,4\n", ":2: expected a user"},
@@ -318,12 +318,12 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"1,2,3,4\n\"a \"\"b\"\"\",\"6,3,4\n",
          "<= 64 fields, found \"\"a \"\"b\"\"\",\"6,3,4\""},
         {"1,2,3,4\n\"\"\"b\"\"\",6,3\n", "as before, not 3, found \"\"\"\"b\"\"\",6,3\""},
-        {"1,2,3,4\n5,6,\x1B[31m\xC2\x9B\tx\x7F,4\n", "a rating, found \"?[31m??\tx?\""},
+        {"1,2,3,4\n5,6,\x1B[31m\xC2\x9B\tx\x7F,4\n", "a rating from -1e6 to 1e6, found \"?[31m??\tx?\""},
         {"1,2,3,4\n ,6,3,4\n", ":2: expected a user"},
         {"John Smith 2 3 4\n", ":1: expected user item rating time, for ids with blanks"},
         {"1 2 3 0\n1 3 3 4000000000\n", ":2: expected a time within 68 years"},
         {"1 2 3 0\n1 3 3 2000000000\n1 4 3 -2000000000\n", "expected times within 68 years"},
-        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n", ":2: expected asin"},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n", ":2: expected the key \"asin\""},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n[1]\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\"\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}{\"user_id\": \"1\", \"asin\": \"3\"}\n",
@@ -534,7 +534,7 @@ TEST(formats_say_the_same_under_a_decimal_comma) {
 TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     r2_ctx ctx = r2_ctx_default();
     ratings_memory memory = {0, 0};
-    const char *path = "build/test_data_memory.tmp";
+    const char *path = "build/test_data_memory.tmp", *sets = "build/test_data_sets.tmp";
     r2_text text = {NULL, 0, 0, false};
     int64_t n_allocations = 0;
     r2_format format;
@@ -549,20 +549,29 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
         r2_data data;
         r2_split split;
         r2_candidates cases;
+        r2_negatives common;
         r2_filter filter;
         r2_status status;
         memset(&filter, 0, sizeof filter);
         memset(&split, 0, sizeof split);
         memset(&cases, 0, sizeof cases);
+        memset(&common, 0, sizeof common);
+        common.n = 1;
+        common.common = &split;
         memory.left = n_allocations;
         status = r2_data_load_files(&ctx, &data, &path, 1, &format);
         if (!status) status = r2_data_filter(&ctx, &data, &filter);
         if (!status) status = r2_data_grade(&ctx, &data);
         if (!status) status = r2_split_init(&ctx, &split, &data, NULL);
         if (!status)
-            status = r2_candidates_init(&ctx, &cases, &data, split.test, split.n_test, 1, 1);
+            status = r2_candidates_init(&ctx, &cases, &data, split.test, split.n_test, &common);
+        if (!status) status = r2_candidates_save(&ctx, &cases, &data, sets);
+        r2_candidates_free(&ctx, &cases);
+        if (!status) status = r2_candidates_load(&ctx, &cases, &data, sets);
         r2_candidates_free(&ctx, &cases);
         r2_split_free(&ctx, &split);
+        if (!status) status = r2_split_given(&ctx, &split, &data, NULL, NULL, path, NULL);
+        if (!status) r2_split_free(&ctx, &split);
         r2_data_free(&ctx, &data);
         CHECK(status == R2_OK || status == R2_NO_MEMORY);
         CHECK_EQ_INT(memory.alive, 0);
@@ -571,6 +580,7 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     }
     CHECK(n_allocations > 20);
     remove(path);
+    remove(sets);
 }
 
 /* Bytes asked for, not counting the library's 1 MB of line buffer at the peak. */
@@ -611,6 +621,7 @@ TEST(memory_of_an_interaction) {
     remove(path);
     n = (double)data.n_ratings;
     CHECK_EQ_INT(data.n_ratings, 350000);
+    CHECK_EQ_INT(sizeof(r2__row), 16); /* the opening of [E2] */
     CHECK(((double)b.peak - (1 << 20)) / n <= 40.0);
     REQUIRE_OK(&ctx, r2_graph_init(&ctx, &graph, &data, NULL));
     CHECK((double)b.now / n <= 24.0);
@@ -797,6 +808,32 @@ TEST(counts_become_grades_and_grades_stay) {
     r2_text_free(&ctx, &text);
 }
 
+/* The examples in the opening of [E3]. */
+TEST(the_opening_of_e3) {
+    static const float grade[4] = {2, 4, 4, 5};
+    r2_ctx ctx = r2_ctx_default();
+    r2_text text = {NULL, 0, 0, false};
+    r2_filter filter;
+    r2_data data;
+    r2_text_addf(&ctx, &text, "u,p,1\nu,q,3\nu,r,3\nu,s,100\n");
+    for (int k = 0; k < 200; ++k) r2_text_addf(&ctx, &text, "v%d,p,1\n", k); /* few reach 100 */
+    REQUIRE(!text.failed);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
+    REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));
+    for (int k = 0; k < 4; ++k) CHECK_NEAR(data.rating[k], grade[k], 0);
+    r2_data_free(&ctx, &data);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 1\na y 1 1\nb x 1 1\nb y 1 1\nb z 1 1\n"));
+    memset(&filter, 0, sizeof filter);
+    filter.user_core = filter.item_core = 2;
+    REQUIRE_OK(&ctx, r2_data_filter(&ctx, &data, &filter));
+    CHECK_EQ_INT(data.n_ratings, 4);
+    CHECK_EQ_INT(data.n_dropped_core, 1);
+    CHECK_EQ_INT(r2_data_item(&data, "z"), -1);
+    CHECK_EQ_INT(r2_data_item(&data, "y"), 1);
+    r2_data_free(&ctx, &data);
+    r2_text_free(&ctx, &text);
+}
+
 TEST(a_filter_by_time_leaves_negative_ratings) {
     r2_ctx ctx = r2_ctx_default();
     r2_data data;
@@ -846,7 +883,6 @@ TEST(blanks_around_ids_do_not_belong_to_them) {
 
 TEST(leave_one_out_by_hand) {
     r2_ctx ctx = r2_ctx_default();
-    r2_text text = {NULL, 0, 0, false};
     r2_data data;
     r2_split split;
     /* a: train 1, valid 2, (3 between is unused), test 4, after it unused; b: one positive only;
@@ -865,11 +901,30 @@ TEST(leave_one_out_by_hand) {
     CHECK_EQ_INT(split.role[split.test[0].row], R2_TEST);
     CHECK_EQ_INT(split.role[split.valid[0].row], R2_VALID);
     CHECK_EQ_INT(split.n_time_ties, 0);
-    REQUIRE_OK(&ctx, r2_split_report(&ctx, &split, &text));
-    CHECK(strstr(text.data, "test targets 1\nvalidation targets 1\ntraining interactions 5\n") !=
-          NULL);
-    CHECK(strstr(text.data, "equal times of a user are ordered by a hash") != NULL);
-    r2_text_free(&ctx, &text);
+    CHECK_EQ_INT(split.n_train, 5);
+    r2_split_free(&ctx, &split);
+    r2_data_free(&ctx, &data);
+}
+
+/* The example in the opening of [M1]. */
+TEST(the_opening_of_m1) {
+    static const uint32_t seen[6] = {0, 2, 3, 5, 8, 9};
+    static const uint8_t role[6] = {R2_TRAIN, R2_TRAIN, R2_VALID, R2_UNUSED, R2_TEST, R2_UNUSED};
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data,
+                                  "ann heat 5 1\nann jaws 2 2\nann alien 4 3\nann big 3 4\n"
+                                  "ann tron 5 5\nann cube 1 6\n"));
+    REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
+    CHECK_NEAR(split.config.min_positive, 4, 1e-6);
+    CHECK(memcmp(split.role, role, sizeof role) == 0); /* items are numbered as they appear */
+    CHECK_EQ_STR(data.item_key[split.test[0].item], "tron");
+    CHECK_EQ_STR(data.item_key[split.valid[0].item], "alien");
+    CHECK_EQ_INT(r2__unseen_item(seen, 6, 0), 1);
+    CHECK_EQ_INT(r2__unseen_item(seen, 6, 1), 4);
+    CHECK_EQ_INT(r2__unseen_item(seen, 6, 2), 6);
+    CHECK_EQ_INT(r2__unseen_item(seen, 6, 3), 7);
     r2_split_free(&ctx, &split);
     r2_data_free(&ctx, &data);
 }
@@ -966,48 +1021,6 @@ TEST(movielens_split_keeps_its_rules) {
     r2_data_free(&ctx, &data);
 }
 
-TEST(one_cut_in_time_for_all) {
-    r2_ctx ctx = r2_ctx_default();
-    r2_data data;
-    r2_split split;
-    int64_t n[4] = {0, 0, 0, 0};
-    int32_t last_train = 0, first_test = INT32_MAX;
-    REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 30, 30, 0.5, 4));
-    CHECK_STATUS(&ctx, r2_split_time(&ctx, &split, &data, NULL, 0.6, 0.5), R2_ARGUMENT);
-    REQUIRE_OK(&ctx, r2_split_time(&ctx, &split, &data, NULL, 0.1, 0.2));
-    for (int64_t k = 0; k < data.n_ratings; ++k) {
-        n[split.role[k]]++;
-        if (split.role[k] == R2_TRAIN && data.time[k] > last_train) last_train = data.time[k];
-        if (split.role[k] == R2_TEST && data.time[k] < first_test) first_test = data.time[k];
-    }
-    CHECK(last_train < first_test);
-    CHECK_WITHIN((double)n[R2_TEST] / (double)data.n_ratings, 0.2, 0.04);
-    CHECK_WITHIN((double)n[R2_VALID] / (double)data.n_ratings, 0.1, 0.04);
-    CHECK_EQ_INT(n[R2_TRAIN], split.n_train);
-    CHECK(split.n_test > 0 && split.n_test < n[R2_TEST]);
-    for (int64_t k = 0; k < split.n_test; ++k)
-        CHECK(data.rating[split.test[k].row] >= split.config.min_positive);
-    r2_split_free(&ctx, &split);
-    r2_data_free(&ctx, &data);
-}
-
-TEST(a_cut_in_time_needs_times) {
-    static const char *const texts[] = {"user,item,rating\na,x,5\na,y,4\nb,x,5\nb,z,1\n",
-                                        "a x 5 7\na y 4 7\nb x 5 7\nb z 1 7\n",
-                                        "a x 5 7\na y 4 7\nb x 5 7\nb z 1 8\n"};
-    r2_ctx ctx = r2_ctx_default();
-    for (int k = 0; k < 3; ++k) {
-        r2_data data;
-        r2_split split;
-        REQUIRE_OK(&ctx, ratings_load(&ctx, &data, texts[k]));
-        CHECK_STATUS(&ctx, r2_split_time(&ctx, &split, &data, NULL, 0.25, 0.25), R2_ARGUMENT);
-        CHECK(strstr(ctx.message, "before the cut in time, found none of 4") != NULL);
-        CHECK_EQ_INT(strstr(ctx.message, "no time column") != NULL, k == 0);
-        CHECK(split.role == NULL);
-        r2_data_free(&ctx, &data);
-    }
-}
-
 TEST(splits_from_files) {
     static const char *const train = "build/split_train.tmp", *valid = "build/split_valid.tmp",
                              *test = "build/split_test.tmp";
@@ -1037,6 +1050,14 @@ TEST(splits_from_files) {
 
 /* ---- candidates ---- */
 
+static r2_negatives uniform(int64_t n, uint64_t seed) {
+    r2_negatives negatives;
+    memset(&negatives, 0, sizeof negatives);
+    negatives.n = n;
+    negatives.seed = seed;
+    return negatives;
+}
+
 static void check_candidates(const r2_candidates *c, const r2_data *data, const r2_split *split) {
     for (int64_t k = 0; k < c->n_cases; ++k) {
         const uint32_t *row = c->item + k * c->n_per_case;
@@ -1055,15 +1076,18 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     r2_data data;
     r2_split split;
     r2_candidates a, b, popular;
+    r2_negatives n19 = uniform(19, 7), n9 = uniform(9, 7), n60 = uniform(60, 7),
+                 n42 = uniform(42, 7);
+    r2_negatives popular9 = n9;
     double mean[2] = {0, 0};
     int64_t n_able = 0;
     REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 50, 60, 0.3, 6));
     REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
     REQUIRE(split.n_test > 30);
-    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 19, 7));
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, &n19));
     check_candidates(&a, &data, &split);
     /* the draw of a case does not depend on the others */
-    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &b, &data, split.test + 5, 1, 19, 7));
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &b, &data, split.test + 5, 1, &n19));
     CHECK(memcmp(b.item, a.item + 5 * 20, 20 * sizeof *b.item) == 0);
     r2_candidates_free(&ctx, &b);
     /* a saved set comes back */
@@ -1083,10 +1107,12 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     CHECK(strstr(ctx.message, ".tmp:1: expected a user and items between tabs") != NULL);
     remove(path);
     /* popular negatives are more popular */
-    REQUIRE_OK(&ctx, r2_candidates_popular(&ctx, &popular, &data, split.test, split.n_test, 9, 7));
+    popular9.popular = true;
+    REQUIRE_OK(&ctx,
+               r2_candidates_init(&ctx, &popular, &data, split.test, split.n_test, &popular9));
     check_candidates(&popular, &data, &split);
     r2_candidates_free(&ctx, &a);
-    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 9, 7));
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, &n9));
     for (int64_t k = 0; k < a.n_cases; ++k)
         for (int64_t j = 1; j < 10; ++j)
             for (int64_t row = 0; row < data.n_ratings; ++row) {
@@ -1096,10 +1122,10 @@ TEST(candidates_are_distinct_unseen_and_reproducible) {
     CHECK(mean[1] > mean[0]);
     r2_candidates_free(&ctx, &a);
     r2_candidates_free(&ctx, &popular);
-    CHECK_STATUS(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 60, 7),
+    CHECK_STATUS(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, &n60),
                  R2_ARGUMENT);
     /* a user who has seen too much gets no case; the others do */
-    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, 42, 7));
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &a, &data, split.test, split.n_test, &n42));
     for (int64_t k = 0; k < split.n_test; ++k) {
         const int64_t u = (int64_t)split.test[k].user;
         n_able += data.n_items - (data.user_begin[u + 1] - data.user_begin[u]) >= 42;
@@ -1121,10 +1147,12 @@ TEST(common_negatives_are_common) {
     r2_data data;
     r2_split split;
     r2_candidates c;
+    r2_negatives common = uniform(9, 7);
     REQUIRE_OK(&ctx, ratings_random(&ctx, &data, 50, 60, 0.3, 6));
     REQUIRE_OK(&ctx, r2_split_init(&ctx, &split, &data, NULL));
-    REQUIRE_OK(&ctx, r2_candidates_common(&ctx, &c, &data, split.role, 8, split.test, split.n_test,
-                                          9, 7));
+    common.common = &split;
+    common.min_train = 8;
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &c, &data, split.test, split.n_test, &common));
     check_candidates(&c, &data, &split);
     for (int64_t k = 0; k < c.n_cases; ++k)
         for (int64_t j = 1; j < 10; ++j) {
@@ -1134,10 +1162,13 @@ TEST(common_negatives_are_common) {
             CHECK(n >= 8);
         }
     r2_candidates_free(&ctx, &c);
-    CHECK_STATUS(
-        &ctx,
-        r2_candidates_common(&ctx, &c, &data, split.role, 999, split.test, split.n_test, 9, 7),
-        R2_ARGUMENT);
+    common.min_train = 999;
+    CHECK_STATUS(&ctx, r2_candidates_init(&ctx, &c, &data, split.test, split.n_test, &common),
+                 R2_ARGUMENT);
+    common.popular = true;
+    CHECK_STATUS(&ctx, r2_candidates_init(&ctx, &c, &data, split.test, split.n_test, &common),
+                 R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "found both") != NULL);
     r2_split_free(&ctx, &split);
     r2_data_free(&ctx, &data);
 }
@@ -1155,8 +1186,9 @@ TEST(uniform_candidates_are_uniform) {
     target.row = data.user_begin[3];
     target.item = data.item[target.row];
     for (uint64_t seed = 0; seed < 8000; ++seed) {
+        r2_negatives negatives = uniform(5, seed);
         r2_candidates c;
-        REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &c, &data, &target, 1, 5, seed));
+        REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &c, &data, &target, 1, &negatives));
         for (int j = 1; j < 6; ++j) count[c.item[j]]++;
         r2_candidates_free(&ctx, &c);
     }

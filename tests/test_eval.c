@@ -236,7 +236,7 @@ static r2_status level_logp(r2_ctx *ctx, tiny *t, const int32_t *token, int32_t 
     int32_t row[512], seq[2], at[R2_N_ANSWERS];
     r2_batch batch;
     memcpy(row, token, (size_t)n * sizeof *row);
-    row[n] = t->codec.markup.answer;
+    row[n] = t->codec.markup.answer.id[0];
     seq[0] = 0, seq[1] = n + 1;
     for (int k = 0; k < R2_N_ANSWERS; ++k) at[k] = n;
     memset(&batch, 0, sizeof batch);
@@ -370,9 +370,9 @@ TEST(an_example_that_is_not_there) {
     CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, t.ex.n - 1, 2, own), R2_ARGUMENT);
     CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, -1, 1, own), R2_ARGUMENT);
     CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &t.ex, 0, 0, own), R2_ARGUMENT);
-    silent = t.ex, silent.codec.codebook = NULL; /* nothing to check by */
+    silent = t.ex, silent.codec.check = NULL; /* nothing to check by */
     CHECK_STATUS(&ctx, r2_think(&ctx, &t.model, &silent, 0, 1, own), R2_ARGUMENT);
-    CHECK(strstr(ctx.message, "no codebook") != NULL);
+    CHECK(strstr(ctx.message, "check = NULL") != NULL);
     tiny_free(&ctx, &t);
 }
 

@@ -220,8 +220,8 @@ TEST(traces_say_what_the_weights_say) {
         CHECK_EQ_INT(ex.longest, 2 * (1 + d.n_slots) + 1 + 3);
         for (int64_t e = 0; e < ex.n; e += 11) {
             const int32_t *trace = ex.trace + ex.trace_begin[e];
-            CHECK_EQ_INT(trace[0], words.markup.think);
-            CHECK_EQ_INT(trace[d.n_slots + 1], words.markup.think_end);
+            CHECK_EQ_INT(trace[0], words.codec.markup.think.id[0]);
+            CHECK_EQ_INT(trace[d.n_slots + 1], words.codec.markup.think_end.id[0]);
             check_trace(w, &d, fitted, slot + e * d.n_slots, trace, &words.vocab);
         }
         r2_examples_free(&w->ctx, &ex);

@@ -14,6 +14,7 @@ typedef struct mini {
 } mini;
 
 static int mini_load(mini *m) {
+    const r2_negatives negatives = {NEGATIVES, 1, false, NULL, 0};
     memset(m, 0, sizeof *m);
     m->ctx = r2_ctx_default();
     return CHECK_STATUS(&m->ctx, r2_data_load(&m->ctx, &m->data, "data/mini"), R2_OK) &&
@@ -22,7 +23,7 @@ static int mini_load(mini *m) {
                         R2_OK) &&
            CHECK_STATUS(&m->ctx,
                         r2_candidates_init(&m->ctx, &m->cases, &m->data, m->split.test,
-                                           m->split.n_test, NEGATIVES, 1),
+                                           m->split.n_test, &negatives),
                         R2_OK);
 }
 

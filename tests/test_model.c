@@ -509,6 +509,8 @@ TEST(adapters_begin_as_the_base_model) {
 
 /* ---- generation ---- */
 
+static const int32_t five = 5; /* ends an output */
+
 /* Every output of a generation against r2_forward of prompt + output. */
 static void check_generation(r2_model *model, const r2_generate_config *config,
                              const int64_t *begin, const r2_generation *out) {
@@ -527,7 +529,7 @@ static void check_generation(r2_model *model, const r2_generate_config *config,
             forward_logp(model, token, n + length + 1, n + length, want);
             CHECK_NEAR(out->watch_logp[o * config->n_watch + w], want[0], 2e-5);
         }
-        CHECK(length == config->max_new || token[n + length - 1] == config->stop_token ||
+        CHECK(length == config->max_new || token[n + length - 1] == *config->stop ||
               config->n_watch > 0);
     }
 }
@@ -547,7 +549,7 @@ TEST(generation_is_what_forward_says) {
         config.n_samples = 1 + variant % 3;
         config.max_new = variant == 5 ? 0 : 8;
         config.temperature = variant < 2 ? 0.0f : 0.9f;
-        config.stop_token = 5;
+        config.stop = &five, config.n_stop = 1;
         config.n_token = 39;
         config.n_watch = variant == 4 ? 0 : 3;
         config.watch = watch;
@@ -580,7 +582,7 @@ TEST(batched_decoding_is_plain_decoding) {
         config.n_samples = 1 + variant;
         config.max_new = 8;
         config.temperature = variant == 0 ? 0.0f : 0.9f;
-        config.stop_token = 5;
+        config.stop = &five, config.n_stop = 1;
         config.n_token = variant == 2 ? 30 : 0;
         config.n_watch = variant == 1 ? 0 : 3;
         config.watch = watch;

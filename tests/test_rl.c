@@ -155,12 +155,12 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
     for (int e = 0; e < TINY_GROUP; ++e) {
         int64_t from = t->ex.prompt_begin[e], n = t->ex.prompt_begin[e + 1] - from;
         memcpy(prompt + begin[e], t->ex.prompt + from, (size_t)n * sizeof *prompt);
-        prompt[begin[e] + n] = t->codec.markup.think;
+        prompt[begin[e] + n] = t->codec.markup.think.id[0];
         begin[e + 1] = begin[e] + n + 1;
     }
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
-    how.stop_token = t->codec.markup.answer_end;
+    how.stop = t->codec.markup.answer_end.id, how.n_stop = 1;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, 0, R2_STREAM_SAMPLE);
     status = r2_generate(ctx, &t->model, &how, TINY_GROUP, begin, prompt, &gen);
@@ -173,7 +173,7 @@ static r2_status sample(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sampled *
         s->right = t->ex.answer[e];
         s->answer_at = -1;
         for (int32_t k = 0; k < gen.length[o]; ++k) {
-            if (k > 0 && s->token[s->n - 1] == t->codec.markup.answer && s->answer_at < 0)
+            if (k > 0 && s->token[s->n - 1] == t->codec.markup.answer.id[0] && s->answer_at < 0)
                 s->answer_at = s->n;
             s->token[s->n++] = gen.token[o * gen.max_new + k];
         }
@@ -533,7 +533,7 @@ TEST(learning_that_cannot_be) {
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c), R2_ARGUMENT);
     t.evidence[0].answer = -1; /* asked, not known */
     REQUIRE_OK(
-        &ctx, r2_examples_init(&ctx, &unknown, &t.codec, t.evidence, TINY_GROUP, TINY_GROUP, NULL));
+        &ctx, tiny_examples(&ctx, &t, &unknown, TINY_GROUP, TINY_GROUP, NULL));
     c = small_grpo(&t);
     CHECK_STATUS(&ctx, r2_grpo(&ctx, &t.model, &unknown, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &unknown);

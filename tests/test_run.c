@@ -233,6 +233,31 @@ static void refused(const char *data, const r2_run_config *config, r2_status wan
     CHECK_EQ_INT(memory.alive, 0);
 }
 
+/* ---- steps of the masking ---- */
+
+/* One vocabulary for all: a model of one share can be asked what one of another learned. */
+TEST(a_run_trains_on_the_steps_of_its_schedule) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_run plain, steps;
+    int64_t n_early = 0;
+    REQUIRE(small_make(&ctx, &plain, &config));
+    config.step_share = 0.5f;
+    REQUIRE(small_make(&ctx, &steps, &config));
+    CHECK_EQ_INT(plain.vocab.n_words, steps.vocab.n_words);
+    for (int64_t e = 0; e < steps.train.n; ++e) {
+        CHECK_EQ_INT(plain.train.step[e], R2_STEP_ASK);
+        n_early += steps.train.step[e] < R2_STEP_ASK;
+    }
+    CHECK(n_early > 0 && n_early < steps.train.n);
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &steps));
+    REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &steps));
+    r2_run_free(&ctx, &plain);
+    r2_run_free(&ctx, &steps);
+    config.step_share = 1.5f;
+    refused("data/mini", &config, R2_ARGUMENT, "step_share = 1.5, expected 0 .. 1");
+}
+
 /* ---- asking ---- */
 
 /* New: nothing that the data say the user has, in training or held out. */

@@ -59,23 +59,267 @@ TEST(examples_hold_prompts_traces_and_answers) {
 
 TEST(examples_that_cannot_be) {
     r2_ctx ctx = r2_ctx_default();
+    r2_example_config how;
     r2_codec speechless;
     r2_vocab empty;
     r2_examples ex;
     tiny t;
     memset(&empty, 0, sizeof empty);
+    memset(&how, 0, sizeof how);
     REQUIRE(tiny_make(&ctx, &t, 3));
-    speechless = t.codec, speechless.vocab = &empty;
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 4, TINY_GROUP, NULL),
+    how.prompt = r2_prompt_config_default();
+    how.prompt.codebook = &t.codebook;
+    how.group = TINY_GROUP;
+    speechless = t.codec, speechless.tokenizer = r2_tokenizer_vocab(&empty);
+    CHECK_STATUS(&ctx, tiny_examples(&ctx, &t, &ex, 4, TINY_GROUP, NULL),
                  R2_ARGUMENT);
     CHECK(strstr(ctx.message, "n = 4, expected a multiple of group = 3") != NULL);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 0, TINY_GROUP, NULL),
+    CHECK_STATUS(&ctx, tiny_examples(&ctx, &t, &ex, 0, TINY_GROUP, NULL),
                  R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, t.evidence, 3, 0, NULL), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &speechless, t.evidence, 3, TINY_GROUP, NULL),
+    CHECK_STATUS(&ctx, tiny_examples(&ctx, &t, &ex, 3, 0, NULL), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &speechless, &how, t.evidence, 3),
                  R2_FORMAT);
     CHECK(ex.n == 0 && ex.prompt == NULL); /* nothing half-built */
     tiny_free(&ctx, &t);
+}
+
+TEST(a_sampled_item_never_repeats_within_a_group) {
+    enum { SAMPLED = 8, GROUPS = 60 };
+    static r2_question question[GROUPS * (1 + SAMPLED)];
+    const r2_draw_config draw = {GROUPS, SAMPLED, 3, 1}, most = {GROUPS, 29, 3, 1};
+    static r2_question many[GROUPS * 30];
+    r2_ctx ctx = r2_ctx_default();
+    int64_t n;
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 3));
+    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &t.index, &draw, question, &n));
+    CHECK(n > 10);
+    for (int64_t g = 0; g < n; ++g)
+        for (int a = 0; a <= SAMPLED; ++a)
+            for (int b = 0; b < a; ++b)
+                CHECK(question[g * (1 + SAMPLED) + a].item != question[g * (1 + SAMPLED) + b].item);
+    REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &t.index, &most, many, &n)); /* more than there are */
+    tiny_free(&ctx, &t);
+}
+
+/* ---- other words ---- */
+
+/* English records of the tiny data, guided, and a tokenizer learned from their texts. */
+static r2_status english_make(r2_ctx *ctx, const tiny *t, r2_records *records, r2_bpe *bpe) {
+    r2_prompt_config words = r2_prompt_config_default();
+    r2_teacher_config rules = r2_teacher_config_default();
+    r2_teacher teacher = {r2_teacher_rules, &rules, "rules", true, NULL};
+    r2_bpe_config how = r2_bpe_config_default();
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    words.words = R2_WORDS_ENGLISH;
+    words.data = &t->data;
+    status = r2_teach(ctx, &words, t->evidence, t->n, 0, &teacher, records);
+    for (int64_t k = 0; k < records->n; ++k)
+        r2_text_addf(ctx, &text, "%s\n%s\n%s\n", records->record[k].system,
+                     records->record[k].prompt, records->record[k].output);
+    how.n_tokens = 700;
+    if (status == R2_OK) status = r2_bpe_train(ctx, bpe, &how, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+static void decoded(r2_ctx *ctx, const r2_examples *ex, const int32_t *token, const int64_t *begin,
+                    int64_t e, r2_text *text) {
+    r2_text_clear(text);
+    CHECK_STATUS(ctx,
+                 ex->codec.tokenizer.decode(ctx, ex->codec.tokenizer.self, token + begin[e],
+                                            begin[e + 1] - begin[e], text),
+                 R2_OK);
+}
+
+/* Examples hold what the records say, and the same loops learn, score and reward in English. */
+TEST(english_records_teach_through_bpe) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_records records;
+    r2_bpe bpe;
+    r2_codec codec;
+    r2_examples ex;
+    r2_model_config shape;
+    r2_model model;
+    r2_text prompt = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
+    r2_sft_config c = r2_sft_config_default();
+    r2_sft_report report[12];
+    r2_score_config how = r2_score_config_default();
+    r2_trace_metrics metrics;
+    float score[64];
+    tiny t;
+    memset(&records, 0, sizeof records), memset(&bpe, 0, sizeof bpe);
+    REQUIRE(tiny_make(&ctx, &t, 4));
+    REQUIRE_OK(&ctx, english_make(&ctx, &t, &records, &bpe));
+    REQUIRE_OK(&ctx, r2_codec_init(&ctx, &codec, r2_tokenizer_bpe(&bpe), r2_check_english, NULL));
+    CHECK(codec.markup.think.n > 1 && codec.markup.answer_end.n <= R2_MAX_MARK);
+    REQUIRE_OK(&ctx, r2_examples_from_records(&ctx, &ex, &codec, &records, 1));
+    CHECK(ex.n == records.n && ex.n >= 6 && ex.n <= 64);
+    for (int64_t e = 0; e < ex.n; ++e) {
+        const r2_record *r = &records.record[e];
+        r2_check check;
+        decoded(&ctx, &ex, ex.prompt, ex.prompt_begin, e, &prompt);
+        decoded(&ctx, &ex, ex.trace, ex.trace_begin, e, &trace);
+        CHECK(strstr(prompt.data, r->system) && strstr(prompt.data, r->prompt));
+        CHECK(!strncmp(r->output, trace.data, trace.len));
+        CHECK(!strcmp(trace.data + trace.len - 8, "</think>"));
+        CHECK_EQ_INT(ex.answer[e], r->answer);
+        r2_text_addf(&ctx, &trace, "<answer>%d</answer>", (int)ex.answer[e]);
+        check = codec.check(codec.check_user, prompt.data, trace.data);
+        CHECK(check.verdict == R2_TRACE_OK && check.answer == ex.answer[e]);
+    }
+    shape = tiny_shape(&t);
+    shape.n_vocab = bpe.n_tokens;
+    shape.n_ctx = ex.longest + 64;
+    REQUIRE_OK(&ctx, r2_model_init(&ctx, &model, &shape, true));
+    c.n_steps = 12, c.warmup = 1, c.groups = 4, c.lr = 2e-2f, c.reasoned_share = 1.0f;
+    c.on_step = keep_report, c.user = report;
+    REQUIRE_OK(&ctx, r2_sft(&ctx, &model, &ex, &c));
+    CHECK(report[11].trace_loss < 0.8f * report[0].trace_loss && report[11].list_loss == 0.0f);
+    how.mode = R2_REASONED, how.max_new = 24;
+    REQUIRE_OK(&ctx, r2_score(&ctx, &model, &ex, &how, score, &metrics));
+    CHECK(metrics.n == ex.n && isfinite(score[0]));
+    {
+        r2_grpo_config rl = r2_grpo_config_default();
+        rl.n_steps = 1, rl.groups = 2, rl.n_samples = 2, rl.max_new = 24;
+        REQUIRE_OK(&ctx, r2_grpo(&ctx, &model, &ex, &rl));
+    }
+    r2_examples_free(&ctx, &ex);
+    records.record[2].output = "nothing thought"; /* no trace in it */
+    CHECK_STATUS(&ctx, r2_examples_from_records(&ctx, &ex, &codec, &records, 1), R2_FORMAT);
+    CHECK(strstr(ctx.message, "nothing thought") != NULL && ex.prompt == NULL);
+    records.record[2].output = ""; /* a prompt alone: nothing to learn from, but to ask */
+    REQUIRE_OK(&ctx, r2_examples_from_records(&ctx, &ex, &codec, &records, 1));
+    CHECK(ex.trace_begin[3] == ex.trace_begin[2]);
+    r2_examples_free(&ctx, &ex);
+    r2_model_free(&ctx, &model);
+    r2_text_free(&ctx, &prompt);
+    r2_text_free(&ctx, &trace);
+    r2_bpe_free(&ctx, &bpe);
+    r2_records_free(&ctx, &records);
+    tiny_free(&ctx, &t);
+}
+
+/* Compact records give the tokens that the same evidence gives without them. */
+TEST(compact_records_are_compact_examples) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_prompt_config words = r2_prompt_config_default();
+    r2_teacher_config rules = r2_teacher_config_default();
+    r2_teacher teacher = {r2_teacher_rules, &rules, "rules", false, NULL};
+    r2_records records;
+    r2_examples ex;
+    tiny t;
+    memset(&records, 0, sizeof records);
+    REQUIRE(tiny_make(&ctx, &t, 8));
+    words.data = &t.data, words.codebook = &t.codebook;
+    REQUIRE_OK(&ctx, r2_teach(&ctx, &words, t.evidence, t.n, 0, &teacher, &records));
+    REQUIRE(records.n > 2);
+    REQUIRE_OK(&ctx, r2_examples_from_records(&ctx, &ex, &t.codec, &records, 1));
+    for (int64_t e = 0; e < ex.n; ++e) {
+        const int64_t k = records.record[e].id; /* the place of its evidence */
+        const size_t size = sizeof(int32_t);
+        CHECK(!memcmp(ex.prompt + ex.prompt_begin[e], t.ex.prompt + t.ex.prompt_begin[k],
+                      (size_t)(t.ex.prompt_begin[1] - t.ex.prompt_begin[0]) * size));
+        CHECK(!memcmp(ex.trace + ex.trace_begin[e], t.ex.trace + t.ex.trace_begin[k],
+                      (size_t)(t.ex.trace_begin[1] - t.ex.trace_begin[0]) * size));
+        CHECK_EQ_INT(ex.answer[e], t.ex.answer[k]);
+    }
+    r2_examples_free(&ctx, &ex);
+    r2_records_free(&ctx, &records);
+    tiny_free(&ctx, &t);
+}
+
+/* A tokenizer in which a mark is long, or a digit two tokens, serves no codec. */
+TEST(tokenizers_that_cannot_mark) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_vocab vocab;
+    r2_codec codec;
+    r2_bpe_config how = r2_bpe_config_default();
+    r2_bpe bpe;
+    memset(&vocab, 0, sizeof vocab);
+    REQUIRE_OK(&ctx, r2_vocab_add(&ctx, &vocab, "<think>", NULL));
+    CHECK_STATUS(&ctx, r2_codec_init(&ctx, &codec, r2_tokenizer_vocab(&vocab), NULL, NULL),
+                 R2_FORMAT); /* no </think> */
+    r2_vocab_free(&ctx, &vocab);
+    how.n_tokens = 259; /* bytes: </answer> has nine */
+    REQUIRE_OK(&ctx, r2_bpe_train(&ctx, &bpe, &how, "x", 1));
+    CHECK_STATUS(&ctx, r2_codec_init(&ctx, &codec, r2_tokenizer_bpe(&bpe), NULL, NULL),
+                 R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "\"</answer>\" has 9 tokens, expected 1 .. 8") != NULL);
+    r2_bpe_free(&ctx, &bpe);
+}
+
+/* ---- earlier steps of the masking ---- */
+
+TEST(a_share_of_the_groups_asks_earlier_steps) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_teacher_config rules = r2_teacher_config_default();
+    r2_example_config how;
+    r2_sft_report report;
+    r2_sft_config c = still(20, 0.5f);
+    int64_t n_early = 0, n_step[5] = {0};
+    tiny t;
+    memset(&how, 0, sizeof how);
+    REQUIRE(tiny_make(&ctx, &t, 60));
+    how.prompt = r2_prompt_config_default();
+    how.prompt.codebook = &t.codebook, how.prompt.data = &t.data;
+    how.teacher = &rules, how.group = TINY_GROUP, how.seed = 3;
+    for (int share = 0; share < 3; ++share) {
+        r2_examples ex;
+        n_early = 0;
+        how.step_share = (float)share / 2.0f;
+        REQUIRE_OK(&ctx, r2_examples_init(&ctx, &ex, &t.codec, &how, t.evidence, t.n));
+        for (int64_t e = 0; e < ex.n; ++e) {
+            r2_prompt_config config = how.prompt;
+            r2_prompt prompt;
+            r2_text text = {NULL, 0, 0, false};
+            memset(&prompt, 0, sizeof prompt);
+            config.step = ex.step[e];
+            n_early += ex.step[e] < R2_STEP_ASK && e % TINY_GROUP == 0;
+            n_step[ex.step[e]]++;
+            CHECK_EQ_INT(ex.step[e], ex.step[e - e % TINY_GROUP]);
+            CHECK_EQ_INT(ex.answer[e], r2_prompt_answer(&config, &t.evidence[e]));
+            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &t.evidence[e], &prompt));
+            decoded(&ctx, &ex, ex.prompt, ex.prompt_begin, e, &text);
+            CHECK_EQ_STR(text.data, prompt.user.data);
+            r2_prompt_free(&ctx, &prompt);
+            r2_text_free(&ctx, &text);
+        }
+        CHECK(share == 0 ? n_early == 0 : share == 1 ? n_early > 15 && n_early < 45 : n_early > 50);
+        c.on_step = keep_report, c.user = &report;
+        REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &ex, &c));
+        CHECK(isfinite(report.answer_loss) && report.trace_loss > 0.0f);
+        r2_examples_free(&ctx, &ex);
+    }
+    for (int k = 1; k < 5; ++k) CHECK(n_step[k] > 0);
+    how.prompt.schedule = R2_MASK_FINAL_ONLY; /* has no earlier steps */
+    {
+        r2_examples ex;
+        REQUIRE_OK(&ctx, r2_examples_init(&ctx, &ex, &t.codec, &how, t.evidence, t.n));
+        for (int64_t e = 0; e < ex.n; ++e) CHECK_EQ_INT(ex.step[e], R2_STEP_ASK);
+        r2_examples_free(&ctx, &ex);
+    }
+    tiny_free(&ctx, &t);
+}
+
+/* A group that asks an earlier step has no list loss: its sampled items are not what is asked. */
+TEST(earlier_steps_have_no_list_loss) {
+    float logp[2 * R2_N_ANSWERS], dlogp[2 * R2_N_ANSWERS];
+    int32_t level[2] = {0, R2_N_ANSWERS};
+    r2__sft_row row[2] = {{1, 0, 0, 0, 0, false}, {R2_N_ANSWERS, 0, 0, 0, 0, false}};
+    r2_sft_config c = still(1, 0.0f);
+    r2_sft_report report;
+    r2__batcher b;
+    memset(&b, 0, sizeof b);
+    for (int k = 0; k < 2 * R2_N_ANSWERS; ++k) logp[k] = -2.0f;
+    b.logp = logp, b.dlogp = dlogp, b.level_pred = level, b.n_seq = 2, b.n_pred = 12;
+    r2__sft_loss(&b, row, 2, &c, &report);
+    CHECK(report.list_loss == 0.0f && report.answer_loss == 2.0f && dlogp[0] == 0.0f);
+    row[0].asks = row[1].asks = true;
+    r2__sft_loss(&b, row, 2, &c, &report);
+    CHECK_NEAR(report.list_loss, log(2.0), 1e-6);
+    CHECK(dlogp[0] > 0.0f);
 }
 
 /* The opening of [M8]: seven tokens after <think>, their probabilities, and a group of two. */
@@ -85,7 +329,7 @@ TEST(the_losses_of_the_room_opening) {
     static const double answer[R2_N_ANSWERS] = {0.2, 0.1, 0.1, 0.25, 0.05, 0};
     float logp[N], dlogp[N];
     int32_t level[2] = {LEVELS, SECOND};
-    r2__sft_row row = {LEVELS + 3, 0, LEVELS - 1, LEVELS - 1};
+    r2__sft_row row = {LEVELS + 3, 0, LEVELS - 1, LEVELS - 1, LEVELS, true};
     r2_sft_config c = still(1, 1.0f);
     r2_sft_report report;
     r2__batcher b;
@@ -148,10 +392,10 @@ static r2_status add_group(r2_ctx *ctx, tiny *t, int64_t group, bool reasoned, l
         n_given = n + 1; /* the first mark chooses the mode: it is given */
         for (int64_t k = t->ex.trace_begin[e]; reasoned && k < t->ex.trace_begin[e + 1]; ++k)
             token[n++] = t->ex.trace[k];
-        token[n++] = t->codec.markup.answer;
+        token[n++] = t->codec.markup.answer.id[0];
         answer_at = n;
         token[n++] = t->codec.markup.level[t->ex.answer[e]];
-        if (reasoned) token[n++] = t->codec.markup.answer_end;
+        if (reasoned) token[n++] = t->codec.markup.answer_end.id[0];
         status = sequence_logp(ctx, t, token, n, n_given, answer_at, logp, level);
         if (status) return status;
         sum->answer -= (double)logp[answer_at];
@@ -412,8 +656,7 @@ TEST(training_that_cannot_be) {
     CHECK_STATUS(&ctx, r2_sft(&ctx, &small, &t.ex, &c), R2_ARGUMENT);
     r2_model_free(&ctx, &small);
     ctx.progress = NULL, c = still(1, 0.5f);
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3,
-                                      NULL)); /* answers without traces */
+    REQUIRE_OK(&ctx, tiny_examples(&ctx, &t, &asked, 3, 3, NULL)); /* answers without traces */
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     CHECK(strstr(ctx.message, "example 0 has no trace") != NULL);
     c.valid = &asked, c.valid_every = c.patience = 1;
@@ -423,7 +666,7 @@ TEST(training_that_cannot_be) {
     r2_examples_free(&ctx, &asked);
     c.valid = NULL;
     t.evidence[0].answer = -1; /* asked, not known */
-    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &asked, &t.codec, t.evidence, 3, 3, NULL));
+    REQUIRE_OK(&ctx, tiny_examples(&ctx, &t, &asked, 3, 3, NULL));
     CHECK_STATUS(&ctx, r2_sft(&ctx, &t.model, &asked, &c), R2_ARGUMENT);
     r2_examples_free(&ctx, &asked);
     tiny_free(&ctx, &t);

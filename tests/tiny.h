@@ -64,6 +64,19 @@ static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     return status;
 }
 
+/* Compact prompts of n of its evidence, in groups, with traces when there is a teacher. */
+static inline r2_status tiny_examples(r2_ctx *ctx, const tiny *t, r2_examples *ex, int64_t n,
+                                      int32_t group, const r2_teacher_config *teacher) {
+    r2_example_config how;
+    memset(&how, 0, sizeof how);
+    how.prompt = r2_prompt_config_default();
+    how.prompt.codebook = &t->codebook;
+    how.prompt.data = &t->data;
+    how.group = group;
+    how.teacher = teacher;
+    return r2_examples_init(ctx, ex, &t->codec, &how, t->evidence, n);
+}
+
 /* On failure everything is released. */
 static inline r2_status tiny_init(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     r2_teacher_config teacher = r2_teacher_config_default();
@@ -74,9 +87,9 @@ static inline r2_status tiny_init(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     if (!status) status = r2_graph_init(ctx, &t->graph, &t->data, NULL);
     if (!status) status = r2_index_init(ctx, &t->index, &t->graph, &t->data, 4.0f, 1);
     if (!status) status = tiny_evidence(ctx, t, n_groups);
-    if (!status) status = r2_codec_init(ctx, &t->codec, &t->vocab, &t->codebook);
+    if (!status) status = r2_codec_compact(ctx, &t->codec, &t->vocab, &t->codebook);
     if (!status)
-        status = r2_examples_init(ctx, &t->ex, &t->codec, t->evidence, t->n, TINY_GROUP, &teacher);
+        status = tiny_examples(ctx, t, &t->ex, t->n, TINY_GROUP, &teacher);
     if (!status) {
         shape = tiny_shape(t);
         status = r2_model_init(ctx, &t->model, &shape, true);

@@ -7,9 +7,10 @@
        report_phase     what took how long
        report_write     asks the model about some test users, draws, writes the page
 
-   All of it is collected as one JSON text and put into the page of report.html, whose script does the
-   rest: the page loads nothing. Ids and titles are data and could be anything: they are JSON strings
-   without <, > and &, and the script sets them as text. No title reaches gnuplot or Graphviz. */
+   All of it is collected as one JSON text and put into the page of report.html, whose script does
+   the rest: the page loads nothing. Ids and titles are data and could be anything: they are JSON
+   strings without <, > and &, and the script sets them as text. No title reaches gnuplot or
+   Graphviz. */
 #ifndef R2_REPORT_H
 #define R2_REPORT_H
 
@@ -49,8 +50,11 @@ enum {
 /* Columns of the learning curves; the first of each is the step. */
 #define REPORT_SFT(X) X(answer_loss) X(trace_loss) X(list_loss) X(grad_norm) X(lr) X(valid_loss)
 #define REPORT_GRPO(X)                                                                             \
-    X(reward_mean) X(reward_std) X(well_formed_outputs) X(faithful_outputs) X(kl) X(entropy)       \
-    X(output_length) X(zero_variance_groups) X(majority_answer) X(clipped_tokens) X(grad_norm)
+    X(reward_mean)                                                                                 \
+    X(reward_std)                                                                                  \
+    X(well_formed_outputs)                                                                         \
+    X(faithful_outputs) X(kl) X(entropy) X(output_length) X(zero_variance_groups)                  \
+        X(majority_answer) X(clipped_tokens) X(grad_norm)
 
 #define REPORT__X(name) REPORT_SFT_##name,
 enum { REPORT_SFT_step, REPORT_SFT(REPORT__X) REPORT_SFT_WIDTH };
@@ -75,9 +79,9 @@ typedef struct report_method {
     const char *name;
     r2_metrics m;
     bool has_metrics, has_odds;
-    int n_scored;                 /* calls of report_scores        */
-    double hit[REPORT_RANKS];     /* HR@1 .., summed over the calls */
-    int32_t *better;              /* (users, n_per_case) of the explorer: how many score higher */
+    int n_scored;             /* calls of report_scores        */
+    double hit[REPORT_RANKS]; /* HR@1 .., summed over the calls */
+    int32_t *better;          /* (users, n_per_case) of the explorer: how many score higher */
     report_bin bin[REPORT_BINS];
 } report_method;
 
@@ -141,8 +145,9 @@ static void report_curve_add(report *r, report_curve *curve, const double *row) 
     if (curve->n == curve->cap) {
         const int64_t cap = curve->cap ? 2 * curve->cap : 256;
         const uint64_t size = (uint64_t)curve->width * sizeof *curve->value;
-        double *more = (double *)(curve->value ? r2_resize(r->ctx, curve->value, (uint64_t)cap, size)
-                                               : r2_alloc(r->ctx, (uint64_t)cap, size));
+        double *more = (double *)(curve->value
+                                      ? r2_resize(r->ctx, curve->value, (uint64_t)cap, size)
+                                      : r2_alloc(r->ctx, (uint64_t)cap, size));
         if (!more) {
             r->failed = true;
             return;
@@ -250,10 +255,10 @@ static void report_phase(report *r, const char *name, double seconds) {
 
 /* Bins of the predicted chance end here: most candidates are unlikely ones. */
 static const double report_bin_end[REPORT_BINS] = {0.01, 0.02, 0.04, 0.07, 0.12,
-                                                   0.2,  0.35, 0.55, 0.8, 1.0};
+                                                   0.2,  0.35, 0.55, 0.8,  1.0};
 
-/* score: log-odds of the test candidates. In training one item in 1 + n_sampled was taken, here it is
-   one in n_per_case: the log-odds are shifted by the difference. */
+/* score: log-odds of the test candidates. In training one item in 1 + n_sampled was taken, here one
+   in n_per_case: the log-odds are shifted by the difference. */
 static void report_odds(report *r, const r2_run *run, const char *name, const float *score) {
     const int64_t per_case = run->test.n_per_case, n = run->test.n_cases * per_case;
     const double shift = log((double)run->config.n_sampled / (double)(per_case - 1));
@@ -283,80 +288,81 @@ static void report_wilson(int64_t hits, int64_t n, double *lo, double *hi) {
 
 /* ---- JSON ---- */
 
-/* A JSON string that may stand inside a script element: <, > and & are escaped. At most `most` bytes
-   of text, cut between characters. */
+#define REPORT_ADD(r, ...) r2_text_addf((r)->ctx, &(r)->json, __VA_ARGS__)
+
+/* A JSON string that may stand inside a script element: <, > and & are escaped. At most `most`
+   bytes of text, cut between characters. */
 static void report_string(report *r, const char *text, size_t most) {
     size_t n = strlen(text);
     if (n > most)
         for (n = most; n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80;) --n;
-    r2_text_addf(r->ctx, &r->json, "\"");
+    REPORT_ADD(r, "\"");
     for (size_t k = 0; k < n; ++k) {
         const unsigned char c = (unsigned char)text[k];
-        if (c < 0x20 || c == 0x7F || strchr("\"\\<>&", c))
-            r2_text_addf(r->ctx, &r->json, "\\u%04x", (unsigned)c);
+        if (c < 0x20 || c == 0x7F || strchr("\"\\<>&", c)) REPORT_ADD(r, "\\u%04x", (unsigned)c);
         else r2_text_add(r->ctx, &r->json, text + k, 1);
     }
-    r2_text_addf(r->ctx, &r->json, n < strlen(text) ? "\xE2\x80\xA6\"" : "\"");
+    REPORT_ADD(r, n < strlen(text) ? "\xE2\x80\xA6\"" : "\"");
 }
 
 enum { REPORT_TITLE = 120, REPORT_ANY = 1 << 30 };
 
 static void report_number(report *r, double x, int digits) {
-    if (isfinite(x)) r2_text_addf(r->ctx, &r->json, "%.*g", digits, x);
-    else r2_text_addf(r->ctx, &r->json, "null");
+    if (isfinite(x)) REPORT_ADD(r, "%.*g", digits, x);
+    else REPORT_ADD(r, "null");
 }
 
 /* What comes next in a list: nothing before the first, then commas. */
 static void report_comma(report *r, int64_t k) {
-    if (k > 0) r2_text_addf(r->ctx, &r->json, ",");
+    if (k > 0) REPORT_ADD(r, ",");
 }
 
 /* "name":value, */
 static void report_fact(report *r, const char *name, double value) {
-    r2_text_addf(r->ctx, &r->json, "\"%s\":", name);
+    REPORT_ADD(r, "\"%s\":", name);
     report_number(r, value, 15);
-    r2_text_addf(r->ctx, &r->json, ",");
+    REPORT_ADD(r, ",");
 }
 
 static void report_words(report *r, const char *name, const char *value) {
-    r2_text_addf(r->ctx, &r->json, "\"%s\":", name);
+    REPORT_ADD(r, "\"%s\":", name);
     report_string(r, value, REPORT_ANY);
-    r2_text_addf(r->ctx, &r->json, ",");
+    REPORT_ADD(r, ",");
 }
 
 /* ---- the run as a whole ---- */
 
 static void report_methods(report *r, const r2_run *run) {
-    r2_text_addf(r->ctx, &r->json, "\"methods\":[");
+    REPORT_ADD(r, "\"methods\":[");
     for (int k = 0; k < r->n_methods; ++k) {
         const report_method *method = &r->method[k];
-        const double of[] = {method->m.hr1,   method->m.hr1_lo, method->m.hr1_hi, method->m.hr5,
-                             method->m.ndcg5, method->m.mrr,    method->m.auc,    method->m.tie_rate};
+        const double of[] = {method->m.hr1, method->m.hr1_lo,  method->m.hr1_hi,
+                             method->m.hr5, method->m.ndcg5,   method->m.mrr,
+                             method->m.auc, method->m.tie_rate};
         report_comma(r, k);
-        r2_text_addf(r->ctx, &r->json, "{");
+        REPORT_ADD(r, "{");
         report_words(r, "name", method->name);
-        r2_text_addf(r->ctx, &r->json, "\"model\":%s,\"m\":[", method->has_odds ? "true" : "false");
+        REPORT_ADD(r, "\"model\":%s,\"m\":[", method->has_odds ? "true" : "false");
         for (int c = 0; c < 8; ++c) {
             report_comma(r, c);
             report_number(r, method->has_metrics ? of[c] : (double)NAN, 6);
         }
-        r2_text_addf(r->ctx, &r->json, "],\"hit\":[");
+        REPORT_ADD(r, "],\"hit\":[");
         for (int c = 0; c < REPORT_RANKS && c < run->test.n_per_case; ++c) {
             report_comma(r, c);
             report_number(r, method->n_scored ? method->hit[c] / method->n_scored : (double)NAN, 4);
         }
-        r2_text_addf(r->ctx, &r->json, "],\"bins\":[");
+        REPORT_ADD(r, "],\"bins\":[");
         for (int b = 0; b < REPORT_BINS && method->has_odds; ++b) {
             double lo = 0.0, hi = 1.0;
             const report_bin *bin = &method->bin[b];
             if (bin->n > 0) report_wilson(bin->hits, bin->n, &lo, &hi);
-            r2_text_addf(r->ctx, &r->json, "%s[%lld,%lld,%.4g,%.4g,%.4g]", b ? "," : "",
-                         (long long)bin->n, (long long)bin->hits,
-                         bin->n ? bin->chance / (double)bin->n : 0.0, lo, hi);
+            REPORT_ADD(r, "%s[%lld,%lld,%.4g,%.4g,%.4g]", b ? "," : "", (long long)bin->n,
+                       (long long)bin->hits, bin->n ? bin->chance / (double)bin->n : 0.0, lo, hi);
         }
-        r2_text_addf(r->ctx, &r->json, "]}");
+        REPORT_ADD(r, "]}");
     }
-    r2_text_addf(r->ctx, &r->json, "],");
+    REPORT_ADD(r, "],");
 }
 
 /* Means over every few steps, so that a curve has REPORT_ROWS rows at most; what was looked at on
@@ -383,20 +389,19 @@ static int64_t report_thin(report_curve *curve) {
 static void report_curve_json(report *r, const char *name, report_curve *curve,
                               const char *const *column) {
     const double steps = curve->n > 0 ? curve->value[(curve->n - 1) * curve->width] : 0.0;
-    r2_text_addf(r->ctx, &r->json, "\"%s\":{\"steps\":%.0f,\"every\":%lld,\"columns\":[", name, steps,
-                 (long long)report_thin(curve));
-    for (int c = 0; c < curve->width; ++c)
-        r2_text_addf(r->ctx, &r->json, "%s\"%s\"", c ? "," : "", column[c]);
-    r2_text_addf(r->ctx, &r->json, "],\"rows\":[");
+    REPORT_ADD(r, "\"%s\":{\"steps\":%.0f,\"every\":%lld,\"columns\":[", name, steps,
+               (long long)report_thin(curve));
+    for (int c = 0; c < curve->width; ++c) REPORT_ADD(r, "%s\"%s\"", c ? "," : "", column[c]);
+    REPORT_ADD(r, "],\"rows\":[");
     for (int64_t k = 0; k < curve->n; ++k) {
-        r2_text_addf(r->ctx, &r->json, k ? ",[" : "[");
+        REPORT_ADD(r, k ? ",[" : "[");
         for (int c = 0; c < curve->width; ++c) {
             report_comma(r, c);
             report_number(r, curve->value[k * curve->width + c], 5);
         }
-        r2_text_addf(r->ctx, &r->json, "]");
+        REPORT_ADD(r, "]");
     }
-    r2_text_addf(r->ctx, &r->json, "]},");
+    REPORT_ADD(r, "]},");
 }
 
 static void report_curves(report *r) {
@@ -435,10 +440,10 @@ static void report_ratings(report *r, const r2_data *data) {
         while (v > 0 && (double)data->rating[k] < value[v]) --v;
         count[v]++;
     }
-    r2_text_addf(r->ctx, &r->json, "\"exact\":%s,\"counts\":[", few ? "true" : "false");
+    REPORT_ADD(r, "\"exact\":%s,\"counts\":[", few ? "true" : "false");
     for (int v = 0; v < n; ++v)
-        r2_text_addf(r->ctx, &r->json, "%s[%.4g,%lld]", v ? "," : "", value[v], (long long)count[v]);
-    r2_text_addf(r->ctx, &r->json, "],");
+        REPORT_ADD(r, "%s[%.4g,%lld]", v ? "," : "", value[v], (long long)count[v]);
+    REPORT_ADD(r, "],");
 }
 
 /* Median and largest degree of either side, and the share of the interactions that the most popular
@@ -492,7 +497,7 @@ static r2_status report_data(report *r, const r2_run *run) {
     for (int64_t i = 0; i < data->n_items; ++i) untitled += !data->title[i][0];
     for (int64_t k = 0; k < data->n_ratings; ++k)
         if (data->time[k] > last) last = data->time[k];
-    r2_text_addf(r->ctx, &r->json, "\"data\":{");
+    REPORT_ADD(r, "\"data\":{");
     report_ratings(r, data);
     report_degrees(r, data);
     report_fact(r, "users", (double)data->n_users);
@@ -512,19 +517,19 @@ static r2_status report_data(report *r, const r2_run *run) {
     report_fact(r, "valid", (double)run->valid.n_cases);
     report_fact(r, "questions", (double)run->n_train);
     report_fact(r, "positive", (double)run->split.config.min_positive);
-    r2_text_addf(r->ctx, &r->json, "\"per_case\":%lld},", (long long)run->test.n_per_case);
+    REPORT_ADD(r, "\"per_case\":%lld},", (long long)run->test.n_per_case);
     return status;
 }
 
 static void report_setting(report *r, const char *name, double value) {
-    r2_text_addf(r->ctx, &r->json, "[\"%s\",", name);
+    REPORT_ADD(r, "[\"%s\",", name);
     report_number(r, value, 7);
-    r2_text_addf(r->ctx, &r->json, "],");
+    REPORT_ADD(r, "],");
 }
 
 static void report_settings(report *r, const r2_run *run) {
     const r2_run_config *c = &run->config;
-    r2_text_addf(r->ctx, &r->json, "\"settings\":[");
+    REPORT_ADD(r, "\"settings\":[");
     report_setting(r, "training groups", (double)c->n_groups);
     report_setting(r, "sampled items per group", c->n_sampled);
     report_setting(r, "chains shown", c->n_chains);
@@ -544,38 +549,37 @@ static void report_settings(report *r, const r2_run *run) {
     report_setting(r, "reward: accuracy", (double)c->grpo.reward.w_accuracy);
     report_setting(r, "reward: ranking", (double)c->grpo.reward.w_rank);
     report_setting(r, "reward: faithfulness", (double)c->grpo.reward.w_faith);
-    r2_text_addf(r->ctx, &r->json, "[\"seed\",%llu]],", (unsigned long long)c->seed);
+    REPORT_ADD(r, "[\"seed\",%llu]],", (unsigned long long)c->seed);
 }
 
 /* Fields of the evidence with the codebook: names, what is counted, buckets, weights. */
 static void report_fields(report *r, const r2_codebook *codebook) {
-    r2_text_addf(r->ctx, &r->json, "\"fields\":[");
+    REPORT_ADD(r, "\"fields\":[");
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         const r2_field field = (r2_field)f;
-        r2_text_addf(r->ctx, &r->json, "%s{\"name\":\"%s\",\"step\":%d,\"levels\":%d,\"weight\":[",
-                     f ? "," : "", r2_field_name(field), (int)r2_field_step(field),
-                     (int)codebook->n_bucket[f] - 1);
+        REPORT_ADD(r, "%s{\"name\":\"%s\",\"step\":%d,\"levels\":%d,\"weight\":[", f ? "," : "",
+                   r2_field_name(field), (int)r2_field_step(field), (int)codebook->n_bucket[f] - 1);
         for (int32_t b = 0; b < codebook->n_bucket[f]; ++b)
-            r2_text_addf(r->ctx, &r->json, "%s%d", b ? "," : "", (int)codebook->weight[f][b]);
-        r2_text_addf(r->ctx, &r->json, "],\"formula\":");
+            REPORT_ADD(r, "%s%d", b ? "," : "", (int)codebook->weight[f][b]);
+        REPORT_ADD(r, "],\"formula\":");
         report_string(r, r2_field_formula(field), REPORT_ANY);
-        r2_text_addf(r->ctx, &r->json, "}");
+        REPORT_ADD(r, "}");
     }
-    r2_text_addf(r->ctx, &r->json, "],\"aggregates\":%d,\"perThought\":%d,\"verdicts\":[",
-                 (int)R2_FIRST_CHAIN_FIELD, R2_FACTS_PER_THOUGHT);
+    REPORT_ADD(r, "],\"aggregates\":%d,\"perThought\":%d,\"verdicts\":[", (int)R2_FIRST_CHAIN_FIELD,
+               R2_FACTS_PER_THOUGHT);
     for (int v = 0; v < R2_N_VERDICTS; ++v)
-        r2_text_addf(r->ctx, &r->json, "%s\"%s\"", v ? "," : "", r2_verdict_name((r2_verdict)v));
-    r2_text_addf(r->ctx, &r->json, "],");
+        REPORT_ADD(r, "%s\"%s\"", v ? "," : "", r2_verdict_name((r2_verdict)v));
+    REPORT_ADD(r, "],");
 }
 
 static void report_times(report *r) {
-    r2_text_addf(r->ctx, &r->json, "\"time\":[");
+    REPORT_ADD(r, "\"time\":[");
     for (int k = 0; k < r->n_phases; ++k) {
-        r2_text_addf(r->ctx, &r->json, k ? ",[" : "[");
+        REPORT_ADD(r, k ? ",[" : "[");
         report_string(r, r->phase[k].name, REPORT_ANY);
-        r2_text_addf(r->ctx, &r->json, ",%.3f]", r->phase[k].seconds);
+        REPORT_ADD(r, ",%.3f]", r->phase[k].seconds);
     }
-    r2_text_addf(r->ctx, &r->json, "],");
+    REPORT_ADD(r, "],");
 }
 
 /* ---- pictures ---- */
@@ -596,8 +600,7 @@ static bool report_tool(report *r, const char *tool, const char *path, const r2_
         r2_write_file(r->ctx, path, input->data, input->len) == R2_OK)
         pipe = popen(command.data, "r");
     if (pipe) {
-        while ((n = fread(block, 1, sizeof block, pipe)) > 0)
-            r2_text_add(r->ctx, output, block, n);
+        while ((n = fread(block, 1, sizeof block, pipe)) > 0) r2_text_add(r->ctx, output, block, n);
         good = pclose(pipe) == 0 && output->len > 0 && !output->failed;
     }
     remove(path);
@@ -613,14 +616,14 @@ static void report_pictures(report *r, const char *const *name, int n, const r2_
         const char *end = at ? strstr(at, "</svg>") : NULL;
         at = at ? strstr(at, "<svg") : NULL;
         if (!at || !end) return;
-        r2_text_addf(r->ctx, &r->json, "%s\"%s\":\"", k ? "," : "", name[k]);
+        REPORT_ADD(r, "%s\"%s\":\"", k ? "," : "", name[k]);
         for (end += strlen("</svg>"); at < end; ++at) { /* as report_string, by the way packed */
             const unsigned char c = (unsigned char)*at;
-            if (c < 0x20) r2_text_addf(r->ctx, &r->json, " ");
-            else if (strchr("\"\\<>&", c)) r2_text_addf(r->ctx, &r->json, "\\u%04x", (unsigned)c);
+            if (c < 0x20) REPORT_ADD(r, " ");
+            else if (strchr("\"\\<>&", c)) REPORT_ADD(r, "\\u%04x", (unsigned)c);
             else r2_text_add(r->ctx, &r->json, at, 1);
         }
-        r2_text_addf(r->ctx, &r->json, "\"");
+        REPORT_ADD(r, "\"");
     }
 }
 
@@ -663,8 +666,9 @@ static int report_final(const report *r) {
 static int report_best_other(const report *r) {
     int best = -1;
     for (int k = 0; k < r->n_methods; ++k)
-        if (!r->method[k].has_odds && (best < 0 || r->method[k].hit[0] / r->method[k].n_scored >
-                                                      r->method[best].hit[0] / r->method[best].n_scored))
+        if (!r->method[k].has_odds &&
+            (best < 0 || r->method[k].hit[0] / r->method[k].n_scored >
+                             r->method[best].hit[0] / r->method[best].n_scored))
             best = k;
     return best;
 }
@@ -677,12 +681,14 @@ static void report_plot_hits(report *r, r2_text *gp, int64_t ranks) {
     for (int c = 0; c < ranks; ++c) {
         r2_text_addf(r->ctx, gp, "%d", c + 1);
         for (int k = 0; k < r->n_methods; ++k)
-            r2_text_addf(r->ctx, gp, " %.4f", r->method[k].n_scored
-                                                  ? r->method[k].hit[c] / r->method[k].n_scored : 0.0);
+            r2_text_addf(r->ctx, gp, " %.4f",
+                         r->method[k].n_scored ? r->method[k].hit[c] / r->method[k].n_scored : 0.0);
         r2_text_addf(r->ctx, gp, "\n");
     }
-    r2_text_addf(r->ctx, gp, "EOD\nset output\nset xlabel 'K'\nset ylabel 'HR@K'\n"
-                 "set xrange [1:%lld]\nset yrange [0:1]\nplot ", (long long)ranks);
+    r2_text_addf(r->ctx, gp,
+                 "EOD\nset output\nset xlabel 'K'\nset ylabel 'HR@K'\n"
+                 "set xrange [1:%lld]\nset yrange [0:1]\nplot ",
+                 (long long)ranks);
     for (int k = 0; k < r->n_methods; ++k) {
         if (k == final || k == best || !r->method[k].n_scored) continue;
         r2_text_addf(r->ctx, gp, "$hit using 1:%d with lines lw 1 lc rgb '#0a0007' %s, ", k + 2,
@@ -690,8 +696,9 @@ static void report_plot_hits(report *r, r2_text *gp, int64_t ranks) {
         grey = true;
     }
     if (best >= 0)
-        r2_text_addf(r->ctx, gp, "$hit using 1:%d with lines lw 2 dt 2 lc rgb '#0a0002' title '%s', ",
-                     best + 2, r->method[best].name);
+        r2_text_addf(r->ctx, gp,
+                     "$hit using 1:%d with lines lw 2 dt 2 lc rgb '#0a0002' title '%s', ", best + 2,
+                     r->method[best].name);
     if (final >= 0)
         r2_text_addf(r->ctx, gp, "$hit using 1:%d with lines lw 3 lc rgb '#0a0001' title '%s'",
                      final + 2, r->method[final].name);
@@ -711,37 +718,40 @@ static void report_plot_odds(report *r, r2_text *gp) {
                      (double)bin->hits / (double)bin->n, lo, hi);
     }
     r2_text_addf(r->ctx, gp, "EOD\n");
-    report_plot(r, gp, "predicted chance", "share that was taken", "set xrange [0:1]\nset yrange [0:1]",
-                "x with lines dt 2 lw 1 lc rgb '#0a0007' title 'perfect', $odds using 1:2:3:4 with "
-                "yerrorbars pt 7 ps 0 lw 1.5 lc rgb '#0a0001' title 'model, 95 % interval', $odds using "
-                "1:2 with points pt 7 ps 0.6 lc rgb '#0a0001' notitle");
+    report_plot(
+        r, gp, "predicted chance", "share that was taken", "set xrange [0:1]\nset yrange [0:1]",
+        "x with lines dt 2 lw 1 lc rgb '#0a0007' title 'perfect', $odds using 1:2:3:4 with "
+        "yerrorbars pt 7 ps 0 lw 1.5 lc rgb '#0a0001' title 'model, 95 % interval', $odds using "
+        "1:2 with points pt 7 ps 0.6 lc rgb '#0a0001' notitle");
 }
 
 #define REPORT_LINE(block, column, series, dash, title)                                            \
-    "$" block " using 1:" column " with lines lw 2 dt " dash " lc rgb '#0a000" series "' title '" title "'"
+    "$" block " using 1:" column " with lines lw 2 dt " dash " lc rgb '#0a000" series              \
+    "' title '" title "'"
 
 /* The learning curves. Numbers of columns are those of REPORT_SFT and REPORT_GRPO, the step 1. */
 static void report_plot_sft(report *r, r2_text *gp) {
     report_block(r, gp, "sft", &r->sft);
     report_plot(r, gp, "step", "loss, nats", "set xrange [*:*]\nset yrange [0:*]",
-                REPORT_LINE("sft", "2", "1", "1", "answer") ", "
-                REPORT_LINE("sft", "3", "2", "2", "reasoning") ", "
-                REPORT_LINE("sft", "4", "3", "4", "choice in the group"));
-    report_plot(r, gp, "step", "loss, nats", "set xrange [*:*]\nset yrange [*:*]",
-                "$sft using 1:7 with linespoints pt 7 ps 0.6 lw 2 lc rgb '#0a0001' title 'validation'");
+                REPORT_LINE("sft", "2", "1", "1", "answer") ", " REPORT_LINE(
+                    "sft", "3", "2", "2", "reasoning") ", " REPORT_LINE("sft", "4", "3", "4",
+                                                                        "choice in the group"));
+    report_plot(
+        r, gp, "step", "loss, nats", "set xrange [*:*]\nset yrange [*:*]",
+        "$sft using 1:7 with linespoints pt 7 ps 0.6 lw 2 lc rgb '#0a0001' title 'validation'");
 }
 
 static void report_plot_grpo(report *r, r2_text *gp) {
     static const char free_range[] = "set xrange [*:*]\nset yrange [*:*]";
     report_block(r, gp, "rl", &r->grpo);
-    report_plot(r, gp, "step", "reward", free_range,
-                "$rl using 1:($2-$3):($2+$3) with filledcurves fs solid 0.18 noborder lc rgb "
-                "'#0a0001' title 'one standard deviation', "
-                REPORT_LINE("rl", "2", "1", "1", "mean"));
+    report_plot(
+        r, gp, "step", "reward", free_range,
+        "$rl using 1:($2-$3):($2+$3) with filledcurves fs solid 0.18 noborder lc rgb "
+        "'#0a0001' title 'one standard deviation', " REPORT_LINE("rl", "2", "1", "1", "mean"));
     report_plot(r, gp, "step", "share of the outputs", "set xrange [*:*]\nset yrange [0:1]",
-                REPORT_LINE("rl", "5", "1", "1", "faithful") ", "
-                REPORT_LINE("rl", "4", "2", "2", "well-formed") ", "
-                REPORT_LINE("rl", "10", "3", "4", "commonest answer"));
+                REPORT_LINE("rl", "5", "1", "1", "faithful") ", " REPORT_LINE(
+                    "rl", "4", "2", "2", "well-formed") ", " REPORT_LINE("rl", "10", "3", "4",
+                                                                         "commonest answer"));
     report_plot(r, gp, "step", "KL from the SFT model, nats", "set xrange [*:*]\nset yrange [0:*]",
                 REPORT_LINE("rl", "6", "1", "1", "KL"));
     report_plot(r, gp, "step", "entropy, nats", "set xrange [*:*]\nset yrange [0:*]",
@@ -775,9 +785,9 @@ static void report_plots(report *r, const r2_run *run, const char *path) {
         report_plot_grpo(r, &gp);
         for (int k = 0; k < 5; ++k) name[n++] = grpo[k];
     }
-    r2_text_addf(r->ctx, &r->json, "\"plots\":{");
+    REPORT_ADD(r, "\"plots\":{");
     if (report_tool(r, "gnuplot -d", path, &gp, &output)) report_pictures(r, name, n, &output);
-    r2_text_addf(r->ctx, &r->json, "},");
+    REPORT_ADD(r, "},");
     r2_text_free(r->ctx, &gp);
     r2_text_free(r->ctx, &output);
 }
@@ -801,7 +811,8 @@ static report_shape report_shape_of(const r2_evidence *evidence) {
         s.item[c] = s.person[c] = -1;
         for (int32_t b = 0; b < c; ++b) {
             if (evidence->chain[b].chain.i0 == evidence->chain[c].chain.i0) s.item[c] = s.item[b];
-            if (evidence->chain[b].chain.u1 == evidence->chain[c].chain.u1) s.person[c] = s.person[b];
+            if (evidence->chain[b].chain.u1 == evidence->chain[c].chain.u1)
+                s.person[c] = s.person[b];
         }
         if (s.item[c] < 0) s.item[c] = n_items++;
         if (s.person[c] < 0) s.person[c] = n_people++;
@@ -828,20 +839,25 @@ static bool report_is_new(const report_shape *s, int32_t c, int edge) {
 
 /* From left to right for wide pages, from top to bottom for narrow ones. */
 static void report_dot(report *r, r2_text *dot, const report_shape *s, bool wide) {
-    r2_text_addf(r->ctx, dot, "digraph g { bgcolor=\"transparent\" rankdir=%s nodesep=%s ranksep=%s\n"
+    r2_text_addf(r->ctx, dot,
+                 "digraph g { bgcolor=\"transparent\" rankdir=%s nodesep=%s ranksep=%s\n"
                  "node [label=\"x\" fontsize=12 shape=box fixedsize=true width=%s height=%s]\n"
                  "edge [dir=none label=\"xxxxx\" fontsize=11]\n"
                  "u0 [id=\"u0\" shape=ellipse width=1.1 height=0.5]\nt [id=\"t\"]\n",
-                 wide ? "LR" : "TB", wide ? "0.3" : "0.12", wide ? "0.35" : "0.3", wide ? "1.9" : "1.35",
-                 wide ? "0.62" : "0.82");
+                 wide ? "LR" : "TB", wide ? "0.3" : "0.12", wide ? "0.35" : "0.3",
+                 wide ? "1.9" : "1.35", wide ? "0.62" : "0.82");
     for (int32_t c = 0; c < s->n; ++c) {
         const int i = (int)s->item[c], p = (int)s->person[c];
-        r2_text_addf(r->ctx, dot, "i%d [id=\"i%d\"]\np%d [id=\"p%d\" shape=ellipse width=1.1 "
-                     "height=0.5]\n", i, i, p, p);
-        if (report_is_new(s, c, 1)) r2_text_addf(r->ctx, dot, "u0 -> i%d [id=\"e1_%d\"]\n", i, (int)c);
+        r2_text_addf(r->ctx, dot,
+                     "i%d [id=\"i%d\"]\np%d [id=\"p%d\" shape=ellipse width=1.1 "
+                     "height=0.5]\n",
+                     i, i, p, p);
+        if (report_is_new(s, c, 1))
+            r2_text_addf(r->ctx, dot, "u0 -> i%d [id=\"e1_%d\"]\n", i, (int)c);
         if (report_is_new(s, c, 2))
             r2_text_addf(r->ctx, dot, "i%d -> p%d [id=\"e2_%d\"]\n", i, p, (int)c);
-        if (report_is_new(s, c, 3)) r2_text_addf(r->ctx, dot, "p%d -> t [id=\"e3_%d\"]\n", p, (int)c);
+        if (report_is_new(s, c, 3))
+            r2_text_addf(r->ctx, dot, "p%d -> t [id=\"e3_%d\"]\n", p, (int)c);
     }
     r2_text_addf(r->ctx, dot, "u0 -> t [id=\"e4\" style=dashed]\n}\n");
 }
@@ -856,9 +872,9 @@ static void report_graphs(report *r, const report_shape *list, int n, const char
         names[k] = name[k];
         report_dot(r, &dot, &list[k / 2], k % 2 == 0);
     }
-    r2_text_addf(r->ctx, &r->json, "\"graphs\":{");
+    REPORT_ADD(r, "\"graphs\":{");
     if (report_tool(r, "dot -Tsvg", path, &dot, &output)) report_pictures(r, names, 2 * n, &output);
-    r2_text_addf(r->ctx, &r->json, "},");
+    REPORT_ADD(r, "},");
     r2_text_free(r->ctx, &dot);
     r2_text_free(r->ctx, &output);
 }
@@ -892,7 +908,7 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
                        int32_t from, int32_t to) {
     for (int64_t k = examples->prompt_begin[e]; k < examples->prompt_begin[e + 1]; ++k)
         r2_tokens_add(r->ctx, &a->token, examples->prompt[k] == from ? to : examples->prompt[k]);
-    r2_tokens_add(r->ctx, &a->token, examples->codec.markup.think);
+    r2_tokens_add(r->ctx, &a->token, examples->codec.markup.think.id[0]);
     a->begin[++a->n] = a->token.n;
 }
 
@@ -900,7 +916,8 @@ static void report_ask(report *r, report_asked *a, const r2_examples *examples, 
 static r2_status report_generate(report *r, r2_run *run, report_asked *a) {
     r2_generate_config how = r2_generate_config_default();
     how.max_new = r2_score_config_default().max_new;
-    how.stop_token = run->codec.markup.answer;
+    how.stop = run->codec.markup.answer.id;
+    how.n_stop = run->codec.markup.answer.n;
     how.temperature = 0.0f;
     how.n_watch = R2_N_ANSWERS;
     how.watch = run->codec.markup.level;
@@ -922,16 +939,16 @@ static r2_status report_output(report *r, const r2_run *run, const report_asked 
     const int32_t n = gen->length[k], *token = gen->token + k * gen->max_new;
     r2_tokens all = {NULL, 0, {NULL, false}};
     r2_status status;
-    r2_tokens_add(r->ctx, &all, run->codec.markup.think);
+    r2_tokens_add(r->ctx, &all, run->codec.markup.think.id[0]);
     for (int32_t j = 0; j < n; ++j) r2_tokens_add(r->ctx, &all, token[j]);
-    if (n > 0 && token[n - 1] == run->codec.markup.answer) {
-        r2_tokens_add(r->ctx, &all, run->codec.markup.level[report_answer(gen->watch_logp +
-                                                                    k * gen->n_watch)]);
-        r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end);
+    if (n > 0 && token[n - 1] == run->codec.markup.answer.id[0]) {
+        r2_tokens_add(r->ctx, &all,
+                      run->codec.markup.level[report_answer(gen->watch_logp + k * gen->n_watch)]);
+        r2_tokens_add(r->ctx, &all, run->codec.markup.answer_end.id[0]);
     }
     r2_text_clear(text);
     status = all.owner.failed ? R2_NO_MEMORY
-                        : r2_vocab_decode(r->ctx, &run->vocab, all.id, all.n, text);
+                              : r2_vocab_decode(r->ctx, &run->vocab, all.id, all.n, text);
     r2_tokens_free(r->ctx, &all);
     return status;
 }
@@ -991,9 +1008,9 @@ static void report_remove(report *r, const r2_run *run, report_pairs *p, int64_t
         const r2_field field = (r2_field)f;
         const int bucket = (int)r2_codebook_bucket(&run->codebook, field, p->evidence[k].value[f]);
         char word[48];
-        int32_t from, to;
         snprintf(word, sizeof word, "%s:%d", r2_field_name(field), bucket);
-        from = r2_vocab_find(&run->vocab, word);
+        const int32_t from = r2_vocab_find(&run->vocab, word);
+        int32_t to;
         snprintf(word, sizeof word, "%s:-", r2_field_name(field));
         to = r2_vocab_find(&run->vocab, word);
         if (bucket == 0 || from < 0 || to < 0) continue;
@@ -1041,17 +1058,16 @@ static r2_status report_pairs_init(report *r, r2_run *run, report_pairs *p) {
 static void report_chains(report *r, const r2_run *run, report_pairs *p, int64_t k) {
     const r2_evidence *evidence = &p->evidence[k];
     const report_shape shape = report_shape_of(evidence);
-    r2_text_addf(r->ctx, &r->json, "\"g\":%d,\"c\":[",
-                 report_shape_number(p->shape, &p->n_shapes, &shape));
+    REPORT_ADD(r, "\"g\":%d,\"c\":[", report_shape_number(p->shape, &p->n_shapes, &shape));
     for (int32_t c = 0; c < evidence->n_chains; ++c) {
         const r2_chain *chain = &evidence->chain[c].chain;
         p->used[chain->i0] = 1;
-        r2_text_addf(r->ctx, &r->json, "%s[%u,", c ? "," : "", (unsigned)chain->i0);
+        REPORT_ADD(r, "%s[%u,", c ? "," : "", (unsigned)chain->i0);
         report_string(r, run->data.user_key[chain->u1], REPORT_TITLE);
-        r2_text_addf(r->ctx, &r->json, ",%.4g,%.4g,%.4g,%d,%d]", (double)chain->r1,
-                     (double)chain->r2, (double)chain->r3, (int)shape.item[c], (int)shape.person[c]);
+        REPORT_ADD(r, ",%.4g,%.4g,%.4g,%d,%d]", (double)chain->r1, (double)chain->r2,
+                   (double)chain->r3, (int)shape.item[c], (int)shape.person[c]);
     }
-    r2_text_addf(r->ctx, &r->json, "],");
+    REPORT_ADD(r, "],");
 }
 
 /* The four prompts, in English and in the model's own words. */
@@ -1059,17 +1075,17 @@ static r2_status report_steps(report *r, const r2_run *run, const r2_evidence *e
     r2_prompt_config config = r2_prompt_config_default();
     r2_prompt prompt;
     r2_status status = R2_OK;
-    const int first = evidence->n_chains > 0 ? 1 : R2_STEP_ASK; /* without a chain nothing is masked */
+    const int first = evidence->n_chains > 0 ? 1 : R2_STEP_ASK; /* nothing is masked without one */
     memset(&prompt, 0, sizeof prompt);
     config.data = &run->data;
-    r2_text_addf(r->ctx, &r->json, "\"m\":[");
+    REPORT_ADD(r, "\"m\":[");
     for (int step = first; step <= R2_STEP_ASK && status == R2_OK; ++step) {
         config.step = step;
         config.words = R2_WORDS_ENGLISH;
-        config.codebook = NULL;
+        config.codebook = NULL; /* without the evidence, which the compact prompt states */
         status = r2_prompt_build(r->ctx, &config, evidence, &prompt);
         if (status != R2_OK) break;
-        r2_text_addf(r->ctx, &r->json, step > first ? ",[" : "[");
+        REPORT_ADD(r, step > first ? ",[" : "[");
         report_string(r, prompt.user.data, REPORT_ANY);
         config.words = R2_WORDS_COMPACT;
         config.codebook = &run->codebook;
@@ -1077,9 +1093,9 @@ static r2_status report_steps(report *r, const r2_run *run, const r2_evidence *e
         if (status != R2_OK) break;
         report_comma(r, 1);
         report_string(r, prompt.user.data, REPORT_ANY);
-        r2_text_addf(r->ctx, &r->json, "]");
+        REPORT_ADD(r, "]");
     }
-    r2_text_addf(r->ctx, &r->json, "],");
+    REPORT_ADD(r, "],");
     r2_prompt_free(r->ctx, &prompt);
     return status;
 }
@@ -1087,17 +1103,16 @@ static r2_status report_steps(report *r, const r2_run *run, const r2_evidence *e
 /* The facts removed: field, log-odds and answer without it. */
 static void report_removed(report *r, const report_pairs *p, int64_t k) {
     const report_asked *a = &p->without;
-    r2_text_addf(r->ctx, &r->json, "\"w\":[");
+    REPORT_ADD(r, "\"w\":[");
     for (int64_t j = p->first[k]; j < p->first[k + 1]; ++j)
-        r2_text_addf(r->ctx, &r->json, "%s[%d,%.2f,%d]", j > p->first[k] ? "," : "", p->field[j],
-                     report_log_odds(a, j), report_answer(a->gen.watch_logp + j * a->gen.n_watch));
-    r2_text_addf(r->ctx, &r->json, "],");
+        REPORT_ADD(r, "%s[%d,%.2f,%d]", j > p->first[k] ? "," : "", p->field[j],
+                   report_log_odds(a, j), report_answer(a->gen.watch_logp + j * a->gen.n_watch));
+    REPORT_ADD(r, "],");
 }
 
-/* A candidate: prompt, reasoning with its verdict, answer, values, chains; in full also the steps and
-   what happens without each fact. */
-static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p,
-                                  int64_t k) {
+/* A candidate: prompt, reasoning with its verdict, answer, values, chains; in full also the steps
+   and what happens without each fact. */
+static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p, int64_t k) {
     const r2_examples *ex = &p->examples;
     const float *level = p->asked.gen.watch_logp + k * p->asked.gen.n_watch;
     r2_text prompt = {NULL, 0, 0, false}, output = {NULL, 0, 0, false};
@@ -1106,29 +1121,29 @@ static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p,
     if (status == R2_OK) status = report_output(r, run, &p->asked, k, &output);
     if (status == R2_OK) {
         p->used[p->item[k]] = 1;
-        r2_text_addf(r->ctx, &r->json, "{\"i\":%u,\"s\":%.3f,\"v\":%d,\"q\":", (unsigned)p->item[k],
-                     report_log_odds(&p->asked, k),
-                     (int)r2_check_trace(&run->codebook, prompt.data, output.data).verdict);
+        REPORT_ADD(r, "{\"i\":%u,\"s\":%.3f,\"v\":%d,\"q\":", (unsigned)p->item[k],
+                   report_log_odds(&p->asked, k),
+                   (int)r2_check_trace(&run->codebook, prompt.data, output.data).verdict);
         report_string(r, prompt.data, REPORT_ANY);
-        r2_text_addf(r->ctx, &r->json, ",\"t\":");
+        REPORT_ADD(r, ",\"t\":");
         report_string(r, output.data, REPORT_ANY);
-        r2_text_addf(r->ctx, &r->json, ",");
+        REPORT_ADD(r, ",");
         report_chains(r, run, p, k);
         if (p->full[k]) {
             status = report_steps(r, run, &p->evidence[k]);
             report_removed(r, p, k);
         }
-        r2_text_addf(r->ctx, &r->json, "\"p\":[");
+        REPORT_ADD(r, "\"p\":[");
         for (int a = 0; a < R2_N_ANSWERS; ++a) {
             report_comma(r, a);
             report_number(r, exp((double)level[a]), 3);
         }
-        r2_text_addf(r->ctx, &r->json, "],\"x\":[");
+        REPORT_ADD(r, "],\"x\":[");
         for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
             report_comma(r, f);
             report_number(r, (double)p->evidence[k].value[f], 3);
         }
-        r2_text_addf(r->ctx, &r->json, "]}");
+        REPORT_ADD(r, "]}");
     }
     r2_text_free(r->ctx, &prompt);
     r2_text_free(r->ctx, &output);
@@ -1139,62 +1154,61 @@ static r2_status report_candidate(report *r, const r2_run *run, report_pairs *p,
 static void report_history(report *r, const r2_run *run, report_pairs *p, uint32_t user) {
     const r2_graph *g = &run->graph;
     const int64_t begin = g->user_begin[user], end = g->user_begin[user + 1];
-    r2_text_addf(r->ctx, &r->json, "\"n\":%lld,\"history\":[", (long long)(end - begin));
+    REPORT_ADD(r, "\"n\":%lld,\"history\":[", (long long)(end - begin));
     for (int64_t k = end; k > begin && k > end - REPORT_HISTORY; --k) {
         const int64_t e = run->index.by_time[k - 1];
         p->used[g->user_item[e]] = 1;
-        r2_text_addf(r->ctx, &r->json, "%s[%u,%.4g,%lld]", k < end ? "," : "",
-                     (unsigned)g->user_item[e], (double)g->user_rating[e],
-                     (long long)((run->data.time_zero + g->user_time[e]) / 86400));
+        REPORT_ADD(r, "%s[%u,%.4g,%lld]", k < end ? "," : "", (unsigned)g->user_item[e],
+                   (double)g->user_rating[e],
+                   (long long)((run->data.time_zero + g->user_time[e]) / 86400));
     }
-    r2_text_addf(r->ctx, &r->json, "],");
+    REPORT_ADD(r, "],");
 }
 
 static r2_status report_users(report *r, const r2_run *run, report_pairs *p) {
     r2_status status = R2_OK;
-    r2_text_addf(r->ctx, &r->json, "\"users\":[");
+    REPORT_ADD(r, "\"users\":[");
     for (int64_t u = 0; u * p->per_case < p->n && status == R2_OK; ++u) {
         const int64_t first = u * p->per_case;
         const int64_t row = r2_data_find(&run->data, p->user[first], p->item[first]);
         report_comma(r, u);
-        r2_text_addf(r->ctx, &r->json, "{\"key\":");
+        REPORT_ADD(r, "{\"key\":");
         report_string(r, run->data.user_key[p->user[first]], REPORT_TITLE);
-        r2_text_addf(r->ctx, &r->json, ",\"truth\":");
+        REPORT_ADD(r, ",\"truth\":");
         report_number(r, row >= 0 ? (double)run->data.rating[row] : (double)NAN, 4);
         report_comma(r, 1);
         report_history(r, run, p, p->user[first]);
-        r2_text_addf(r->ctx, &r->json, "\"better\":[");
+        REPORT_ADD(r, "\"better\":[");
         for (int m = 0; m < r->n_methods; ++m) {
-            r2_text_addf(r->ctx, &r->json, m ? ",[" : "[");
+            REPORT_ADD(r, m ? ",[" : "[");
             for (int64_t k = first; k < first + p->per_case && r->method[m].better; ++k)
-                r2_text_addf(r->ctx, &r->json, "%s%d", k > first ? "," : "",
-                             (int)r->method[m].better[k]);
-            r2_text_addf(r->ctx, &r->json, "]");
+                REPORT_ADD(r, "%s%d", k > first ? "," : "", (int)r->method[m].better[k]);
+            REPORT_ADD(r, "]");
         }
-        r2_text_addf(r->ctx, &r->json, "],\"cases\":[");
+        REPORT_ADD(r, "],\"cases\":[");
         for (int64_t k = first; k < first + p->per_case && status == R2_OK; ++k) {
             report_comma(r, k - first);
             status = report_candidate(r, run, p, k);
         }
-        r2_text_addf(r->ctx, &r->json, "]}");
+        REPORT_ADD(r, "]}");
     }
-    r2_text_addf(r->ctx, &r->json, "],");
+    REPORT_ADD(r, "],");
     return status;
 }
 
 /* Titles, genres and years of the items that the page names. */
 static void report_items(report *r, const r2_data *data, const uint8_t *used) {
     int64_t n = 0;
-    r2_text_addf(r->ctx, &r->json, "\"items\":{");
+    REPORT_ADD(r, "\"items\":{");
     for (int64_t i = 0; i < data->n_items; ++i) {
         if (!used[i]) continue;
-        r2_text_addf(r->ctx, &r->json, "%s\"%lld\":[", n++ ? "," : "", (long long)i);
+        REPORT_ADD(r, "%s\"%lld\":[", n++ ? "," : "", (long long)i);
         report_string(r, data->title[i][0] ? data->title[i] : data->item_key[i], REPORT_TITLE);
         report_comma(r, 1);
         report_string(r, data->genres[i], REPORT_TITLE);
-        r2_text_addf(r->ctx, &r->json, "]");
+        REPORT_ADD(r, "]");
     }
-    r2_text_addf(r->ctx, &r->json, "},");
+    REPORT_ADD(r, "},");
 }
 
 static r2_status report_explorer(report *r, r2_run *run, const char *path) {
@@ -1246,8 +1260,8 @@ static void report_facts_of_run(report *r, const r2_run *run, const char *data) 
     report_fields(r, &run->codebook);
 }
 
-/* Writes the page to DIRECTORY/report.html, and for a moment a file beside it. `data`: the path that
-   the ratings came from. Without a page (the program was not built by make) it writes nothing. */
+/* Writes the page to DIRECTORY/report.html, and for a moment a file beside it. `data`: the path
+   that the ratings came from. Without a page (the program was not built by make) nothing. */
 static r2_status report_write(report *r, r2_run *run, const char *data, const char *directory) {
     r2_ctx *ctx = r->ctx;
     r2_text page = {NULL, 0, 0, false}, path = {NULL, 0, 0, false}, work = {NULL, 0, 0, false};
@@ -1268,7 +1282,8 @@ static r2_status report_write(report *r, r2_run *run, const char *data, const ch
         report_plots(r, run, work.data);
         r2_text_addf(ctx, &r->json, "\"end\":0}\n");
         for (int k = 0; report_page[k]; ++k)
-            if (strcmp(report_page[k], "@DATA@\n") != 0) r2_text_addf(ctx, &page, "%s", report_page[k]);
+            if (strcmp(report_page[k], "@DATA@\n") != 0)
+                r2_text_addf(ctx, &page, "%s", report_page[k]);
             else r2_text_add(ctx, &page, r->json.data, r->json.len);
         status = r->failed || r->json.failed || page.failed
                      ? r2_fail(ctx, R2_NO_MEMORY, "%s: out of memory", path.data)

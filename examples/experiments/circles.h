@@ -356,7 +356,7 @@ enum {
 
 typedef struct tc_words {
     r2_vocab vocab;
-    r2_markup markup;
+    r2_codec codec;
     int32_t evidence, a[TC_BUCKETS], b[TC_BUCKETS];
     int32_t weight[2 * R2_MAX_WEIGHT + 1], total[2 * R2_MAX_TOTAL + 1]; /* from the lowest on */
 } tc_words;
@@ -369,21 +369,20 @@ static r2_status tc_add(r2_ctx *ctx, tc_words *w, int32_t *id, const char *forma
 
 /* All words there can be, the same for every kind of trace. Errors: R2_NO_MEMORY. */
 static inline r2_status tc_words_init(r2_ctx *ctx, tc_words *w) {
-    r2_markup *m = &w->markup;
+    static const char *const mark[] = {"<think>", "</think>", "<answer>", "</answer>"};
     r2_status status;
     memset(w, 0, sizeof *w);
     status = r2_vocab_add(ctx, &w->vocab, "<q>", &w->evidence);
-    if (!status) status = r2_vocab_add(ctx, &w->vocab, "<think>", &m->think);
-    if (!status) status = r2_vocab_add(ctx, &w->vocab, "</think>", &m->think_end);
-    if (!status) status = r2_vocab_add(ctx, &w->vocab, "<answer>", &m->answer);
-    if (!status) status = r2_vocab_add(ctx, &w->vocab, "</answer>", &m->answer_end);
-    for (int k = 0; k < R2_N_ANSWERS && !status; ++k) status = tc_add(ctx, w, &m->level[k], "", k);
+    for (int k = 0; k < 4 && !status; ++k) status = r2_vocab_add(ctx, &w->vocab, mark[k], NULL);
+    for (int k = 0; k < R2_N_ANSWERS && !status; ++k) status = tc_add(ctx, w, NULL, "", k);
     for (int k = 0; k < TC_BUCKETS && !status; ++k) status = tc_add(ctx, w, &w->a[k], "a:", k);
     for (int k = 0; k < TC_BUCKETS && !status; ++k) status = tc_add(ctx, w, &w->b[k], "b:", k);
     for (int k = -R2_MAX_WEIGHT; k <= R2_MAX_WEIGHT && !status; ++k)
         status = tc_add(ctx, w, &w->weight[k + R2_MAX_WEIGHT], k < 0 ? "" : "+", k);
     for (int k = -R2_MAX_TOTAL; k <= R2_MAX_TOTAL && !status; ++k)
         status = tc_add(ctx, w, &w->total[k + R2_MAX_TOTAL], k < 0 ? "=" : "=+", k);
+    if (!status)
+        status = r2_codec_init(ctx, &w->codec, r2_tokenizer_vocab(&w->vocab), NULL, NULL);
     return status;
 }
 
@@ -409,7 +408,7 @@ static int32_t tc_weight(const tc_table *table, const tc_words *w, const int32_t
 static int32_t tc_trace(const tc_table *table, const tc_words *w, const int32_t *prompt,
                         int32_t length, int32_t *trace) {
     int32_t total = 0, n = 0;
-    trace[n++] = w->markup.think;
+    trace[n++] = w->codec.markup.think.id[0];
     for (int k = 0; k < TC_CIRCLES; ++k) {
         int32_t weight = tc_weight(table, w, prompt, k);
         total += weight;
@@ -418,7 +417,7 @@ static int32_t tc_trace(const tc_table *table, const tc_words *w, const int32_t 
         if (length == TC_STEPS) trace[n++] = w->weight[weight + R2_MAX_WEIGHT];
         if (length == TC_STEPS || k == TC_CIRCLES - 1) trace[n++] = w->total[total + R2_MAX_TOTAL];
     }
-    trace[n] = w->markup.think_end;
+    trace[n] = w->codec.markup.think_end.id[0];
     return total;
 }
 
@@ -431,7 +430,7 @@ static inline r2_status tc_examples(r2_ctx *ctx, r2_examples *ex, const tc_circl
     memset(ex, 0, sizeof *ex);
     ex->n = n;
     ex->group = group;
-    ex->codec.markup = w->markup;
+    ex->codec = w->codec;
     ex->longest = TC_PROMPT + length + 3; /* <answer> A </answer> */
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);

@@ -262,8 +262,9 @@ static inline bool xp_unknown(const xp *x, const char *what, const char *(*name)
 /* Candidate set `seed` of the test users, uniform 1 + n: the same for every method and model. */
 static inline void xp_candidates(xp *x, const r2_run *run, int64_t n, int64_t seed,
                                  r2_candidates *c) {
-    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, run->split.test, run->split.n_test, n,
-                                   r2_hash((uint64_t)seed, R2_TEST, 0)));
+    r2_negatives negatives = {n, r2_hash((uint64_t)seed, R2_TEST, 0), false, NULL, 0};
+    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, run->split.test, run->split.n_test,
+                                   &negatives));
 }
 
 /* ---- trained runs, kept beside the rows so that nothing is trained twice ---- */

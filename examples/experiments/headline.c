@@ -232,10 +232,10 @@ static void student_check(student *s) {
         begin[k + 1] = begin[k] + row;
         *t++ = l->words.evidence;
         for (int j = 0; j < d->n_slots; ++j) *t++ = l->words.fact[d->family[j]][slot[j]];
-        *t = l->words.markup.think;
+        *t = l->words.codec.markup.think.id[0];
     }
     how.max_new = hl_trace_length(d);
-    how.stop_token = l->words.markup.answer;
+    how.stop = l->words.codec.markup.answer.id, how.n_stop = 1;
     how.temperature = 0.0f;
     xp_check(x, r2_generate(&x->ctx, &s->model, &how, n, begin, token, &gen));
     for (int64_t k = 0; k < n; ++k) {

@@ -287,7 +287,7 @@ static double hl_logit(const hl_design *d, const double *w, const uint8_t *slot,
 
 typedef struct hl_words {
     r2_vocab vocab;
-    r2_markup markup;
+    r2_codec codec;
     int32_t evidence, fact[HL_N_FAMILIES][HL_BUCKETS];
     int32_t weight[2 * HL_MAX_WEIGHT + 1], total[2 * HL_MAX_TOTAL + 1]; /* from the lowest on */
 } hl_words;
@@ -319,16 +319,13 @@ static r2_status hl_add_number(r2_ctx *ctx, hl_words *w, const char *format, int
 /* The words of a design. Errors: R2_NO_MEMORY. */
 static r2_status hl_words_init(r2_ctx *ctx, hl_words *w, const hl_design *d,
                                const r2_codebook *book) {
-    static const char *const mark[] = {"<q>", "<think>", "</think>", "<answer>", "</answer>", "0",
-                                       "1",   "2",       "3",        "4",        "5"};
-    r2_markup *m = &w->markup;
-    int32_t *id[11] = {&w->evidence,   &m->think,    &m->think_end, &m->answer,
-                       &m->answer_end, &m->level[0], &m->level[1],  &m->level[2],
-                       &m->level[3],   &m->level[4], &m->level[5]};
+    static const char *const mark[] = {"<think>", "</think>", "<answer>", "</answer>", "0",
+                                       "1",       "2",        "3",        "4",         "5"};
     bool told[HL_N_FAMILIES] = {false};
-    r2_status status = R2_OK;
+    r2_status status;
     memset(w, 0, sizeof *w);
-    for (int k = 0; k < 11 && !status; ++k) status = r2_vocab_add(ctx, &w->vocab, mark[k], id[k]);
+    status = r2_vocab_add(ctx, &w->vocab, "<q>", &w->evidence);
+    for (int k = 0; k < 10 && !status; ++k) status = r2_vocab_add(ctx, &w->vocab, mark[k], NULL);
     for (int k = 0; k < d->n_slots; ++k) told[d->family[k]] = true;
     for (int32_t f = 0; f < HL_N_FAMILIES && !status; ++f)
         if (told[f]) status = hl_add_facts(ctx, w, book, f);
@@ -336,6 +333,8 @@ static r2_status hl_words_init(r2_ctx *ctx, hl_words *w, const hl_design *d,
         status = hl_add_number(ctx, w, "", k, &w->weight[k + HL_MAX_WEIGHT]);
     for (int k = -HL_MAX_TOTAL; k <= HL_MAX_TOTAL && !status; ++k)
         status = hl_add_number(ctx, w, "=", k, &w->total[k + HL_MAX_TOTAL]);
+    if (!status)
+        status = r2_codec_init(ctx, &w->codec, r2_tokenizer_vocab(&w->vocab), NULL, NULL);
     return status;
 }
 
@@ -374,12 +373,12 @@ static int32_t hl_trace(const hl_design *d, const r2_codebook *book, const hl_wo
         int32_t weight = hl_weigh(d, book, w, slot, t, &at);
         total = hl_held(total + weight, HL_MAX_TOTAL);
         if (!trace) continue;
-        if (t == 0) *trace++ = words->markup.think;
+        if (t == 0) *trace++ = words->codec.markup.think.id[0];
         if (d->width == 3) *trace++ = words->fact[d->family[at]][slot[at]];
         *trace++ = words->weight[weight + HL_MAX_WEIGHT];
         *trace++ = words->total[total + HL_MAX_TOTAL];
     }
-    if (trace) *trace = words->markup.think_end;
+    if (trace) *trace = words->codec.markup.think_end.id[0];
     return total;
 }
 
@@ -393,7 +392,7 @@ static r2_status hl_examples(r2_ctx *ctx, r2_examples *ex, const hl_design *d,
     memset(ex, 0, sizeof *ex);
     ex->n = n;
     ex->group = group;
-    ex->codec.markup = words->markup;
+    ex->codec = words->codec;
     ex->longest = prompt + length + 3; /* <answer> A </answer> */
     ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
     ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);

@@ -108,14 +108,9 @@ static void lab_train(lab *l, stage wanted) {
 /* The candidate sets: the same for every method and every model seed. */
 static void draw(xp *x, const r2_run *run, protocol p, int64_t seed, r2_candidates *c) {
     const r2_split *split = &run->split;
-    const r2_data *data = &run->data;
-    uint64_t mixed = r2_hash((uint64_t)seed, R2_TEST, 0);
-    if (p == C5)
-        xp_check(x, r2_candidates_common(&x->ctx, c, data, split->role, 5, split->test,
-                                         split->n_test, 19, mixed));
-    else if (p == POPULAR)
-        xp_check(x, r2_candidates_popular(&x->ctx, c, data, split->test, split->n_test, 19, mixed));
-    else xp_candidates(x, run, p == U99 ? 99 : 19, seed, c);
+    r2_negatives negatives = {p == U99 ? 99 : 19, r2_hash((uint64_t)seed, R2_TEST, 0), p == POPULAR,
+                              p == C5 ? split : NULL, 5};
+    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, split->test, split->n_test, &negatives));
 }
 
 /* ---- rows ---- */
@@ -483,7 +478,8 @@ static void causal_row(lab *l, stage s, r2_change change) {
     for (uint64_t k = 0; k < n; ++k) item[k] = valid->item[k * (uint64_t)valid->n_per_case];
     xp_check(x,
              r2_run_prompts(&x->ctx, &l->run, valid->user, item, valid->n_cases, evidence, &asked));
-    xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, change, &causal));
+    xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, &l->run.codebook,
+                                 &l->run.vocab, change, &causal));
     row = cJSON_CreateObject();
     cJSON_AddNumberToObject(row, "n", (double)causal.n);
     cJSON_AddNumberToObject(row, "cited_moved", causal.cited_moved);

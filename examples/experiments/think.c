@@ -214,10 +214,10 @@ static void student_think(student *s, const r2_examples *ex, int64_t first, int6
         begin[k + 1] = begin[k] + TC_PROMPT + 1;
         memcpy(token + begin[k], ex->prompt + (first + k * stride) * TC_PROMPT,
                TC_PROMPT * sizeof *token);
-        token[begin[k] + TC_PROMPT] = ex->codec.markup.think;
+        token[begin[k] + TC_PROMPT] = ex->codec.markup.think.id[0];
     }
     how.max_new = trace_length(s->a);
-    how.stop_token = ex->codec.markup.answer;
+    how.stop = ex->codec.markup.answer.id, how.n_stop = 1;
     how.temperature = 0.0f;
     xp_check(x, r2_generate(&x->ctx, &s->model, &how, n, begin, token, gen));
     r2_release(&x->ctx, begin);

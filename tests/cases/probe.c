@@ -175,6 +175,7 @@ static int candidates_again(int n, char **a) {
     r2_candidates c, again;
     r2_target target[64];
     int64_t n_targets = 0, at;
+    const r2_negatives negatives = {strtoll(a[2], NULL, 10), 1, false, NULL, 0};
     r2_status s = r2_data_load(&ctx, &d, a[0]);
     (void)n;
     if (s != R2_OK) return failed(s);
@@ -182,7 +183,7 @@ static int candidates_again(int n, char **a) {
         at = d.user_begin[u];
         target[n_targets++] = (r2_target){(uint32_t)u, d.item[at], at};
     }
-    s = r2_candidates_init(&ctx, &c, &d, target, n_targets, strtoll(a[2], NULL, 10), 1);
+    s = r2_candidates_init(&ctx, &c, &d, target, n_targets, &negatives);
     if (s == R2_OK) s = r2_candidates_save(&ctx, &c, &d, a[1]);
     if (s == R2_OK) s = r2_candidates_load(&ctx, &again, &d, a[1]);
     if (s != R2_OK) return failed(s);
@@ -204,12 +205,9 @@ static int candidates_again(int n, char **a) {
 static int given(int n, char **a) {
     r2_data d;
     r2_split sp;
-    r2_text text = {0};
     r2_status s = r2_data_load_files(&ctx, &d, (const char *const *)a, n, NULL);
     if (s == R2_OK) s = r2_split_given(&ctx, &sp, &d, NULL, a[1], a[2], NULL);
     if (s != R2_OK) return failed(s);
-    r2_split_report(&ctx, &sp, &text);
-    show(&text);
     for (int64_t u = 0; u < d.n_users; ++u)
         for (int64_t k = d.user_begin[u]; k < d.user_begin[u + 1]; ++k)
             printf("row %s %s role %d\n", d.user_key[u], d.item_key[d.item[k]], sp.role[k]);
@@ -380,7 +378,7 @@ static int sample(int n, char **a) {
     int32_t token[2] = {1, 2};
     r2_status s = r2_model_load_dir(&ctx, &m, a[0], 0, false);
     if (s != R2_OK) return failed(s);
-    c.n_samples = 1, c.max_new = 4, c.stop_token = -1;
+    c.n_samples = 1, c.max_new = 4;
     c.temperature = strtof(a[1], NULL);
     if (n > 2) r2_weight(&m, R2_FINAL_NORM, 0)[0] = strtof(a[2], NULL);
     s = r2_generate(&ctx, &m, &c, 1, begin, token, &g);
@@ -566,6 +564,7 @@ static int recommend(int n, char **a) {
         int64_t got = 0, here = 0;
         s = r2_run_recommend(&ctx, &run, u, want, best, &got);
         for (int64_t k = 0; s == R2_OK && k < got; ++k) here += r2_data_find(&run.data, u, best[k].item) >= 0;
+        if (s == R2_OK) r2_recommendations_free(&ctx, best, got);
         users += here > 0, items += here, all += got;
     }
     if (s == R2_OK)
@@ -634,6 +633,7 @@ static int json(int n, char **a) {
     size_t size;
     char *text = slurp(a[0], &size);
     cJSON *root = cJSON_Parse(text);
+    if (!root) return printf("probe: %s is not JSON\n", a[0]), 2;
     for (int k = 2; k < n; ++k) {
         char path[256], *equals = strchr(a[k], '='), *key = path, *dot;
         bool append = equals && equals > a[k] && equals[-1] == '+';

@@ -41,22 +41,19 @@ static inline void fuzz_remove(void) {
     rmdir(fuzz_folder);
 }
 
-/* Readers take a megabyte for a file of ten bytes. The last such block is kept, which makes fuzzing
-   several times as fast; a read or write past its end is still seen. */
-enum { FUZZ_LARGE = 1 << 20 };
-static void *fuzz_kept;
+/* Readers take megabytes for a file of ten bytes. The last few such blocks are kept, which makes
+   fuzzing several times as fast; a read or write past their end is still seen. */
+enum { FUZZ_LARGE = 1 << 20, FUZZ_KEPT = 4 };
+static void *fuzz_kept[FUZZ_KEPT];
+static int fuzz_n_kept;
 
 static inline void *fuzz_realloc(void *user, void *p, size_t size) {
     (void)user;
-    if (!p && size == FUZZ_LARGE && fuzz_kept) {
-        p = fuzz_kept;
-        fuzz_kept = NULL;
-        return p;
-    }
+    if (!p && size == FUZZ_LARGE && fuzz_n_kept) return fuzz_kept[--fuzz_n_kept];
     if (size) return realloc(p, size);
 #if defined(__linux__)
-    if (p && !fuzz_kept && malloc_usable_size(p) == FUZZ_LARGE) {
-        fuzz_kept = p;
+    if (p && fuzz_n_kept < FUZZ_KEPT && malloc_usable_size(p) == FUZZ_LARGE) {
+        fuzz_kept[fuzz_n_kept++] = p;
         return NULL;
     }
 #endif

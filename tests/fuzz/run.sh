@@ -16,7 +16,7 @@ options='-rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 -max_len=16384 -us
 for target; do
     reader=${target##*/fuzz_}
     found=build/fuzz/corpus/$reader seeds=tests/fuzz/corpus/$reader
-    mkdir -p "$found" "$seeds"
+    mkdir -p "$found"
     if [ -n "${MERGE:-}" ]; then
         "$target" -merge=1 -max_len=4096 "$seeds" "$found" >"build/fuzz/$reader.log" 2>&1
         printf '%-12s %4d inputs in %s\n' "$reader" "$(ls "$seeds" | wc -l)" "$seeds"

@@ -35,17 +35,24 @@ static struct {
     long blocks, open;    /* alive now                */
 } now;
 
+/* With point=N the stack is shown where it fails, if the sanitizers are there. */
+static int show_stack;
+void __sanitizer_print_stack_trace(void) __attribute__((weak));
+static void show(void) {
+    if (show_stack && __sanitizer_print_stack_trace) __sanitizer_print_stack_trace();
+}
+
 static int memory_fails(void) {
     long n = __atomic_add_fetch(&now.n_memory, 1, __ATOMIC_RELAXED);
     int fails = (now.kind == MEMORY && n == now.point) || (now.kind == MEMORY_AFTER && n >= now.point);
-    if (fails) __atomic_add_fetch(&now.failed, 1, __ATOMIC_RELAXED);
+    if (fails) __atomic_add_fetch(&now.failed, 1, __ATOMIC_RELAXED), show();
     return fails;
 }
 
 static int file_fails(int error) {
     int fails = (now.kind == FILES || now.kind == FILES_SHORT) && ++now.n_file == now.point;
     if (now.kind == NOTHING) ++now.n_file;
-    if (fails) ++now.failed, errno = error;
+    if (fails) ++now.failed, errno = error, show();
     return fails;
 }
 
@@ -180,19 +187,19 @@ static r2_status stage_load(void) {
 }
 
 static r2_status stage_sets(void) {
-    r2_split split, cut;
+    r2_split split;
     r2_candidates all, popular, common;
+    const r2_negatives any = {5, 1, false, NULL, 0}, often = {5, 1, true, NULL, 0},
+                       known = {5, 1, false, &split, 1};
     const r2_data *d = &run.data;
     r2_status s;
-    memset(&cut, 0, sizeof cut);
     memset(&popular, 0, sizeof popular);
     memset(&common, 0, sizeof common);
     memset(&all, 0, sizeof all);
     s = r2_split_init(&ctx, &split, d, NULL);
-    if (s == R2_OK) s = r2_split_time(&ctx, &cut, d, NULL, 0.1, 0.1);
-    if (s == R2_OK) s = r2_candidates_init(&ctx, &all, d, split.test, split.n_test, 5, 1);
-    if (s == R2_OK) s = r2_candidates_popular(&ctx, &popular, d, split.test, split.n_test, 5, 1);
-    if (s == R2_OK) s = r2_candidates_common(&ctx, &common, d, split.role, 1, split.test, split.n_test, 5, 1);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &all, d, split.test, split.n_test, &any);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &popular, d, split.test, split.n_test, &often);
+    if (s == R2_OK) s = r2_candidates_init(&ctx, &common, d, split.test, split.n_test, &known);
     if (s == R2_OK) s = r2_candidates_save(&ctx, &all, d, in("candidates.tsv"));
     r2_candidates_free(&ctx, &all);
     if (s == R2_OK) s = r2_candidates_load(&ctx, &all, d, in("candidates.tsv"));
@@ -200,13 +207,11 @@ static r2_status stage_sets(void) {
         add(all.item, (size_t)(all.n_cases * all.n_per_case) * sizeof *all.item);
         add(popular.item, (size_t)(popular.n_cases * popular.n_per_case) * sizeof *popular.item);
         add(common.item, (size_t)(common.n_cases * common.n_per_case) * sizeof *common.item);
-        add(cut.role, (size_t)d->n_ratings);
     }
     r2_candidates_free(&ctx, &all);
     r2_candidates_free(&ctx, &popular);
     r2_candidates_free(&ctx, &common);
     r2_split_free(&ctx, &split);
-    r2_split_free(&ctx, &cut);
     return s;
 }
 
@@ -214,8 +219,7 @@ static r2_status stage_chains(void) {
     r2_chain chain[8];
     r2_chain_config config = r2_chain_config_default();
     r2_butterflies b;
-    int64_t n = 0, count = 0, total = 0;
-    uint32_t path[4 * 6];
+    int64_t n = 0, count = 0;
     r2_status s = R2_OK;
     memset(&b, 0, sizeof b);
     for (int law = 0; s == R2_OK && law < 3; ++law) {
@@ -227,10 +231,8 @@ static r2_status stage_chains(void) {
     }
     if (s == R2_OK) s = r2_chains_target_many(&ctx, &run.graph, run.split.test, 2, &config, chain, (int64_t[2]){0});
     if (s == R2_OK) s = r2_chains_count(&ctx, &run.graph, 0, R2_NO_ITEM, &count);
-    if (s == R2_OK) s = r2_chains_long(&ctx, &run.graph, 0, R2_NO_ITEM, 2, 4, 1, path, &n);
-    if (s == R2_OK) s = r2_butterflies_total(&ctx, &run.graph, &total);
     if (s == R2_OK) s = r2_butterflies_init(&ctx, &b, &run.graph);
-    if (s == R2_OK) add(&count, sizeof count), add(&total, sizeof total), add(path, (size_t)n * 6 * 4);
+    if (s == R2_OK) add(&count, sizeof count), add(&b.total, sizeof b.total);
     r2_butterflies_free(&ctx, &b);
     return s;
 }
@@ -275,7 +277,10 @@ static r2_status stage_score(void) {
     eval.n_bootstrap = 10;
     if (s == R2_OK) s = r2_evaluate(&ctx, score, run.test.n_cases, run.test.n_per_case, &eval, &metrics, NULL);
     if (s == R2_OK) s = r2_run_recommend(&ctx, &run, 0, 5, best, &n_best);
-    if (s == R2_OK) add(&metrics, sizeof metrics), add(best, (size_t)n_best * sizeof *best);
+    if (s == R2_OK) add(&metrics, sizeof metrics);
+    for (int64_t k = 0; s == R2_OK && k < n_best; ++k)
+        add(&best[k].score, sizeof best[k].score), add_text(&best[k].reasoning.text);
+    if (s == R2_OK) r2_recommendations_free(&ctx, best, n_best);
     free(score);
     return s;
 }
@@ -284,19 +289,21 @@ static r2_status stage_counterfactual(void) {
     r2_evidence *evidence = calloc(4, sizeof *evidence);
     r2_examples examples;
     r2_causal causal;
-    r2_text text = {NULL, 0, 0, false};
-    r2_check check;
+    r2_reasoning reasoning[2];
     uint32_t user[4] = {0, 1, 2, 3}, item[4] = {1, 2, 3, 4};
     r2_status s = (restore(), r2_run_prompts(&ctx, &run, user, item, 4, evidence, &examples));
     if (s == R2_OK) {
-        s = r2_think(&ctx, &run.model, &examples, 0, &text, &check);
-        if (s == R2_OK) add_text(&text);
+        s = r2_think(&ctx, &run.model, &examples, 0, 2, reasoning);
+        for (int k = 0; s == R2_OK && k < 2; ++k) {
+            add_text(&reasoning[k].text);
+            r2_reasoning_free(&ctx, &reasoning[k]);
+        }
         if (s == R2_OK)
-            s = r2_counterfactual(&ctx, &run.model, &examples, R2_CHANGE_FLIP, &causal);
+            s = r2_counterfactual(&ctx, &run.model, &examples, &run.codebook, &run.vocab, R2_CHANGE_FLIP,
+                                  &causal);
         if (s == R2_OK) add(&causal.n, sizeof causal.n);
         r2_examples_free(&ctx, &examples);
     }
-    r2_text_free(&ctx, &text);
     free(evidence);
     return s;
 }
@@ -369,17 +376,16 @@ static r2_status stage_tokenizer(void) {
 static r2_status stage_records(void) {
     r2_prompt_config config = r2_prompt_config_default();
     r2_teacher_config rules = r2_teacher_config_default();
-    r2_teacher teacher = {r2_teacher_rules, &rules, "rules", false, NULL};
+    r2_teacher teacher = {r2_teacher_rules, NULL, "rules", false, NULL};
     r2_records records, again;
     r2_text text = {NULL, 0, 0, false};
     r2_status s;
     memset(&records, 0, sizeof records);
     memset(&again, 0, sizeof again);
-    config.data = &run.data;
-    config.codebook = &run.codebook;
+    teacher.user = &rules;
+    config.data = &run.data, config.codebook = &run.codebook;
     s = r2_teach(&ctx, &config, run.evidence, 4, 0, &teacher, &records);
-    config.words = R2_WORDS_ENGLISH;
-    teacher.guided = true;
+    config.words = R2_WORDS_ENGLISH, teacher.guided = true;
     if (s == R2_OK) s = r2_teach(&ctx, &config, run.evidence, 4, 4, &teacher, &records);
     if (s == R2_OK) s = r2_records_write(&ctx, &records, in("records.json"));
     if (s == R2_OK) s = r2_records_read(&ctx, &again, in("records.json"));
@@ -579,7 +585,7 @@ int main(int n, char **a) {
         if (!strncmp(a[k], "stride=", 7)) stride = atol(a[k] + 7);
         else if (!strncmp(a[k], "threads=", 8)) ctx.n_threads = atoi(a[k] + 8);
         else if (!strncmp(a[k], "only=", 5)) only = a[k] + 5;
-        else if (!strncmp(a[k], "point=", 6)) only_point = atol(a[k] + 6);
+        else if (!strncmp(a[k], "point=", 6)) only_point = atol(a[k] + 6), show_stack = 1;
         else if (!strncmp(a[k], "kind=", 5)) {
             for (int j = 1; j < N_KINDS; ++j)
                 if (!strcmp(a[k] + 5, kind_name[j])) only_kind = j;
