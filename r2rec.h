@@ -681,7 +681,7 @@ r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
 /* What the strict checker says of an output (D6, D7): the first fault it meets. */
 typedef enum r2_verdict {
     R2_TRACE_OK = 0,
-    R2_TRACE_MALFORMED,    /* not <think> ... </think> <answer> k </answer> and nothing else     */
+    R2_TRACE_MALFORMED,    /* not <think> thoughts </think> <answer> k </answer> and nothing else */
     R2_TRACE_NO_ANSWER,    /* ends before an answer                                              */
     R2_TRACE_TWO_ANSWERS,  /* more than one answer                                               */
     R2_TRACE_ANSWER_FIRST, /* an answer before the reasoning has ended                           */
@@ -697,7 +697,7 @@ typedef enum r2_verdict {
 
 typedef struct r2_check {
     r2_verdict verdict;
-    int32_t answer;                    /* 0 .. 5, or -1 when the shape is not right              */
+    int32_t answer;                    /* 0 .. 5, or -1 unless well_formed                       */
     int32_t n_cited, n_found, n_right; /* facts cited; found in the prompt; with right weight    */
     int32_t total;                     /* the last total written                                 */
     bool well_formed;                  /* the shape is right, whatever the facts                 */
@@ -4662,12 +4662,20 @@ static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, 
     check->total = total;
 }
 
+/* Whether words are separated by single spaces and nothing else, as the teacher writes them. */
+static bool r2__single_spaces(const char *text) {
+    unsigned char before = ' ';
+    for (; *text; before = (unsigned char)*text++)
+        if ((unsigned char)*text < ' ' || (*text == ' ' && before == ' ')) return false;
+    return before != ' ';
+}
+
 /* The verdict on the outer shape: tags in their order, each once, one answer, nothing else. */
 static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
     static const char *const tag[] = {"<think>", "</think>", "<answer>", "</answer>"};
     int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
     int order = 0, after = 0;
-    bool good = true;
+    bool good = r2__single_spaces(output);
     r2__word word, previous = {"", 0};
     while (r2__next_word(&output, &word)) {
         for (int k = 0; k < 4; ++k)
@@ -4696,27 +4704,30 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
     return R2_TRACE_OK;
 }
 
+/* An output whose shape is not right has no answer that counts. */
+static r2_check r2__malformed(r2_check check) {
+    r2__first_fault(&check, R2_TRACE_MALFORMED);
+    check.answer = -1;
+    return check;
+}
+
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output) {
     r2_check check = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
     r2__word word, cited, weight_word;
     check.verdict = r2__check_shape(output, &check.answer);
-    if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) {
-        r2__first_fault(&check, R2_TRACE_MALFORMED);
-        return check;
-    }
+    if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) return r2__malformed(check);
     while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
         int32_t weight = 0, total = 0;
         if (!r2__next_word(&output, &weight_word) || !r2__next_word(&output, &word) ||
             !r2__word_number(weight_word, "", true, &weight) ||
-            !r2__word_number(word, "=", true, &total)) {
-            r2__first_fault(&check, R2_TRACE_MALFORMED);
-            return check;
-        }
+            !r2__word_number(word, "=", true, &total))
+            return r2__malformed(check);
         r2__check_thought(&check, fact, n, cited, weight, total, &last);
     }
-    check.well_formed = check.answer >= 0 && check.n_cited > 0;
+    if (check.n_cited == 0) return r2__malformed(check);
+    check.well_formed = check.answer >= 0;
     for (int32_t k = 0; k < n; ++k) n_thoughts += k == 0 || fact[k].thought != fact[k - 1].thought;
     if (check.n_cited != n_thoughts) r2__first_fault(&check, R2_TRACE_MISSING_STEP);
     return check;
@@ -14501,7 +14512,8 @@ static r2_verdict r2__english_shape(const char *output, int32_t *answer, const c
     if (n_open != 1 || n_end != 1 || n_close != 1 || open != r2__skip_blank(output))
         return R2_TRACE_MALFORMED;
     *body = open + strlen("<think>");
-    if (*end < *body || r2__skip_blank(*end + strlen("</think>")) != ask) return R2_TRACE_MALFORMED;
+    if (r2__skip_blank(*body) >= *end || r2__skip_blank(*end + strlen("</think>")) != ask)
+        return R2_TRACE_MALFORMED;
     ask = r2__skip_blank(ask + strlen("<answer>"));
     if (*ask < '0' || *ask >= '0' + R2_N_ANSWERS || r2__skip_blank(ask + 1) != close ||
         *r2__skip_blank(close + strlen("</answer>")))

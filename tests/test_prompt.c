@@ -642,6 +642,21 @@ TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
     r2_prompt_free(&ctx, &prompt);
 }
 
+TEST(an_english_trace_without_a_thought_is_malformed) {
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt prompt;
+    r2_check check;
+    r2_task task;
+    memset(&prompt, 0, sizeof prompt);
+    REQUIRE(ready());
+    REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[0], &prompt));
+    task = task_of(&config, &world.evidence[0], &prompt, false);
+    check = r2_check_output(&task, "<think> \n</think><answer>4</answer>");
+    CHECK_EQ_INT(check.verdict, R2_TRACE_MALFORMED);
+    CHECK(check.answer == -1 && !check.well_formed);
+    r2_prompt_free(&ctx, &prompt);
+}
+
 /* What the trace of this task says of the facts, with the word that joins the answer, in *says;
    returns the answer, or -1. */
 static int32_t concluded(const r2_prompt_config *config, int q, int32_t answer, r2_text *says) {
