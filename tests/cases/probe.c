@@ -485,7 +485,7 @@ static bool set(r2_run_config *c, const char *name, const char *text) {
     } all[] = {
         {"n_groups", NULL, NULL, &c->n_groups}, {"n_cases", NULL, NULL, &c->n_cases},
         {"n_sampled", NULL, &c->n_sampled, NULL}, {"n_negatives", NULL, &c->n_negatives, NULL},
-        {"chains.k", NULL, &c->n_chains, NULL}, {"min_history", NULL, &c->min_history, NULL},
+        {"n_chains", NULL, NULL, &c->chains.k}, {"min_history", NULL, &c->min_history, NULL},
         {"sft.n_steps", NULL, NULL, &c->sft.n_steps}, {"sft.warmup", NULL, NULL, &c->sft.warmup},
         {"sft.groups", NULL, &c->sft.groups, NULL}, {"sft.patience", NULL, &c->sft.patience, NULL},
         {"sft.valid_every", NULL, &c->sft.valid_every, NULL},
