@@ -26,6 +26,24 @@
                                  [E4] kernels  [E5] batched decoding  [E6] adapters
                                  [E7] weights on disk  [E8] text
 
+   ONE QUESTION, from a rating to a loss (tests/test_cover.c computes every number)
+
+       ratings     Ann  Alien 5, Heat 4      Cat  Heat 3, Fargo 5                    [M1] [M2]
+                   Bob  Alien 5, Tron 4      Dan  Alien 4, Tron 5, Fargo 2
+       question    Ann has rated Alien, then Heat. Will she take Tron?               [M4]
+       chain       Ann - Alien - Bob - Tron - Ann. Alien is 1 interaction back in    [M3]
+                   Ann's history, Tron came 1 after Alien in Bob's, and Bob is as
+                   similar as 0.5^(1/10) / sqrt((2 + 1)(2 + 1)) = 0.311:
+                   score 0.5^((1 + 1)/10) 0.311 = 0.271
+       evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
+       prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
+                   ... pop:2 ... (36 words)
+       reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
+                   ... c1:1 +2 =+11 </think>
+       answer      <answer> 4 </answer>: she gave Tron 4 stars
+       loss        a model of zero weights finds all words alike:                    [M7] [M8]
+                   -log p(4) = log 175 = 5.165; training lowers it
+
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
@@ -45,7 +63,7 @@
    THREADS       ctx.n_threads (default: all processors). Same seed, same bytes, for any number of
                  threads. A context serves one caller at a time; two contexts are independent.
                  On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
-                 own OMP_PROC_BIND=true, lest two threads wake up on one processor.
+                 own OMP_PROC_BIND=true, so that two threads do not wake up on one processor.
    DETERMINISM   random numbers are Philox4x32-10, keyed by (seed, stream, index), never by thread.
                  Work is divided over outputs; no sum is ever divided over threads.
    NOTATION      u users, i items, r rating (stars), t Unix time in seconds; shapes stand in
