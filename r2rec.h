@@ -901,7 +901,7 @@ typedef struct r2_generation {
     int32_t max_new, n_watch;
     int32_t *token;    /* (n_out, max_new) padded with -1                           */
     float *logp;       /* (n_out, max_new) of each generated token at temperature 1 */
-    int32_t *length;   /* (n_out) tokens generated, the stop token included         */
+    int32_t *length;   /* (n_out) tokens generated, the stop tokens included        */
     float *watch_logp; /* (n_out, n_watch)                                          */
 } r2_generation;
 
@@ -4757,10 +4757,10 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
    Out:  log-probabilities; the gradient of any loss that is a function of them; one step of AdamW;
          sampled continuations.
 
-       tokens -> embed -> x -+-> rmsnorm -> q k v -> rope -> attention -> Wo -+-> mid     n_layer
-                             |_______________________________________________|           times
-                 mid -> x' = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid)
-       x -> rmsnorm -> head -> logits -> log-softmax
+       tokens ->  embed                                                       ->  x
+       x      ->  rmsnorm -> Wq Wk Wv -> rope -> attention -> Wo  ->  + x     ->  mid   } n_layer
+       mid    ->  rmsnorm -> Wgate Wup -> swiglu -> Wdown         ->  + mid   ->  x     } times
+       x      ->  rmsnorm -> head -> log-softmax                              ->  logp
 
    rmsnorm of (3, 4): the mean of the squares is 12.5, so (3, 4) / sqrt(12.5) = (0.849, 1.131).
    Attention with scores 0 and ln 3: weights 1/4 and 3/4, so the values 1 and 5 give 4.
@@ -5821,6 +5821,9 @@ static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2
     if (!(c->temperature >= 0.0f))
         return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
                        (double)c->temperature);
+    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
+                       c->n_stop);
     if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
         return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
                        c->n_watch);
