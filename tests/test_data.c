@@ -115,7 +115,8 @@ TEST(json_keys_by_name) {
         const char *present = *wish[k % 4];
         *wish[k % 4] = absent[k / 4];
         CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format), R2_FORMAT);
-        CHECK(strstr(ctx.message, k < 4 ? ":1: expected the key \"no such key\"" : ":1: expected the key \"1\", ") != NULL);
+        CHECK(strstr(ctx.message, k < 4 ? ":1: expected the key \"no such key\", "
+                                        : ":1: expected the key \"1\", ") != NULL);
         *wish[k % 4] = present;
     }
     remove(path);
@@ -318,12 +319,13 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"1,2,3,4\n\"a \"\"b\"\"\",\"6,3,4\n",
          "<= 64 fields, found \"\"a \"\"b\"\"\",\"6,3,4\""},
         {"1,2,3,4\n\"\"\"b\"\"\",6,3\n", "as before, not 3, found \"\"\"\"b\"\"\",6,3\""},
-        {"1,2,3,4\n5,6,\x1B[31m\xC2\x9B\tx\x7F,4\n", "a rating from -1e6 to 1e6, found \"?[31m??\tx?\""},
+        {"1,2,3,4\n5,6,\x1B[31m\xC2\x9B\tx\x7F,4\n", "to 1e6, found \"?[31m??\tx?\""},
         {"1,2,3,4\n ,6,3,4\n", ":2: expected a user"},
         {"John Smith 2 3 4\n", ":1: expected user item rating time, for ids with blanks"},
         {"1 2 3 0\n1 3 3 4000000000\n", ":2: expected a time within 68 years"},
         {"1 2 3 0\n1 3 3 2000000000\n1 4 3 -2000000000\n", "expected times within 68 years"},
-        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n", ":2: expected the key \"asin\""},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n",
+         ":2: expected the key \"asin\""},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n[1]\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\"\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}{\"user_id\": \"1\", \"asin\": \"3\"}\n",

@@ -368,18 +368,29 @@ TEST(every_change_has_its_verdict) {
         {"hist:- +0 =+0", "hist:- +0 +0", R2_TRACE_MALFORMED},
         {"hist:- +0 =+0", "hist:- +0 =+00", R2_TRACE_MALFORMED},
         {"hist:- +0 =+0", "hist:- +0", R2_TRACE_MALFORMED},
-        {"</answer>", "</Answer>", R2_TRACE_MALFORMED},
-    };
+        };
     bench b;
     bench_make(&b);
     CHECK_EQ_INT(r2_check_trace(&b.book, b.prompt.data, b.good.data).verdict, R2_TRACE_OK);
     for (size_t k = 0; k < sizeof change / sizeof change[0]; ++k) {
         r2_check trace = changed(&b, change[k].what, change[k].with);
         if (!CHECK_EQ_INT(trace.verdict, change[k].want)) printf("    %s\n", b.text);
-        CHECK((trace.answer >= 0) == (trace.verdict == R2_TRACE_OK || trace.answer == 3));
-        CHECK(!trace.well_formed || trace.answer == 3);
-        if (trace.verdict >= R2_TRACE_MALFORMED && trace.verdict <= R2_TRACE_ANSWER_FIRST)
-            CHECK(!trace.well_formed);
+        CHECK_EQ_INT(trace.answer, trace.well_formed ? 3 : -1);
+        CHECK_EQ_INT(trace.well_formed, trace.verdict == R2_TRACE_OK ||
+                                            trace.verdict > R2_TRACE_ANSWER_FIRST);
+    }
+    bench_free(&b);
+}
+
+/* Without a thought there is nothing that the answer could follow from, whatever the prompt. */
+TEST(an_empty_trace_is_malformed) {
+    bench b;
+    bench_make(&b);
+    for (int k = 0; k < 2; ++k) {
+        const char *prompt = k ? "<q>" : b.prompt.data;
+        r2_check check = r2_check_trace(&b.book, prompt, "<think> </think> <answer> 0 </answer>");
+        CHECK_EQ_INT(check.verdict, R2_TRACE_MALFORMED);
+        CHECK(check.answer == -1 && !check.well_formed);
     }
     bench_free(&b);
 }
