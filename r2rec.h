@@ -210,8 +210,9 @@ typedef struct r2_data {
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
    its line. Times are numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone.
-   Titles that cannot be read do not cost the ratings: see items_error. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED.
-   Loading takes about 32 bytes per interaction. */
+   Titles beside the ratings that cannot be read do not cost the ratings: see items_error. Loading
+   takes about 32 bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found),
+   R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
