@@ -9149,6 +9149,7 @@ typedef struct r2__source {
     const char *prefer;          /* this name comes before those of the items, or NULL   */
     bool json, pending;          /* pending: the first line is a record, not yet given   */
     bool worded;                 /* of the first record: neither user nor item is a number */
+    bool twice;                  /* two columns have one name                            */
     bool is_list;                /* JSON: the genres of the current record were a list   */
     bool none[R2__WANTED];       /* the caller said that there is no such column         */
     int64_t first;               /* line of the first record or the names                */
@@ -9213,6 +9214,7 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
             bool same = strlen(wish[w]) == name.len && !memcmp(wish[w], name.at, name.len);
             place = same ? 0 : -1;
         }
+        if (place >= 0 && best[w] == place && !r2__wished_number(wish, w)) source->twice = true;
         if (place < 0 || (best[w] >= 0 && best[w] <= place)) continue;
         best[w] = place;
         source->column[w] = number;
@@ -9474,6 +9476,8 @@ static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice li
                             items ? "names of the id and title columns"
                                   : "names of the user and item columns, known ones or given ones",
                             line);
+    if (named && source->twice && !items)
+        return r2__bad_line(ctx, &table->lines, "every column name once", line);
     if (!named && r2__table_places(ctx, source, line, wish) != R2_OK) return ctx->status;
     return r2__source_check(ctx, source, line);
 }
@@ -10375,7 +10379,7 @@ static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
 }
 
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
-    int64_t last = 0, n_titles = 0, n_first_month = 0;
+    int64_t last = 0, n_titles = 0, n_first_year = 0;
     double cells = (double)data->n_users * (double)data->n_items;
     for (int64_t i = 0; i < data->n_items; ++i) n_titles += data->title[i][0] != '\0';
     for (int64_t k = 0; k < data->n_ratings; ++k)
@@ -10403,12 +10407,12 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
         r2__add_date(ctx, text, data->time_zero + last);
         r2_text_addf(ctx, text, "\n");
         for (int64_t k = 0; k < data->n_ratings; ++k)
-            n_first_month += llabs(data->time_zero + data->time[k]) < 31 * 86400;
-        if (2 * n_first_month > data->n_ratings)
+            n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
+        if (2 * n_first_year > data->n_ratings)
             r2_text_addf(ctx, text,
-                         "%lld times lie in January 1970, which cannot be right: check the time "
-                         "column and its unit\n",
-                         (long long)n_first_month);
+                         "%lld times lie within a year of January 1970, which cannot be right: check "
+                         "the time column and its unit\n",
+                         (long long)n_first_year);
     }
     r2_text_addf(ctx, text,
                  "dropped: duplicates %lld, low ratings %lld, outside the time window "

@@ -342,6 +342,7 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"one,two\nann,tea\n", ":1: expected names of the user and item columns"},
         {"userId,thing,rating\n1,2,3\n", ":1: expected names of the user and item columns"},
         {"userId,movieId,thumbs\n1,2,3\n", ":1: expected a column named rating"},
+        {"user,item,rating,Rating\n1,2,3,4\n", ":1: expected every column name once"},
         {"1,2,3,4,5\n", ":1: expected names of the user and item columns"},
         {"1,2,2011-03-04\n", ":1: expected names of the user and item columns"},
         {"1,2,3,2011-02-30\n", ":1: expected names of the user and item columns"},
