@@ -336,61 +336,107 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
 /* u0 -> i0 -> u1 -> i1 -> u0: a closed walk over four edges, a butterfly of the graph seen from u0.
 
-           i0              e1 = (u0,i0)  what u0 thought of i0         r1
-        e1/  \e2           e2 = (u1,i0)  what u1 thought of it         r2
-         u0    u1          e3 = (u1,i1)  what u1 thinks of i1          r3
-        e4\  /e3           e4 = (u0,i1)  closes the chain: the query   r4
+           i0              e1 = (u0,i0)  u0's rating of i0         r1
+        e1/  \e2           e2 = (u1,i0)  u1's rating of i0         r2
+         u0    u1          e3 = (u1,i1)  u1's rating of i1         r3
+        e4\  /e3           e4 = (u0,i1)  closes the chain: asked   r4
            i1 */
 typedef struct r2_chain {
     uint32_t u0, i0, u1, i1;
     float r1, r2, r3, r4; /* ratings of e1 .. e4; r4 is NAN when e4 is what is asked */
-    float score;          /* agreement of u0 and u1 (coherent), 0 when drawn         */
+    float score;          /* see r2_chain_law                                        */
 } r2_chain;
 
-/* Which chains, when there are more than wanted (D1, D3). */
+/* What a distance |d| in somebody's history is worth. */
+typedef struct r2_fade {
+    float half5, half30; /* 0.5^(|d|/5), 0.5^(|d|/30) */
+    float inverse;       /* 1 / |d|                   */
+} r2_fade;
+
+/* A training graph with the order of its edges in time and facts about its items: what chains and
+   evidence are computed from. */
+typedef struct r2_index {
+    const r2_graph *graph; /* borrowed */
+    uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
+    int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
+    int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
+    float *user_mean;      /* (n_users) mean rating                                            */
+    double *inv_root;      /* (n_users) 1 / sqrt(n_v)                                          */
+    float *half10;         /* (2 x longest history) by age + |d|: 0.5^((age + |d|)/10)         */
+    r2_fade *fade;         /* (longest history) by |d|                                         */
+    float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
+    double rating_sum;
+    int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
+    int64_t deep_stride;   /* s: every s-th user takes part in `deep`                          */
+    float min_positive;
+    uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
+    int16_t *year;         /* (n_items) 0 when unknown                       */
+} r2_index;
+
+/* Builds an index. `seed` is that of the split, so that ties in time are ordered as there. Keeps a
+   pointer to `graph`; copies what it needs of `data`. Errors: R2_NO_MEMORY. */
+r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
+                        float min_positive, uint64_t seed);
+void r2_index_free(r2_ctx *ctx, r2_index *index);
+
+#define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
+
+/* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph has
+   the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge within
+   the history is left out of it too: then `history` counts one interaction that is not used.
+
+   A question about a step of a chain hides more (r2_question_of_step fills the last three members
+   in); zero them for a plain question. */
+typedef struct r2_question {
+    uint32_t user, item;
+    int32_t history;
+    int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown           */
+    int32_t step;   /* 1 .. 3: asks for edge e_step of a chain; 0 or 4: plain           */
+    uint32_t other_user, other_item; /* steps 1 .. 3: the chain's other person and item */
+} r2_question;
+
+/* By which law chains are chosen when there are more than wanted (D1, D3). Whatever the law, the
+   score of a chain is
+
+       0.5^((age + |d|)/10) simrec(u1)
+
+   age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
+   d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
+   with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
+   counted from the end of the history. Products of equal age + |d| and simrec are equal to the last bit. */
 typedef enum r2_chain_law {
-    R2_CHAINS_COHERENT = 0, /* by agreement of u0 and u1, then recency; nothing is random         */
-    R2_CHAINS_UNIFORM,      /* every chain equally likely                                         */
-    R2_CHAINS_UNIFORM_USERS /* u1 uniform among the users that have a chain, then a uniform chain */
+    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, best first. Ties: the smaller u1; for one
+                               u1 the smallest age + |d|, then the earlier i0. Nothing is random */
+    R2_CHAINS_UNIFORM,      /* k different chains, every chain equally likely                    */
+    R2_CHAINS_UNIFORM_USERS /* k different u1, every u1 that has a chain equally likely, and of
+                               each a uniform chain                                              */
 } r2_chain_law;
 
 typedef struct r2_chain_config {
     r2_chain_law law;
-    int64_t k;        /* chains wanted (4)                                                       */
-    bool replacement; /* a drawn chain may be drawn again (false)                                */
-    bool distinct;    /* coherent: each u1 and each i0 at most once, for variety (true)          */
-    float shrink;     /* coherent: as many shared items of agreement 0 are added (5)             */
-    uint64_t seed;    /* of the draws                                                            */
+    int64_t k;     /* chains wanted (3)                                                          */
+    uint64_t seed; /* of the draws, which depend on (seed, user, item) alone. To draw with
+                      replacement, draw single chains with different seeds                       */
 } r2_chain_config;
 
 r2_chain_config r2_chain_config_default(void);
 
-#define R2_NO_ITEM UINT32_MAX /* in place of an item: no target, the chain closes over an edge */
-
-/* Target chains (D2): up to config->k chains that ask for the rating of `item` by u0, that is
-   with i1 = item: i0 in I(u0), u1 in U(i0) and U(item), u1 != u0, i0 != item. The closing edge
-   (u0, item) is invisible: whether the graph has it, and with which rating, changes nothing.
-   `chains` has room for k; *n_chains says how many there are, 0 when no chain exists. Without
-   replacement and with k >= all chains, both uniform laws list every chain once. Errors:
-   R2_ARGUMENT, R2_NO_MEMORY. */
-r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+/* Target chains (D2): up to config->k chains with i1 = question->item, i0 in the question's history
+   and u1 another user of both. These are the chains that r2_evidence_compute shows for the same
+   question and config, score for score. `chains` has room for k; *n_chains says how many there are,
+   0 when no chain exists. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
-/* The same for n pairs (u0, item), in parallel: chains (n, k), n_chains (n). Every pair gets what
-   r2_chains_target would give it, whatever the number of threads. */
-r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_target *pairs,
-                                int64_t n, const r2_chain_config *config, r2_chain *chains,
-                                int64_t *n_chains);
-
-/* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1. A chain and its
-   mirror (i0 and i1 exchanged) are the same; which of the two is i1 is a fair coin, or the later of
-   the two in u0's history when coherent. Coherent chains over the same u1 share no item, even where
-   they need not be distinct: with any k there may be fewer than r2_chains_count says. */
-r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
+/* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1, u0's whole history.
+   i1 is the item that u0 took later, so a chain and its mirror are one. u1 shares two items or more
+   with u0. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
-/* How many target chains (u0, item) has, or closed chains u0 has when item is R2_NO_ITEM. */
-r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
+/* How many target chains a question has; with item R2_NO_ITEM, how many closed chains its user has
+   within the history. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                           int64_t *count);
 
 /* ============================================================= [A5] questions and evidence ==== */
@@ -403,19 +449,19 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint3
 
    In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history -
    1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock =
-   global rank of u0's latest interaction, N their number; simrec(v) = sum over shared i0 of
-   0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), simidf the same without the age. A `link` is
+   global rank of u0's latest interaction, N their number; simrec as in r2_chain_law, simidf the same
+   without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
    `a` answers (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
    history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
-   shares with v is corrected for what others share with both, over ever longer chains (D4; a close
-   kin of ridge regression). ridge = (1 + sqrt(users / items))^2: the largest eigenvalue that
+   shares with v is corrected for what others share with both, over ever longer chains (D4; closely
+   related to ridge regression). ridge = (1 + sqrt(users / items))^2 is the largest eigenvalue that
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
-   trusted; an item counts as far as it is as popular as others, items = (sum n_i)^2 / sum n_i^2;
-   u0 is in neither. It knows no order in time. K itself is never made: a step walks from the users
-   to their items and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only
-   every s-th user takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all of them would
-   take longer than everything else.
+   trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 is in neither. `deep` ignores
+   the order in time. K itself is never formed: a step walks from the users to their items
+   and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only every s-th user
+   takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all edges would take longer than
+   everything else.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -475,50 +521,27 @@ const char *r2_field_formula(r2_field field);
 int32_t r2_field_step(r2_field field);    /* 1 .. 4, or R2_STEP_CHAIN */
 int32_t r2_field_buckets(r2_field field); /* quantile buckets wanted   */
 
-/* What a distance |d| in somebody's history is worth. */
-typedef struct r2_fade {
-    float half5, half10, half30; /* 0.5^(|d|/5), 0.5^(|d|/10), 0.5^(|d|/30) */
-    float inverse;               /* 1 / |d|                                 */
-} r2_fade;
-
-/* What evidence is computed from: a training graph, the order of its edges in time, item facts. */
-typedef struct r2_index {
-    const r2_graph *graph; /* borrowed */
-    uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
-    int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
-    int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
-    float *user_mean;      /* (n_users) mean rating                                            */
-    double *inv_root;      /* (n_users) 1 / sqrt(n_v)                                          */
-    r2_fade *fade;         /* (longest history) by |d|                                         */
-    float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
-    double rating_sum;
-    int64_t degree_square; /* sum over items of n_i^2, all users counted                        */
-    int64_t deep_stride;   /* s: every s-th user takes part in `deep`                           */
-    float min_positive;
-    uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
-    int16_t *year;         /* (n_items) 0 when unknown                       */
-} r2_index;
-
-/* `seed` is that of the split, so that ties in time are ordered as there. Keeps a pointer to
-   `graph`; copies what it needs of `data`. */
-r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
-                        float min_positive, uint64_t seed);
-void r2_index_free(r2_ctx *ctx, r2_index *index);
-
 /* Answers: 0 = would not interact, 1 .. 5 = the rating on five levels of any scale (D8). */
 #define R2_N_ANSWERS 6
 /* Level 1 .. 5 of a rating: round to nearest on the way from the scale's minimum to its maximum. */
 int32_t r2_answer_level(float rating, float rating_min, float rating_max);
 
-/* What is asked: would `user`, after its first `history` interactions, take `item`? */
-typedef struct r2_question {
-    uint32_t user, item;
-    int32_t history;
-    int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown */
-} r2_question;
+/* The question that edge e_step of a chain asks (D5):
 
-/* A question with its evidence. An edge (user, item) within the history is left out of it too, as
-   if it did not exist: then `history` is one less than in the question. */
+       step 1   u0 about i0        step 3   u1 about i1
+       step 2   u1 about i0        step 4   u0 about i1, the plain question
+
+   each after what that user did before the interaction in question; at step 4, when the graph does
+   not have e4, after the user's whole history. The answer is the level of r_step (-1 if NAN).
+
+   Steps 1 to 3 hide every edge that step k has not revealed, e_k .. e4, and leave the chain's other
+   person out of all counts, chains and means of the item: nothing that is computed for the question
+   depends on the existence or the rating of these edges. (Its other edges still count in the global
+   mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
+r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
+                              int32_t step, r2_question *question);
+
+/* A question with its evidence. `history` counts the interactions that were used. */
 typedef struct r2_evidence {
     uint32_t user, item;
     int32_t history, answer, n_chains;
@@ -529,11 +552,11 @@ typedef struct r2_evidence {
     } chain[R2_MAX_CHAINS];
 } r2_evidence;
 
-/* Computes evidence[q] for question[q]; the best chain of each u1, `n_chains` of them, best first, by
-       0.5^(age/10) 0.5^(|d|/10) simrec(u1),    ties: the smaller u1, then the earlier i0.
-   Fastest when questions of the same (user, history) stand together. */
+/* Computes evidence[q] for question[q], with the chains of r2_chains_target; chains->k at most
+   R2_MAX_CHAINS. Fastest when questions of the same (user, history) stand together.
+   Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                              int64_t n, int32_t n_chains, r2_evidence *evidence);
+                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
 
 /* Which training questions to draw. */
 typedef struct r2_draw_config {
@@ -1249,7 +1272,7 @@ typedef struct r2_run_config {
     int32_t n_sampled;   /* D8                                                                  */
     int32_t min_history; /* interactions before a training target. 0: five; two or one when five
                             leave fewer groups than n_groups and than there are test cases      */
-    int32_t n_chains;    /* shown in a prompt                                                   */
+    r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
     r2_format format;    /* of the ratings, where their first line does not say it              */
@@ -1260,7 +1283,7 @@ typedef struct r2_run_config {
     r2_schedule schedule; /* of the masking (D5)                                                */
     float step_share;     /* of the training groups that ask a step before the last; see
                              r2_example_config                                                  */
-    /* The run sets their seeds, n_vocab and n_ctx of the model, and max_new of GRPO. */
+    /* The run sets their seeds and that of `chains`, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
     r2_sft_config sft;
@@ -2511,459 +2534,24 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ============================================================================= [M3] chains ==== */
 
-r2_chain_config r2_chain_config_default(void) {
-    r2_chain_config config;
-    memset(&config, 0, sizeof config);
-    config.law = R2_CHAINS_COHERENT;
-    config.k = 4;
-    config.distinct = true;
-    config.shrink = 5.0f;
-    config.seed = 1;
-    return config;
-}
+/* In:   an index (a graph and its order in time), a question: user u0, item i*, u0's history.
+   Out:  up to k chains u0 - i0 - u1 - i* - u0, chosen by a law, each with its score.
 
-/* A question (u0, target) is answered in three steps: mark the items of u0, all but the target;
-   walk over everybody who may be u1 and keep those who share enough of the marked items, the
-   "partners"; then sort the partners (coherent) or draw from them (uniform). Nothing depends on the
-   edge (u0, target): the marks leave the target out, U(target) is walked without u0, and no degree
-   or count is taken with that edge in it. So the answer is the same with the edge and without (D2).
+   A chain is evidence: u1 shares i0 with u0 and took i* as well. Its score falls with the age of i0
+   in u0's history and with the distance |d| between i0 and i* in u1's history, and it rises with
+   the similarity of u0 and u1, simrec. Should Ann (see [M2]) take Tron?
 
-       chain number x = 0 .. total - 1:    | partner 0 | partner 1  | partner 2 |
-                                           before[0]=0  before[1]    before[2]   before[3] = total
+       Ann - Heat - Bob - Tron - Ann    age 0, |d| 1    0.5^(1/10) x 0.62 = 0.58
+       Ann - Alien - Bob - Tron - Ann   age 1, |d| 2    0.5^(3/10) x 0.62 = 0.50
+       Ann - Heat - Cyd - Tron - Ann    age 0, |d| 1    0.5^(1/10) x 0.33 = 0.31
 
-   A uniform law over chains is then a uniform number x; what it costs does not depend on total. */
+   The coherent law takes the best chain of each person: the first and the third. A uniform law draws
+   from all three. r2__choose_chains() below is the law; [M4] shows what it returns.
 
-/* ---- who can stand between ---- */
+   The edge (u0, i*) is never read: r2__without_target() is the one place that hides it, and
+   test_chains.c deletes it and compares every byte. */
 
-/* A u1, and how many chains lead over it. */
-typedef struct r2__partner {
-    uint32_t user;
-    int32_t newest;  /* when u0 met the latest of the shared items */
-    float agreement; /* in (-1, 1)                                 */
-    int64_t before;  /* chains over the partners before this one   */
-} r2__partner;
-
-/* One question at work. A target chain takes one of the items that u0 and u1 share (i0), a closed
-   chain two. */
-typedef struct r2__search {
-    const r2_graph *g;
-    const r2_chain_config *config;
-    uint32_t u0, target; /* target: R2_NO_ITEM for closed chains                       */
-    uint32_t *mine;      /* (n_items) 1 + position in u0's row, 0 for others and target */
-    uint32_t *shared;    /* (n_users) zeros, for closed chains                         */
-    uint64_t *seen;      /* (n_seen) for draws that must differ                        */
-    uint64_t n_seen;
-    r2__partner *at; /* (n + 1); at[n].before is the number of all chains */
-    int64_t n;       /* partners */
-} r2__search;
-
-static void r2__search_free(r2_ctx *ctx, r2__search *q) {
-    r2_release(ctx, q->at);
-    r2_release(ctx, q->mine);
-    r2_release(ctx, q->shared);
-    r2_release(ctx, q->seen);
-}
-
-/* The memory of a query, to be used for many, one after the other. */
-static r2_status r2__search_init(r2_ctx *ctx, r2__search *q, const r2_graph *g, bool closed,
-                                 const r2_chain_config *config) {
-    memset(q, 0, sizeof *q);
-    if (config->k < 0 || config->k > INT64_MAX / 4)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld", (long long)config->k);
-    q->g = g;
-    q->config = config;
-    q->n_seen = 2;
-    while (!config->replacement && q->n_seen < 2 * (uint64_t)config->k) q->n_seen *= 2;
-    q->at = (r2__partner *)r2_resize(ctx, NULL, (uint64_t)g->n_users + 1, sizeof *q->at);
-    q->mine = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_items, sizeof *q->mine);
-    q->shared = (uint32_t *)r2_alloc(ctx, closed ? (uint64_t)g->n_users : 0, sizeof *q->shared);
-    q->seen = (uint64_t *)r2_resize(ctx, NULL, q->n_seen, sizeof *q->seen);
-    if (q->at && q->mine && q->shared && q->seen) return R2_OK;
-    r2__search_free(ctx, q);
-    return ctx->status;
-}
-
-/* The next edge of u1 from *e1 on whose item u0 has too, and u0's edge to it; false: no more. The
-   items come in ascending order; the target is never among them. */
-static bool r2__shared_next(const r2__search *q, uint32_t u1, int64_t *e1, int64_t *e0) {
-    const int64_t end = q->g->user_begin[u1 + 1];
-    for (; *e1 < end; ++*e1) {
-        uint32_t position = q->mine[q->g->user_item[*e1]];
-        if (!position) continue;
-        *e0 = q->g->user_begin[q->u0] + position - 1;
-        return true;
-    }
-    return false;
-}
-
-/* Enters a user: how many items it shares with u0, when u0 met the last of them, how much the
-   two agree. Each shared item agrees by 1 - 2 |difference| / scale, in [-1, 1]; the sum is
-   divided by the number of items plus `shrink`, so that few items count for little. A user
-   without a chain is forgotten again. */
-static void r2__partner_add(r2__search *q, uint32_t user) {
-    const r2_graph *g = q->g;
-    const double scale = (double)g->rating_max - (double)g->rating_min;
-    r2__partner *partner = &q->at[q->n];
-    double apart = 0.0;
-    int64_t n = 0, e0, e1 = g->user_begin[user];
-    partner->user = user;
-    partner->newest = -1;
-    for (; r2__shared_next(q, user, &e1, &e0); ++e1, ++n) {
-        apart += fabs((double)g->user_rating[e0] - (double)g->user_rating[e1]);
-        if (g->user_time[e0] > partner->newest) partner->newest = g->user_time[e0];
-    }
-    if (scale > 0.0) apart *= 2.0 / scale;
-    partner->agreement = (float)(((double)n - apart) / ((double)n + (double)q->config->shrink));
-    if (q->target == R2_NO_ITEM) n = n * (n - 1) / 2;
-    partner[1].before = partner->before + n;
-    q->n += n > 0;
-}
-
-/* The partners of closed chains are U_cand(u0): who shares at least two items, found by counting
-   the ends of all paths of two edges. Those of target chains are U(target) without u0. */
-static void r2__partners_find(r2__search *q) {
-    const r2_graph *g = q->g;
-    if (q->target != R2_NO_ITEM) {
-        for (int64_t k = g->item_begin[q->target]; k < g->item_begin[q->target + 1]; ++k)
-            if (g->item_user[k] != q->u0) r2__partner_add(q, g->item_user[k]);
-        return;
-    }
-    for (int64_t e = g->user_begin[q->u0]; e < g->user_begin[q->u0 + 1]; ++e) {
-        int64_t k = g->item_begin[g->user_item[e]], end = g->item_begin[g->user_item[e] + 1];
-        for (; k < end; ++k) q->shared[g->item_user[k]]++;
-    }
-    for (int64_t v = 0; v < g->n_users; ++v) {
-        if (q->shared[v] >= 2 && v != q->u0) r2__partner_add(q, (uint32_t)v);
-        q->shared[v] = 0;
-    }
-}
-
-/* The last partner with before <= x: the one that chain number x leads over. */
-static const r2__partner *r2__partner_of(const r2__search *q, int64_t x) {
-    int64_t low = 0, high = q->n - 1;
-    while (low < high) {
-        int64_t middle = high - (high - low) / 2;
-        if (q->at[middle].before <= x) low = middle;
-        else high = middle - 1;
-    }
-    return &q->at[low];
-}
-
-/* The chain over edges e1 .. e4 of the user side; e4 = -1: it is asked for. */
-static r2_chain r2__chain_make(const r2__search *q, uint32_t u1, int64_t e1, int64_t e2, int64_t e3,
-                               int64_t e4) {
-    r2_chain chain;
-    chain.u0 = q->u0;
-    chain.i0 = q->g->user_item[e1];
-    chain.u1 = u1;
-    chain.i1 = q->g->user_item[e3];
-    chain.r1 = q->g->user_rating[e1];
-    chain.r2 = q->g->user_rating[e2];
-    chain.r3 = q->g->user_rating[e3];
-    chain.r4 = e4 < 0 ? NAN : q->g->user_rating[e4];
-    chain.score = 0.0f;
-    return chain;
-}
-
-/* ---- coherent chains ---- */
-
-static int r2__partner_order(const void *left, const void *right) {
-    const r2__partner *a = (const r2__partner *)left, *b = (const r2__partner *)right;
-    if (a->agreement != b->agreement) return a->agreement > b->agreement ? -1 : 1;
-    if (a->newest != b->newest) return a->newest > b->newest ? -1 : 1;
-    return (a->user > b->user) - (a->user < b->user);
-}
-
-static bool r2__chain_has(const r2_chain *chains, int64_t n, uint32_t item) {
-    for (int64_t k = 0; k < n; ++k)
-        if (chains[k].i0 == item || chains[k].i1 == item) return true;
-    return false;
-}
-
-/* The edges of the latest (by u0's time, then the smaller number) shared item that none of
-   `used` has and that is not `except` either; false when there is none. */
-static bool r2__latest_shared(const r2__search *q, uint32_t u1, const r2_chain *used,
-                              int64_t n_used, uint32_t except, int64_t *best0, int64_t *best1) {
-    const r2_graph *g = q->g;
-    int64_t e0, e1 = g->user_begin[u1];
-    *best0 = -1;
-    for (; r2__shared_next(q, u1, &e1, &e0); ++e1) {
-        if (*best0 >= 0 && g->user_time[e0] <= g->user_time[*best0]) continue;
-        if (g->user_item[e0] == except || r2__chain_has(used, n_used, g->user_item[e0])) continue;
-        *best0 = e0;
-        *best1 = e1;
-    }
-    return *best0 >= 0;
-}
-
-/* The latest chain over u1 that repeats no i0 (closed: neither item) of `used`. */
-static bool r2__latest_chain(const r2__search *q, uint32_t u1, const r2_chain *used, int64_t n_used,
-                             r2_chain *chain) {
-    int64_t e1, e2, e3, e4 = -1;
-    uint32_t i1 = q->target;
-    if (i1 != R2_NO_ITEM) {
-        e3 = r2_graph_find(q->g, u1, i1);
-    } else {
-        if (!r2__latest_shared(q, u1, used, n_used, i1, &e4, &e3)) return false;
-        i1 = q->g->user_item[e4];
-    }
-    if (!r2__latest_shared(q, u1, used, n_used, i1, &e1, &e2)) return false;
-    *chain = r2__chain_make(q, u1, e1, e2, e3, e4);
-    return true;
-}
-
-/* The best partners first, the latest chain of each. */
-static int64_t r2__chains_coherent(r2__search *q, r2_chain *chains) {
-    const bool distinct = q->config->distinct;
-    int64_t n = 0;
-    qsort(q->at, (size_t)q->n, sizeof *q->at, r2__partner_order);
-    for (int64_t p = 0; p < q->n && n < q->config->k; ++p) {
-        const int64_t first = distinct ? 0 : n; /* from here on, nothing may be repeated */
-        while (n < q->config->k &&
-               r2__latest_chain(q, q->at[p].user, chains + first, n - first, &chains[n])) {
-            chains[n++].score = q->at[p].agreement;
-            if (distinct) break;
-        }
-    }
-    return n;
-}
-
-/* ---- drawn chains ---- */
-
-/* Remembers numbers: true when x was not there yet. There are at least twice as many slots as there
-   will be numbers. */
-static bool r2__first_time(const r2__search *q, int64_t x) {
-    uint64_t at = (uint64_t)x * 0x9E3779B97F4A7C15u;
-    for (at ^= at >> 32;; ++at) {
-        uint64_t *here = &q->seen[at & (q->n_seen - 1)];
-        if (*here == (uint64_t)x + 1) return false;
-        if (*here) continue;
-        *here = (uint64_t)x + 1;
-        return true;
-    }
-}
-
-/* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
-static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
-    int64_t s = (int64_t)((1.0 + sqrt(1.0 + 8.0 * (double)j)) / 2.0);
-    while (s * (s - 1) / 2 > j) --s; /* the square root may be off by a little */
-    while (s * (s + 1) / 2 <= j) ++s;
-    *first = j - s * (s - 1) / 2;
-    *second = s;
-}
-
-/* Chain number x of all. */
-static r2_chain r2__chain_number(const r2__search *q, int64_t x, r2_rng *rng) {
-    const r2__partner *partner = r2__partner_of(q, x);
-    const uint32_t u1 = partner->user;
-    const bool closed = q->target == R2_NO_ITEM;
-    int64_t first = x - partner->before, second = -1;
-    int64_t a, b = q->g->user_begin[u1], e1 = -1, e2 = -1, e3 = -1, e4 = -1;
-    if (closed) r2__pair_number(first, &first, &second);
-    else e3 = r2_graph_find(q->g, u1, q->target);
-    for (int64_t k = 0; (k <= first || k <= second) && r2__shared_next(q, u1, &b, &a); ++k, ++b) {
-        if (k == first) e1 = a, e2 = b;
-        if (k == second) e4 = a, e3 = b;
-    }
-    if (closed && r2_rng_below(rng, 2)) /* a fair coin says which item is i1 */
-        return r2__chain_make(q, u1, e4, e3, e2, e1);
-    return r2__chain_make(q, u1, e1, e2, e3, e4);
-}
-
-/* The number of a chain, by the law that is asked for. */
-static int64_t r2__draw_number(const r2__search *q, r2_rng *rng) {
-    const r2__partner *partner;
-    if (q->config->law == R2_CHAINS_UNIFORM)
-        return (int64_t)r2_rng_below(rng, (uint64_t)q->at[q->n].before);
-    partner = &q->at[r2_rng_below(rng, (uint64_t)q->n)];
-    return partner->before +
-           (int64_t)r2_rng_below(rng, (uint64_t)(partner[1].before - partner->before));
-}
-
-/* Draws numbers of chains and looks the chains up. */
-static int64_t r2__chains_draw(r2__search *q, r2_rng *rng, r2_chain *chains) {
-    const int64_t total = q->at[q->n].before;
-    const bool again = q->config->replacement, all = !again && q->config->k >= total;
-    const int64_t k = total == 0 || all ? total : q->config->k;
-    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
-    for (int64_t n = 0; n < k; ++n) {
-        int64_t x = all ? n : r2__draw_number(q, rng);
-        while (!all && !again && !r2__first_time(q, x)) x = r2__draw_number(q, rng);
-        chains[n] = r2__chain_number(q, x, rng);
-    }
-    return k;
-}
-
-/* A random number below n that is not `hole`; -1 leaves no hole. The numbers of the list without
-   the hole are drawn, so that it does not matter whether there is one. */
-static int64_t r2__draw_around(r2_rng *rng, int64_t n, int64_t excluded) {
-    int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(excluded < 0 ? n : n - 1));
-    return excluded < 0 || x < excluded ? x : x + 1;
-}
-
-/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target
-   and an item i0 of u0; it is a chain when u1 has i0. Every chain is proposed equally often, and
-   which one is accepted does not depend on how long it took, so a limit on the number of
-   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
-static bool r2__chains_propose(r2__search *q, r2_rng *rng, r2_chain *chains) {
-    const r2_graph *g = q->g;
-    const uint32_t *users = g->item_user + g->item_begin[q->target];
-    const int64_t n_users = r2_graph_item_degree(g, q->target), begin = g->user_begin[q->u0];
-    const int64_t n_items = r2_graph_user_degree(g, q->u0);
-    const int64_t edge = r2_graph_find(g, q->u0, q->target); /* must not be seen: around it */
-    const int64_t hole1 = edge < 0 ? -1 : edge - begin;
-    const int64_t hole0 = edge < 0 ? -1 : r2__lower_bound(users, 0, n_users, q->u0);
-    const int64_t others = n_users - (edge >= 0), items = n_items - (edge >= 0);
-    const int64_t elsewhere = (g->n_edges - (edge >= 0)) / g->n_users;
-    int64_t limit = others * (items + elsewhere) / 64, n = 0; /* half of listing them all */
-    memset(q->seen, 0, (size_t)q->n_seen * sizeof *q->seen);
-    while (n < q->config->k && items > 0 && limit-- > 0) {
-        int64_t j = r2__draw_around(rng, n_users, hole0), a = r2__draw_around(rng, n_items, hole1);
-        int64_t e1 = begin + a, e2 = r2_graph_find(g, users[j], g->user_item[e1]);
-        if (e2 < 0) continue;
-        if (!q->config->replacement && !r2__first_time(q, j * n_items + a)) continue;
-        chains[n++] = r2__chain_make(q, users[j], e1, e2, r2_graph_find(g, users[j], q->target),
-                                     -1);
-    }
-    return n == q->config->k;
-}
-
-/* Marks u0's items, all but the target, or takes the marks away. */
-static void r2__search_mark(r2__search *q, bool on) {
-    const int64_t begin = q->g->user_begin[q->u0], end = q->g->user_begin[q->u0 + 1];
-    for (int64_t e = begin; e < end; ++e)
-        if (q->g->user_item[e] != q->target)
-            q->mine[q->g->user_item[e]] = on ? (uint32_t)(e - begin) + 1 : 0;
-}
-
-/* A new question; the marks of the last one are gone already. */
-static void r2__search_start(r2__search *q, uint32_t u0, uint32_t target) {
-    q->u0 = u0;
-    q->target = target;
-    q->n = 0;
-    q->at[0].before = 0;
-}
-
-/* One question on memory that is ready: the chains, and how many. */
-static int64_t r2__chains_find(r2__search *q, uint32_t u0, uint32_t target, r2_chain *chains) {
-    const r2_chain_law law = q->config->law;
-    r2_rng rng = r2_rng_make(q->config->seed, R2_STREAM_CHAINS, (uint64_t)u0 << 32 | target);
-    int64_t n;
-    r2__search_start(q, u0, target);
-    if (law == R2_CHAINS_UNIFORM && target != R2_NO_ITEM && r2__chains_propose(q, &rng, chains))
-        return q->config->k;
-    r2__search_mark(q, true);
-    r2__partners_find(q);
-    n = law == R2_CHAINS_COHERENT ? r2__chains_coherent(q, chains)
-                                  : r2__chains_draw(q, &rng, chains);
-    r2__search_mark(q, false);
-    return n;
-}
-
-static r2_status r2__chains_check(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item) {
-    if (u0 < g->n_users && (item < g->n_items || item == R2_NO_ITEM)) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "chains: user %u of %lld, item %u of %lld", u0,
-                   (long long)g->n_users, item, (long long)g->n_items);
-}
-
-static r2_status r2__chains_one(r2_ctx *ctx, const r2_graph *g, uint32_t u0, uint32_t item,
-                                const r2_chain_config *config, r2_chain *chains, int64_t *n) {
-    r2__search q;
-    r2_status status = r2__chains_check(ctx, g, u0, item);
-    *n = 0;
-    if (!status) status = r2__search_init(ctx, &q, g, item == R2_NO_ITEM, config);
-    if (status) return status;
-    *n = r2__chains_find(&q, u0, item, chains);
-    r2__search_free(ctx, &q);
-    return R2_OK;
-}
-
-r2_status r2_chains_target(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
-    *n_chains = 0;
-    if (item == R2_NO_ITEM) return r2_fail(ctx, R2_ARGUMENT, "chains: a target is needed");
-    return r2__chains_one(ctx, graph, u0, item, config, chains, n_chains);
-}
-
-r2_status r2_chains_closed(r2_ctx *ctx, const r2_graph *graph, uint32_t u0,
-                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
-    return r2__chains_one(ctx, graph, u0, R2_NO_ITEM, config, chains, n_chains);
-}
-
-r2_status r2_chains_target_many(r2_ctx *ctx, const r2_graph *graph, const r2_target *pairs,
-                                int64_t n, const r2_chain_config *config, r2_chain *chains,
-                                int64_t *n_chains) {
-    const int n_lanes = n < 2 ? 1 : r2_threads(ctx, n * 1000);
-    r2__search *evidence;
-    r2_status status = R2_OK;
-    int ready = 0;
-    for (int64_t k = 0; k < n && !status; ++k) {
-        if (pairs[k].item == R2_NO_ITEM)
-            status = r2_fail(ctx, R2_ARGUMENT, "chains: pair %lld has no item", (long long)k);
-        else status = r2__chains_check(ctx, graph, pairs[k].user, pairs[k].item);
-    }
-    if (status) return status;
-    evidence = (r2__search *)r2_alloc(ctx, (uint64_t)n_lanes, sizeof *evidence);
-    if (!evidence) return ctx->status;
-    while (!status && ready < n_lanes) {
-        status = r2__search_init(ctx, &evidence[ready], graph, false, config);
-        if (!status) ++ready;
-    }
-    if (!status) {
-        R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
-            for (int64_t k = lane; k < n; k += n_lanes)
-                n_chains[k] = r2__chains_find(&evidence[lane], pairs[k].user, pairs[k].item,
-                                              chains + k * config->k);
-        }
-    }
-    while (ready > 0) r2__search_free(ctx, &evidence[--ready]);
-    r2_release(ctx, evidence);
-    return status;
-}
-
-r2_status r2_chains_count(r2_ctx *ctx, const r2_graph *graph, uint32_t u0, uint32_t item,
-                          int64_t *count) {
-    const r2_chain_config config = r2_chain_config_default();
-    r2__search q;
-    r2_status status = r2__chains_check(ctx, graph, u0, item);
-    *count = 0;
-    if (!status) status = r2__search_init(ctx, &q, graph, item == R2_NO_ITEM, &config);
-    if (status) return status;
-    r2__search_start(&q, u0, item);
-    r2__search_mark(&q, true);
-    r2__partners_find(&q);
-    *count = q.at[q.n].before;
-    r2__search_free(ctx, &q);
-    return R2_OK;
-}
-
-/* ========================================================================== [M4] questions ==== */
-
-/* ---- evidence: fields ---- */
-
-typedef struct r2__field_info {
-    const char *name, *formula;
-    int32_t step, buckets;
-} r2__field_info;
-
-static const r2__field_info *r2__field(r2_field field) {
-    static const r2__field_info info[] = {
-#define R2__X(name, step, buckets, formula) {#name, formula, step, buckets},
-        R2_EVIDENCE_FIELDS(R2__X)
-#undef R2__X
-#define R2__X(name, buckets, formula) {#name, formula, R2_STEP_CHAIN, buckets},
-        R2_CHAIN_FIELDS(R2__X)
-#undef R2__X
-    };
-    return &info[field];
-}
-
-const char *r2_field_name(r2_field field) { return r2__field(field)->name; }
-const char *r2_field_formula(r2_field field) { return r2__field(field)->formula; }
-int32_t r2_field_step(r2_field field) { return r2__field(field)->step; }
-int32_t r2_field_buckets(r2_field field) { return r2__field(field)->buckets; }
-
-/* ---- evidence: the index ---- */
+/* ---- the index: edges in order of time ---- */
 
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
 static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data,
@@ -3022,14 +2610,15 @@ static int64_t r2__longest_history(const r2_graph *g) {
     return longest;
 }
 
-/* Chains are many, distances are few: their powers are looked up. */
+/* Chains are many, distances are few: their powers are looked up. Equal distances then have equal
+   powers, whatever the compiler does. */
 static void r2__index_fade(r2_index *index) {
     const r2_graph *g = index->graph;
     const int64_t longest = r2__longest_history(g);
+    for (int64_t n = 0; n < 2 * longest; ++n) index->half10[n] = exp2f(-(float)n / 10.0f);
     for (int64_t d = 0; d < longest; ++d) {
         const float far = (float)d;
-        const r2_fade fade = {exp2f(-far / 5.0f), exp2f(-far / 10.0f), exp2f(-far / 30.0f),
-                              1.0f / far};
+        const r2_fade fade = {exp2f(-far / 5.0f), exp2f(-far / 30.0f), 1.0f / far};
         index->fade[d] = fade;
     }
     for (int64_t u = 0; u < g->n_users; ++u) {
@@ -3039,11 +2628,25 @@ static void r2__index_fade(r2_index *index) {
     }
 }
 
+static void r2__index_users(r2_index *index) {
+    const r2_graph *g = index->graph;
+    for (int64_t u = 0; u < g->n_users; ++u) {
+        double sum = 0.0;
+        int64_t begin = g->user_begin[u], end = g->user_begin[u + 1];
+        for (int64_t e = begin; e < end; ++e) sum += (double)g->user_rating[e];
+        index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
+        index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
+        index->rating_sum += sum;
+    }
+}
+
 static void r2__index_items(r2_index *index, const r2_data *data) {
     const char *known[64];
     size_t known_len[64];
     int n_known = 0;
     for (int64_t i = 0; i < index->graph->n_items; ++i) {
+        const int64_t n = r2_graph_item_degree(index->graph, (uint32_t)i);
+        index->degree_square += n * n;
         index->year[i] = data->year[i];
         index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
     }
@@ -3051,7 +2654,9 @@ static void r2__index_items(r2_index *index, const r2_data *data) {
 
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed) {
-    uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
+    const uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
+    const uint64_t n_users = (uint64_t)graph->n_users;
+    const uint64_t longest = (uint64_t)r2__longest_history(graph);
     r2_status status = R2_NO_MEMORY;
     memset(index, 0, sizeof *index);
     index->graph = graph;
@@ -3059,43 +2664,35 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
     index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
     index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
-    index->user_mean = (float *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(float));
-    index->inv_root = (double *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof(double));
-    index->fade = (r2_fade *)r2_alloc(ctx, (uint64_t)r2__longest_history(graph), sizeof(r2_fade));
-    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof(float));
+    index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
+    index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
+    index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
+    index->fade = (r2_fade *)r2_alloc(ctx, longest, sizeof *index->fade);
+    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
     if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
-        index->fade && index->fade_share && index->genres && index->year)
+        index->half10 && index->fade && index->fade_share && index->genres && index->year)
         status = r2__index_order(ctx, index, data, seed);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
     }
-    for (int64_t u = 0; u < graph->n_users; ++u) {
-        double sum = 0.0;
-        int64_t begin = graph->user_begin[u], end = graph->user_begin[u + 1];
-        for (int64_t e = begin; e < end; ++e) sum += (double)graph->user_rating[e];
-        index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
-        index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
-        index->rating_sum += sum;
-    }
-    for (int64_t i = 0; i < graph->n_items; ++i) {
-        const int64_t n = r2_graph_item_degree(graph, (uint32_t)i);
-        index->degree_square += n * n;
-    }
     index->deep_stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
     r2__index_fade(index);
+    r2__index_users(index);
     r2__index_items(index, data);
     return R2_OK;
 }
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
+    if (!index) return;
     r2_release(ctx, index->position);
     r2_release(ctx, index->by_time);
     r2_release(ctx, index->rank);
     r2_release(ctx, index->user_mean);
     r2_release(ctx, index->inv_root);
+    r2_release(ctx, index->half10);
     r2_release(ctx, index->fade);
     r2_release(ctx, index->fade_share);
     r2_release(ctx, index->genres);
@@ -3105,156 +2702,692 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 
 /* ---- hiding the target ---- */
 
-/* The edge (user, item) that a question asks about. */
-typedef struct r2__target {
-    int64_t edge;  /* -1: the graph does not have it                                  */
-    int64_t place; /* in the user's history; the question's history: not within it    */
-} r2__target;
+#define R2__NO_USER UINT32_MAX
 
-/* The one place that decides which edge is hidden from a question (D2). Whatever is computed for
-   the question asks here and proceeds as if that edge did not exist:
-       history   r2__user_view_edge skips its place, later places move up
-       ranks     r2__rank_without moves later ranks up
-       counts    u0's own edges are in none, so neither is this one
-       means     r2__ask subtracts its rating and counts one edge less */
-static r2__target r2__without_target(const r2_index *index, const r2_question *q) {
-    r2__target target;
-    target.edge = r2_graph_find(index->graph, q->user, q->item);
-    target.place = q->history;
-    if (target.edge >= 0 && (int64_t)index->position[target.edge] < q->history)
-        target.place = (int64_t)index->position[target.edge];
-    return target;
+/* The edges that do not exist for a question. */
+typedef struct r2__hidden {
+    int64_t edge[4]; /* (n_edges) those that the graph has                          */
+    int64_t place[2]; /* (n_places) of the user's own within the history, ascending */
+    int n_edges, n_places;
+    uint32_t left_out; /* a person who is in no chain and no count, or R2__NO_USER  */
+} r2__hidden;
+
+static void r2__hide(const r2_index *index, r2__hidden *hidden, uint32_t user, uint32_t item) {
+    int64_t edge = r2_graph_find(index->graph, user, item);
+    if (edge >= 0) hidden->edge[hidden->n_edges++] = edge;
 }
 
-/* ---- evidence: the view of one user, what u0 shares with everybody else ---- */
+static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step <= 3; }
 
-/* One path u0 -> i0 -> u1: i0's place in u0's history, and the edge (u1, i0) with its place in
-   u1's history. */
+/* The one place that decides what is hidden from a question (D2): the edge (user, item) and, when a
+   step of a chain is asked for, the later edges of the chain and its other person. Everything that
+   is computed for the question starts from here and proceeds as if these edges did not exist:
+
+       history   r2__view_edge skips their places, later places move up
+       ranks     r2__rank_without moves later ranks up
+       counts    u0's own edges and those of the person left out are in none
+       means     r2__target_start subtracts their ratings */
+static r2__hidden r2__without_target(const r2_index *index, const r2_question *q) {
+    const int64_t begin = index->graph->user_begin[q->user];
+    const int64_t end = index->graph->user_begin[q->user + 1];
+    r2__hidden hidden;
+    memset(&hidden, 0, sizeof hidden);
+    hidden.left_out = r2__asks_step(q) ? q->other_user : R2__NO_USER;
+    r2__hide(index, &hidden, q->user, q->item);
+    if (q->step == 1 || q->step == 2) { /* e3 and e4 have the other item */
+        r2__hide(index, &hidden, q->user, q->other_item);
+        r2__hide(index, &hidden, q->other_user, q->other_item);
+    }
+    if (q->step == 1 || q->step == 3) /* e2 or e4 */
+        r2__hide(index, &hidden, q->other_user, q->item);
+    for (int k = 0; k < hidden.n_edges; ++k) {
+        const int64_t edge = hidden.edge[k];
+        if (edge < begin || edge >= end || (int64_t)index->position[edge] >= q->history) continue;
+        hidden.place[hidden.n_places++] = (int64_t)index->position[edge];
+    }
+    if (hidden.n_places == 2 && hidden.place[0] > hidden.place[1]) {
+        const int64_t later = hidden.place[0];
+        hidden.place[0] = hidden.place[1];
+        hidden.place[1] = later;
+    }
+    return hidden;
+}
+
+/* ---- what u0 shares with others ---- */
+
+/* One path u0 -> i0 -> u1: the place of i0 in u0's history, and the edge (u1, i0) with its position
+   in u1's history. */
 typedef struct r2__path {
     int32_t place;
     uint32_t position;
     int64_t edge;
 } r2__path;
 
+/* A person who has a chain, and the number of chains over the people before it. */
+typedef struct r2__person {
+    uint32_t user;
+    int64_t before;
+} r2__person;
+
+/* u0's history as a question sees it. */
+typedef struct r2__history {
+    const r2_index *index;
+    uint32_t user;
+    r2__hidden hidden;
+    int32_t end;       /* interactions before the question, the hidden ones included           */
+    int32_t length;    /* interactions that count                                              */
+    int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
+    float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
+    r2__path *shared;  /* (length) paths over one u1, until all are listed                     */
+    int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
+    r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
+    float *simrec;     /* (n_users) with the list                                              */
+    r2_arena memory;
+} r2__history;
+
+/* The edge at a place of the history, in which hidden edges do not exist. */
+static int64_t r2__history_edge(const r2__history *h, int64_t place) {
+    for (int k = 0; k < h->hidden.n_places; ++k) place += place >= h->hidden.place[k];
+    return h->index->by_time[h->index->graph->user_begin[h->user] + place];
+}
+
+/* The place of one of u0's edges in the history, or -1. */
+static int32_t r2__history_place(const r2__history *h, int64_t edge) {
+    const int64_t position = (int64_t)h->index->position[edge];
+    int64_t place = position;
+    if (position >= h->end) return -1;
+    for (int k = 0; k < h->hidden.n_places; ++k) {
+        if (position == h->hidden.place[k]) return -1;
+        place -= position > h->hidden.place[k];
+    }
+    return (int32_t)place;
+}
+
+/* Users of an item besides u0 and the person left out, if u0 has the item. */
+static int64_t r2__degree_without(const r2__history *h, uint32_t item) {
+    const r2_graph *g = h->index->graph;
+    int64_t n = r2_graph_item_degree(g, item) - 1;
+    if (h->hidden.left_out == R2__NO_USER) return n;
+    return n - (r2_graph_find(g, h->hidden.left_out, item) >= 0);
+}
+
+static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
+                             const r2_question *question) {
+    uint64_t n;
+    h->index = index;
+    h->user = question->user;
+    h->hidden = r2__without_target(index, question);
+    h->end = question->history;
+    h->length = question->history - h->hidden.n_places;
+    n = (uint64_t)h->length;
+    h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
+    h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
+    h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->shared);
+    if (!h->degree || !h->weight || !h->shared) return false;
+    for (int32_t p = 0; p < h->length; ++p) {
+        h->degree[p] = r2__degree_without(h, index->graph->user_item[r2__history_edge(h, p)]);
+        h->weight[p] = index->half10[h->length - 1 - p] / sqrtf((float)h->degree[p] + 1.0f);
+    }
+    return true;
+}
+
+/* simrec(u1) from the paths over u1. Sums only, in order of place: no compiler can round otherwise. */
+static float r2__sum_similarity(const r2__history *h, uint32_t u1, const r2__path *path,
+                                int64_t n) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < n; ++k) sum += h->weight[path[k].place];
+    return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
+}
+
+/* Lists the paths to everybody, with simrec. Count, then place: path_begin[u + 1] is the cursor of u
+   while placing, which leaves it at the end of u, the beginning of u + 1. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    const uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &h->memory, n_users + 2, sizeof *begin);
+    if (!begin) return false;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < h->length; ++p) {
+            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
+                if (u1 == h->user || u1 == h->hidden.left_out) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                } else {
+                    const r2__path path = {p, h->index->position[e], (int64_t)e};
+                    h->path[begin[u1 + 1]++] = path;
+                }
+            }
+        }
+        if (pass == 1) break;
+        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+        h->path = (r2__path *)r2_arena_alloc(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+                                             sizeof *h->path);
+        h->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *h->simrec);
+        if (!h->path || !h->simrec) return false;
+    }
+    h->path_begin = begin;
+    for (int64_t u1 = 0; u1 < g->n_users; ++u1)
+        h->simrec[u1] = r2__sum_similarity(h, (uint32_t)u1, h->path + begin[u1],
+                                           begin[u1 + 1] - begin[u1]);
+    return true;
+}
+
+/* r2__lower_bound for an x that is likely to be near `begin`. */
+static int64_t r2__gallop(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
+    int64_t step = 1;
+    while (begin + step < end && values[begin + step] < x) {
+        begin += step;
+        step *= 2;
+    }
+    return r2__lower_bound(values, begin, begin + step < end ? begin + step : end, x);
+}
+
+/* The paths over u1 in order of place, and their number: from the list, or else by looking for the
+   items of the shorter row in the longer one. The latter stay valid until the next call. */
+static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64_t *n) {
+    const r2_graph *g = h->index->graph;
+    const bool u0_shorter = r2_graph_user_degree(g, h->user) <= r2_graph_user_degree(g, u1);
+    const uint32_t few = u0_shorter ? h->user : u1, many = u0_shorter ? u1 : h->user;
+    int64_t b = g->user_begin[many], end = g->user_begin[many + 1];
+    if (h->path_begin) {
+        *n = h->path_begin[u1 + 1] - h->path_begin[u1];
+        return h->path + h->path_begin[u1];
+    }
+    *n = 0;
+    if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
+    for (int32_t p = 0; p < h->length; ++p) h->shared[p].place = -1;
+    for (int64_t a = g->user_begin[few]; a < g->user_begin[few + 1] && b < end; ++a) {
+        r2__path path;
+        b = r2__gallop(g->user_item, b, end, g->user_item[a]);
+        if (b == end || g->user_item[b] != g->user_item[a]) continue;
+        path.place = r2__history_place(h, u0_shorter ? a : b);
+        path.edge = u0_shorter ? b : a;
+        path.position = h->index->position[path.edge];
+        if (path.place >= 0) h->shared[path.place] = path;
+    }
+    for (int32_t p = 0; p < h->length; ++p)
+        if (h->shared[p].place >= 0) h->shared[(*n)++] = h->shared[p];
+    return h->shared;
+}
+
+static float r2__simrec(const r2__history *h, uint32_t u1) {
+    int64_t n;
+    const r2__path *path;
+    if (h->simrec) return h->simrec[u1];
+    path = r2__shared_paths(h, u1, &n);
+    return r2__sum_similarity(h, u1, path, n);
+}
+
+/* ---- one chain and its score ---- */
+
+/* A chain u0 -> i0 -> u1 -> i1: the path over i0, and i1 in the same form. */
+typedef struct r2__chosen {
+    uint32_t u1;
+    float score, simrec;
+    r2__path over, to; /* to.place: of i1 in u0's history; -1: i1 is the target */
+} r2__chosen;
+
+/* age + |d|, a whole number. */
+static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r2__path *to) {
+    const int64_t until = to->place < 0 ? h->length : to->place;
+    const int64_t d = (int64_t)to->position - (int64_t)over->position;
+    return until - 1 - over->place + (d < 0 ? -d : d);
+}
+
+/* The score of every chain: 0.5^((age + |d|)/10) simrec(u1). The power of the whole number age + |d|
+   is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
+static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, r2__path over, r2__path to) {
+    r2__chosen chain;
+    chain.u1 = u1;
+    chain.over = over;
+    chain.to = to;
+    chain.simrec = r2__simrec(h, u1);
+    chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
+    return chain;
+}
+
+static r2_chain r2__chain_make(const r2__history *h, const r2__chosen *c) {
+    const r2_graph *g = h->index->graph;
+    const int64_t own = r2__history_edge(h, c->over.place);
+    r2_chain chain;
+    chain.u0 = h->user;
+    chain.i0 = g->user_item[own];
+    chain.u1 = c->u1;
+    chain.i1 = g->user_item[c->to.edge];
+    chain.r1 = g->user_rating[own];
+    chain.r2 = g->user_rating[c->over.edge];
+    chain.r3 = g->user_rating[c->to.edge];
+    chain.r4 = c->to.place < 0 ? NAN : g->user_rating[r2__history_edge(h, c->to.place)];
+    chain.score = c->score;
+    return chain;
+}
+
+/* ---- the laws ---- */
+
+r2_chain_config r2_chain_config_default(void) {
+    r2_chain_config config;
+    memset(&config, 0, sizeof config);
+    config.law = R2_CHAINS_COHERENT;
+    config.k = 3;
+    config.seed = 1;
+    return config;
+}
+
+/* Who may be u1: the users of the target, or, for closed chains, all. */
+static int64_t r2__n_people(const r2__history *h, uint32_t item) {
+    const r2_graph *g = h->index->graph;
+    return item == R2_NO_ITEM ? g->n_users : r2_graph_item_degree(g, item);
+}
+
+static uint32_t r2__person_at(const r2__history *h, uint32_t item, int64_t j) {
+    const r2_graph *g = h->index->graph;
+    return item == R2_NO_ITEM ? (uint32_t)j : g->item_user[g->item_begin[item] + j];
+}
+
+/* How many chains n paths over one person make. */
+static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
+    return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
+}
+
+/* The end of target chains over u1: its edge to the target. */
+static r2__path r2__path_to(const r2__history *h, uint32_t u1, uint32_t item) {
+    r2__path to;
+    to.place = -1;
+    to.edge = r2_graph_find(h->index->graph, u1, item);
+    to.position = h->index->position[to.edge];
+    return to;
+}
+
+/* The best of the n paths over one u1 to the target: the smallest age + |d|, then the earlier i0. */
+static r2__path r2__best_path(const r2__history *h, const r2__path *path, int64_t n,
+                              const r2__path *to) {
+    int64_t best = INT64_MAX, at = 0;
+    for (int64_t k = 0; k < n; ++k) {
+        const int64_t far = r2__chain_far(h, &path[k], to);
+        if (far < best) best = far, at = k;
+    }
+    return path[at];
+}
+
+/* The best pair of the n paths over one u1, for closed chains: the smallest age + |d|, then the
+   earlier i0, then the earlier i1. An i1 whose age alone is no better ends the search for its i0. */
+static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n, r2__path *over,
+                          r2__path *to) {
+    int64_t best = INT64_MAX;
+    for (int64_t a = 0; a < n; ++a)
+        for (int64_t b = a + 1; b < n && path[b].place - 1 - path[a].place < best; ++b) {
+            const int64_t far = r2__chain_far(h, &path[a], &path[b]);
+            if (far >= best) continue;
+            best = far;
+            *over = path[a];
+            *to = path[b];
+        }
+}
+
+/* Inserts a chain into the k best, best first; of equal ones the earlier found comes first. Returns
+   how many there are. */
+static int64_t r2__keep_best(r2__chosen *chosen, int64_t n, int64_t k, const r2__chosen *chain) {
+    int64_t at = n < k ? n : k - 1;
+    if (n == k && !(chain->score > chosen[at].score)) return n;
+    for (; at > 0 && chain->score > chosen[at - 1].score; --at) chosen[at] = chosen[at - 1];
+    chosen[at] = *chain;
+    return n < k ? n + 1 : k;
+}
+
+/* The best chain of each person, the k best of these. */
+static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t k,
+                                   r2__chosen *chosen) {
+    int64_t n = 0;
+    for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
+        const uint32_t u1 = r2__person_at(h, item, j);
+        int64_t n_paths;
+        const r2__path *path = r2__shared_paths(h, u1, &n_paths);
+        r2__path over, to;
+        r2__chosen chain;
+        if (r2__n_chains(item, n_paths) < 1) continue;
+        if (item == R2_NO_ITEM) {
+            r2__best_pair(h, path, n_paths, &over, &to);
+        } else {
+            to = r2__path_to(h, u1, item);
+            over = r2__best_path(h, path, n_paths, &to);
+        }
+        chain = r2__chain_score(h, u1, over, to);
+        n = r2__keep_best(chosen, n, k, &chain);
+    }
+    return n;
+}
+
+/* Lists who has a chain; person[n].before becomes the number of all chains. Returns n. */
+static int64_t r2__list_people(const r2__history *h, uint32_t item, r2__person *person) {
+    int64_t n = 0, before = 0;
+    for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
+        int64_t n_paths;
+        person[n].user = r2__person_at(h, item, j);
+        person[n].before = before;
+        r2__shared_paths(h, person[n].user, &n_paths);
+        before += r2__n_chains(item, n_paths);
+        n += r2__n_chains(item, n_paths) > 0;
+    }
+    person[n].before = before;
+    return n;
+}
+
+/* The person whom chain number x leads over: the last one with before <= x. */
+static int64_t r2__person_of(const r2__person *person, int64_t n, int64_t x) {
+    int64_t low = 0, high = n - 1;
+    while (low < high) {
+        int64_t middle = high - (high - low) / 2;
+        if (person[middle].before <= x) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
+/* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
+static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
+    int64_t s = (int64_t)((1.0 + sqrt(1.0 + 8.0 * (double)j)) / 2.0);
+    while (s * (s - 1) / 2 > j) --s; /* the square root may be off by a little */
+    while (s * (s + 1) / 2 <= j) ++s;
+    *first = j - s * (s - 1) / 2;
+    *second = s;
+}
+
+/* Chain number j over one person. */
+static r2__chosen r2__chain_number(const r2__history *h, uint32_t item, uint32_t u1, int64_t j) {
+    int64_t n, second = 0;
+    const r2__path *path = r2__shared_paths(h, u1, &n);
+    if (item != R2_NO_ITEM) return r2__chain_score(h, u1, path[j], r2__path_to(h, u1, item));
+    r2__pair_number(j, &j, &second);
+    return r2__chain_score(h, u1, path[j], path[second]);
+}
+
+/* A uniform number below `total` that is not among the n ascending ones of `drawn`; joins them. */
+static int64_t r2__draw_new(r2_rng *rng, int64_t total, int64_t *drawn, int64_t n) {
+    int64_t x = (int64_t)r2_rng_below(rng, (uint64_t)(total - n)), at = 0;
+    while (at < n && drawn[at] <= x) ++x, ++at;
+    memmove(drawn + at + 1, drawn + at, (size_t)(n - at) * sizeof *drawn);
+    drawn[at] = x;
+    return x;
+}
+
+/* Places of u0 and of the person left out among the users of an item, ascending; their number. */
+static int64_t r2__hidden_users(const r2__history *h, const uint32_t *users, int64_t n,
+                                uint32_t place[2]) {
+    const uint32_t a = h->user, b = h->hidden.left_out;
+    const uint32_t who[2] = {a < b ? a : b, a < b ? b : a};
+    int64_t n_hidden = 0;
+    for (int j = 0; j < 2; ++j) {
+        const int64_t at = r2__lower_bound(users, 0, n, who[j]);
+        if (at < n && users[at] == who[j]) place[n_hidden++] = (uint32_t)at;
+    }
+    return n_hidden;
+}
+
+static bool r2__was_chosen(const r2__chosen *chosen, int64_t n, uint32_t u1, int32_t place) {
+    for (int64_t k = 0; k < n; ++k)
+        if (chosen[k].u1 == u1 && chosen[k].over.place == place) return true;
+    return false;
+}
+
+/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and
+   an item i0 of the history; it is a chain when u1 has i0. Every chain is proposed equally often,
+   and which one is accepted does not depend on how long it took, so a limit on the number of
+   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r2_rng *rng,
+                               r2__chosen *chosen) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t *users = g->item_user + g->item_begin[item];
+    const int64_t n_users = r2_graph_item_degree(g, item);
+    const int64_t mean_degree = (g->n_edges - h->hidden.n_edges) / g->n_users;
+    uint32_t hidden[2];
+    const int64_t n_others = n_users - r2__hidden_users(h, users, n_users, hidden);
+    int64_t limit = n_others * (h->length + mean_degree) / 64; /* half of listing them all */
+    int64_t n = 0;
+    while (n < k && h->length > 0 && limit-- > 0) {
+        const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
+        const uint32_t u1 = users[r2__unseen_item(hidden, n_users - n_others, rank)];
+        r2__path over;
+        over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
+        over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
+        if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
+        over.position = h->index->position[over.edge];
+        chosen[n++] = r2__chain_score(h, u1, over, r2__path_to(h, u1, item));
+    }
+    return n == k;
+}
+
+/* Draws chains, or people and then a chain of each. person (n_people + 1): room for a list; drawn
+   (k): room for numbers. */
+static int64_t r2__choose_listed(const r2__history *h, uint32_t item, const r2_chain_config *config,
+                                 r2_rng *rng, r2__person *person, int64_t *drawn,
+                                 r2__chosen *chosen) {
+    const bool people = config->law == R2_CHAINS_UNIFORM_USERS;
+    const int64_t n_people = r2__list_people(h, item, person);
+    const int64_t total = people ? n_people : person[n_people].before;
+    const int64_t n = config->k < total ? config->k : total;
+    for (int64_t j = 0; j < n; ++j) {
+        const int64_t x = r2__draw_new(rng, total, drawn, j);
+        const r2__person *p = &person[people ? x : r2__person_of(person, n_people, x)];
+        const uint64_t of_person = (uint64_t)(p[1].before - p[0].before);
+        chosen[j] = r2__chain_number(h, item, p->user,
+                                     people ? (int64_t)r2_rng_below(rng, of_person)
+                                            : x - p->before);
+    }
+    return n;
+}
+
+static int64_t r2__choose_uniform(r2_ctx *ctx, const r2__history *h, uint32_t item,
+                                  const r2_chain_config *config, r2__chosen *chosen) {
+    const uint64_t n_people = (uint64_t)r2__n_people(h, item);
+    r2_rng rng = r2_rng_make(config->seed, R2_STREAM_CHAINS, (uint64_t)h->user << 32 | item);
+    r2__person *person;
+    int64_t *drawn, n = -1;
+    if (config->law == R2_CHAINS_UNIFORM && item != R2_NO_ITEM &&
+        r2__propose_chains(h, item, config->k, &rng, chosen))
+        return config->k;
+    person = (r2__person *)r2_resize(ctx, NULL, n_people + 1, sizeof *person);
+    drawn = (int64_t *)r2_resize(ctx, NULL, (uint64_t)config->k, sizeof *drawn);
+    if (person && drawn) n = r2__choose_listed(h, item, config, &rng, person, drawn, chosen);
+    r2_release(ctx, person);
+    r2_release(ctx, drawn);
+    return n;
+}
+
+/* THE LAW: chooses up to config->k target chains of `item`, or closed chains (item R2_NO_ITEM, with
+   listed paths). Returns how many; -1: no memory. */
+static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t item,
+                                 const r2_chain_config *config, r2__chosen *chosen) {
+    if (config->k == 0) return 0;
+    if (config->law == R2_CHAINS_COHERENT) return r2__choose_coherent(h, item, config->k, chosen);
+    return r2__choose_uniform(ctx, h, item, config, chosen);
+}
+
+/* ---- asking for chains ---- */
+
+static r2_status r2__check_chains(r2_ctx *ctx, const r2_chain_config *config) {
+    if (config->k < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0",
+                       (long long)config->k);
+    if ((int)config->law < 0 || (int)config->law > R2_CHAINS_UNIFORM_USERS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: law = %d, expected 0 to %d", (int)config->law,
+                       (int)R2_CHAINS_UNIFORM_USERS);
+    return R2_OK;
+}
+
+/* `no_item`: R2_NO_ITEM is allowed. */
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
+                                    bool no_item) {
+    int64_t degree;
+    if ((int64_t)q->user >= g->n_users)
+        return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
+                       (unsigned)q->user, (long long)g->n_users);
+    if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
+        return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
+                       (unsigned)q->item, (long long)g->n_items);
+    degree = r2_graph_user_degree(g, q->user);
+    if (q->history < 0 || q->history > degree)
+        return r2_fail(ctx, R2_ARGUMENT, "question: history = %d, expected 0 to %lld, the "
+                       "interactions of user %u", (int)q->history, (long long)degree,
+                       (unsigned)q->user);
+    if (q->step < 0 || q->step > 4)
+        return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
+    if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
+                             (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
+        return r2_fail(ctx, R2_ARGUMENT, "question: other_user = %u, other_item = %u, expected "
+                       "another user and another item of the graph", (unsigned)q->other_user,
+                       (unsigned)q->other_item);
+    return R2_OK;
+}
+
+static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                               const r2_chain_config *config, r2_chain *chains,
+                               int64_t *n_chains) {
+    const bool closed = question->item == R2_NO_ITEM;
+    r2_status status = r2__check_chains(ctx, config);
+    r2__chosen *chosen;
+    r2__history h;
+    int64_t n = -1;
+    *n_chains = 0;
+    if (status == R2_OK) status = r2__check_question(ctx, index->graph, question, closed);
+    if (status != R2_OK) return status;
+    memset(&h, 0, sizeof h);
+    chosen = (r2__chosen *)r2_alloc(ctx, (uint64_t)config->k, sizeof *chosen);
+    if (chosen && r2__history_init(ctx, &h, index, question) &&
+        (!closed || r2__history_list(ctx, &h)))
+        n = r2__choose_chains(ctx, &h, question->item, config, chosen);
+    for (int64_t k = 0; k < n; ++k) chains[k] = r2__chain_make(&h, &chosen[k]);
+    r2_arena_free(ctx, &h.memory);
+    r2_release(ctx, chosen);
+    if (n < 0) return ctx->status;
+    *n_chains = n;
+    return R2_OK;
+}
+
+r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
+    *n_chains = 0;
+    if (question->item == R2_NO_ITEM)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: item = R2_NO_ITEM, expected a target");
+    return r2__chains_of(ctx, index, question, config, chains, n_chains);
+}
+
+r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
+                           const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
+    r2_question question;
+    memset(&question, 0, sizeof question);
+    question.user = user;
+    question.item = R2_NO_ITEM;
+    if ((int64_t)user < index->graph->n_users)
+        question.history = (int32_t)r2_graph_user_degree(index->graph, user);
+    return r2__chains_of(ctx, index, &question, config, chains, n_chains);
+}
+
+r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                          int64_t *count) {
+    r2_status status = r2__check_question(ctx, index->graph, question, true);
+    r2__history h;
+    *count = 0;
+    if (status != R2_OK) return status;
+    memset(&h, 0, sizeof h);
+    if (!r2__history_init(ctx, &h, index, question)) status = ctx->status;
+    else if (question->item == R2_NO_ITEM && !r2__history_list(ctx, &h)) status = ctx->status;
+    for (int64_t j = 0; status == R2_OK && j < r2__n_people(&h, question->item); ++j) {
+        int64_t n;
+        r2__shared_paths(&h, r2__person_at(&h, question->item, j), &n);
+        *count += r2__n_chains(question->item, n);
+    }
+    r2_arena_free(ctx, &h.memory);
+    return status;
+}
+
+/* ========================================================================== [M4] questions ==== */
+
+/* In:   an index; questions (user, item, history), drawn for training or asked for.
+   Out:  r2_evidence: 21 numbers that all chains of the question make together, and the chains shown
+         with six facts each; for any chain, the question that each of its edges asks.
+
+   Ann's question about Tron (see [M2] and [M3]) has three chains:
+
+       pop 2       Bob and Cyd have Tron
+       shared 0.50 one of these two shares two items or more with Ann
+       link 0.74   the sum over the chains of 0.5^(age/10) 0.5^(|d|/30) / sqrt(n_i0 (2 + 1) + 10):
+                   0.24 over Heat and Bob, 0.25 over Alien and Bob, 0.24 over Heat and Cyd
+       c1 0.58     the score of the first chain shown; c2 0.31 of the second
+
+   Most of the cost is r2__history_list(), the walk from u0's items to everybody who has them, and the
+   walks of `deep` over all edges; questions of one user and history share both. */
+
+/* ---- evidence: fields ---- */
+
+typedef struct r2__field_info {
+    const char *name, *formula;
+    int32_t step, buckets;
+} r2__field_info;
+
+static const r2__field_info *r2__field(r2_field field) {
+    static const r2__field_info info[] = {
+#define R2__X(name, step, buckets, formula) {#name, formula, step, buckets},
+        R2_EVIDENCE_FIELDS(R2__X)
+#undef R2__X
+#define R2__X(name, buckets, formula) {#name, formula, R2_STEP_CHAIN, buckets},
+        R2_CHAIN_FIELDS(R2__X)
+#undef R2__X
+    };
+    return &info[field];
+}
+
+const char *r2_field_name(r2_field field) { return r2__field(field)->name; }
+const char *r2_field_formula(r2_field field) { return r2__field(field)->formula; }
+int32_t r2_field_step(r2_field field) { return r2__field(field)->step; }
+int32_t r2_field_buckets(r2_field field) { return r2__field(field)->buckets; }
+
+/* ---- evidence: what is known of u0 ---- */
+
 /* Per target, summed over u1 for each place of u0's history. */
 typedef struct r2__link_sum {
     float link, rel, near, next, liked;
 } r2__link_sum;
 
-/* A chain worth showing: its u1, its path u0 -> i0 -> u1, and the edge (u1, i*). */
-typedef struct r2__shown {
-    float score;
-    uint32_t u1;
-    int64_t path, edge;
-} r2__shown;
-
-/* What u0 shares with everybody else, for all questions of one (user, history). */
+/* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
-    const r2_index *index;
-    uint32_t user;
-    int32_t history; /* interactions that count                                                   */
-    int64_t excluded_place; /* of the target in the history: skipped; `history`: none             */
-    int64_t clock;
-    int64_t *path_begin;   /* (n_users + 1) paths of u1: path_begin[u1] .. path_begin[u1 + 1] - 1 */
-    r2__path *path;        /* sorted by u1, then place                                            */
-    float *simrec, *simidf; /* (n_users)                                                          */
-    float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0                        */
+    r2__history h;         /* with all paths listed                                  */
+    int64_t clock;         /* rank of u0's latest interaction                        */
+    float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
+    float *simidf;         /* (n_users)                                              */
+    float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double near50_sum;
-    const float *deep;     /* (n_users) a_v / sqrt(n_v)                                           */
-    float *fade, *inv_degree; /* (history) 0.5^(age/10), 1 / sqrt(n_i0 + 1)                       */
-    r2__link_sum *sum;     /* (history) scratch of one target                                     */
-    r2__shown shown[R2_MAX_CHAINS]; /* the best chains of one target, at most one for each u1     */
-    int32_t n_shown;
-    float genre[64];
+    const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
+    r2__link_sum *sum;     /* (h.length) scratch of one target                       */
+    float genre[64];       /* how much of each genre u0 took, fading                 */
     float genre_norm, mean_year;
-    r2_arena memory;
 } r2__user_view;
 
-static int64_t r2__history_edge(const r2_index *index, uint32_t user, int64_t place) {
-    return index->by_time[index->graph->user_begin[user] + place];
+/* 0.5^(age/10) of a place of the history. */
+static float r2__fade10(const r2__history *h, int32_t place) {
+    return h->index->half10[h->length - 1 - place];
 }
 
-/* The edge at a place of the view's history, in which the target does not exist. */
-static int64_t r2__user_view_edge(const r2__user_view *view, int64_t place) {
-    return r2__history_edge(view->index, view->user, place + (place >= view->excluded_place));
-}
-
-static bool r2__user_view_alloc(r2_ctx *ctx, r2__user_view *view, int64_t n_paths) {
-    uint64_t n_users = (uint64_t)view->index->graph->n_users, h = (uint64_t)view->history;
-    r2_arena *m = &view->memory;
-    view->path = (r2__path *)r2_arena_alloc(ctx, m, (uint64_t)n_paths, sizeof *view->path);
-    view->simrec = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    view->simidf = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    view->near50 = (float *)r2_arena_alloc(ctx, m, n_users, sizeof(float));
-    view->fade = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
-    view->inv_degree = (float *)r2_arena_alloc(ctx, m, h, sizeof(float));
-    view->sum = (r2__link_sum *)r2_arena_alloc(ctx, m, h, sizeof *view->sum);
-    return view->path && view->simrec && view->simidf && view->near50 && view->fade &&
-           view->inv_degree && view->sum;
-}
-
-/* Lists the paths u0 -> i0 -> u1 by u1: count, then place. path_begin[u + 1] is the cursor of u
-   while placing, which leaves it at the end of u: the beginning of u + 1. */
-static bool r2__user_view_paths(r2_ctx *ctx, r2__user_view *view) {
-    const r2_index *index = view->index;
-    const r2_graph *g = index->graph;
-    uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &view->memory, n_users + 2, sizeof *begin);
-    int64_t n = 0;
-    if (!begin) return false;
-    view->path_begin = begin;
-    for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < view->history; ++p) {
-            uint32_t i0 = g->user_item[r2__user_view_edge(view, p)];
-            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-                uint32_t u1 = g->item_user[k];
-                if (u1 == view->user) continue;
-                if (pass == 0) {
-                    begin[u1 + 2]++;
-                    n++;
-                } else {
-                    r2__path *path = &view->path[begin[u1 + 1]++];
-                    path->place = p;
-                    path->edge = (int64_t)g->item_edge[k];
-                    path->position = index->position[path->edge];
-                }
-            }
-        }
-        if (pass == 0) {
-            for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-            if (!r2__user_view_alloc(ctx, view, n)) return false;
-        }
-    }
-    return true;
-}
-
-static void r2__user_view_similarity(r2__user_view *view) {
-    const r2_graph *g = view->index->graph;
-    for (int32_t p = 0; p < view->history; ++p) {
-        uint32_t i0 = g->user_item[r2__user_view_edge(view, p)];
-        float n_i0 = (float)(r2_graph_item_degree(g, i0) - 1); /* without u0 */
-        view->fade[p] = exp2f((float)(p - view->history + 1) / 10.0f);
-        view->inv_degree[p] = 1.0f / sqrtf(n_i0 + 1.0f);
-    }
+static void r2__view_similarity(r2__user_view *view) {
+    const r2__history *h = &view->h;
+    const r2_graph *g = h->index->graph;
+    for (int32_t p = 0; p < h->length; ++p)
+        view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
     for (int64_t v = 0; v < g->n_users; ++v) {
-        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f);
-        float rec = 0.0f, idf = 0.0f;
-        for (int64_t k = view->path_begin[v]; k < view->path_begin[v + 1]; ++k) {
-            int32_t p = view->path[k].place;
-            rec += view->fade[p] * view->inv_degree[p];
-            idf += view->inv_degree[p];
-        }
-        view->simrec[v] = rec * scale;
+        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f), idf = 0.0f;
+        for (int64_t k = h->path_begin[v]; k < h->path_begin[v + 1]; ++k)
+            idf += view->inv_degree[h->path[k].place];
         view->simidf[v] = idf * scale;
     }
 }
 
 /* Marks the 50 users with the largest simrec (ties: the smaller id). */
-static void r2__user_view_nearest(r2__user_view *view) {
+static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
-    const float *sim = view->simrec;
-    for (int64_t v = 0; v < view->index->graph->n_users; ++v) {
+    const float *sim = view->h.simrec;
+    for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
         if (n < 50) ++n;
@@ -3270,33 +3403,40 @@ static void r2__user_view_nearest(r2__user_view *view) {
 }
 
 /* u0's recent taste: genre counts and mean year, each interaction weighted by its age. */
-static void r2__user_view_taste(r2__user_view *view) {
-    const r2_index *index = view->index;
+static void r2__view_taste(r2__user_view *view) {
+    const r2__history *h = &view->h;
+    const r2_index *index = h->index;
     double year_sum = 0.0, year_weight = 0.0, norm = 0.0;
-    for (int32_t p = 0; p < view->history; ++p) {
-        uint32_t i0 = index->graph->user_item[r2__user_view_edge(view, p)];
+    for (int32_t p = 0; p < h->length; ++p) {
+        const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
+        const float fade = r2__fade10(h, p);
         for (int b = 0; b < 64; ++b)
-            if (index->genres[i0] >> b & 1) view->genre[b] += view->fade[p];
+            if (index->genres[i0] >> b & 1) view->genre[b] += fade;
         if (index->year[i0] == 0) continue;
-        year_sum += (double)view->fade[p] * index->year[i0];
-        year_weight += (double)view->fade[p];
+        year_sum += (double)fade * index->year[i0];
+        year_weight += (double)fade;
     }
     for (int b = 0; b < 64; ++b) norm += (double)view->genre[b] * (double)view->genre[b];
     view->genre_norm = (float)sqrt(norm);
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
-static bool r2__user_view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
-                               const r2_question *question) {
-    view->index = index;
-    view->user = question->user;
-    view->excluded_place = r2__without_target(index, question).place;
-    view->history = question->history - (view->excluded_place < question->history);
-    if (view->history > 0) view->clock = index->rank[r2__user_view_edge(view, view->history - 1)];
-    if (!r2__user_view_paths(ctx, view)) return false;
-    r2__user_view_similarity(view);
-    r2__user_view_nearest(view);
-    r2__user_view_taste(view);
+static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
+                          const r2_question *question) {
+    const uint64_t n_users = (uint64_t)index->graph->n_users;
+    r2__history *h = &view->h;
+    uint64_t length;
+    if (!r2__history_init(ctx, h, index, question) || !r2__history_list(ctx, h)) return false;
+    length = (uint64_t)h->length;
+    view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
+    view->simidf = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
+    if (!view->inv_degree || !view->simidf || !view->near50 || !view->sum) return false;
+    if (h->length > 0) view->clock = index->rank[r2__history_edge(h, h->length - 1)];
+    r2__view_similarity(view);
+    r2__view_nearest(view);
+    r2__view_taste(view);
     return true;
 }
 
@@ -3328,29 +3468,35 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
 }
 
 /* The ridge: the largest eigenvalue that the cosines of the users who take part would have by chance,
-   u0 left out. A stride s leaves users / s of them; `items` does not depend on s, since all degrees
-   shrink alike. */
-static double r2__noise_edge(const r2_index *index, uint32_t u0) {
-    const r2_graph *g = index->graph;
-    const int64_t begin = g->user_begin[u0], end = g->user_begin[u0 + 1];
-    double edges = (double)(g->n_edges - (end - begin)), root;
-    const double users = (double)(g->n_users - 1) / (double)index->deep_stride;
-    int64_t square = index->degree_square;
-    for (int64_t e = begin; e < end; ++e) /* n^2 -> (n - 1)^2 */
-        square -= 2 * r2_graph_item_degree(g, g->user_item[e]) - 1;
-    root = edges > 0.0 ? 1.0 + sqrt(users * (double)square) / edges : 1.0;
+   u0 and the person left out not counted. A stride s leaves users / s of them; `items` does not
+   depend on s, since all degrees shrink alike. */
+static double r2__noise_edge(const r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t gone[2] = {h->user, h->hidden.left_out};
+    int64_t users = g->n_users, edges = g->n_edges, square = h->index->degree_square;
+    double root = 1.0;
+    for (int j = 0; j < 2 && gone[j] != R2__NO_USER; ++j, --users) {
+        edges -= r2_graph_user_degree(g, gone[j]);
+        for (int64_t e = g->user_begin[gone[j]]; e < g->user_begin[gone[j] + 1]; ++e) {
+            int64_t n = r2_graph_item_degree(g, g->user_item[e]);
+            if (j == 1) n -= r2_graph_find(g, h->user, g->user_item[e]) >= 0;
+            square -= 2 * n - 1; /* n^2 -> (n - 1)^2 */
+        }
+    }
+    if (edges > 0)
+        root += sqrt((double)users / (double)h->index->deep_stride * (double)square) / (double)edges;
     return root * root;
 }
 
 /* c of one question: its lane of `residual` and `direction`. */
 static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
-    const r2_index *index = view->index;
-    const double inv_root = view->history > 0 ? 1.0 / sqrt((double)view->history) : 0.0;
-    s->ridge[lane] = r2__noise_edge(index, view->user);
+    const r2__history *h = &view->h;
+    const r2_index *index = h->index;
+    const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
+    s->ridge[lane] = r2__noise_edge(h);
     for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
-        s->direction[v][lane] = s->residual[v][lane] = (double)(view->path_begin[v + 1] -
-                                                                view->path_begin[v]) *
-                                                       index->inv_root[v] * inv_root;
+        s->direction[v][lane] = s->residual[v][lane] =
+            (double)(h->path_begin[v + 1] - h->path_begin[v]) * index->inv_root[v] * inv_root;
 }
 
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
@@ -3382,17 +3528,22 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 passes nothing
-   on and receives nothing, so its own edges change nothing, not even the rounding. */
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 and
+   the person left out pass nothing on and receive nothing, so their edges change nothing, not even
+   the rounding. */
 static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
-    const int64_t n = view->index->graph->n_users;
+    const int64_t n = view->h.index->graph->n_users;
     double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, view->index);
+    r2__solve_walk(s, view->h.index);
     for (int64_t v = 0; v < n; ++v)
         for (int j = 0; j < R2__WALKS; ++j)
             s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
-    for (int j = 0; j < n_lanes; ++j) s->k_direction[view[j].user][j] = 0.0;
+    for (int j = 0; j < n_lanes; ++j) {
+        const r2__history *h = &view[j].h;
+        s->k_direction[h->user][j] = 0.0;
+        if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
+    }
     r2__solve_dot(s->direction, s->k_direction, n, curvature);
     for (int j = 0; j < R2__WALKS; ++j) {
         before[j] = residual_norm2[j];
@@ -3433,25 +3584,38 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
-    int64_t target; /* edge (u0, i*) of r2__without_target */
+    r2__hidden hidden; /* of this question */
     double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
-    double n_edges, rating_all;
+    double n_edges, rating_all; /* of the graph without the hidden edges */
 } r2__target_sums;
 
-/* Rank of an edge, or the clock, as if the target did not exist. */
-static double r2__rank_without(const r2_index *index, int64_t rank, int64_t target) {
-    return (double)(rank - (target >= 0 && rank > index->rank[target]));
+static void r2__target_start(r2__target_sums *s, const r2_index *index,
+                             const r2_question *question) {
+    memset(s, 0, sizeof *s);
+    s->hidden = r2__without_target(index, question);
+    s->n_edges = (double)(index->graph->n_edges - s->hidden.n_edges);
+    s->rating_all = index->rating_sum;
+    for (int k = 0; k < s->hidden.n_edges; ++k)
+        s->rating_all -= (double)index->graph->user_rating[s->hidden.edge[k]];
+}
+
+/* A rank, or the clock, as if the hidden edges did not exist. */
+static double r2__rank_without(const r2_index *index, int64_t rank, const r2__hidden *hidden) {
+    int64_t before = 0;
+    for (int k = 0; k < hidden->n_edges; ++k) before += rank > index->rank[hidden->edge[k]];
+    return (double)(rank - before);
 }
 
 static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
-    const r2_index *index = view->index;
+    const r2__history *h = &view->h;
+    const r2_index *index = h->index;
     double rating = (double)index->graph->user_rating[edge];
-    double rank = r2__rank_without(index, index->rank[edge], s->target);
-    double away = r2__rank_without(index, view->clock, s->target) - rank;
+    double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
+    double away = r2__rank_without(index, view->clock, &s->hidden) - rank;
     double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
-    s->n_shared += view->path_begin[u1 + 1] - view->path_begin[u1] >= 2;
+    s->n_shared += h->path_begin[u1 + 1] - h->path_begin[u1] >= 2;
     s->near50 += (double)view->near50[u1];
     s->deep += (double)view->deep[u1];
     s->pred += idf * (rating - (double)index->user_mean[u1]);
@@ -3460,54 +3624,35 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
-/* Keeps the best chains, best first; of equal ones the earlier found, that is the smaller u1. */
-static void r2__keep_chain(r2__user_view *view, int32_t n_chains, float score, uint32_t u1,
-                           int64_t path, int64_t edge) {
-    int32_t k = view->n_shown;
-    if (!(score > 0.0f) || n_chains < 1) return;
-    if (k == n_chains && score <= view->shown[k - 1].score) return;
-    if (k < n_chains) view->n_shown++;
-    else --k;
-    for (; k > 0 && view->shown[k - 1].score < score; --k) view->shown[k] = view->shown[k - 1];
-    view->shown[k].score = score;
-    view->shown[k].u1 = u1;
-    view->shown[k].path = path;
-    view->shown[k].edge = edge;
-}
-
-/* Adds the chains u0 -> i0 -> u1 -> i* of one u1 to the sums of their i0, and keeps the best. */
-static void r2__add_chains(r2__user_view *view, r2__target_sums *s, int32_t n_chains, uint32_t u1,
-                           int64_t edge) {
-    const r2_index *index = view->index;
+/* Adds the chains u0 -> i0 -> u1 -> i* over one u1 to the sums of their i0. */
+static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
+    const r2__history *h = &view->h;
+    const r2_index *index = h->index;
     const float *fade_share = index->fade_share + index->graph->user_begin[u1];
     const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
     const int64_t position = (int64_t)index->position[edge];
-    float best = 0.0f;
     double route = 0.0;
-    int64_t best_path = 0;
-    for (int64_t k = view->path_begin[u1]; k < view->path_begin[u1 + 1]; ++k) {
-        int32_t p = view->path[k].place;
+    for (int64_t k = h->path_begin[u1]; k < h->path_begin[u1 + 1]; ++k) {
+        const int32_t p = h->path[k].place;
         r2__link_sum *sum = &view->sum[p];
-        int64_t d = position - (int64_t)view->path[k].position, far = d < 0 ? -d : d;
+        const int64_t d = position - (int64_t)h->path[k].position, far = d < 0 ? -d : d;
         const r2_fade *fade = &index->fade[far];
-        float score = view->fade[p] * fade->half10 * view->simrec[u1];
+        const float age = r2__fade10(h, p);
         sum->link += fade->half30;
         sum->rel += fade_share[far];
         sum->near += fade->inverse;
         sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
         sum->liked += liked;
-        if (d > 0) route += (double)(view->fade[p] * view->fade[p] * fade->half5);
-        if (score > best) best = score, best_path = k;
+        if (d > 0) route += (double)(age * age * fade->half5);
     }
     if (route > s->path) s->path = route;
-    r2__keep_chain(view, n_chains, best, u1, best_path, edge);
 }
 
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(view->index, view->clock, s->target);
-    q->value[R2_FIELD_hist] = (float)view->history;
+    double clock = r2__rank_without(view->h.index, view->clock, &s->hidden);
+    q->value[R2_FIELD_hist] = (float)view->h.length;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
     q->value[R2_FIELD_deep] = (float)s->deep;
@@ -3521,17 +3666,14 @@ static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s,
 
 /* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
 static void r2__link_fields(const r2__user_view *view, double n_target, r2_evidence *q) {
-    const r2_graph *g = view->index->graph;
+    const r2__history *h = &view->h;
     double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
-    for (int32_t p = 0; p < view->history; ++p) {
+    for (int32_t p = 0; p < h->length; ++p) {
         const r2__link_sum *sum = &view->sum[p];
-        double age = (double)(view->history - 1 - p), degree, norm, h10, h3, h1;
-        uint32_t i0;
+        double age = (double)(h->length - 1 - p), norm, h10, h3, h1;
         if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
-        i0 = g->user_item[r2__user_view_edge(view, p)];
-        degree = (double)(r2_graph_item_degree(g, i0) - 1);
-        norm = 1.0 / sqrt(degree * (n_target + 1.0) + 10.0);
-        h10 = (double)view->fade[p] * norm;
+        norm = 1.0 / sqrt((double)h->degree[p] * (n_target + 1.0) + 10.0);
+        h10 = (double)r2__fade10(h, p) * norm;
         h3 = exp2(-age / 3.0) * norm;
         h1 = exp2(-age) * norm;
         link += h10 * (double)sum->link;
@@ -3550,8 +3692,8 @@ static void r2__link_fields(const r2__user_view *view, double n_target, r2_evide
 }
 
 static void r2__item_fields(const r2__user_view *view, r2_evidence *q) {
-    uint64_t genres = view->index->genres[q->item];
-    int16_t year = view->index->year[q->item];
+    uint64_t genres = view->h.index->genres[q->item];
+    int16_t year = view->h.index->year[q->item];
     float dot = 0.0f, n_genres = 0.0f;
     for (int b = 0; b < 64; ++b)
         if (genres >> b & 1) dot += view->genre[b], n_genres += 1.0f;
@@ -3562,127 +3704,158 @@ static void r2__item_fields(const r2__user_view *view, r2_evidence *q) {
         q->value[R2_FIELD_era] = (float)year - view->mean_year + 0.5f;
 }
 
-static void r2__show_chain(const r2__user_view *view, const r2__shown *shown, r2_evidence *q) {
-    const r2_index *index = view->index;
-    const r2_graph *g = index->graph;
-    int32_t p = view->path[shown->path].place;
-    int64_t own = r2__user_view_edge(view, p), theirs = view->path[shown->path].edge;
+static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_evidence *q) {
     r2_chain *chain = &q->chain[q->n_chains].chain;
     float *value = q->chain[q->n_chains].value;
-    chain->u0 = view->user;
-    chain->i0 = g->user_item[own];
-    chain->u1 = shown->u1;
-    chain->i1 = q->item;
-    chain->r1 = g->user_rating[own];
-    chain->r2 = g->user_rating[theirs];
-    chain->r3 = g->user_rating[shown->edge];
-    chain->r4 = NAN;
-    chain->score = shown->score;
-    value[0] = (float)(view->history - p);
+    *chain = r2__chain_make(h, chosen);
+    value[0] = (float)(h->length - chosen->over.place);
     value[1] = chain->r1;
-    value[2] = view->simrec[shown->u1];
+    value[2] = chosen->simrec;
     value[3] = chain->r2;
-    value[4] = (float)((int64_t)index->position[shown->edge] - (int64_t)index->position[theirs]);
+    value[4] = (float)((int64_t)chosen->to.position - (int64_t)chosen->over.position);
     value[5] = chain->r3;
-    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = shown->score;
+    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = chosen->score;
     q->n_chains++;
 }
 
-static void r2__ask(r2__user_view *view, const r2_question *question, int32_t n_chains,
-                    r2_evidence *q) {
-    const r2_index *index = view->index;
-    const r2_graph *g = index->graph;
+/* Evidence of one question in its view; false: no memory. */
+static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
+                                const r2_chain_config *chains, r2_evidence *q) {
+    const r2__history *h = &view->h;
+    const r2_graph *g = h->index->graph;
+    r2__chosen chosen[R2_MAX_CHAINS];
     r2__target_sums s;
-    memset(&s, 0, sizeof s);
+    int64_t n_chosen;
+    r2__target_start(&s, h->index, question);
     memset(q, 0, sizeof *q);
-    memset(view->sum, 0, (size_t)view->history * sizeof *view->sum);
-    view->n_shown = 0;
+    memset(view->sum, 0, (size_t)h->length * sizeof *view->sum);
     q->user = question->user;
     q->item = question->item;
-    q->history = view->history;
+    q->history = h->length;
     q->answer = question->answer;
-    s.target = r2__without_target(index, question).edge;
-    s.n_edges = (double)(g->n_edges - (s.target >= 0));
-    s.rating_all = index->rating_sum;
-    if (s.target >= 0) s.rating_all -= (double)g->user_rating[s.target];
     for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
-        uint32_t u1 = g->item_user[k];
-        if (u1 == view->user) continue;
+        const uint32_t u1 = g->item_user[k];
+        if (u1 == h->user || u1 == h->hidden.left_out) continue;
         r2__add_user(view, &s, u1, (int64_t)g->item_edge[k]);
-        r2__add_chains(view, &s, n_chains, u1, (int64_t)g->item_edge[k]);
+        r2__add_chains(view, &s, u1, (int64_t)g->item_edge[k]);
     }
     r2__user_fields(view, &s, q);
     r2__link_fields(view, s.n, q);
     r2__item_fields(view, q);
-    for (int32_t c = 0; c < view->n_shown; ++c) r2__show_chain(view, &view->shown[c], q);
-}
-
-static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q) {
-    if ((int64_t)q->user >= g->n_users || (int64_t)q->item >= g->n_items)
-        return r2_fail(ctx, R2_ARGUMENT, "question: user %u or item %u is not in the graph",
-                       (unsigned)q->user, (unsigned)q->item);
-    if (q->history < 0 || q->history > r2_graph_user_degree(g, q->user))
-        return r2_fail(ctx, R2_ARGUMENT, "question: user %u has %lld interactions, not %d",
-                       (unsigned)q->user, (long long)r2_graph_user_degree(g, q->user),
-                       (int)q->history);
-    return R2_OK;
+    n_chosen = r2__choose_chains(ctx, h, q->item, chains, chosen);
+    for (int64_t c = 0; c < n_chosen; ++c) r2__show_chain(h, &chosen[c], q);
+    return n_chosen >= 0;
 }
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
-    return a->user == b->user && a->history == b->history &&
-           r2__without_target(index, a).place == r2__without_target(index, b).place;
+    r2__hidden x, y;
+    if (a->user != b->user || a->history != b->history) return false;
+    x = r2__without_target(index, a);
+    y = r2__without_target(index, b);
+    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
+           x.place[1] == y.place[1];
 }
 
-/* Answers n_lanes runs of questions: those from run[r] to run[r + 1] - 1 share one view. False when
-   memory ran out. */
-static bool r2__ask_runs(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                         const int64_t *run, int n_lanes, int32_t n_chains, r2_evidence *evidence) {
+/* What a call of r2_evidence_compute computes. */
+typedef struct r2__batch {
+    const r2_index *index;
+    const r2_question *question;
+    const r2_chain_config *chains;
+    r2_evidence *evidence;
+    int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
+} r2__batch;
+
+/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
+static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, int64_t r, int n_lanes) {
+    const int64_t *run = batch->run + r;
     r2__user_view view[R2__WALKS];
     r2__solve solve;
     bool fine = true;
     memset(view, 0, sizeof view);
     memset(&solve, 0, sizeof solve);
     for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__user_view_init(ctx, &view[j], index, &question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &solve, index, view, n_lanes);
-    for (int j = 0; j < n_lanes && fine; ++j)
-        for (int64_t q = run[j]; q < run[j + 1]; ++q)
-            r2__ask(&view[j], &question[q], n_chains, &evidence[q]);
-    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &view[j].memory);
+        fine = r2__view_init(ctx, &view[j], batch->index, &batch->question[run[j]]);
+    fine = fine && r2__solve_deep(ctx, &solve, batch->index, view, n_lanes);
+    for (int j = 0; j < n_lanes; ++j)
+        for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
+            fine = r2__answer_question(ctx, &view[j], &batch->question[q], batch->chains,
+                                       &batch->evidence[q]);
+    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &view[j].h.memory);
     r2_arena_free(ctx, &solve.memory);
     return fine;
 }
 
-r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                              int64_t n, int32_t n_chains, r2_evidence *evidence) {
-    int64_t *run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *run), n_runs = 0, n_failed = 0;
-    r2_status status = run ? R2_OK : R2_NO_MEMORY;
-    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
-        status = r2_fail(ctx, R2_ARGUMENT, "evidence: n_chains must be 0 .. %d", R2_MAX_CHAINS);
+static r2_status r2__batch_start(r2_ctx *ctx, r2__batch *batch, int64_t n) {
+    r2_status status = r2__check_chains(ctx, batch->chains);
+    if (status == R2_OK && batch->chains->k > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
+                       (long long)batch->chains->k, R2_MAX_CHAINS);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        status = r2__check_question(ctx, index->graph, &question[q]);
-        if (status == R2_OK && (q == 0 || !r2__same_view(index, &question[q], &question[q - 1])))
-            run[n_runs++] = q;
+        const r2_question *question = &batch->question[q];
+        status = r2__check_question(ctx, batch->index->graph, question, false);
+        if (status == R2_OK && (q == 0 || !r2__same_view(batch->index, question, question - 1)))
+            batch->run[batch->n_runs++] = q;
     }
+    batch->run[batch->n_runs] = n;
+    return status;
+}
+
+r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
+    r2__batch batch = {index, question, chains, evidence, NULL, 0};
+    int64_t n_failed = 0;
+    r2_status status;
+    batch.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *batch.run);
+    if (!batch.run) return ctx->status;
+    status = r2__batch_start(ctx, &batch, n);
     if (status == R2_OK) {
-        run[n_runs] = n;
         /* as many lanes as leave work for every thread */
         const int threads = r2_threads(ctx, n * 1000);
-        const int64_t share = (n_runs + threads - 1) / threads;
+        const int64_t share = (batch.n_runs + threads - 1) / threads;
         const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
-        const int64_t n_blocks = n_runs > 0 ? (n_runs + lanes - 1) / lanes : 0;
+        const int64_t n_blocks = batch.n_runs > 0 ? (batch.n_runs + lanes - 1) / lanes : 0;
         R2_PARALLEL_FOR(threads, b, n_blocks) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
-            const int64_t first = b * lanes, left = n_runs - first;
-            if (!r2__ask_runs(&own, index, question, run + first,
-                              (int)(left < lanes ? left : lanes), n_chains, evidence))
-                evidence[run[first]].n_chains = -1;
+            const int64_t first = b * lanes, left = batch.n_runs - first;
+            if (!r2__answer_runs(&own, &batch, first, (int)(left < lanes ? left : lanes)))
+                evidence[batch.run[first]].n_chains = -1;
         }
-        for (int64_t r = 0; r < n_runs; ++r) n_failed += evidence[run[r]].n_chains < 0;
+        for (int64_t r = 0; r < batch.n_runs; ++r) n_failed += evidence[batch.run[r]].n_chains < 0;
         if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
     }
-    r2_release(ctx, run);
+    r2_release(ctx, batch.run);
     return status;
+}
+
+/* ---- the questions of a chain's steps ---- */
+
+r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
+                              int32_t step, r2_question *question) {
+    const r2_graph *g = index->graph;
+    const bool of_u0 = step == 1 || step == 4, about_i0 = step == 1 || step == 2;
+    const float rating[4] = {chain->r1, chain->r2, chain->r3, chain->r4};
+    int64_t edge;
+    r2_status status;
+    memset(question, 0, sizeof *question);
+    if (step < 1 || step > 4)
+        return r2_fail(ctx, R2_ARGUMENT, "step = %d, expected 1 to 4", (int)step);
+    question->step = step;
+    question->user = of_u0 ? chain->u0 : chain->u1;
+    question->other_user = of_u0 ? chain->u1 : chain->u0;
+    question->item = about_i0 ? chain->i0 : chain->i1;
+    question->other_item = about_i0 ? chain->i1 : chain->i0;
+    status = r2__check_question(ctx, g, question, false);
+    if (status != R2_OK) return status;
+    edge = r2_graph_find(g, question->user, question->item);
+    if (edge < 0 && step < 4)
+        return r2_fail(ctx, R2_ARGUMENT, "step %d: the graph has no edge from user %u to item %u",
+                       (int)step, (unsigned)question->user, (unsigned)question->item);
+    question->history = (int32_t)(edge >= 0 ? (int64_t)index->position[edge]
+                                            : r2_graph_user_degree(g, question->user));
+    question->answer = isnan(rating[step - 1])
+                           ? -1
+                           : r2_answer_level(rating[step - 1], g->rating_min, g->rating_max);
+    return R2_OK;
 }
 
 /* ---- training questions ---- */
@@ -3738,11 +3911,11 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
                            int32_t n_sampled, r2_question *group) {
     const r2_graph *g = index->graph;
     const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
-    int64_t edge = r2__history_edge(index, user, place);
+    int64_t edge = index->by_time[g->user_begin[user] + place];
     for (int32_t k = 0; k <= n_sampled; ++k) {
+        memset(&group[k], 0, sizeof group[k]);
         group[k].user = user;
         group[k].history = place;
-        group[k].answer = 0;
         group[k].item = g->user_item[edge];
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
                          (enough && r2__is_repeated(group, k))))
@@ -7339,7 +7512,7 @@ r2_run_config r2_run_config_default(void) {
     config.seed = 1;
     config.n_groups = 16384;
     config.n_sampled = 4;
-    config.n_chains = 3;
+    config.chains = r2_chain_config_default();
     config.n_negatives = 19;
     config.n_cases = 8192;
     config.split = r2_split_config_default();
@@ -7366,6 +7539,7 @@ r2_run_config r2_run_config_full(void) {
 /* All draws of the run follow from its one seed. */
 static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
+    config->chains.seed = config->seed;
 }
 
 /* The ratings, and which of them are held out: the last of each user, or those of other files. */
@@ -7417,7 +7591,7 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
 static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
                                   int64_t n, r2_evidence *evidence) {
     const r2_run_config *c = &run->config;
-    r2_status status = r2_evidence_compute(ctx, &run->index, question, n, c->n_chains, evidence);
+    r2_status status = r2_evidence_compute(ctx, &run->index, question, n, &c->chains, evidence);
     if (status != R2_OK || !c->evidence_hook) return status;
     return c->evidence_hook(ctx, c->evidence_hook_user, run, question, n, evidence);
 }
@@ -7475,7 +7649,7 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     if (!observed) return ctx->status;
     for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
     status = r2_codebook_fit(ctx, &run->codebook, run->evidence, observed, run->n_train,
-                             c->n_chains);
+                             (int32_t)c->chains.k);
     r2_release(ctx, observed);
     return status;
 }

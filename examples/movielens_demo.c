@@ -387,7 +387,7 @@ static void write_metrics(demo *d) {
     cJSON_AddStringToObject(config, "run", d->options.full ? "full" : "quick");
     cJSON_AddNumberToObject(config, "groups", (double)(d->run.n_train / (1 + c->n_sampled)));
     cJSON_AddNumberToObject(config, "sampled_per_group", c->n_sampled);
-    cJSON_AddNumberToObject(config, "chains", c->n_chains);
+    cJSON_AddNumberToObject(config, "chains", (double)c->chains.k);
     cJSON_AddBoolToObject(config, "ease", d->options.ease);
     cJSON_AddNumberToObject(config, "d_model", c->model.d_model);
     cJSON_AddNumberToObject(config, "layers", c->model.n_layer);

@@ -19,7 +19,7 @@ $chains data/mini --out "$here" >"$here/said"
 ok 'exit status' [ $? -eq 0 ]
 ok 'report' says "^interactions $(($(wc -l <data/mini/ratings.csv) - 1))\$"
 ok 'butterflies' says '^butterflies [1-9][0-9]*$'
-ok 'five chains' says '^  5\. agreement'
+ok 'five chains' says '^  5\. score'
 ok 'picture' grep -q '^  u0 -> i0' "$here/chain.dot"
 if command -v dot >/dev/null; then ok 'drawing' grep -q '<svg' "$here/chain.svg"; fi
 counted=$(grep '^butterflies' "$here/said")

@@ -50,6 +50,13 @@ static void world_free(r2_ctx *ctx, world *w) {
     r2_data_free(ctx, &w->data);
 }
 
+/* Evidence with k coherent chains. */
+static r2_status compute(r2_ctx *ctx, const r2_index *index, const r2_question *question, int64_t n,
+                         int64_t k, r2_evidence *evidence) {
+    const r2_chain_config chains = {R2_CHAINS_COHERENT, k, 1};
+    return r2_evidence_compute(ctx, index, question, n, &chains, evidence);
+}
+
 /* ---- the second implementation ---- */
 
 /* An edge as the formulas see it: `rank` among all edges, `pos` in its user's own history. */
@@ -481,7 +488,7 @@ static void check_chains(const ref_world *r, const r2_evidence *q, int32_t n_cha
 }
 
 static r2_question draw_question(const world *w, r2_rng *rng) {
-    r2_question q = {0, 0, 0, 3};
+    r2_question q = {0, 0, 0, 3, 0, 0, 0};
     q.user = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_users);
     q.item = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_items);
     q.history = (int32_t)r2_rng_below(rng, (uint64_t)r2_graph_user_degree(&w->graph, q.user) + 1);
@@ -509,7 +516,7 @@ static void check_shapes(int64_t deep_stride) {
             r2_question question = draw_question(&w, &rng);
             r2_evidence evidence;
             ref_world r;
-            REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question, 1, 4, &evidence));
+            REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question, 1, 4, &evidence));
             ref_make(&r, &w, &question);
             CHECK_EQ_INT(evidence.history, r.n_history);
             check_fields(&r, &evidence);
@@ -535,7 +542,7 @@ TEST(deep_of_some_users_against_a_second_implementation) {
 TEST(a_graph_by_hand) {
     r2_ctx ctx = r2_ctx_default();
     world w;
-    r2_question question = {0, 1, 1, -1};
+    r2_question question = {0, 1, 1, -1, 0, 0, 0};
     r2_evidence q;
     const float *v = q.value;
     memset(&w, 0, sizeof w);
@@ -544,7 +551,7 @@ TEST(a_graph_by_hand) {
                                   "u1,B,3,30\nu2,B,5,40\n"));
     w.role = (uint8_t *)r2_alloc(&ctx, 4, 1);
     REQUIRE(w.role && world_index(&ctx, &w));
-    REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question, 1, 2, &q));
+    REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question, 1, 2, &q));
     CHECK(v[R2_FIELD_hist] == 1.0f && v[R2_FIELD_pop] == 2.0f);
     CHECK(v[R2_FIELD_genre] == 0.0f && v[R2_FIELD_era] == 0.0f && v[R2_FIELD_shared] == 0.0f);
     CHECK_NEAR(v[R2_FIELD_uknn], 1.0, 1e-6);           /* u1 is all the neighbours there are */
@@ -588,16 +595,16 @@ static void check_no_leak(r2_ctx *ctx, world *w, r2_question question) {
     float rating = w->data.rating[row];
     r2_question after = without_edge(w, question);
     r2_evidence with, flipped, without;
-    REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &question, 1, 4, &with));
+    REQUIRE_OK(ctx, compute(ctx, &w->index, &question, 1, 4, &with));
     world_unindex(ctx, w);
     w->data.rating[row] = 5.5f - rating;
     REQUIRE(world_index(ctx, w));
-    REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &question, 1, 4, &flipped));
+    REQUIRE_OK(ctx, compute(ctx, &w->index, &question, 1, 4, &flipped));
     world_unindex(ctx, w);
     w->data.rating[row] = rating;
     w->role[row] = R2_UNUSED;
     REQUIRE(world_index(ctx, w));
-    REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &after, 1, 4, &without));
+    REQUIRE_OK(ctx, compute(ctx, &w->index, &after, 1, 4, &without));
     world_unindex(ctx, w);
     w->role[row] = R2_TRAIN;
     REQUIRE(world_index(ctx, w));
@@ -642,11 +649,11 @@ TEST(the_edge_asked_for_is_invisible_in_real_data) {
         float *rating = &w.graph.user_rating[edge], *mean = &w.index.user_mean[question[k].user];
         float old_rating = *rating, old_mean = *mean;
         double old_sum = w.index.rating_sum;
-        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question[k], 1, 4, &with));
+        REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question[k], 1, 4, &with));
         *rating = 5.5f - *rating;
         *mean = NAN;
         w.index.rating_sum += (double)*rating - (double)old_rating;
-        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question[k], 1, 4, &flipped));
+        REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question[k], 1, 4, &flipped));
         CHECK(!memcmp(&with, &flipped, sizeof with));
         *rating = old_rating, *mean = old_mean, w.index.rating_sum = old_sum;
         if (k % (TARGETS / REBUILT) == 0) check_no_leak(&ctx, &w, question[k]);
@@ -674,12 +681,12 @@ TEST(any_number_of_threads_gives_the_same_bytes) {
     for (int t = 0; t < 3; ++t) {
         ctx.n_threads = threads[t];
         memset(evidence + (t > 0) * N, 0xA5, N * sizeof *evidence);
-        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, question, N, R2_MAX_CHAINS,
+        REQUIRE_OK(&ctx, compute(&ctx, &w.index, question, N, R2_MAX_CHAINS,
                                              evidence + (t > 0) * N));
         if (t > 0) CHECK(!memcmp(evidence, evidence + N, N * sizeof *evidence));
     }
     for (int k = 0; k < 500; ++k) { /* nor does it matter who is asked about before */
-        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, &question[k], 1, R2_MAX_CHAINS,
+        REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question[k], 1, R2_MAX_CHAINS,
                                              &evidence[N + k]));
         CHECK(!memcmp(&evidence[k], &evidence[N + k], sizeof *evidence));
     }
@@ -692,20 +699,20 @@ TEST(questions_that_cannot_be_asked) {
     r2_ctx ctx = r2_ctx_default();
     world w;
     r2_evidence evidence;
-    r2_question q = {0, 0, 1, 0};
+    r2_question q = {0, 0, 1, 0, 0, 0, 0};
     REQUIRE(world_make(&ctx, &w, 6, 5, 0.5, 1));
-    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, R2_MAX_CHAINS + 1, &evidence),
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, R2_MAX_CHAINS + 1, &evidence),
                  R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, -1, &evidence), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 0, 4, &evidence), R2_OK);
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, -1, &evidence), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 0, 4, &evidence), R2_OK);
     q.user = 6;
-    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.user = 0, q.item = 5;
-    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.item = 0, q.history = -1;
-    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.history = (int32_t)r2_graph_user_degree(&w.graph, 0) + 1;
-    CHECK_STATUS(&ctx, r2_evidence_compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     world_free(&ctx, &w);
 }
 
@@ -833,7 +840,7 @@ TEST(evidence_survives_any_failed_allocation) {
         r2_index index;
         memory.left = room;
         status = r2_index_init(&ctx, &index, &w.graph, &w.data, POSITIVE, SEED);
-        if (status == R2_OK) status = r2_evidence_compute(&ctx, &index, question, 30, 4, evidence);
+        if (status == R2_OK) status = compute(&ctx, &index, question, 30, 4, evidence);
         if (status == R2_OK) status = draw_training(&ctx, &index, 10, 3, 2, 1, drawn, &n);
         r2_index_free(&ctx, &index);
         if (!CHECK(status == R2_OK || status == R2_NO_MEMORY) || !CHECK_EQ_INT(memory.alive, 0))

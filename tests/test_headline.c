@@ -44,13 +44,14 @@ static double plain_record(world *w, const r2_question *q, int r) {
     const r2_graph *g = &w->run.graph;
     double sum = 0.0, total = 0.0;
     for (int32_t age = 0; age < HL_LOOK_BACK && age < q->history; ++age) {
-        r2_question then = {q->user, 0, q->history - 1 - age, -1};
+        r2_question then = {q->user, 0, q->history - 1 - age, -1, 0, 0, 0};
         r2_evidence evidence;
         int64_t e = w->run.index.by_time[g->user_begin[q->user] + then.history];
         then.item = g->user_item[e];
         if (then.item == q->item) continue;
         if (!CHECK_STATUS(&w->ctx,
-                          r2_evidence_compute(&w->ctx, &w->run.index, &then, 1, 3, &evidence),
+                          r2_evidence_compute(&w->ctx, &w->run.index, &then, 1,
+                                              &w->run.config.chains, &evidence),
                           R2_OK))
             return NAN;
         sum += exp2(-age / 3.0) * r2_codebook_bucket(&w->run.codebook, hl_record_field[r],

@@ -90,8 +90,7 @@ static bool closed_query(uint32_t user, r2_evidence *evidence) {
     r2_chain chain[R2_MAX_CHAINS];
     int64_t n = 0;
     memset(evidence, 0, sizeof *evidence);
-    config.k = 3;
-    if (r2_chains_closed(&ctx, &world.run.graph, user, &config, chain, &n) || n < 1) return false;
+    if (r2_chains_closed(&ctx, &world.run.index, user, &config, chain, &n) || n < 1) return false;
     evidence->user = user;
     evidence->item = chain[0].i1;
     evidence->history = 20;
@@ -222,6 +221,7 @@ TEST(persons_are_lettered_as_they_appear) {
 /* Queries for `question` in a world whose row `row` has this rating, or is not there (NAN). */
 static r2_status ask_without(uint8_t *role, int64_t row, float rating, const r2_question *question,
                              r2_evidence *evidence) {
+    const r2_chain_config four = {R2_CHAINS_COHERENT, 4, 1};
     r2_data *data = &world.run.data;
     float kept = data->rating[row];
     uint8_t kept_role = role[row];
@@ -234,7 +234,7 @@ static r2_status ask_without(uint8_t *role, int64_t row, float rating, const r2_
     else data->rating[row] = rating;
     status = r2_graph_init(&ctx, &graph, data, role);
     if (!status) status = r2_index_init(&ctx, &index, &graph, data, 4.0f, 1);
-    if (!status) status = r2_evidence_compute(&ctx, &index, question, 1, 4, evidence);
+    if (!status) status = r2_evidence_compute(&ctx, &index, question, 1, &four, evidence);
     r2_index_free(&ctx, &index);
     r2_graph_free(&ctx, &graph);
     data->rating[row] = kept;
@@ -259,6 +259,7 @@ TEST(the_answer_never_leaks_into_a_prompt) {
         r2_question question;
         r2_evidence evidence[3];
         while (data->user_begin[user + 1] <= row) ++user;
+        memset(&question, 0, sizeof question);
         question.user = (uint32_t)user;
         question.item = data->item[row];
         question.history = (int32_t)(k - data->user_begin[user]);

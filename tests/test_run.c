@@ -564,8 +564,8 @@ TEST(bad_input_is_one_clear_message) {
     refused("data/mini", &config, R2_ARGUMENT, "n_cases");
     config = small_run(), config.min_history = 100000;
     refused("data/mini", &config, R2_ARGUMENT, "100000");
-    config = small_run(), config.n_chains = 99;
-    refused("data/mini", &config, R2_ARGUMENT, "n_chains");
+    config = small_run(), config.chains.k = 99;
+    refused("data/mini", &config, R2_ARGUMENT, "k = 99");
     config = small_run(), config.n_negatives = 100000;
     refused("data/mini", &config, R2_ARGUMENT, "100000");
     config = small_run(), config.model.n_head = 0;

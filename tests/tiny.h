@@ -47,6 +47,7 @@ static inline void tiny_free(r2_ctx *ctx, tiny *t) {
 
 /* Evidence of n_groups groups as observed and sampled queries, and a codebook from it. */
 static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
+    const r2_chain_config two = {R2_CHAINS_COHERENT, 2, 1};
     const r2_draw_config draw = {n_groups, TINY_SAMPLED, 3, 1};
     uint8_t *observed;
     r2_status status;
@@ -57,7 +58,7 @@ static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     status = t->question && t->evidence && observed ? R2_OK : R2_NO_MEMORY;
     if (!status) status = r2_questions_draw(ctx, &t->index, &draw, t->question, &n_groups);
     t->n = n_groups * TINY_GROUP;
-    if (!status) status = r2_evidence_compute(ctx, &t->index, t->question, t->n, 2, t->evidence);
+    if (!status) status = r2_evidence_compute(ctx, &t->index, t->question, t->n, &two, t->evidence);
     for (int64_t q = 0; q < t->n && observed; ++q) observed[q] = q % TINY_GROUP == 0;
     if (!status) status = r2_codebook_fit(ctx, &t->codebook, t->evidence, observed, t->n, 2);
     r2_release(ctx, observed);

@@ -532,7 +532,7 @@ static void report_settings(report *r, const r2_run *run) {
     REPORT_ADD(r, "\"settings\":[");
     report_setting(r, "training groups", (double)c->n_groups);
     report_setting(r, "sampled items per group", c->n_sampled);
-    report_setting(r, "chains shown", c->n_chains);
+    report_setting(r, "chains shown", (double)c->chains.k);
     report_setting(r, "layers", c->model.n_layer);
     report_setting(r, "width", c->model.d_model);
     report_setting(r, "heads", c->model.n_head);

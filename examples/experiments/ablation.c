@@ -17,7 +17,6 @@ typedef enum twist {
     AS_IT_IS = 0,
     NO_CHAIN_EVIDENCE, /* what is known of user and item alone; no chains                    */
     CHAINS_ALONE,      /* the chains shown, without what all chains say together             */
-    UNIFORM_CHAINS,    /* chains alone, drawn uniformly instead of chosen                    */
     RANDOM_U1,         /* chains alone, over a user of the target who need not share i0      */
     OPEN_CHAINS,       /* chains alone, in training over another item of u1: no closure      */
     NO_DEEP,           /* without the field that follows longer chains, a kin of EASE        */
@@ -37,11 +36,12 @@ typedef struct ablation {
     void (*change)(r2_run_config *config); /* NULL: nothing */
 } ablation;
 
-static void no_chains_shown(r2_run_config *c) { c->n_chains = 0; }
-static void one_chain(r2_run_config *c) { c->n_chains = 1; }
-static void two_chains(r2_run_config *c) { c->n_chains = 2; }
-static void four_chains(r2_run_config *c) { c->n_chains = 4; }
-static void eight_chains(r2_run_config *c) { c->n_chains = 8; }
+static void no_chains_shown(r2_run_config *c) { c->chains.k = 0; }
+static void one_chain(r2_run_config *c) { c->chains.k = 1; }
+static void two_chains(r2_run_config *c) { c->chains.k = 2; }
+static void four_chains(r2_run_config *c) { c->chains.k = 4; }
+static void eight_chains(r2_run_config *c) { c->chains.k = 8; }
+static void uniform_chains(r2_run_config *c) { c->chains.law = R2_CHAINS_UNIFORM; }
 static void direct_only(r2_run_config *c) { c->sft.reasoned_share = 0.0f; }
 static void reasoned_only(r2_run_config *c) { c->sft.reasoned_share = 1.0f; }
 static void no_noise(r2_run_config *c) { c->teacher.gumbel = 0.0f; }
@@ -74,8 +74,8 @@ static const ablation list[] = {
     {"k-8", "8 chains shown", AS_IT_IS, UNGUIDED, false, false, eight_chains},
     {"chains-alone", "chains shown, no evidence of all", CHAINS_ALONE, UNGUIDED, false, false,
      NULL},
-    {"chains-uniform", "chains alone, drawn uniformly", UNIFORM_CHAINS, UNGUIDED, false, false,
-     NULL},
+    {"chains-uniform", "chains alone, drawn uniformly", CHAINS_ALONE, UNGUIDED, false, false,
+     uniform_chains},
     {"chains-random-u1", "chains alone, over any user of the item", RANDOM_U1, UNGUIDED, false,
      false, NULL},
     {"chains-open", "chains alone, not closed in training", OPEN_CHAINS, UNGUIDED, false, false,
@@ -153,31 +153,12 @@ static void add_chain(const r2_index *index, r2_evidence *q, uint32_t i0, uint32
     value[5] = g->user_rating[took];
 }
 
-/* Chains of the graph that lie within the query's history, every one equally likely. */
-static r2_status uniform_chains(r2_ctx *ctx, const r2_run *run, r2_evidence *q) {
-    enum { DRAWN = 64 };
-    r2_chain chain[DRAWN];
-    r2_chain_config how = r2_chain_config_default();
-    int64_t n = 0;
-    r2_status status;
-    how.law = R2_CHAINS_UNIFORM;
-    how.k = DRAWN;
-    how.seed = run->config.seed;
-    status = r2_chains_target(ctx, &run->graph, q->user, q->item, &how, chain, &n);
-    for (int64_t k = 0; status == R2_OK && k < n && q->n_chains < run->config.n_chains; ++k) {
-        int64_t own = r2_graph_find(&run->graph, q->user, chain[k].i0);
-        if ((int64_t)run->index.position[own] < q->history)
-            add_chain(&run->index, q, chain[k].i0, chain[k].u1, q->item);
-    }
-    return status;
-}
-
 /* Any i0 of the history; RANDOM_U1: any other user of the target; OPEN_CHAINS: any other user of i0
    and any other item of that user. */
 static void loose_chains(const r2_run *run, bool open, r2_evidence *q) {
     const r2_graph *g = &run->graph;
     r2_rng rng = r2_rng_make(run->config.seed, R2_STREAM_CHAINS, r2_hash(q->user, q->item, 0));
-    for (int tries = 0; tries < 100 && q->n_chains < run->config.n_chains && q->history; ++tries) {
+    for (int tries = 0; tries < 100 && q->n_chains < run->config.chains.k && q->history; ++tries) {
         uint64_t p = r2_rng_below(&rng, (uint64_t)q->history);
         uint32_t i0 = g->user_item[run->index.by_time[g->user_begin[q->user] + (int64_t)p]];
         uint32_t over = open ? i0 : q->item, u1, i1 = q->item;
@@ -192,8 +173,7 @@ static void loose_chains(const r2_run *run, bool open, r2_evidence *q) {
     }
 }
 
-static r2_status twist_query(r2_ctx *ctx, const r2_run *run, twist how, bool training,
-                             r2_evidence *q) {
+static void twist_query(const r2_run *run, twist how, bool training, r2_evidence *q) {
     bool alone = how >= CHAINS_ALONE && how <= OPEN_CHAINS;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         if (alone || (how == NO_CHAIN_EVIDENCE && is_of_chains(f)) ||
@@ -201,11 +181,9 @@ static r2_status twist_query(r2_ctx *ctx, const r2_run *run, twist how, bool tra
             q->value[f] = NAN;
     for (int32_t c = 0; c < q->n_chains && how == NO_RATINGS; ++c)
         for (int k = 1; k < 6; k += 2) q->chain[c].value[k] = NAN; /* own, theirs, took */
-    if (how == UNIFORM_CHAINS || how == RANDOM_U1 || (how == OPEN_CHAINS && training))
-        q->n_chains = 0;
+    if (how == RANDOM_U1 || (how == OPEN_CHAINS && training)) q->n_chains = 0;
     if (how == RANDOM_U1) loose_chains(run, false, q);
     if (how == OPEN_CHAINS && training) loose_chains(run, true, q);
-    return how == UNIFORM_CHAINS ? uniform_chains(ctx, run, q) : R2_OK;
 }
 
 /* What the evidence hook needs. */
@@ -225,9 +203,9 @@ static r2_status twist_evidence(r2_ctx *ctx, void *user, const r2_run *run,
         t->refused = status == R2_ARGUMENT;
         return status;
     }
-    for (int64_t q = 0; q < n && status == R2_OK; ++q)
-        status = twist_query(ctx, run, t->how, question[q].answer >= 0, &evidence[q]);
-    return status;
+    for (int64_t q = 0; q < n; ++q)
+        twist_query(run, t->how, question[q].answer >= 0, &evidence[q]);
+    return R2_OK;
 }
 
 /* Deals the ratings of all interactions anew. */

@@ -73,7 +73,7 @@ static void lab_ask(lab *l, const r2_candidates *c, asked *a) {
         q[k].answer = -1;
     }
     /* as many chains as in training: their scores are evidence, too */
-    xp_check(l->x, r2_evidence_compute(ctx, &l->run.index, q, n, l->run.config.n_chains, evidence));
+    xp_check(l->x, r2_evidence_compute(ctx, &l->run.index, q, n, &l->run.config.chains, evidence));
     a->question = q;
     a->evidence = evidence;
     a->n = n;

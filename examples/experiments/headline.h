@@ -106,6 +106,7 @@ static void hl_past_want(hl_past *past, const r2_question *q, int64_t n) {
 
 /* Asks about every wanted interaction as if it had not happened yet. Errors: R2_NO_MEMORY. */
 static r2_status hl_past_fill(r2_ctx *ctx, hl_past *past, const r2_codebook *book) {
+    const r2_chain_config chains = r2_chain_config_default();
     const r2_graph *g = past->index->graph;
     int64_t n = 0, *at = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *at);
     r2_question *q = (r2_question *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *q);
@@ -122,7 +123,8 @@ static r2_status hl_past_fill(r2_ctx *ctx, hl_past *past, const r2_codebook *boo
         }
     if (status == R2_OK) {
         evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
-        status = evidence ? r2_evidence_compute(ctx, past->index, q, n, 1, evidence) : R2_NO_MEMORY;
+        status = evidence ? r2_evidence_compute(ctx, past->index, q, n, &chains, evidence)
+                          : R2_NO_MEMORY;
     }
     for (int64_t k = 0; k < n && status == R2_OK; ++k)
         for (int r = 0; r < HL_RECORDS; ++r)

@@ -214,10 +214,14 @@ static void method_rows(lab *l, int method) {
 static double share_with_chain(xp *x, const r2_run *run, const r2_candidates *c, bool positive) {
     int64_t n = 0, found = 0;
     for (int64_t k = 0; k < c->n_cases * c->n_per_case; ++k) {
+        r2_question question;
         int64_t count = 0;
         if ((k % c->n_per_case == 0) != positive) continue;
-        xp_check(x, r2_chains_count(&x->ctx, &run->graph, c->user[k / c->n_per_case], c->item[k],
-                                    &count));
+        memset(&question, 0, sizeof question);
+        question.user = c->user[k / c->n_per_case];
+        question.item = c->item[k];
+        question.history = (int32_t)r2_graph_user_degree(&run->graph, question.user);
+        xp_check(x, r2_chains_count(&x->ctx, &run->index, &question, &count));
         found += count > 0;
         n++;
     }

@@ -58,6 +58,7 @@ typedef struct lab {
 /* What is asked now, after all of the user's training interactions. */
 static r2_question lab_question(const lab *l, const r2_candidates *c, int64_t k) {
     r2_question q;
+    memset(&q, 0, sizeof q);
     q.user = c->user[k / c->n_per_case];
     q.item = c->item[k];
     q.history = (int32_t)r2_graph_user_degree(&l->run.graph, q.user);

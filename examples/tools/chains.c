@@ -66,7 +66,7 @@ static const char *stars(const r2_data *data, float rating, char text[64]) {
 
 static void show_chain(const r2_data *data, const r2_chain *c, int64_t number) {
     char r1[64], r2[64], r3[64], r4[64];
-    printf("%3lld. agreement %.2f with user %s\n", (long long)number, (double)c->score,
+    printf("%3lld. score %.3f over user %s\n", (long long)number, (double)c->score,
            data->user_key[c->u1]);
     printf("     user %s gave %s to %s, user %s gave it %s\n", data->user_key[c->u0],
            stars(data, c->r1, r1), title(data, c->i0), data->user_key[c->u1],
@@ -175,34 +175,51 @@ static uint32_t richest_user(const r2_butterflies *b, int64_t n_users) {
     return (uint32_t)best;
 }
 
-/* The most coherent chains of a user, or of a user and an item. */
-static r2_status show_chains(r2_ctx *ctx, r2_data *data, const r2_graph *graph,
-                             const r2_butterflies *b, const options *o) {
+/* Counts and shows the chains of a question; without an item, the closed chains of its user. */
+static r2_status show_chains(r2_ctx *ctx, const r2_data *data, const r2_index *index,
+                             const r2_question *question, const options *o) {
+    const bool closed = question->item == R2_NO_ITEM;
     r2_chain_config config = r2_chain_config_default();
-    int64_t user = o->user ? r2_data_user(data, o->user) : richest_user(b, data->n_users);
-    int64_t item = o->item ? r2_data_item(data, o->item) : -1, count, n;
+    int64_t count, n;
     r2_chain *chains;
     r2_status status;
-    if (user < 0) return r2_fail(ctx, R2_ARGUMENT, "no user %s in the data", o->user);
-    if (o->item && item < 0) return r2_fail(ctx, R2_ARGUMENT, "no item %s in the data", o->item);
-    output_printable(data);
     config.k = o->n_chains;
     chains = (r2_chain *)r2_alloc(ctx, (uint64_t)config.k, sizeof *chains);
     if (!chains) return ctx->status;
-    status = r2_chains_count(ctx, graph, (uint32_t)user, o->item ? (uint32_t)item : R2_NO_ITEM,
-                             &count);
-    if (!status)
-        status = o->item ? r2_chains_target(ctx, graph, (uint32_t)user, (uint32_t)item, &config,
-                                            chains, &n)
-                         : r2_chains_closed(ctx, graph, (uint32_t)user, &config, chains, &n);
-    if (!status) {
-        printf("\nuser %s has %lld %s chains%s%s; the most coherent:\n", data->user_key[user],
-               (long long)count, o->item ? "target" : "closed", o->item ? " to " : "",
-               o->item ? title(data, (uint32_t)item) : "");
+    status = r2_chains_count(ctx, index, question, &count);
+    if (status == R2_OK)
+        status = closed ? r2_chains_closed(ctx, index, question->user, &config, chains, &n)
+                        : r2_chains_target(ctx, index, question, &config, chains, &n);
+    if (status == R2_OK) {
+        printf("\nuser %s has %lld %s chains%s%s; the most coherent:\n",
+               data->user_key[question->user], (long long)count, closed ? "closed" : "target",
+               closed ? "" : " to ", closed ? "" : title(data, question->item));
         for (int64_t k = 0; k < n; ++k) show_chain(data, &chains[k], k + 1);
         if (n > 0) status = save_picture(ctx, data, chains, o->out);
     }
     r2_release(ctx, chains);
+    return status;
+}
+
+/* Asks for the user and item of the options. */
+static r2_status ask(r2_ctx *ctx, r2_data *data, const r2_graph *graph, const r2_butterflies *b,
+                     const options *o) {
+    const int64_t user = o->user ? r2_data_user(data, o->user) : richest_user(b, data->n_users);
+    const int64_t item = o->item ? r2_data_item(data, o->item) : R2_NO_ITEM;
+    r2_question question;
+    r2_index index;
+    r2_status status;
+    if (user < 0) return r2_fail(ctx, R2_ARGUMENT, "no user %s in the data", o->user);
+    if (item < 0) return r2_fail(ctx, R2_ARGUMENT, "no item %s in the data", o->item);
+    status = r2_index_init(ctx, &index, graph, data, 0.8f * data->rating_max, 1);
+    if (status != R2_OK) return status;
+    output_printable(data);
+    memset(&question, 0, sizeof question);
+    question.user = (uint32_t)user;
+    question.item = (uint32_t)item;
+    question.history = (int32_t)r2_graph_user_degree(graph, question.user);
+    status = show_chains(ctx, data, &index, &question, o);
+    r2_index_free(ctx, &index);
     return status;
 }
 
@@ -224,7 +241,7 @@ int main(int argc, char **argv) {
     if (!status) status = r2_graph_init(&ctx, &graph, &data, NULL);
     if (!status) status = r2_butterflies_init(&ctx, &butterflies, &graph);
     if (!status) printf("butterflies %lld\n", (long long)butterflies.total);
-    if (!status && data.n_users) status = show_chains(&ctx, &data, &graph, &butterflies, &o);
+    if (!status && data.n_users) status = ask(&ctx, &data, &graph, &butterflies, &o);
     if (status) fprintf(stderr, "chains: %s\n", ctx.message);
     r2_butterflies_free(&ctx, &butterflies);
     r2_graph_free(&ctx, &graph);

@@ -48,13 +48,14 @@ static r2_status choose(r2_ctx *ctx, const r2_run *run, const options *o, r2_evi
         return r2_fail(ctx, R2_ARGUMENT, "no such user or item: %s %s", o->user ? o->user : "",
                        o->item ? o->item : "");
     row = r2_data_find(&run->data, (uint32_t)user, (uint32_t)item);
+    memset(&question, 0, sizeof question);
     question.user = (uint32_t)user;
     question.item = (uint32_t)item;
     question.history = (int32_t)r2_graph_user_degree(&run->graph, question.user);
     question.answer = row < 0 ? 0
                               : r2_answer_level(run->data.rating[row], run->data.rating_min,
                                                 run->data.rating_max);
-    return r2_evidence_compute(ctx, &run->index, &question, 1, run->codebook.n_chains, evidence);
+    return r2_evidence_compute(ctx, &run->index, &question, 1, &run->config.chains, evidence);
 }
 
 /* One prompt with the guided trace and the strict checker's verdict. */
