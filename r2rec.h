@@ -1295,7 +1295,7 @@ typedef struct r2_run_config {
     int32_t n_sampled;   /* D8                                                                  */
     int32_t min_history; /* interactions before a training target. 0: five; two or one when five
                             leave fewer groups than n_groups and than there are test cases      */
-    r2_chain_config chains; /* shown in a prompt: which, and how many                            */
+    r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
     r2_format format;    /* of the ratings, where their first line does not say it              */
