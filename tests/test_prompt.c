@@ -724,6 +724,12 @@ TEST(an_english_conclusion_says_what_the_facts_say) {
     r2_text_free(&ctx, &guided);
 }
 
+/* A title as English prompts write it: double quotes inside it become single ones. */
+static void prompt_title(char *title, size_t size, uint32_t item) {
+    snprintf(title, size, "%s", r2__item_title(&world.run.data, item));
+    for (char *quote; (quote = strchr(title, '"'));) *quote = '\'';
+}
+
 /* The chains that a trace cites, and whether it finds that their people agree, hang on the scale. */
 TEST(an_english_trace_reads_ratings_on_their_scale) {
     static const float scale[][2] = {{1.0f, 10.0f}, {0.0f, 1.0f}, {1.0f, 5.0f}, {0.5f, 5.0f}};
@@ -757,10 +763,13 @@ TEST(an_english_trace_reads_ratings_on_their_scale) {
         r2_text_clear(&trace);
         REQUIRE_OK(&ctx, r2_teacher_rules(&ctx, &teacher, &task, &trace));
         r2_text_clear(&says);
-        for (int c = 0; c < 2; ++c)
+        for (int c = 0; c < 2; ++c) {
+            char title[128];
+            prompt_title(title, sizeof title, evidence.chain[c].chain.i0);
             r2_text_addf(&ctx, &says, "%sPerson %c gave \"%s\" %g stars, so they %s",
-                         c ? "; " : "Step 2: ", 'A' + c, data->title[evidence.chain[c].chain.i0],
-                         (double)rating[k][c][1], c ? "differ" : "agree");
+                         c ? "; " : "Step 2: ", 'A' + c, title, (double)rating[k][c][1],
+                         c ? "differ" : "agree");
+        }
         if (!CHECK(strstr(trace.data, says.data) != NULL)) printf("%s\n", trace.data);
     }
     data->rating_min = kept[0];
@@ -788,9 +797,10 @@ TEST(a_true_title_with_another_ones_rating_is_refused) {
     evidence.chain[1].chain.u1 = evidence.chain[0].chain.u1 + 1;
     REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt));
     task = task_of(&config, &evidence, &prompt, false);
-    const char *a = r2__item_title(&world.run.data, evidence.chain[0].chain.i0);
-    const char *b = r2__item_title(&world.run.data, evidence.chain[1].chain.i0);
-    const char *target = r2__item_title(&world.run.data, evidence.item);
+    char a[128], b[128], target[128];
+    prompt_title(a, sizeof a, evidence.chain[0].chain.i0);
+    prompt_title(b, sizeof b, evidence.chain[1].chain.i0);
+    prompt_title(target, sizeof target, evidence.item);
     const struct {
         const char *who, *title;
         double stars;
