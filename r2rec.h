@@ -2368,7 +2368,7 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
        Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
 
    A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
-   The graph does not know which edge is asked about: r2__without_target() in [M4] hides it. */
+   The graph does not know which edge is asked about: r2__without_target() in [M3] hides it. */
 
 /* The user side: that of the data, or a copy of its training rows. */
 static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
