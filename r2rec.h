@@ -1249,7 +1249,8 @@ typedef struct r2_trace_metrics {
 } r2_trace_metrics;
 
 r2_score_config r2_score_config_default(void);
-/* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
+/* score (examples->n) from the answer distribution of every example: after the reasoning, or at once.
+   An output that ends before <answer> is scored as if </think> and <answer> followed. `trace` takes the verdicts on
    the reasoning and needs examples with a checker; NULL: not wanted. Errors: R2_ARGUMENT,
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7407,6 +7408,63 @@ static void r2__trace_shares(r2_trace_metrics *m, const r2__trace_counts *counts
     m->facts_right = (double)counts->n_right / (double)counts->n_cited;
 }
 
+static bool r2__has_mark(const int32_t *token, int64_t n, const r2_mark *mark) {
+    for (int64_t k = mark->n; k <= n; ++k)
+        if (r2__ends_with(token, k, mark)) return true;
+    return false;
+}
+
+/* Adds a prompt as it stands, with the output after it, cut where the marks would not fit, and what
+   is missing of </think> <answer>. */
+static void r2__prompts_finish(r2__prompts *p, const r2_markup *mark, const r2__prompts *from,
+                               int64_t k, const int32_t *output, int64_t n, int64_t n_ctx) {
+    const int64_t len = from->begin[k + 1] - from->begin[k];
+    const int64_t room = n_ctx - len - mark->think_end.n - mark->answer.n;
+    int32_t *to = p->token + p->begin[p->n];
+    if (n > room) n = room > 0 ? room : 0;
+    memcpy(to, from->token + from->begin[k], (size_t)len * sizeof *to);
+    memcpy(to += len, output, (size_t)n * sizeof *to);
+    to += n;
+    for (int32_t j = 0; j < mark->think_end.n && !r2__has_mark(output, n, &mark->think_end); ++j)
+        *to++ = mark->think_end.id[j];
+    for (int32_t j = 0; j < mark->answer.n; ++j) *to++ = mark->answer.id[j];
+    p->n++;
+    p->begin[p->n] = to - p->token;
+}
+
+/* Outputs that end before <answer> are asked for the answer all the same: else their score would
+   depend on whatever token they ended with. */
+static r2_status r2__score_finish(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
+                                  r2_generate_config how, const r2__prompts *prompts,
+                                  r2_generation *gen) {
+    const r2_markup *mark = &ex->codec.markup;
+    const int64_t per = gen->n_out / prompts->n;
+    const uint64_t room = (uint64_t)ex->longest + (uint64_t)gen->max_new + 3 * R2_MAX_MARK;
+    r2__prompts more = {0, NULL, NULL};
+    r2_generation end;
+    r2_status status = R2_OK;
+    memset(&end, 0, sizeof end);
+    more.begin = (int64_t *)r2_alloc(ctx, (uint64_t)gen->n_out + 1, sizeof *more.begin);
+    more.token = (int32_t *)r2_alloc(ctx, (uint64_t)gen->n_out, room * sizeof *more.token);
+    if (!more.begin || !more.token) status = R2_NO_MEMORY;
+    for (int64_t o = 0; o < gen->n_out && status == R2_OK; ++o) {
+        const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
+        if (!r2__ends_with(token, n, &mark->answer))
+            r2__prompts_finish(&more, mark, prompts, o / per, token, n, model->config.n_ctx);
+    }
+    how.n_samples = 1;
+    how.max_new = 0;
+    if (status == R2_OK && more.n > 0)
+        status = r2__generate(ctx, model, NULL, &how, more.n, more.begin, more.token, &end);
+    for (int64_t o = 0, k = 0; o < gen->n_out && status == R2_OK; ++o)
+        if (!r2__ends_with(gen->token + o * gen->max_new, gen->length[o], &mark->answer))
+            memcpy(gen->watch_logp + o * R2_N_ANSWERS, end.watch_logp + k++ * R2_N_ANSWERS,
+                   R2_N_ANSWERS * sizeof(float));
+    r2_generation_free(ctx, &end);
+    r2__prompts_free(ctx, &more);
+    return status;
+}
+
 /* Generates for examples first .. first + n - 1: direct nothing, reasoned up to <answer>; measures
    the six answers that would follow. */
 static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
@@ -7429,6 +7487,10 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
     status = r2__generate(ctx, model, NULL, &how, n, prompts.begin, prompts.token, gen);
+    if (status == R2_OK && !direct) {
+        status = r2__score_finish(ctx, model, ex, how, &prompts, gen);
+        if (status != R2_OK) r2_generation_free(ctx, gen);
+    }
     r2__prompts_free(ctx, &prompts);
     return status;
 }
