@@ -26,6 +26,24 @@
                                  [E4] kernels  [E5] batched decoding  [E6] adapters
                                  [E7] weights on disk  [E8] text
 
+   ONE QUESTION, from a rating to a loss (tests/test_cover.c computes every number)
+
+       ratings     Ann  Alien 5, Heat 4      Cat  Heat 3, Fargo 5                    [M1] [M2]
+                   Bob  Alien 5, Tron 4      Dan  Alien 4, Tron 5, Fargo 2
+       question    Ann has rated Alien, then Heat. Will she take Tron?               [M4]
+       chain       Ann - Alien - Bob - Tron - Ann. Alien is 1 interaction back in    [M3]
+                   Ann's history, Tron came 1 after Alien in Bob's, and Bob is as
+                   similar as 0.5^(1/10) / sqrt((2 + 1)(2 + 1)) = 0.311:
+                   score 0.5^((1 + 1)/10) 0.311 = 0.271
+       evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
+       prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
+                   ... pop:2 ... (36 words)
+       reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
+                   ... c1:1 +2 =+11 </think>
+       answer      <answer> 4 </answer>: she gave Tron 4 stars
+       loss        a model of zero weights finds all words alike:                    [M7] [M8]
+                   -log p(4) = log 175 = 5.165; training lowers it
+
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
@@ -45,7 +63,7 @@
    THREADS       ctx.n_threads (default: all processors). Same seed, same bytes, for any number of
                  threads. A context serves one caller at a time; two contexts are independent.
                  On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
-                 own OMP_PROC_BIND=true, lest two threads wake up on one processor.
+                 own OMP_PROC_BIND=true, so that two threads do not wake up on one processor.
    DETERMINISM   random numbers are Philox4x32-10, keyed by (seed, stream, index), never by thread.
                  Work is divided over outputs; no sum is ever divided over threads.
    NOTATION      u users, i items, r rating (stars), t Unix time in seconds; shapes stand in
@@ -176,6 +194,7 @@ typedef struct r2_data {
     bool was_counted;             /* r2_data_grade replaced counts by grades                      */
     int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
     int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
+    char *items_error;    /* why the items file beside the ratings was not read to its end, or NULL */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
     r2__owner owner;              /* holds user_key and item_key */
@@ -190,28 +209,32 @@ typedef struct r2_data {
      r2_format.
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
-   its line. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED.
-   Loading takes about 32 bytes per interaction. */
+   its line. Times are numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone.
+   Titles beside the ratings that cannot be read do not cost the ratings: see items_error. Loading
+   takes about 32 bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found),
+   R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
 typedef struct r2_format {
     /* One or two bytes; if the first is , or ; fields may be in double quotes. NULL: "::", else a
-       tab, else the most frequent of , ; and |, else a blank. */
+       tab, else the most frequent of , ; and |, else a blank. Several blanks separate as one. */
     const char *separator;
-    /* Columns: a name, or a number from "1"; JSON keys: always a name. The first line must have
-       each column that is given here. NULL: the usual names ("userId", "user_id:token",
-       "reviewerID", ...); if the first line has no such names, the columns 1 2 3 4. Without a
-       rating column every rating is 1, without a time column every time is 0. */
+    /* Columns: a name, or a number from "1"; JSON keys: always a name; rating and time: "-" if there
+       is none. The first line must have each column that is given here. NULL: the usual names
+       ("userId", "user_id:token", "reviewerID", ...); if the first line has no such names, the
+       columns 1 2 3 4, if there are no more, a number is in 3 and a time in 4. A file whose columns
+       remain unclear is refused. Without a rating column every rating is 1, without a time column
+       every time is 0. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
-    /* In seconds; 0: times of 10^11 and more are milliseconds, others seconds. */
+    /* In seconds, 10^-12 to 10^9; 0: numbers of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
 } r2_format;
 
 /* Loads several paths, each as in r2_data_load, into one r2_data; `format` NULL: a zeroed one.
-   Further errors: R2_ARGUMENT (no path, length of the separator). */
+   Further errors: R2_ARGUMENT (no path, length of the separator, time_unit). */
 r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *paths, int64_t n_paths,
                              const r2_format *format);
 void r2_data_free(r2_ctx *ctx, r2_data *data);
@@ -885,7 +908,7 @@ typedef struct r2_generation {
     int32_t max_new, n_watch;
     int32_t *token;    /* (n_out, max_new) padded with -1                           */
     float *logp;       /* (n_out, max_new) of each generated token at temperature 1 */
-    int32_t *length;   /* (n_out) tokens generated, the stop token included         */
+    int32_t *length;   /* (n_out) tokens generated, the stop tokens included        */
     float *watch_logp; /* (n_out, n_watch)                                          */
 } r2_generation;
 
@@ -1224,7 +1247,8 @@ typedef struct r2_trace_metrics {
 } r2_trace_metrics;
 
 r2_score_config r2_score_config_default(void);
-/* score (examples->n) from the answer distribution of every example. `trace` takes the verdicts on
+/* score (examples->n) from the answer distribution of every example: after the reasoning, or at once.
+   An output that ends before <answer> is scored as if </think> and <answer> followed. `trace` takes the verdicts on
    the reasoning and needs examples with a checker; NULL: not wanted. Errors: R2_ARGUMENT,
    R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -1498,8 +1522,9 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
    never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
 /* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a set
-   independent of numbering and of programs. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too
-   (lines of different lengths, ids that are not in `data`). */
+   independent of numbering and of programs; one with a tab or a quote in it stands in double quotes,
+   "" inside means one. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too (lines of different
+   lengths, ids that are not in `data`, an item twice, a negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1974,22 +1999,22 @@ extern "C" {
 #endif
 
 /* Compilers that define no such macro (clang, for parts of -ffast-math) are caught by what they do:
-   to simplify (x + 1) - x, or x != x, is allowed by these options alone. */
+   only under these options may they know (x + 1) - x, or x != x, of an x that they do not know. */
 #if defined(__OPTIMIZE__) && defined(__has_attribute)
 #if __has_attribute(error)
-#define R2__REFUSE_FAST_MATH(x)                                                                    \
-    do {                                                                                           \
-        if (__builtin_constant_p(((x) + 1.0) - (x)) || __builtin_constant_p((x) != (x)))           \
-            r2__refuse_fast_math();                                                                \
-    } while (0)
+#define R2__SEES_FAST_MATH
 void r2__refuse_fast_math(void)
     __attribute__((error("r2rec.h: compile without -fassociative-math, -fno-honor-nans "
                          "(-funsafe-math-optimizations, -ffast-math, -Ofast include them)")));
 #endif
 #endif
-#if !defined(R2__REFUSE_FAST_MATH)
-#define R2__REFUSE_FAST_MATH(x) ((void)(x))
+static inline void r2__need_ieee(void) {
+#if defined(R2__SEES_FAST_MATH)
+    volatile double unknown = 0.0;
+    const double x = unknown;
+    if (__builtin_constant_p((x + 1.0) - x) || __builtin_constant_p(x != x)) r2__refuse_fast_math();
 #endif
+}
 
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
@@ -2342,7 +2367,7 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
        Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
 
    A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
-   The graph does not know which edge is asked about: r2__without_target() in [M4] hides it. */
+   The graph does not know which edge is asked about: r2__without_target() in [M3] hides it. */
 
 /* The user side: that of the data, or a copy of its training rows. */
 static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
@@ -4764,10 +4789,10 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
    Out:  log-probabilities; the gradient of any loss that is a function of them; one step of AdamW;
          sampled continuations.
 
-       tokens -> embed -> x -+-> rmsnorm -> q k v -> rope -> attention -> Wo -+-> mid     n_layer
-                             |_______________________________________________|           times
-                 mid -> x' = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid)
-       x -> rmsnorm -> head -> logits -> log-softmax
+       tokens ->  embed                                                       ->  x
+       x      ->  rmsnorm -> Wq Wk Wv -> rope -> attention -> Wo  ->  + x     ->  mid   } n_layer
+       mid    ->  rmsnorm -> Wgate Wup -> swiglu -> Wdown         ->  + mid   ->  x     } times
+       x      ->  rmsnorm -> head -> log-softmax                              ->  logp
 
    rmsnorm of (3, 4): the mean of the squares is 12.5, so (3, 4) / sqrt(12.5) = (0.849, 1.131).
    Attention with scores 0 and ln 3: weights 1/4 and 3/4, so the values 1 and 5 give 4.
@@ -5201,9 +5226,8 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
-    const double eps = (double)config->norm_eps;
     r2_status status = r2__check_config(ctx, config);
-    R2__REFUSE_FAST_MATH(eps);
+    r2__need_ieee();
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
     model->config = *config;
@@ -5829,6 +5853,9 @@ static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2
     if (!(c->temperature >= 0.0f))
         return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
                        (double)c->temperature);
+    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
+                       c->n_stop);
     if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
         return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
                        c->n_watch);
@@ -7393,6 +7420,63 @@ static void r2__trace_shares(r2_trace_metrics *m, const r2__trace_counts *counts
     m->facts_right = (double)counts->n_right / (double)counts->n_cited;
 }
 
+static bool r2__has_mark(const int32_t *token, int64_t n, const r2_mark *mark) {
+    for (int64_t k = mark->n; k <= n; ++k)
+        if (r2__ends_with(token, k, mark)) return true;
+    return false;
+}
+
+/* Adds a prompt as it stands, with the output after it, cut where the marks would not fit, and what
+   is missing of </think> <answer>. */
+static void r2__prompts_finish(r2__prompts *p, const r2_markup *mark, const r2__prompts *from,
+                               int64_t k, const int32_t *output, int64_t n, int64_t n_ctx) {
+    const int64_t len = from->begin[k + 1] - from->begin[k];
+    const int64_t room = n_ctx - len - mark->think_end.n - mark->answer.n;
+    int32_t *to = p->token + p->begin[p->n];
+    if (n > room) n = room > 0 ? room : 0;
+    memcpy(to, from->token + from->begin[k], (size_t)len * sizeof *to);
+    memcpy(to += len, output, (size_t)n * sizeof *to);
+    to += n;
+    for (int32_t j = 0; j < mark->think_end.n && !r2__has_mark(output, n, &mark->think_end); ++j)
+        *to++ = mark->think_end.id[j];
+    for (int32_t j = 0; j < mark->answer.n; ++j) *to++ = mark->answer.id[j];
+    p->n++;
+    p->begin[p->n] = to - p->token;
+}
+
+/* Outputs that end before <answer> are asked for the answer all the same: else their score would
+   depend on whatever token they ended with. */
+static r2_status r2__score_finish(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
+                                  r2_generate_config how, const r2__prompts *prompts,
+                                  r2_generation *gen) {
+    const r2_markup *mark = &ex->codec.markup;
+    const int64_t per = gen->n_out / prompts->n;
+    const uint64_t room = (uint64_t)ex->longest + (uint64_t)gen->max_new + 3 * R2_MAX_MARK;
+    r2__prompts more = {0, NULL, NULL};
+    r2_generation end;
+    r2_status status = R2_OK;
+    memset(&end, 0, sizeof end);
+    more.begin = (int64_t *)r2_alloc(ctx, (uint64_t)gen->n_out + 1, sizeof *more.begin);
+    more.token = (int32_t *)r2_alloc(ctx, (uint64_t)gen->n_out, room * sizeof *more.token);
+    if (!more.begin || !more.token) status = R2_NO_MEMORY;
+    for (int64_t o = 0; o < gen->n_out && status == R2_OK; ++o) {
+        const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
+        if (!r2__ends_with(token, n, &mark->answer))
+            r2__prompts_finish(&more, mark, prompts, o / per, token, n, model->config.n_ctx);
+    }
+    how.n_samples = 1;
+    how.max_new = 0;
+    if (status == R2_OK && more.n > 0)
+        status = r2__generate(ctx, model, NULL, &how, more.n, more.begin, more.token, &end);
+    for (int64_t o = 0, k = 0; o < gen->n_out && status == R2_OK; ++o)
+        if (!r2__ends_with(gen->token + o * gen->max_new, gen->length[o], &mark->answer))
+            memcpy(gen->watch_logp + o * R2_N_ANSWERS, end.watch_logp + k++ * R2_N_ANSWERS,
+                   R2_N_ANSWERS * sizeof(float));
+    r2_generation_free(ctx, &end);
+    r2__prompts_free(ctx, &more);
+    return status;
+}
+
 /* Generates for examples first .. first + n - 1: direct nothing, reasoned up to <answer>; measures
    the six answers that would follow. */
 static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examples *ex,
@@ -7415,6 +7499,10 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
     status = r2__generate(ctx, model, NULL, &how, n, prompts.begin, prompts.token, gen);
+    if (status == R2_OK && !direct) {
+        status = r2__score_finish(ctx, model, ex, how, &prompts, gen);
+        if (status != R2_OK) r2_generation_free(ctx, gen);
+    }
     r2__prompts_free(ctx, &prompts);
     return status;
 }
@@ -8910,11 +8998,19 @@ double r2_seconds(void) {
 
 #define R2__FIELDS_MAX 64
 
+/* `text` without the blanks around it. */
+static r2__slice r2__trim(r2__slice text) {
+    while (text.len && text.at[0] == ' ') ++text.at, --text.len;
+    while (text.len && text.at[text.len - 1] == ' ') --text.len;
+    return text;
+}
+
 /* A table: one record a line, fields between separators. */
 typedef struct r2__table {
     r2__lines lines;
     const char *separator; /* one or two characters */
     bool quoted;           /* a field may stand in double quotes, "" inside means one */
+    bool backslashes;      /* and \" means one too                                    */
     int n_fields;          /* every line has as many as the first; 0 before it        */
     r2__slice field[R2__FIELDS_MAX];
     char *plain; /* (plain_cap) the current line's fields with "" inside, without their quotes */
@@ -8922,16 +9018,17 @@ typedef struct r2__table {
 } r2__table;
 
 /* Takes the quotes off the field that begins at `at`; returns the end of the field, or NULL if the
-   closing quote is missing. The line stays unchanged, for messages: a field with "" inside is copied
-   to table->plain. */
+   closing quote is missing. The line stays unchanged, for messages: a field with quotes inside is
+   copied to table->plain. */
 static const char *r2__unquote(r2__table *table, const char *at, const char *end,
                                r2__slice *field) {
     const char *begin = ++at;
     char *to;
     size_t n_doubled = 0;
     for (; at < end; ++at) {
-        if (*at != '"') continue;
-        if (at + 1 == end || at[1] != '"') break;
+        const bool pair = at + 1 < end && at[1] == '"';
+        if (*at == '"' && !pair) break;
+        if (!pair || (*at != '"' && !(*at == '\\' && table->backslashes))) continue;
         ++at;
         ++n_doubled;
     }
@@ -8940,8 +9037,8 @@ static const char *r2__unquote(r2__table *table, const char *at, const char *end
     if (n_doubled == 0) return at + 1;
     field->at = to = table->plain + table->n_plain;
     for (const char *from = begin; from < at; ++from) {
+        from += *from == '"' || (*from == '\\' && table->backslashes && from[1] == '"');
         *to++ = *from;
-        from += *from == '"';
     }
     field->len -= n_doubled;
     table->n_plain += field->len;
@@ -8956,8 +9053,10 @@ static bool r2__separates(char first, char second, const char *at, const char *e
 /* Cuts `line` into table->field; returns the number of fields, or -1 if a quote stays open or there
    are too many. */
 static int r2__cut(r2__table *table, r2__slice line) {
-    const char *at = line.at, *end = line.at + line.len;
     const char first = table->separator[0], second = table->separator[1];
+    const bool blanks = first == ' ' && !second;
+    const r2__slice inner = blanks ? r2__trim(line) : line;
+    const char *at = inner.at, *end = inner.at + inner.len;
     for (int n = 0; n < R2__FIELDS_MAX; ++n) {
         r2__slice *field = &table->field[n];
         if (table->quoted && at < end && *at == '"') {
@@ -8970,40 +9069,74 @@ static int r2__cut(r2__table *table, r2__slice line) {
         }
         if (at == end) return n + 1;
         at += second ? 2 : 1;
+        while (blanks && *at == ' ') ++at;
     }
     return -1;
 }
 
-/* As r2__cut; every line must have as many fields as the first. */
-static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
-    char expected[64];
-    int n;
-    if (table->quoted && line.len > table->plain_cap) {
-        char *plain = (char *)r2_resize(ctx, table->plain, 2 * line.len, 1);
+/* The separator of a line: "::", else a tab, else the most frequent of , ; and |, else a blank. */
+static const char *r2__find_separator(r2__slice line) {
+    static const char *const one[3] = {",", ";", "|"};
+    int count[3] = {0, 0, 0}, most = 0;
+    for (size_t k = 0; k < line.len; ++k) {
+        if (line.at[k] == ':' && k + 1 < line.len && line.at[k + 1] == ':') return "::";
+        for (int c = 0; c < 3; ++c) count[c] += line.at[k] == one[c][0];
+    }
+    if (memchr(line.at, '\t', line.len)) return "\t";
+    for (int c = 1; c < 3; ++c) most = count[c] > count[most] ? c : most;
+    return count[most] ? one[most] : " ";
+}
+
+/* Empties table->plain and makes room for the fields of a line. */
+static r2_status r2__table_room(r2_ctx *ctx, r2__table *table, size_t len) {
+    table->n_plain = 0;
+    if (len > table->plain_cap) {
+        char *plain = (char *)r2_resize(ctx, table->plain, 2 * len, 1);
         if (!plain) return ctx->status;
         table->plain = plain;
-        table->plain_cap = 2 * line.len;
+        table->plain_cap = 2 * len;
     }
-    table->n_plain = 0;
+    return R2_OK;
+}
+
+static const char *r2__separator_name(const char *separator) {
+    return *separator == ' ' ? "a blank" : *separator == '\t' ? "a tab" : separator;
+}
+
+/* The error of a line that has not as many fields as the first. Some copies have lines of another
+   separator put before the others. */
+static r2_status r2__other_fields(r2_ctx *ctx, r2__table *table, r2__slice line, int n) {
+    const char *first = table->separator, *own = r2__find_separator(line);
+    char expected[96];
+    table->separator = own;
+    if (strcmp(own, first) && r2__cut(table, line) == table->n_fields)
+        snprintf(expected, sizeof expected, "the separator of the first line, %s, not %s",
+                 r2__separator_name(first), r2__separator_name(own));
+    else snprintf(expected, sizeof expected, "%d fields as before, not %d", table->n_fields, n);
+    return r2__bad_line(ctx, &table->lines, expected, line);
+}
+
+/* As r2__cut; every line must have as many fields as the first. A line with \" in it, which ends a
+   field nowhere, is read with \" as a quote. */
+static r2_status r2__table_cut(r2_ctx *ctx, r2__table *table, r2__slice line) {
+    int n;
+    if (table->quoted && r2__table_room(ctx, table, line.len) != R2_OK) return ctx->status;
     n = r2__cut(table, line);
+    if (table->quoted && (n < 0 || (table->n_fields && n != table->n_fields))) {
+        table->n_plain = 0;
+        table->backslashes = true;
+        n = r2__cut(table, line);
+        table->backslashes = false;
+    }
     if (n < 0) return r2__bad_line(ctx, &table->lines, "closed quotes and <= 64 fields", line);
     if (table->n_fields == 0) table->n_fields = n;
-    if (n == table->n_fields) return R2_OK;
-    snprintf(expected, sizeof expected, "%d fields as before, not %d", table->n_fields, n);
-    return r2__bad_line(ctx, &table->lines, expected, line);
+    return n == table->n_fields ? R2_OK : r2__other_fields(ctx, table, line, n);
 }
 
 /* 10^n, exact up to n = 22. pow for every n would take a tenth of the time of loading. */
 static double r2__ten_to(int n) {
     static const double power[8] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7};
     return n < 8 ? power[n] : pow(10.0, n);
-}
-
-/* `text` without the blanks around it. */
-static r2__slice r2__trim(r2__slice text) {
-    while (text.len && text.at[0] == ' ') ++text.at, --text.len;
-    while (text.len && text.at[text.len - 1] == ' ') --text.len;
-    return text;
 }
 
 /* A decimal number: sign, digits, fraction, exponent, with blanks around it (some copies of MovieLens
@@ -9041,6 +9174,76 @@ static bool r2__number(r2__slice text, double *value) {
     return any && at == end && isfinite(*value);
 }
 
+/* Takes exactly `n` digits off the front of `text`: a number in [low, high] -> *value. */
+static bool r2__take_digits(r2__slice *text, int n, int low, int high, int *value) {
+    *value = 0;
+    for (int k = 0; k < n; ++k, ++text->at, --text->len) {
+        if (!text->len || *text->at < '0' || *text->at > '9') return false;
+        *value = *value * 10 + (*text->at - '0');
+    }
+    return *value >= low && *value <= high;
+}
+
+static bool r2__take_char(r2__slice *text, const char *any) {
+    if (!text->len || !strchr(any, *text->at)) return false;
+    ++text->at;
+    --text->len;
+    return true;
+}
+
+/* The days from 1970 to a date of the Gregorian calendar; false: there is no such day. */
+static bool r2__days(int year, int month, int day, int *days) {
+    static const int before[13] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365};
+    const bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    const int y = year - 1;
+    *days = y * 365 + y / 4 - y / 100 + y / 400 - 719162 + before[month - 1] + day - 1;
+    *days += leap && month > 2;
+    return day <= before[month] - before[month - 1] + (leap && month == 2);
+}
+
+/* The zone at the end of a date, Z or UTC or +02:00, nothing for UTC -> *seconds east of it. */
+static bool r2__take_zone(r2__slice text, int *seconds) {
+    int hours, minutes = 0;
+    bool west;
+    *seconds = 0;
+    text = r2__trim(text);
+    if (!text.len || (text.len == 1 && *text.at == 'Z') ||
+        (text.len == 3 && !memcmp(text.at, "UTC", 3)))
+        return true;
+    west = *text.at == '-';
+    if (!r2__take_char(&text, "+-") || !r2__take_digits(&text, 2, 0, 15, &hours)) return false;
+    r2__take_char(&text, ":");
+    if (text.len && !r2__take_digits(&text, 2, 0, 59, &minutes)) return false;
+    *seconds = (hours * 3600 + minutes * 60) * (west ? -1 : 1);
+    return text.len == 0;
+}
+
+/* A date of ISO 8601, with or without time of day and zone -> Unix seconds. */
+static bool r2__date(r2__slice text, double *seconds) {
+    int year, month, day, days, hour = 0, minute = 0, second = 0, east;
+    text = r2__trim(text);
+    if (!r2__take_digits(&text, 4, 1, 9999, &year) || !r2__take_char(&text, "-") ||
+        !r2__take_digits(&text, 2, 1, 12, &month) || !r2__take_char(&text, "-") ||
+        !r2__take_digits(&text, 2, 1, 31, &day) || !r2__days(year, month, day, &days))
+        return false;
+    if (r2__take_char(&text, "T ")) {
+        if (!r2__take_digits(&text, 2, 0, 23, &hour) || !r2__take_char(&text, ":") ||
+            !r2__take_digits(&text, 2, 0, 59, &minute))
+            return false;
+        if (r2__take_char(&text, ":") && !r2__take_digits(&text, 2, 0, 59, &second)) return false;
+        if (r2__take_char(&text, "."))
+            while (r2__take_char(&text, "0123456789")) {}
+    }
+    if (!r2__take_zone(text, &east)) return false;
+    *seconds = 86400.0 * days + (hour * 3600 + minute * 60 + second - east);
+    return true;
+}
+
+/* A number or a date; a date is in seconds, a number in the unit of the file. */
+static bool r2__time(r2__slice text, double *time) {
+    return r2__number(text, time) || r2__date(text, time);
+}
+
 /* ---- records: up to four wanted fields of a line, in any format ---- */
 
 #define R2__WANTED 4
@@ -9048,11 +9251,16 @@ static bool r2__number(r2__slice text, double *value) {
 /* The usual names of the wanted columns, in lower case without _ - and blanks, preferred ones
    first. */
 static const char *const r2__rating_names[R2__WANTED] = {
-    "userid user uid reviewerid customerid",
-    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid",
-    "rating overall stars score bookrating", "timestamp time unixreviewtime unixtime ts"};
+    "userid user uid reviewerid customerid profileid memberid visitorid sessionid",
+    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid "
+    "artistid gameid appid songid recipeid beerid filmid videoid newsid articleid placeid venueid",
+    "rating overall stars starrating score bookrating userrating reviewrating reviewscore "
+    "reviewoverall watchratio weight feedback hours playcount plays",
+    "timestamp time unixreviewtime unixtime ts datetime date reviewdate reviewtime createdat"};
 static const char *const r2__item_names[R2__WANTED] = {
-    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid id",
+    "parentasin itemid item movieid iid asin isbn productid bookid businessid animeid trackid "
+    "artistid gameid appid songid recipeid beerid filmid videoid newsid articleid placeid venueid "
+    "id",
     "title movietitle itemname booktitle name", "genres genre class categories category",
     "releaseyear year yearofpublication"};
 
@@ -9060,7 +9268,13 @@ static const char *const r2__item_names[R2__WANTED] = {
 typedef struct r2__source {
     r2__table table;
     const char *const *names;
+    const char *prefer;          /* this name comes before those of the items, or NULL   */
     bool json, pending;          /* pending: the first line is a record, not yet given   */
+    bool worded;                 /* of the first record: neither user nor item is a number */
+    bool twice;                  /* two columns have one name                            */
+    bool is_list;                /* JSON: the genres of the current record were a list   */
+    bool none[R2__WANTED];       /* the caller said that there is no such column         */
+    int64_t first;               /* line of the first record or the names                */
     int column[R2__WANTED];      /* of the wanted fields; -1: there is none              */
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
     r2__slice field[R2__WANTED]; /* of the current record                                */
@@ -9076,21 +9290,25 @@ static r2_status r2__lacks(r2_ctx *ctx, const r2__source *source, const char *na
     return r2__bad_line(ctx, &source->table.lines, expected, line);
 }
 
+/* `name` in lower case without _ - and blanks, and without the type after a colon. */
+static void r2__plain_name(char *plain, size_t size, r2__slice name) {
+    size_t n = 0;
+    for (size_t k = 0; k < name.len && name.at[k] != ':' && n + 1 < size; ++k) {
+        const char c = name.at[k];
+        if (c == '_' || c == '-' || c == ' ') continue;
+        plain[n++] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+    }
+    plain[n] = '\0';
+}
+
 /* Place of a column name in a list of usual names, from 0, or -1: "user_id:token" is "userid". */
 static int r2__name_place(const char *list, r2__slice name) {
-    for (int place = 0; *list; ++place) {
-        size_t k = 0;
-        bool same = true;
-        for (; k < name.len && name.at[k] != ':'; ++k) {
-            char c = name.at[k];
-            if (c == '_' || c == '-' || c == ' ') continue;
-            if (c >= 'A' && c <= 'Z') c = (char)(c - 'A' + 'a');
-            if (same && *list == c) ++list;
-            else same = false;
-        }
-        if (same && k && (*list == ' ' || !*list)) return place;
-        while (*list && *list != ' ') ++list;
-        while (*list == ' ') ++list;
+    char plain[64];
+    r2__plain_name(plain, sizeof plain, name);
+    for (int place = 0; *list && *plain; ++place) {
+        const size_t len = strcspn(list, " ");
+        if (len == strlen(plain) && !memcmp(list, plain, len)) return place;
+        list += len + (list[len] == ' ');
     }
     return -1;
 }
@@ -9111,10 +9329,14 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
                               int best[R2__WANTED], r2__slice name, int number) {
     for (int w = 0; w < R2__WANTED; ++w) {
         int place = r2__name_place(source->names[w], name);
+        if (w == 0 && source->prefer && r2__name_place(source->prefer, name) == 0) place = 0;
+        else if (w == 0 && source->prefer && place >= 0) ++place;
+        if (source->none[w]) continue;
         if (wish && wish[w] && (source->json || !r2__wished_number(wish, w))) {
             bool same = strlen(wish[w]) == name.len && !memcmp(wish[w], name.at, name.len);
             place = same ? 0 : -1;
         }
+        if (place >= 0 && best[w] == place && !r2__wished_number(wish, w)) source->twice = true;
         if (place < 0 || (best[w] >= 0 && best[w] <= place)) continue;
         best[w] = place;
         source->column[w] = number;
@@ -9123,17 +9345,25 @@ static void r2__source_column(r2__source *source, const char *const wish[R2__WAN
     }
 }
 
-/* The separator of a line: "::", else a tab, else the most frequent of , ; and |, else a blank. */
-static const char *r2__find_separator(r2__slice line) {
-    static const char *const one[3] = {",", ";", "|"};
-    int count[3] = {0, 0, 0}, most = 0;
-    for (size_t k = 0; k < line.len; ++k) {
-        if (line.at[k] == ':' && k + 1 < line.len && line.at[k + 1] == ':') return "::";
-        for (int c = 0; c < 3; ++c) count[c] += line.at[k] == one[c][0];
+/* No column may be two things, and a file whose rating has an unknown name is not one without. */
+static r2_status r2__source_check(r2_ctx *ctx, const r2__source *source, r2__slice line) {
+    static const char *const what[R2__WANTED] = {"user", "item", "rating", "time"};
+    char expected[96];
+    int n_used = 0;
+    for (int w = 0; w < R2__WANTED; ++w) {
+        n_used += source->column[w] >= 0;
+        for (int v = 0; v < w && source->names == r2__rating_names; ++v) {
+            if (source->column[w] < 0 || source->column[w] != source->column[v]) continue;
+            snprintf(expected, sizeof expected, "different columns for %s and %s, not %d for both",
+                     what[v], what[w], source->column[w] + 1);
+            return r2__bad_line(ctx, &source->table.lines, expected, line);
+        }
     }
-    if (memchr(line.at, '\t', line.len)) return "\t";
-    for (int c = 1; c < 3; ++c) most = count[c] > count[most] ? c : most;
-    return count[most] ? one[most] : " ";
+    if (source->names != r2__rating_names || source->column[2] >= 0 || source->none[2] ||
+        n_used == source->table.n_fields)
+        return R2_OK;
+    return r2__bad_line(ctx, &source->table.lines,
+                        "a column named rating, or one given as the rating, \"-\" for none", line);
 }
 
 /* The text of a JSON value; numbers that are ids must be exact, lists become a|b|c. */
@@ -9154,6 +9384,7 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
         if (floor(number) == number) r2_text_addf(ctx, text, "%.0f", number);
         else r2__text_number(ctx, text, number, 17);
     } else if (cJSON_IsArray(value) && !id) {
+        source->is_list = true;
         for (const cJSON *part = value->child; part; part = part->next)
             if (cJSON_IsString(part))
                 r2_text_addf(ctx, text, "%s%s", text->len ? "|" : "", part->valuestring);
@@ -9165,34 +9396,138 @@ static r2_status r2__json_text(r2_ctx *ctx, r2__source *source, int w, const cJS
     return text->failed ? ctx->status : R2_OK;
 }
 
-/* One JSON object -> the wanted fields. The first object decides which keys are read. */
-static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line,
-                                 const char *const wish[R2__WANTED], bool first) {
-    const r2__lines *lines = &source->table.lines;
-    int best[R2__WANTED] = {-1, -1, -1, -1}, n_found[R2__WANTED] = {0, 0, 0, 0}, number = 0;
-    cJSON *object = r2__json_parse(line.at, line.len);
-    r2_status status = R2_OK;
-    if (!cJSON_IsObject(object))
-        status = r2__bad_line(ctx, lines, r2__json_has_nul(line.at, line.len) ? "text without NUL"
-                                                                              : "a JSON object",
-                              line);
-    for (cJSON *c = first && status == R2_OK ? object->child : NULL; c; c = c->next)
-        r2__source_column(source, wish, best, r2__slice_of(c->string, strlen(c->string)), number++);
-    for (int w = 0; w < R2__WANTED && wish && status == R2_OK; ++w)
-        if (wish[w] && source->column[w] < 0) status = r2__lacks(ctx, source, wish[w], line);
-    for (cJSON *c = status != R2_OK ? NULL : object->child; c && status == R2_OK; c = c->next)
-        for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
-            if (source->column[w] < 0 || strcmp(c->string, source->key[w])) continue;
-            if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", line);
-            else status = r2__json_text(ctx, source, w, c);
+/* Cuts the text of one string or value off the front of `rest`, which then begins with the : , or }
+   behind it. False: it does not end. */
+static bool r2__json_skip(r2__slice *rest, r2__slice *text) {
+    const char *begin = rest->at, *at = begin, *end = begin + rest->len;
+    int64_t depth = 0;
+    bool inside = false; /* of a string */
+    for (; at < end; ++at) {
+        if (inside) {
+            inside = *at != '"';
+            at += *at == '\\' && at + 1 < end;
+            continue;
         }
-    for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
-        if (n_found[w]) continue;
-        source->field[w] = r2__slice_of("", 0);
-        if (source->column[w] >= 0 && source->names == r2__rating_names)
-            status = r2__lacks(ctx, source, source->key[w], line);
+        inside = *at == '"';
+        if (depth == 0 && strchr(":,}", *at)) break;
+        depth += strchr("[{", *at) ? 1 : strchr("]}", *at) ? -1 : 0;
     }
-    cJSON_Delete(object);
+    if (at >= end) return false;
+    while (begin < at && strchr(" \t", *begin)) ++begin;
+    *rest = r2__slice_of(at, (size_t)(end - at));
+    while (at > begin && strchr(" \t", at[-1])) --at;
+    *text = r2__slice_of(begin, (size_t)(at - begin));
+    return at > begin;
+}
+
+/* The next key, with its quotes, and its value; `rest` begins behind the brace of an object or behind
+   the last value. False: at the end; `rest` is then "}", or the object is none. A value that nobody
+   asks for may hold what JSON does not allow: NaN, half a surrogate pair. */
+static bool r2__json_next(r2__slice *rest, r2__slice *key, r2__slice *value) {
+    while (rest->len && strchr(" \t,", *rest->at)) ++rest->at, --rest->len;
+    if (rest->len && *rest->at == '}') return false;
+    if (r2__json_skip(rest, key) && key->len >= 2 && *key->at == '"' && *rest->at == ':') {
+        ++rest->at, --rest->len;
+        if (r2__json_skip(rest, value) && *rest->at != ':') return true;
+    }
+    rest->len = 0;
+    return false;
+}
+
+/* A key without its quotes; a key with escapes is kept in *held, which the caller deletes. */
+static r2__slice r2__json_key(r2__slice key, cJSON **held) {
+    const char *text = NULL;
+    *held = memchr(key.at, '\\', key.len) ? r2__json_parse(key.at, key.len) : NULL;
+    text = cJSON_GetStringValue(*held);
+    return text ? r2__slice_of(text, strlen(text)) : r2__slice_of(key.at + 1, key.len - 2);
+}
+
+/* What follows the brace of an object; empty if the line is none. */
+static r2__slice r2__json_inside(r2__slice line) {
+    while (line.len && strchr(" \t", line.at[line.len - 1])) --line.len;
+    return line.len && *line.at == '{' ? r2__slice_of(line.at + 1, line.len - 1)
+                                       : r2__slice_of(line.at, 0);
+}
+
+/* Takes over the value of key `w`. */
+static r2_status r2__json_value(r2_ctx *ctx, r2__source *source, int w, r2__slice text) {
+    cJSON *value = r2__json_parse(text.at, text.len);
+    char expected[128];
+    r2_status status;
+    snprintf(expected, sizeof expected, "%s at the key \"%s\"",
+             r2__json_has_nul(text.at, text.len) ? "text without NUL" : "JSON", source->key[w]);
+    status = value ? r2__json_text(ctx, source, w, value)
+                   : r2__bad_line(ctx, &source->table.lines, expected, text);
+    cJSON_Delete(value);
+    return status;
+}
+
+/* A key of one record: its value, if it is wanted. A rating or time that the first record lacks is an
+   error of that record; titles, genres and years may be missing anywhere. */
+static r2_status r2__json_field(r2_ctx *ctx, r2__source *source, r2__slice key, r2__slice value,
+                                int n_found[R2__WANTED]) {
+    const r2__lines *lines = &source->table.lines;
+    r2_status status = R2_OK;
+    for (int w = 0; w < R2__WANTED && status == R2_OK; ++w) {
+        if (source->column[w] < 0 && !source->none[w] &&
+            r2__name_place(source->names[w], key) >= 0) {
+            if (source->names == r2__rating_names)
+                return r2_fail(ctx, R2_FORMAT,
+                               "%s:%lld: expected the key \"%.*s\" as in line %lld, found none",
+                               lines->path, (long long)source->first, (int)key.len, key.at,
+                               (long long)lines->number);
+            source->column[w] = source->table.n_fields++;
+            snprintf(source->key[w], sizeof source->key[w], "%.*s", (int)key.len, key.at);
+        }
+        if (source->column[w] < 0 || strlen(source->key[w]) != key.len ||
+            memcmp(source->key[w], key.at, key.len) != 0)
+            continue;
+        if (n_found[w]++) status = r2__bad_line(ctx, lines, "each key once", key);
+        else status = r2__json_value(ctx, source, w, value);
+    }
+    return status;
+}
+
+/* Finds the wanted keys of the first record. */
+static r2_status r2__json_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
+                                  const char *const wish[R2__WANTED]) {
+    int best[R2__WANTED] = {-1, -1, -1, -1}, n = 0;
+    r2__slice rest = r2__json_inside(line), key, value;
+    cJSON *held;
+    for (; r2__json_next(&rest, &key, &value); ++n) {
+        r2__source_column(source, wish, best, r2__json_key(key, &held), n);
+        cJSON_Delete(held);
+    }
+    if (rest.len != 1) return r2__bad_line(ctx, &source->table.lines, "a JSON object", line);
+    for (int w = 0; w < R2__WANTED && wish; ++w)
+        if (wish[w] && !source->none[w] && source->column[w] < 0)
+            return r2__lacks(ctx, source, wish[w], line);
+    source->table.n_fields = n;
+    if (source->column[0] >= 0 && (source->column[1] >= 0 || source->names == r2__item_names))
+        return R2_OK;
+    return r2__bad_line(ctx, &source->table.lines,
+                        source->names == r2__item_names ? "a key that names the item"
+                                                        : "keys that name user and item",
+                        line);
+}
+
+/* One JSON object -> the wanted fields. */
+static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line) {
+    int n_found[R2__WANTED] = {0, 0, 0, 0};
+    r2__slice rest = r2__json_inside(line), key, value;
+    r2_status status = R2_OK;
+    cJSON *held;
+    for (int w = 0; w < R2__WANTED; ++w) source->field[w] = r2__slice_of("", 0);
+    source->is_list = false;
+    while (status == R2_OK && r2__json_next(&rest, &key, &value)) {
+        status = r2__json_field(ctx, source, r2__json_key(key, &held), value, n_found);
+        cJSON_Delete(held);
+    }
+    if (status == R2_OK && rest.len != 1)
+        status = r2__bad_line(ctx, &source->table.lines, "a JSON object", line);
+    for (int w = 0; w < R2__WANTED && status == R2_OK; ++w)
+        if (!n_found[w] && source->column[w] >= 0 && source->names == r2__rating_names)
+            status = r2__lacks(ctx, source, source->key[w], line);
     return status;
 }
 
@@ -9203,64 +9538,130 @@ static void r2__table_fields(r2__source *source) {
                                                  : source->table.field[source->column[w]];
 }
 
-/* Finds the columns of a table from its first line: by name if that line names the first two; else
-   they are the first four in order, and the line is a record. */
-static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
-                                   const char *const wish[R2__WANTED]) {
+/* The columns of a table without names: user item rating time, where the caller says nothing else. */
+static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice line,
+                                  const char *const wish[R2__WANTED]) {
+    static const char *const questions[R2__WANTED] = {
+        "names of the user and item columns", "names of the user and item columns",
+        "the column of the rating, \"-\" for none", "the column of the time, \"-\" for none"};
     r2__table *table = &source->table;
-    int best[R2__WANTED] = {-1, -1, -1, -1};
-    double number;
-    for (int k = 0; k < table->n_fields; ++k)
-        r2__source_column(source, wish, best, table->field[k], k);
-    source->pending = best[0] < 0 || best[1] < 0;
-    for (int w = 0; w < R2__WANTED; ++w) {
-        int wished = r2__wished_number(wish, w);
-        if (wished) source->column[w] = wished - 1;
-        else if (source->pending && !(wish && wish[w])) source->column[w] = w;
-        if (source->column[w] >= table->n_fields) source->column[w] = -1;
-        if (wish && wish[w] && source->column[w] < 0)
-            return r2__lacks(ctx, source, wish[w], line);
-    }
-    if (source->column[0] < 0 || source->column[1] < 0)
-        return r2__bad_line(ctx, &table->lines, "at least two columns", line);
-    if (source->names == r2__rating_names && source->pending && table->separator[0] == ' ' &&
-        table->n_fields > R2__WANTED && !(wish && wish[0] && wish[1]))
+    const r2__slice *field = table->field;
+    const bool ratings = source->names == r2__rating_names;
+    double x;
+    if (ratings && table->separator[0] == ' ' && table->n_fields > R2__WANTED &&
+        !(wish && wish[0] && wish[1]))
         return r2__bad_line(ctx, &table->lines,
-                            "user item rating time, for ids with blanks another separator", line);
-    if (source->names == r2__rating_names && source->pending && source->column[2] >= 0 &&
-        !r2__number(table->field[source->column[2]], &number))
+                            "user item rating time, for ids with blanks another separator; or "
+                            "columns given by number",
+                            line);
+    for (int w = 0; w < R2__WANTED; ++w) {
+        bool taken = ratings && table->n_fields > R2__WANTED;
+        if (source->none[w] || (wish && wish[w])) continue;
+        for (int v = 0; v < R2__WANTED; ++v) taken = taken || r2__wished_number(wish, v) == w + 1;
+        if (taken) return r2__bad_line(ctx, &table->lines, questions[w], line);
+        source->column[w] = w < table->n_fields ? w : -1;
+    }
+    if (ratings && ((source->column[2] >= 0 && !r2__number(field[source->column[2]], &x)) ||
+                    (source->column[3] >= 0 && !r2__time(field[source->column[3]], &x)) ||
+                    (!(wish && wish[0] && wish[1]) && table->n_fields == 2 &&
+                     !r2__number(field[0], &x) && !r2__number(field[1], &x))))
         return r2__bad_line(ctx, &table->lines,
                             "names of the user and item columns, or user item rating time", line);
     return R2_OK;
 }
 
+/* Finds the columns of a table from its first line: by name if it has names; else the line is a
+   record. It has names if it has those of user and item, or one that the caller gave, or if a column
+   that the caller gave by number has a usual name. */
+static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
+                                   const char *const wish[R2__WANTED]) {
+    r2__table *table = &source->table;
+    int best[R2__WANTED] = {-1, -1, -1, -1};
+    const bool items = source->names == r2__item_names;
+    bool named;
+    for (int k = 0; k < table->n_fields; ++k)
+        r2__source_column(source, wish, best, table->field[k], k);
+    named = best[0] >= 0 && (best[1] >= 0 || (items && (best[2] >= 0 || best[3] >= 0)));
+    for (int w = 0; w < R2__WANTED; ++w) {
+        int number = r2__wished_number(wish, w);
+        if (number) source->column[w] = number <= table->n_fields ? number - 1 : -1;
+        if (!wish || !wish[w] || source->none[w]) continue;
+        if (source->column[w] < 0) return r2__lacks(ctx, source, wish[w], line);
+        named = named || !number ||
+                r2__name_place(source->names[w], table->field[source->column[w]]) >= 0;
+    }
+    source->pending = !named;
+    if (table->n_fields < 2) return r2__bad_line(ctx, &table->lines, "at least two columns", line);
+    if ((named || best[0] >= 0 || best[1] >= 0) &&
+        (source->column[0] < 0 || (source->column[1] < 0 && !(named && items))))
+        return r2__bad_line(ctx, &table->lines,
+                            items ? "names of the id and title columns"
+                                  : "names of the user and item columns, known ones or given ones",
+                            line);
+    if (named && source->twice && !items)
+        return r2__bad_line(ctx, &table->lines, "every column name once", line);
+    if (!named && r2__table_places(ctx, source, line, wish) != R2_OK) return ctx->status;
+    return r2__source_check(ctx, source, line);
+}
+
+/* A file that is no text has a first sign. */
+static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
+    static const struct {
+        const char *sign, *name;
+        size_t len;
+    } other[] = {{"\x1F\x8B", "gzip: unpack it", 2},
+                 {"PK\3\4", "a zip archive: unpack it", 4},
+                 {"BZh", "bzip2: unpack it", 3},
+                 {"\xFD" "7zXZ", "xz: unpack it", 5},
+                 {"\x28\xB5\x2F\xFD", "zstd: unpack it", 4},
+                 {"PAR1", "Parquet", 4},
+                 {"\xFF\xFE", "UTF-16", 2},
+                 {"\xFE\xFF", "UTF-16", 2}};
+    const char *name = NULL, *at;
+    r2_status status = r2__lines_fill(ctx, lines);
+    if (status != R2_OK) return status;
+    at = lines->buffer;
+    for (size_t k = 0; k < sizeof other / sizeof *other; ++k)
+        if (lines->end >= other[k].len && !memcmp(at, other[k].sign, other[k].len))
+            name = other[k].name;
+    if (lines->end >= 4 && !name && (!at[0] != !at[1]) && !at[0] == !at[2] && !at[1] == !at[3])
+        name = "UTF-16";
+    return name ? r2_fail(ctx, R2_FORMAT, "%s: expected text in UTF-8, found %s", lines->path, name)
+                : R2_OK;
+}
+
 /* Opens a file; its first line decides between JSON and a table, and gives the separator and the
-   columns. `wish` and `separator` may be NULL. Close it in any case. */
+   columns. `prefer`, `separator` and `wish` may be NULL. Close it in any case. */
 static r2_status r2__source_open(r2_ctx *ctx, r2__source *source, const char *path,
-                                 const char *const *names, const char *separator,
-                                 const char *const wish[R2__WANTED]) {
+                                 const char *const *names, const char *prefer,
+                                 const char *separator, const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
     r2__slice line;
     r2_status status;
     memset(source, 0, sizeof *source);
     source->names = names;
-    for (int w = 0; w < R2__WANTED; ++w) source->column[w] = -1, source->number[w] = NAN;
+    source->prefer = prefer;
+    for (int w = 0; w < R2__WANTED; ++w) {
+        source->column[w] = -1, source->number[w] = NAN;
+        source->none[w] = w > 1 && wish && wish[w] && !strcmp(wish[w], "-");
+    }
     if (separator && (!separator[0] || strlen(separator) > 2))
         return r2_fail(ctx, R2_ARGUMENT, "separator: expected one or two bytes, found \"%s\"",
                        separator);
     status = r2__lines_open(ctx, &table->lines, path);
+    if (status == R2_OK) status = r2__text_only(ctx, &table->lines);
     do {
         if (status == R2_OK) status = r2__lines_next(ctx, &table->lines, &line);
-    } while (status == R2_OK && line.at && !line.len);
+    } while (status == R2_OK && line.at && !r2__trim(line).len);
     if (status != R2_OK) return status;
     if (!line.at) return r2_fail(ctx, R2_FORMAT, "%s: expected records, found nothing", path);
+    source->first = table->lines.number;
     source->json = line.at[0] == '{';
     if (source->json) {
         source->pending = true;
-        status = r2__json_record(ctx, source, line, wish, true);
-        if (status == R2_OK && (source->column[0] < 0 || source->column[1] < 0))
-            status = r2__bad_line(ctx, &table->lines, "keys that name user and item", line);
-        return status;
+        status = r2__json_columns(ctx, source, line, wish);
+        if (status == R2_OK) status = r2__json_record(ctx, source, line);
+        return status == R2_OK ? r2__source_check(ctx, source, line) : status;
     }
     table->separator = separator ? separator : r2__find_separator(line);
     table->quoted = table->separator[0] == ',' || table->separator[0] == ';';
@@ -9276,6 +9677,12 @@ static void r2__source_close(r2_ctx *ctx, r2__source *source) {
     r2__lines_close(ctx, &source->table.lines);
 }
 
+/* How many of user and item of the current record are numbers. */
+static int r2__n_numbers(const r2__source *source) {
+    double x;
+    return r2__number(source->field[0], &x) + r2__number(source->field[1], &x);
+}
+
 /* The next record -> source->field; *more is false at the end. Empty lines are skipped. */
 static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     r2__slice line;
@@ -9283,19 +9690,28 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     *more = true;
     if (source->pending) {
         source->pending = false;
-        if (!source->json) r2__table_fields(source);
+        if (source->json) return R2_OK;
+        r2__table_fields(source);
+        source->worded = r2__n_numbers(source) == 0;
         return R2_OK;
     }
     do {
         status = r2__lines_next(ctx, &source->table.lines, &line);
         if (status != R2_OK) return status;
         *more = line.at != NULL;
-    } while (*more && line.len == 0);
+    } while (*more && !r2__trim(line).len);
     if (!*more) return R2_OK;
-    if (source->json) return r2__json_record(ctx, source, line, NULL, false);
+    if (source->json) return r2__json_record(ctx, source, line);
     status = r2__table_cut(ctx, &source->table, line);
-    if (status == R2_OK) r2__table_fields(source);
-    return status;
+    if (status != R2_OK) return status;
+    r2__table_fields(source);
+    if (source->worded && r2__n_numbers(source) == 2)
+        return r2_fail(ctx, R2_FORMAT,
+                       "%s:%lld: expected ids as in line %lld, found names: give the columns by name",
+                       source->table.lines.path, (long long)source->first,
+                       (long long)source->table.lines.number);
+    source->worded = false;
+    return R2_OK;
 }
 
 /* ---- ids: text -> number in order of appearance ----
@@ -9359,6 +9775,7 @@ typedef struct r2__loader {
     int64_t n_rows;
     int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
+    char item_name[64]; /* of the ratings' item column, as r2__plain_name gives it; "": none */
     r2_text key;      /* room for an id or a title as UTF-8               */
     char *pool;       /* the free rest of the current piece of data->text */
     size_t pool_left;
@@ -9441,16 +9858,20 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
     const r2__slice *field = source->field, user = r2__trim(field[0]), item = r2__trim(field[1]);
     r2_data *data = loader->data;
     double rating = 1.0, time = 0.0;
+    bool dated = false;
     r2__row *row = r2__loader_row(ctx, loader);
     if (!row) return ctx->status;
     if (!user.len) return r2__bad_line(ctx, lines, "a user", field[0]);
     if (!item.len) return r2__bad_line(ctx, lines, "an item", field[1]);
     if (source->column[2] >= 0 && (!r2__source_number(source, 2, &rating) || fabs(rating) > 1e6))
         return r2__bad_line(ctx, lines, "a rating from -1e6 to 1e6", field[2]);
-    if (source->column[3] >= 0 && (!r2__source_number(source, 3, &time) || fabs(time) > 1e15))
-        return r2__bad_line(ctx, lines, "a Unix time", field[3]);
-    if (loader->time_unit > 0.0) time *= loader->time_unit;
-    else if (fabs(time) >= 1e11) time /= 1000.0; /* in seconds it would be after the year 5000 */
+    if (source->column[3] >= 0) {
+        dated = !r2__source_number(source, 3, &time);
+        if ((dated && !r2__date(field[3], &time)) || fabs(time) > 1e15)
+            return r2__bad_line(ctx, lines, "a Unix time or a date", field[3]);
+    }
+    if (loader->time_unit > 0.0 && !dated) time *= loader->time_unit;
+    else if (fabs(time) >= 1e11 && !dated) time /= 1000.0; /* in seconds it would be after the year 5000 */
     if (loader->n_rows == 1) {
         data->time_zero = (int64_t)floor(time);
         data->rating_min = data->rating_max = (float)rating;
@@ -9571,13 +9992,13 @@ static r2_status r2__loader_sort(r2_ctx *ctx, r2__loader *loader) {
 
 /* ---- titles, genres, years ---- */
 
-/* The year of the last "(1994" in a title, or 0. */
+/* The year of the last bracket of a title that begins with one, "(1994)" or "(1994-1998)", or 0. */
 static int16_t r2__title_year(const char *title) {
-    const char *open = strrchr(title, '(');
-    int year = 0;
-    for (int i = 1; open && i <= 4; ++i) {
-        if (open[i] < '0' || open[i] > '9') return 0;
-        year = year * 10 + (open[i] - '0');
+    int year = 0, found;
+    for (const char *open = strchr(title, '('); open; open = strchr(open + 1, '(')) {
+        r2__slice rest = r2__slice_of(open + 1, strlen(open + 1));
+        if (r2__take_digits(&rest, 4, 0, 9999, &found) && r2__take_char(&rest, ")-\xE2 ,"))
+            year = found;
     }
     return (int16_t)year;
 }
@@ -9606,6 +10027,25 @@ static r2_status r2__flag_genres(r2_ctx *ctx, const r2__slice *flags, r2_text *g
     for (int g = 0; g < 19; ++g) {
         if (flags[g].len != 1 || flags[g].at[0] != '1') continue;
         r2_text_addf(ctx, genres, "%s%s", genres->len ? "|" : "", name[g]);
+    }
+    return genres->failed ? ctx->status : R2_OK;
+}
+
+/* Genres between | or commas, or blanks for RecBole's token_seq -> between |. */
+static r2_status r2__split_genres(r2_ctx *ctx, r2__slice all, bool blanks, r2_text *genres) {
+    const char separator = all.len && memchr(all.at, '|', all.len)   ? '|'
+                           : all.len && memchr(all.at, ',', all.len) ? ','
+                           : blanks                                  ? ' '
+                                                                     : '|';
+    r2_text_clear(genres);
+    r2_text_add(ctx, genres, "", 0);
+    for (size_t begin = 0, end; begin < all.len; begin = end + 1) {
+        r2__slice one;
+        for (end = begin; end < all.len && all.at[end] != separator;) ++end;
+        one = r2__trim(r2__slice_of(all.at + begin, end - begin));
+        if (!one.len) continue;
+        if (genres->len) r2_text_add(ctx, genres, "|", 1);
+        r2_text_add(ctx, genres, one.at, one.len);
     }
     return genres->failed ? ctx->status : R2_OK;
 }
@@ -9641,11 +10081,14 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     const int64_t before = loader->n_rows;
     r2__source source;
     bool more = true;
-    r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, format->separator,
-                                       wish);
+    r2_status status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
+                                       format->separator, wish);
     if (status == R2_OK) {
         loader->data->has_rating |= source.column[2] >= 0;
         loader->data->has_time |= source.column[3] >= 0;
+        if (source.json || !source.pending)
+            r2__plain_name(loader->item_name, sizeof loader->item_name,
+                           r2__slice_of(source.key[1], strlen(source.key[1])));
     }
     while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
@@ -9662,23 +10105,23 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
 /* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24 columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
-    r2_text flags = {NULL, 0, 0, false};
+    r2_text genres = {NULL, 0, 0, false};
     bool more = true;
-    r2_status status = r2__source_open(ctx, &source, path, r2__item_names, NULL, NULL);
+    r2_status status = r2__source_open(ctx, &source, path, r2__item_names,
+                                       *loader->item_name ? loader->item_name : NULL, NULL, NULL);
     const bool movielens_100k = !source.json && source.table.n_fields == 24 && source.pending;
+    const bool blanks = strstr(source.key[2], ":token_seq") != NULL;
     if (source.pending && !source.json) source.column[3] = -1; /* without a name it is not a year */
     while (status == R2_OK && more) {
-        r2__slice genres;
         status = r2__source_next(ctx, &source, &more);
         if (status != R2_OK || !more) break;
-        genres = source.field[2];
-        if (movielens_100k) {
-            status = r2__flag_genres(ctx, source.table.field + 5, &flags);
-            genres = r2__slice_of(flags.data, flags.len);
-        }
-        if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, genres);
+        if (movielens_100k) status = r2__flag_genres(ctx, source.table.field + 5, &genres);
+        else if (!source.is_list)
+            status = r2__split_genres(ctx, source.field[2], blanks, &genres);
+        if (!source.is_list) source.field[2] = r2__slice_of(genres.data, genres.len);
+        if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, source.field[2]);
     }
-    r2_text_free(ctx, &flags);
+    r2_text_free(ctx, &genres);
     r2__source_close(ctx, &source);
     return status;
 }
@@ -9687,6 +10130,16 @@ static bool r2__file_exists(const char *path) {
     FILE *file = strcmp(path, "-") ? fopen(path, "rb") : NULL;
     if (file) fclose(file);
     return file != NULL;
+}
+
+/* Only a directory has a file "." in it. */
+static bool r2__is_directory(r2_ctx *ctx, const char *path) {
+    r2_text inside = {NULL, 0, 0, false};
+    bool is;
+    r2_text_addf(ctx, &inside, "%s/.", path);
+    is = !inside.failed && r2__file_exists(inside.data);
+    r2_text_free(ctx, &inside);
+    return is;
 }
 
 /* The last part of a path: the name of RecBole files in a directory is that of the directory. */
@@ -9730,7 +10183,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
     if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
-    if (status == R2_IO && strcmp(ratings.data, path) == 0)
+    if (status == R2_IO && strcmp(ratings.data, path) == 0 && r2__is_directory(ctx, path))
         r2_fail(ctx, R2_IO,
                 "%s: expected a ratings file, or a directory with ratings.csv, ratings.dat, "
                 "u.data or NAME.inter in it",
@@ -9740,12 +10193,19 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
     return status;
 }
 
-/* The titles beside the interactions, if there are any. */
+/* The titles beside the interactions, if there are any. A file that cannot be read leaves the items
+   without titles; the ratings are worth more. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
     if (status == R2_OK && items.len && r2__file_exists(items.data))
         status = r2__load_items(ctx, loader, items.data);
+    if (status == R2_FORMAT || status == R2_IO) {
+        r2_log(ctx, "not all titles are read: %s", ctx->message);
+        loader->data->items_error = r2__loader_keep(
+            ctx, loader, r2__slice_of(ctx->message, strlen(ctx->message)));
+        status = loader->data->items_error ? R2_OK : ctx->status;
+    }
     r2_text_free(ctx, &ratings);
     r2_text_free(ctx, &items);
     return status;
@@ -9762,6 +10222,10 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
     if (!format) format = &plain;
     if (n_paths < 1)
         return r2_fail(ctx, R2_ARGUMENT, "load: n_paths = %lld, expected >= 1", (long long)n_paths);
+    if (format->time_unit != 0.0 && !(format->time_unit >= 1e-12 && format->time_unit <= 1e9))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "load: time_unit = %g, expected 1e-12 to 1e9 seconds, or 0 for detection",
+                       format->time_unit);
     loader.data = data;
     loader.time_unit = format->time_unit;
     for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
@@ -10006,8 +10470,38 @@ static void r2__add_histogram(r2_ctx *ctx, r2_text *text, const r2_data *data) {
                      (long long)count[k], 100.0 * (double)count[k] / (double)data->n_ratings);
 }
 
+#define R2__SAMPLE_MAX 4096
+
+/* Do ratings differ from row to row, as serial numbers do? Among few rows chance can do it. */
+static bool r2__all_differ(const r2_data *data) {
+    float sample[R2__SAMPLE_MAX];
+    const int64_t n = data->n_ratings < R2__SAMPLE_MAX ? data->n_ratings : R2__SAMPLE_MAX;
+    int64_t n_same = 0;
+    for (int64_t k = 0; k < n; ++k) {
+        sample[k] = data->rating[k * (data->n_ratings / n)];
+        if (floorf(sample[k]) != sample[k]) return false;
+    }
+    qsort(sample, (size_t)n, sizeof *sample, r2__compare_float);
+    for (int64_t k = 1; k < n; ++k) n_same += sample[k] == sample[k - 1];
+    return n >= 10 && 10 * n_same < n;
+}
+
+/* What ratings do not look like: serial numbers; -1 or 0 in a tenth of the rows below a scale. */
+static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
+    const float low = data->rating_min;
+    int64_t n_low = 0;
+    for (int64_t k = 0; k < data->n_ratings; ++k) n_low += data->rating[k] == low;
+    if ((low == -1.0f || low == 0.0f) && data->rating_max > 1.0f && 10 * n_low >= data->n_ratings)
+        r2_text_addf(ctx, text,
+                     "rating %g is frequent, which often means not rated: a least rating drops it\n",
+                     (double)low);
+    if (r2__all_differ(data))
+        r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the rating "
+                                "column\n");
+}
+
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
-    int64_t last = 0, n_titles = 0;
+    int64_t last = 0, n_titles = 0, n_first_year = 0;
     double cells = (double)data->n_users * (double)data->n_items;
     for (int64_t i = 0; i < data->n_items; ++i) n_titles += data->title[i][0] != '\0';
     for (int64_t k = 0; k < data->n_ratings; ++k)
@@ -10017,10 +10511,15 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
                  cells > 0.0 ? 100.0 * (double)data->n_ratings / cells : 0.0);
     r2_text_addf(ctx, text, "titles %lld, and %lld of items that nobody rated\n",
                  (long long)n_titles, (long long)data->n_unrated);
+    if (data->items_error)
+        r2_text_addf(ctx, text, "titles that are missing: %s\n", data->items_error);
     if (data->was_counted)
         r2_text_addf(ctx, text, "counts, not grades: graded 1 to 5 by their order, user by user\n");
     if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
-    else r2__add_histogram(ctx, text, data);
+    else {
+        r2__add_histogram(ctx, text, data);
+        r2__add_doubts(ctx, text, data);
+    }
     if (!data->has_time) {
         r2_text_addf(ctx, text, "no time column: every time is 0\n");
     } else {
@@ -10029,6 +10528,13 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
         r2_text_addf(ctx, text, " to ");
         r2__add_date(ctx, text, data->time_zero + last);
         r2_text_addf(ctx, text, "\n");
+        for (int64_t k = 0; k < data->n_ratings; ++k)
+            n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
+        if (2 * n_first_year > data->n_ratings)
+            r2_text_addf(ctx, text,
+                         "%lld times lie within a year of January 1970, which cannot be right: check "
+                         "the time column and its unit\n",
+                         (long long)n_first_year);
     }
     r2_text_addf(ctx, text,
                  "dropped: duplicates %lld, low ratings %lld, outside the time window "
@@ -10056,7 +10562,7 @@ static void r2__split_targets(r2_split *split, const r2_data *data) {
 /* Gives the rows of one file their role. */
 static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *data, const char *path,
                                 const r2_format *format, r2_role role) {
-    const char *wish[R2__WANTED] = {NULL, NULL, NULL, NULL};
+    const char *wish[R2__WANTED] = {NULL, NULL, "-", "-"};
     r2__source source;
     r2_text key = {NULL, 0, 0, false};
     bool more = true;
@@ -10065,7 +10571,7 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
         wish[0] = format->user;
         wish[1] = format->item;
     }
-    status = r2__source_open(ctx, &source, path, r2__rating_names,
+    status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
                              format ? format->separator : NULL, wish);
     while (status == R2_OK && more) {
         int64_t user, item, row;
@@ -10106,14 +10612,26 @@ int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t 
     return n + 1;
 }
 
+/* Adds an id after a tab, in quotes where it could not be read back: a tab, a quote, the end of a
+   line, a byte order mark. */
+static void r2__add_id(r2_ctx *ctx, r2_text *text, const char *id, const char *before) {
+    const bool quoted = strpbrk(id, "\t\r\"") || !strncmp(id, "\xEF\xBB\xBF", 3);
+    r2_text_addf(ctx, text, "%s%s", before, quoted ? "\"" : id);
+    for (const char *at = id; quoted && *at; ++at) {
+        if (*at == '"') r2_text_add(ctx, text, at, 1);
+        r2_text_add(ctx, text, at, 1);
+    }
+    if (quoted) r2_text_add(ctx, text, "\"", 1);
+}
+
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path) {
     r2_text text = {NULL, 0, 0, false};
     r2_status status;
     for (int64_t k = 0; k < c->n_cases; ++k) {
-        r2_text_addf(ctx, &text, "%s", data->user_key[c->user[k]]);
+        r2__add_id(ctx, &text, data->user_key[c->user[k]], "");
         for (int64_t j = 0; j < c->n_per_case; ++j)
-            r2_text_addf(ctx, &text, "\t%s", data->item_key[c->item[k * c->n_per_case + j]]);
+            r2__add_id(ctx, &text, data->item_key[c->item[k * c->n_per_case + j]], "\t");
         r2_text_add(ctx, &text, "\n", 1);
     }
     status = text.failed ? ctx->status
@@ -10125,36 +10643,64 @@ r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data 
 /* A file of candidate sets while it is read. */
 typedef struct r2__case_file {
     const r2_data *data;
-    r2__lines lines;
+    r2__table table; /* its lines, and room for ids in quotes */
     r2_text key;
     uint32_t *user, *item; /* lists: (n), (n, n_per_case) */
+    int64_t *used_in;      /* (n_items) the last line with this item */
     int64_t n_per_case;    /* 0 before the first line     */
     r2__owner owner;
 } r2__case_file;
 
+/* The id that begins at *at, which moves to the tab or end behind it. */
+static bool r2__case_id(r2__table *table, const char **at, const char *end, r2__slice *id) {
+    const char *tab = (const char *)memchr(*at, '\t', (size_t)(end - *at));
+    if (*at < end && **at == '"') {
+        *at = r2__unquote(table, *at, end, id);
+        return *at && (*at == end || **at == '\t');
+    }
+    *id = r2__slice_of(*at, (size_t)((tab ? tab : end) - *at));
+    *at = tab ? tab : end;
+    return true;
+}
+
+/* Item `n` of a case, 0 for the positive: once, and no negative is an item of the user. */
+static r2_status r2__case_item(r2_ctx *ctx, r2__case_file *file, int64_t n, uint32_t item,
+                               r2__slice id) {
+    const r2__lines *lines = &file->table.lines;
+    if (file->used_in[item] == lines->number)
+        return r2__bad_line(ctx, lines, "every item once in a case", id);
+    file->used_in[item] = lines->number;
+    if (n > 0 && r2_data_find(file->data, stbds_arrlast(file->user), item) >= 0)
+        return r2__bad_line(ctx, lines, "a negative, which the user has not rated", id);
+    return R2_OK;
+}
+
 /* One line: a user and items, between tabs. */
 static r2_status r2__case_line(r2_ctx *ctx, r2__case_file *file, r2__slice line) {
-    const char *at = line.at, *end = line.at + line.len, *tab;
+    const r2__lines *lines = &file->table.lines;
+    const char *at = line.at, *end = line.at + line.len;
     int64_t n = -1, number; /* items so far */
     r2__slice id;
-    do {
+    for (bool more = true; more; ++n) {
         char **keys = n < 0 ? file->data->user_key : file->data->item_key;
         uint32_t **list = n < 0 ? &file->user : &file->item;
-        tab = (const char *)memchr(at, '\t', (size_t)(end - at));
         if (n >= 0 && n == file->n_per_case && file->n_per_case > 0)
-            return r2__bad_line(ctx, &file->lines, "as many items as before", line);
-        id = r2__slice_of(at, (size_t)((tab ? tab : end) - at));
+            return r2__bad_line(ctx, lines, "as many items as before", line);
+        if (!r2__case_id(&file->table, &at, end, &id))
+            return r2__bad_line(ctx, lines, "closed quotes", line);
         if (r2__id_find(ctx, keys, id, &file->key, &number) != R2_OK) return ctx->status;
-        if (number < 0) return r2__bad_line(ctx, &file->lines, n < 0 ? "a user" : "an item", id);
+        if (number < 0) return r2__bad_line(ctx, lines, n < 0 ? "a user" : "an item", id);
+        if (n >= 0 && r2__case_item(ctx, file, n, (uint32_t)number, id) != R2_OK)
+            return ctx->status;
         if (r2__array_reserve(ctx, &file->owner, list, sizeof **list, 1) != R2_OK)
             return ctx->status;
         stbds_arrput(*list, (uint32_t)number);
-        at = tab ? tab + 1 : end;
-        ++n;
-    } while (tab);
+        more = at < end;
+        at += more;
+    }
     if (file->n_per_case == 0) file->n_per_case = n;
     if (n > 0 && n == file->n_per_case) return R2_OK;
-    return r2__bad_line(ctx, &file->lines,
+    return r2__bad_line(ctx, lines,
                         n > 0 ? "as many items as before" : "a user and items between tabs", line);
 }
 
@@ -10165,9 +10711,12 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
     memset(c, 0, sizeof *c);
     memset(&file, 0, sizeof file);
     file.data = data;
-    status = r2__lines_open(ctx, &file.lines, path);
+    file.used_in = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *file.used_in);
+    if (!file.used_in) return ctx->status;
+    status = r2__lines_open(ctx, &file.table.lines, path);
     while (status == R2_OK && line.at) {
-        status = r2__lines_next(ctx, &file.lines, &line);
+        status = r2__lines_next(ctx, &file.table.lines, &line);
+        if (status == R2_OK && line.at) status = r2__table_room(ctx, &file.table, line.len);
         if (status == R2_OK && line.at) status = r2__case_line(ctx, &file, line);
     }
     if (status == R2_OK)
@@ -10176,7 +10725,9 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
         memcpy(c->user, file.user, stbds_arrlenu(file.user) * sizeof *c->user);
         memcpy(c->item, file.item, stbds_arrlenu(file.item) * sizeof *c->item);
     }
-    r2__lines_close(ctx, &file.lines);
+    r2__lines_close(ctx, &file.table.lines);
+    r2_release(ctx, file.table.plain);
+    r2_release(ctx, file.used_in);
     r2_text_free(ctx, &file.key);
     r2__array_free(ctx, &file.owner, &file.user);
     r2__array_free(ctx, &file.owner, &file.item);

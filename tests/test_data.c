@@ -115,7 +115,8 @@ TEST(json_keys_by_name) {
         const char *present = *wish[k % 4];
         *wish[k % 4] = absent[k / 4];
         CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format), R2_FORMAT);
-        CHECK(strstr(ctx.message, k < 4 ? ":1: expected the key \"no such key\"" : ":1: expected the key \"1\", ") != NULL);
+        CHECK(strstr(ctx.message, k < 4 ? ":1: expected the key \"no such key\", "
+                                        : ":1: expected the key \"1\", ") != NULL);
         *wish[k % 4] = present;
     }
     remove(path);
@@ -309,7 +310,7 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"1,2,3,4\n5,6,,4\n", ":2: expected a rating from -1e6 to 1e6, found \"\""},
         {"1,2,3,4\n5,6,nan,4\n", ":2: expected a rating from -1e6 to 1e6, found \"nan\""},
         {"1,2,3,4\n5,6,1e999,4\n", ":2: expected a rating"},
-        {"1,2,3,4\n5,6,3,4x\n", ":2: expected a Unix time, found \"4x\""},
+        {"1,2,3,4\n5,6,3,4x\n", ":2: expected a Unix time or a date, found \"4x\""},
         {"1,2,3,4\n,6,3,4\n", ":2: expected a user"},
         {"1,2,3,4\n5,,3,4\n", ":2: expected an item"},
         {"1,2,3,4\n5,\"6,3,4\n", ":2: expected closed quotes"},
@@ -318,12 +319,13 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"1,2,3,4\n\"a \"\"b\"\"\",\"6,3,4\n",
          "<= 64 fields, found \"\"a \"\"b\"\"\",\"6,3,4\""},
         {"1,2,3,4\n\"\"\"b\"\"\",6,3\n", "as before, not 3, found \"\"\"\"b\"\"\",6,3\""},
-        {"1,2,3,4\n5,6,\x1B[31m\xC2\x9B\tx\x7F,4\n", "a rating from -1e6 to 1e6, found \"?[31m??\tx?\""},
+        {"1,2,3,4\n5,6,\x1B[31m\xC2\x9B\tx\x7F,4\n", "to 1e6, found \"?[31m??\tx?\""},
         {"1,2,3,4\n ,6,3,4\n", ":2: expected a user"},
         {"John Smith 2 3 4\n", ":1: expected user item rating time, for ids with blanks"},
         {"1 2 3 0\n1 3 3 4000000000\n", ":2: expected a time within 68 years"},
         {"1 2 3 0\n1 3 3 2000000000\n1 4 3 -2000000000\n", "expected times within 68 years"},
-        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n", ":2: expected the key \"asin\""},
+        {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\": \"1\"}\n",
+         ":2: expected the key \"asin\""},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n[1]\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}\n{\"user_id\"\n", ":2: expected a JSON object"},
         {"{\"user_id\": \"1\", \"asin\": \"2\"}{\"user_id\": \"1\", \"asin\": \"3\"}\n",
@@ -336,6 +338,26 @@ TEST(wrong_input_is_an_error_with_its_line) {
         {"{\"who\": \"1\", \"asin\": \"2\"}\n", ":1: expected keys that name user and item"},
         {"{\"user_id\": \"1\", \"asin\": \"2\\u00003\"}\n", ":1: expected text without NUL"},
         {"{\"user_id\": [1], \"asin\": \"2\"}\n", ":1: expected text or a number"},
+        {"uid,sid\n0,12\n", ":1: expected names of the user and item columns"},
+        {"one,two\nann,tea\n", ":1: expected names of the user and item columns"},
+        {"userId,thing,rating\n1,2,3\n", ":1: expected names of the user and item columns"},
+        {"userId,movieId,thumbs\n1,2,3\n", ":1: expected a column named rating"},
+        {"user,item,rating,Rating\n1,2,3,4\n", ":1: expected every column name once"},
+        {"1,2,3,4,5\n", ":1: expected names of the user and item columns"},
+        {"1,2,2011-03-04\n", ":1: expected names of the user and item columns"},
+        {"1,2,3,2011-02-30\n", ":1: expected names of the user and item columns"},
+        {"1,2,3,4\n1,3,3,2011-02-30\n", ":2: expected a Unix time or a date, found \"2011-02-30\""},
+        {"1,2,3,4\n1,3,3,2011-02-03T24:00\n", ":2: expected a Unix time or a date"},
+        {"1,2,3,4\n1,3,3,2011-02-03T10:00+0x\n", ":2: expected a Unix time or a date"},
+        {"1 2 3 4\n1\t3\t3\t4\n", ":2: expected the separator of the first line, a blank, not a tab"},
+        {"\x1F\x8B\b", ": expected text in UTF-8, found gzip"},
+        {"PK\3\4", ": expected text in UTF-8, found a zip archive"},
+        {"{\"user_id\": 1, \"asin\": 2}\n{\"user_id\": 1, \"asin\": 2, \"stars\": 4}\n",
+         ":1: expected the key \"stars\" as in line 2"},
+        {"{\"user_id\": 1, \"asin\": 2, \"x\": }\n", ":1: expected a JSON object"},
+        {"{\"user_id\": 1, \"asin\": 2, \"x\": [}\n", ":1: expected a JSON object"},
+        {"{\"user_id\": 1, \"asin\": 2, \"rating\": NaN}\n",
+         ":1: expected JSON at the key \"rating\", found \"NaN\""},
     };
     r2_ctx ctx = r2_ctx_default();
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; ++k) {
@@ -344,6 +366,157 @@ TEST(wrong_input_is_an_error_with_its_line) {
         if (!CHECK(strstr(ctx.message, wrong[k].message) != NULL)) printf("    %s\n", ctx.message);
         CHECK(data.n_users == 0 && data.item == NULL); /* nothing half-built */
     }
+}
+
+/* Seconds by hand: 15 January 2009 is day 14259, and 14259 x 86400 + 8.5 x 3600 = 1232008200. */
+TEST(dates_are_times) {
+    static const struct {
+        const char *text;
+        int64_t time;
+    } dates[] = {{"2009-01-15 08:30:00", 1232008200},
+                 {"2009-01-15T10:30+02:00", 1232008200},
+                 {" 2009-01-15T00:30:00-0800 ", 1232008200},
+                 {"2009-01-15 08:30:00.999 UTC", 1232008200},
+                 {"2009-01-15T08:30:00Z", 1232008200},
+                 {"2009-01-15", 1231977600},
+                 {"1970-01-01", 0},
+                 {"2000-02-29", 951782400},
+                 {"1969-12-31T23:59:59", -1}};
+    for (size_t k = 0; k < sizeof dates / sizeof *dates; ++k) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_data data;
+        char line[64];
+        snprintf(line, sizeof line, "u,i,1,%s\n", dates[k].text);
+        if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, line), R2_OK)) continue;
+        check_rating(&data, "u", "i", 1, dates[k].time);
+        r2_data_free(&ctx, &data);
+    }
+}
+
+/* The caller's words for columns: nothing is guessed beside them. */
+TEST(columns_that_are_given) {
+    static const struct {
+        const char *text, *user, *item, *rating, *time, *message; /* NULL: read */
+        double rated;
+    } cases[] = {
+        {"u,view,i\n", "1", "3", "-", "-", NULL, 1},
+        {"u,view,i\n", "1", "3", NULL, NULL, "the column of the rating", 0},
+        {"i,u,4,9\n", "2", "1", NULL, NULL, NULL, 4},
+        {"u,i,4,x,7\n", "1", "2", "3", NULL, "the column of the time", 0},
+        {"u,i,4,x,7\n", "1", "2", "5", "-", NULL, 7},
+        {"u,i,4\n", "1", "1", "3", "-", "different columns for user and item, not 1", 0},
+        {"userId,movieId,rating\nu,i,4\n", NULL, NULL, "-", NULL, NULL, 1},
+        {"userId,movieId,thumbs\nu,i,4\n", NULL, NULL, "3", NULL, NULL, 4},
+        {"user,item,rating\nu,i,4\n", "1", "2", NULL, NULL, NULL, 4},
+        {"one,two,3\n1,2,3\n", "1", "2", NULL, NULL, ":1: expected ids as in line 2", 0},
+        {"{\"user_id\":\"u\",\"asin\":\"i\",\"rating\":4}\n", NULL, NULL, "-", NULL, NULL, 1}};
+    static const char *const path = "build/test_data_given.tmp";
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; ++k) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_format format;
+        r2_data data;
+        memset(&format, 0, sizeof format);
+        format.user = cases[k].user;
+        format.item = cases[k].item;
+        format.rating = cases[k].rating;
+        format.time = cases[k].time;
+        REQUIRE(ratings_write_text(path, cases[k].text));
+        if (!CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format),
+                          cases[k].message ? R2_FORMAT : R2_OK))
+            continue;
+        if (cases[k].message) {
+            if (!CHECK(strstr(ctx.message, cases[k].message))) printf("    %s\n", ctx.message);
+            continue;
+        }
+        CHECK_EQ_STR(data.user_key[0], "u");
+        CHECK_EQ_STR(data.item_key[0], "i");
+        CHECK_NEAR(data.rating[0], cases[k].rated, 0);
+        r2_data_free(&ctx, &data);
+    }
+    remove(path);
+}
+
+/* Blanks in a row, quotes after a backslash, values that JSON does not allow, keys with escapes. */
+TEST(lines_as_others_write_them) {
+    static const struct {
+        const char *text, *user, *item;
+    } cases[] = {{"  ann  tea   5 \n\n   \n", "ann", "tea"},
+                 {"user;item\n\"ann\";\"say \\\"tea\\\" twice\"\n", "ann", "say \"tea\" twice"},
+                 {"user,item\nann,\"C:\\\"\n", "ann", "C:\\"}, /* a field that ends in one */
+                 {"{\"user_\\u0069d\": \"ann\", \"x\": {\"y\": [NaN, \"}\\\"\\u0000\\ud800\"]}, "
+                  "\"asin\": \"tea\", \"rating\": 5}\n",
+                  "ann", "tea"}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; ++k) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_data data;
+        if (!CHECK_STATUS(&ctx, ratings_load(&ctx, &data, cases[k].text), R2_OK)) continue;
+        CHECK_EQ_INT(data.n_ratings, 1);
+        CHECK_EQ_STR(data.user_key[0], cases[k].user);
+        CHECK_EQ_STR(data.item_key[0], cases[k].item);
+        r2_data_free(&ctx, &data);
+    }
+}
+
+/* What a file of items may be like: genres as lists, a year before another bracket, keys that the
+   first record lacks, the ratings' own name of the id. */
+TEST(items_as_others_write_them) {
+    static const char *const ratings = "build/test_data_kinds.tmp",
+                             *items = "build/test_kinds.tmp";
+    static const struct {
+        const char *text, *genres;
+        int year;
+    } cases[] = {
+        {"isbn,book_id,title,genre\n2,1,A (1995) (cut),\" Drama, Sci-Fi,\"\n1,2,B,War\n",
+         "Drama|Sci-Fi", 1995},
+        {"book_id\ttitle\tgenre:token_seq\n1\tA (7) (1995-96)\tDrama Sci-Fi\n", "Drama|Sci-Fi", 1995},
+        {"book_id\ttitle\tgenre:token_seq\n1\tA (19956)\tFilm Noir|War\n", "Film Noir|War", 0},
+        {"{\"book_id\": 2}\n{\"book_id\": 1, \"genres\": [\"Slice, of Life\"], \"year\": 1990}\n",
+         "Slice, of Life", 1990}};
+    REQUIRE(ratings_write_text(ratings, "user_id,book_id,rating\nann,1,5\n"));
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; ++k) {
+        r2_ctx ctx = r2_ctx_default();
+        r2_format format;
+        r2_data data;
+        memset(&format, 0, sizeof format);
+        format.items = items;
+        REQUIRE(ratings_write_text(items, cases[k].text));
+        if (!CHECK_STATUS(&ctx, r2_data_load_files(&ctx, &data, &ratings, 1, &format), R2_OK))
+            continue;
+        CHECK_EQ_STR(data.genres[0], cases[k].genres);
+        CHECK_EQ_INT(data.year[0], cases[k].year);
+        r2_data_free(&ctx, &data);
+    }
+    remove(ratings);
+    remove(items);
+}
+
+/* Ids that a line could not hold as they are, and cases that are none. */
+TEST(candidate_files_quote_and_check) {
+    static const char *const path = "build/test_data_sets_quoted.tmp";
+    static const char *const wrong[][2] = {{"ann\t\"t\tea\"\t\"t\tea\"\n", "every item once in a case"},
+                                           {"ann\t\"t\tea\"\tmilk\n", "a negative, which the user"},
+                                           {"ann\t\"t\tea\n", "closed quotes"}};
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_candidates cases, again;
+    r2_target target = {0, 0, 0};
+    r2_negatives negatives;
+    memset(&negatives, 0, sizeof negatives);
+    negatives.n = 1;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "user,item,rating\nann,\"t\tea\",5\nann,milk,4\nbob,\"\"\"rum\"\"\",3\n"));
+    REQUIRE_OK(&ctx, r2_candidates_init(&ctx, &cases, &data, &target, 1, &negatives));
+    REQUIRE_OK(&ctx, r2_candidates_save(&ctx, &cases, &data, path));
+    REQUIRE_OK(&ctx, r2_candidates_load(&ctx, &again, &data, path));
+    CHECK(again.n_per_case == 2 && again.item[0] == 0 && again.item[1] == 2);
+    r2_candidates_free(&ctx, &cases);
+    r2_candidates_free(&ctx, &again);
+    for (int k = 0; k < 3; ++k) {
+        REQUIRE(ratings_write_text(path, wrong[k][0]));
+        CHECK_STATUS(&ctx, r2_candidates_load(&ctx, &again, &data, path), R2_FORMAT);
+        CHECK(strstr(ctx.message, wrong[k][1]) != NULL);
+    }
+    r2_data_free(&ctx, &data);
+    remove(path);
 }
 
 TEST(a_path_that_is_not_there) {
@@ -450,7 +623,7 @@ TEST(latin1_ids_are_one_name) {
     REQUIRE_OK(&ctx, r2_split_given(&ctx, &split, &data, NULL, NULL, test, NULL));
     CHECK_EQ_INT(split.n_test, 1);
     r2_split_free(&ctx, &split);
-    REQUIRE(ratings_write_text(test, "Ren\xE9\tcaf\xE9\ttea\n"));
+    REQUIRE(ratings_write_text(test, "Ren\xE9\tcaf\xE9\n"));
     REQUIRE_OK(&ctx, r2_candidates_load(&ctx, &cases, &data, test));
     CHECK_EQ_INT(cases.item[0], 0);
     r2_candidates_free(&ctx, &cases);
@@ -534,12 +707,14 @@ TEST(formats_say_the_same_under_a_decimal_comma) {
 TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     r2_ctx ctx = r2_ctx_default();
     ratings_memory memory = {0, 0};
-    const char *path = "build/test_data_memory.tmp", *sets = "build/test_data_sets.tmp";
+    const char *path = "build/test_data_memory.tmp", *sets = "build/test_data_sets.tmp",
+               *items = "build/test_data_memory_items.tmp";
     r2_text text = {NULL, 0, 0, false};
     int64_t n_allocations = 0;
     r2_format format;
     memset(&format, 0, sizeof format);
-    format.items = path; /* rows whose "title" is an item's id do no harm here */
+    format.items = items;
+    REQUIRE(ratings_write_text(items, "movieId,title,genres\n10,Caf\xE9,\"Drama, War\"\n"));
     r2_text_addf(&ctx, &text, "%s\xE9,10,1,1000000003\n", formats[0]); /* latin-1 */
     REQUIRE(!text.failed && ratings_write_text(path, text.data));
     r2_text_free(&ctx, &text);
@@ -580,6 +755,7 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     }
     CHECK(n_allocations > 20);
     remove(path);
+    remove(items);
     remove(sets);
 }
 

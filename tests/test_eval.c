@@ -339,6 +339,38 @@ TEST(reasoned_scores_belong_to_what_was_written) {
     tiny_free(&ctx, &t);
 }
 
+/* An output cut short: its score is that after </think> <answer>, put behind what it wrote. */
+TEST(an_unfinished_output_is_asked_all_the_same) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_score_config how = r2_score_config_default();
+    r2_trace_metrics trace;
+    float score[2 * TINY_GROUP];
+    tiny t;
+    REQUIRE(tiny_make(&ctx, &t, 2));
+    how.mode = R2_REASONED, how.max_new = 2;
+    REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &how, score, &trace));
+    CHECK(trace.well_formed == 0.0);
+    for (int64_t e = 0; e < t.ex.n; ++e) {
+        const r2_markup *mark = &t.codec.markup;
+        r2_generate_config two = r2_generate_config_default();
+        r2_generation gen;
+        int32_t token[512], n = (int32_t)(t.ex.prompt_begin[e + 1] - t.ex.prompt_begin[e]);
+        int64_t begin[2] = {0, n + 1};
+        float logp[R2_N_ANSWERS];
+        memcpy(token, t.ex.prompt + t.ex.prompt_begin[e], (size_t)n * sizeof *token);
+        token[n++] = mark->think.id[0];
+        two.max_new = 2, two.temperature = 0.0f;
+        REQUIRE_OK(&ctx, r2_generate(&ctx, &t.model, &two, 1, begin, token, &gen));
+        for (int k = 0; k < 2; ++k) token[n++] = gen.token[k];
+        if (gen.token[0] != mark->think_end.id[0] && gen.token[1] != mark->think_end.id[0])
+            token[n++] = mark->think_end.id[0];
+        REQUIRE_OK(&ctx, level_logp(&ctx, &t, token, n, logp));
+        CHECK_WITHIN(score[e], r2_answer_score(logp, how.kind), 1e-3);
+        r2_generation_free(&ctx, &gen);
+    }
+    tiny_free(&ctx, &t);
+}
+
 static int only_score(void *user, const char *what, int64_t done, int64_t total) {
     (void)done, (void)total;
     ++*(int *)user;

@@ -5,6 +5,7 @@
 #include "r2rec.h"
 #include "test.h"
 
+#include "header.h"
 #include "ratings.h"
 
 #define SEED     5 /* of the split's tie rule */
@@ -73,6 +74,7 @@ typedef struct ref_world {
     ref_edge *edge; /* (n) by rank */
     int n;
     uint32_t u0, t;
+    int64_t left_out;        /* a person who is in no count, or -1 */
     int *history, n_history; /* edges of u0, the earliest first */
     double *simrec, *simidf;
 } ref_world;
@@ -102,11 +104,28 @@ static int ref_user_degree(const ref_world *r, uint32_t user) {
     return n;
 }
 
-/* Users of an item, u0 not counted. */
+/* u0 and the person left out take no part. */
+static bool ref_other(const ref_world *r, uint32_t user) {
+    return user != r->u0 && (int64_t)user != r->left_out;
+}
+
+/* Users of an item, those not counted. */
 static int ref_item_degree(const ref_world *r, uint32_t item) {
     int n = 0;
-    for (int e = 0; e < r->n; ++e) n += r->edge[e].item == item && r->edge[e].user != r->u0;
+    for (int e = 0; e < r->n; ++e) n += r->edge[e].item == item && ref_other(r, r->edge[e].user);
     return n;
+}
+
+/* What a question hides, from the picture of a chain: of e1 .. e4 those from e_step on. */
+static bool ref_hides(const r2_question *q, uint32_t user, uint32_t item) {
+    const bool of_u0 = q->step == 1, about_i0 = q->step <= 2;
+    const uint32_t u0 = of_u0 ? q->user : q->other_user, u1 = of_u0 ? q->other_user : q->user;
+    const uint32_t i0 = about_i0 ? q->item : q->other_item, i1 = about_i0 ? q->other_item : q->item;
+    const uint32_t chain[4][2] = {{u0, i0}, {u1, i0}, {u1, i1}, {u0, i1}};
+    if (q->step == 0) return user == q->user && item == q->item;
+    for (int k = q->step; k <= 4; ++k)
+        if (user == chain[k - 1][0] && item == chain[k - 1][1]) return true;
+    return false;
 }
 
 /* 0.5^(age / half) of place p of the history. */
@@ -118,7 +137,7 @@ static void ref_free(ref_world *r) {
     free(r->edge), free(r->history), free(r->simrec), free(r->simidf);
 }
 
-/* All edges but the one asked for, in order; u0's history of `question` without it. */
+/* All edges but the hidden ones, in order; u0's history of `question` without them. */
 static void ref_make(ref_world *r, const world *w, const r2_question *question) {
     const r2_data *d = &w->data;
     int seen = 0;
@@ -126,6 +145,7 @@ static void ref_make(ref_world *r, const world *w, const r2_question *question) 
     r->w = w;
     r->u0 = question->user;
     r->t = question->item;
+    r->left_out = question->step ? (int64_t)question->other_user : -1;
     r->edge = (ref_edge *)calloc((size_t)d->n_ratings + 1, sizeof *r->edge);
     r->history = (int *)calloc((size_t)d->n_ratings + 1, sizeof *r->history);
     r->simrec = (double *)calloc((size_t)d->n_users, sizeof *r->simrec);
@@ -142,8 +162,9 @@ static void ref_make(ref_world *r, const world *w, const r2_question *question) 
         }
     qsort(r->edge, (size_t)r->n, sizeof *r->edge, ref_edge_order);
     for (int e = 0, n = r->n; e < n;
-         ++e) { /* history first, since its length counts the edge too */
-        bool mine = r->edge[e].user == r->u0, asked = mine && r->edge[e].item == r->t;
+         ++e) { /* history first, since its length counts the hidden edges too */
+        bool mine = r->edge[e].user == r->u0;
+        bool asked = ref_hides(question, r->edge[e].user, r->edge[e].item);
         if (e == 0) r->n = 0;
         if (mine && seen++ < question->history && !asked) r->history[r->n_history++] = r->n;
         if (!asked) r->edge[r->n++] = r->edge[e];
@@ -153,7 +174,7 @@ static void ref_make(ref_world *r, const world *w, const r2_question *question) 
         for (int k = 0; k < e; ++k) r->edge[e].pos += r->edge[k].user == r->edge[e].user;
     }
     for (uint32_t v = 0; v < d->n_users; ++v)
-        for (int p = 0; p < r->n_history && v != r->u0; ++p) {
+        for (int p = 0; p < r->n_history && ref_other(r, v); ++p) {
             uint32_t i0 = r->edge[r->history[p]].item;
             double w0;
             if (ref_find(r, v, i0) < 0) continue;
@@ -172,7 +193,7 @@ static double ref_link(const ref_world *r, double h,
         for (int e = 0; e < r->n; ++e) {
             const ref_edge *took = &r->edge[e];
             int other = ref_find(r, took->user, i0);
-            if (took->item != r->t || took->user == r->u0 || other < 0) continue;
+            if (took->item != r->t || !ref_other(r, took->user) || other < 0) continue;
             sum += ref_fade(r, p, h) / sqrt(ref_item_degree(r, i0) * (n_t + 1.0) + 10.0) *
                    kernel(took->pos - r->edge[other].pos, ref_user_degree(r, took->user),
                           took->rating);
@@ -235,7 +256,7 @@ static int ref_shared(const ref_world *r, uint32_t v) {
 static double ref_share_of_users(const ref_world *r) {
     double n = 0.0, sharing = 0.0;
     for (int e = 0; e < r->n; ++e) {
-        if (r->edge[e].item != r->t || r->edge[e].user == r->u0) continue;
+        if (r->edge[e].item != r->t || !ref_other(r, r->edge[e].user)) continue;
         n += 1.0;
         sharing += ref_shared(r, r->edge[e].user) >= 2;
     }
@@ -264,19 +285,20 @@ static double ref_clock(const ref_world *r) {
 }
 
 /* (1 + sqrt(users / items))^2, an item counting by its share of everybody's choices: items is one
-   over the chance that two choices meet. u0 is not among the users. */
+   over the chance that two choices meet. */
 static double ref_ridge(const ref_world *r) {
     double meet = 0.0, n = 0.0;
-    for (int e = 0; e < r->n; ++e) n += r->edge[e].user != r->u0;
+    for (int e = 0; e < r->n; ++e) n += ref_other(r, r->edge[e].user);
     for (uint32_t i = 0; i < r->w->data.n_items && n > 0.0; ++i)
         meet += pow(ref_item_degree(r, i) / n, 2.0);
-    double users = (double)(r->w->data.n_users - 1) / (double)r->w->index.deep_stride;
+    double users = (double)(r->w->data.n_users - 1 - (r->left_out >= 0)) /
+                   (double)r->w->index.deep_stride;
     return pow(1.0 + sqrt(users * meet), 2.0);
 }
 
 /* Whether a user takes part in `deep`. */
 static bool ref_walks(const ref_world *r, uint32_t v) {
-    return v != r->u0 && (int64_t)v % r->w->index.deep_stride == 0;
+    return ref_other(r, v) && (int64_t)v % r->w->index.deep_stride == 0;
 }
 
 /* (K + ridge) in, of those who take part; K(v,w) = items of both / sqrt(n_v n_w). */
@@ -325,7 +347,8 @@ static double ref_deep(const ref_world *r) {
         for (int v = 0; v < n; ++v) a[v] += length / norm * way[step][v];
     }
     for (uint32_t v = 0; v < (uint32_t)n; ++v)
-        if (v != r->u0 && ref_find(r, v, r->t) >= 0) sum += a[v] / sqrt((double)ref_user_degree(r, v));
+        if (ref_other(r, v) && ref_find(r, v, r->t) >= 0)
+            sum += a[v] / sqrt((double)ref_user_degree(r, v));
     return sum;
 }
 
@@ -340,7 +363,7 @@ static double ref_meanr(const ref_world *r) {
     double all = 0.0, sum = 0.0;
     for (int e = 0; e < r->n; ++e) {
         all += r->edge[e].rating;
-        if (r->edge[e].item == r->t && r->edge[e].user != r->u0) sum += r->edge[e].rating;
+        if (r->edge[e].item == r->t && ref_other(r, r->edge[e].user)) sum += r->edge[e].rating;
     }
     return (sum + 5.0 * (r->n ? all / r->n : 0.0)) / (ref_item_degree(r, r->t) + 5.0);
 }
@@ -349,7 +372,7 @@ static double ref_pred(const ref_world *r) {
     double sum = 0.0, weight = 0.05;
     for (int e = 0; e < r->n; ++e) {
         const ref_edge *took = &r->edge[e];
-        if (took->item != r->t || took->user == r->u0) continue;
+        if (took->item != r->t || !ref_other(r, took->user)) continue;
         sum += r->simidf[took->user] * (took->rating - ref_mean(r, took->user));
         weight += r->simidf[took->user];
     }
@@ -358,7 +381,8 @@ static double ref_pred(const ref_world *r) {
 
 static double ref_fresh(const ref_world *r) {
     for (int e = 0; e < r->n; ++e)
-        if (r->edge[e].item == r->t && r->edge[e].user != r->u0) return (ref_clock(r) - e) / r->n;
+        if (r->edge[e].item == r->t && ref_other(r, r->edge[e].user))
+            return (ref_clock(r) - e) / r->n;
     return 0.0;
 }
 
@@ -366,7 +390,7 @@ static double ref_fresh(const ref_world *r) {
 static double ref_trend(const ref_world *r, double share) {
     double n = 0.0;
     for (int e = 0; e < r->n; ++e)
-        n += r->edge[e].item == r->t && r->edge[e].user != r->u0 && e <= ref_clock(r) &&
+        n += r->edge[e].item == r->t && ref_other(r, r->edge[e].user) && e <= ref_clock(r) &&
              ref_clock(r) - e < share * r->n;
     return n;
 }
@@ -375,7 +399,7 @@ static double ref_trend(const ref_world *r, double share) {
 static double ref_chain_score(const ref_world *r, int p, uint32_t u1) {
     uint32_t i0 = r->edge[r->history[p]].item;
     int shared = ref_find(r, u1, i0), took = ref_find(r, u1, r->t);
-    if (shared < 0 || took < 0 || u1 == r->u0) return 0.0;
+    if (shared < 0 || took < 0 || !ref_other(r, u1)) return 0.0;
     return ref_fade(r, p, 10.0) * pow(0.5, abs(r->edge[took].pos - r->edge[shared].pos) / 10.0) *
            r->simrec[u1];
 }
@@ -387,7 +411,7 @@ static double ref_path(const ref_world *r) {
         double sum = 0.0;
         for (int p = 0; p < r->n_history; ++p) {
             int shared = ref_find(r, v, r->edge[r->history[p]].item), took = ref_find(r, v, r->t);
-            if (v == r->u0 || shared < 0 || took < 0) continue;
+            if (!ref_other(r, v) || shared < 0 || took < 0) continue;
             int d = r->edge[took].pos - r->edge[shared].pos;
             if (d > 0) sum += ref_fade(r, p, 5.0) * pow(0.5, d / 5.0);
         }
@@ -472,7 +496,8 @@ static void check_chains(const ref_world *r, const r2_evidence *q, int32_t n_cha
         int e1 = ref_find(r, chain->u0, chain->i0), e2 = ref_find(r, chain->u1, chain->i0);
         int e3 = ref_find(r, chain->u1, chain->i1), p = 0;
         if (!CHECK(e1 >= 0 && e2 >= 0 && e3 >= 0)) return;
-        CHECK(chain->u0 == r->u0 && chain->i1 == r->t && chain->u1 != r->u0 && chain->i0 != r->t);
+        CHECK(chain->u0 == r->u0 && chain->i1 == r->t && ref_other(r, chain->u1));
+        CHECK(chain->i0 != r->t);
         while (p < r->n_history && r->history[p] != e1) ++p;
         if (!CHECK(p < r->n_history)) return;
         CHECK_NEAR(chain->score, ref_best_chain(r, c), 1e-5);
@@ -574,6 +599,34 @@ TEST(a_graph_by_hand) {
     world_free(&ctx, &w);
 }
 
+TEST(the_header_calculates_right) {
+    r2_ctx ctx = r2_ctx_default();
+    world w;
+    r2_question question = {0, 2, 2, -1, 0, 0, 0};
+    r2_evidence q;
+    double part[2][2]; /* of link: by i0, by u1 */
+    memset(&w, 0, sizeof w);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &w.data,
+                                  "user,item,rating,time\nAnn,Alien,5,1\nAnn,Heat,4,2\n"
+                                  "Bob,Alien,5,1\nBob,Heat,3,2\nBob,Tron,4,3\n"
+                                  "Cyd,Heat,2,1\nCyd,Tron,5,2\n"));
+    w.role = (uint8_t *)r2_alloc(&ctx, 7, 1);
+    REQUIRE(w.role && world_index(&ctx, &w));
+    REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question, 1, 3, &q));
+    part[0][0] = pow(0.5, 1 / 10.0) * pow(0.5, 2 / 30.0) / sqrt(1 * 3 + 10.0);
+    part[1][0] = part[1][1] = pow(0.5, 1 / 30.0) / sqrt(2 * 3 + 10.0);
+    CHECK_NEAR(q.value[R2_FIELD_link], part[0][0] + 2.0 * part[1][0], 1e-6);
+    CHECK(header_holds("pop %g ", (double)q.value[R2_FIELD_pop]));
+    CHECK(header_holds("shared %.2f ", (double)q.value[R2_FIELD_shared]));
+    CHECK(header_holds("link %.2f ", (double)q.value[R2_FIELD_link]));
+    CHECK(header_holds("%.2f over Heat and Bob, %.2f over Alien and Bob, %.2f over Heat and Cyd",
+                       part[1][0], part[0][0], part[1][1]));
+    CHECK(header_holds("c1 %.2f ", (double)q.value[R2_FIELD_c1]));
+    CHECK(header_holds("c2 %.2f ", (double)q.value[R2_FIELD_c2]));
+    CHECK(q.n_chains == 2 && q.value[R2_FIELD_c3] == 0.0f);
+    world_free(&ctx, &w);
+}
+
 /* ---- leave-one-out ---- */
 
 static r2_status draw_training(r2_ctx *ctx, const r2_index *index, int64_t n_groups,
@@ -662,6 +715,138 @@ TEST(the_edge_asked_for_is_invisible_in_real_data) {
     world_free(&ctx, &w);
 }
 
+/* ---- the questions of a chain's steps ---- */
+
+/* The question of a step from the picture of a chain. */
+static r2_question step_by_hand(const world *w, const r2_chain *c, int step) {
+    r2_question q = {c->u0, c->i0, 0, 0, step, c->u1, c->i1};
+    const float rating[4] = {c->r1, c->r2, c->r3, c->r4};
+    if (step == 2 || step == 3) q.user = c->u1, q.other_user = c->u0;
+    if (step >= 3) q.item = c->i1, q.other_item = c->i0;
+    q.history = (int32_t)w->index.position[r2_graph_find(&w->graph, q.user, q.item)];
+    q.answer = r2_answer_level(rating[step - 1], 0.5f, 5.0f);
+    return q;
+}
+
+/* Some closed chains of a user. */
+static int64_t some_chains(r2_ctx *ctx, const world *w, uint32_t user, r2_chain *chain, int64_t k) {
+    const r2_chain_config config = {R2_CHAINS_UNIFORM, k, user};
+    int64_t n = 0;
+    CHECK_STATUS(ctx, r2_chains_closed(ctx, &w->index, user, &config, chain, &n), R2_OK);
+    return n;
+}
+
+TEST(every_step_asks_about_its_edge) {
+    r2_ctx ctx = r2_ctx_default();
+    for (int s = 0; s < 5; ++s) {
+        world w;
+        REQUIRE(world_make(&ctx, &w, shapes[s].n_users, shapes[s].n_items, shapes[s].p,
+                           300 + (uint64_t)s));
+        for (uint32_t user = 0; user < w.data.n_users; user += 1 + (uint32_t)w.data.n_users / 12) {
+            r2_chain chain[3];
+            const int64_t n = some_chains(&ctx, &w, user, chain, w.data.n_users > 50 ? 1 : 3);
+            for (int64_t c = 0; c < n; ++c)
+                for (int step = 1; step <= 4; ++step) {
+                    const r2_question want = step_by_hand(&w, &chain[c], step);
+                    r2_question question;
+                    r2_evidence evidence;
+                    ref_world r;
+                    REQUIRE_OK(&ctx,
+                               r2_question_of_step(&ctx, &w.index, &chain[c], step, &question));
+                    CHECK(!memcmp(&question, &want, sizeof want));
+                    REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question, 1, 4, &evidence));
+                    if (step == 4) question.step = 0; /* the plain question */
+                    ref_make(&r, &w, &question);
+                    CHECK_EQ_INT(evidence.history, r.n_history);
+                    check_fields(&r, &evidence);
+                    check_chains(&r, &evidence, 4);
+                    ref_free(&r);
+                }
+        }
+        world_free(&ctx, &w);
+    }
+}
+
+/* Evidence of a step with the chain's later edges as they are, with other ratings, and without any
+   subset of them: the same bytes. */
+static void check_blind_step(r2_ctx *ctx, world *w, const r2_chain *chain, int step) {
+    const uint32_t ends[4][2] = {{chain->u0, chain->i0},
+                                 {chain->u1, chain->i0},
+                                 {chain->u1, chain->i1},
+                                 {chain->u0, chain->i1}};
+    const r2_chain_config config = {(r2_chain_law)((chain->u1 + (uint32_t)step) % 3), 3, 9};
+    r2_question question;
+    r2_evidence with, without;
+    REQUIRE_OK(ctx, r2_question_of_step(ctx, &w->index, chain, step, &question));
+    REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &question, 1, &config, &with));
+    for (int gone = 0; gone < 1 << (5 - step); ++gone) { /* 0: other ratings */
+        r2_question after = question;
+        float kept[4];
+        for (int k = step; k <= 4; ++k) {
+            int64_t row = r2_data_find(&w->data, ends[k - 1][0], ends[k - 1][1]);
+            int64_t edge = r2_graph_find(&w->graph, ends[k - 1][0], ends[k - 1][1]);
+            kept[k - 1] = w->data.rating[row];
+            w->data.rating[row] = 5.5f - w->data.rating[row];
+            if (!(gone >> (k - step) & 1)) continue;
+            w->role[row] = R2_UNUSED;
+            after.history -= ends[k - 1][0] == question.user &&
+                             (int64_t)w->index.position[edge] < question.history;
+        }
+        world_unindex(ctx, w);
+        REQUIRE(world_index(ctx, w));
+        REQUIRE_OK(ctx, r2_evidence_compute(ctx, &w->index, &after, 1, &config, &without));
+        CHECK(!memcmp(&with, &without, sizeof with));
+        for (int k = step; k <= 4; ++k) {
+            int64_t row = r2_data_find(&w->data, ends[k - 1][0], ends[k - 1][1]);
+            w->data.rating[row] = kept[k - 1];
+            w->role[row] = R2_TRAIN;
+        }
+        world_unindex(ctx, w);
+        REQUIRE(world_index(ctx, w));
+    }
+}
+
+TEST(no_step_sees_the_edges_that_follow) {
+    r2_ctx ctx = r2_ctx_default();
+    for (int s = 0; s < 5; ++s) {
+        world w;
+        REQUIRE(world_make(&ctx, &w, shapes[s].n_users, shapes[s].n_items, shapes[s].p,
+                           400 + (uint64_t)s));
+        for (uint32_t user = 0; user < w.data.n_users; user += 1 + (uint32_t)w.data.n_users / 8) {
+            r2_chain chain[3];
+            const int64_t n = some_chains(&ctx, &w, user, chain, 3);
+            for (int64_t c = 0; c < n; ++c)
+                for (int step = 1; step <= 4; ++step) check_blind_step(&ctx, &w, &chain[c], step);
+        }
+        world_free(&ctx, &w);
+    }
+}
+
+TEST(steps_that_cannot_be_asked) {
+    r2_ctx ctx = r2_ctx_default();
+    world w;
+    r2_question q;
+    r2_chain chain, wrong;
+    REQUIRE(world_make(&ctx, &w, 9, 14, 0.7, 1));
+    REQUIRE(some_chains(&ctx, &w, 0, &chain, 1) == 1);
+    CHECK_STATUS(&ctx, r2_question_of_step(&ctx, &w.index, &chain, 0, &q), R2_ARGUMENT);
+    CHECK_STATUS(&ctx, r2_question_of_step(&ctx, &w.index, &chain, 5, &q), R2_ARGUMENT);
+    wrong = chain, wrong.u1 = 9;
+    CHECK_STATUS(&ctx, r2_question_of_step(&ctx, &w.index, &wrong, 2, &q), R2_ARGUMENT);
+    wrong = chain, wrong.u1 = 0;
+    CHECK_STATUS(&ctx, r2_question_of_step(&ctx, &w.index, &wrong, 1, &q), R2_ARGUMENT);
+    wrong = chain;
+    for (wrong.i0 = 0; r2_graph_find(&w.graph, 0, wrong.i0) >= 0;) wrong.i0++;
+    CHECK_STATUS(&ctx, r2_question_of_step(&ctx, &w.index, &wrong, 1, &q), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "no edge"));
+    /* a target chain: e4 need not exist, and its question comes after everything */
+    wrong = chain, wrong.r4 = NAN;
+    for (wrong.i1 = 0; r2_graph_find(&w.graph, 0, wrong.i1) >= 0;) wrong.i1++;
+    REQUIRE_OK(&ctx, r2_question_of_step(&ctx, &w.index, &wrong, 4, &q));
+    CHECK(q.history == r2_graph_user_degree(&w.graph, 0) && q.answer == -1);
+    world_free(&ctx, &w);
+}
+
 /* ---- threads, errors ---- */
 
 TEST(any_number_of_threads_gives_the_same_bytes) {
@@ -678,13 +863,15 @@ TEST(any_number_of_threads_gives_the_same_bytes) {
         if (k % 3)
             question[k].user = question[k - 1].user, question[k].history = question[k - 1].history;
     }
-    for (int t = 0; t < 3; ++t) {
-        ctx.n_threads = threads[t];
-        memset(evidence + (t > 0) * N, 0xA5, N * sizeof *evidence);
-        REQUIRE_OK(&ctx, compute(&ctx, &w.index, question, N, R2_MAX_CHAINS,
-                                             evidence + (t > 0) * N));
-        if (t > 0) CHECK(!memcmp(evidence, evidence + N, N * sizeof *evidence));
-    }
+    for (int law = 2; law >= 0; --law)
+        for (int t = 0; t < 3; ++t) {
+            const r2_chain_config chains = {(r2_chain_law)law, R2_MAX_CHAINS, 1};
+            ctx.n_threads = threads[t];
+            memset(evidence + (t > 0) * N, 0xA5, N * sizeof *evidence);
+            REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &w.index, question, N, &chains,
+                                                 evidence + (t > 0) * N));
+            if (t > 0) CHECK(!memcmp(evidence, evidence + N, N * sizeof *evidence));
+        }
     for (int k = 0; k < 500; ++k) { /* nor does it matter who is asked about before */
         REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question[k], 1, R2_MAX_CHAINS,
                                              &evidence[N + k]));

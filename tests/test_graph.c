@@ -2,6 +2,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "test.h"
+
+#include "header.h"
 #include "ratings.h"
 
 /* Items that u and v share, from the definition. */
@@ -136,6 +138,24 @@ TEST(threads_count_the_same) {
         r2_graph_free(&ctx, &graph);
         r2_data_free(&ctx, &data);
     }
+}
+
+TEST(the_header_calculates_right) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_graph graph;
+    r2_butterflies b;
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data,
+                                  "user,item,rating,time\nAnn,Alien,5,1\n"
+                                  "Ann,Heat,4,2\nBob,Alien,5,1\nBob,Heat,3,2\n"
+                                  "Bob,Tron,4,3\nCyd,Heat,2,1\nCyd,Tron,5,2\n"));
+    REQUIRE_OK(&ctx, r2_graph_init(&ctx, &graph, &data, NULL));
+    REQUIRE_OK(&ctx, r2_butterflies_init(&ctx, &b, &graph));
+    CHECK(header_holds("so do Bob and Cyd: %d butterflies, and Bob is in both", (int)b.total));
+    CHECK(header_holds("so Bob starts %d of them", (int)b.user[1]));
+    r2_butterflies_free(&ctx, &b);
+    r2_graph_free(&ctx, &graph);
+    r2_data_free(&ctx, &data);
 }
 
 /* A complete graph has C(users, 2) C(items, 2) butterflies, a star none. */

@@ -83,6 +83,15 @@ refuses() {
         grep -q -- "r2rec.h: compile without .*$name" "$here/log"
 }
 
+# Nothing else is refused, even where the compiler knows every number that a program passes.
+printf '#define R2REC_IMPLEMENTATION\n#include "r2rec.h"\nint main(void) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_model_config config = r2_model_config_default();
+    r2_model model;
+    return (int)r2_model_init(&ctx, &model, &config, false);
+}\n' >"$here/known"
+ok 'gcc -O3 is refused' gcc $flags -std=c11 -O3 -c -o /dev/null -x c "$here/known"
+
 for compiler in gcc clang; do
     refuses -ffast-math $compiler -fsyntax-only -ffast-math
     refuses -Ofast $compiler -fsyntax-only -Ofast

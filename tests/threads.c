@@ -1,5 +1,5 @@
-/* Two threads with a context each build tables and load data at the same time. tests/test_threads.sh
-   runs this under thread checkers. */
+/* Two threads with a context each build tables and load data at the same time. test_threads.sh runs
+   this under thread checkers. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 #include "stb_tables.h"

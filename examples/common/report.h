@@ -9,7 +9,7 @@
 
    All of it is collected as one JSON text and put into the page of report.html, whose script does
    the rest: the page loads nothing. Ids and titles are data and could be anything: they are JSON
-   strings without <, > and &, and the script sets them as text. No title reaches gnuplot or
+   strings without "<", and the script sets them as text. No title reaches gnuplot or
    Graphviz. */
 #ifndef R2_REPORT_H
 #define R2_REPORT_H
@@ -53,8 +53,9 @@ enum {
     X(reward_mean)                                                                                 \
     X(reward_std)                                                                                  \
     X(well_formed_outputs)                                                                         \
-    X(faithful_outputs) X(kl) X(entropy) X(output_length) X(zero_variance_groups)                  \
-        X(majority_answer) X(clipped_tokens) X(grad_norm)
+    X(faithful_outputs)                                                                            \
+    X(kl) X(entropy) X(output_length) X(zero_variance_groups) X(majority_answer) X(clipped_tokens) \
+        X(grad_norm)
 
 #define REPORT__X(name) REPORT_SFT_##name,
 enum { REPORT_SFT_step, REPORT_SFT(REPORT__X) REPORT_SFT_WIDTH };
@@ -290,18 +291,21 @@ static void report_wilson(int64_t hits, int64_t n, double *lo, double *hi) {
 
 #define REPORT_ADD(r, ...) r2_text_addf((r)->ctx, &(r)->json, __VA_ARGS__)
 
-/* A JSON string that may stand inside a script element: <, > and & are escaped. At most `most`
-   bytes of text, cut between characters. */
+/* A byte of a JSON string that may stand inside a script element: no "<" comes through. */
+static void report_byte(report *r, char byte) {
+    const unsigned char c = (unsigned char)byte;
+    if (c == '"' || c == '\\') REPORT_ADD(r, "\\%c", byte);
+    else if (c < 0x20 || c == 0x7F || c == '<') REPORT_ADD(r, "\\u%04x", (unsigned)c);
+    else r2_text_add(r->ctx, &r->json, &byte, 1);
+}
+
+/* A JSON string of at most `most` bytes of text, cut between characters. */
 static void report_string(report *r, const char *text, size_t most) {
     size_t n = strlen(text);
     if (n > most)
         for (n = most; n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80;) --n;
     REPORT_ADD(r, "\"");
-    for (size_t k = 0; k < n; ++k) {
-        const unsigned char c = (unsigned char)text[k];
-        if (c < 0x20 || c == 0x7F || strchr("\"\\<>&", c)) REPORT_ADD(r, "\\u%04x", (unsigned)c);
-        else r2_text_add(r->ctx, &r->json, text + k, 1);
-    }
+    for (size_t k = 0; k < n; ++k) report_byte(r, text[k]);
     REPORT_ADD(r, n < strlen(text) ? "\xE2\x80\xA6\"" : "\"");
 }
 
@@ -617,12 +621,8 @@ static void report_pictures(report *r, const char *const *name, int n, const r2_
         at = at ? strstr(at, "<svg") : NULL;
         if (!at || !end) return;
         REPORT_ADD(r, "%s\"%s\":\"", k ? "," : "", name[k]);
-        for (end += strlen("</svg>"); at < end; ++at) { /* as report_string, by the way packed */
-            const unsigned char c = (unsigned char)*at;
-            if (c < 0x20) REPORT_ADD(r, " ");
-            else if (strchr("\"\\<>&", c)) REPORT_ADD(r, "\\u%04x", (unsigned)c);
-            else r2_text_add(r->ctx, &r->json, at, 1);
-        }
+        for (end += strlen("</svg>"); at < end; ++at)
+            report_byte(r, *at == '\n' || *at == '\t' ? ' ' : *at);
         REPORT_ADD(r, "\"");
     }
 }

@@ -138,9 +138,10 @@ static int genre(int n, char **a) {
     if (s == R2_OK) s = r2_index_init(&ctx, &ix, &g, &d, 4.0f, 0);
     if (s != R2_OK) return failed(s);
     for (int64_t i = 0; i < d.n_items; ++i) {
-        r2_question q = {0, (uint32_t)i, (int32_t)r2_graph_user_degree(&g, 0), -1};
+        r2_question q = {0, (uint32_t)i, (int32_t)r2_graph_user_degree(&g, 0), -1, 0, 0, 0};
+        r2_chain_config chains = r2_chain_config_default();
         r2_evidence e;
-        s = r2_evidence_compute(&ctx, &ix, &q, 1, 1, &e);
+        s = r2_evidence_compute(&ctx, &ix, &q, 1, &chains, &e);
         if (s != R2_OK) return failed(s);
         printf("item [%s] genre-cosine=%g\n", d.item_key[i], (double)e.value[R2_FIELD_genre]);
     }
@@ -220,17 +221,23 @@ static int given(int n, char **a) {
 static int chains(int n, char **a) {
     r2_data d;
     r2_graph g;
+    r2_index ix;
     r2_chain chain[16];
     r2_chain_config c = r2_chain_config_default();
+    r2_question q = {0, 0, 0, -1, 0, 0, 0};
     int64_t found = 0;
     r2_status s = r2_data_load(&ctx, &d, a[0]);
     (void)n;
     if (s == R2_OK) s = r2_graph_init(&ctx, &g, &d, NULL);
+    if (s == R2_OK) s = r2_index_init(&ctx, &ix, &g, &d, 4.0f, 0);
     if (s != R2_OK) return failed(s);
     c.k = strtoll(a[3], NULL, 10);
-    s = r2_chains_target(&ctx, &g, (uint32_t)atoi(a[1]), (uint32_t)atoi(a[2]), &c, chain, &found);
+    q.user = (uint32_t)atoi(a[1]), q.item = (uint32_t)atoi(a[2]);
+    q.history = q.user < d.n_users ? (int32_t)r2_graph_user_degree(&g, q.user) : 1;
+    s = r2_chains_target(&ctx, &ix, &q, &c, chain, &found);
     if (s == R2_OK) printf("chains %lld\n", (long long)found);
     else failed(s);
+    r2_index_free(&ctx, &ix);
     r2_graph_free(&ctx, &g);
     r2_data_free(&ctx, &d);
     return s != R2_OK;
@@ -478,7 +485,7 @@ static bool set(r2_run_config *c, const char *name, const char *text) {
     } all[] = {
         {"n_groups", NULL, NULL, &c->n_groups}, {"n_cases", NULL, NULL, &c->n_cases},
         {"n_sampled", NULL, &c->n_sampled, NULL}, {"n_negatives", NULL, &c->n_negatives, NULL},
-        {"n_chains", NULL, &c->n_chains, NULL}, {"min_history", NULL, &c->min_history, NULL},
+        {"n_chains", NULL, NULL, &c->chains.k}, {"min_history", NULL, &c->min_history, NULL},
         {"sft.n_steps", NULL, NULL, &c->sft.n_steps}, {"sft.warmup", NULL, NULL, &c->sft.warmup},
         {"sft.groups", NULL, &c->sft.groups, NULL}, {"sft.patience", NULL, &c->sft.patience, NULL},
         {"sft.valid_every", NULL, &c->sft.valid_every, NULL},

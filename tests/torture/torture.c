@@ -218,19 +218,19 @@ static r2_status stage_sets(void) {
 static r2_status stage_chains(void) {
     r2_chain chain[8];
     r2_chain_config config = r2_chain_config_default();
+    r2_question question = {0, 1, (int32_t)r2_graph_user_degree(&run.graph, 0), -1, 0, 0, 0};
     r2_butterflies b;
     int64_t n = 0, count = 0;
     r2_status s = R2_OK;
     memset(&b, 0, sizeof b);
     for (int law = 0; s == R2_OK && law < 3; ++law) {
         config.law = (r2_chain_law)law;
-        s = r2_chains_target(&ctx, &run.graph, 0, 1, &config, chain, &n);
+        s = r2_chains_target(&ctx, &run.index, &question, &config, chain, &n);
         if (s == R2_OK) add(chain, (size_t)n * sizeof *chain);
-        if (s == R2_OK) s = r2_chains_closed(&ctx, &run.graph, 0, &config, chain, &n);
+        if (s == R2_OK) s = r2_chains_closed(&ctx, &run.index, 0, &config, chain, &n);
         if (s == R2_OK) add(chain, (size_t)n * sizeof *chain);
     }
-    if (s == R2_OK) s = r2_chains_target_many(&ctx, &run.graph, run.split.test, 2, &config, chain, (int64_t[2]){0});
-    if (s == R2_OK) s = r2_chains_count(&ctx, &run.graph, 0, R2_NO_ITEM, &count);
+    if (s == R2_OK) s = r2_chains_count(&ctx, &run.index, &question, &count);
     if (s == R2_OK) s = r2_butterflies_init(&ctx, &b, &run.graph);
     if (s == R2_OK) add(&count, sizeof count), add(&b.total, sizeof b.total);
     r2_butterflies_free(&ctx, &b);
