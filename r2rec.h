@@ -568,11 +568,12 @@ r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain
 typedef struct r2_evidence {
     uint32_t user, item;
     int32_t history, answer, n_chains;
+    int32_t step; /* 1 .. 3: about edge e_step of the first chain; 0 or 4: a question of its own */
     float value[R2_FIRST_CHAIN_FIELD];
     struct {
         r2_chain chain; /* r4 is NAN: it is the question */
         float value[R2_FIELD_took - R2_FIELD_age + 1];
-    } chain[R2_MAX_CHAINS];
+    } chain[R2_MAX_CHAINS]; /* at steps 1 .. 3 those of the question that the chains lead to */
 } r2_evidence;
 
 /* Computes evidence[q] for question[q], with the chains of r2_chains_target; chains->k at most
@@ -580,6 +581,13 @@ typedef struct r2_evidence {
    Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
+
+/* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that of
+   edge e_step of its first chain. User, item, history, answer and values are those of the question
+   r2_question_of_step; the chains stay. Errors: R2_ARGUMENT (step not 1 .. 3, no chain), those of
+   r2_evidence_compute; then evidence is unchanged. */
+r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
+                              const r2_chain_config *chains, r2_evidence *evidence);
 
 /* Which training questions to draw. */
 typedef struct r2_draw_config {
@@ -627,8 +635,8 @@ int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float va
 /* Compact words serve the small model, English serves people and language models. */
 typedef enum r2_words { R2_WORDS_COMPACT = 0, R2_WORDS_ENGLISH, R2_N_WORDS } r2_words;
 
-/* Masking schedules (D5): what a prompt shows of the edges of its chains. Step k asks about the
-   rating of edge e_k; step 4 is the question itself. */
+/* Masking schedules (D5): what a prompt shows of the edges of its chains. Step k asks about edge e_k
+   and its rating, and states the evidence about e_k; step 4 is the question itself. */
 typedef enum r2_schedule {
     R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) rated, e_k masked, the rest hidden     */
     R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                */
@@ -653,7 +661,6 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
 typedef struct r2_prompt_config {
     r2_words words;
     r2_schedule schedule;
-    int32_t step; /* 1 .. 4 */
     const r2_data *data;
     const r2_codebook *codebook;
     int64_t max_tokens; /* 0: no limit; else the last chains are left out until system and user
@@ -665,19 +672,16 @@ typedef struct r2_prompt {
     int32_t n_shown, n_left_out;
 } r2_prompt;
 
-r2_prompt_config r2_prompt_config_default(void); /* compact, progressive, step 4 */
-/* Writes a prompt: depends only on its arguments and never reads evidence->answer. `prompt` is
-   zeroed or an earlier one, whose memory is used again. Errors: R2_ARGUMENT (no such step; steps
-   1 .. 3 without a chain; codebook or data missing; a limit that cannot be met), R2_NO_MEMORY. */
+r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
+/* Writes the prompt of evidence->step: depends only on its arguments and never reads
+   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again.
+   Errors: R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain;
+   codebook or data missing; a limit that cannot be met), R2_NO_MEMORY. */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
-/* The right answer: evidence->answer at step 4, before that the level of the masked rating of the
-   first chain; -1 when unknown. */
-int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_evidence *evidence);
-
-/* Adds the compact prompt of the question itself (progressive, step 4), one word a fact: the chains
-   shown, then the evidence from all chains,
+/* Adds the compact prompt of evidence->step in the progressive schedule, one word a fact: the chains
+   as the step sees them, then the evidence about the edge that is asked for,
        <q> c1 field:bucket ... c2 field:bucket ... field:bucket ... */
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text);
@@ -772,11 +776,9 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
-/* Adds all words of a codebook's compact prompts and traces, in a fixed order, to an empty
-   vocabulary. Errors: R2_NO_MEMORY. */
+/* Adds all words of a codebook's compact prompts and traces, of every schedule and step, in a fixed
+   order, to an empty vocabulary. Errors: R2_NO_MEMORY. */
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
-/* Adds the further words of the compact prompts of all schedules and steps. */
-r2_status r2_codebook_mask_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
@@ -1025,10 +1027,6 @@ typedef struct r2_example_config {
     r2_prompt_config prompt;          /* words, schedule, codebook, data                          */
     const r2_teacher_config *teacher; /* of the traces; NULL: none, for scoring and for r2_grpo   */
     int32_t group;
-    /* Share of the groups that ask an earlier step of the schedule (D5), drawn evenly by the seed;
-       the others ask prompt.step. A group of which some evidence has no chain asks prompt.step. */
-    float step_share;
-    uint64_t seed;
 } r2_example_config;
 
 /* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
@@ -1305,8 +1303,8 @@ typedef struct r2_run_config {
     const char *valid_path, *test_path;
     r2_split_config split;
     r2_schedule schedule; /* of the masking (D5)                                                */
-    float step_share;     /* of the training groups that ask a step before the last; see
-                             r2_example_config                                                  */
+    float step_share;     /* of the training groups ask an earlier step of the schedule, drawn
+                             evenly; a group with a question without chains asks the last        */
     /* The run sets their seeds and that of `chains`, n_vocab and n_ctx of the model, and max_new of GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
@@ -3994,6 +3992,10 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
                      step 2   e1 4 stars, e2 [?]                  how did u1 rate i0?
                      step 3   e1 4 stars, e2 4 stars, e3 [?]      how did u1 rate i1?
                      step 4   e1, e2, e3 with ratings, e4 [?]     the question itself
+
+   The evidence of step k is that of the question "would this user, with the history of then, take
+   this item?" about e_k, and so are thought and answer; nothing in the prompt depends on e_k.
+
        final-only    step 4 alone
        all           every rating [?]
        none          every rating shown
@@ -4024,8 +4026,9 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
 
-static r2_visibility r2__visibility(const r2_prompt_config *config, int32_t edge) {
-    return r2_schedule_visibility(config->schedule, config->step, edge);
+/* The step that evidence is about. */
+static int32_t r2__step(const r2_evidence *evidence) {
+    return evidence->step ? evidence->step : R2_STEP_ASK;
 }
 
 /* Rating of edge 1 .. 4 of a chain. */
@@ -4033,26 +4036,34 @@ static float r2__chain_rating(const r2_chain *chain, int32_t edge) {
     return edge == 1 ? chain->r1 : edge == 2 ? chain->r2 : edge == 3 ? chain->r3 : chain->r4;
 }
 
-/* What a prompt shows of an edge of this chain: an e4 without a rating is the question. */
-static r2_visibility r2__edge_visibility(const r2_prompt_config *config, const r2_chain *chain,
-                                         int32_t edge) {
-    r2_visibility visibility = r2__visibility(config, edge);
-    bool unknown = isnan(r2__chain_rating(chain, edge));
+/* What a prompt shows of an edge of chain c: an e4 without a rating is the question. */
+static r2_visibility r2__edge_visibility(const r2_prompt_config *config,
+                                         const r2_evidence *evidence, int32_t c, int32_t edge) {
+    r2_visibility visibility = r2_schedule_visibility(config->schedule, r2__step(evidence), edge);
+    bool unknown = isnan(r2__chain_rating(&evidence->chain[c].chain, edge));
     return visibility == R2_SHOWN && unknown ? R2_HIDDEN : visibility;
 }
 
 /* ---- compact words ---- */
 
-/* Facts that tell a rating: masking an edge hides them. */
+/* Facts that tell a rating. */
 static bool r2__field_rates(r2_field field) {
     return field == R2_FIELD_own || field == R2_FIELD_theirs || field == R2_FIELD_took ||
            field == R2_FIELD_meanr || field == R2_FIELD_pred || field == R2_FIELD_liked;
 }
 
-/* The edge a fact belongs to: of a chain's facts, the two of each edge stand together. */
-static int32_t r2__field_edge(r2_field field) {
-    int32_t step = r2_field_step(field);
-    return step == R2_STEP_CHAIN ? 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2 : step;
+/* What a prompt tells of a fact. A fact of a chain belongs to an edge, two to each in their order; a
+   fact about all chains to the edge of its step, but before step 4 it is about e_k and always shown.
+   A masked edge masks only the facts that tell a rating. */
+static r2_visibility r2__fact_visibility(const r2_prompt_config *config,
+                                         const r2_evidence *evidence, r2_field field) {
+    const int32_t step = r2__step(evidence);
+    int32_t edge = r2_field_step(field);
+    r2_visibility visibility;
+    if (edge != R2_STEP_CHAIN && step < R2_STEP_ASK) return R2_SHOWN;
+    if (edge == R2_STEP_CHAIN) edge = 1 + (int32_t)(field - R2_FIRST_CHAIN_FIELD) / 2;
+    visibility = r2_schedule_visibility(config->schedule, step, edge);
+    return visibility == R2_MASKED && !r2__field_rates(field) ? R2_SHOWN : visibility;
 }
 
 /* "field:bucket", the bucket "-" for nothing to count. */
@@ -4061,16 +4072,13 @@ static void r2__fact_word(char *word, size_t size, r2_field field, int32_t bucke
     else snprintf(word, size, "%s:%d", r2_field_name(field), (int)bucket);
 }
 
-/* Adds " field:bucket", " field:?" or nothing, as the step shows the field's edge. */
-static void r2__add_fact(r2_ctx *ctx, const r2_prompt_config *config, r2_field field, float value,
-                         r2_text *text) {
-    r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
+/* Adds " field:bucket", " field:?" or nothing, as the step shows it. */
+static void r2__add_fact(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
+                         r2_field field, float value, r2_text *text) {
+    r2_visibility visibility = r2__fact_visibility(config, evidence, field);
     char word[40];
-    if (visibility == R2_HIDDEN) return;
-    if (visibility == R2_MASKED && r2__field_rates(field)) {
-        r2_text_addf(ctx, text, " %s:?", r2_field_name(field));
-        return;
-    }
+    if (visibility == R2_MASKED) r2_text_addf(ctx, text, " %s:?", r2_field_name(field));
+    if (visibility != R2_SHOWN) return;
     r2__fact_word(word, sizeof word, field, r2_codebook_bucket(config->codebook, field, value));
     r2_text_addf(ctx, text, " %s", word);
 }
@@ -4087,14 +4095,14 @@ static void r2__compact_prompt(r2_ctx *ctx, const r2_prompt_config *config,
         const r2_chain *chain = c < n_shown ? &evidence->chain[c].chain : NULL;
         r2_text_addf(ctx, text, " c%d", (int)c + 1);
         for (int f = R2_FIRST_CHAIN_FIELD; f < R2_N_FIELDS; ++f)
-            r2__add_fact(ctx, config, (r2_field)f,
+            r2__add_fact(ctx, config, evidence, (r2_field)f,
                          chain ? evidence->chain[c].value[f - R2_FIRST_CHAIN_FIELD] : NAN, text);
-        if (chain && data && r2__edge_visibility(config, chain, 4) == R2_SHOWN)
+        if (chain && data && r2__edge_visibility(config, evidence, c, 4) == R2_SHOWN)
             r2_text_addf(ctx, text, " closed:%d",
                          (int)r2_answer_level(chain->r4, data->rating_min, data->rating_max));
     }
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2__add_fact(ctx, config, (r2_field)f, evidence->value[f], text);
+        r2__add_fact(ctx, config, evidence, (r2_field)f, evidence->value[f], text);
     if (n_left_out) r2_text_addf(ctx, text, " left:%d", (int)n_left_out);
 }
 
@@ -4110,7 +4118,6 @@ void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_eviden
 r2_prompt_config r2_prompt_config_default(void) {
     r2_prompt_config config;
     memset(&config, 0, sizeof config);
-    config.step = R2_STEP_ASK;
     return config;
 }
 
@@ -4140,19 +4147,20 @@ static int64_t r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config,
 
 static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
                                   const r2_evidence *evidence) {
+    const int32_t step = r2__step(evidence);
     if (config->schedule >= R2_N_SCHEDULES)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
                        (int)config->schedule, R2_N_SCHEDULES - 1);
     if (config->words >= R2_N_WORDS)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d",
                        (int)config->words, R2_N_WORDS - 1);
-    if (config->step > R2_STEP_ASK || config->step < r2_schedule_first_step(config->schedule))
+    if (step > R2_STEP_ASK || step < r2_schedule_first_step(config->schedule))
         return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
-                       (int)config->step, r2_schedule_name(config->schedule),
+                       (int)step, r2_schedule_name(config->schedule),
                        (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
-    if (config->step < R2_STEP_ASK && evidence->n_chains < 1)
+    if (step < R2_STEP_ASK && evidence->n_chains < 1)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
-                       (int)config->step);
+                       (int)step);
     if (config->words == R2_WORDS_COMPACT && !config->codebook)
         return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
     if (config->words == R2_WORDS_ENGLISH && !config->data)
@@ -4162,7 +4170,7 @@ static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
 
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt) {
-    int32_t room = R2_MAX_CHAINS, least = config->step < R2_STEP_ASK ? 1 : 0;
+    int32_t room = R2_MAX_CHAINS, least = r2__step(evidence) < R2_STEP_ASK ? 1 : 0;
     int64_t n_tokens = 0;
     r2_status status = r2__prompt_check(ctx, config, evidence);
     if (status != R2_OK) return status;
@@ -4183,13 +4191,38 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
     memset(prompt, 0, sizeof *prompt);
 }
 
-int32_t r2_prompt_answer(const r2_prompt_config *config, const r2_evidence *evidence) {
-    const r2_data *data = config->data;
-    float rating;
-    if (config->step >= R2_STEP_ASK) return evidence->answer;
-    if (evidence->n_chains < 1 || !data) return -1;
-    rating = r2__chain_rating(&evidence->chain[0].chain, config->step);
-    return isnan(rating) ? -1 : r2_answer_level(rating, data->rating_min, data->rating_max);
+/* ---- the evidence of earlier steps ---- */
+
+/* Gives the evidence of the question of e_step the chains of the question they lead to. */
+static void r2__evidence_at_step(r2_evidence *evidence, int32_t step, const r2_evidence *target) {
+    evidence->step = step;
+    evidence->n_chains = target->n_chains;
+    memcpy(evidence->chain, target->chain, sizeof evidence->chain);
+}
+
+r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
+                              const r2_chain_config *chains, r2_evidence *evidence) {
+    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
+    r2_status status = question && asked ? R2_OK : ctx->status;
+    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
+        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q)
+        status = evidence[q].n_chains < 1
+                     ? r2_fail(ctx, R2_ARGUMENT,
+                               "evidence: step %d needs a chain, question %lld "
+                               "has none",
+                               (int)step, (long long)q)
+                     : r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step,
+                                           &question[q]);
+    if (status == R2_OK) status = r2_evidence_compute(ctx, index, question, n, chains, asked);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        r2__evidence_at_step(&asked[q], step, &evidence[q]);
+        evidence[q] = asked[q];
+    }
+    r2_release(ctx, question);
+    r2_release(ctx, asked);
+    return status;
 }
 
 /* ---- token lists and the closed vocabulary ---- */
@@ -4339,14 +4372,6 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
             r2__fact_word(word, sizeof word, (r2_field)f, b);
             r2_text_addf(ctx, &text, "%s\n", word);
         }
-    status = r2__vocab_add_lines(ctx, vocab, "codebook", &text);
-    r2_text_free(ctx, &text);
-    return status;
-}
-
-r2_status r2_codebook_mask_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status;
     for (int f = 0; f < R2_N_FIELDS; ++f)
         if (r2__field_rates((r2_field)f))
             r2_text_addf(ctx, &text, "%s:?\n", r2_field_name((r2_field)f));
@@ -6071,7 +6096,6 @@ r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
                            const r2_codebook *codebook) {
     r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status == R2_OK) status = r2_codebook_mask_words(ctx, codebook, vocab);
     if (status != R2_OK) return status;
     return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
 }
@@ -6121,34 +6145,22 @@ static r2_status r2__encode_trace(r2_ctx *ctx, const r2_codec *codec, const char
     return out->owner.failed ? R2_NO_MEMORY : R2_OK;
 }
 
-/* The step that the group of example e asks, see r2_example_config. */
-static int32_t r2__example_step(const r2__example_source *from, int64_t e) {
-    const r2_example_config *c = from->config;
-    const int64_t g = e / c->group;
-    const int32_t last = c->prompt.step, first = r2_schedule_first_step(c->prompt.schedule);
-    r2_rng rng = r2_rng_make(r2_hash(c->seed, R2_STREAM_BATCH, 1), R2_STREAM_BATCH, (uint64_t)g);
-    if (first >= last || !(r2_rng_double(&rng) < (double)c->step_share)) return last;
-    for (int64_t k = g * c->group; k < (g + 1) * c->group; ++k)
-        if (from->evidence[k].n_chains < 1) return last;
-    return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
-}
-
 static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source *from, int64_t e,
                                            r2__example *example) {
     const r2_tokenizer *t = &from->codec->tokenizer;
     const r2_teacher_config *teacher = from->config->teacher;
-    r2_prompt_config config = from->config->prompt;
+    const r2_prompt_config *config = &from->config->prompt;
     r2_text trace = {NULL, 0, 0, false};
     r2_prompt prompt;
     r2_status status;
     memset(&prompt, 0, sizeof prompt);
-    config.step = example->step = r2__example_step(from, e);
-    example->answer = r2_prompt_answer(&config, &from->evidence[e]);
-    status = r2_prompt_build(ctx, &config, &from->evidence[e], &prompt);
+    example->step = r2__step(&from->evidence[e]);
+    example->answer = from->evidence[e].answer;
+    status = r2_prompt_build(ctx, config, &from->evidence[e], &prompt);
     if (status == R2_OK)
         status = t->prompt(ctx, t->self, prompt.system.data, prompt.user.data, &example->prompt);
     if (status == R2_OK && teacher)
-        status = r2_teacher_compact(ctx, config.codebook, teacher, prompt.user.data, (uint64_t)e,
+        status = r2_teacher_compact(ctx, config->codebook, teacher, prompt.user.data, (uint64_t)e,
                                     &trace);
     if (status == R2_OK && teacher)
         status = r2__encode_trace(ctx, from->codec, trace.data, &example->trace);
@@ -7776,24 +7788,72 @@ static r2_example_config r2__run_asks(const r2_run *run, int32_t group) {
     return config;
 }
 
-/* Training examples have traces, and a share of them asks earlier steps. */
+/* Training examples have traces. */
 static r2_example_config r2__run_teaches(const r2_run *run) {
     r2_example_config config = r2__run_asks(run, 1 + run->config.n_sampled);
     config.teacher = &run->config.teacher;
-    config.step_share = run->config.step_share;
-    config.seed = run->config.seed;
     return config;
+}
+
+/* The step that the training group g asks. */
+static int32_t r2__run_step(const r2_run *run, int64_t g) {
+    const r2_run_config *c = &run->config;
+    const int64_t group = 1 + (int64_t)c->n_sampled;
+    const int32_t last = R2_STEP_ASK, first = r2_schedule_first_step(c->schedule);
+    r2_rng rng = r2_rng_make(r2_hash(c->seed, R2_STREAM_BATCH, 1), R2_STREAM_BATCH, (uint64_t)g);
+    if (first >= last || !(r2_rng_double(&rng) < (double)c->step_share)) return last;
+    for (int64_t k = g * group; k < (g + 1) * group; ++k)
+        if (run->evidence[k].n_chains < 1) return last;
+    return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
+}
+
+/* Puts the evidence of earlier steps in the place of that of the questions of some groups. */
+static r2_status r2__run_steps(r2_ctx *ctx, const r2_run *run, r2_evidence *evidence) {
+    const int64_t n = run->n_train, group = 1 + (int64_t)run->config.n_sampled;
+    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
+    int64_t *place = (int64_t *)r2_alloc(ctx, (uint64_t)n, sizeof *place), m = 0;
+    r2_status status = question && asked && place ? R2_OK : ctx->status;
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        const int32_t step = r2__run_step(run, q / group);
+        if (step == R2_STEP_ASK) continue;
+        place[m] = q;
+        status = r2_question_of_step(ctx, &run->index, &evidence[q].chain[0].chain, step,
+                                     &question[m++]);
+    }
+    if (status == R2_OK && m > 0) status = r2__run_evidence(ctx, run, question, m, asked);
+    for (int64_t k = 0; k < m && status == R2_OK; ++k) {
+        r2__evidence_at_step(&asked[k], question[k].step, &evidence[place[k]]);
+        evidence[place[k]] = asked[k];
+    }
+    r2_release(ctx, question);
+    r2_release(ctx, asked);
+    r2_release(ctx, place);
+    return status;
+}
+
+/* Writes the training examples. */
+static r2_status r2__run_examples(r2_ctx *ctx, r2_run *run) {
+    const r2_example_config how = r2__run_teaches(run);
+    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *evidence);
+    r2_status status = evidence ? R2_OK : ctx->status;
+    if (status == R2_OK) {
+        memcpy(evidence, run->evidence, (size_t)run->n_train * sizeof *evidence);
+        status = r2__run_steps(ctx, run, evidence);
+    }
+    if (status == R2_OK)
+        status = r2_examples_init(ctx, &run->train, &run->codec, &how, evidence, run->n_train);
+    r2_release(ctx, evidence);
+    return status;
 }
 
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
-    const r2_example_config how = r2__run_teaches(run);
     r2_status status;
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, &how, run->evidence, run->n_train);
+    if (status == R2_OK) status = r2__run_examples(ctx, run);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -13380,6 +13440,20 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 
 /* =============================================================================== [E8] text ==== */
 
+/* In:   text; prompts and outputs; evidence with titles.
+   Out:  token ids and back; English prompts, traces and verdicts; records; drawings; the effect of
+         one changed fact on an answer.
+
+       Unicode      classes of letters, normal form C
+       BPE          " Matrix" -> " M" "atrix" -> ids, learned, encoded, read from tokenizer.json
+       English      evidence -> prompt -> trace -> verdict, each from the text of the one before
+       records      (Q, R, A) <-> a line of JSON
+       explaining   a prompt and its reasoning, drawn for a person
+       changes      is the reasoning what decides?
+
+   Worked: in "abab ab" the pair (a, b) stands three times, so a BPE of one merge writes the text as
+   ab ab " " ab, 4 ids in place of 7 bytes (test_token.c, the_merge_of_the_room_opening). */
+
 /* ---- Unicode: classes and normal form C ---- */
 
 /* The generated tables stand at the end of this section, as varints of five bits a digit. */
@@ -14641,31 +14715,42 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
 
 /* ---- prompts in English ---- */
 
-/* What a fact is; a field without words is described by its formula. */
+/* What a fact is, @ in place of the user and # in place of the item that the question names; a field
+   without words is described by its formula. */
 static const char *r2__field_phrase(r2_field field) {
     switch (field) {
-    case R2_FIELD_hist: return "items the user has rated";
-    case R2_FIELD_genre: return "fit of the target's genres to the user's recent items";
-    case R2_FIELD_era: return "years the target is newer than the user's usual items";
-    case R2_FIELD_shared: return "share of the target's people who share two items with the user";
-    case R2_FIELD_uknn: return "how many of the most similar people have the target";
-    case R2_FIELD_deep: return "closeness of the target's people, over longer chains too";
-    case R2_FIELD_pop: return "people who rated the target";
-    case R2_FIELD_meanr: return "mean rating of the target";
-    case R2_FIELD_pred: return "how similar people rated the target against their own mean";
-    case R2_FIELD_fresh: return "time since the target was first rated";
-    case R2_FIELD_trend: return "ratings of the target just before now";
-    case R2_FIELD_link: return "links to the user's items, close in time";
-    case R2_FIELD_rel: return "links to the user's latest items, close in each person's history";
-    case R2_FIELD_near3: return "links to the user's latest items, next to each other";
-    case R2_FIELD_near1: return "links to the user's very last items, next to each other";
-    case R2_FIELD_next: return "people who took the target soon after one of the user's items";
-    case R2_FIELD_liked: return "links to the user's items by people who liked the target";
-    case R2_FIELD_path: return "the one person whose recent route is most like the user's";
+    case R2_FIELD_hist: return "items @ has rated";
+    case R2_FIELD_genre: return "fit of #'s genres to @'s recent items";
+    case R2_FIELD_era: return "years # is newer than @'s usual items";
+    case R2_FIELD_shared: return "share of #'s people who share two items with @";
+    case R2_FIELD_uknn: return "how many of the most similar people have #";
+    case R2_FIELD_deep: return "closeness of #'s people, over longer chains too";
+    case R2_FIELD_pop: return "people who rated #";
+    case R2_FIELD_meanr: return "mean rating of #";
+    case R2_FIELD_pred: return "how similar people rated # against their own mean";
+    case R2_FIELD_fresh: return "time since # was first rated";
+    case R2_FIELD_trend: return "ratings of # just before now";
+    case R2_FIELD_link: return "links to @'s items, close in time";
+    case R2_FIELD_rel: return "links to @'s latest items, close in each person's history";
+    case R2_FIELD_near3: return "links to @'s latest items, next to each other";
+    case R2_FIELD_near1: return "links to @'s very last items, next to each other";
+    case R2_FIELD_next: return "people who took # soon after one of @'s items";
+    case R2_FIELD_liked: return "links to @'s items by people who liked #";
+    case R2_FIELD_path: return "the one person whose recent route is most like @'s";
     case R2_FIELD_c1: return "strength of the strongest chain";
     case R2_FIELD_c2: return "strength of the second chain";
     case R2_FIELD_c3: return "strength of the third chain";
     default: return r2_field_formula(field);
+    }
+}
+
+/* Adds the phrase of a field for a question about `user`; before step 4 the item is no target. */
+static void r2__add_phrase(r2_ctx *ctx, r2_field field, const char *user, int32_t step,
+                           r2_text *text) {
+    for (const char *p = r2__field_phrase(field); *p; ++p) {
+        if (*p == '@') r2_text_addf(ctx, text, "%s", user);
+        else if (*p == '#') r2_text_addf(ctx, text, step < R2_STEP_ASK ? "the item" : "the target");
+        else r2_text_add(ctx, text, p, 1);
     }
 }
 
@@ -14716,26 +14801,33 @@ static void r2__english_edge(r2_ctx *ctx, const r2_prompt_config *config,
     r2_text_addf(ctx, text, "%s gave ", name);
     r2__add_title(ctx, config->data, r2__edge_item(chain, edge), text);
     r2_text_add(ctx, text, " ", 1);
-    if (r2__edge_visibility(config, chain, edge) == R2_SHOWN)
+    if (r2__edge_visibility(config, evidence, c, edge) == R2_SHOWN)
         r2__text_number(ctx, text, (double)r2__chain_rating(chain, edge), 6);
     else r2_text_add(ctx, text, "[?]", 3);
     r2_text_add(ctx, text, " stars", 6);
 }
 
-/* A line for each fact about all chains that the step shows: its bucket among those of its field. */
+/* Who is asked about at a step. */
+static void r2__asked_person(const r2_evidence *evidence, char name[16]) {
+    r2__edge_person(evidence, 0, r2__step(evidence), name);
+}
+
+/* A line for each fact about the question: its bucket among those of its field. */
 static void r2__english_evidence(r2_ctx *ctx, const r2_prompt_config *config,
                                  const r2_evidence *evidence, r2_text *text) {
     const r2_codebook *codebook = config->codebook;
+    char name[16];
+    r2__asked_person(evidence, name);
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD && codebook; ++f) {
-        r2_field field = (r2_field)f;
-        r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
+        r2_visibility visibility = r2__fact_visibility(config, evidence, (r2_field)f);
         char level[16] = "[?]";
         if (visibility == R2_HIDDEN) continue;
-        if (visibility == R2_SHOWN || !r2__field_rates(field))
+        if (visibility == R2_SHOWN)
             snprintf(level, sizeof level, "%d",
-                     (int)r2_codebook_bucket(codebook, field, evidence->value[f]));
-        r2_text_addf(ctx, text, "- %s: %s of %d\n", r2__field_phrase(field), level,
-                     (int)codebook->n_bucket[f] - 1);
+                     (int)r2_codebook_bucket(codebook, (r2_field)f, evidence->value[f]));
+        r2_text_add(ctx, text, "- ", 2);
+        r2__add_phrase(ctx, (r2_field)f, name, r2__step(evidence), text);
+        r2_text_addf(ctx, text, ": %s of %d\n", level, (int)codebook->n_bucket[f] - 1);
     }
 }
 
@@ -14744,7 +14836,7 @@ static void r2__english_chains(r2_ctx *ctx, const r2_prompt_config *config,
     for (int32_t c = 0; c < n_shown; ++c) {
         r2_text_addf(ctx, text, "Chain %d: ", (int)c + 1);
         for (int32_t edge = 1; edge <= 4; ++edge) {
-            if (r2__edge_visibility(config, &evidence->chain[c].chain, edge) == R2_HIDDEN) continue;
+            if (r2__edge_visibility(config, evidence, c, edge) == R2_HIDDEN) continue;
             if (edge > 1) r2_text_add(ctx, text, "; ", 2);
             r2__english_edge(ctx, config, evidence, c, edge, text);
         }
@@ -14758,22 +14850,22 @@ static void r2__english_chains(r2_ctx *ctx, const r2_prompt_config *config,
 
 static void r2__english_question(r2_ctx *ctx, const r2_prompt_config *config,
                                  const r2_evidence *evidence, r2_text *text) {
-    const r2_chain *chain = &evidence->chain[0].chain;
     char name[16];
-    if (config->step == R2_STEP_ASK) {
+    if (r2__step(evidence) == R2_STEP_ASK) {
         r2_text_addf(ctx, text, "The target is ");
         r2__add_title(ctx, config->data, evidence->item, text);
         r2_text_addf(ctx, text, ". Would the user take it up, and how would they rate it?");
         return;
     }
-    r2__edge_person(evidence, 0, config->step, name);
+    r2__asked_person(evidence, name);
     r2_text_addf(ctx, text, "How did %s rate ", name);
-    r2__add_title(ctx, config->data, r2__edge_item(chain, config->step), text);
+    r2__add_title(ctx, config->data, evidence->item, text);
     r2_text_addf(ctx, text, " in chain 1?");
 }
 
 /* The instruction: what chains are, and the form of the output, a line for each thought. */
-static void r2__english_system(r2_ctx *ctx, const r2_prompt_config *config, r2_text *text) {
+static void r2__english_system(r2_ctx *ctx, const r2_prompt_config *config, int32_t step,
+                               r2_text *text) {
     static const char *const thought[R2_STEP_ASK] = {
         "what the user thought of the first item",
         "what the other person thought of it, and whether they agree",
@@ -14789,7 +14881,7 @@ static void r2__english_system(r2_ctx *ctx, const r2_prompt_config *config, r2_t
     r2_text_addf(ctx, text,
                  " stars; [?] is a rating that is masked.\n"
                  "Answer in exactly this form:\n<think>\n");
-    for (int32_t k = 0; k < config->step; ++k)
+    for (int32_t k = 0; k < step; ++k)
         r2_text_addf(ctx, text, "Step %d: %s\n", (int)k + 1, thought[k]);
     r2_text_addf(ctx, text,
                  "</think><answer>N</answer>\n"
@@ -14802,8 +14894,14 @@ static void r2__english_system(r2_ctx *ctx, const r2_prompt_config *config, r2_t
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt) {
     r2_text *text = &prompt->user;
-    r2__english_system(ctx, config, &prompt->system);
-    r2_text_addf(ctx, text, "The user has rated %d items.\n", (int)evidence->history);
+    char name[16];
+    r2__english_system(ctx, config, r2__step(evidence), &prompt->system);
+    r2__asked_person(evidence, name);
+    if (r2__step(evidence) == R2_STEP_ASK)
+        r2_text_addf(ctx, text, "The user has rated %d items.\n", (int)evidence->history);
+    else
+        r2_text_addf(ctx, text, "Before that, %s had rated %d items.\n", name,
+                     (int)evidence->history);
     r2__english_evidence(ctx, config, evidence, text);
     r2__english_chains(ctx, config, evidence, prompt->n_shown, text);
     if (evidence->n_chains > prompt->n_shown)
@@ -14814,19 +14912,13 @@ static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
 
 /* ---- the rule-based teacher in English ---- */
 
-/* Whether the prompt of this step tells a fact. */
-static bool r2__fact_shown(const r2_prompt_config *config, r2_field field) {
-    r2_visibility visibility = r2__visibility(config, r2__field_edge(field));
-    return visibility == R2_SHOWN || (visibility == R2_MASKED && !r2__field_rates(field));
-}
-
 /* Sum of the weights of the facts about all chains that the prompt tells: above 0 speaks for the
    item. */
 static int32_t r2__rules_lean(const r2_task *task) {
     const r2_codebook *codebook = task->config->codebook;
     int32_t lean = 0;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD && codebook; ++f)
-        if (r2__fact_shown(task->config, (r2_field)f))
+        if (r2__fact_visibility(task->config, task->evidence, (r2_field)f) == R2_SHOWN)
             lean += codebook->weight[f][r2_codebook_bucket(codebook, (r2_field)f,
                                                            task->evidence->value[f])];
     return lean;
@@ -14834,8 +14926,9 @@ static int32_t r2__rules_lean(const r2_task *task) {
 
 /* Whether the prompt shows no rating that bears on the question: the one before it is masked. */
 static bool r2__rules_blind(const r2_task *task) {
-    int32_t step = task->config->step;
-    return step == 1 || !task->config->data || r2__visibility(task->config, step - 1) != R2_SHOWN;
+    int32_t step = r2__step(task->evidence);
+    return step == 1 || !task->config->data ||
+           r2_schedule_visibility(task->config->schedule, step, step - 1) != R2_SHOWN;
 }
 
 /* The answer of an unguided trace. Before step 4: the masked rating is like the one before it. At
@@ -14843,7 +14936,7 @@ static bool r2__rules_blind(const r2_task *task) {
    people u1, moved by how u0 and u1 differ on i0, the first chains counting most. */
 static int32_t r2__rules_answer(const r2_task *task) {
     const r2_data *data = task->config->data;
-    int32_t step = task->config->step, n = task->prompt->n_shown;
+    int32_t step = r2__step(task->evidence), n = task->prompt->n_shown;
     double sum = 0.0, weight = 0.0, rating;
     if (step == R2_STEP_ASK && (n < 1 || r2__rules_lean(task) < 0)) return 0;
     if (r2__rules_blind(task)) return 3;
@@ -14868,7 +14961,8 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
     float strength[R2_MAX_CHAINS];
     for (int32_t c = 0; c < n; ++c) {
         strength[c] = -0.5f * (float)c + config->gumbel * (float)r2_rng_gumbel(&rng);
-        if (task->answer >= 0 && r2__visibility(task->config, 3) == R2_SHOWN)
+        if (task->answer >= 0 &&
+            r2_schedule_visibility(task->config->schedule, r2__step(task->evidence), 3) == R2_SHOWN)
             strength[c] -= (float)abs(r2_answer_level(task->evidence->chain[c].chain.r3,
                                                       data->rating_min, data->rating_max) -
                                       answer);
@@ -14893,7 +14987,7 @@ static void r2__rules_sentence(r2_ctx *ctx, const r2_task *task, int32_t c, int3
     const r2_data *data = task->config->data;
     const r2_chain *chain = &task->evidence->chain[c].chain;
     char name[16];
-    if (r2__edge_visibility(task->config, chain, edge) != R2_SHOWN) {
+    if (r2__edge_visibility(task->config, task->evidence, c, edge) != R2_SHOWN) {
         r2__edge_person(task->evidence, c, edge, name);
         r2_text_addf(ctx, out, "what %s thinks of ", name);
         r2__add_title(ctx, data, r2__edge_item(chain, edge), out);
@@ -14914,7 +15008,7 @@ static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answe
         "this does not lead to it",      "this speaks against liking it",
         "this speaks against liking it", "this is mixed",
         "this speaks for liking it",     "this speaks for liking it"};
-    const int32_t step = task->config->step, facts = r2__rules_answer(task);
+    const int32_t step = r2__step(task->evidence), facts = r2__rules_answer(task);
     const int32_t side = (facts > 3) - (facts < 3), expected = (answer > 3) - (answer < 3);
     const bool follows = side == expected && (facts == 0) == (answer == 0);
     const char *says = why[facts];
@@ -14928,7 +15022,7 @@ static void r2__rules_conclusion(r2_ctx *ctx, const r2_task *task, int32_t answe
 
 static void r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config, const r2_task *task,
                               int32_t answer, r2_text *out) {
-    int32_t asked = task->config->step;
+    int32_t asked = r2__step(task->evidence);
     bool cited[R2_MAX_CHAINS];
     r2__rules_chains(config, task, answer, cited);
     r2_text_addf(ctx, out, "<think>\n");
@@ -15386,7 +15480,7 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
     record.item = config->data->item_key[task->evidence->item];
     record.history = task->evidence->history;
     record.schedule = r2_schedule_name(config->schedule);
-    record.step = config->step;
+    record.step = r2__step(task->evidence);
     record.words = r2_words_name(config->words);
     record.shown = task->prompt->n_shown;
     record.left_out = task->prompt->n_left_out;
@@ -15402,7 +15496,7 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
    right answer too. */
 static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *teacher,
                                r2_prompt *prompt, r2_text *output, r2_records *records) {
-    int32_t answer = r2_prompt_answer(task->config, task->evidence);
+    int32_t answer = task->evidence->answer;
     r2_check check;
     r2_status status = r2_prompt_build(ctx, task->config, task->evidence, prompt);
     if (status != R2_OK) return status;
@@ -15461,7 +15555,7 @@ static void r2__explain_chain(r2_ctx *ctx, const r2_task *task, int32_t c, r2_te
     const r2_data *data = task->config->data;
     const r2_chain *chain = &task->evidence->chain[c].chain;
     for (int32_t edge = 1; edge <= 4; ++edge) {
-        r2_visibility visibility = r2__edge_visibility(task->config, chain, edge);
+        r2_visibility visibility = r2__edge_visibility(task->config, task->evidence, c, edge);
         char who[16], number[24];
         r2__edge_person(task->evidence, c, edge, who);
         snprintf(number, sizeof number, "chain %d", (int)c + 1);
@@ -15480,12 +15574,16 @@ static void r2__explain_chain(r2_ctx *ctx, const r2_task *task, int32_t c, r2_te
 static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text) {
     bool told[R2_FIRST_CHAIN_FIELD] = {false};
     const r2_codebook *codebook = task->config->codebook;
+    char name[16];
+    r2__asked_person(task->evidence, name);
     for (int n = 0; n < 6 && codebook; ++n) {
         int best = -1, weight = 0, bucket = 0;
         for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
             int b = r2_codebook_bucket(codebook, (r2_field)f, task->evidence->value[f]);
             int w = codebook->weight[f][b];
-            if (told[f] || !r2__fact_shown(task->config, (r2_field)f)) continue;
+            if (told[f] ||
+                r2__fact_visibility(task->config, task->evidence, (r2_field)f) != R2_SHOWN)
+                continue;
             if (best >= 0 && abs(w) <= abs(weight)) continue;
             best = f;
             weight = w;
@@ -15493,18 +15591,22 @@ static void r2__explain_evidence(r2_ctx *ctx, const r2_task *task, r2_text *text
         }
         if (best < 0) return;
         told[best] = true;
-        r2_text_addf(ctx, text, "  %+3d  %-7s %2d of %-2d  %s\n", weight,
-                     r2_field_name((r2_field)best), bucket, (int)codebook->n_bucket[best] - 1,
-                     r2__field_phrase((r2_field)best));
+        r2_text_addf(ctx, text, "  %+3d  %-7s %2d of %-2d  ", weight, r2_field_name((r2_field)best),
+                     bucket, (int)codebook->n_bucket[best] - 1);
+        r2__add_phrase(ctx, (r2_field)best, name, r2__step(task->evidence), text);
+        r2_text_add(ctx, text, "\n", 1);
     }
 }
 
 /* A compact trace, a thought a line: its step, weight and total, the fact and its meaning. The rest
    of an output of another shape follows as it is. */
-static void r2__explain_thoughts(r2_ctx *ctx, const r2_codebook *codebook, const char *output,
+static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *output,
                                  r2_text *text) {
+    const r2_codebook *codebook = task->config->codebook;
     const char *at = output, *rest = output;
     r2__word cited, weight, total;
+    char name[16];
+    r2__asked_person(task->evidence, name);
     r2__next_word(&at, &cited); /* <think> */
     while (r2__next_word(&at, &cited) && r2__next_word(&at, &weight) &&
            r2__next_word(&at, &total)) {
@@ -15513,10 +15615,11 @@ static void r2__explain_thoughts(r2_ctx *ctx, const r2_codebook *codebook, const
         if (!r2__read_fact(codebook, cited, &field, &bucket) ||
             !r2__word_number(total, "=", true, &number))
             break;
-        r2_text_addf(ctx, text, "  step %d  %3.*s -> %+3d  %-7s %2d of %-2d  %s\n",
+        r2_text_addf(ctx, text, "  step %d  %3.*s -> %+3d  %-7s %2d of %-2d  ",
                      (int)r2_field_step(field), (int)weight.len, weight.at, (int)number,
-                     r2_field_name(field), (int)bucket, (int)codebook->n_bucket[field] - 1,
-                     r2__field_phrase(field));
+                     r2_field_name(field), (int)bucket, (int)codebook->n_bucket[field] - 1);
+        r2__add_phrase(ctx, field, name, r2__step(task->evidence), text);
+        r2_text_add(ctx, text, "\n", 1);
         rest = at;
     }
     r2_text_addf(ctx, text, "%s%s\n", rest == output ? "" : " ", rest);
@@ -15533,7 +15636,7 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
                  config->data->user_key[evidence->user], (int)evidence->history,
                  r2__item_title(config->data, evidence->item));
     r2_text_addf(ctx, text, "schedule %s, step %d of %d; %d chains shown, %d left out\n",
-                 r2_schedule_name(config->schedule), (int)config->step, R2_STEP_ASK,
+                 r2_schedule_name(config->schedule), (int)r2__step(evidence), R2_STEP_ASK,
                  (int)task->prompt->n_shown, (int)task->prompt->n_left_out);
     for (int32_t c = 0; c < task->prompt->n_shown; ++c) r2__explain_chain(ctx, task, c, text);
     if (config->codebook && (!output || english)) {
@@ -15544,7 +15647,7 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
         r2_check check = r2_check_output(task, output);
         r2_text_addf(ctx, text, "reasoning (checked: %s)\n", r2_verdict_name(check.verdict));
         if (english) r2_text_addf(ctx, text, "%s\n", output);
-        else r2__explain_thoughts(ctx, config->codebook, output, text);
+        else r2__explain_thoughts(ctx, task, output, text);
     }
     return text->failed ? ctx->status : R2_OK;
 }

@@ -15,7 +15,7 @@ enum { N_QUERIES = 1000 };
 static struct {
     bool tried, there;
     r2_run run;
-    r2_evidence evidence[N_QUERIES];
+    r2_evidence evidence[N_QUERIES], early[R2_STEP_ASK][N_QUERIES]; /* early[k]: of step k */
 } world;
 
 static bool make_world(void) {
@@ -27,6 +27,14 @@ static bool make_world(void) {
     if (r2_run_init(&ctx, &world.run, "data/mini", &config)) return false;
     if (world.run.n_train < N_QUERIES) return false;
     memcpy(world.evidence, world.run.evidence, sizeof world.evidence);
+    for (int32_t step = 1; step < R2_STEP_ASK; ++step)
+        for (int q = 0; q < N_QUERIES; ++q) {
+            world.early[step][q] = world.evidence[q];
+            if (world.evidence[q].n_chains > 0 &&
+                r2_evidence_of_step(&ctx, &world.run.index, step, 1, &config.chains,
+                                    &world.early[step][q]) != R2_OK)
+                return false;
+        }
     return true;
 }
 
@@ -40,29 +48,34 @@ __attribute__((destructor)) static void forget(void) {
     r2_run_free(&ctx, &world.run);
 }
 
-static r2_prompt_config view(bool english, r2_schedule schedule, int32_t step) {
+static r2_prompt_config view(bool english, r2_schedule schedule) {
     r2_prompt_config config = r2_prompt_config_default();
     config.words = english ? R2_WORDS_ENGLISH : R2_WORDS_COMPACT;
     config.data = &world.run.data;
     config.codebook = &world.run.codebook;
     config.schedule = schedule;
-    config.step = step;
     return config;
+}
+
+static const r2_evidence *of(int32_t step, int q) {
+    return step < R2_STEP_ASK ? &world.early[step][q] : &world.evidence[q];
 }
 
 /* All (language, schedule, step): 14 views. */
 #define FOR_VIEWS(config)                                                                          \
     for (int english_ = 0; english_ < 2; ++english_)                                               \
         for (int schedule_ = 0; schedule_ < R2_N_SCHEDULES; ++schedule_)                           \
-            for (int32_t step_ = r2_schedule_first_step((r2_schedule)schedule_), once_ = 1;        \
-                 step_ <= R2_STEP_ASK; ++step_, once_ = 1)                                         \
-                for (r2_prompt_config config = view(english_, (r2_schedule)schedule_, step_);      \
-                     once_; once_ = 0)
+            for (int32_t step = r2_schedule_first_step((r2_schedule)schedule_), once_ = 1;         \
+                 step <= R2_STEP_ASK; ++step, once_ = 1)                                           \
+                for (r2_prompt_config config = view(english_, (r2_schedule)schedule_); once_;      \
+                     once_ = 0)
 
 static r2_task task_of(const r2_prompt_config *config, const r2_evidence *evidence,
                        const r2_prompt *prompt, bool guided) {
-    r2_task task = {evidence - world.evidence, config, evidence, prompt,
-                    guided ? r2_prompt_answer(config, evidence) : -1};
+    r2_task task = {evidence >= world.evidence && evidence < world.evidence + N_QUERIES
+                        ? evidence - world.evidence
+                        : 0,
+                    config, evidence, prompt, guided ? evidence->answer : -1};
     return task;
 }
 
@@ -100,6 +113,17 @@ static bool closed_query(uint32_t user, r2_evidence *evidence) {
     return true;
 }
 
+/* A title as English prompts write it: single quotes for double ones. Room for four at a time. */
+static const char *quoted(uint32_t item) {
+    static char room[4][200];
+    static int next;
+    char *text = room[next++ % 4];
+    snprintf(text, sizeof room[0], "%s", r2__item_title(&world.run.data, item));
+    for (char *p = text; *p; ++p)
+        if (*p == '"') *p = '\'';
+    return text;
+}
+
 /* ---- schedules ---- */
 
 TEST(what_each_schedule_shows) {
@@ -121,47 +145,91 @@ TEST(what_each_schedule_shows) {
 
 TEST(a_step_that_is_not_there_is_refused) {
     r2_prompt prompt;
-    r2_evidence none;
+    r2_evidence evidence, none;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    none = world.evidence[0];
-    none.n_chains = 0;
+    REQUIRE(world.evidence[0].n_chains > 0);
     for (int32_t step = -1; step <= 7; ++step) {
-        r2_prompt_config config = view(false, R2_MASK_ALL, step);
-        bool good = step == R2_STEP_ASK;
-        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[0], &prompt),
-                     good ? R2_OK : R2_ARGUMENT);
+        r2_prompt_config config = view(false, R2_MASK_ALL);
+        bool question = step == 0 || step == R2_STEP_ASK;
+        evidence = none = world.evidence[0];
+        none.n_chains = 0;
+        evidence.step = none.step = step;
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt),
+                     question ? R2_OK : R2_ARGUMENT);
         config.schedule = R2_MASK_PROGRESSIVE;
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt),
+                     step >= 0 && step <= R2_STEP_ASK ? R2_OK : R2_ARGUMENT);
         CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &none, &prompt),
-                     good ? R2_OK : R2_ARGUMENT);
+                     question ? R2_OK : R2_ARGUMENT);
     }
     for (int english = 0; english < 2; ++english) {
-        r2_prompt_config config = view(english, R2_MASK_ALL, R2_STEP_ASK);
+        r2_prompt_config config = view(english, R2_MASK_ALL);
         config.codebook = NULL;
-        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &none, &prompt),
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[0], &prompt),
                      english ? R2_OK : R2_ARGUMENT);
-        config = view(english, R2_MASK_ALL, R2_STEP_ASK);
+        config = view(english, R2_MASK_ALL);
         config.data = NULL;
-        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &none, &prompt),
+        CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[0], &prompt),
                      english ? R2_ARGUMENT : R2_OK);
     }
+    none = world.evidence[0];
+    CHECK_STATUS(&ctx,
+                 r2_evidence_of_step(&ctx, &world.run.index, R2_STEP_ASK, 1,
+                                     &world.run.config.chains, &none),
+                 R2_ARGUMENT);
+    none.n_chains = 0;
+    CHECK_STATUS(&ctx,
+                 r2_evidence_of_step(&ctx, &world.run.index, 1, 1, &world.run.config.chains, &none),
+                 R2_ARGUMENT);
     r2_prompt_free(&ctx, &prompt);
 }
 
-TEST(step_4_of_the_compact_prompt_is_r2_prompt_compact) {
+TEST(the_compact_progressive_prompt_is_r2_prompt_compact) {
     r2_prompt prompt;
     r2_text text = {NULL, 0, 0, false};
-    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE);
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
-    for (int q = 0; q < N_QUERIES; ++q) {
-        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[q], &prompt));
-        r2_text_clear(&text);
-        r2_prompt_compact(&ctx, &world.run.codebook, &world.evidence[q], &text);
-        if (!CHECK_EQ_STR(prompt.user.data, text.data)) break;
-    }
+    for (int q = 0; q < N_QUERIES; ++q)
+        for (int32_t step = 1; step <= R2_STEP_ASK; ++step) {
+            if (step < R2_STEP_ASK && world.evidence[q].n_chains < 1) continue;
+            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, of(step, q), &prompt));
+            r2_text_clear(&text);
+            r2_prompt_compact(&ctx, &world.run.codebook, of(step, q), &text);
+            if (!CHECK_EQ_STR(prompt.user.data, text.data)) break;
+        }
     r2_text_free(&ctx, &text);
     r2_prompt_free(&ctx, &prompt);
+}
+
+/* What a step is about: the user, the item and the rating of e_k, with their own evidence. */
+TEST(a_step_asks_about_its_edge) {
+    int64_t n = 0, n_other = 0;
+    REQUIRE(ready());
+    for (int q = 0; q < N_QUERIES; ++q) {
+        const r2_chain *chain = &world.evidence[q].chain[0].chain;
+        if (world.evidence[q].n_chains < 1) continue;
+        for (int32_t step = 1; step < R2_STEP_ASK; ++step, ++n) {
+            const r2_evidence *e = of(step, q);
+            const float rating = step == 1 ? chain->r1 : step == 2 ? chain->r2 : chain->r3;
+            r2_question question;
+            r2_evidence plain;
+            CHECK_EQ_INT(e->step, step);
+            CHECK_EQ_INT(e->user, step == 1 ? chain->u0 : chain->u1);
+            CHECK_EQ_INT(e->item, step == 3 ? chain->i1 : chain->i0);
+            CHECK_EQ_INT(e->answer, r2_answer_level(rating, world.run.data.rating_min,
+                                                    world.run.data.rating_max));
+            REQUIRE_OK(&ctx, r2_question_of_step(&ctx, &world.run.index, chain, step, &question));
+            CHECK(e->history <= question.history); /* less what later steps reveal */
+            REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &world.run.index, &question, 1,
+                                                 &world.run.config.chains, &plain));
+            CHECK(!memcmp(e->value, plain.value, sizeof plain.value));
+            CHECK(!memcmp(e->chain, world.evidence[q].chain, sizeof e->chain));
+            n_other += memcmp(e->value, world.evidence[q].value, sizeof e->value) != 0;
+        }
+    }
+    CHECK(n > N_QUERIES && n_other == n);
 }
 
 /* Ratings of closed chains are known; each is seen when it should be and not before. */
@@ -175,11 +243,12 @@ TEST(a_masked_rating_is_not_in_the_prompt) {
         if (!closed_query(user, &evidence)) continue;
         FOR_VIEWS(config) {
             r2_text first;
+            evidence.step = step;
             REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt));
             first = prompt.user; /* kept while another prompt is built */
             memset(&prompt.user, 0, sizeof prompt.user);
             for (int32_t edge = 1; edge <= 4; ++edge) {
-                bool shown = r2_schedule_visibility(config.schedule, config.step, edge) == R2_SHOWN;
+                bool shown = r2_schedule_visibility(config.schedule, step, edge) == R2_SHOWN;
                 float *rating;
                 other = evidence;
                 rating = edge == 1   ? &other.chain[0].chain.r1
@@ -201,7 +270,7 @@ TEST(a_masked_rating_is_not_in_the_prompt) {
 
 TEST(persons_are_lettered_as_they_appear) {
     static const uint32_t u1[4] = {9, 9, 7, 9};
-    r2_prompt_config config = view(true, R2_MASK_FINAL_ONLY, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_FINAL_ONLY);
     r2_prompt prompt;
     r2_evidence evidence;
     memset(&prompt, 0, sizeof prompt);
@@ -218,71 +287,128 @@ TEST(persons_are_lettered_as_they_appear) {
 
 /* ---- leak: the edge asked for is invisible (D2) ---- */
 
-/* Queries for `question` in a world whose row `row` has this rating, or is not there (NAN). */
-static r2_status ask_without(uint8_t *role, int64_t row, float rating, const r2_question *question,
-                             r2_evidence *evidence) {
-    const r2_chain_config four = {R2_CHAINS_COHERENT, 4, 1};
+enum change { AS_IT_IS, FLIPPED, REMOVED, N_CHANGES };
+
+/* The evidence of `question` in a world where n rows of the ratings are changed. */
+static r2_status ask_changed(uint8_t *role, const int64_t *row, int n, enum change change,
+                             const r2_question *question, r2_evidence *evidence) {
     r2_data *data = &world.run.data;
-    float kept = data->rating[row];
-    uint8_t kept_role = role[row];
+    float kept[4];
     r2_graph graph;
     r2_index index;
     r2_status status;
     memset(&graph, 0, sizeof graph);
     memset(&index, 0, sizeof index);
-    if (isnan(rating)) role[row] = R2_UNUSED;
-    else data->rating[row] = rating;
+    for (int k = 0; k < n; ++k) {
+        kept[k] = data->rating[row[k]];
+        if (change == FLIPPED) data->rating[row[k]] = kept[k] > 2.5f ? 0.5f : 5.0f;
+        if (change == REMOVED) role[row[k]] = R2_UNUSED;
+    }
     status = r2_graph_init(&ctx, &graph, data, role);
     if (!status) status = r2_index_init(&ctx, &index, &graph, data, 4.0f, 1);
-    if (!status) status = r2_evidence_compute(&ctx, &index, question, 1, &four, evidence);
+    if (!status)
+        status = r2_evidence_compute(&ctx, &index, question, 1, &world.run.config.chains, evidence);
     r2_index_free(&ctx, &index);
     r2_graph_free(&ctx, &graph);
-    data->rating[row] = kept;
-    role[row] = kept_role;
+    for (int k = 0; k < n; ++k) {
+        data->rating[row[k]] = kept[k];
+        role[row[k]] = R2_TRAIN;
+    }
     return status;
+}
+
+/* Whether all prompts of a step, in every view, are the same for evidence of the three worlds. */
+static int64_t same_prompts(const r2_evidence evidence[N_CHANGES]) {
+    r2_prompt prompt[N_CHANGES];
+    int64_t n = 0;
+    memset(prompt, 0, sizeof prompt);
+    FOR_VIEWS(config) {
+        if (step != (evidence[0].step ? evidence[0].step : R2_STEP_ASK)) continue;
+        for (int v = 0; v < N_CHANGES; ++v)
+            CHECK_STATUS(&ctx, r2_prompt_build(&ctx, &config, &evidence[v], &prompt[v]), R2_OK);
+        for (int v = 1; v < N_CHANGES; ++v) {
+            CHECK_EQ_STR(prompt[v].user.data, prompt[0].user.data);
+            CHECK_EQ_STR(prompt[v].system.data, prompt[0].system.data);
+        }
+        ++n;
+    }
+    for (int v = 0; v < N_CHANGES; ++v) r2_prompt_free(&ctx, &prompt[v]);
+    return n;
+}
+
+/* Steps 1 .. 3 of the chains of a question: e_k and all edges after it flipped or removed. The chain
+   itself is given; what it hides is changed too. */
+static int64_t same_steps(uint8_t *role, const r2_index *index, int64_t target_row,
+                          const r2_evidence *target) {
+    const r2_chain *chain = &target->chain[0].chain;
+    const r2_data *data = &world.run.data;
+    const int64_t row[4] = {r2_data_find(data, chain->u0, chain->i0),
+                            r2_data_find(data, chain->u1, chain->i0),
+                            r2_data_find(data, chain->u1, chain->i1), target_row};
+    int64_t n = 0;
+    for (int32_t step = 1; step < R2_STEP_ASK; ++step) {
+        r2_evidence evidence[N_CHANGES];
+        r2_question question;
+        CHECK_STATUS(&ctx, r2_question_of_step(&ctx, index, chain, step, &question), R2_OK);
+        for (int v = 0; v < N_CHANGES; ++v) {
+            r2_chain *seen = &evidence[v].chain[0].chain;
+            if (v == REMOVED) question.history = evidence[0].history; /* counts the removed, too */
+            CHECK_STATUS(&ctx,
+                         ask_changed(role, row + step - 1, 5 - step, (enum change)v, &question,
+                                     &evidence[v]),
+                         R2_OK);
+            r2__evidence_at_step(&evidence[v], step, target);
+            evidence[v].answer = v;
+            if (v == FLIPPED && step <= 1) seen->r1 = 9.0f;
+            if (v == FLIPPED && step <= 2) seen->r2 = 9.0f;
+            if (v == FLIPPED && step <= 3) seen->r3 = 9.0f;
+            if (v == FLIPPED)
+                for (int k = 2 * step - 1; k < R2_N_CHAIN_FIELDS; ++k)
+                    evidence[v].chain[0].value[k] += 7.0f; /* own, theirs, took and all later */
+        }
+        n += same_prompts(evidence);
+    }
+    return n;
 }
 
 TEST(the_answer_never_leaks_into_a_prompt) {
     enum { N_TARGETS = 1000, N_USERS = 60 }; /* few users: each target needs its graph anew */
     const r2_data *data;
     uint8_t *role;
-    int64_t n = 0, n_prompts = 0, n_chains = 0;
-    r2_prompt prompt[3];
-    memset(prompt, 0, sizeof prompt);
+    int64_t n = 0, n_prompts = 0, n_steps = 0;
+    r2_graph graph;
+    r2_index index;
+    memset(&graph, 0, sizeof graph);
+    memset(&index, 0, sizeof index);
     REQUIRE(ready());
     data = &world.run.data;
     role = (uint8_t *)malloc((size_t)data->n_ratings);
     for (int64_t row = 0; row < data->n_ratings; ++row)
         role[row] = row < data->user_begin[N_USERS] ? R2_TRAIN : R2_UNUSED;
+    REQUIRE_OK(&ctx, r2_graph_init(&ctx, &graph, data, role));
+    REQUIRE_OK(&ctx, r2_index_init(&ctx, &index, &graph, data, 4.0f, 1));
     for (int64_t k = 0; k < data->user_begin[N_USERS] && n < N_TARGETS; ++k, ++n) {
         int64_t row = world.run.split.by_time[k], user = 0;
         r2_question question;
-        r2_evidence evidence[3];
+        r2_evidence evidence[N_CHANGES];
         while (data->user_begin[user + 1] <= row) ++user;
         memset(&question, 0, sizeof question);
         question.user = (uint32_t)user;
         question.item = data->item[row];
         question.history = (int32_t)(k - data->user_begin[user]);
-        question.answer = 5;
-        REQUIRE_OK(&ctx, ask_without(role, row, data->rating[row], &question, &evidence[0]));
-        question.answer = 1;
-        REQUIRE_OK(&ctx, ask_without(role, row, data->rating[row] > 2.5f ? 0.5f : 5.0f, &question,
-                                     &evidence[1]));
-        REQUIRE_OK(&ctx, ask_without(role, row, NAN, &question, &evidence[2]));
-        n_chains += evidence[0].n_chains;
-        FOR_VIEWS(config) {
-            if (config.step < R2_STEP_ASK && evidence[0].n_chains < 1) continue;
-            for (int v = 0; v < 3; ++v)
-                REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence[v], &prompt[v]));
-            CHECK_EQ_STR(prompt[1].user.data, prompt[0].user.data);
-            CHECK_EQ_STR(prompt[2].user.data, prompt[0].user.data);
-            CHECK_EQ_STR(prompt[2].system.data, prompt[0].system.data);
-            ++n_prompts;
+        for (int v = 0; v < N_CHANGES; ++v) {
+            question.answer = 5 - v;
+            REQUIRE_OK(&ctx, ask_changed(role, &row, 1, (enum change)v, &question, &evidence[v]));
         }
+        n_prompts += same_prompts(evidence);
+        if (k % 4 == 0 && evidence[0].n_chains > 0)
+            n_steps += same_steps(role, &index, row, &evidence[0]);
     }
     CHECK_EQ_INT(n, N_TARGETS);
-    CHECK(n_chains > N_TARGETS && n_prompts > 10 * N_TARGETS);
-    for (int v = 0; v < 3; ++v) r2_prompt_free(&ctx, &prompt[v]);
+    CHECK_EQ_INT(n_prompts, 8 * N_TARGETS);
+    CHECK(n_steps > 3 * N_TARGETS / 4); /* both languages at three steps of most targets */
+    r2_index_free(&ctx, &index);
+    r2_graph_free(&ctx, &graph);
     free(role);
 }
 
@@ -343,7 +469,7 @@ static bool true_chain(const char *p, const r2_evidence *evidence) {
 }
 
 TEST(what_a_prompt_says_is_true) {
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     r2_prompt prompt;
     int64_t n_chains = 0;
     memset(&prompt, 0, sizeof prompt);
@@ -374,17 +500,19 @@ static r2_status show_all(const r2_run *run, const r2_evidence *evidence, r2_tex
     r2_status status = R2_OK;
     memset(&prompt, 0, sizeof prompt);
     FOR_VIEWS(config) {
-        r2_task task = {0, &config, evidence, &prompt, 0};
+        r2_evidence asked = *evidence;
+        r2_task task = {0, &config, &asked, &prompt, 0};
         r2_text output = {NULL, 0, 0, false};
         config.data = &run->data;
         config.codebook = &run->codebook;
-        task.answer = r2_prompt_answer(&config, evidence);
-        if (!status) status = r2_prompt_build(&ctx, &config, evidence, &prompt);
+        if (!status && step < R2_STEP_ASK)
+            status = r2_evidence_of_step(&ctx, &run->index, step, 1, &run->config.chains, &asked);
+        task.answer = asked.answer;
+        if (!status) status = r2_prompt_build(&ctx, &config, &asked, &prompt);
         if (!status) status = r2_teacher_rules(&ctx, &teacher, &task, &output);
         if (status) continue;
-        r2_text_addf(&ctx, out, "==== %s, %s, step %d ====\n",
-                     config.words ? "english" : "compact", r2_schedule_name(config.schedule),
-                     (int)config.step);
+        r2_text_addf(&ctx, out, "==== %s, %s, step %d ====\n", config.words ? "english" : "compact",
+                     r2_schedule_name(config.schedule), (int)step);
         if (config.words && config.schedule == R2_MASK_PROGRESSIVE)
             r2_text_addf(&ctx, out, "-- system\n%s\n", prompt.system.data);
         r2_text_addf(&ctx, out, "-- user\n%s\n-- teacher\n%s\n", prompt.user.data, output.data);
@@ -449,7 +577,7 @@ TEST(chains_are_cut_from_the_least_coherent_to_fit) {
     REQUIRE(ready());
     const r2_evidence *evidence = good_query(world.evidence, N_QUERIES);
     for (int english = 0; english < 2; ++english) {
-        r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE);
         int32_t seen = 0;
         REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, evidence, &prompt));
         CHECK_EQ_INT(prompt.n_shown, 3);
@@ -480,7 +608,7 @@ TEST(chains_are_cut_from_the_least_coherent_to_fit) {
 
 /* The number that opens [M5]: <q>, three chains of a number and six facts, 21 facts. */
 TEST(the_words_of_a_compact_prompt) {
-    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE);
     r2_prompt prompt;
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
@@ -500,11 +628,10 @@ TEST(compact_words_are_all_announced) {
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     REQUIRE_OK(&ctx, r2_codebook_words(&ctx, &world.run.codebook, &vocab));
-    REQUIRE_OK(&ctx, r2_codebook_mask_words(&ctx, &world.run.codebook, &vocab));
     for (int q = 0; q < 200; ++q) FOR_VIEWS(config) {
-            if (config.words || world.evidence[q].n_chains < 1) continue;
+            if (config.words || world.evidence[q].n_chains < 2) continue; /* one is not cut */
             config.max_tokens = q % 2 ? 40 : 0;
-            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &world.evidence[q], &prompt));
+            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, of(step, q), &prompt));
             if (!CHECK_STATUS(
                     &ctx, r2_vocab_encode(&ctx, &vocab, prompt.user.data, prompt.user.len, &ids),
                     R2_OK))
@@ -528,9 +655,9 @@ TEST(guided_traces_pass_the_filter) {
     REQUIRE(ready());
     FOR_VIEWS(config)
     for (int q = 0; q < N_QUERIES; ++q) {
-        if (world.evidence[q].n_chains < 1 && config.step < R2_STEP_ASK) continue;
+        if (world.evidence[q].n_chains < 1 && step < R2_STEP_ASK) continue;
         REQUIRE_OK(&ctx,
-                   teach(&ctx, &config, &world.evidence[q], 1, q,
+                   teach(&ctx, &config, of(step, q), 1, q,
                          teacher_of(r2_teacher_rules, &teacher, "rules", true, &tally), &records));
         ++with_chain;
     }
@@ -556,7 +683,7 @@ TEST(unguided_traces_are_true_and_refused_only_for_their_answer) {
     memset(&records, 0, sizeof records);
     REQUIRE(ready());
     for (int english = 0; english < 2; ++english) {
-        r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_prompt_config config = view(english, R2_MASK_PROGRESSIVE);
         REQUIRE_OK(&ctx,
                    teach(&ctx, &config, world.evidence, N_QUERIES, 0,
                          teacher_of(r2_teacher_rules, &teacher, "rules", false, &tally), &records));
@@ -617,7 +744,7 @@ TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
         {" stars", ".5 stars", R2_TRACE_WRONG_RATING},
         {"the user gave \"", "the user gave \"Not in the prompt\" and \"", R2_TRACE_UNKNOWN_FACT},
         {"Step 4: ", "Step 4: the user gave it 17 stars; ", R2_TRACE_WRONG_RATING}};
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     r2_text trace = {NULL, 0, 0, false}, changed = {NULL, 0, 0, false};
     r2_prompt prompt;
     r2_task task;
@@ -643,7 +770,7 @@ TEST(every_mutation_of_an_english_trace_is_refused_with_its_reason) {
 }
 
 TEST(an_english_trace_without_a_thought_is_malformed) {
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     r2_prompt prompt;
     r2_check check;
     r2_task task;
@@ -659,7 +786,8 @@ TEST(an_english_trace_without_a_thought_is_malformed) {
 
 /* What the trace of this task says of the facts, with the word that joins the answer, in *says;
    returns the answer, or -1. */
-static int32_t concluded(const r2_prompt_config *config, int q, int32_t answer, r2_text *says) {
+static int32_t concluded(const r2_prompt_config *config, const r2_evidence *evidence,
+                         int32_t answer, r2_text *says) {
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_text trace = {NULL, 0, 0, false};
     r2_prompt prompt;
@@ -668,7 +796,7 @@ static int32_t concluded(const r2_prompt_config *config, int q, int32_t answer, 
     int32_t expected = -1;
     memset(&prompt, 0, sizeof prompt);
     r2_text_clear(says);
-    if (teach_query(config, &world.evidence[q], &prompt, &task, &trace)) {
+    if (teach_query(config, evidence, &prompt, &task, &trace)) {
         r2_text_clear(&trace);
         task.answer = answer;
         if (r2_teacher_rules(&ctx, &teacher, &task, &trace) == R2_OK) at = strrchr(trace.data, ':');
@@ -691,15 +819,14 @@ TEST(an_english_conclusion_says_what_the_facts_say) {
     for (int q = 0; q < N_QUERIES; ++q)
         for (int32_t step = 1; step <= R2_STEP_ASK + 1; ++step) {
             const bool all = step > R2_STEP_ASK; /* masks every rating */
-            r2_prompt_config config = view(true, all ? R2_MASK_ALL : R2_MASK_PROGRESSIVE,
-                                           all ? R2_STEP_ASK : step);
+            r2_prompt_config config = view(true, all ? R2_MASK_ALL : R2_MASK_PROGRESSIVE);
             int32_t weight = 0, facts;
             bool strong, blind;
             if (step < R2_STEP_ASK && !world.evidence[q].n_chains) continue;
             for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
                 weight += world.run.codebook.weight[f][r2_codebook_bucket(
                     &world.run.codebook, (r2_field)f, world.evidence[q].value[f])];
-            facts = concluded(&config, q, -1, &own);
+            facts = concluded(&config, of(step, q), -1, &own);
             REQUIRE(facts >= 0 && facts < R2_N_ANSWERS && own.len > 6);
             strong = strstr(own.data, "strongly") != NULL;
             blind = strstr(own.data, "no rating in sight") != NULL;
@@ -711,7 +838,7 @@ TEST(an_english_conclusion_says_what_the_facts_say) {
             for (int32_t answer = 0; answer < R2_N_ANSWERS; ++answer) {
                 const bool so = side[answer] == side[facts];
                 const size_t same = own.len - 2; /* without "so" */
-                CHECK_EQ_INT(concluded(&config, q, answer, &guided), answer);
+                CHECK_EQ_INT(concluded(&config, of(step, q), answer, &guided), answer);
                 REQUIRE(guided.len > same);
                 CHECK(!memcmp(guided.data, own.data, same));
                 CHECK_EQ_STR(guided.data + same, so ? "so" : "yet");
@@ -722,12 +849,6 @@ TEST(an_english_conclusion_says_what_the_facts_say) {
     CHECK(n_strong > 0 && n_so > 0 && n_yet > n_so);
     r2_text_free(&ctx, &own);
     r2_text_free(&ctx, &guided);
-}
-
-/* A title as English prompts write it: double quotes inside it become single ones. */
-static void prompt_title(char *title, size_t size, uint32_t item) {
-    snprintf(title, size, "%s", r2__item_title(&world.run.data, item));
-    for (char *quote; (quote = strchr(title, '"'));) *quote = '\'';
 }
 
 /* The chains that a trace cites, and whether it finds that their people agree, hang on the scale. */
@@ -749,7 +870,7 @@ TEST(an_english_trace_reads_ratings_on_their_scale) {
     const float kept[2] = {data->rating_min, data->rating_max};
     evidence.answer = 5;
     for (size_t k = 0; k < sizeof scale / sizeof *scale; ++k) {
-        r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
         r2_teacher_config teacher = r2_teacher_config_default();
         teacher.gumbel = 0.0f;
         data->rating_min = scale[k][0];
@@ -763,13 +884,10 @@ TEST(an_english_trace_reads_ratings_on_their_scale) {
         r2_text_clear(&trace);
         REQUIRE_OK(&ctx, r2_teacher_rules(&ctx, &teacher, &task, &trace));
         r2_text_clear(&says);
-        for (int c = 0; c < 2; ++c) {
-            char title[128];
-            prompt_title(title, sizeof title, evidence.chain[c].chain.i0);
+        for (int c = 0; c < 2; ++c)
             r2_text_addf(&ctx, &says, "%sPerson %c gave \"%s\" %g stars, so they %s",
-                         c ? "; " : "Step 2: ", 'A' + c, title, (double)rating[k][c][1],
-                         c ? "differ" : "agree");
-        }
+                         c ? "; " : "Step 2: ", 'A' + c, quoted(evidence.chain[c].chain.i0),
+                         (double)rating[k][c][1], c ? "differ" : "agree");
         if (!CHECK(strstr(trace.data, says.data) != NULL)) printf("%s\n", trace.data);
     }
     data->rating_min = kept[0];
@@ -781,7 +899,7 @@ TEST(an_english_trace_reads_ratings_on_their_scale) {
 
 /* Ratings and titles exchanged within the prompt: true pieces, false whole. */
 TEST(a_true_title_with_another_ones_rating_is_refused) {
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     r2_text trace = {NULL, 0, 0, false};
     r2_prompt prompt;
     r2_evidence evidence;
@@ -797,10 +915,9 @@ TEST(a_true_title_with_another_ones_rating_is_refused) {
     evidence.chain[1].chain.u1 = evidence.chain[0].chain.u1 + 1;
     REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &evidence, &prompt));
     task = task_of(&config, &evidence, &prompt, false);
-    char a[128], b[128], target[128];
-    prompt_title(a, sizeof a, evidence.chain[0].chain.i0);
-    prompt_title(b, sizeof b, evidence.chain[1].chain.i0);
-    prompt_title(target, sizeof target, evidence.item);
+    const char *a = quoted(evidence.chain[0].chain.i0);
+    const char *b = quoted(evidence.chain[1].chain.i0);
+    const char *target = quoted(evidence.item);
     const struct {
         const char *who, *title;
         double stars;
@@ -839,7 +956,7 @@ TEST(every_mutation_of_a_compact_trace_is_refused_with_its_reason) {
                     {"<answer> 4", "<answer> 3", R2_TRACE_WRONG_ANSWER},
                     {" =+", " =-1", R2_TRACE_WRONG_TOTAL},
                     {"<think>", "", R2_TRACE_MALFORMED}};
-    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE);
     r2_text trace = {NULL, 0, 0, false}, changed = {NULL, 0, 0, false};
     r2_prompt prompt;
     r2_task task;
@@ -884,7 +1001,7 @@ static const char *compact_of(const struct citation *cite, int n, int answer) {
 }
 
 TEST(compact_citations_are_checked_one_by_one) {
-    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE);
     r2_text trace = {NULL, 0, 0, false};
     r2_prompt prompt;
     r2_task task;
@@ -934,7 +1051,7 @@ TEST(any_bytes_get_a_verdict) {
     REQUIRE(ready());
     for (uint64_t i = 0; i < 1000; ++i) {
         r2_rng rng = r2_rng_make(3, R2_STREAM_USER, i);
-        r2_prompt_config config = view(i % 2, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_prompt_config config = view(i % 2, R2_MASK_PROGRESSIVE);
         REQUIRE(teach_query(&config, &world.evidence[i % N_QUERIES], &prompt, &task, &trace));
         for (int k = 0; k < 20; ++k) { /* cut off anywhere, some bytes changed to anything */
             r2_text_clear(&bytes);
@@ -971,7 +1088,7 @@ TEST(hostile_titles) {
     memset(&prompt, 0, sizeof prompt);
     REQUIRE(ready());
     REQUIRE(closed_query(3, &evidence));
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     for (int k = 0; k < 6; ++k) kept[k] = data->title[k];
     for (uint32_t k = 0; k < 6; ++k)
         for (uint32_t j = 0; j < 6; ++j) {
@@ -1006,7 +1123,7 @@ static r2_status ill_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text
 }
 
 TEST(the_failure_of_a_teacher_is_that_of_r2_teach) {
-    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(false, R2_MASK_PROGRESSIVE);
     r2_ctx own = r2_ctx_default();
     r2_records records;
     r2_tally tally;
@@ -1023,7 +1140,7 @@ TEST(the_failure_of_a_teacher_is_that_of_r2_teach) {
 TEST(records_come_back_to_the_same_bytes_and_teach_the_same) {
     const char *path = "/tmp/r2_test_records.jsonl";
     r2_teacher_config teacher = r2_teacher_config_default();
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     r2_records made, read, again;
     r2_tally tally;
     r2_text first = {NULL, 0, 0, false}, second = {NULL, 0, 0, false};
@@ -1148,7 +1265,7 @@ TEST(the_schema_is_that_of_the_lines) {
 
 TEST(records_are_the_same_under_a_decimal_comma) {
     r2_teacher_config teacher = r2_teacher_config_default();
-    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+    r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
     r2_records point, comma;
     r2_tally tally;
     int64_t n_halves = 0;
@@ -1199,7 +1316,7 @@ TEST(out_of_memory_is_a_result) {
     for (; !done && n < 1000; ++n) {
         r2_ctx poor = r2_ctx_default();
         r2_teacher_config teacher = r2_teacher_config_default();
-        r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE, R2_STEP_ASK);
+        r2_prompt_config config = view(true, R2_MASK_PROGRESSIVE);
         r2_records records;
         r2_tally tally;
         r2_status status;

@@ -252,54 +252,47 @@ TEST(tokenizers_that_cannot_mark) {
 
 /* ---- earlier steps of the masking ---- */
 
-TEST(a_share_of_the_groups_asks_earlier_steps) {
+/* Examples ask the step of their evidence, and a model trains on all steps at once. */
+TEST(examples_of_every_step_in_one_batch) {
     r2_ctx ctx = r2_ctx_default();
     r2_teacher_config rules = r2_teacher_config_default();
     r2_example_config how;
     r2_sft_report report;
     r2_sft_config c = still(20, 0.5f);
-    int64_t n_early = 0, n_step[5] = {0};
+    int64_t n_step[5] = {0};
+    r2_examples ex;
     tiny t;
     memset(&how, 0, sizeof how);
     REQUIRE(tiny_make(&ctx, &t, 60));
     how.prompt = r2_prompt_config_default();
     how.prompt.codebook = &t.codebook, how.prompt.data = &t.data;
-    how.teacher = &rules, how.group = TINY_GROUP, how.seed = 3;
-    for (int share = 0; share < 3; ++share) {
-        r2_examples ex;
-        n_early = 0;
-        how.step_share = (float)share / 2.0f;
-        REQUIRE_OK(&ctx, r2_examples_init(&ctx, &ex, &t.codec, &how, t.evidence, t.n));
-        for (int64_t e = 0; e < ex.n; ++e) {
-            r2_prompt_config config = how.prompt;
-            r2_prompt prompt;
-            r2_text text = {NULL, 0, 0, false};
-            memset(&prompt, 0, sizeof prompt);
-            config.step = ex.step[e];
-            n_early += ex.step[e] < R2_STEP_ASK && e % TINY_GROUP == 0;
-            n_step[ex.step[e]]++;
-            CHECK_EQ_INT(ex.step[e], ex.step[e - e % TINY_GROUP]);
-            CHECK_EQ_INT(ex.answer[e], r2_prompt_answer(&config, &t.evidence[e]));
-            REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &config, &t.evidence[e], &prompt));
-            decoded(&ctx, &ex, ex.prompt, ex.prompt_begin, e, &text);
-            CHECK_EQ_STR(text.data, prompt.user.data);
-            r2_prompt_free(&ctx, &prompt);
-            r2_text_free(&ctx, &text);
+    how.teacher = &rules, how.group = TINY_GROUP;
+    for (int64_t e = 0; e < t.n; ++e)
+        if (t.evidence[e].n_chains > 0) {
+            t.evidence[e].step = 1 + (int32_t)(e / TINY_GROUP % 4);
+            if (t.evidence[e].step < R2_STEP_ASK) t.evidence[e].answer = 1 + (int32_t)(e % 5);
         }
-        CHECK(share == 0 ? n_early == 0 : share == 1 ? n_early > 15 && n_early < 45 : n_early > 50);
-        c.on_step = keep_report, c.user = &report;
-        REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &ex, &c));
-        CHECK(isfinite(report.answer_loss) && report.trace_loss > 0.0f);
-        r2_examples_free(&ctx, &ex);
+    REQUIRE_OK(&ctx, r2_examples_init(&ctx, &ex, &t.codec, &how, t.evidence, t.n));
+    for (int64_t e = 0; e < ex.n; ++e) {
+        r2_prompt prompt;
+        r2_text text = {NULL, 0, 0, false};
+        memset(&prompt, 0, sizeof prompt);
+        n_step[ex.step[e]]++;
+        CHECK_EQ_INT(ex.step[e], t.evidence[e].step ? t.evidence[e].step : R2_STEP_ASK);
+        CHECK_EQ_INT(ex.answer[e], t.evidence[e].answer);
+        REQUIRE_OK(&ctx, r2_prompt_build(&ctx, &how.prompt, &t.evidence[e], &prompt));
+        decoded(&ctx, &ex, ex.prompt, ex.prompt_begin, e, &text);
+        CHECK_EQ_STR(text.data, prompt.user.data);
+        r2_prompt_free(&ctx, &prompt);
+        r2_text_free(&ctx, &text);
     }
     for (int k = 1; k < 5; ++k) CHECK(n_step[k] > 0);
+    c.on_step = keep_report, c.user = &report;
+    REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &ex, &c));
+    CHECK(isfinite(report.answer_loss) && report.trace_loss > 0.0f);
+    r2_examples_free(&ctx, &ex);
     how.prompt.schedule = R2_MASK_FINAL_ONLY; /* has no earlier steps */
-    {
-        r2_examples ex;
-        REQUIRE_OK(&ctx, r2_examples_init(&ctx, &ex, &t.codec, &how, t.evidence, t.n));
-        for (int64_t e = 0; e < ex.n; ++e) CHECK_EQ_INT(ex.step[e], R2_STEP_ASK);
-        r2_examples_free(&ctx, &ex);
-    }
+    CHECK_STATUS(&ctx, r2_examples_init(&ctx, &ex, &t.codec, &how, t.evidence, t.n), R2_ARGUMENT);
     tiny_free(&ctx, &t);
 }
 

@@ -368,6 +368,22 @@ TEST(nothing_to_learn_from) {
     r2_tokens_free(&ctx, &ids);
 }
 
+/* The number that opens [E8]. */
+TEST(the_merge_of_the_room_opening) {
+    r2_bpe_config config = r2_bpe_config_default();
+    r2_tokens ids = {NULL, 0, {NULL, false}};
+    r2_bpe bpe;
+    config.n_control = 0;
+    config.n_tokens = 257;
+    REQUIRE_OK(&ctx, r2_bpe_train(&ctx, &bpe, &config, "abab ab", 7));
+    CHECK_EQ_INT(bpe.n_merges, 1);
+    REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, &bpe, "abab ab", 7, false, &ids));
+    CHECK_EQ_INT(ids.n, 4);
+    CHECK(ids.id[0] == 256 && ids.id[1] == 256 && ids.id[3] == 256);
+    r2_tokens_free(&ctx, &ids);
+    r2_bpe_free(&ctx, &bpe);
+}
+
 TEST(one_tokenizer_serves_many_threads) {
     enum { N = 64 };
     static r2_tokens ids[N];

@@ -1080,16 +1080,19 @@ static r2_status report_steps(report *r, const r2_run *run, const r2_evidence *e
     config.data = &run->data;
     REPORT_ADD(r, "\"m\":[");
     for (int step = first; step <= R2_STEP_ASK && status == R2_OK; ++step) {
-        config.step = step;
+        r2_evidence asked = *evidence;
+        if (step < R2_STEP_ASK)
+            status = r2_evidence_of_step(r->ctx, &run->index, step, 1, &run->config.chains, &asked);
+        if (status != R2_OK) break;
         config.words = R2_WORDS_ENGLISH;
         config.codebook = NULL; /* without the evidence, which the compact prompt states */
-        status = r2_prompt_build(r->ctx, &config, evidence, &prompt);
+        status = r2_prompt_build(r->ctx, &config, &asked, &prompt);
         if (status != R2_OK) break;
         REPORT_ADD(r, step > first ? ",[" : "[");
         report_string(r, prompt.user.data, REPORT_ANY);
         config.words = R2_WORDS_COMPACT;
         config.codebook = &run->codebook;
-        status = r2_prompt_build(r->ctx, &config, evidence, &prompt);
+        status = r2_prompt_build(r->ctx, &config, &asked, &prompt);
         if (status != R2_OK) break;
         report_comma(r, 1);
         report_string(r, prompt.user.data, REPORT_ANY);

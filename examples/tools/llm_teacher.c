@@ -137,7 +137,7 @@ static void add_message(cJSON *messages, const char *role, const char *content) 
 /* The request for one prompt. Only the teacher sees the guidance; the record's prompt is bare. */
 static char *make_body(const teacher *t, int64_t i) {
     const r2_record *record = &t->asked.record[i];
-    int answer = (int)r2_prompt_answer(&t->prompt, &t->run.evidence[i]);
+    int answer = (int)t->run.evidence[i].answer;
     cJSON *body = cJSON_CreateObject(), *messages = cJSON_AddArrayToObject(body, "messages");
     size_t room = strlen(record->prompt) + 200;
     char *user = (char *)malloc(room), *text = NULL;

@@ -63,15 +63,16 @@ static r2_status show(r2_ctx *ctx, const r2_prompt_config *config, const r2_evid
     r2_teacher_config teacher = r2_teacher_config_default();
     r2_text output = {NULL, 0, 0, false};
     r2_prompt prompt;
-    r2_task task = {0, config, evidence, &prompt, r2_prompt_answer(config, evidence)};
+    r2_task task = {0, config, evidence, &prompt, evidence->answer};
     r2_status status;
     memset(&prompt, 0, sizeof prompt);
     status = r2_prompt_build(ctx, config, evidence, &prompt);
     if (!status) status = r2_teacher_rules(ctx, &teacher, &task, &output);
     if (!status) {
         printf("\n== %s, %s, step %d ==\n", r2_words_name(config->words),
-               r2_schedule_name(config->schedule), (int)config->step);
-        if (config->words == R2_WORDS_ENGLISH && config->step == R2_STEP_ASK && config->schedule == 0)
+               r2_schedule_name(config->schedule),
+               (int)(evidence->step ? evidence->step : R2_STEP_ASK));
+        if (config->words == R2_WORDS_ENGLISH && !evidence->step && config->schedule == 0)
             printf("[system]\n%s\n[user]\n", prompt.system.data);
         printf("%s\n[teacher: %s]\n%s\n", prompt.user.data,
                r2_verdict_name(r2_check_output(&task, output.data).verdict), output.data);
@@ -115,11 +116,14 @@ int main(int argc, char **argv) {
         for (int s = 0; s < R2_N_SCHEDULES; ++s)
             for (int32_t step = r2_schedule_first_step((r2_schedule)s); step <= R2_STEP_ASK;
                  ++step) {
+                r2_evidence asked = evidence;
                 view.words = (r2_words)language;
                 view.schedule = (r2_schedule)s;
-                view.step = step;
-                if (!status && (step == R2_STEP_ASK || evidence.n_chains > 0))
-                    status = show(&ctx, &view, &evidence);
+                if (step < R2_STEP_ASK && evidence.n_chains < 1) continue;
+                if (!status && step < R2_STEP_ASK)
+                    status = r2_evidence_of_step(&ctx, &run.index, step, 1, &run.config.chains,
+                                                 &asked);
+                if (!status) status = show(&ctx, &view, &asked);
             }
     if (status) fail(&ctx);
     r2_run_free(&ctx, &run);
