@@ -10546,7 +10546,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
             n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
         if (2 * n_first_year > data->n_ratings)
             r2_text_addf(ctx, text,
-                         "%lld times lie within a year of January 1970, cannot be right: check "
+                         "%lld times lie within a year of January 1970, which is wrong: check "
                          "the time column and its unit\n",
                          (long long)n_first_year);
     }
