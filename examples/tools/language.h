@@ -2,7 +2,8 @@
    thoughts about them. Include after r2rec.h.
 
        The user has rated 230 items. The target is "20 Dates (1998)".
-       Chain 1: the user gave "McHale's Navy (1997)" 3 stars, Person A 3; Person A gave the target 3.
+       Chain 1: the user gave "Groundhog Day (1993)" 4 stars, Person A 5; Person A gave the
+       target 4.
        ...
        Facts, each with its level:                <think>
        long history 9                             long history 9: plus 0, total plus 0
@@ -16,6 +17,10 @@
    back the same distance, which a small model learns faster. */
 #ifndef R2_LANGUAGE_H
 #define R2_LANGUAGE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* ---- names of facts ---- */
 
@@ -36,8 +41,8 @@ static const char lang_facts[] = "Facts, each with its level:\n";
 
 /* What a conversation begins with. */
 static const char lang_system[] =
-    "Weigh the levels of the facts, thought by thought, then answer: 0, the user would not take the "
-    "target, or 1 to 5, how the user would rate it.";
+    "Weigh the levels of the facts, thought by thought, then answer: 0, the user would not take "
+    "the target, or 1 to 5, how the user would rate it.";
 
 /* ---- prompts ---- */
 
@@ -191,7 +196,8 @@ static r2_status lang_teach(r2_ctx *ctx, const r2_codebook *codebook,
     r2_text facts = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};
     r2_status status = R2_NO_MEMORY;
     lang_compact_facts(ctx, prompt, &facts);
-    if (!facts.failed) status = r2_teacher_compact(ctx, codebook, teacher, facts.data, index, &trace);
+    if (!facts.failed)
+        status = r2_teacher_compact(ctx, codebook, teacher, facts.data, index, &trace);
     if (status == R2_OK) {
         const char *p = trace.data + strlen("<think>");
         r2_text_addf(ctx, text, "<think>\n");

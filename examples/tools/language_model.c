@@ -10,8 +10,13 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include <math.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+
+#include <cjson/cJSON.h>
 
 #include "../common/baselines.h"
 #include "../common/options.h"
@@ -41,13 +46,13 @@ static const char usage[] =
     "  --out DIR        where model, adapters and results go (default out/language)\n"
     "  --seed N         of everything drawn (default 1)\n"
     "  --threads N      default: all processors; results do not depend on it\n"
-    "  --questions N    groups of training questions (default 8192)\n"
+    "  --questions N    groups of training questions (default 4096)\n"
     "  --cases N        users whose items are ranked, at most (default 8192)\n"
     "  --rank N         of the adapters (default 16)\n"
-    "  --batch N        groups of questions in a step of fine-tuning (default 16)\n"
+    "  --batch N        groups of questions in a step of fine-tuning (default 8)\n"
     "  --scratch-steps N  batches in which the model learns to read prompts (default 100; with\n"
     "                   --model 0)\n"
-    "  --sft-steps N    batches of supervised fine-tuning (default 400)\n"
+    "  --sft-steps N    batches of supervised fine-tuning (default 500)\n"
     "  --grpo-steps N   batches of reinforcement learning (default 20)\n"
     "  --validation     ranks the validation items: to choose settings without the test items\n"
     "  --help           this text\n";
@@ -79,8 +84,8 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--validation", OPTIONS_FLAG, &o.validation, true, 0}};
     memset(&o, 0, sizeof o);
     o.data = "data/mini", o.out = "out/language", o.seed = 1;
-    o.questions = o.cases = 8192, o.rank = o.batch = 16;
-    o.scratch_steps = -1, o.sft_steps = 400, o.grpo_steps = 20;
+    o.questions = 4096, o.cases = 8192, o.rank = 16, o.batch = 8;
+    o.scratch_steps = -1, o.sft_steps = 500, o.grpo_steps = 20;
     options_read("language_model", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     if (scratch && o.model) {
         fprintf(stderr, "language_model: expected --scratch or --model, found both\n");
@@ -254,7 +259,8 @@ static void make_examples(lm *m, const r2_evidence *evidence, int64_t n, int32_t
 static void make_asked(lm *m, r2_examples *compact) {
     const r2_candidates *c = m->ranked;
     const int64_t n = c->n_cases * c->n_per_case;
-    r2_evidence *evidence = (r2_evidence *)need(m, r2_alloc(&m->ctx, (uint64_t)n, sizeof *evidence));
+    r2_evidence *evidence;
+    evidence = (r2_evidence *)need(m, r2_alloc(&m->ctx, (uint64_t)n, sizeof *evidence));
     m->score = (float *)need(m, r2_alloc(&m->ctx, (uint64_t)n, sizeof *m->score));
     check(m, r2_run_candidate_prompts(&m->ctx, &m->run, c, evidence, compact));
     make_examples(m, evidence, n, 1, &m->asked);
@@ -474,9 +480,9 @@ static void say_memory(lm *m) {
     const double weights = 4.0 * copies * (double)m->model.n_params;
     const double adapters = 4.0 * (3.0 + copies) * (double)m->model.lora->n_params;
     m->model.recompute = step_bytes(m, rows) > 2e9;
-    printf("memory: about %.2f GB at most for the model (weights %.2f, adapters %.2f, a step %.2f%s)"
-           "\n", (weights + adapters + step_bytes(m, rows)) / 1e9, weights / 1e9, adapters / 1e9,
-           step_bytes(m, rows) / 1e9,
+    printf("memory: about %.2f GB at most for the model (weights %.2f, adapters %.2f, a step "
+           "%.2f%s)\n", (weights + adapters + step_bytes(m, rows)) / 1e9, weights / 1e9,
+           adapters / 1e9, step_bytes(m, rows) / 1e9,
            m->model.recompute ? ", a third slower to keep it so small" : "");
 }
 
