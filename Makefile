@@ -133,7 +133,7 @@ headline: build/examples/experiments/headline ## whether it helps on full eviden
 # --- test -------------------------------------------------------------------------------------------
 
 # The scripts run the examples, the demo under sanitizers too, and the generator.
-test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(FED:%=$(SAFE)/%) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
+test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(FED:%=$(SAFE)/%) build/data/mini/generate build/portable/tests/vectors/make ## run all tests, plain and under ASan + UBSan
 	$(if $(filter 1,$(SANITIZE)),,@echo 'no sanitizers here: that part is left out')
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' SAFE='$(SAFE)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
 

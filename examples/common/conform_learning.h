@@ -259,7 +259,7 @@ static inline void conform_grpo(conform *c) {
     conform_grpo_write(c, &step);
     conform_add_number(c, "kl", report.kl);
     conform_add_number(c, "clipped", report.clipped_tokens);
-    conform_add_number(c, "zero_variance_groups", report.zero_variance_groups);
+    conform_add_number(c, "zero_variance_prompts", report.zero_variance_prompts);
 }
 
 static inline void conform_learning_rate(conform *c) {

@@ -210,7 +210,7 @@ static void make_loss(maker *m) {
     tolerance(m, "grpo", "dlogp", 1e-9, 1e-6);
     tolerance(m, "grpo", "kl", 1e-9, 1e-6);
     tolerance(m, "grpo", "clipped", 1e-12, 0.0);
-    tolerance(m, "grpo", "zero_variance_groups", 1e-12, 0.0);
+    tolerance(m, "grpo", "zero_variance_prompts", 1e-12, 0.0);
     tolerance(m, "learning_rate", "rate", 0.0, 1e-6);
     make_scores(m);
     make_advantages(m);
