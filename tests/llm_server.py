@@ -1,6 +1,6 @@
-"""A chat server that behaves as told, for test_llm_teacher.sh: answers well, slowly, wrongly (at a step, or the
-first time), with 429 or 500 first, with cut JSON first, or never. Prints its port; each request adds a
-line to LOG and its conversation to LOG.talk.
+"""A chat server that behaves as told, for test_llm_teacher.sh: answers well, slowly, wrongly (at a
+step, or the first time), with 429 or 500 first, with cut JSON first, or never. Prints its port; each
+request adds a line to LOG and its conversation to LOG.talk.
 
     llm_server.py BEHAVIOUR LOG
 """

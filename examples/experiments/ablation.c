@@ -456,7 +456,8 @@ static void write_report(xp *x) {
     r2_text_addf(
         &x->ctx, &text,
         "`build/examples/experiments/ablation --data %s %s --models %lld --seeds %lld "
-        "--steps %lld%s` (0: as configured): HR@1 (1+19), mean of the seeds, intervals over users\n\n"
+        "--steps %lld%s` (0: as configured): HR@1 (1+19), mean of the seeds, intervals over "
+        "users\n\n"
         "| row | what | direct [95 %%] | - whole | reasoned [95 %%] | - whole | faithful |\n"
         "|---|---|---|---|---|---|---|\n",
         x->data, x->full ? "--full" : "--quick", (long long)x->models, (long long)x->seeds,

@@ -12,9 +12,9 @@
        we     e3 was 5 stars; the question; its answer    it   the thought that leads to the answer
 
    Only the last step knows its answer (guidance); whether the earlier ones guess right is counted.
-   Each reply is checked when it comes; one that fails is asked for once more, then the chain is given
-   up. The thoughts, each with the rating that was revealed after it, make the reasoning R of a triple
-   (Q, R, A), which must pass the strict filter as a whole. Schedules of one step, --schedule none,
+   Each reply is checked when it comes; one that fails is asked for once more, then the chain is
+   given up. The thoughts, each with the rating that was revealed after it, make the reasoning R of a
+   triple (Q, R, A), which must pass the strict filter as a whole. Schedules of one step, --schedule none,
    all or final-only, are one request with everything in it.
 
    Replies are kept in OUT.raw as they come, so that an interrupted run goes on where it stopped.
@@ -69,7 +69,8 @@ typedef struct job {
 
 typedef struct usage {
     int64_t requests, retries, answered, given_up, tokens_in, tokens_out;
-    int64_t replies[R2_STEP_ASK + 1], accepted[R2_STEP_ASK + 1], right[R2_STEP_ASK + 1]; /* by step */
+    int64_t replies[R2_STEP_ASK + 1], accepted[R2_STEP_ASK + 1],
+        right[R2_STEP_ASK + 1]; /* by step */
 } usage;
 
 typedef struct teacher {
@@ -98,7 +99,8 @@ static const char usage_text[] =
     "  --timeout MS     of a request, in milliseconds (default 120000)\n"
     "  --backoff MS     before the first retry, then doubled (default 1000)\n"
     "  --help           this text\n"
-    "Where the server is: R2_LLM_URL, R2_LLM_MODEL, R2_LLM_KEY in the environment; what it costs per\n"
+    "Where the server is: R2_LLM_URL, R2_LLM_MODEL, R2_LLM_KEY in the environment; what it costs "
+    "per\n"
     "million tokens: R2_LLM_PRICE_IN, R2_LLM_PRICE_OUT.\n";
 
 /* The schedule of that name, or an exit with a sentence. */
@@ -106,8 +108,9 @@ static r2_schedule find_schedule(const char *name) {
     int s = 0;
     while (s < R2_N_SCHEDULES && strcmp(name, r2_schedule_name((r2_schedule)s)) != 0) ++s;
     if (s < R2_N_SCHEDULES) return (r2_schedule)s;
-    fprintf(stderr, "llm_teacher: --schedule: expected progressive, final-only, all or none, found "
-                    "\"%s\"\n", name);
+    fprintf(stderr,
+            "llm_teacher: --schedule: expected progressive, final-only, all or none, found \"%s\"\n",
+            name);
     exit(2);
 }
 
@@ -181,18 +184,19 @@ static void add_message(cJSON *messages, const char *role, const char *content) 
 /* What a conversation begins with. */
 static void add_instruction(teacher *t, job *j) {
     r2_text text = {NULL, 0, 0, false};
-    r2_text_addf(&t->ctx, &text,
-                 "You predict ratings by reasoning along a chain of interactions, one step at a time. "
-                 "The chain walks from the user to an item they rated, to another person who rated it "
-                 "too, to a further item of that person, and back to the user. Ratings go from %g to "
-                 "%g stars; [?] is a rating that is masked, and revealed before the next step. At each "
-                 "step say in a sentence or two what the facts in sight tell about the masked rating. "
-                 "Answer in exactly this form:\n<think>your thought</think><answer>N</answer>\n"
-                 "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) "
-                 "to 5 (best); the thought does not name it. Name only items and persons of the "
-                 "chain, titles in double quotes, and quote ratings as the chain does: Person A gave "
-                 "\"Title\" 4 stars.",
-                 (double)t->run.data.rating_min, (double)t->run.data.rating_max);
+    r2_text_addf(
+        &t->ctx, &text,
+        "You predict ratings by reasoning along a chain of interactions, one step at a time. "
+        "The chain walks from the user to an item they rated, to another person who rated it "
+        "too, to a further item of that person, and back to the user. Ratings go from %g to "
+        "%g stars; [?] is a rating that is masked, and revealed before the next step. At each "
+        "step say in a sentence or two what the facts in sight tell about the masked rating. "
+        "Answer in exactly this form:\n<think>your thought</think><answer>N</answer>\n"
+        "N is a whole number: 0 if the user would not take up the item, else from 1 (worst) "
+        "to 5 (best); the thought does not name it. Name only items and persons of the "
+        "chain, titles in double quotes, and quote ratings as the chain does: Person A gave "
+        "\"Title\" 4 stars.",
+        (double)t->run.data.rating_min, (double)t->run.data.rating_max);
     if (!text.failed) add_message(j->messages, "system", text.data);
     r2_text_free(&t->ctx, &text);
 }
@@ -205,10 +209,11 @@ static void add_question(teacher *t, job *j, const char *revealed) {
     if (*revealed) r2_text_addf(&t->ctx, &text, "Revealed: %s.\n\n", revealed);
     r2_text_addf(&t->ctx, &text, "%s", j->prompt.user.data);
     if (j->step == R2_STEP_ASK)
-        r2_text_addf(&t->ctx, &text,
-                     "\nThe correct answer is %d. Write the %s to it, as if you did not know it yet.",
-                     (int)t->run.evidence[j->id].answer,
-                     is_led(t) ? "thought that leads" : "steps that lead");
+        r2_text_addf(
+            &t->ctx, &text,
+            "\nThe correct answer is %d. Write the %s to it, as if you did not know it yet.",
+            (int)t->run.evidence[j->id].answer,
+            is_led(t) ? "thought that leads" : "steps that lead");
     if (!text.failed) add_message(j->messages, "user", text.data);
     r2_text_free(&t->ctx, &text);
 }
@@ -434,10 +439,20 @@ static int64_t json_count(const cJSON *object, const char *key) {
 static bool log_content(teacher *t, const job *j, const char *content) {
     const r2_evidence *e = &j->evidence;
     r2_text line = {NULL, 0, 0, false};
-    r2_record record = {j->id, e->history, j->step, j->prompt.n_shown, j->prompt.n_left_out, -1,
-                        t->run.data.user_key[e->user], t->run.data.item_key[e->item],
-                        r2_schedule_name(t->opt.schedule), r2_words_name(t->prompt.words), t->server.model,
-                        j->prompt.system.data, j->prompt.user.data, content};
+    r2_record record = {j->id,
+                        e->history,
+                        j->step,
+                        j->prompt.n_shown,
+                        j->prompt.n_left_out,
+                        -1,
+                        t->run.data.user_key[e->user],
+                        t->run.data.item_key[e->item],
+                        r2_schedule_name(t->opt.schedule),
+                        r2_words_name(t->prompt.words),
+                        t->server.model,
+                        j->prompt.system.data,
+                        j->prompt.user.data,
+                        content};
     bool good;
     r2_record_line(&t->ctx, &record, &line);
     r2_text_add(&t->ctx, &line, "\n", 1);
@@ -561,8 +576,7 @@ static r2_status keep(teacher *t, r2_tally *tally) {
         if (!j->answered) continue;
         if (is_led(t) && j->refused != R2_TRACE_OK)
             r2_tally_add(tally, j->refused, t->run.evidence[i].answer);
-        else
-            status = r2_teach(&t->ctx, &t->prompt, &t->run.evidence[i], 1, i, &model, &t->kept);
+        else status = r2_teach(&t->ctx, &t->prompt, &t->run.evidence[i], 1, i, &model, &t->kept);
     }
     return status;
 }
