@@ -97,7 +97,7 @@ static lm_options parse_options(int argc, char **argv) {
 
 /* ---- the state of the program ---- */
 
-enum { TOLD_CHAINS = 3, READ_AT_ONCE = 32 };
+enum { TOLD_CHAINS = 2, READ_AT_ONCE = 32 };
 
 typedef struct lm {
     lm_options options;
@@ -176,12 +176,13 @@ static void save_base(lm *m) {
    counts. */
 static void stop(lm *m) {
     interrupted = 0;
-    fprintf(stderr, "\nlanguage_model: stopped");
-    if (!m->model.n_params) exit(130);
+    fprintf(stderr, "\nlanguage_model: stopped.");
+    if (!m->model.n_params) exit((fprintf(stderr, " Nothing has been learned yet.\n"), 130));
     if (m->model.lora) save_adapters(m);
     else save_base(m);
-    fprintf(stderr, ". What it has learned is saved; to go on:\n ");
-    for (int k = 0; k < m->argc; ++k) fprintf(stderr, " '%s'", m->argv[k]);
+    fprintf(stderr, " What it has learned is saved; to go on:\n ");
+    for (int k = 0; k < m->argc; ++k)
+        if (strcmp(m->argv[k], "--scratch")) fprintf(stderr, " '%s'", m->argv[k]);
     fprintf(stderr, " --model '%s'", m->base.data);
     if (m->model.lora) fprintf(stderr, " --adapters '%s/adapters'", m->options.out);
     fprintf(stderr, " --scratch-steps %lld --sft-steps %lld --grpo-steps %lld\n",
@@ -300,7 +301,7 @@ static void make_tokenizer(lm *m) {
 static void make_model(lm *m) {
     r2_model_config config = r2_model_config_default();
     config.n_vocab = m->bpe.n_tokens;
-    config.n_layer = 3;
+    config.n_layer = 2;
     config.n_head = config.n_kv_head = 2;
     config.d_model = 64;
     config.d_ff = 176;
@@ -329,9 +330,11 @@ static void reading_add(lm_reading *r, const int32_t *token, int64_t n, bool pre
     }
 }
 
-/* Prompts and thoughts of training questions, without the answers. */
+/* Prompts and thoughts of training questions. The answers to them are not read: those that stand
+   there, to show the form, are drawn by lot. */
 static void reading_draw(const lm *m, lm_reading *r, int64_t step) {
     const r2_examples *ex = &m->train;
+    const r2_markup *mark = &m->codec.markup;
     r2_rng rng = r2_rng_make((uint64_t)m->options.seed, R2_STREAM_BATCH, (uint64_t)step);
     r->n_row = r->n_pred = 0;
     for (int32_t s = 0; s < READ_AT_ONCE; ++s) {
@@ -340,6 +343,9 @@ static void reading_draw(const lm *m, lm_reading *r, int64_t step) {
         r->seq_begin[s] = r->n_row;
         reading_add(r, ex->prompt + q, ex->prompt_begin[e + 1] - q, false);
         reading_add(r, ex->trace + t, ex->trace_begin[e + 1] - t, true);
+        reading_add(r, mark->answer.id, mark->answer.n, true);
+        reading_add(r, &mark->level[r2_rng_below(&rng, R2_N_ANSWERS)], 1, true);
+        reading_add(r, mark->answer_end.id, mark->answer_end.n, true);
     }
     r->seq_begin[READ_AT_ONCE] = r->n_row;
 }
