@@ -50,9 +50,9 @@ static const char usage[] =
     "  --cases N        users whose items are ranked, at most (default 8192)\n"
     "  --rank N         of the adapters (default 16)\n"
     "  --batch N        groups of questions in a step of fine-tuning (default 8)\n"
-    "  --scratch-steps N  batches in which the model learns to read prompts (default 100; with\n"
+    "  --scratch-steps N  batches in which the model learns to read prompts (default 400; with\n"
     "                   --model 0)\n"
-    "  --sft-steps N    batches of supervised fine-tuning (default 500)\n"
+    "  --sft-steps N    batches of supervised fine-tuning (default 400)\n"
     "  --grpo-steps N   batches of reinforcement learning (default 20)\n"
     "  --validation     ranks the validation items: to choose settings without the test items\n"
     "  --help           this text\n";
@@ -85,19 +85,19 @@ static lm_options parse_options(int argc, char **argv) {
     memset(&o, 0, sizeof o);
     o.data = "data/mini", o.out = "out/language", o.seed = 1;
     o.questions = 4096, o.cases = 8192, o.rank = 16, o.batch = 8;
-    o.scratch_steps = -1, o.sft_steps = 500, o.grpo_steps = 20;
+    o.scratch_steps = -1, o.sft_steps = 400, o.grpo_steps = 20;
     options_read("language_model", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     if (scratch && o.model) {
         fprintf(stderr, "language_model: expected --scratch or --model, found both\n");
         exit(2);
     }
-    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 100;
+    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 400;
     return o;
 }
 
 /* ---- the state of the program ---- */
 
-enum { TOLD_CHAINS = 2, READ_AT_ONCE = 32 };
+enum { TOLD_CHAINS = 2, READ_AT_ONCE = 8 };
 
 typedef struct lm {
     lm_options options;
@@ -390,7 +390,7 @@ static void learn_to_read(lm *m) {
     check(m, r2_adamw_init(&m->ctx, &r.opt, &m->model, &config));
     for (int64_t step = 0; step < steps && status == R2_OK; ++step) {
         reading_draw(m, &r, step);
-        status = reading_step(m, &r, r2_lr_cosine(step, steps, steps / 10, 3e-3f, 0.02f), &loss);
+        status = reading_step(m, &r, r2_lr_cosine(step, steps, steps / 10, 6e-3f, 0.02f), &loss);
         if (status == R2_OK) m->scratch_left--;
         if (step == 0) first = loss;
         if (status == R2_OK) status = r2_progress(&m->ctx, "reading", step + 1, steps);
