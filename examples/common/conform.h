@@ -249,6 +249,7 @@ static inline void conform_print(r2_ctx *ctx, const cJSON *item, r2_text *text) 
 #include "conform_numbers.h"
 #include "conform_data.h"
 #include "conform_words.h"
+#include "conform_evidence.h"
 #include "conform_learning.h"
 #include "conform_model.h"
 #include "conform_metrics.h"
@@ -256,7 +257,7 @@ static inline void conform_print(r2_ctx *ctx, const cJSON *item, r2_text *text) 
 /* ---- answering ---- */
 
 static const conform_op *const conform_groups[] = {
-    conform_numbers, conform_data,    conform_words, conform_learning,
+    conform_numbers, conform_data, conform_evidence, conform_words, conform_learning,
     conform_model,   conform_metrics, NULL};
 
 static inline const conform_op *conform_find(const char *group, const char *name) {

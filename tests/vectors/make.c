@@ -13,6 +13,7 @@
 #include "make.h"
 #include "make_numbers.h"
 #include "make_data.h"
+#include "make_evidence.h"
 #include "make_words.h"
 #include "make_learning.h"
 #include "make_metrics.h"
@@ -26,8 +27,10 @@ int main(int argc, char **argv) {
     make_rng(&m);
     make_level(&m);
     make_split(&m);
+    make_questions(&m);
     make_graph(&m);
     make_chains(&m);
+    make_evidence(&m);
     make_codebook(&m);
     make_prompt(&m);
     make_trace(&m);

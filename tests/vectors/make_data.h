@@ -1,5 +1,7 @@
 /* make_data.h: groups split, graph and chains. Part of make.c. */
 
+static void make_warm(maker *m);
+
 /* ---- split ---- */
 
 static void split_flags(maker *m) {
@@ -60,6 +62,7 @@ static void make_split(maker *m) {
                 4);
     filter_test(m, "CoreOnce", "ratings, then a core",
                 "'min_rating':2,'time_from':0,'time_until':0,'user_core':2,'item_core':3", 5);
+    make_warm(m);
     group_end(m);
 }
 
