@@ -17,6 +17,7 @@
 #include "make_words.h"
 #include "make_learning.h"
 #include "make_metrics.h"
+#include "make_run.h"
 
 int main(int argc, char **argv) {
     maker m;
@@ -38,6 +39,7 @@ int main(int argc, char **argv) {
     make_loss(&m);
     make_model(&m);
     make_metrics(&m);
+    make_run(&m);
     printf("%d vectors\n", m.n_all);
     return 0;
 }
