@@ -7154,6 +7154,7 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
+    how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
@@ -7523,6 +7524,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.stop = mark->answer.id;
     how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.n_token = ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
