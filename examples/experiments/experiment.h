@@ -262,7 +262,9 @@ static inline bool xp_unknown(const xp *x, const char *what, const char *(*name)
 /* Candidate set `seed` of the test users, uniform 1 + n: the same for every method and model. */
 static inline void xp_candidates(xp *x, const r2_run *run, int64_t n, int64_t seed,
                                  r2_candidates *c) {
-    r2_negatives negatives = {n, r2_hash((uint64_t)seed, R2_TEST, 0), false, NULL, 0};
+    const int64_t min_train = run->config.min_train;
+    r2_negatives negatives = {n, r2_hash((uint64_t)seed, R2_TEST, 0), false,
+                              min_train > 0 ? &run->split : NULL, min_train};
     xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, run->split.test, run->split.n_test,
                                    &negatives));
 }
