@@ -39,10 +39,10 @@
        prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
                    ... pop:2 ... (36 words)
        reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
-                   ... c1:1 +2 =+11 </think>
+                   ... path:1 +2 =+10 </think>
        answer      <answer> 4 </answer>: she gave Tron 4 stars
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
-                   -log p(4) = log 175 = 5.165; training lowers it
+                   -log p(4) = log 178 = 5.182; training lowers it
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
