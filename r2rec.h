@@ -286,7 +286,7 @@ r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
 /* Sets aside the targets whose item has fewer than min_train training interactions: n_test and
-   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). A favourite
+   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). An item
    that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
    R2_NO_MEMORY. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
@@ -1401,7 +1401,7 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
 /* The same for all candidates of a set, case after case. If the user has the first candidate of a
-   case in the data, as a held-out positive, the whole case is asked at the moment when that was (see
+   case in the data, as a held-out positive, the whole case is asked at the moment of that (see
    r2_question), else now. evidence (n_cases, n_per_case); NULL: not wanted. */
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples);
@@ -7845,7 +7845,8 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL, c->min_train};
+    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
+                              c->min_train};
     r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
@@ -8126,8 +8127,8 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first of
-   them, without them now. */
+/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
+   of them, without them now. */
 static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
                              r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = c->n_cases * c->n_per_case;
