@@ -628,7 +628,7 @@ TEST(the_header_calculates_right) {
     CHECK(header_holds("pop %g ", (double)q.value[R2_FIELD_pop]));
     CHECK(header_holds("shared %.2f ", (double)q.value[R2_FIELD_shared]));
     CHECK(header_holds("link %.2f ", (double)q.value[R2_FIELD_link]));
-    CHECK(header_holds("%.2f over Heat and Bob, %.2f over Alien and Bob, %.2f over Heat and Cyd",
+    CHECK(header_holds("%.3f over Heat and Bob, %.3f over Alien and Bob, %.3f over Heat and Cyd",
                        part[1][0], part[0][0], part[1][1]));
     CHECK(header_holds("c1 %.2f ", (double)q.value[R2_FIELD_c1]));
     CHECK(header_holds("c2 %.2f ", (double)q.value[R2_FIELD_c2]));
