@@ -75,7 +75,7 @@ static void make_warm(maker *m) {
     for (int k = 0; k < 5; ++k)
         valid(m, "warm", "ColdTargets", "targets with training interactions",
               with(json("{'seed':'0x1','min_positive':3,'min_train':%d,'n_cases':%d}", k, k == 4 ? 4 : 0),
-                   "data", random_data((uint64_t)(85 + k), 7, 14, 0.4, 10000)));
+                   "data", random_data((uint64_t)(85 + k), 7, 15, 0.5, 10000)));
 }
 
 /* ---- evidence ---- */
