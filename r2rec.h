@@ -96,7 +96,8 @@ typedef enum r2_status {
     R2_IO,        /* a file cannot be opened, read or written                      */
     R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress hook asked to stop                               */
+    R2_CANCELLED, /* the progress hook asked to stop                               */
+    R2_DIVERGED   /* training or a model came to a number that is none or infinite */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
@@ -110,6 +111,8 @@ typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
 
+#define R2_MOST_THREADS 256
+
 /* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change any
    field, pass its address to every call. It owns nothing and needs no free. */
 typedef struct r2_ctx {
@@ -117,7 +120,7 @@ typedef struct r2_ctx {
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
     void *user;               /* passed to the three hooks                */
-    int n_threads;            /* >= 1                                     */
+    int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
 } r2_ctx;
@@ -944,7 +947,7 @@ r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
 /* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
-   detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
+   detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
 /* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
    step `total`. */
@@ -1077,7 +1080,8 @@ typedef struct r2_sft_config {
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
    examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED. */
+   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
+   has the best weights so far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1172,7 +1176,7 @@ r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -2028,6 +2032,14 @@ static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static uint64_t r2__fnv(const char *text, size_t len);
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt);
@@ -3950,16 +3962,16 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn) {
     const r2_graph *g = index->graph;
+    const r2__bound range[] = {R2__BOUND(config, n_groups, 1.0, R2__MOST),
+                               R2__BOUND(config, n_sampled, 0.0, R2__MOST),
+                               R2__BOUND(config, min_history, 0.0, R2__MOST)};
     const int32_t least = config->min_history;
     const int64_t group = (int64_t)config->n_sampled + 1;
     int64_t quota, n_left, n_more;
+    r2_status status = r2__check_bounds(ctx, "training questions", range, 3);
     r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
     *n_drawn = 0;
-    if (config->n_groups < 1 || config->n_sampled < 0 || least < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: expected n_groups >= 1, n_sampled >= 0, "
-                       "min_history >= 0, found %lld, %d, %d",
-                       (long long)config->n_groups, (int)config->n_sampled, (int)least);
+    if (status != R2_OK) return status;
     quota = r2__even_quota(g, least, config->n_groups);
     n_left = config->n_groups - r2__quota_total(g, least, quota, &n_more);
     for (int64_t u = 0; u < g->n_users; ++u) {
@@ -5209,6 +5221,8 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
                 {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
                 {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
                 {"n_ctx", c->n_ctx, 1 << 24}};
+    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
+                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
     for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
         if (size[k].value < 1 || size[k].value > size[k].most)
             return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
@@ -5221,7 +5235,7 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
         return r2_fail(ctx, R2_ARGUMENT,
                        "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
                        c->n_kv_head);
-    return R2_OK;
+    return r2__check_bounds(ctx, "model", real, 3);
 }
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
@@ -5729,6 +5743,13 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c) {
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999), R2__BOUND(c, beta2, 0.0, 0.999999),
+                               R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
+                               R2__BOUND(c, clip, 0.0, 1e30)};
+    return r2__check_bounds(ctx, who, range, 5);
+}
+
 /* Only the adapters are trained, if there are any. */
 static int64_t r2__n_trained(const r2_model *model) {
     return model->lora ? model->lora->n_params : model->n_params;
@@ -5767,7 +5788,7 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     norm = sqrt(r2_sum_squares(ctx, grad, opt->n_params));
     if (grad_norm) *grad_norm = (float)norm;
     if (!(norm <= (double)FLT_MAX))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the norm of the gradient is not finite");
+        return r2_fail(ctx, R2_DIVERGED, "adamw: the norm of the gradient is not finite");
     opt->step++;
     f.beta1 = c->beta1;
     f.beta2 = c->beta2;
@@ -5791,6 +5812,80 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
         }
     }
     return R2_OK;
+}
+
+/* ---- one step of a training that may diverge ---- */
+
+/* What SFT and GRPO share: the optimiser, and the weights to go back to. */
+typedef struct r2__training {
+    const char *name;
+    r2_model *model;
+    int64_t step, n_steps;
+    r2_adamw opt;
+    float *kept;      /* the best weights so far; before any were measured, those before the last
+                         update                                                                  */
+    bool has_measured; /* on validation data: then ...                                 */
+    double lowest;     /* ... the loss of these weights                                */
+    int64_t n_worse;   /* ... and how many measurements ago that was                   */
+} r2__training;
+
+static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
+    r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
+    if (status != R2_OK) return status;
+    t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
+    if (!t->kept) return ctx->status;
+    memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
+    return R2_OK;
+}
+
+static void r2__training_free(r2_ctx *ctx, r2__training *t) {
+    r2_adamw_free(ctx, &t->opt);
+    r2_release(ctx, t->kept);
+}
+
+/* The first tensor whose values, weights or gradients, are not all of a size to reckon with. */
+static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
+                                  int64_t *at_layer) {
+    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const r2_tensor *t = &model->tensor[id];
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            *at_layer = t->per_layer ? layer : -1;
+            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
+                return t->name;
+        }
+    *at_layer = -1;
+    return model->lora ? "the adapters" : "all tensors together";
+}
+
+/* Ends a training that diverged; the model gets back the weights that were kept. */
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
+    int64_t layer = -1;
+    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
+    float *param = r2__trained_params(t->model);
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
+    r2_fail(ctx, R2_DIVERGED,
+            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
+            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+            t->has_measured ? "its best weights" : "the weights before the last update");
+    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
+    return ctx->status;
+}
+
+/* Updates the weights from their gradient. */
+static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
+    const r2_model *model = t->model;
+    float *param = r2__trained_params(model);
+    const int64_t n = t->opt.n_params;
+    r2_status status;
+    if (!t->has_measured) memcpy(t->kept, param, (size_t)n * sizeof *param);
+    status = r2_adamw_step(ctx, &t->opt, t->model, lr, norm);
+    if (status == R2_DIVERGED)
+        return r2__diverged(ctx, t, "the gradient of ", model->lora ? param : model->grad);
+    if (status == R2_OK && !(r2_sum_squares(ctx, param, n) <= (double)FLT_MAX))
+        return r2__diverged(ctx, t, "a weight of ", param);
+    return status;
 }
 
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
@@ -6564,16 +6659,12 @@ static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t s
 
 /* The state of one training. */
 typedef struct r2__sft {
-    r2_model *model;
+    r2__training run;
     const r2_examples *ex;
     const r2_sft_config *config;
-    r2_adamw opt;
     r2__batcher b;
-    r2__sft_row *row; /* one for each sequence of a batch                        */
-    int32_t *order;   /* of the groups, in this epoch                            */
-    float *best;      /* weights of the lowest loss on config->valid; NULL: none */
-    double lowest;
-    int32_t n_worse; /* measurements since then                                 */
+    r2__sft_row *row; /* one for each sequence of a batch */
+    int32_t *order;   /* of the groups, in this epoch     */
 } r2__sft;
 
 static void r2__sft_batch(r2__sft *t, int64_t step) {
@@ -6591,20 +6682,27 @@ static void r2__sft_batch(r2__sft *t, int64_t step) {
 /* The losses of the batch, in groups of `group`, with the weights as they are. */
 static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
+    r2_status status = r2_forward(ctx, t->run.model, &batch, t->b.logp, NULL);
     if (status != R2_OK) return status;
     r2__sft_loss(&t->b, t->row, group, t->config, report);
     return R2_OK;
+}
+
+static double r2__sft_total(const r2_sft_config *c, const r2_sft_report *report) {
+    return (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
+           (double)c->list_weight * (double)report->list_loss;
 }
 
 static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
     r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
     if (status != R2_OK) return status;
-    r2_zero_grad(ctx, t->model);
-    status = r2_backward(ctx, t->model, &batch, t->b.dlogp);
+    if (!isfinite(r2__sft_total(t->config, report)))
+        return r2__diverged(ctx, &t->run, "the loss", NULL);
+    r2_zero_grad(ctx, t->run.model);
+    status = r2_backward(ctx, t->run.model, &batch, t->b.dlogp);
     if (status != R2_OK) return status;
-    return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
+    return r2__training_update(ctx, &t->run, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches of the size used for training. */
@@ -6627,49 +6725,56 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
                 r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
         status = r2__sft_measure(ctx, t, ex->group, &part);
         if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups *
-                 ((double)part.answer_loss + (double)c->trace_weight * (double)part.trace_loss +
-                  (double)c->list_weight * (double)part.list_loss);
+        *loss += (double)n / (double)n_groups * r2__sft_total(c, &part);
     }
     return R2_OK;
 }
 
-/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. */
+/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
+   the last batch shows whether the last update was one too much. */
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
-    double loss;
+    r2__training *run = &t->run;
+    r2_sft_report again;
+    double loss = 0.0;
     r2_status status;
     report->valid_loss = NAN;
-    if (!t->best) return R2_OK;
-    if (done % t->config->valid_every != 0 && done != t->config->n_steps) return R2_OK;
-    status = r2__sft_valid_loss(ctx, t, &loss);
+    if (done != c->n_steps && (!c->valid || done % c->valid_every != 0)) return R2_OK;
+    status = c->valid ? r2__sft_valid_loss(ctx, t, &loss)
+                      : r2__sft_measure(ctx, t, t->ex->group, &again);
     if (status != R2_OK) return status;
+    if (!isfinite(c->valid ? loss : r2__sft_total(c, &again)))
+        return r2__diverged(ctx, run, "the loss after it", NULL);
+    if (!c->valid) return R2_OK;
     report->valid_loss = (float)loss;
-    t->n_worse++;
-    if (!(loss < t->lowest)) return R2_OK;
-    t->n_worse = 0;
-    t->lowest = loss;
-    memcpy(t->best, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->best);
+    run->n_worse++;
+    if (run->has_measured && !(loss < run->lowest)) return R2_OK;
+    run->n_worse = 0;
+    run->lowest = loss;
+    run->has_measured = true;
+    memcpy(run->kept, r2__trained_params(run->model), (size_t)run->opt.n_params * sizeof(float));
     return R2_OK;
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates) {
+    const double least = validates ? 1.0 : 0.0;
+    const r2__bound range[] = {
+        R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),         R2__BOUND(c, reasoned_share, 0.0, 1.0),
+        R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
+        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
+        R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw) : status;
+}
+
 static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status;
-    if (c->groups < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: groups = %d, expected groups >= 1", (int)c->groups);
-    if (c->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: n_steps = %lld, expected n_steps >= 0",
-                       (long long)c->n_steps);
-    if (!(c->reasoned_share >= 0.0f && c->reasoned_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "sft: reasoned_share = %g, expected 0 .. 1",
-                       (double)c->reasoned_share);
-    status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL);
+    if (status == R2_OK)
+        status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
     if (status != R2_OK || !c->valid) return status;
-    if (c->valid_every < 1 || c->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "sft: valid_every = %d and patience = %d, expected both "
-                       ">= 1",
-                       (int)c->valid_every, (int)c->patience);
     return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
 }
 
@@ -6687,51 +6792,59 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
                               per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
-    status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
+    status = r2__training_init(ctx, &t->run, &t->config->adamw);
     if (status != R2_OK) return status;
     t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
     t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    if (valid) t->best = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->best);
-    return t->order && t->row && (t->best || !valid) ? R2_OK : R2_NO_MEMORY;
+    return t->order && t->row ? R2_OK : R2_NO_MEMORY;
 }
 
 static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
     r2_release(ctx, t->order);
     r2_release(ctx, t->row);
-    r2_release(ctx, t->best);
-    r2_adamw_free(ctx, &t->opt);
+    r2__training_free(ctx, &t->run);
     r2__batcher_free(ctx, &t->b);
+}
+
+/* Step number t->run.step. */
+static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
+    const r2_sft_config *c = t->config;
+    const int64_t warmup = c->warmup < c->n_steps / 5 ? c->warmup : c->n_steps / 5;
+    r2_sft_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = t->run.step;
+    report.n_steps = c->n_steps;
+    report.lr = r2_lr_cosine(report.step, c->n_steps, warmup, c->lr, c->lr_floor);
+    r2__sft_batch(t, report.step);
+    status = r2__sft_step(ctx, t, &report);
+    if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
     const int64_t n_steps = config->n_steps;
-    const int64_t warmup = config->warmup < n_steps / 5 ? config->warmup : n_steps / 5;
     bool enough = false;
     r2_status status = r2__sft_check(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
-    t.model = model;
+    t.run.name = "sft";
+    t.run.model = model;
+    t.run.n_steps = n_steps;
     t.ex = examples;
     t.config = config;
-    t.lowest = INFINITY;
     status = r2__sft_alloc(ctx, &t);
-    for (int64_t step = 0; step < n_steps && status == R2_OK && !enough; ++step) {
-        r2_sft_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = n_steps;
-        report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
-        r2__sft_batch(&t, step);
-        status = r2__sft_step(ctx, &t, &report);
-        if (status == R2_OK) status = r2__sft_validate(ctx, &t, &report);
-        enough = t.best && t.n_worse >= config->patience;
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
+    for (; t.run.step < n_steps && status == R2_OK && !enough; ++t.run.step) {
+        status = r2__sft_advance(ctx, &t);
+        enough = config->valid && t.run.n_worse >= config->patience;
+        if (status == R2_OK)
+            status = r2_progress(ctx, "sft", enough ? n_steps : t.run.step + 1, n_steps);
     }
-    if (status == R2_OK && t.lowest < INFINITY)
-        memcpy(r2__trained_params(model), t.best, (size_t)t.opt.n_params * sizeof *t.best);
+    if (status == R2_OK && t.run.has_measured)
+        memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
     r2__sft_free(ctx, &t);
     return status;
 }
@@ -6894,10 +7007,10 @@ typedef struct r2__rl_sample {
 
 /* The state of one r2_grpo. */
 typedef struct r2__grpo {
-    r2_model *model, reference;
+    r2__training run;
+    r2_model reference;
     const r2_examples *ex;
     const r2_grpo_config *config;
-    r2_adamw opt;
     r2__batcher b;
     int32_t *order;
     r2__prompts prompts;   /* (groups * group)                            */
@@ -7113,6 +7226,13 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
+/* Whether the model still gives probabilities. */
+static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
+    for (int32_t j = 0; j < rl->b.n_pred; ++j)
+        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->run, "a log-probability", NULL);
+    return R2_OK;
+}
+
 /* Samples outputs, measures them with the model and with the reference, and rewards them. */
 static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
@@ -7128,13 +7248,14 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
+    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2_forward(ctx, rl->run.model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->logp_old);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         int32_t level = rl->sample[o].level_pred;
         rl->sample[o].score = level < 0 ? NAN : r2__log_odds(rl->logp_old + level);
@@ -7154,12 +7275,12 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
         float norm = 0.0f;
         if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->model, &batch, rl->b.logp, rl->entropy);
+        else status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, rl->entropy);
         if (status != R2_OK) break;
         r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->model);
-        status = r2_backward(ctx, rl->model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2_adamw_step(ctx, &rl->opt, rl->model, lr, &norm);
+        r2_zero_grad(ctx, rl->run.model);
+        status = r2_backward(ctx, rl->run.model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2__training_update(ctx, &rl->run, lr, &norm);
         report->grad_norm = (double)norm;
     }
     return status;
@@ -7167,10 +7288,10 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 
 /* A copy of the model as it comes in, its adapters included. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_lora *lora = rl->model->lora;
+    const r2_lora *lora = rl->run.model->lora;
     r2_model *reference = &rl->reference;
-    r2_status status = r2_model_init(ctx, reference, &rl->model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->model);
+    r2_status status = r2_model_init(ctx, reference, &rl->run.model->config, false);
+    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->run.model);
     if (status != R2_OK || !lora) return status;
     status = r2_lora_attach(ctx, reference, &lora->config);
     if (status == R2_OK)
@@ -7203,7 +7324,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
     if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
+    status = r2__training_init(ctx, &rl->run, &c->adamw);
     if (status != R2_OK) return status;
     return r2__grpo_reference(ctx, rl);
 }
@@ -7217,22 +7338,53 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
     r2_release(ctx, rl->list);
-    r2_adamw_free(ctx, &rl->opt);
+    r2__training_free(ctx, &rl->run);
     r2_model_free(ctx, &rl->reference);
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
+    const r2_reward_config *w = &c->reward;
+    const r2__bound range[] = {
+        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),       R2__BOUND(c, n_samples, 1.0, 64.0),
+        R2__BOUND(c, n_updates, 1.0, R2__MOST),    R2__BOUND(c, max_new, 1.0, R2__MOST),
+        R2__BOUND(c, temperature, 0.0, 1000.0),    R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+        R2__BOUND(c, eps_low, 0.0, 1.0),           R2__BOUND(c, eps_high, 0.0, R2__MOST),
+        R2__BOUND(c, beta, 0.0, R2__MOST),         R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+        R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw) : status;
+}
+
 static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status;
-    if (c->n_samples < 1 || c->n_samples > 64)
-        return r2_fail(ctx, R2_ARGUMENT, "grpo: n_samples = %d, expected 1 .. 64",
-                       (int)c->n_samples);
-    if (c->groups < 1 || c->n_updates < 1 || c->max_new < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "grpo: groups = %d, n_updates = %d, max_new = %d, expected each >= 1",
-                       (int)c->groups, (int)c->n_updates, (int)c->max_new);
-    status = r2__examples_check(ctx, "grpo", examples, false);
+    r2_status status = r2__grpo_settings(ctx, c);
+    if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
     return r2__codec_check(ctx, "grpo", examples);
+}
+
+/* Step number rl->run.step. After the last update one more look tells whether it was one too much. */
+static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    const int64_t step = rl->run.step;
+    r2_grpo_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = step;
+    report.n_steps = c->n_steps;
+    status = r2__grpo_rollout(ctx, rl, step, &report);
+    if (status == R2_OK)
+        status = r2__grpo_update(ctx, rl, r2_lr_cosine(step, c->n_steps, 3, c->lr, 0.1f), &report);
+    if (status == R2_OK && step + 1 == c->n_steps) {
+        r2_batch batch = r2__batch_view(&rl->b);
+        status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
+        if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
+    }
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7241,20 +7393,15 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     r2_status status = r2__grpo_check(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
-    rl.model = model;
+    rl.run.name = "grpo";
+    rl.run.model = model;
+    rl.run.n_steps = config->n_steps;
     rl.ex = examples;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
-    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
-        float lr = r2_lr_cosine(step, config->n_steps, 3, config->lr, 0.1f);
-        r2_grpo_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = config->n_steps;
-        status = r2__grpo_rollout(ctx, &rl, step, &report);
-        if (status == R2_OK) status = r2__grpo_update(ctx, &rl, lr, &report);
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "grpo", step + 1, config->n_steps);
+    for (; rl.run.step < config->n_steps && status == R2_OK; ++rl.run.step) {
+        status = r2__grpo_advance(ctx, &rl);
+        if (status == R2_OK) status = r2_progress(ctx, "grpo", rl.run.step + 1, config->n_steps);
     }
     r2__grpo_free(ctx, &rl);
     return status;
@@ -7561,6 +7708,11 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
             r2_reasoning_free(ctx, &reasoning);
         }
         r2_generation_free(ctx, &gen);
+        for (int64_t e = first; e < first + n && status == R2_OK; ++e)
+            if (!isfinite(score[e]))
+                status = r2_fail(ctx, R2_DIVERGED, "score: the model gives example %lld no "
+                                 "probabilities: its weights are no numbers to reckon with",
+                                 (long long)e);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
     }
     if (trace) r2__trace_shares(trace, &counts);
@@ -7636,6 +7788,25 @@ r2_run_config r2_run_config_full(void) {
     return config;
 }
 
+/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
+static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
+    const r2__bound range[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),     R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, n_negatives, 0.0, R2__MOST),
+        R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
+        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
+        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
+    r2_model_config model = c->model;
+    r2_grpo_config grpo = c->grpo;
+    r2_status status = r2__check_bounds(ctx, "run", range, 10);
+    model.n_vocab = model.n_ctx = grpo.max_new = 1;
+    if (status == R2_OK) status = r2__check_config(ctx, &model);
+    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0);
+    return status == R2_OK ? r2__grpo_settings(ctx, &grpo) : status;
+}
+
 /* All draws of the run follow from its one seed. */
 static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
@@ -7701,10 +7872,19 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
-    const r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
-    int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
+    const int64_t group = 1 + (int64_t)c->n_sampled;
+    r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
+    int64_t n_drawn = 0, unused;
     r2_status status;
-    *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
+    if (group > run->data.n_items)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "run: n_sampled = %d, expected fewer than the %lld items of the data",
+                       (int)c->n_sampled, (long long)run->data.n_items);
+    /* all that there are, when there are not so many */
+    n_groups = r2__quota_total(&run->graph, run->min_history, n_groups, &unused);
+    if (n_groups < 1) n_groups = 1;
+    if (draw.n_groups > n_groups) draw.n_groups = n_groups;
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)draw.n_groups,
                                         (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
     status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
@@ -7729,16 +7909,6 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
     r2_status status = R2_OK;
-    if (c->n_groups < 1 || c->n_sampled < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
-                       (long long)c->n_groups, (int)c->n_sampled);
-    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
-                       (double)c->step_share);
-    if (c->min_history < 0 || c->n_cases < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "run: min_history = %d, n_cases = %lld, expected both >= 0",
-                       (int)c->min_history, (long long)c->n_cases);
     run->min_history = r2__run_history(run);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
@@ -7759,7 +7929,8 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, path);
+    status = r2__run_check(ctx, config);
+    if (status == R2_OK) status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
@@ -7851,7 +8022,8 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_questions(ctx, run);
+    status = r2__run_check(ctx, c); /* it may have been changed since */
+    if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK) status = r2__run_examples(ctx, run);
     if (status == R2_OK) {
@@ -8237,6 +8409,7 @@ const char *r2_status_name(r2_status status) {
     case R2_FORMAT: return "format error";
     case R2_ARGUMENT: return "invalid argument";
     case R2_CANCELLED: return "cancelled";
+    case R2_DIVERGED: return "diverged";
     }
     return "unknown status";
 }
@@ -8256,6 +8429,16 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
+}
+
+/* ---- settings ---- */
+
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n) {
+    for (int k = 0; k < n; ++k)
+        if (!(range[k].value >= range[k].low && range[k].value <= range[k].high))
+            return r2_fail(ctx, R2_ARGUMENT, "%s: %s = %g, expected %g .. %g", who, range[k].name,
+                           range[k].value, range[k].low, range[k].high);
+    return R2_OK;
 }
 
 /* ---- memory ---- */
@@ -8961,9 +9144,16 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
         }                                                                                          \
     } while (0)
 
+/* More threads than R2_MOST_THREADS are not asked for: the system may have no more, and then OpenMP
+   ends the process. */
+static int r2__n_threads(const r2_ctx *ctx) {
+    const int n = ctx->n_threads;
+    return n < 1 ? 1 : n > R2_MOST_THREADS ? R2_MOST_THREADS : n;
+}
+
 int r2_threads(const r2_ctx *ctx, int64_t work) {
     const int64_t worth_waking = 20000; /* about 10 us: what a parallel region costs */
-    return work < worth_waking || ctx->n_threads < 1 ? 1 : ctx->n_threads;
+    return work < worth_waking ? 1 : r2__n_threads(ctx);
 }
 
 double r2_seconds(void) {
@@ -11519,8 +11709,7 @@ static int64_t r2__most_keys(const r2_attention *shape) {
 }
 
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
-    int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
-    return 2 * threads * R2__QUERIES * r2__most_keys(shape);
+    return 2 * (int64_t)r2__n_threads(ctx) * R2__QUERIES * r2__most_keys(shape);
 }
 
 static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, int64_t keys) {
@@ -12180,7 +12369,7 @@ static int64_t r2__kept_rows(int64_t rows, int64_t n_out, int64_t max_new) {
 static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
     const r2_model_config *c = &d->model->config;
     const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
-    const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
+    const int64_t threads = r2__n_threads(d->ctx);
     const int64_t kv = 2 * d->kv * c->n_layer, scores = 2 * R2__QUERIES * (int64_t)c->n_ctx;
     r2_arena *arena = &d->memory;
     bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
