@@ -108,6 +108,21 @@ typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
    non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
+/* File hook: asked before everything that is done with the file `path` (a renamed one: its new name).
+   It returns 0, or the number of the error (errno.h) with which this fails instead; after EINTR it
+   is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a test can
+   make the n-th file operation fail, and a program can watch them. */
+typedef enum r2_file_op {
+    R2_FILE_OPEN = 0,
+    R2_FILE_READ,
+    R2_FILE_WRITE,
+    R2_FILE_SYNC, /* to the disk, before a rename */
+    R2_FILE_CLOSE,
+    R2_FILE_RENAME,
+    R2_FILE_REMOVE
+} r2_file_op;
+typedef int (*r2_file_fn)(void *user, r2_file_op op, const char *path, size_t *size);
+
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
 
@@ -119,7 +134,8 @@ typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* passed to the three hooks                */
+    r2_file_fn file;          /* NULL: every operation is done            */
+    void *user;               /* passed to the four hooks                 */
     int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
@@ -1386,8 +1402,9 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
-/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
-   Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory, and
+   their digests into run.json: whenever it is cut off, the old files or the new ones are there and
+   are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
    r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
@@ -1427,14 +1444,14 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
-void r2_text_clear(r2_text *text); /* keeps the memory */
+void r2_text_clear(r2_text *text); /* keeps the memory, and `failed` */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and
-   a failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1933,6 +1950,10 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#define R2__HAS_FSYNC
+#endif
 
 #if defined(__has_include)
 #if __has_include(<cjson/cJSON.h>)
@@ -2054,6 +2075,12 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
 
 /* ######################################################## PART ONE: THE METHOD ################ */
 
@@ -4341,13 +4368,14 @@ r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id,
     return out->failed ? ctx->status : R2_OK;
 }
 
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
+}
+
 r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, &text, "%s\n", vocab->word[i]);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    r2__vocab_lines(ctx, vocab, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 /* Adds the lines of a text as words; `name` is for messages. The text is changed. */
@@ -8266,9 +8294,12 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
 
 /* ---- on disk ---- */
 
+enum { R2__RUN_FILES = 4 };
+static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
+                                                         "codebook.json", "config.json"};
+
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_status status;
+    r2_text text[R2__RUN_FILES];
     if (!run->model.n_params)
         return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
     if (run->model.lora && !run->model.lora->merged)
@@ -8276,12 +8307,12 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
                        "%s: the model has adapters that are not merged, expected r2_lora_merge "
                        "before, or r2_lora_save instead",
                        directory);
-    status = r2_model_save_dir(ctx, &run->model, directory);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
-    return status;
+    memset(text, 0, sizeof text);
+    r2__tensors_text(ctx, &run->model, false, &text[0]);
+    r2__vocab_lines(ctx, &run->vocab, &text[1]);
+    r2__codebook_json(ctx, &run->codebook, &text[2]);
+    r2__config_text(ctx, &run->model.config, &text[3]);
+    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
 }
 
 /* The shape of a saved model must be that of the run. */
@@ -8321,8 +8352,9 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     r2_codebook codebook = run->codebook;
     r2_example_config how = r2__run_teaches(run);
     r2_examples train;
-    r2_status status = r2__join_path(ctx, path, directory, "config.json");
+    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
     memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
@@ -8790,7 +8822,6 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) {
 
 void r2_text_clear(r2_text *text) {
     text->len = 0;
-    text->failed = false;
     if (text->data) text->data[0] = '\0';
 }
 
@@ -8862,13 +8893,23 @@ static bool r2__json_has_nul(const char *text, size_t len) {
    NULL. Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
-    cJSON *root = text && !r2__json_has_nul(text, len)
-                      ? cJSON_ParseWithLengthOpts(text, len, &end, 0)
-                      : NULL;
+    cJSON *root = NULL;
+    if (!text || r2__json_has_nul(text, len)) return NULL;
+    for (int k = 0; k < 2 && !root; ++k) /* what failed may have been memory for a moment */
+        root = cJSON_ParseWithLengthOpts(text, len, &end, 0);
     while (root && end < text + len && strchr(" \t\r\n", *end)) ++end;
     if (!root || end == text + len) return root;
     cJSON_Delete(root);
     return NULL;
+}
+
+/* Whether r2__json_parse gave NULL for want of memory, which cJSON does not tell: whether there is
+   still as much as it may need. Then this is recorded. */
+static bool r2__json_no_memory(r2_ctx *ctx, size_t len) {
+    void *probe = cJSON_malloc(4096 + (len < PTRDIFF_MAX / 64 ? 16 * len : len));
+    if (!probe) r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes", (unsigned long long)len);
+    cJSON_free(probe);
+    return !probe;
 }
 
 /* Has `object` the text `value` at `key`? */
@@ -8896,55 +8937,13 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
     r2_text text = {NULL, 0, 0, false};
     r2_status status = r2_read_file(ctx, path, &text);
     *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
-    if (status == R2_OK && !*root)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
+    if (status == R2_OK && !*root && !r2__json_no_memory(ctx, text.len))
+        r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
     r2_text_free(ctx, &text);
-    return status;
+    return *root ? R2_OK : ctx->status;
 }
 
-r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
-    bool from_stdin = strcmp(path, "-") == 0;
-    FILE *file = from_stdin ? stdin : fopen(path, "rb");
-    size_t got = 1;
-    bool bad;
-    if (!file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    r2_text_clear(text);
-    while (got > 0 && r2__text_reserve(ctx, text, 1u << 16)) {
-        got = fread(text->data + text->len, 1, text->cap - text->len - 1, file);
-        text->len += got;
-        text->data[text->len] = '\0';
-    }
-    bad = ferror(file) != 0;
-    if (!from_stdin) fclose(file);
-    if (text->failed) return ctx->status;
-    if (bad) return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, strerror(errno));
-    return R2_OK;
-}
-
-r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len) {
-    r2_text part = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    FILE *file;
-    r2_text_addf(ctx, &part, "%s.tmp", path);
-    if (part.failed) return ctx->status;
-    file = fopen(part.data, "wb");
-    if (!file) {
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", part.data, strerror(errno));
-    } else {
-        bool good = fwrite(bytes, 1, len, file) == len;
-        good = fclose(file) == 0 && good;
-        if (!good || rename(part.data, path) != 0) {
-            status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, strerror(errno));
-            remove(part.data);
-        }
-    }
-    r2_text_free(ctx, &part);
-    return status;
-}
-
-/* ---- lines of a file, read in large pieces ---- */
-
-#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
+/* ---- files: every operation asks the hook ---- */
 
 typedef struct r2__slice {
     const char *at;
@@ -8957,6 +8956,280 @@ static r2__slice r2__slice_of(const char *at, size_t len) {
     slice.len = len;
     return slice;
 }
+
+static bool r2__file_may(r2_ctx *ctx, r2_file_op op, const char *path, size_t *size) {
+    const size_t all = *size;
+    const int error = ctx->file ? ctx->file(ctx->user, op, path, size) : 0;
+    if (*size > all || *size < 1) *size = all;
+    if (error) errno = error;
+    return error == 0;
+}
+
+/* NULL: errno says why. */
+static FILE *r2__file_open(r2_ctx *ctx, const char *path, const char *mode) {
+    FILE *file;
+    size_t none = 0;
+    do file = r2__file_may(ctx, R2_FILE_OPEN, path, &none) ? fopen(path, mode) : NULL;
+    while (!file && errno == EINTR);
+    return file;
+}
+
+/* Standard input stays open. */
+static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool may;
+    if (file == stdin) return true;
+    may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
+    return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
+}
+
+/* Reads `size` bytes; *got are fewer only at the end of the file. */
+static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
+                               size_t *got) {
+    *got = 0;
+    while (*got < size) {
+        size_t more = size - *got, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_READ, path, &more);
+        if (may) *got += n = fread(to + *got, 1, more, file);
+        if (may && n < more && !ferror(file)) return R2_OK;
+        if (may && n == more) continue;
+        if (errno != EINTR)
+            return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, strerror(errno));
+        clearerr(file);
+    }
+    return R2_OK;
+}
+
+static bool r2__file_write(r2_ctx *ctx, FILE *file, const char *path, r2__slice bytes) {
+    while (bytes.len > 0) {
+        size_t some = bytes.len, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_WRITE, path, &some);
+        if (may) n = fwrite(bytes.at, 1, some, file);
+        bytes.at += n;
+        bytes.len -= n;
+        if (may && n == some) continue;
+        if (errno != EINTR) return false;
+        clearerr(file);
+    }
+    return true;
+}
+
+/* Hands a file to the disk: a rename that comes before its bytes would leave half a file after a
+   power cut. What cannot be synced, a pipe, is none of those. */
+static bool r2__file_sync(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool done;
+    do {
+        done = r2__file_may(ctx, R2_FILE_SYNC, path, &none) && fflush(file) == 0;
+#if defined(R2__HAS_FSYNC)
+        done = done && (fsync(fileno(file)) == 0 || errno == EINVAL);
+#endif
+    } while (!done && errno == EINTR);
+    return done;
+}
+
+static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
+    size_t none = 0;
+    bool done;
+    do done = r2__file_may(ctx, R2_FILE_RENAME, to, &none) && rename(from, to) == 0;
+    while (!done && errno == EINTR);
+    return done;
+}
+
+r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
+    FILE *file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
+    r2_status status = R2_OK;
+    size_t got = 1;
+    if (!file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    r2_text_clear(text);
+    while (got > 0 && status == R2_OK && r2__text_reserve(ctx, text, 1u << 16)) {
+        status = r2__file_read(ctx, file, path, text->data + text->len, text->cap - text->len - 1,
+                               &got);
+        text->len += got;
+        text->data[text->len] = '\0';
+    }
+    r2__file_close(ctx, file, path); /* it was read: nothing is lost any more */
+    return text->failed ? ctx->status : status;
+}
+
+static bool r2__file_exists(r2_ctx *ctx, const char *path) {
+    FILE *file = strcmp(path, "-") ? r2__file_open(ctx, path, "rb") : NULL;
+    if (file) r2__file_close(ctx, file, path);
+    return file != NULL;
+}
+
+/* The name under which a file is written before it is whole. */
+static r2_status r2__aside(r2_ctx *ctx, const char *path, r2_text *aside) {
+    memset(aside, 0, sizeof *aside);
+    r2_text_addf(ctx, aside, "%s.tmp", path);
+    return aside->failed ? ctx->status : R2_OK;
+}
+
+/* Renames what was written aside. */
+static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && !r2__file_rename(ctx, aside.data, path))
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, strerror(errno));
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+/* Removes what was written aside. That it cannot, nobody needs to know. */
+static void r2__drop_aside(r2_ctx *ctx, const char *path) {
+    r2_ctx own = *ctx; /* keeps the message of what failed before */
+    r2_text aside;
+    size_t none = 0;
+    if (r2__aside(&own, path, &aside) == R2_OK &&
+        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
+        remove(aside.data);
+    r2_text_free(ctx, &aside);
+}
+
+/* Writes the pieces aside, whole and on the disk, or leaves nothing. */
+static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    FILE *file = status == R2_OK ? r2__file_open(ctx, aside.data, "wb") : NULL;
+    bool good = file != NULL, closed = true;
+    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside.data, piece[k]);
+    good = good && r2__file_sync(ctx, file, aside.data);
+    if (status == R2_OK && !good)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
+    if (file) closed = r2__file_close(ctx, file, aside.data);
+    if (status == R2_OK && !closed)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
+    if (status != R2_OK && file) r2__drop_aside(ctx, path);
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_status status = r2__write_aside(ctx, path, piece, n);
+    if (status != R2_OK) return status;
+    status = r2__into_place(ctx, path);
+    if (status != R2_OK) r2__drop_aside(ctx, path);
+    return status;
+}
+
+r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len) {
+    const r2__slice all = r2__slice_of(bytes, len);
+    return r2__write_pieces(ctx, path, &all, 1);
+}
+
+/* Writes a text and frees it. */
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text) {
+    r2_status status = text->failed ? ctx->status : r2_write_file(ctx, path, text->data, text->len);
+    r2_text_free(ctx, text);
+    return status;
+}
+
+/* ---- several files that are one thing ----
+
+   r2__save_together  writes all aside, then, of a run, what they are (their digests, in run.json:
+                      from now on the new ones count), then renames them
+   r2__settle         finds them as they should be, or finishes the renaming after a crash
+
+   A crash before run.json is renamed leaves the old files, whole, and some .tmp that do not count;
+   after it, each new file whole under one of its two names. (test_run.c, a_save_that_is_cut_off) */
+
+static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17]) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    if (status == R2_OK)
+        snprintf(digest, 17, "%016llx", (unsigned long long)r2__fnv(text.data, text.len));
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Makes sure that directory/name is the file of this digest, written aside or in place. */
+static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
+                                 const char *digest) {
+    char path[R2__PATH], found[17] = "";
+    r2_text aside;
+    r2_status status = r2__join_path(ctx, path, directory, name);
+    if (status != R2_OK) return status;
+    if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
+    status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && r2__digest_file(ctx, aside.data, found) == R2_OK &&
+        strcmp(found, digest) == 0)
+        status = r2__into_place(ctx, path);
+    else if (status == R2_OK) /* once more, for the message */
+        status = r2__digest_file(ctx, path, found);
+    r2_text_free(ctx, &aside);
+    if (status != R2_OK || strcmp(found, digest) == 0) return status;
+    return r2_fail(ctx, R2_FORMAT, "%s: not the file that was saved with the others of %s/run.json",
+                   path, directory);
+}
+
+/* Without a run.json, files of version 0.1.0, there is nothing to compare. */
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n) {
+    char path[R2__PATH];
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    cJSON *json = NULL;
+    if (status == R2_OK && !r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (status == R2_OK) status = r2__json_read(ctx, path, &json);
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
+        if (cJSON_IsString(digest))
+            status = r2__settle_file(ctx, directory, name[k], digest->valuestring);
+        else status = r2_fail(ctx, R2_FORMAT, "%s: expected the digest of %s", path, name[k]);
+    }
+    cJSON_Delete(json);
+    return status;
+}
+
+/* Before a new save: one that was cut off is finished, since it counts until the new one is there.
+   Files that belong to no run are going to be replaced. */
+static r2_status r2__settle_old(r2_ctx *ctx, const char *directory, const char *const *name, int n) {
+    r2_status status = r2__settle(ctx, directory, name, n);
+    return status == R2_FORMAT || (status == R2_IO && errno == ENOENT) ? R2_OK : status;
+}
+
+/* Writes the digests of the texts: a line for each file. */
+static r2_status r2__save_digests(r2_ctx *ctx, const char *directory, const char *const *name,
+                                  const r2_text *text, int n) {
+    char path[R2__PATH];
+    r2_text all = {NULL, 0, 0, false};
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    for (int k = 0; k < n; ++k)
+        r2_text_addf(ctx, &all, "%s  \"%s\": \"%016llx\"", k ? ",\n" : "{\n", name[k],
+                     (unsigned long long)r2__fnv(text[k].data, text[k].len));
+    r2_text_addf(ctx, &all, "\n}\n");
+    if (status == R2_OK) return r2__write_text(ctx, path, &all);
+    r2_text_free(ctx, &all);
+    return status;
+}
+
+/* Saves texts (n), frees them, as the files name (n) of a directory, with digests if is_run. */
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run) {
+    char path[R2__PATH];
+    r2_status status = is_run ? r2__settle_old(ctx, directory, name, n) : R2_OK;
+    int n_aside = 0;
+    bool counts = false; /* the new files do */
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const r2__slice piece = r2__slice_of(text[k].data, text[k].len);
+        status = text[k].failed ? R2_NO_MEMORY : r2__join_path(ctx, path, directory, name[k]);
+        if (status == R2_OK) status = r2__write_aside(ctx, path, &piece, 1);
+        n_aside += status == R2_OK;
+    }
+    if (status == R2_OK && is_run) {
+        status = r2__save_digests(ctx, directory, name, text, n);
+        counts = status == R2_OK;
+    }
+    for (int k = 0; k < n_aside; ++k) {
+        snprintf(path, sizeof path, "%s/%s", directory, name[k]);
+        if (status == R2_OK) status = r2__into_place(ctx, path);
+        if (status != R2_OK && !counts) r2__drop_aside(ctx, path);
+    }
+    for (int k = 0; k < n; ++k) r2_text_free(ctx, &text[k]);
+    return status;
+}
+
+/* ---- lines of a file, read in large pieces ---- */
+
+#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
 
 /*  buffer  | used | the line | read ahead ..... | free |
                    begin      next              end    cap  */
@@ -8973,7 +9246,7 @@ typedef struct r2__lines {
 static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
     memset(lines, 0, sizeof *lines);
     lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    lines->file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
     if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
     lines->cap = 1u << 20;
     lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
@@ -8981,7 +9254,7 @@ static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path)
 }
 
 static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    if (lines->file && lines->file != stdin) fclose(lines->file);
+    if (lines->file) r2__file_close(ctx, lines->file, lines->path);
     r2_release(ctx, lines->buffer);
     memset(lines, 0, sizeof *lines);
 }
@@ -8998,6 +9271,7 @@ static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *e
 /* Moves the rest to the front and reads on. */
 static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
     size_t left = lines->end - lines->next, got;
+    r2_status status;
     memmove(lines->buffer, lines->buffer + lines->next, left);
     lines->next = 0;
     lines->end = left;
@@ -9011,13 +9285,12 @@ static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
         lines->buffer = larger;
         lines->cap *= 2;
     }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
+                           lines->cap - lines->end, &got);
     lines->end += got;
     lines->eof = got == 0;
     lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
-    return R2_OK;
+    return status;
 }
 
 /* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
@@ -9656,6 +9929,7 @@ static r2_status r2__json_value(r2_ctx *ctx, r2__source *source, int w, r2__slic
     cJSON *value = r2__json_parse(text.at, text.len);
     char expected[128];
     r2_status status;
+    if (!value && r2__json_no_memory(ctx, text.len)) return ctx->status;
     snprintf(expected, sizeof expected, "%s at the key \"%s\"",
              r2__json_has_nul(text.at, text.len) ? "text without NUL" : "JSON", source->key[w]);
     status = value ? r2__json_text(ctx, source, w, value)
@@ -10330,18 +10604,12 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
     return status;
 }
 
-static bool r2__file_exists(const char *path) {
-    FILE *file = strcmp(path, "-") ? fopen(path, "rb") : NULL;
-    if (file) fclose(file);
-    return file != NULL;
-}
-
 /* Only a directory has a file "." in it. */
 static bool r2__is_directory(r2_ctx *ctx, const char *path) {
     r2_text inside = {NULL, 0, 0, false};
     bool is;
     r2_text_addf(ctx, &inside, "%s/.", path);
-    is = !inside.failed && r2__file_exists(inside.data);
+    is = !inside.failed && r2__file_exists(ctx, inside.data);
     r2_text_free(ctx, &inside);
     return is;
 }
@@ -10371,7 +10639,7 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
         r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
         r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
-        if (r2__file_exists(ratings->data)) return R2_OK;
+        if (r2__file_exists(ctx, ratings->data)) return R2_OK;
     }
     r2_text_clear(ratings);
     r2_text_clear(items);
@@ -10402,7 +10670,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (status == R2_OK && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(ctx, items.data))
         status = r2__load_items(ctx, loader, items.data);
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
@@ -12859,27 +13127,24 @@ static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2__named *list,
         r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
 }
 
-static r2_status r2__save_tensors(r2_ctx *ctx, const r2_model *model, bool adapters,
-                                  const char *path) {
-    r2_text text = {NULL, 0, 0, false};
+/* Adds a safetensors file of the model's tensors, or of its adapters'. */
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text) {
     int64_t n = 0;
     r2__named *list = r2__list(ctx, model, adapters, &n);
-    r2_status status;
-    if (!list) return ctx->status;
-    r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
-    r2__append_header(ctx, &text, list, n);
-    for (int b = 0; b < 8 && !text.failed; ++b)
-        text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
+    if (!list) text->failed = true, n = 0;
+    r2_text_add(ctx, text, "\0\0\0\0\0\0\0\0", 8);
+    r2__append_header(ctx, text, list, n);
+    for (int b = 0; b < 8 && !text->failed; ++b)
+        text->data[b] = (char)(unsigned char)((uint64_t)(text->len - 8) >> 8 * b);
     for (int64_t i = 0; i < n; ++i)
-        r2__append_floats(ctx, &text, list[i].data, list[i].rows * list[i].cols);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
+        r2__append_floats(ctx, text, list[i].data, list[i].rows * list[i].cols);
     r2_release(ctx, list);
-    return status;
 }
 
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
-    return r2__save_tensors(ctx, model, false, path);
+    r2_text text = {NULL, 0, 0, false};
+    r2__tensors_text(ctx, model, false, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 static uint64_t r2__dtype_size(const char *dtype) {
@@ -13064,7 +13329,6 @@ static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, cons
 /* The header's length and JSON; NULL, with the reason recorded, if they are wrong. */
 static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
                                uint64_t *length) {
-    const char *end = NULL;
     cJSON *root;
     *length = 0;
     for (int b = 0; b < 8 && file->len >= 8; ++b)
@@ -13075,9 +13339,9 @@ static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *fil
                 (unsigned long long)file->len, (unsigned long long)*length);
         return NULL;
     }
-    root = cJSON_ParseWithLengthOpts(file->data + 8, (size_t)*length, &end, 0);
-    while (root && end < file->data + 8 + *length && *end == ' ') ++end;
-    if (cJSON_IsObject(root) && end == file->data + 8 + *length) return root;
+    root = r2__json_parse(file->data + 8, (size_t)*length);
+    if (cJSON_IsObject(root)) return root;
+    if (!root && r2__json_no_memory(ctx, (size_t)*length)) return NULL;
     cJSON_Delete(root);
     r2_fail(ctx, R2_FORMAT, "%s: the header is not one JSON object", path);
     return NULL;
@@ -13409,29 +13673,15 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
                             bool with_grad) {
     r2_model_config config;
     char path[R2__PATH];
-    FILE *single;
     r2_status status;
     memset(model, 0, sizeof *model);
     status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
     if (status != R2_OK) return status;
-    single = fopen(path, "rb");
-    if (single) {
-        fclose(single);
+    if (r2__file_exists(ctx, path))
         status = r2__load_single(ctx, model, path, &config, with_grad);
-    } else {
-        status = r2__load_sharded(ctx, model, directory, &config, with_grad);
-    }
+    else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status != R2_OK) r2_model_free(ctx, model);
-    return status;
-}
-
-/* Writes a text into directory/name and frees it. */
-static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *name, r2_text *text) {
-    char path[R2__PATH];
-    r2_status status = text->failed ? ctx->status : r2__join_path(ctx, path, directory, name);
-    if (status == R2_OK) status = r2_write_file(ctx, path, text->data, text->len);
-    r2_text_free(ctx, text);
     return status;
 }
 
@@ -13458,13 +13708,12 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 }
 
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
-    r2_status status;
-    r2__config_text(ctx, &model->config, &text);
-    status = r2__write_in(ctx, directory, "config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    return status == R2_OK ? r2_model_save(ctx, model, path) : status;
+    static const char *const name[] = {"config.json", "model.safetensors"};
+    r2_text text[2];
+    memset(text, 0, sizeof text);
+    r2__config_text(ctx, &model->config, &text[0]);
+    r2__tensors_text(ctx, model, false, &text[1]);
+    return r2__save_together(ctx, directory, name, text, 2, false);
 }
 
 /* ---- adapters on disk ---- */
@@ -13477,30 +13726,29 @@ static size_t r2__module_name(const r2_tensor *t, const char **name) {
 }
 
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
+    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors"};
+    r2_text text[2];
     bool first = true;
-    r2_status status;
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    r2_text_addf(ctx, &text,
+    memset(text, 0, sizeof text);
+    r2_text_addf(ctx, &text[0],
                  "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
                  "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
                  model->lora->config.rank);
-    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
-    r2_text_addf(ctx, &text,
+    r2__text_number(ctx, &text[0], (double)model->lora->config.alpha, 9);
+    r2_text_addf(ctx, &text[0],
                  ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
                  "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
         const char *name;
         const size_t length = r2__module_name(&model->tensor[id], &name);
         if (model->lora->offset[id] < 0) continue;
-        r2_text_addf(ctx, &text, "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
+        r2_text_addf(ctx, &text[0], "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
         first = false;
     }
-    r2_text_addf(ctx, &text, "]\n}\n");
-    status = r2__write_in(ctx, directory, "adapter_config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
-    return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
+    r2_text_addf(ctx, &text[0], "]\n}\n");
+    r2__tensors_text(ctx, model, true, &text[1]);
+    return r2__save_together(ctx, directory, files, text, 2, false);
 }
 
 /* The targets that target_modules names. */
@@ -13576,11 +13824,8 @@ static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text 
 
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
     r2_text json = {NULL, 0, 0, false};
-    r2_status status;
     r2__codebook_json(ctx, codebook, &json);
-    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
-    r2_text_free(ctx, &json);
-    return status;
+    return r2__write_text(ctx, path, &json);
 }
 
 /* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
@@ -14687,7 +14932,7 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
-        out->failed = out->failed || word.failed; /* which r2_text_clear resets */
+        out->failed = out->failed || word.failed;
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -14901,8 +15146,9 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     memset(&parts, 0, sizeof parts);
     if (status == R2_OK) {
         root = r2__json_parse(text.data, text.len);
-        status = root ? r2__bpe_load_json(ctx, bpe, root, &parts)
-                      : r2_fail(ctx, R2_FORMAT, "not JSON");
+        status = root                               ? r2__bpe_load_json(ctx, bpe, root, &parts)
+                 : r2__json_no_memory(ctx, text.len) ? R2_NO_MEMORY
+                                                    : r2_fail(ctx, R2_FORMAT, "not JSON");
     }
     if (status == R2_FORMAT) {
         char why[sizeof ctx->message];
@@ -15644,7 +15890,9 @@ static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const c
     cJSON *line = r2__json_parse(text, len);
     r2_record record;
     const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
-    r2_status status = wrong ? r2_fail(ctx, R2_FORMAT,
+    r2_status status = !line && r2__json_no_memory(ctx, len)
+                           ? R2_NO_MEMORY
+                       : wrong ? r2_fail(ctx, R2_FORMAT,
                                        "%s:%lld: expected a record, but %s is missing or wrong",
                                        path, (long long)number, wrong)
                              : r2_records_add(ctx, records, &record);
