@@ -1,6 +1,6 @@
 /* r2rec.h - v0.1.0 - Reason-to-Recommend (R2Rec, arXiv 2506.05069) in one C header - MIT licence
 
-   From who-rated-what to a recommendation with its reasons: sample interaction chains
+   From who-rated-what to a recommendation with its reasons: choose interaction chains
    u0 -> i0 -> u1 -> i1 -> u0 from the user-item graph, write them as interaction-of-thought prompts
    by progressive masking, teach a small CPU transformer to reason over them (supervised
    fine-tuning, then reinforcement learning), rank items, and show the reasoning.
@@ -13,7 +13,7 @@
    everywhere else the #include alone. Link with -lcjson -lm; add -fopenmp for threads.
    README.md has a short program, examples/movielens_demo.c the whole journey.
 
-   CONTENTS      search for the mark
+   CONTENTS      a room's title stands as `= [M3]`; search for that
        interface for readers     [A1] status, context  [A2] data  [A3] graph  [A4] chains
                                  [A5] questions  [A6] prompts and traces  [A7] words  [A8] model
                                  [A9] SFT  [A10] RL  [A11] evaluation  [A12] run
@@ -37,21 +37,23 @@
                    score 0.5^((1 + 1)/10) 0.311 = 0.271
        evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
        prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
-                   ... pop:2 ... (36 words)
+                   ... pop:2 ... (36 words). Behind each colon stands the bucket of
+                   the value, 1 the lowest
        reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
                    ... c1:1 +2 =+11 </think>
-       answer      <answer> 4 </answer>: she gave Tron 4 stars
+       answer      <answer> 4 </answer>: the answer of this training question,
+                   learned from all facts, not computed from the total
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
-                   -log p(4) = log 175 = 5.165; training lowers it
+                   -log p(4) = log 175 = 5.165, with 175 words; training lowers it
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
-       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Not defined:
-                              this header compiles it. Cost: that implementation uses its own
-                              realloc, and when realloc fails in it, the program crashes
+       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
+                              tables take its realloc, and the program crashes when that fails.
+                              Not defined: this header compiles it, with the context's memory
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
@@ -229,10 +231,11 @@ typedef struct r2_data {
      r2_format.
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
-   its line. Times are numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone.
-   Titles beside the ratings that cannot be read do not cost the ratings: see items_error. Loading
-   takes about 32 bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found),
-   R2_NO_MEMORY, R2_CANCELLED. */
+   its line. Every line has as many fields as the first; one that has not ends the load. Times are
+   numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles beside the
+   ratings that cannot be read do not cost the ratings: see items_error. Loading takes about 32
+   bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY,
+   R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -265,7 +268,7 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
-/* Use of an interaction. */
+/* Use of an interaction. R2_UNUSED: it comes after the validation positive. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
 /* A held-out positive. */
@@ -426,7 +429,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index);
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
    has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
-   within the history is left out of it too: then `history` counts one interaction that is not used.
+   within the history is left out of it too; then one interaction fewer than `history` is used.
 
    A question about a step of a chain hides more (r2_question_of_step fills the last three members
    in); zero them for a plain question. */
@@ -438,16 +441,16 @@ typedef struct r2_question {
     uint32_t other_user, other_item; /* steps 1 .. 3: the chain's other person and item */
 } r2_question;
 
-/* By which law chains are chosen when there are more than wanted (D1, D3). Whatever the law, the
-   score of a chain is
+/* How chains are chosen (D1, D3): by their score, or drawn. COHERENT and UNIFORM_USERS take at most
+   one chain over each person u1. Whatever the law, the score of a chain is
 
        0.5^((age + |d|)/10) simrec(u1)
 
    age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
    d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
-   counted from the end of the history. Products of equal age + |d| and simrec are equal to the last
-   bit. */
+   counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
+   to the last bit. */
 typedef enum r2_chain_law {
     R2_CHAINS_COHERENT = 0, /* the best chain of each u1, best first. Ties: the smaller u1; for one
                                u1 the smallest age + |d|, then the earlier i0. Nothing is random */
@@ -488,31 +491,31 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
    few chains worth showing. Fields stand in the order of the paper's steps, three to a thought:
    step k describes edge e_k of the chain; step 4 weighs the shown chains, which close on the
-   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating are
-   out of every number (D2).
+   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating
+   enter no number (D2).
 
-   In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history -
-   1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock =
-   global rank of u0's latest interaction, N their number; simrec as in r2_chain_law, simidf the
-   same without the age. A `link` is
+   In the formulas: i* the item asked for, v any user; n_i, n_v degrees without u0; pos place in a
+   user's own history; age = history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
+   signed steps in u1's history; clock = global rank of u0's latest interaction, N the number of all
+   interactions; simrec as in r2_chain_law, simidf the same without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
-   `a` answers (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
+   `a` solves (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
    history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
    shares with v is corrected for what others share with both, over ever longer chains (D4; closely
    related to ridge regression). ridge = (1 + sqrt(users / items))^2 is the largest eigenvalue that
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
-   trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 is in neither. `deep`
+   trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 counts in neither. `deep`
    ignores the order in time. K itself is never formed: a step walks from the users to their items
    and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only every s-th user
    takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all edges would take longer than
    everything else.
-   X(name, step, buckets, formula): 0 or NaN means nothing to count. */
+   X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
     X(genre, 1, 10, "cosine of i*'s genres and the history's, weighted 0.5^(age/10)")              \
     X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10), + 0.5")        \
     X(shared, 2, 10, "share of the users of i* who share two items or more with u0")               \
-    X(uknn, 2, 10, "share of the 50 nearest users' simrec^2 who have i*")                          \
+    X(uknn, 2, 10, "share of the summed simrec^2 of the 50 nearest users that has i*")            \
     X(deep, 2, 20, "sum over users v of i* of a_v / sqrt(n_v): chains over up to 4 people")        \
     X(pop, 3, 10, "users of i*")                                                                   \
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
@@ -578,10 +581,10 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
    each after what that user did before the interaction in question; at step 4, when the graph does
    not have e4, after the user's whole history. The answer is the level of r_step (-1 if NAN).
 
-   Steps 1 to 3 hide every edge that step k has not revealed, e_k .. e4, and leave the chain's other
-   person out of all counts, chains and means of the item: nothing that is computed for the question
-   depends on the existence or the rating of these edges. (Its other edges still count in the global
-   mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
+   A question at step k = 1 .. 3 hides the edges e_k .. e4, which it has not revealed, and leaves
+   the chain's other person out of all counts, chains and means of the item: nothing that is
+   computed for the question depends on the existence or the rating of these edges. (Its other edges
+   still count in the global mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
@@ -639,7 +642,9 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
-    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log-odds), clipped to +-9     */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
+                                                   items / share of the sampled ones)) in the
+                                                   bucket, clipped to +-9 */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -737,9 +742,9 @@ typedef enum r2_verdict {
     R2_TRACE_WRONG_WEIGHT, /* cites a fact of the prompt with a weight that is not its own       */
     R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
     R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
-    R2_TRACE_WRONG_RATING, /* quotes a rating that is not in the prompt                          */
-    R2_TRACE_CONTRADICTS,  /* the answer is not the conclusion of the reasoning                  */
-    R2_TRACE_WRONG_ANSWER, /* not the answer that was asked for                                  */
+    R2_TRACE_WRONG_RATING, /* English only: quotes a rating that is not in the prompt            */
+    R2_TRACE_CONTRADICTS,  /* English only: the answer is not what the reasoning concludes       */
+    R2_TRACE_WRONG_ANSWER, /* English only: not the answer that was asked for                    */
     R2_N_VERDICTS
 } r2_verdict;
 
@@ -752,7 +757,9 @@ typedef struct r2_check {
 } r2_check;
 
 const char *r2_verdict_name(r2_verdict verdict);
-/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. It
+   does not ask whether a cited fact is the strongest, nor whether the answer follows from the
+   total: the answer is learned, not computed. "Faithful" means the verdict R2_TRACE_OK. */
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ============================================================================== [A7] words ==== */
@@ -919,7 +926,7 @@ typedef struct r2_generate_config {
     int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
                           /* that its tokenizer does not use); 0: all may be                      */
     float temperature;    /* 0: greedy, the lowest id of equals                                   */
-    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s)    */
+    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p n_samples + s) [B1] */
     int32_t n_watch;      /* the answer distribution: log-probabilities of these n_watch tokens   */
     const int32_t *watch; /* after the last token generated                                       */
 } r2_generate_config;
@@ -981,7 +988,8 @@ struct r2_records; /* [B3] */
 typedef struct r2_tokenizer {
     const void *self; /* borrowed: an r2_vocab or an r2_bpe */
     int32_t n_tokens;
-    /* Tokens of `len` bytes of text. With `marks`, added tokens in it become their ids. */
+    /* Tokens of `len` bytes of text. With `marks`, special tokens in it, such as <think>, become
+       their one id. */
     r2_status (*encode)(r2_ctx *ctx, const void *self, const char *text, size_t len, bool marks,
                         r2_tokens *out);
     /* Tokens of a prompt that asks for an answer; `system` may be empty. */
@@ -1067,7 +1075,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 typedef struct r2_sft_report {
     int64_t step, n_steps;
     float answer_loss, trace_loss, list_loss, grad_norm, lr;
-    float valid_loss; /* of config.valid after the step, the three summed; NAN: not measured */
+    float valid_loss; /* of config.valid after the step, the weighted sum; NAN: not measured */
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
@@ -1077,8 +1085,8 @@ typedef struct r2_sft_report {
                                     writes: R after <think>, <answer>, </answer>
      + list_weight x list_loss      mean over groups that ask the question (step 4) of
                                     -log softmax(s)[observed item] over the group,
-                                    s = log (1 - p(0)) / p(0) among the six answers: the
-                                    score that ranks
+                                    s = log((1 - p(0)) / p(0)) among the six answers:
+                                    the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
    of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
    model gets the weights of the lowest. */
@@ -1132,10 +1140,10 @@ typedef struct r2_sample {
     const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
-    double rank_share;    /* in [0, 1]: how surely its score ranks right, logistic in a difference
-                             of log-odds. For the observed item: the mean over the sampled items of
-                             its group of the chance to score above them; for a sampled item: the
-                             chance to score below the observed one; 0 without an answer    */
+    double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
+                             outputs about item j of the group. For the observed item the mean of
+                             sigmoid(s - m_j) over the sampled items j; for a sampled item
+                             sigmoid(m_0 - s); 0 without an answer; 1 in a group of one      */
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1144,7 +1152,8 @@ typedef struct r2_sample {
        accuracy      1 - |answer - right answer| / 5; 0 when either is unknown
        ranking       rank_share
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
-                     facts that are right */
+                     facts that are right, 0 when it cites none
+   Default weights 0.5, 0, 1, 2: rewards lie in [0, 3.5]. */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
 } r2_reward_config;
@@ -1159,7 +1168,7 @@ typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *user, const r2_sample *samp
 typedef struct r2_grpo_report {
     int64_t step, n_steps;
     double reward_mean, reward_std;
-    double zero_variance_groups; /* share of prompts whose samples have equal rewards         */
+    double zero_variance_prompts; /* share of prompts whose samples have equal rewards         */
     double kl, entropy;          /* means over tokens, nats                                   */
     double clipped_tokens;       /* share                                                     */
     double grad_norm;            /* before clipping                                           */
@@ -1249,8 +1258,8 @@ double r2_mcnemar(int64_t only_a, int64_t only_b);
 /* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
 /* Scores from the distribution over the six answers (D11), other tokens left out: the log-odds of
-   interacting, log (1 - p(0)) / p(0), rank items; the expected level given an interaction, within
-   1 .. 5, predicts a rating. */
+   interacting, log((1 - p(0)) / p(0)), held within +-27, rank items; the expected level given an
+   interaction, within 1 .. 5, predicts a rating. */
 typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
@@ -1326,8 +1335,9 @@ typedef struct r2_run_config {
     const char *valid_path, *test_path;
     r2_split_config split;
     r2_schedule schedule; /* of the masking (D5)                                                */
-    float step_share;     /* of the training groups ask an earlier step of the schedule, drawn
-                             evenly; a group with a question without chains asks the last        */
+    float step_share;     /* of the training groups ask an earlier step, each equally likely; a
+                             group in which a question has no chain asks the last. Default 0: all
+                             ask step 4, which is the whole task                                 */
     /* The run sets their seeds and that of `chains`, n_vocab and n_ctx of the model, and max_new of
        GRPO. */
     r2_teacher_config teacher;
@@ -2411,7 +2421,8 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
        Bob   Alien 5, Heat 3, Tron 4    so do Bob and Cyd: 2 butterflies, and Bob is in both.
        Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
 
-   A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
+   (The cover's people have other ratings.) A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly
+   seen from u0, so Bob starts 2 of them.
    The graph does not know which edge is asked about: r2__without_target() in [M3] hides it. */
 
 /* The user side: that of the data, or a copy of its training rows. */
@@ -2613,8 +2624,9 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
        Ann - Alien - Bob - Tron - Ann   age 1, |d| 2    0.5^(3/10) x 0.62 = 0.50
        Ann - Heat - Cyd - Tron - Ann    age 0, |d| 1    0.5^(1/10) x 0.33 = 0.31
 
-   The coherent law takes the best chain of each person: the first and the third. A uniform law
-   draws from all three. r2__choose_chains() below is the law; [M4] shows what it returns.
+   simrec(Bob) = 1/sqrt(3 4) + 0.5^(1/10)/sqrt(2 4) = 0.62, over Heat and Alien. The coherent law
+   takes the best chain of each person: the first and the third. A uniform law draws from all three.
+   r2__choose_chains() below applies the law; [M4] shows what it returns.
 
    The edge (u0, i*) is never read: r2__without_target() is the one place that hides it, and
    test_chains.c deletes it and compares every byte. */
@@ -2775,7 +2787,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 /* The edges that do not exist for a question. */
 typedef struct r2__hidden {
     int64_t edge[4]; /* (n_edges) those that the graph has                          */
-    int64_t place[2]; /* (n_places) of the user's own within the history, ascending */
+    int64_t place[2]; /* (n_places) positions of the user's own within the history, ascending */
     int n_edges, n_places;
     uint32_t left_out; /* a person who is in no chain and no count, or R2__NO_USER  */
 } r2__hidden;
@@ -2791,7 +2803,7 @@ static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step
    step of a chain is asked for, the later edges of the chain and its other person. Everything that
    is computed for the question starts from here and proceeds as if these edges did not exist:
 
-       history   r2__view_edge skips their places, later places move up
+       history   r2__history_edge skips their places, later places move up
        ranks     r2__rank_without moves later ranks up
        counts    u0's own edges and those of the person left out are in none
        means     r2__target_start subtracts their ratings */
@@ -2899,8 +2911,8 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     return true;
 }
 
-/* simrec(u1) from the paths over u1. Sums only, in order of place: no compiler can round
-   otherwise. */
+/* simrec(u1) from the paths over u1. Additions alone, in order of place: there is no product that a
+   compiler could fuse into them. */
 static float r2__sum_similarity(const r2__history *h, uint32_t u1, const r2__path *path,
                                 int64_t n) {
     float sum = 0.0f;
@@ -3082,8 +3094,8 @@ static r2__path r2__best_path(const r2__history *h, const r2__path *path, int64_
 }
 
 /* The best pair of the n paths over one u1, for closed chains: the smallest age + |d|, then the
-   earlier i0, then the earlier i1. An i1 whose age alone is no better ends the search for its
-   i0. */
+   earlier i0, then the earlier i1. Once the age alone reaches the best
+   sum, no later i1 can win. */
 static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n, r2__path *over,
                           r2__path *to) {
     int64_t best = INT64_MAX;
@@ -3266,8 +3278,8 @@ static int64_t r2__choose_uniform(r2_ctx *ctx, const r2__history *h, uint32_t it
     return n;
 }
 
-/* THE LAW: chooses up to config->k target chains of `item`, or closed chains (item R2_NO_ITEM, with
-   listed paths). Returns how many; -1: no memory. */
+/* Applies the chosen law: up to config->k target chains of `item`, or closed chains (item
+   R2_NO_ITEM, with listed paths). Returns how many; -1: no memory. */
 static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t item,
                                  const r2_chain_config *config, r2__chosen *chosen) {
     if (config->k == 0) return 0;
@@ -3383,8 +3395,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
        pop 2       Bob and Cyd have Tron
        shared 0.50 one of these two shares two items or more with Ann
-       link 0.74   the sum over the chains of 0.5^(age/10) 0.5^(|d|/30) / sqrt(n_i0 (2 + 1) + 10):
-                   0.24 over Heat and Bob, 0.25 over Alien and Bob, 0.24 over Heat and Cyd
+       link 0.74   the sum over chains of 0.5^(age/10) 0.5^(|d|/30) / sqrt(n_i0 (n_i* + 1) + 10):
+                   0.244 over Heat and Bob, 0.247 over Alien and Bob, 0.244 over Heat and Cyd,
+                   with n_i* = 2
        c1 0.58     the score of the first chain shown; c2 0.31 of the second
 
    Most of the cost is r2__history_list(), the walk from u0's items to everybody who has them, and
@@ -3781,6 +3794,7 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
     r2_chain *chain = &q->chain[q->n_chains].chain;
     float *value = q->chain[q->n_chains].value;
     *chain = r2__chain_make(h, chosen);
+    /* in the order of R2_CHAIN_FIELDS */
     value[0] = (float)(h->length - chosen->over.place);
     value[1] = chain->r1;
     value[2] = chosen->simrec;
@@ -3791,7 +3805,7 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
     q->n_chains++;
 }
 
-/* Evidence of one question in its view; false: no memory. */
+/* The evidence of one question in its view; false: no memory. */
 static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
                                 const r2_chain_config *chains, r2_evidence *q) {
     const r2__history *h = &view->h;
@@ -3989,7 +4003,7 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
         memset(&group[k], 0, sizeof group[k]);
         group[k].user = user;
         group[k].history = place;
-        group[k].item = g->user_item[edge];
+        group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
                          (enough && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
@@ -6616,7 +6630,7 @@ static double r2__log_sum(const float *logp, int n) {
 
 #define R2__MOST_LOG_ODDS 27.0 /* keeps scores finite */
 
-/* The score that ranks (D11): log (1 - p(0)) / p(0) among the six answers, whatever probability
+/* The score that ranks (D11): log((1 - p(0)) / p(0)) among the six answers, whatever probability
    other tokens have. 0 when no answer has any. */
 static double r2__log_odds(const float *level_logp) {
     const double most = R2__MOST_LOG_ODDS, no = (double)level_logp[0];
@@ -6897,8 +6911,8 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         of a group)          <answer> A </answer>)                        of a prompt
 
    Eight outputs of a prompt, three with reward 1, five with 0: mean 3/8, sample standard deviation
-   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208 (without the division
-   0.625), the five -0.725 (-0.375). test_rl.c, advantages_of_three_wins_in_eight. */
+   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208, the five -0.725
+   (R2_DR_GRPO, undivided: 0.625 and -0.375). test_rl.c, advantages_of_three_wins_in_eight. */
 
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
     double mean = 0.0, square = 0.0, std;
@@ -7123,7 +7137,7 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     return sum / rl->config->n_samples;
 }
 
-/* The chance that log-odds a are above log-odds b, when both carry the same noise. */
+/* sigmoid(a - b): the chance that log-odds a are above log-odds b, under logistic noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
 /* rank_share of r2_sample. It is a chance, not 0 or 1, so that the samples of a prompt
@@ -7202,11 +7216,13 @@ static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
             sample[s].advantage = advantage[s];
             sample[s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
         }
-        report->zero_variance_groups += (spread < 1e-12) / (double)rl->prompts.n;
+        report->zero_variance_prompts += (spread < 1e-12) / (double)rl->prompts.n;
     }
 }
 
-/* The weight of one token of a sample in the loss: the normalisers of the variants. */
+/* The weight of one token of a sample in the loss: GRPO takes the mean over outputs of the mean
+   over their tokens; Dr. GRPO the sum over tokens / (outputs x max_new); DAPO the mean over the
+   tokens of all outputs that are kept. */
 static double r2__token_weight(const r2__grpo *rl, const r2__rl_sample *sample, int64_t n_kept) {
     if (!sample->kept) return 0.0;
     if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
@@ -7286,6 +7302,7 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
+    how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
@@ -7682,6 +7699,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.stop = mark->answer.id;
     how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.n_token = ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
@@ -8043,17 +8061,19 @@ static r2_status r2__run_steps(r2_ctx *ctx, const r2_run *run, r2_evidence *evid
     return status;
 }
 
-/* Writes the training examples. */
-static r2_status r2__run_examples(r2_ctx *ctx, r2_run *run) {
-    const r2_example_config how = r2__run_teaches(run);
+/* Writes the training examples in the words of a codebook. */
+static r2_status r2__run_examples(r2_ctx *ctx, const r2_run *run, const r2_codebook *codebook,
+                                  r2_examples *train) {
+    r2_example_config how = r2__run_teaches(run);
     r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *evidence);
     r2_status status = evidence ? R2_OK : ctx->status;
+    how.prompt.codebook = codebook;
     if (status == R2_OK) {
         memcpy(evidence, run->evidence, (size_t)run->n_train * sizeof *evidence);
         status = r2__run_steps(ctx, run, evidence);
     }
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, &how, evidence, run->n_train);
+        status = r2_examples_init(ctx, train, &run->codec, &how, evidence, run->n_train);
     r2_release(ctx, evidence);
     return status;
 }
@@ -8065,7 +8085,7 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     status = r2__run_check(ctx, c); /* it may have been changed since */
     if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
-    if (status == R2_OK) status = r2__run_examples(ctx, run);
+    if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -8350,7 +8370,6 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_example_config how = r2__run_teaches(run);
     r2_examples train;
     r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
     memset(&train, 0, sizeof train);
@@ -8360,9 +8379,8 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    how.prompt.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &run->codec, &how, run->evidence, run->n_train);
+        status = r2__run_examples(ctx, run, &codebook, &train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
