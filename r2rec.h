@@ -1963,6 +1963,10 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #define R2__HAS_FSYNC
+#if !defined(__cplusplus) && !defined(fileno) /* strict C11 hides them */
+int fileno(FILE *stream);
+int fsync(int file);
+#endif
 #endif
 
 #if defined(__has_include)
