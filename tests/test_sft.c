@@ -86,7 +86,7 @@ TEST(examples_that_cannot_be) {
 TEST(a_sampled_item_never_repeats_within_a_group) {
     enum { SAMPLED = 8, GROUPS = 60 };
     static r2_question question[GROUPS * (1 + SAMPLED)];
-    const r2_draw_config draw = {GROUPS, SAMPLED, 3, 1}, most = {GROUPS, 29, 3, 1};
+    const r2_draw_config draw = {GROUPS, SAMPLED, 3, 0, 1}, most = {GROUPS, 29, 3, 0, 1};
     static r2_question many[GROUPS * 30];
     r2_ctx ctx = r2_ctx_default();
     int64_t n;
