@@ -9,7 +9,7 @@
        long history 9                             long history 9: plus 0, total plus 0
        genre fit 4                                longer chains 12: plus 1, total plus 1
        ...                                        ...
-       third chain 2                              </think><answer>4</answer>
+       second chain 2                             </think><answer>4</answer>
 
    A fact or a thought says what a compact word or three of them say ([M5], [M6]); so the compact
    teacher writes the thoughts and the compact checker reads them, both through a translation. Every
@@ -24,18 +24,21 @@
 
 /* ---- names of facts ---- */
 
-static const char *const lang_name[R2_FIRST_CHAIN_FIELD] = {
-    [R2_FIELD_hist] = "long history",   [R2_FIELD_genre] = "genre fit",
-    [R2_FIELD_era] = "newer year",      [R2_FIELD_shared] = "shared taste",
-    [R2_FIELD_uknn] = "near people",    [R2_FIELD_deep] = "longer chains",
-    [R2_FIELD_pop] = "many raters",     [R2_FIELD_meanr] = "mean stars",
-    [R2_FIELD_pred] = "expected stars", [R2_FIELD_fresh] = "item age",
-    [R2_FIELD_trend] = "current trend", [R2_FIELD_liked] = "liked links",
-    [R2_FIELD_link] = "close links",    [R2_FIELD_rel] = "relative links",
-    [R2_FIELD_next] = "taken next",     [R2_FIELD_near3] = "recent neighbours",
-    [R2_FIELD_near1] = "last neighbour", [R2_FIELD_path] = "best route",
-    [R2_FIELD_c1] = "first chain",      [R2_FIELD_c2] = "second chain",
-    [R2_FIELD_c3] = "third chain"};
+/* The two words for a field; one without is called by its own name. */
+static inline const char *lang_name(int field) {
+    static const char *const name[][2] = {
+        {"hist", "long history"},    {"genre", "genre fit"},        {"era", "newer year"},
+        {"shared", "shared taste"},  {"uknn", "near people"},       {"deep", "longer chains"},
+        {"pop", "many raters"},      {"meanr", "mean stars"},       {"pred", "expected stars"},
+        {"fresh", "item age"},       {"trend", "current trend"},    {"season", "recent trend"},
+        {"liked", "liked links"},    {"link", "close links"},       {"rel", "relative links"},
+        {"next", "taken next"},      {"near3", "recent neighbours"}, {"near1", "last neighbour"},
+        {"path", "best route"},      {"c1", "first chain"},         {"c2", "second chain"}};
+    const char *own = r2_field_name((r2_field)field);
+    for (size_t k = 0; k < sizeof name / sizeof *name; ++k)
+        if (!strcmp(own, name[k][0])) return name[k][1];
+    return own;
+}
 
 static const char lang_facts[] = "Facts, each with its level:\n";
 
@@ -68,7 +71,7 @@ static inline void lang_prompt(r2_ctx *ctx, const r2_data *data, const r2_codebo
     }
     r2_text_addf(ctx, text, "%s", lang_facts);
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2_text_addf(ctx, text, "%s%s %d", f ? "\n" : "", lang_name[f],
+        r2_text_addf(ctx, text, "%s%s %d", f ? "\n" : "", lang_name(f),
                      (int)r2_codebook_bucket(codebook, (r2_field)f, evidence->value[f]));
 }
 
@@ -105,7 +108,7 @@ static inline bool lang_fact(r2_ctx *ctx, const char **p, r2_text *compact) {
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
         const char *at = *p, *name = r2_field_name((r2_field)f);
         int level;
-        if (!lang_skip(&at, lang_name[f]) || !lang_skip(&at, " ") || !lang_number(&at, &level))
+        if (!lang_skip(&at, lang_name(f)) || !lang_skip(&at, " ") || !lang_number(&at, &level))
             continue;
         if (level) r2_text_addf(ctx, compact, "%s:%d ", name, level);
         else r2_text_addf(ctx, compact, "%s:- ", name);
@@ -181,7 +184,7 @@ static inline bool lang_say(r2_ctx *ctx, const char **p, r2_text *text) {
         return false;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         if (!strcmp(name, r2_field_name((r2_field)f)))
-            r2_text_addf(ctx, text, "%s %s: %s %d, total %s %d\n", lang_name[f],
+            r2_text_addf(ctx, text, "%s %s: %s %d, total %s %d\n", lang_name(f),
                          *level == '-' ? "0" : level, weight < 0 ? "minus" : "plus", abs(weight),
                          total < 0 ? "minus" : "plus", abs(total));
     *p += len;

@@ -607,22 +607,22 @@ static void fine_tune(lm *m) {
 /* On questions drawn anew, as r2_run_grpo does. */
 static void reinforce(lm *m) {
     r2_grpo_config config = grpo_config(m);
+    const r2_run_config *c = &m->run.config;
     const int32_t group = m->train.group;
-    const r2_draw_config draw = {config.n_steps * config.groups, group - 1, m->run.min_history,
-                                 r2_hash(config.seed, R2_STREAM_SAMPLE, 0)};
+    const r2_draw_config draw = {config.n_steps * config.groups, c->n_sampled, c->min_history,
+                                 c->min_train, r2_hash(config.seed, R2_STREAM_SAMPLE, 0)};
+    const uint64_t most = (uint64_t)draw.n_groups * (uint64_t)group;
     const double began = r2_seconds();
     int64_t n = 0;
     r2_question *question;
     r2_evidence *evidence;
     r2_examples fresh;
     if (draw.n_groups < 1) return;
-    question = (r2_question *)need(
-        m, r2_alloc(&m->ctx, (uint64_t)(draw.n_groups * group), sizeof *question));
-    evidence = (r2_evidence *)need(
-        m, r2_alloc(&m->ctx, (uint64_t)(draw.n_groups * group), sizeof *evidence));
+    question = (r2_question *)need(m, r2_alloc(&m->ctx, most, sizeof *question));
+    evidence = (r2_evidence *)need(m, r2_alloc(&m->ctx, most, sizeof *evidence));
     check(m, r2_questions_draw(&m->ctx, &m->run.index, &draw, question, &n));
-    check(m, r2_evidence_compute(&m->ctx, &m->run.index, question, n * group,
-                                 &m->run.config.chains, evidence));
+    check(m, r2_evidence_compute(&m->ctx, &m->run.index, question, n * group, &c->chains,
+                                 evidence));
     make_examples(m, evidence, n * group, group, &fresh);
     config.on_step = on_grpo;
     config.user = m;

@@ -90,9 +90,9 @@ static void make_examples(const r2_codec *codec, r2_examples *examples) {
                  "gave the target 5.\n%s", lang_facts);
     r2_text_addf(&ctx, &output, "<think>\n");
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
-        r2_text_addf(&ctx, &prompt, "%s%s 7", f ? "\n" : "", lang_name[f]);
+        r2_text_addf(&ctx, &prompt, "%s%s 7", f ? "\n" : "", lang_name(f));
         if (f % R2_FACTS_PER_THOUGHT == 0)
-            r2_text_addf(&ctx, &output, "%s 7: plus 1, total plus %d\n", lang_name[f], f / 3 + 1);
+            r2_text_addf(&ctx, &output, "%s 7: plus 1, total plus %d\n", lang_name(f), f / 3 + 1);
     }
     r2_text_addf(&ctx, &output, "</think>");
     if (prompt.failed || output.failed) check(R2_NO_MEMORY);
