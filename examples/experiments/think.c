@@ -1,6 +1,6 @@
-/* think.c: when does thinking step by step help a small model? Where the evidence must be joined, not
-   only added up (circles.h), and every step is written down. Four students of the same shape learn from
-   the same questions, each for the same amount of computing:
+/* think.c: when does thinking step by step help a small model? Where the evidence must be joined,
+   not only added up (circles.h), and every step is written down. Four students of the same shape
+   learn from the same questions, each for the same amount of computing:
 
        direct       Q, A                                            Q: the prompts of circles.h
        reasoned     Q, R, A    R: chain by chain its weight and the running total
@@ -14,7 +14,7 @@
                     write. The direct one has never seen a trace
 
    Each trained student is a file (experiment.h): stop it when you like, it goes on where it stood.
-   All that was chosen (strengths, buckets, learning rate, steps) was chosen on validation positives. */
+   All that was chosen (strengths, buckets, learning rates, steps) was chosen on validation. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
@@ -24,7 +24,7 @@
 #include "circles.h"
 #include "experiment.h"
 
-/* The first is not trained: it ranks by what the teacher counted, the sum of the chains' weights. */
+/* The first is not trained: it ranks by what the teacher counted, the sum of the weights. */
 typedef enum arm {
     COUNTED = 0,
     DIRECT,
@@ -374,8 +374,8 @@ static void describe(student *s, int64_t k, r2_text *text) {
     r2_generation_free(ctx, &gen);
 }
 
-/* Chooses an example: the first validation positive that comes out on top after flawless reasoning; -1
-   when there is none. */
+/* Chooses an example: the first validation positive that comes out on top after flawless reasoning;
+   -1 when there is none. */
 static int64_t find_example(student *s) {
     const r2_candidates *c = &s->l->run.valid;
     for (int64_t k = 0; k < c->n_cases; ++k) {
