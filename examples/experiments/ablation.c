@@ -49,7 +49,7 @@ static void mask_none(r2_run_config *c) { c->schedule = R2_MASK_NONE; }
 static void some_steps(r2_run_config *c) { c->step_share = 0.1f; }
 static void quarter_steps(r2_run_config *c) { c->step_share = 0.25f; }
 static void half_steps(r2_run_config *c) { c->step_share = 0.5f; }
-static void any_rating(r2_run_config *c) { c->split.min_positive = 0.5f; }
+static void any_rating(r2_run_config *c) { c->split.min_positive = 0.5f, c->min_train = 0; }
 static void direct_only(r2_run_config *c) { c->sft.reasoned_share = 0.0f; }
 static void reasoned_only(r2_run_config *c) { c->sft.reasoned_share = 1.0f; }
 static void no_noise(r2_run_config *c) { c->teacher.gumbel = 0.0f; }
@@ -139,7 +139,7 @@ static bool is_among(int field, const char *words) {
 }
 
 static bool is_of_chains(int field) {
-    return !is_among(field, "hist genre era pop meanr fresh trend");
+    return !is_among(field, "hist genre era pop meanr fresh trend season");
 }
 
 static bool is_of_ratings(int field) { return is_among(field, "meanr pred liked"); }
