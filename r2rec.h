@@ -1334,8 +1334,10 @@ struct r2_run;
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. The hook must
-   keep D2: of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
+   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item are
+   that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2: of
+   u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
    called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
