@@ -1319,8 +1319,9 @@ typedef struct r2_reasoning {
     r2_check check;
 } r2_reasoning;
 
-/* Lets the model reason, greedily, about examples first .. first + n - 1: out (n). Free each with
-   r2_reasoning_free; after an error there is nothing to free. Errors: as of r2_score. */
+/* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens or, if the
+   examples have longer traces, in as many: out (n). Free each with r2_reasoning_free; after an error
+   there is nothing to free. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
@@ -7954,6 +7955,10 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                        "examples",
                        (long long)first, (long long)n, (long long)examples->n);
     config.mode = R2_REASONED;
+    for (int64_t e = first; e < first + n; ++e) { /* room for what the examples themselves say */
+        const int64_t own = examples->trace_begin[e + 1] - examples->trace_begin[e];
+        if (own + R2_MAX_MARK > config.max_new) config.max_new = (int32_t)own + R2_MAX_MARK;
+    }
     memset(out, 0, (size_t)n * sizeof *out);
     status = r2__score_generate(ctx, model, examples, &config, first, n, &gen);
     if (status != R2_OK) return status;
