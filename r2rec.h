@@ -2808,9 +2808,9 @@ typedef struct r2__history {
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
     r2__path *shared;  /* (length) paths over one u1, until all are listed                     */
+    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it; or NULL */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
-    float *simrec;     /* (n_users) with the list                                              */
     r2_arena memory;
 } r2__history;
 
@@ -2860,17 +2860,25 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     return true;
 }
 
+/* Notes the places, for who will look at the rows of many people. */
+static bool r2__history_mark(r2_ctx *ctx, r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)g->n_items, sizeof *h->mark);
+    for (int32_t p = 0; p < h->length && h->mark; ++p)
+        h->mark[g->user_item[r2__history_edge(h, p)]] = p + 1;
+    return h->mark != NULL;
+}
+
 /* simrec(u1) from the paths over u1. Sums only, in order of place: no compiler can round
    otherwise. */
-static float r2__sum_similarity(const r2__history *h, uint32_t u1, const r2__path *path,
-                                int64_t n) {
+static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n) {
     float sum = 0.0f;
     for (int64_t k = 0; k < n; ++k) sum += h->weight[path[k].place];
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody, with simrec. Count, then place: path_begin[u + 1] is the cursor of
-   u while placing, which leaves it at the end of u, the beginning of u + 1. */
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
 static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint64_t n_users = (uint64_t)g->n_users;
@@ -2892,15 +2900,11 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
         }
         if (pass == 1) break;
         for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2_arena_alloc(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
                                              sizeof *h->path);
-        h->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *h->simrec);
-        if (!h->path || !h->simrec) return false;
+        if (!h->path) return false;
     }
     h->path_begin = begin;
-    for (int64_t u1 = 0; u1 < g->n_users; ++u1)
-        h->simrec[u1] = r2__sum_similarity(h, (uint32_t)u1, h->path + begin[u1],
-                                           begin[u1 + 1] - begin[u1]);
     return true;
 }
 
@@ -2914,20 +2918,13 @@ static int64_t r2__gallop(const uint32_t *values, int64_t begin, int64_t end, ui
     return r2__lower_bound(values, begin, begin + step < end ? begin + step : end, x);
 }
 
-/* The paths over u1 in order of place, and their number: from the list, or else by looking for the
-   items of the shorter row in the longer one. The latter stay valid until the next call. */
-static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64_t *n) {
+/* Puts the items that u1 shares at their places of h->shared, by looking for those of the shorter row
+   in the longer one. */
+static void r2__meet_rows(const r2__history *h, uint32_t u1) {
     const r2_graph *g = h->index->graph;
     const bool u0_shorter = r2_graph_user_degree(g, h->user) <= r2_graph_user_degree(g, u1);
     const uint32_t few = u0_shorter ? h->user : u1, many = u0_shorter ? u1 : h->user;
     int64_t b = g->user_begin[many], end = g->user_begin[many + 1];
-    if (h->path_begin) {
-        *n = h->path_begin[u1 + 1] - h->path_begin[u1];
-        return h->path + h->path_begin[u1];
-    }
-    *n = 0;
-    if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
-    for (int32_t p = 0; p < h->length; ++p) h->shared[p].place = -1;
     for (int64_t a = g->user_begin[few]; a < g->user_begin[few + 1] && b < end; ++a) {
         r2__path path;
         b = r2__gallop(g->user_item, b, end, g->user_item[a]);
@@ -2937,17 +2934,34 @@ static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64
         path.position = h->index->position[path.edge];
         if (path.place >= 0) h->shared[path.place] = path;
     }
-    for (int32_t p = 0; p < h->length; ++p)
-        if (h->shared[p].place >= 0) h->shared[(*n)++] = h->shared[p];
-    return h->shared;
 }
 
-static float r2__simrec(const r2__history *h, uint32_t u1) {
-    int64_t n;
-    const r2__path *path;
-    if (h->simrec) return h->simrec[u1];
-    path = r2__shared_paths(h, u1, &n);
-    return r2__sum_similarity(h, u1, path, n);
+/* The same by the marks: u1's row alone is read, once. */
+static void r2__meet_marks(const r2__history *h, uint32_t u1) {
+    const r2_graph *g = h->index->graph;
+    for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
+        const r2__path path = {h->mark[g->user_item[e]] - 1, h->index->position[e], e};
+        if (path.place >= 0) h->shared[path.place] = path;
+    }
+}
+
+/* The paths over u1 in order of place, and their number. If they are not listed, they stay valid
+   until the next call. */
+static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64_t *n) {
+    if (h->path_begin) {
+        *n = h->path_begin[u1 + 1] - h->path_begin[u1];
+        return h->path + h->path_begin[u1];
+    }
+    *n = 0;
+    if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
+    for (int32_t p = 0; p < h->length; ++p) h->shared[p].place = -1;
+    if (h->mark) r2__meet_marks(h, u1);
+    else r2__meet_rows(h, u1);
+    for (int32_t p = 0; p < h->length; ++p) {
+        h->shared[*n] = h->shared[p];
+        *n += h->shared[p].place >= 0;
+    }
+    return h->shared;
 }
 
 /* ---- one chain and its score ---- */
@@ -2968,12 +2982,13 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
 
 /* The score of every chain: 0.5^((age + |d|)/10) simrec(u1). The power of the whole number age +
    |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
-static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, r2__path over, r2__path to) {
+static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, float simrec, r2__path over,
+                                  r2__path to) {
     r2__chosen chain;
     chain.u1 = u1;
     chain.over = over;
     chain.to = to;
-    chain.simrec = r2__simrec(h, u1);
+    chain.simrec = simrec;
     chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
     return chain;
 }
@@ -3021,12 +3036,9 @@ static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
 
-/* The end of target chains over u1: its edge to the target. */
-static r2__path r2__path_to(const r2__history *h, uint32_t u1, uint32_t item) {
-    r2__path to;
-    to.place = -1;
-    to.edge = r2_graph_find(h->index->graph, u1, item);
-    to.position = h->index->position[to.edge];
+/* The end of target chains: the edge from u1 to the target. */
+static r2__path r2__path_to(const r2__history *h, int64_t edge) {
+    const r2__path to = {-1, h->index->position[edge], edge};
     return to;
 }
 
@@ -3071,6 +3083,7 @@ static int64_t r2__keep_best(r2__chosen *chosen, int64_t n, int64_t k, const r2_
 /* The best chain of each person, the k best of these. */
 static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t k,
                                    r2__chosen *chosen) {
+    const r2_graph *g = h->index->graph;
     int64_t n = 0;
     for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
         const uint32_t u1 = r2__person_at(h, item, j);
@@ -3082,10 +3095,10 @@ static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t 
         if (item == R2_NO_ITEM) {
             r2__best_pair(h, path, n_paths, &over, &to);
         } else {
-            to = r2__path_to(h, u1, item);
+            to = r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + j]);
             over = r2__best_path(h, path, n_paths, &to);
         }
-        chain = r2__chain_score(h, u1, over, to);
+        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over, to);
         n = r2__keep_best(chosen, n, k, &chain);
     }
     return n;
@@ -3130,9 +3143,12 @@ static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
 static r2__chosen r2__chain_number(const r2__history *h, uint32_t item, uint32_t u1, int64_t j) {
     int64_t n, second = 0;
     const r2__path *path = r2__shared_paths(h, u1, &n);
-    if (item != R2_NO_ITEM) return r2__chain_score(h, u1, path[j], r2__path_to(h, u1, item));
+    const float simrec = r2__simrec(h, u1, path, n);
+    if (item != R2_NO_ITEM)
+        return r2__chain_score(h, u1, simrec, path[j],
+                               r2__path_to(h, r2_graph_find(h->index->graph, u1, item)));
     r2__pair_number(j, &j, &second);
-    return r2__chain_score(h, u1, path[j], path[second]);
+    return r2__chain_score(h, u1, simrec, path[j], path[second]);
 }
 
 /* A uniform number below `total` that is not among the n ascending ones of `drawn`; joins them. */
@@ -3179,13 +3195,19 @@ static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r
     int64_t n = 0;
     while (n < k && h->length > 0 && limit-- > 0) {
         const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
-        const uint32_t u1 = users[r2__unseen_item(hidden, n_users - n_others, rank)];
+        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
+        const uint32_t u1 = users[at];
+        const r2__path *path;
+        int64_t n_paths;
         r2__path over;
         over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
         over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
         if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
         over.position = h->index->position[over.edge];
-        chosen[n++] = r2__chain_score(h, u1, over, r2__path_to(h, u1, item));
+        path = r2__shared_paths(h, u1, &n_paths);
+        chosen[n++] =
+            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
+                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
     }
     return n == k;
 }
@@ -3287,7 +3309,8 @@ static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_ques
     memset(&h, 0, sizeof h);
     chosen = (r2__chosen *)r2_alloc(ctx, (uint64_t)config->k, sizeof *chosen);
     if (chosen && r2__history_init(ctx, &h, index, question) &&
-        (!closed || r2__history_list(ctx, &h)))
+        (!closed || r2__history_list(ctx, &h)) &&
+        (config->law != R2_CHAINS_COHERENT || r2__history_mark(ctx, &h)))
         n = r2__choose_chains(ctx, &h, question->item, config, chosen);
     for (int64_t k = 0; k < n; ++k) chains[k] = r2__chain_make(&h, &chosen[k]);
     r2_arena_free(ctx, &h.memory);
@@ -3324,6 +3347,7 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
     if (status != R2_OK) return status;
     memset(&h, 0, sizeof h);
     if (!r2__history_init(ctx, &h, index, question)) status = ctx->status;
+    else if (!r2__history_mark(ctx, &h)) status = ctx->status;
     else if (question->item == R2_NO_ITEM && !r2__history_list(ctx, &h)) status = ctx->status;
     for (int64_t j = 0; status == R2_OK && j < r2__n_people(&h, question->item); ++j) {
         int64_t n;
@@ -3387,7 +3411,8 @@ typedef struct r2__user_view {
     r2__history h;         /* with all paths listed                                  */
     int64_t clock;         /* rank of u0's latest interaction                        */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
-    float *simidf;         /* (n_users)                                              */
+    float *simrec;         /* (n_users)                                              */
+    int64_t *n_paths;      /* (n_users)                                              */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double near50_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
@@ -3401,24 +3426,29 @@ static float r2__fade10(const r2__history *h, int32_t place) {
     return h->index->half10[h->length - 1 - place];
 }
 
+/* How alike everybody is to u0. */
 static void r2__view_similarity(r2__user_view *view) {
     const r2__history *h = &view->h;
-    const r2_graph *g = h->index->graph;
     for (int32_t p = 0; p < h->length; ++p)
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
-    for (int64_t v = 0; v < g->n_users; ++v) {
-        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f), idf = 0.0f;
-        for (int64_t k = h->path_begin[v]; k < h->path_begin[v + 1]; ++k)
-            idf += view->inv_degree[h->path[k].place];
-        view->simidf[v] = idf * scale;
+    for (int64_t v = 0; v < h->index->graph->n_users; ++v) {
+        const r2__path *path = r2__shared_paths(h, (uint32_t)v, &view->n_paths[v]);
+        view->simrec[v] = r2__simrec(h, (uint32_t)v, path, view->n_paths[v]);
     }
+}
+
+/* simidf(u1) from the paths over u1. */
+static float r2__simidf(const r2__user_view *view, uint32_t u1, const r2__path *path, int64_t n) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < n; ++k) sum += view->inv_degree[path[k].place];
+    return sum * (1.0f / sqrtf((float)r2_graph_user_degree(view->h.index->graph, u1) + 1.0f));
 }
 
 /* Marks the 50 users with the largest simrec (ties: the smaller id). */
 static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
-    const float *sim = view->h.simrec;
+    const float *sim = view->simrec;
     for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
@@ -3453,18 +3483,25 @@ static void r2__view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
+/* A view in the memory of the one before. */
 static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                           const r2_question *question) {
     const uint64_t n_users = (uint64_t)index->graph->n_users;
     r2__history *h = &view->h;
+    r2_arena memory = h->memory;
     uint64_t length;
+    r2_arena_reset(ctx, &memory);
+    memset(view, 0, sizeof *view);
+    h->memory = memory;
     if (!r2__history_init(ctx, h, index, question) || !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
     view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
-    view->simidf = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->n_paths = (int64_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
     view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
-    if (!view->inv_degree || !view->simidf || !view->near50 || !view->sum) return false;
+    if (!view->inv_degree || !view->simrec || !view->n_paths || !view->near50 || !view->sum)
+        return false;
     if (h->length > 0) view->clock = index->rank[r2__history_edge(h, h->length - 1)];
     r2__view_similarity(view);
     r2__view_nearest(view);
@@ -3488,15 +3525,17 @@ typedef struct r2__solve {
     r2_arena memory;
 } r2__solve;
 
+/* Memory for another block of questions, that of the one before if it suffices. */
 static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
     r2_arena *m = &s->memory;
+    r2_arena_reset(ctx, m);
     s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
     s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
     s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
     s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
-    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
+    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, (uint64_t)g->n_items, lane);
+    s->deep = (float *)r2__arena_take(ctx, m, R2__WALKS * n_users, sizeof(float));
     return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
 }
 
@@ -3530,7 +3569,7 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
     s->ridge[lane] = r2__noise_edge(h);
     for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
         s->direction[v][lane] = s->residual[v][lane] =
-            (double)(h->path_begin[v + 1] - h->path_begin[v]) * index->inv_root[v] * inv_root;
+            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
 }
 
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
@@ -3646,14 +3685,10 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
     double rating = (double)index->graph->user_rating[edge];
     double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
     double away = r2__rank_without(index, view->clock, &s->hidden) - rank;
-    double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
-    s->n_shared += h->path_begin[u1 + 1] - h->path_begin[u1] >= 2;
     s->near50 += (double)view->near50[u1];
     s->deep += (double)view->deep[u1];
-    s->pred += idf * (rating - (double)index->user_mean[u1]);
-    s->sim += idf;
     s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
@@ -3663,13 +3698,20 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
     const float *fade_share = index->fade_share + index->graph->user_begin[u1];
-    const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    const float rating = index->graph->user_rating[edge];
+    const float liked = rating >= index->min_positive ? 1.0f : 0.0f;
     const int64_t position = (int64_t)index->position[edge];
+    int64_t n;
+    const r2__path *path = r2__shared_paths(h, u1, &n);
+    const double idf = (double)r2__simidf(view, u1, path, n);
     double route = 0.0;
-    for (int64_t k = h->path_begin[u1]; k < h->path_begin[u1 + 1]; ++k) {
-        const int32_t p = h->path[k].place;
+    s->n_shared += n >= 2;
+    s->pred += idf * ((double)rating - (double)index->user_mean[u1]);
+    s->sim += idf;
+    for (int64_t k = 0; k < n; ++k) {
+        const int32_t p = path[k].place;
         r2__link_sum *sum = &view->sum[p];
-        const int64_t d = position - (int64_t)h->path[k].position, far = d < 0 ? -d : d;
+        const int64_t d = position - (int64_t)path[k].position, far = d < 0 ? -d : d;
         const r2_fade *fade = &index->fade[far];
         const float age = r2__fade10(h, p);
         sum->link += fade->half30;
@@ -3799,23 +3841,25 @@ typedef struct r2__batch {
     int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
 } r2__batch;
 
-/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
-static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, int64_t r, int n_lanes) {
-    const int64_t *run = batch->run + r;
+/* What a thread works with, block after block. */
+typedef struct r2__desk {
     r2__user_view view[R2__WALKS];
     r2__solve solve;
+} r2__desk;
+
+/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
+static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk, int64_t r,
+                            int n_lanes) {
+    const int64_t *run = batch->run + r;
+    r2__user_view *view = desk->view;
     bool fine = true;
-    memset(view, 0, sizeof view);
-    memset(&solve, 0, sizeof solve);
     for (int j = 0; j < n_lanes && fine; ++j)
         fine = r2__view_init(ctx, &view[j], batch->index, &batch->question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &solve, batch->index, view, n_lanes);
+    fine = fine && r2__solve_deep(ctx, &desk->solve, batch->index, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
         for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
             fine = r2__answer_question(ctx, &view[j], &batch->question[q], batch->chains,
                                        &batch->evidence[q]);
-    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &view[j].h.memory);
-    r2_arena_free(ctx, &solve.memory);
     return fine;
 }
 
@@ -3834,29 +3878,48 @@ static r2_status r2__batch_start(r2_ctx *ctx, r2__batch *batch, int64_t n) {
     return status;
 }
 
+/* Blocks of runs, as many at a time as lie between two reports of progress. */
+static r2_status r2__answer_blocks(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk,
+                                   int threads) {
+    /* as many lanes as leave work for every thread */
+    const int64_t share = (batch->n_runs + threads - 1) / threads;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    r2_status status = R2_OK;
+    for (int64_t done = 0; done < batch->n_runs && status == R2_OK; done += round) {
+        const int64_t end = done + round < batch->n_runs ? done + round : batch->n_runs;
+        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
+        int64_t n_failed = 0;
+        R2_PARALLEL_FOR(threads, t, threads) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
+                const int64_t first = done + b * lanes, left = end - first;
+                if (!r2__answer_runs(&own, batch, &desk[t], first,
+                                     (int)(left < lanes ? left : lanes)))
+                    batch->evidence[batch->run[first]].n_chains = -1;
+            }
+        }
+        for (int64_t r = done; r < end; ++r)
+            n_failed += batch->evidence[batch->run[r]].n_chains < 0;
+        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+        status = r2_progress(ctx, "evidence", batch->run[end], batch->run[batch->n_runs]);
+    }
+    return status;
+}
+
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
     r2__batch batch = {index, question, chains, evidence, NULL, 0};
-    int64_t n_failed = 0;
-    r2_status status;
+    const int threads = r2_threads(ctx, n * 1000);
+    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
+    r2_status status = R2_NO_MEMORY;
     batch.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *batch.run);
-    if (!batch.run) return ctx->status;
-    status = r2__batch_start(ctx, &batch, n);
-    if (status == R2_OK) {
-        /* as many lanes as leave work for every thread */
-        const int threads = r2_threads(ctx, n * 1000);
-        const int64_t share = (batch.n_runs + threads - 1) / threads;
-        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
-        const int64_t n_blocks = batch.n_runs > 0 ? (batch.n_runs + lanes - 1) / lanes : 0;
-        R2_PARALLEL_FOR(threads, b, n_blocks) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            const int64_t first = b * lanes, left = batch.n_runs - first;
-            if (!r2__answer_runs(&own, &batch, first, (int)(left < lanes ? left : lanes)))
-                evidence[batch.run[first]].n_chains = -1;
-        }
-        for (int64_t r = 0; r < batch.n_runs; ++r) n_failed += evidence[batch.run[r]].n_chains < 0;
-        if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+    if (desk && batch.run) status = r2__batch_start(ctx, &batch, n);
+    if (status == R2_OK) status = r2__answer_blocks(ctx, &batch, desk, threads);
+    for (int t = 0; t < threads && desk; ++t) {
+        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
+        r2_arena_free(ctx, &desk[t].solve.memory);
     }
+    r2_release(ctx, desk);
     r2_release(ctx, batch.run);
     return status;
 }
