@@ -48,7 +48,8 @@
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
-       R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
+       R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
+       R2_MOST_PEOPLE         how many users of an item chains lead over, about, at most ([A4])
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Not defined:
                               this header compiles it. Cost: that implementation uses its own
                               realloc, and when realloc fails in it, the program crashes
@@ -391,7 +392,9 @@ typedef struct r2_index {
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
-    int64_t deep_stride;   /* s: every s-th user takes part in `deep`                          */
+    int64_t stride;        /* s: every s-th user takes part in `uknn` and `deep`               */
+    int64_t most_people;   /* R2_MOST_PEOPLE                                                   */
+    uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
@@ -404,6 +407,17 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 void r2_index_free(r2_ctx *ctx, r2_index *index);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
+
+/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE users
+   of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of the user
+   alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all popular
+   items, and what the draw gets wrong is alike for all. */
+#ifndef R2_DEEP_EDGES
+#define R2_DEEP_EDGES (1 << 18)
+#endif
+#ifndef R2_MOST_PEOPLE
+#define R2_MOST_PEOPLE 128
+#endif
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
    has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
@@ -430,8 +444,9 @@ typedef struct r2_question {
    counted from the end of the history. Products of equal age + |d| and simrec are equal to the last
    bit. */
 typedef enum r2_chain_law {
-    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, best first. Ties: the smaller u1; for one
-                               u1 the smallest age + |d|, then the earlier i0. Nothing is random */
+    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
+                               best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
+                               then the earlier i0. Nothing is random */
     R2_CHAINS_UNIFORM,      /* k different chains, every chain equally likely                    */
     R2_CHAINS_UNIFORM_USERS /* k different u1, every u1 that has a chain equally likely, and of
                                each a uniform chain                                              */
@@ -484,9 +499,12 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
    trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 is in neither. `deep`
    ignores the order in time. K itself is never formed: a step walks from the users to their items
-   and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only every s-th user
-   takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all edges would take longer than
-   everything else.
+   and back, along each edge twice.
+
+   Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more than
+   R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in `deep`,
+   s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred` and `path`,
+   comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept times.
    X(name, step, buckets, formula): 0 or NaN means nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -531,9 +549,6 @@ typedef enum r2_field {
     R2_FIRST_CHAIN_FIELD = R2_FIELD_age
 } r2_field;
 
-#ifndef R2_DEEP_EDGES
-#define R2_DEEP_EDGES (1 << 20)
-#endif
 #define R2_DEEP_STEPS 4
 #define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
 #define R2_FACTS_PER_THOUGHT 3 /* a thought weighs this many facts and cites the decisive one  */
@@ -2662,6 +2677,7 @@ static void r2__index_users(r2_index *index) {
     for (int64_t u = 0; u < g->n_users; ++u) {
         double sum = 0.0;
         int64_t begin = g->user_begin[u], end = g->user_begin[u + 1];
+        index->key[u] = (uint32_t)r2_hash(0, (uint64_t)u, 0);
         for (int64_t e = begin; e < end; ++e) sum += (double)g->user_rating[e];
         index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
         index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
@@ -2695,19 +2711,22 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
     index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
     index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
+    index->key = (uint32_t *)r2_alloc(ctx, n_users, sizeof *index->key);
     index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
     index->fade = (r2_fade *)r2_alloc(ctx, longest, sizeof *index->fade);
     index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
     if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
-        index->half10 && index->fade && index->fade_share && index->genres && index->year)
+        index->key && index->half10 && index->fade && index->fade_share && index->genres &&
+        index->year)
         status = r2__index_order(ctx, index, data, seed);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
     }
-    index->deep_stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
+    index->stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
+    index->most_people = index->stride > 1 ? R2_MOST_PEOPLE : graph->n_users;
     r2__index_fade(index);
     r2__index_users(index);
     r2__index_items(index, data);
@@ -2721,6 +2740,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->rank);
     r2_release(ctx, index->user_mean);
     r2_release(ctx, index->inv_root);
+    r2_release(ctx, index->key);
     r2_release(ctx, index->half10);
     r2_release(ctx, index->fade);
     r2_release(ctx, index->fade_share);
@@ -3031,6 +3051,18 @@ static uint32_t r2__person_at(const r2__history *h, uint32_t item, int64_t j) {
     return item == R2_NO_ITEM ? (uint32_t)j : g->item_user[g->item_begin[item] + j];
 }
 
+/* The largest key of those who are kept of a target's users (R2_MOST_PEOPLE). */
+static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t out = h->hidden.left_out;
+    const int64_t most = h->index->most_people;
+    int64_t n = r2__n_people(h, item);
+    if (item == R2_NO_ITEM || n <= most) return UINT32_MAX;
+    n -= r2_graph_find(g, h->user, item) >= 0;
+    n -= out != R2__NO_USER && r2_graph_find(g, out, item) >= 0;
+    return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
+}
+
 /* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
@@ -3070,38 +3102,54 @@ static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n,
         }
 }
 
-/* Inserts a chain into the k best, best first; of equal ones the earlier found comes first. Returns
-   how many there are. */
-static int64_t r2__keep_best(r2__chosen *chosen, int64_t n, int64_t k, const r2__chosen *chain) {
-    int64_t at = n < k ? n : k - 1;
-    if (n == k && !(chain->score > chosen[at].score)) return n;
+/* The k best chains so far, best first. */
+typedef struct r2__best {
+    r2__chosen *chosen; /* (k) */
+    int64_t k, n;
+} r2__best;
+
+/* Puts a chain among the best; of equal ones the earlier found comes first. */
+static void r2__keep_best(r2__best *best, const r2__chosen *chain) {
+    r2__chosen *chosen = best->chosen;
+    int64_t at = best->n < best->k ? best->n : best->k - 1;
+    if (best->n == best->k && !(chain->score > chosen[at].score)) return;
     for (; at > 0 && chain->score > chosen[at - 1].score; --at) chosen[at] = chosen[at - 1];
     chosen[at] = *chain;
-    return n < k ? n + 1 : k;
+    best->n += best->n < best->k;
 }
 
-/* The best chain of each person, the k best of these. */
+/* Puts u1's best chain to the target by `edge` among the best; n > 0 paths lead over u1. */
+static void r2__keep_target(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
+                            int64_t edge, r2__best *best) {
+    const r2__path to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
+    const r2__chosen chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+    r2__keep_best(best, &chain);
+}
+
+/* The best chain of each person who is kept, the k best of these. */
 static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t k,
                                    r2__chosen *chosen) {
     const r2_graph *g = h->index->graph;
-    int64_t n = 0;
+    const uint32_t last_key = r2__last_key(h, item);
+    r2__best best = {chosen, k, 0};
     for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
         const uint32_t u1 = r2__person_at(h, item, j);
-        int64_t n_paths;
-        const r2__path *path = r2__shared_paths(h, u1, &n_paths);
-        r2__path over, to;
+        const r2__path *path;
+        r2__path over = {0, 0, 0}, to = over;
         r2__chosen chain;
-        if (r2__n_chains(item, n_paths) < 1) continue;
-        if (item == R2_NO_ITEM) {
-            r2__best_pair(h, path, n_paths, &over, &to);
-        } else {
-            to = r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + j]);
-            over = r2__best_path(h, path, n_paths, &to);
+        int64_t n;
+        if (h->index->key[u1] > last_key) continue;
+        path = r2__shared_paths(h, u1, &n);
+        if (r2__n_chains(item, n) < 1) continue;
+        if (item != R2_NO_ITEM) {
+            r2__keep_target(h, u1, path, n, (int64_t)g->item_edge[g->item_begin[item] + j], &best);
+            continue;
         }
-        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over, to);
-        n = r2__keep_best(chosen, n, k, &chain);
+        r2__best_pair(h, path, n, &over, &to);
+        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+        r2__keep_best(&best, &chain);
     }
-    return n;
+    return best.n;
 }
 
 /* Lists who has a chain; person[n].before becomes the number of all chains. Returns n. */
@@ -3408,11 +3456,11 @@ typedef struct r2__link_sum {
 
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
-    r2__history h;         /* with all paths listed                                  */
+    r2__history h;         /* with all paths listed, or marked when s > 1            */
     int64_t clock;         /* rank of u0's latest interaction                        */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
-    float *simrec;         /* (n_users)                                              */
-    int64_t *n_paths;      /* (n_users)                                              */
+    float *simrec;         /* (n_users) of every s-th user                           */
+    int32_t *n_paths;      /* (n_users) likewise                                     */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double near50_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
@@ -3426,14 +3474,16 @@ static float r2__fade10(const r2__history *h, int32_t place) {
     return h->index->half10[h->length - 1 - place];
 }
 
-/* How alike everybody is to u0. */
+/* How alike every s-th user is to u0. */
 static void r2__view_similarity(r2__user_view *view) {
     const r2__history *h = &view->h;
     for (int32_t p = 0; p < h->length; ++p)
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
-    for (int64_t v = 0; v < h->index->graph->n_users; ++v) {
-        const r2__path *path = r2__shared_paths(h, (uint32_t)v, &view->n_paths[v]);
-        view->simrec[v] = r2__simrec(h, (uint32_t)v, path, view->n_paths[v]);
+    for (int64_t v = 0; v < h->index->graph->n_users; v += h->index->stride) {
+        int64_t n;
+        const r2__path *path = r2__shared_paths(h, (uint32_t)v, &n);
+        view->simrec[v] = r2__simrec(h, (uint32_t)v, path, n);
+        view->n_paths[v] = (int32_t)n;
     }
 }
 
@@ -3444,12 +3494,12 @@ static float r2__simidf(const r2__user_view *view, uint32_t u1, const r2__path *
     return sum * (1.0f / sqrtf((float)r2_graph_user_degree(view->h.index->graph, u1) + 1.0f));
 }
 
-/* Marks the 50 users with the largest simrec (ties: the smaller id). */
+/* Marks the 50 of these users with the largest simrec (ties: the smaller id). */
 static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
     const float *sim = view->simrec;
-    for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
+    for (int64_t v = 0; v < view->h.index->graph->n_users; v += view->h.index->stride) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
         if (n < 50) ++n;
@@ -3493,11 +3543,12 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     r2_arena_reset(ctx, &memory);
     memset(view, 0, sizeof *view);
     h->memory = memory;
-    if (!r2__history_init(ctx, h, index, question) || !r2__history_list(ctx, h)) return false;
+    if (!r2__history_init(ctx, h, index, question)) return false;
+    if (index->stride == 1 ? !r2__history_list(ctx, h) : !r2__history_mark(ctx, h)) return false;
     length = (uint64_t)h->length;
     view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
     view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
-    view->n_paths = (int64_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
+    view->n_paths = (int32_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
     view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
     if (!view->inv_degree || !view->simrec || !view->n_paths || !view->near50 || !view->sum)
@@ -3525,18 +3576,25 @@ typedef struct r2__solve {
     r2_arena memory;
 } r2__solve;
 
-/* Memory for another block of questions, that of the one before if it suffices. */
-static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
-    const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
+/* Memory for another block of questions, that of the one before if it suffices. Rows of users who
+   take no part are neither written nor read. */
+static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_index *index) {
+    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
+    const uint64_t n_items = (uint64_t)index->graph->n_items;
     r2_arena *m = &s->memory;
     r2_arena_reset(ctx, m);
-    s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, (uint64_t)g->n_items, lane);
-    s->deep = (float *)r2__arena_take(ctx, m, R2__WALKS * n_users, sizeof(float));
-    return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
+    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
+    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
+    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
+        return false;
+    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
+    return true;
 }
 
 /* The ridge: the largest eigenvalue that the cosines of the users who take part would have by
@@ -3557,7 +3615,7 @@ static double r2__noise_edge(const r2__history *h) {
     }
     if (edges > 0)
         root +=
-            sqrt((double)users / (double)h->index->deep_stride * (double)square) / (double)edges;
+            sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
     return root * root;
 }
 
@@ -3567,7 +3625,7 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
     const r2_index *index = h->index;
     const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
     s->ridge[lane] = r2__noise_edge(h);
-    for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
         s->direction[v][lane] = s->residual[v][lane] =
             (double)view->n_paths[v] * index->inv_root[v] * inv_root;
 }
@@ -3577,7 +3635,7 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
         double share[R2__WALKS];
         for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
@@ -3585,7 +3643,7 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
             for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
         }
     }
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
         double sum[R2__WALKS] = {0.0};
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
             const double *got = s->at_item[g->user_item[e]];
@@ -3595,9 +3653,10 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     }
 }
 
-static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_t n, double *dot) {
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
+                          double *dot) {
     for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
@@ -3606,10 +3665,11 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
    the rounding. */
 static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
-    const int64_t n = view->h.index->graph->n_users;
+    const r2_index *index = view->h.index;
+    const int64_t n = index->graph->n_users, stride = index->stride;
     double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, view->h.index);
-    for (int64_t v = 0; v < n; ++v)
+    r2__solve_walk(s, index);
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j)
             s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
     for (int j = 0; j < n_lanes; ++j) {
@@ -3617,20 +3677,20 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
         s->k_direction[h->user][j] = 0.0;
         if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
     }
-    r2__solve_dot(s->direction, s->k_direction, n, curvature);
+    r2__solve_dot(s->direction, s->k_direction, index, curvature);
     for (int j = 0; j < R2__WALKS; ++j) {
         before[j] = residual_norm2[j];
         alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
     }
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j) {
             s->a[v][j] += alpha[j] * s->direction[v][j];
             s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
         }
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
     for (int j = 0; j < R2__WALKS; ++j)
         beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j)
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
@@ -3640,14 +3700,14 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
     double residual_norm2[R2__WALKS];
-    if (!r2__solve_alloc(ctx, s, index->graph)) return false;
+    if (!r2__solve_alloc(ctx, s, index)) return false;
     for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &view[j], j);
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
     for (int step = 0; step < R2_DEEP_STEPS; ++step)
         r2__solve_step(s, view, n_lanes, residual_norm2);
     for (int j = 0; j < n_lanes; ++j) {
         view[j].deep = s->deep + j * n;
-        for (int64_t v = 0; v < n; ++v)
+        for (int64_t v = 0; v < n; v += index->stride)
             s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
     }
     return true;
@@ -3658,7 +3718,8 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     r2__hidden hidden; /* of this question */
-    double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
+    double n, rating, near50, deep, trend, first;  /* over all users of i*                   */
+    double n_kept, n_shared, pred, sim, path, scale; /* over those kept; scale = n / n_kept  */
     double n_edges, rating_all; /* of the graph without the hidden edges */
 } r2__target_sums;
 
@@ -3694,17 +3755,17 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
 }
 
 /* Adds the chains u0 -> i0 -> u1 -> i* over one u1 to the sums of their i0. */
-static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
+static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge,
+                           const r2__path *path, int64_t n) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
     const float *fade_share = index->fade_share + index->graph->user_begin[u1];
     const float rating = index->graph->user_rating[edge];
     const float liked = rating >= index->min_positive ? 1.0f : 0.0f;
     const int64_t position = (int64_t)index->position[edge];
-    int64_t n;
-    const r2__path *path = r2__shared_paths(h, u1, &n);
     const double idf = (double)r2__simidf(view, u1, path, n);
     double route = 0.0;
+    s->n_kept += 1.0;
     s->n_shared += n >= 2;
     s->pred += idf * ((double)rating - (double)index->user_mean[u1]);
     s->sim += idf;
@@ -3724,31 +3785,52 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
     if (route > s->path) s->path = route;
 }
 
+/* All sums of one target, and its best chains. */
+static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s,
+                           r2__best *best) {
+    const r2__history *h = &view->h;
+    const r2_graph *g = h->index->graph;
+    const uint32_t last_key = r2__last_key(h, item);
+    for (int64_t k = g->item_begin[item]; k < g->item_begin[item + 1]; ++k) {
+        const uint32_t u1 = g->item_user[k];
+        const int64_t edge = (int64_t)g->item_edge[k];
+        const r2__path *path;
+        int64_t n;
+        if (u1 == h->user || u1 == h->hidden.left_out) continue;
+        r2__add_user(view, s, u1, edge);
+        if (h->index->key[u1] > last_key) continue;
+        path = r2__shared_paths(h, u1, &n);
+        r2__add_chains(view, s, u1, edge, path, n);
+        if (best->k > 0 && n > 0) r2__keep_target(h, u1, path, n, edge, best);
+    }
+    s->scale = s->n_kept > 0.0 ? s->n / s->n_kept : 0.0;
+}
+
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
     double clock = r2__rank_without(view->h.index, view->clock, &s->hidden);
     q->value[R2_FIELD_hist] = (float)view->h.length;
-    q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
+    q->value[R2_FIELD_shared] = s->n_kept > 0.0 ? (float)(s->n_shared / s->n_kept) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
     q->value[R2_FIELD_deep] = (float)s->deep;
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
-    q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
+    q->value[R2_FIELD_pred] = (float)(s->scale * s->pred / (s->scale * s->sim + 0.05));
     if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
     q->value[R2_FIELD_path] = (float)s->path;
 }
 
 /* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
-static void r2__link_fields(const r2__user_view *view, double n_target, r2_evidence *q) {
+static void r2__link_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     const r2__history *h = &view->h;
     double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
     for (int32_t p = 0; p < h->length; ++p) {
         const r2__link_sum *sum = &view->sum[p];
         double age = (double)(h->length - 1 - p), norm, h10, h3, h1;
         if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
-        norm = 1.0 / sqrt((double)h->degree[p] * (n_target + 1.0) + 10.0);
+        norm = 1.0 / sqrt((double)h->degree[p] * (s->n + 1.0) + 10.0);
         h10 = (double)r2__fade10(h, p) * norm;
         h3 = exp2(-age / 3.0) * norm;
         h1 = exp2(-age) * norm;
@@ -3759,12 +3841,12 @@ static void r2__link_fields(const r2__user_view *view, double n_target, r2_evide
         next += h10 * (double)sum->next;
         liked += h10 * (double)sum->liked;
     }
-    q->value[R2_FIELD_link] = (float)link;
-    q->value[R2_FIELD_rel] = (float)rel;
-    q->value[R2_FIELD_near3] = (float)near3;
-    q->value[R2_FIELD_near1] = (float)near1;
-    q->value[R2_FIELD_next] = (float)next;
-    q->value[R2_FIELD_liked] = (float)liked;
+    q->value[R2_FIELD_link] = (float)(s->scale * link);
+    q->value[R2_FIELD_rel] = (float)(s->scale * rel);
+    q->value[R2_FIELD_near3] = (float)(s->scale * near3);
+    q->value[R2_FIELD_near1] = (float)(s->scale * near1);
+    q->value[R2_FIELD_next] = (float)(s->scale * next);
+    q->value[R2_FIELD_liked] = (float)(s->scale * liked);
 }
 
 static void r2__item_fields(const r2__user_view *view, r2_evidence *q) {
@@ -3798,10 +3880,10 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
 static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
                                 const r2_chain_config *chains, r2_evidence *q) {
     const r2__history *h = &view->h;
-    const r2_graph *g = h->index->graph;
+    const bool coherent = chains->law == R2_CHAINS_COHERENT;
     r2__chosen chosen[R2_MAX_CHAINS];
+    r2__best best = {chosen, coherent ? chains->k : 0, 0};
     r2__target_sums s;
-    int64_t n_chosen;
     r2__target_start(&s, h->index, question);
     memset(q, 0, sizeof *q);
     memset(view->sum, 0, (size_t)h->length * sizeof *view->sum);
@@ -3809,18 +3891,13 @@ static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_quest
     q->item = question->item;
     q->history = h->length;
     q->answer = question->answer;
-    for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
-        const uint32_t u1 = g->item_user[k];
-        if (u1 == h->user || u1 == h->hidden.left_out) continue;
-        r2__add_user(view, &s, u1, (int64_t)g->item_edge[k]);
-        r2__add_chains(view, &s, u1, (int64_t)g->item_edge[k]);
-    }
+    r2__add_target(view, q->item, &s, &best);
     r2__user_fields(view, &s, q);
-    r2__link_fields(view, s.n, q);
+    r2__link_fields(view, &s, q);
     r2__item_fields(view, q);
-    n_chosen = r2__choose_chains(ctx, h, q->item, chains, chosen);
-    for (int64_t c = 0; c < n_chosen; ++c) r2__show_chain(h, &chosen[c], q);
-    return n_chosen >= 0;
+    if (!coherent) best.n = r2__choose_chains(ctx, h, q->item, chains, chosen);
+    for (int64_t c = 0; c < best.n; ++c) r2__show_chain(h, &chosen[c], q);
+    return best.n >= 0;
 }
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
