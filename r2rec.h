@@ -2828,7 +2828,7 @@ typedef struct r2__history {
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
     r2__path *shared;  /* (length) paths over one u1, until all are listed                     */
-    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it; or NULL */
+    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
     r2_arena memory;
@@ -2838,18 +2838,6 @@ typedef struct r2__history {
 static int64_t r2__history_edge(const r2__history *h, int64_t place) {
     for (int k = 0; k < h->hidden.n_places; ++k) place += place >= h->hidden.place[k];
     return h->index->by_time[h->index->graph->user_begin[h->user] + place];
-}
-
-/* The place of one of u0's edges in the history, or -1. */
-static int32_t r2__history_place(const r2__history *h, int64_t edge) {
-    const int64_t position = (int64_t)h->index->position[edge];
-    int64_t place = position;
-    if (position >= h->end) return -1;
-    for (int k = 0; k < h->hidden.n_places; ++k) {
-        if (position == h->hidden.place[k]) return -1;
-        place -= position > h->hidden.place[k];
-    }
-    return (int32_t)place;
 }
 
 /* Users of an item besides u0 and the person left out, if u0 has the item. */
@@ -2872,21 +2860,16 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
     h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
     h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->shared);
-    if (!h->degree || !h->weight || !h->shared) return false;
+    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
+                                        sizeof *h->mark);
+    if (!h->degree || !h->weight || !h->shared || !h->mark) return false;
     for (int32_t p = 0; p < h->length; ++p) {
-        h->degree[p] = r2__degree_without(h, index->graph->user_item[r2__history_edge(h, p)]);
+        const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
+        h->mark[i0] = p + 1;
+        h->degree[p] = r2__degree_without(h, i0);
         h->weight[p] = index->half10[h->length - 1 - p] / sqrtf((float)h->degree[p] + 1.0f);
     }
     return true;
-}
-
-/* Notes the places, for who will look at the rows of many people. */
-static bool r2__history_mark(r2_ctx *ctx, r2__history *h) {
-    const r2_graph *g = h->index->graph;
-    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)g->n_items, sizeof *h->mark);
-    for (int32_t p = 0; p < h->length && h->mark; ++p)
-        h->mark[g->user_item[r2__history_edge(h, p)]] = p + 1;
-    return h->mark != NULL;
 }
 
 /* simrec(u1) from the paths over u1. Sums only, in order of place: no compiler can round
@@ -2928,46 +2911,10 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     return true;
 }
 
-/* r2__lower_bound for an x that is likely to be near `begin`. */
-static int64_t r2__gallop(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
-    int64_t step = 1;
-    while (begin + step < end && values[begin + step] < x) {
-        begin += step;
-        step *= 2;
-    }
-    return r2__lower_bound(values, begin, begin + step < end ? begin + step : end, x);
-}
-
-/* Puts the items that u1 shares at their places of h->shared, by looking for those of the shorter row
-   in the longer one. */
-static void r2__meet_rows(const r2__history *h, uint32_t u1) {
-    const r2_graph *g = h->index->graph;
-    const bool u0_shorter = r2_graph_user_degree(g, h->user) <= r2_graph_user_degree(g, u1);
-    const uint32_t few = u0_shorter ? h->user : u1, many = u0_shorter ? u1 : h->user;
-    int64_t b = g->user_begin[many], end = g->user_begin[many + 1];
-    for (int64_t a = g->user_begin[few]; a < g->user_begin[few + 1] && b < end; ++a) {
-        r2__path path;
-        b = r2__gallop(g->user_item, b, end, g->user_item[a]);
-        if (b == end || g->user_item[b] != g->user_item[a]) continue;
-        path.place = r2__history_place(h, u0_shorter ? a : b);
-        path.edge = u0_shorter ? b : a;
-        path.position = h->index->position[path.edge];
-        if (path.place >= 0) h->shared[path.place] = path;
-    }
-}
-
-/* The same by the marks: u1's row alone is read, once. */
-static void r2__meet_marks(const r2__history *h, uint32_t u1) {
-    const r2_graph *g = h->index->graph;
-    for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
-        const r2__path path = {h->mark[g->user_item[e]] - 1, h->index->position[e], e};
-        if (path.place >= 0) h->shared[path.place] = path;
-    }
-}
-
-/* The paths over u1 in order of place, and their number. If they are not listed, they stay valid
-   until the next call. */
+/* The paths over u1 in order of place, and their number: listed, or by the marks on u1's row; then
+   they stay valid until the next call. */
 static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64_t *n) {
+    const r2_graph *g = h->index->graph;
     if (h->path_begin) {
         *n = h->path_begin[u1 + 1] - h->path_begin[u1];
         return h->path + h->path_begin[u1];
@@ -2975,8 +2922,10 @@ static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64
     *n = 0;
     if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
     for (int32_t p = 0; p < h->length; ++p) h->shared[p].place = -1;
-    if (h->mark) r2__meet_marks(h, u1);
-    else r2__meet_rows(h, u1);
+    for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
+        const r2__path path = {h->mark[g->user_item[e]] - 1, h->index->position[e], e};
+        if (path.place >= 0) h->shared[path.place] = path;
+    }
     for (int32_t p = 0; p < h->length; ++p) {
         h->shared[*n] = h->shared[p];
         *n += h->shared[p].place >= 0;
@@ -3357,8 +3306,7 @@ static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_ques
     memset(&h, 0, sizeof h);
     chosen = (r2__chosen *)r2_alloc(ctx, (uint64_t)config->k, sizeof *chosen);
     if (chosen && r2__history_init(ctx, &h, index, question) &&
-        (!closed || r2__history_list(ctx, &h)) &&
-        (config->law != R2_CHAINS_COHERENT || r2__history_mark(ctx, &h)))
+        (!closed || r2__history_list(ctx, &h)))
         n = r2__choose_chains(ctx, &h, question->item, config, chosen);
     for (int64_t k = 0; k < n; ++k) chains[k] = r2__chain_make(&h, &chosen[k]);
     r2_arena_free(ctx, &h.memory);
@@ -3395,7 +3343,6 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
     if (status != R2_OK) return status;
     memset(&h, 0, sizeof h);
     if (!r2__history_init(ctx, &h, index, question)) status = ctx->status;
-    else if (!r2__history_mark(ctx, &h)) status = ctx->status;
     else if (question->item == R2_NO_ITEM && !r2__history_list(ctx, &h)) status = ctx->status;
     for (int64_t j = 0; status == R2_OK && j < r2__n_people(&h, question->item); ++j) {
         int64_t n;
@@ -3456,7 +3403,7 @@ typedef struct r2__link_sum {
 
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
-    r2__history h;         /* with all paths listed, or marked when s > 1            */
+    r2__history h;         /* with all paths listed when s = 1                       */
     int64_t clock;         /* rank of u0's latest interaction                        */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     float *simrec;         /* (n_users) of every s-th user                           */
@@ -3544,7 +3491,7 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     memset(view, 0, sizeof *view);
     h->memory = memory;
     if (!r2__history_init(ctx, h, index, question)) return false;
-    if (index->stride == 1 ? !r2__history_list(ctx, h) : !r2__history_mark(ctx, h)) return false;
+    if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
     view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
     view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
