@@ -1,6 +1,6 @@
 /* r2rec.h - v0.1.0 - Reason-to-Recommend (R2Rec, arXiv 2506.05069) in one C header - MIT licence
 
-   From who-rated-what to a recommendation with its reasons: sample interaction chains
+   From who-rated-what to a recommendation with its reasons: choose interaction chains
    u0 -> i0 -> u1 -> i1 -> u0 from the user-item graph, write them as interaction-of-thought prompts
    by progressive masking, teach a small CPU transformer to reason over them (supervised
    fine-tuning, then reinforcement learning), rank items, and show the reasoning.
@@ -13,7 +13,7 @@
    everywhere else the #include alone. Link with -lcjson -lm; add -fopenmp for threads.
    README.md has a short program, examples/movielens_demo.c the whole journey.
 
-   CONTENTS      search for the mark
+   CONTENTS      a room's title stands as `= [M3]`; search for that
        interface for readers     [A1] status, context  [A2] data  [A3] graph  [A4] chains
                                  [A5] questions  [A6] prompts and traces  [A7] words  [A8] model
                                  [A9] SFT  [A10] RL  [A11] evaluation  [A12] run
@@ -37,12 +37,14 @@
                    score 0.5^((1 + 1)/10) 0.311 = 0.271
        evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
        prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
-                   ... pop:2 ... (36 words)
+                   ... pop:2 ... (36 words). Behind each colon stands the bucket of
+                   the value, 1 the lowest
        reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
-                   ... c1:1 +2 =+11 </think>
-       answer      <answer> 4 </answer>: she gave Tron 4 stars
+                   ... path:1 +2 =+10 </think>
+       answer      <answer> 4 </answer>: the answer of this training question,
+                   learned from all facts, not computed from the total
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
-                   -log p(4) = log 175 = 5.165; training lowers it
+                   -log p(4) = log 178 = 5.182, with 178 words; training lowers it
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
@@ -50,9 +52,9 @@
                               the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
        R2_MOST_PEOPLE         how many users of an item chains lead over, about, at most ([A4])
-       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Not defined:
-                              this header compiles it. Cost: that implementation uses its own
-                              realloc, and when realloc fails in it, the program crashes
+       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
+                              tables take its realloc, and the program crashes when that fails.
+                              Not defined: this header compiles it, with the context's memory
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
@@ -211,10 +213,11 @@ typedef struct r2_data {
      r2_format.
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
-   its line. Times are numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone.
-   Titles beside the ratings that cannot be read do not cost the ratings: see items_error. Loading
-   takes about 32 bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found),
-   R2_NO_MEMORY, R2_CANCELLED. */
+   its line. Every line has as many fields as the first; one that has not ends the load. Times are
+   numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles beside the
+   ratings that cannot be read do not cost the ratings: see items_error. Loading takes about 32
+   bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY,
+   R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -247,7 +250,7 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
-/* Use of an interaction. */
+/* Use of an interaction. R2_UNUSED: it comes after the validation positive. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
 /* A held-out positive. */
@@ -271,6 +274,7 @@ typedef struct r2_split {
     int64_t *by_time;        /* (n_ratings) rows, each user's in order of time and the tie rule */
     r2_target *test, *valid; /* (n_test), (n_valid) ascending user; leave-one-out: same users   */
     int64_t n_test, n_valid, n_train;
+    int64_t n_cold_test, n_cold_valid; /* targets behind these that r2_split_warm set aside */
     int64_t n_time_ties; /* users with more than one interaction at their last second */
 } r2_split;
 
@@ -282,6 +286,11 @@ r2_split_config r2_split_config_default(void);
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
+/* Sets aside the targets whose item has fewer than min_train training interactions: n_test and
+   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). An item
+   that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
+   R2_NO_MEMORY. */
+r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
    the others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
@@ -385,6 +394,8 @@ typedef struct r2_index {
     uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
     int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
     int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
+    uint32_t *by_rank;     /* (n_edges) all edges in order of time                             */
+    uint64_t seed;         /* of the tie rule                                                  */
     float *user_mean;      /* (n_users) mean rating                                            */
     double *inv_root;      /* (n_users) 1 / sqrt(n_v)                                          */
     float *half10;         /* (2 x longest history) by age + |d|: 0.5^((age + |d|)/10)         */
@@ -405,6 +416,10 @@ typedef struct r2_index {
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
+/* How many edges are not before the interaction (user, item) of `data` in time, the tie rule
+   included: `future` of a question that asks for it; 0 when there is no such interaction. `data` is
+   what the graph was made of, held-out rows included. */
+int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
@@ -421,7 +436,12 @@ void r2_index_free(r2_ctx *ctx, r2_index *index);
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
    has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
-   within the history is left out of it too: then `history` counts one interaction that is not used.
+   within the history is left out of it too; then one interaction fewer than `history` is used.
+
+   When it is asked matters as well: what everybody takes changes. Of the graph's edges, anybody's,
+   the last `future` are still to come; evidence of popularity lately looks at those before them.
+   All questions about one held-out interaction, the sampled items too, have its moment. So a test
+   tells a model when a user came, and never what for.
 
    A question about a step of a chain hides more (r2_question_of_step fills the last three members
    in); zero them for a plain question. */
@@ -431,18 +451,19 @@ typedef struct r2_question {
     int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown           */
     int32_t step;   /* 1 .. 3: asks for edge e_step of a chain; 0 or 4: plain           */
     uint32_t other_user, other_item; /* steps 1 .. 3: the chain's other person and item */
+    int64_t future; /* edges not before the moment of the question; 0: it is asked now  */
 } r2_question;
 
-/* By which law chains are chosen when there are more than wanted (D1, D3). Whatever the law, the
-   score of a chain is
+/* How chains are chosen (D1, D3): by their score, or drawn. COHERENT and UNIFORM_USERS take at most
+   one chain over each person u1. Whatever the law, the score of a chain is
 
        0.5^((age + |d|)/10) simrec(u1)
 
    age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
    d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
-   counted from the end of the history. Products of equal age + |d| and simrec are equal to the last
-   bit. */
+   counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
+   to the last bit. */
 typedef enum r2_chain_law {
     R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
                                best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
@@ -484,20 +505,21 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
    few chains worth showing. Fields stand in the order of the paper's steps, three to a thought:
    step k describes edge e_k of the chain; step 4 weighs the shown chains, which close on the
-   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating are
-   out of every number (D2).
+   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating
+   enter no number (D2).
 
-   In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history -
-   1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock =
-   global rank of u0's latest interaction, N their number; simrec as in r2_chain_law, simidf the
-   same without the age. A `link` is
+   In the formulas: i* the item asked for, v any user; n_i, n_v degrees without u0; pos place in a
+   user's own history; age = history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
+   signed steps in u1's history; N the number of all interactions, of which `clock` = N - future are
+   before the question; ago = clock - rank in time; simrec as in r2_chain_law, simidf the same
+   without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
-   `a` answers (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
+   `a` solves (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
    history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
    shares with v is corrected for what others share with both, over ever longer chains (D4; closely
    related to ridge regression). ridge = (1 + sqrt(users / items))^2 is the largest eigenvalue that
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
-   trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 is in neither. `deep`
+   trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 counts in neither. `deep`
    ignores the order in time. K itself is never formed: a step walks from the users to their items
    and back, along each edge twice.
 
@@ -505,29 +527,29 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
    R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in `deep`,
    s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred` and `path`,
    comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept times.
-   X(name, step, buckets, formula): 0 or NaN means nothing to count. */
+   X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
     X(genre, 1, 10, "cosine of i*'s genres and the history's, weighted 0.5^(age/10)")              \
     X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10), + 0.5")        \
     X(shared, 2, 10, "share of the users of i* who share two items or more with u0")               \
-    X(uknn, 2, 10, "share of the 50 nearest users' simrec^2 who have i*")                          \
+    X(uknn, 2, 10, "share of the summed simrec^2 of the 50 nearest users that has i*")            \
     X(deep, 2, 20, "sum over users v of i* of a_v / sqrt(n_v): chains over up to 4 people")        \
     X(pop, 3, 10, "users of i*")                                                                   \
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
     X(pred, 3, 10, "simidf-weighted rating of i* above each user's mean, shrunk as by 0.05 of 0")  \
     X(fresh, 3, 10, "clock minus the first rank of i*, share of N")                                \
-    X(trend, 3, 10, "ratings of i* in the last 1 % of N before the clock")                         \
+    X(trend, 3, 10, "sum over the users of i* before the clock of 0.5^(ago/(0.01 N))")             \
+    X(season, 3, 10, "the same of 0.5^(ago/(0.1 N))")                                              \
     X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")                        \
     X(link, 3, 10, "link with kernel 0.5^(|d|/30), h = 10")                                        \
     X(rel, 3, 10, "link with kernel 0.5^(|d|/(0.05 n_u1)), h = 3")                                 \
     X(next, 3, 10, "link with kernel 1 [1 <= d <= 10], h = 10")                                    \
     X(near3, 3, 10, "link with kernel 1/|d|, h = 3")                                               \
     X(near1, 3, 10, "link with kernel 1/|d|, h = 1")                                               \
-    X(path, 3, 10, "largest over u1 of the sum over i0 with d > 0 of 0.5^(age/5) 0.5^(d/5)")       \
+    X(path, 4, 10, "largest over u1 of the sum over i0 with d > 0 of 0.5^(age/5) 0.5^(d/5)")       \
     X(c1, 4, 10, "score of the first chain shown")                                                 \
-    X(c2, 4, 10, "score of the second chain shown")                                                \
-    X(c3, 4, 10, "score of the third chain shown")
+    X(c2, 4, 10, "score of the second chain shown")
 
 /* Facts of one shown chain, two for each edge seen. */
 #define R2_CHAIN_FIELDS(X)                                                                         \
@@ -574,10 +596,10 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
    each after what that user did before the interaction in question; at step 4, when the graph does
    not have e4, after the user's whole history. The answer is the level of r_step (-1 if NAN).
 
-   Steps 1 to 3 hide every edge that step k has not revealed, e_k .. e4, and leave the chain's other
-   person out of all counts, chains and means of the item: nothing that is computed for the question
-   depends on the existence or the rating of these edges. (Its other edges still count in the global
-   mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
+   A question at step k = 1 .. 3 hides the edges e_k .. e4, which it has not revealed, and leaves
+   the chain's other person out of all counts, chains and means of the item: nothing that is
+   computed for the question depends on the existence or the rating of these edges. (Its other edges
+   still count in the global mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
@@ -610,7 +632,10 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 typedef struct r2_draw_config {
     int64_t n_groups;    /* >= 1                                                  */
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
-    int32_t min_history; /* interactions of the user before the one that is asked */
+    int32_t min_history; /* interactions of the user before the one that is asked, or half of all
+                            that the user has when that is less                  */
+    int64_t min_others;  /* training interactions, by other users, of every item that is asked for:
+                            as the candidates are drawn (D12)                    */
     uint64_t seed;
 } r2_draw_config;
 
@@ -635,7 +660,9 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
-    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log-odds), clipped to +-9     */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
+                                                   items / share of the sampled ones)) in the
+                                                   bucket, clipped to +-9 */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -733,9 +760,9 @@ typedef enum r2_verdict {
     R2_TRACE_WRONG_WEIGHT, /* cites a fact of the prompt with a weight that is not its own       */
     R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
     R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
-    R2_TRACE_WRONG_RATING, /* quotes a rating that is not in the prompt                          */
-    R2_TRACE_CONTRADICTS,  /* the answer is not the conclusion of the reasoning                  */
-    R2_TRACE_WRONG_ANSWER, /* not the answer that was asked for                                  */
+    R2_TRACE_WRONG_RATING, /* English only: quotes a rating that is not in the prompt            */
+    R2_TRACE_CONTRADICTS,  /* English only: the answer is not what the reasoning concludes       */
+    R2_TRACE_WRONG_ANSWER, /* English only: not the answer that was asked for                    */
     R2_N_VERDICTS
 } r2_verdict;
 
@@ -748,7 +775,9 @@ typedef struct r2_check {
 } r2_check;
 
 const char *r2_verdict_name(r2_verdict verdict);
-/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. It
+   does not ask whether a cited fact is the strongest, nor whether the answer follows from the
+   total: the answer is learned, not computed. "Faithful" means the verdict R2_TRACE_OK. */
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ============================================================================== [A7] words ==== */
@@ -915,7 +944,7 @@ typedef struct r2_generate_config {
     int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
                           /* that its tokenizer does not use); 0: all may be                      */
     float temperature;    /* 0: greedy, the lowest id of equals                                   */
-    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s)    */
+    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p n_samples + s) [B1] */
     int32_t n_watch;      /* the answer distribution: log-probabilities of these n_watch tokens   */
     const int32_t *watch; /* after the last token generated                                       */
 } r2_generate_config;
@@ -977,7 +1006,8 @@ struct r2_records; /* [B3] */
 typedef struct r2_tokenizer {
     const void *self; /* borrowed: an r2_vocab or an r2_bpe */
     int32_t n_tokens;
-    /* Tokens of `len` bytes of text. With `marks`, added tokens in it become their ids. */
+    /* Tokens of `len` bytes of text. With `marks`, special tokens in it, such as <think>, become
+       their one id. */
     r2_status (*encode)(r2_ctx *ctx, const void *self, const char *text, size_t len, bool marks,
                         r2_tokens *out);
     /* Tokens of a prompt that asks for an answer; `system` may be empty. */
@@ -1063,7 +1093,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 typedef struct r2_sft_report {
     int64_t step, n_steps;
     float answer_loss, trace_loss, list_loss, grad_norm, lr;
-    float valid_loss; /* of config.valid after the step, the three summed; NAN: not measured */
+    float valid_loss; /* of config.valid after the step, the weighted sum; NAN: not measured */
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
@@ -1073,8 +1103,8 @@ typedef struct r2_sft_report {
                                     writes: R after <think>, <answer>, </answer>
      + list_weight x list_loss      mean over groups that ask the question (step 4) of
                                     -log softmax(s)[observed item] over the group,
-                                    s = log (1 - p(0)) / p(0) among the six answers: the
-                                    score that ranks
+                                    s = log((1 - p(0)) / p(0)) among the six answers:
+                                    the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
    of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
    model gets the weights of the lowest. */
@@ -1127,10 +1157,10 @@ typedef struct r2_sample {
     const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
-    double rank_share;    /* in [0, 1]: how surely its score ranks right, logistic in a difference
-                             of log-odds. For the observed item: the mean over the sampled items of
-                             its group of the chance to score above them; for a sampled item: the
-                             chance to score below the observed one; 0 without an answer    */
+    double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
+                             outputs about item j of the group. For the observed item the mean of
+                             sigmoid(s - m_j) over the sampled items j; for a sampled item
+                             sigmoid(m_0 - s); 0 without an answer; 1 in a group of one      */
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1139,7 +1169,8 @@ typedef struct r2_sample {
        accuracy      1 - |answer - right answer| / 5; 0 when either is unknown
        ranking       rank_share
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
-                     facts that are right */
+                     facts that are right, 0 when it cites none
+   Default weights 0.5, 0, 1, 2: rewards lie in [0, 3.5]. */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
 } r2_reward_config;
@@ -1154,7 +1185,7 @@ typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *user, const r2_sample *samp
 typedef struct r2_grpo_report {
     int64_t step, n_steps;
     double reward_mean, reward_std;
-    double zero_variance_groups; /* share of prompts whose samples have equal rewards         */
+    double zero_variance_prompts; /* share of prompts whose samples have equal rewards         */
     double kl, entropy;          /* means over tokens, nats                                   */
     double clipped_tokens;       /* share                                                     */
     double grad_norm;            /* before clipping                                           */
@@ -1244,8 +1275,8 @@ double r2_mcnemar(int64_t only_a, int64_t only_b);
 /* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
 /* Scores from the distribution over the six answers (D11), other tokens left out: the log-odds of
-   interacting, log (1 - p(0)) / p(0), rank items; the expected level given an interaction, within
-   1 .. 5, predicts a rating. */
+   interacting, log((1 - p(0)) / p(0)), held within +-27, rank items; the expected level given an
+   interaction, within 1 .. 5, predicts a rating. */
 typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
@@ -1310,8 +1341,9 @@ typedef struct r2_run_config {
     uint64_t seed;       /* of all draws of the run: candidates, questions, weights, batches    */
     int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
     int32_t n_sampled;   /* D8                                                                  */
-    int32_t min_history; /* interactions before a training target. 0: five; two or one when five
-                            leave fewer groups than n_groups and than there are test cases      */
+    int32_t min_history; /* of a training question, see r2_draw_config                          */
+    int64_t min_train;   /* training interactions, by other users, of the favourites and the sampled
+                            items of candidates and training questions (D12). 0: all items      */
     r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
@@ -1321,8 +1353,9 @@ typedef struct r2_run_config {
     const char *valid_path, *test_path;
     r2_split_config split;
     r2_schedule schedule; /* of the masking (D5)                                                */
-    float step_share;     /* of the training groups ask an earlier step of the schedule, drawn
-                             evenly; a group with a question without chains asks the last        */
+    float step_share;     /* of the training groups ask an earlier step, each equally likely; a
+                             group in which a question has no chain asks the last. Default 0: all
+                             ask step 4, which is the whole task                                 */
     /* The run sets their seeds and that of `chains`, n_vocab and n_ctx of the model, and max_new of
        GRPO. */
     r2_teacher_config teacher;
@@ -1343,7 +1376,6 @@ typedef struct r2_run {
     r2_question *question; /* (n_train) training questions, in groups  */
     r2_evidence *evidence; /* (n_train)                                */
     int64_t n_train;
-    int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
     r2_codec codec; /* points to these two: a run must not be moved */
@@ -1379,12 +1411,13 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
    other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs, asked after all of the user's training interactions.
-   user, item, evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
+/* Prompts for (user, item) pairs, asked now: after all training interactions. user, item,
+   evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
-/* The same for all candidates of a set, case after case. evidence (n_cases, n_per_case); NULL: not
-   wanted. */
+/* The same for all candidates of a set, case after case. If the user has the first candidate of a
+   case in the data, as a held-out positive, the whole case is asked at the moment of that (see
+   r2_question), else now. evidence (n_cases, n_per_case); NULL: not wanted. */
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples);
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
@@ -2246,6 +2279,40 @@ void r2_split_thin(r2_split *split, int64_t n) {
     split->n_test = r2__thin_targets(split->test, split->n_test, n);
 }
 
+/* Training interactions of each item (n_items), or NULL. */
+static int64_t *r2__train_degrees(r2_ctx *ctx, const r2_data *data, const uint8_t *role) {
+    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
+    for (int64_t k = 0; k < data->n_ratings && n; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
+    return n;
+}
+
+/* The targets with min_train or more change places with those before them, in their order; returns
+   how many there are. */
+static int64_t r2__warm_first(r2_target *target, int64_t n_targets, const int64_t *degree,
+                              int64_t min_train) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < n_targets; ++k) {
+        const r2_target moved = target[k];
+        if (degree[moved.item] < min_train) continue;
+        target[k] = target[n];
+        target[n++] = moved;
+    }
+    return n;
+}
+
+r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train) {
+    int64_t *degree = r2__train_degrees(ctx, data, split->role);
+    if (!degree) return ctx->status;
+    const int64_t n_test = r2__warm_first(split->test, split->n_test, degree, min_train);
+    const int64_t n_valid = r2__warm_first(split->valid, split->n_valid, degree, min_train);
+    split->n_cold_test = split->n_test - n_test;
+    split->n_cold_valid = split->n_valid - n_valid;
+    split->n_test = n_test;
+    split->n_valid = n_valid;
+    r2_release(ctx, degree);
+    return R2_OK;
+}
+
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
     if (!split) return;
     r2_release(ctx, split->role);
@@ -2330,10 +2397,8 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
 /* Marks the common items; NULL where all are meant, or without memory. */
 static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
-    int64_t *n = (int64_t *)r2_alloc(ctx, n_items, sizeof *n);
+    int64_t *n = r2__train_degrees(ctx, data, negatives->common->role);
     uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
-    for (int64_t k = 0; k < data->n_ratings && marked; ++k)
-        n[data->item[k]] += negatives->common->role[k] == R2_TRAIN;
     for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
     return marked;
@@ -2387,7 +2452,8 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
        Bob   Alien 5, Heat 3, Tron 4    so do Bob and Cyd: 2 butterflies, and Bob is in both.
        Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
 
-   A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
+   (The cover's people have other ratings.) A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly
+   seen from u0, so Bob starts 2 of them.
    The graph does not know which edge is asked about: r2__without_target() in [M3] hides it. */
 
 /* The user side: that of the data, or a copy of its training rows. */
@@ -2589,8 +2655,9 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
        Ann - Alien - Bob - Tron - Ann   age 1, |d| 2    0.5^(3/10) x 0.62 = 0.50
        Ann - Heat - Cyd - Tron - Ann    age 0, |d| 1    0.5^(1/10) x 0.33 = 0.31
 
-   The coherent law takes the best chain of each person: the first and the third. A uniform law
-   draws from all three. r2__choose_chains() below is the law; [M4] shows what it returns.
+   simrec(Bob) = 1/sqrt(3 4) + 0.5^(1/10)/sqrt(2 4) = 0.62, over Heat and Alien. The coherent law
+   takes the best chain of each person: the first and the third. A uniform law draws from all three.
+   r2__choose_chains() below applies the law; [M4] shows what it returns.
 
    The edge (u0, i*) is never read: r2__without_target() is the one place that hides it, and
    test_chains.c deletes it and compares every byte. */
@@ -2598,8 +2665,7 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 /* ---- the index: edges in order of time ---- */
 
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
-static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data,
-                                 uint64_t seed) {
+static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
     r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
     uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
@@ -2609,13 +2675,15 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
         for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
                 owner[e] = (uint32_t)u;
-                moment[e] = r2__moment_make(data, seed, u, g->user_item[e], g->user_time[e], e);
+                moment[e] = r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e],
+                                            e);
             }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
             int64_t e = moment[k].row;
             uint32_t place = seen[owner[e]]++;
             index->rank[e] = k;
+            index->by_rank[k] = (uint32_t)e;
             index->position[e] = place;
             index->by_time[g->user_begin[owner[e]] + place] = e;
         }
@@ -2706,9 +2774,11 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     memset(index, 0, sizeof *index);
     index->graph = graph;
     index->min_positive = min_positive;
+    index->seed = seed;
     index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
     index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
     index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
+    index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
     index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
     index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
     index->key = (uint32_t *)r2_alloc(ctx, n_users, sizeof *index->key);
@@ -2717,10 +2787,10 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
-    if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
-        index->key && index->half10 && index->fade && index->fade_share && index->genres &&
-        index->year)
-        status = r2__index_order(ctx, index, data, seed);
+    if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
+        index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
+        index->genres && index->year)
+        status = r2__index_order(ctx, index, data);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
@@ -2738,6 +2808,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->position);
     r2_release(ctx, index->by_time);
     r2_release(ctx, index->rank);
+    r2_release(ctx, index->by_rank);
     r2_release(ctx, index->user_mean);
     r2_release(ctx, index->inv_root);
     r2_release(ctx, index->key);
@@ -2749,6 +2820,33 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     memset(index, 0, sizeof *index);
 }
 
+/* The user of an edge. */
+static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
+    int64_t user = 0, end = g->n_users;
+    while (end - user > 1) {
+        const int64_t middle = user + (end - user) / 2;
+        if (g->user_begin[middle] <= edge) user = middle;
+        else end = middle;
+    }
+    return (uint32_t)user;
+}
+
+int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item) {
+    const r2_graph *g = index->graph;
+    const int64_t row = r2_data_find(data, user, item);
+    int64_t begin = 0, end = g->n_edges; /* the edges before by_rank[begin] are before the row */
+    if (row < 0) return 0;
+    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], 0);
+    while (begin < end) {
+        const int64_t middle = begin + (end - begin) / 2, e = (int64_t)index->by_rank[middle];
+        const r2__moment other = r2__moment_make(data, index->seed, r2__edge_user(g, e),
+                                                 g->user_item[e], g->user_time[e], 0);
+        if (r2__moment_order(&other, &asked) < 0) begin = middle + 1;
+        else end = middle;
+    }
+    return g->n_edges - begin;
+}
+
 /* ---- hiding the target ---- */
 
 #define R2__NO_USER UINT32_MAX
@@ -2756,7 +2854,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 /* The edges that do not exist for a question. */
 typedef struct r2__hidden {
     int64_t edge[4]; /* (n_edges) those that the graph has                          */
-    int64_t place[2]; /* (n_places) of the user's own within the history, ascending */
+    int64_t place[2]; /* (n_places) positions of the user's own within the history, ascending */
     int n_edges, n_places;
     uint32_t left_out; /* a person who is in no chain and no count, or R2__NO_USER  */
 } r2__hidden;
@@ -2772,8 +2870,8 @@ static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step
    step of a chain is asked for, the later edges of the chain and its other person. Everything that
    is computed for the question starts from here and proceeds as if these edges did not exist:
 
-       history   r2__view_edge skips their places, later places move up
-       ranks     r2__rank_without moves later ranks up
+       history   r2__history_edge skips their places, later places move up
+       ranks     r2__rank_without moves later ranks up, and the clock
        counts    u0's own edges and those of the person left out are in none
        means     r2__target_start subtracts their ratings */
 static r2__hidden r2__without_target(const r2_index *index, const r2_question *q) {
@@ -2872,8 +2970,8 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     return true;
 }
 
-/* simrec(u1) from the paths over u1. Sums only, in order of place: no compiler can round
-   otherwise. */
+/* simrec(u1) from the paths over u1. Additions alone, in order of place: there is no product that a
+   compiler could fuse into them. */
 static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n) {
     float sum = 0.0f;
     for (int64_t k = 0; k < n; ++k) sum += h->weight[path[k].place];
@@ -3036,8 +3134,8 @@ static r2__path r2__best_path(const r2__history *h, const r2__path *path, int64_
 }
 
 /* The best pair of the n paths over one u1, for closed chains: the smallest age + |d|, then the
-   earlier i0, then the earlier i1. An i1 whose age alone is no better ends the search for its
-   i0. */
+   earlier i0, then the earlier i1. Once the age alone reaches the best
+   sum, no later i1 can win. */
 static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n, r2__path *over,
                           r2__path *to) {
     int64_t best = INT64_MAX;
@@ -3246,8 +3344,8 @@ static int64_t r2__choose_uniform(r2_ctx *ctx, const r2__history *h, uint32_t it
     return n;
 }
 
-/* THE LAW: chooses up to config->k target chains of `item`, or closed chains (item R2_NO_ITEM, with
-   listed paths). Returns how many; -1: no memory. */
+/* Applies the chosen law: up to config->k target chains of `item`, or closed chains (item
+   R2_NO_ITEM, with listed paths). Returns how many; -1: no memory. */
 static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t item,
                                  const r2_chain_config *config, r2__chosen *chosen) {
     if (config->k == 0) return 0;
@@ -3284,6 +3382,9 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
                        (unsigned)q->user);
     if (q->step < 0 || q->step > 4)
         return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
+    if (q->future < 0 || q->future > g->n_edges)
+        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
+                       (long long)q->future, (long long)g->n_edges);
     if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
                              (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
         return r2_fail(ctx, R2_ARGUMENT, "question: other_user = %u, other_item = %u, expected "
@@ -3363,8 +3464,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
        pop 2       Bob and Cyd have Tron
        shared 0.50 one of these two shares two items or more with Ann
-       link 0.74   the sum over the chains of 0.5^(age/10) 0.5^(|d|/30) / sqrt(n_i0 (2 + 1) + 10):
-                   0.24 over Heat and Bob, 0.25 over Alien and Bob, 0.24 over Heat and Cyd
+       link 0.74   the sum over chains of 0.5^(age/10) 0.5^(|d|/30) / sqrt(n_i0 (n_i* + 1) + 10):
+                   0.244 over Heat and Bob, 0.247 over Alien and Bob, 0.244 over Heat and Cyd,
+                   with n_i* = 2
        c1 0.58     the score of the first chain shown; c2 0.31 of the second
 
    Most of the cost is r2__history_list(), the walk from u0's items to everybody who has them, and
@@ -3404,7 +3506,6 @@ typedef struct r2__link_sum {
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
     r2__history h;         /* with all paths listed when s = 1                       */
-    int64_t clock;         /* rank of u0's latest interaction                        */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     float *simrec;         /* (n_users) of every s-th user                           */
     int32_t *n_paths;      /* (n_users) likewise                                     */
@@ -3500,7 +3601,6 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
     if (!view->inv_degree || !view->simrec || !view->n_paths || !view->near50 || !view->sum)
         return false;
-    if (h->length > 0) view->clock = index->rank[r2__history_edge(h, h->length - 1)];
     r2__view_similarity(view);
     r2__view_nearest(view);
     r2__view_taste(view);
@@ -3665,20 +3765,10 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     r2__hidden hidden; /* of this question */
-    double n, rating, near50, deep, trend, first;  /* over all users of i*                   */
+    double n, rating, near50, deep, trend, season, first; /* over all users of i*            */
     double n_kept, n_shared, pred, sim, path, scale; /* over those kept; scale = n / n_kept  */
-    double n_edges, rating_all; /* of the graph without the hidden edges */
+    double n_edges, rating_all, clock; /* of the graph without the hidden edges              */
 } r2__target_sums;
-
-static void r2__target_start(r2__target_sums *s, const r2_index *index,
-                             const r2_question *question) {
-    memset(s, 0, sizeof *s);
-    s->hidden = r2__without_target(index, question);
-    s->n_edges = (double)(index->graph->n_edges - s->hidden.n_edges);
-    s->rating_all = index->rating_sum;
-    for (int k = 0; k < s->hidden.n_edges; ++k)
-        s->rating_all -= (double)index->graph->user_rating[s->hidden.edge[k]];
-}
 
 /* A rank, or the clock, as if the hidden edges did not exist. */
 static double r2__rank_without(const r2_index *index, int64_t rank, const r2__hidden *hidden) {
@@ -3687,17 +3777,38 @@ static double r2__rank_without(const r2_index *index, int64_t rank, const r2__hi
     return (double)(rank - before);
 }
 
+static void r2__target_start(r2__target_sums *s, const r2_index *index,
+                             const r2_question *question) {
+    const int64_t n_edges = index->graph->n_edges;
+    memset(s, 0, sizeof *s);
+    s->hidden = r2__without_target(index, question);
+    s->n_edges = (double)(n_edges - s->hidden.n_edges);
+    s->clock = r2__rank_without(index, n_edges - question->future, &s->hidden);
+    s->rating_all = index->rating_sum;
+    for (int k = 0; k < s->hidden.n_edges; ++k)
+        s->rating_all -= (double)index->graph->user_rating[s->hidden.edge[k]];
+}
+
+/* Popularity lately: two half-lives, the shorter a tenth of the longer. */
+static void r2__add_moment(r2__target_sums *s, double rank) {
+    const double ago = s->clock - rank;
+    if (ago <= 0.0) return;
+    const double half = exp2(-ago / (0.1 * s->n_edges)), half2 = half * half;
+    const double half5 = half2 * half2 * half;
+    s->season += half;
+    s->trend += half5 * half5;
+}
+
 static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
     double rating = (double)index->graph->user_rating[edge];
     double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
-    double away = r2__rank_without(index, view->clock, &s->hidden) - rank;
     s->n += 1.0;
     s->rating += rating;
     s->near50 += (double)view->near50[u1];
     s->deep += (double)view->deep[u1];
-    s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
+    r2__add_moment(s, rank);
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
@@ -3756,7 +3867,6 @@ static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(view->h.index, view->clock, &s->hidden);
     q->value[R2_FIELD_hist] = (float)view->h.length;
     q->value[R2_FIELD_shared] = s->n_kept > 0.0 ? (float)(s->n_shared / s->n_kept) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
@@ -3764,8 +3874,9 @@ static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s,
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
     q->value[R2_FIELD_pred] = (float)(s->scale * s->pred / (s->scale * s->sim + 0.05));
-    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
+    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((s->clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
+    q->value[R2_FIELD_season] = (float)s->season;
     q->value[R2_FIELD_path] = (float)s->path;
 }
 
@@ -3813,17 +3924,18 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
     r2_chain *chain = &q->chain[q->n_chains].chain;
     float *value = q->chain[q->n_chains].value;
     *chain = r2__chain_make(h, chosen);
+    /* in the order of R2_CHAIN_FIELDS */
     value[0] = (float)(h->length - chosen->over.place);
     value[1] = chain->r1;
     value[2] = chosen->simrec;
     value[3] = chain->r2;
     value[4] = (float)((int64_t)chosen->to.position - (int64_t)chosen->over.position);
     value[5] = chain->r3;
-    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = chosen->score;
+    if (q->n_chains < 2) q->value[R2_FIELD_c1 + q->n_chains] = chosen->score;
     q->n_chains++;
 }
 
-/* Evidence of one question in its view; false: no memory. */
+/* The evidence of one question in its view; false: no memory. */
 static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
                                 const r2_chain_config *chains, r2_evidence *q) {
     const r2__history *h = &view->h;
@@ -3976,6 +4088,7 @@ r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain
     question->answer = isnan(rating[step - 1])
                            ? -1
                            : r2_answer_level(rating[step - 1], g->rating_min, g->rating_max);
+    question->future = edge >= 0 ? g->n_edges - index->rank[edge] : 0;
     return R2_OK;
 }
 
@@ -3989,23 +4102,58 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
     return 1 + (int32_t)(4.0 * share + 0.5);
 }
 
-/* How many interactions of a user can be asked for: enough precede them, and there are other items
-   to sample. */
-static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
-    int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
-    return degree > min_history && degree < g->n_items ? degree - min_history : 0;
+/* What training questions are drawn from. */
+typedef struct r2__draw {
+    const r2_index *index;
+    const r2_draw_config *config;
+    int64_t n_common; /* items that min_others users have */
+} r2__draw;
+
+static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_users) {
+    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_users;
+}
+
+/* Items that can be sampled for a user. */
+static int64_t r2__count_sampled(const r2__draw *d, uint32_t user) {
+    const r2_graph *g = d->index->graph;
+    int64_t n = d->n_common;
+    for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
+        n -= r2__is_common(d, g->user_item[e], 0);
+    return n;
+}
+
+/* Whether the interaction at a place of a history is asked for: others have the item, too, and
+   enough precedes it. A model is asked with all that a user has, so those who have little do not
+   ask with next to nothing. */
+static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
+    const r2_graph *g = d->index->graph;
+    const int64_t half = (r2_graph_user_degree(g, user) + 1) / 2;
+    if (place < half && place < d->config->min_history) return false;
+    return r2__is_common(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
+}
+
+/* eligible (n_users): how many interactions can be asked for; or NULL. */
+static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
+    const r2_graph *g = d->index->graph;
+    int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
+    for (uint32_t i = 0; i < g->n_items; ++i) d->n_common += r2__is_common(d, i, 0);
+    for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
+        if (r2__count_sampled(d, u) < 1) continue;
+        for (int64_t k = r2_graph_user_degree(g, u) - 1; k >= 0; --k)
+            eligible[u] += r2__may_ask(d, u, k);
+    }
+    return eligible;
 }
 
 /* How many groups there are when no user may have more than `quota`, and in *n_more how many users
    could have one more. */
-static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t quota,
+static int64_t r2__quota_total(const int64_t *eligible, int64_t n_users, int64_t quota,
                                int64_t *n_more) {
     int64_t total = 0;
     *n_more = 0;
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history);
-        total += eligible < quota ? eligible : quota;
-        *n_more += eligible > quota;
+    for (int64_t u = 0; u < n_users; ++u) {
+        total += eligible[u] < quota ? eligible[u] : quota;
+        *n_more += eligible[u] > quota;
     }
     return total;
 }
@@ -4018,63 +4166,81 @@ static bool r2__is_repeated(const r2_question *group, int32_t last) {
 }
 
 /* The largest quota that gives at most n_groups. */
-static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
+static int64_t r2__even_quota(const int64_t *eligible, int64_t n_users, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
     while (low < high) {
         int64_t quota = low + (high - low + 1) / 2;
-        if (r2__quota_total(g, min_history, quota, &n_more) <= n_groups) low = quota;
+        if (r2__quota_total(eligible, n_users, quota, &n_more) <= n_groups) low = quota;
         else high = quota - 1;
     }
     return low;
 }
 
-static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
-                           int32_t n_sampled, r2_question *group) {
-    const r2_graph *g = index->graph;
-    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
-    int64_t edge = index->by_time[g->user_begin[user] + place];
-    for (int32_t k = 0; k <= n_sampled; ++k) {
+static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_t place,
+                           bool repeats, r2_question *group) {
+    const r2_graph *g = d->index->graph;
+    const int64_t edge = d->index->by_time[g->user_begin[user] + place];
+    for (int32_t k = 0; k <= d->config->n_sampled; ++k) {
         memset(&group[k], 0, sizeof group[k]);
         group[k].user = user;
-        group[k].history = place;
-        group[k].item = g->user_item[edge];
+        group[k].history = (int32_t)place;
+        group[k].future = g->n_edges - d->index->rank[edge];
+        group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
-                         (enough && r2__is_repeated(group, k))))
+                         !r2__is_common(d, group[k].item, 0) ||
+                         (!repeats && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
+/* The n latest interactions of a user that may be asked for, the earliest of them first. */
+static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_question *question) {
+    const bool repeats = r2__count_sampled(d, user) < d->config->n_sampled;
+    r2_rng rng = r2_rng_make(d->config->seed, R2_STREAM_NEGATIVES, (uint64_t)user);
+    int64_t place = r2_graph_user_degree(d->index->graph, user);
+    for (int64_t left = n; left > 0;) left -= r2__may_ask(d, user, --place);
+    for (int64_t k = 0; k < n; ++place)
+        if (r2__may_ask(d, user, place))
+            r2__draw_group(d, &rng, user, place, repeats,
+                           question + k++ * (d->config->n_sampled + 1));
+}
+
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
+    if (c->n_groups >= 1 && c->n_sampled >= 0 && c->min_history >= 0 && c->min_others >= 0)
+        return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "training questions: expected n_groups >= 1, n_sampled >= 0, "
+                   "min_history >= 0, min_others >= 0, found %lld, %d, %d, %lld",
+                   (long long)c->n_groups, (int)c->n_sampled, (int)c->min_history,
+                   (long long)c->min_others);
+}
+
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn) {
-    const r2_graph *g = index->graph;
-    const int32_t least = config->min_history;
-    const int64_t group = (int64_t)config->n_sampled + 1;
-    int64_t quota, n_left, n_more;
-    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
+    const int64_t n_users = index->graph->n_users, group = (int64_t)config->n_sampled + 1;
+    int64_t quota, n_left, n_more, *eligible;
+    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)n_users);
+    r2__draw draw = {index, config, 0};
     *n_drawn = 0;
-    if (config->n_groups < 1 || config->n_sampled < 0 || least < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: expected n_groups >= 1, n_sampled >= 0, "
-                       "min_history >= 0, found %lld, %d, %d",
-                       (long long)config->n_groups, (int)config->n_sampled, (int)least);
-    quota = r2__even_quota(g, least, config->n_groups);
-    n_left = config->n_groups - r2__quota_total(g, least, quota, &n_more);
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, least), n = eligible < quota ? eligible : quota;
-        r2_rng rng = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+    if (r2__check_draw(ctx, config) != R2_OK) return ctx->status;
+    if (!(eligible = r2__count_eligible(ctx, &draw))) return ctx->status;
+    quota = r2__even_quota(eligible, n_users, config->n_groups);
+    n_left = config->n_groups - r2__quota_total(eligible, n_users, quota, &n_more);
+    for (int64_t u = 0; u < n_users; ++u) {
+        int64_t n = eligible[u] < quota ? eligible[u] : quota;
         /* n_left of the n_more users get one group more, every choice of them equally likely */
-        if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
+        if (eligible[u] > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
-        for (int64_t k = least + eligible - n; k < least + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, config->n_sampled,
-                           question + (*n_drawn)++ * group);
+        r2__draw_user(&draw, (uint32_t)u, n, question + *n_drawn * group);
+        *n_drawn += n;
     }
+    r2_release(ctx, eligible);
     if (*n_drawn == 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: no user has more than %d interactions "
-                       "and an item left to sample",
-                       (int)least);
+                       "training questions: no user has two interactions, the later with an item "
+                       "that %lld others have, and an item left to sample",
+                       (long long)config->min_others);
     return R2_OK;
 }
 
@@ -6580,7 +6746,7 @@ static double r2__log_sum(const float *logp, int n) {
 
 #define R2__MOST_LOG_ODDS 27.0 /* keeps scores finite */
 
-/* The score that ranks (D11): log (1 - p(0)) / p(0) among the six answers, whatever probability
+/* The score that ranks (D11): log((1 - p(0)) / p(0)) among the six answers, whatever probability
    other tokens have. 0 when no answer has any. */
 static double r2__log_odds(const float *level_logp) {
     const double most = R2__MOST_LOG_ODDS, no = (double)level_logp[0];
@@ -6843,8 +7009,8 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         of a group)          <answer> A </answer>)                        of a prompt
 
    Eight outputs of a prompt, three with reward 1, five with 0: mean 3/8, sample standard deviation
-   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208 (without the division
-   0.625), the five -0.725 (-0.375). test_rl.c, advantages_of_three_wins_in_eight. */
+   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208, the five -0.725
+   (R2_DR_GRPO, undivided: 0.625 and -0.375). test_rl.c, advantages_of_three_wins_in_eight. */
 
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
     double mean = 0.0, square = 0.0, std;
@@ -7069,7 +7235,7 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     return sum / rl->config->n_samples;
 }
 
-/* The chance that log-odds a are above log-odds b, when both carry the same noise. */
+/* sigmoid(a - b): the chance that log-odds a are above log-odds b, under logistic noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
 /* rank_share of r2_sample. It is a chance, not 0 or 1, so that the samples of a prompt
@@ -7148,11 +7314,13 @@ static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
             sample[s].advantage = advantage[s];
             sample[s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
         }
-        report->zero_variance_groups += (spread < 1e-12) / (double)rl->prompts.n;
+        report->zero_variance_prompts += (spread < 1e-12) / (double)rl->prompts.n;
     }
 }
 
-/* The weight of one token of a sample in the loss: the normalisers of the variants. */
+/* The weight of one token of a sample in the loss: GRPO takes the mean over outputs of the mean
+   over their tokens; Dr. GRPO the sum over tokens / (outputs x max_new); DAPO the mean over the
+   tokens of all outputs that are kept. */
 static double r2__token_weight(const r2__grpo *rl, const r2__rl_sample *sample, int64_t n_kept) {
     if (!sample->kept) return 0.0;
     if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
@@ -7225,6 +7393,7 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
+    how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
@@ -7594,6 +7763,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.stop = mark->answer.id;
     how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.n_token = ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
@@ -7711,6 +7881,8 @@ r2_run_config r2_run_config_default(void) {
     config.seed = 1;
     config.n_groups = 16384;
     config.n_sampled = 4;
+    config.min_history = 5;
+    config.min_train = 1;
     config.chains = r2_chain_config_default();
     config.n_negatives = 19;
     config.n_cases = 8192;
@@ -7761,7 +7933,8 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, NULL, 0};
+    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
+                              c->min_train};
     r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
@@ -7771,6 +7944,13 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
                          c->test_path ? "a positive" : "two positives",
                          (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (status == R2_OK && c->min_train > 0)
+        status = r2_split_warm(ctx, split, &run->data, c->min_train);
+    if (status == R2_OK && split->n_test < 1)
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "%s: expected test favourites with min_train = %lld training ratings by "
+                         "others, found none among %lld",
+                         path, (long long)c->min_train, (long long)split->n_cold_test);
     negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
@@ -7800,7 +7980,7 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
-    const r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
+    const r2_draw_config draw = {n_groups, c->n_sampled, c->min_history, c->min_train, seed};
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
@@ -7814,16 +7994,6 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
 
-/* The number that config.min_history = 0 stands for. */
-static int32_t r2__run_history(const r2_run *run) {
-    const r2_run_config *c = &run->config;
-    const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
-    int64_t unused;
-    if (c->min_history > 0) return c->min_history;
-    if (r2__quota_total(&run->graph, 5, INT64_MAX, &unused) >= enough) return 5;
-    return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
-}
-
 static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
@@ -7834,11 +8004,10 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
         return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
                        (double)c->step_share);
-    if (c->min_history < 0 || c->n_cases < 0)
+    if (c->min_history < 0 || c->min_train < 0 || c->n_cases < 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "run: min_history = %d, n_cases = %lld, expected both >= 0",
-                       (int)c->min_history, (long long)c->n_cases);
-    run->min_history = r2__run_history(run);
+                       "run: min_history = %d, min_train = %lld, n_cases = %lld, expected all >= 0",
+                       (int)c->min_history, (long long)c->min_train, (long long)c->n_cases);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
@@ -7931,17 +8100,19 @@ static r2_status r2__run_steps(r2_ctx *ctx, const r2_run *run, r2_evidence *evid
     return status;
 }
 
-/* Writes the training examples. */
-static r2_status r2__run_examples(r2_ctx *ctx, r2_run *run) {
-    const r2_example_config how = r2__run_teaches(run);
+/* Writes the training examples in the words of a codebook. */
+static r2_status r2__run_examples(r2_ctx *ctx, const r2_run *run, const r2_codebook *codebook,
+                                  r2_examples *train) {
+    r2_example_config how = r2__run_teaches(run);
     r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *evidence);
     r2_status status = evidence ? R2_OK : ctx->status;
+    how.prompt.codebook = codebook;
     if (status == R2_OK) {
         memcpy(evidence, run->evidence, (size_t)run->n_train * sizeof *evidence);
         status = r2__run_steps(ctx, run, evidence);
     }
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, &how, evidence, run->n_train);
+        status = r2_examples_init(ctx, train, &run->codec, &how, evidence, run->n_train);
     r2_release(ctx, evidence);
     return status;
 }
@@ -7952,7 +8123,7 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
-    if (status == R2_OK) status = r2__run_examples(ctx, run);
+    if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -7992,6 +8163,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
         question[q].user = user;
         question[q].item = item[q % group];
         question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        question[q].future = r2_index_future(&run->index, data, user, item[0]);
         if (q % group == 0)
             question[q].answer =
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
@@ -8043,43 +8215,50 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
-                         int64_t n, r2_evidence *evidence, r2_examples *examples) {
-    r2_example_config how;
+/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
+   of them, without them now. */
+static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
+                             r2_evidence *evidence, r2_examples *examples) {
+    const int64_t n = c->n_cases * c->n_per_case;
+    const r2_example_config how = r2__run_asks(run, 1);
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        question[q].user = user[q];
-        question[q].item = item[q];
-        question[q].answer = -1;
-        if ((int64_t)user[q] >= run->graph.n_users)
+        const uint32_t user = c->user[q / c->n_per_case];
+        if ((int64_t)user >= run->graph.n_users)
             status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
-                             (unsigned)user[q], (long long)run->graph.n_users);
-        else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
+                             (unsigned)user, (long long)run->graph.n_users);
+        if (status != R2_OK) break;
+        question[q].user = user;
+        question[q].item = c->item[q];
+        question[q].answer = -1;
+        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (moments && q % c->n_per_case == 0)
+            question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
+        else if (moments) question[q].future = question[q - 1].future;
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    how = r2__run_asks(run, 1);
     return r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
+}
+
+r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                         int64_t n, r2_evidence *evidence, r2_examples *examples) {
+    const r2_candidates pairs = {n, 1, (uint32_t *)(uintptr_t)user, (uint32_t *)(uintptr_t)item};
+    return r2__run_ask(ctx, run, &pairs, false, evidence, examples);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
-    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
-    r2_evidence *unwanted = evidence ? NULL
-                                     : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
-    r2_status status = user && (evidence || unwanted) ? R2_OK : R2_NO_MEMORY;
+    r2_evidence *own = evidence ? NULL : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *own);
+    r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    for (int64_t k = 0; k < n && status == R2_OK; ++k)
-        user[k] = candidates->user[k / candidates->n_per_case];
-    if (status == R2_OK)
-        status = r2_run_prompts(ctx, run, user, candidates->item, n, evidence ? evidence : unwanted,
-                                examples);
-    r2_release(ctx, user);
-    r2_release(ctx, unwanted);
+    if (evidence || own)
+        status = r2__run_ask(ctx, run, candidates, true, evidence ? evidence : own, examples);
+    r2_release(ctx, own);
     return status;
 }
 
@@ -8234,7 +8413,6 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_example_config how = r2__run_teaches(run);
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
@@ -8243,9 +8421,8 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    how.prompt.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &run->codec, &how, run->evidence, run->n_train);
+        status = r2__run_examples(ctx, run, &codebook, &train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
@@ -14831,6 +15008,7 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_pred: return "how similar people rated # against their own mean";
     case R2_FIELD_fresh: return "time since # was first rated";
     case R2_FIELD_trend: return "ratings of # just before now";
+    case R2_FIELD_season: return "ratings of # lately";
     case R2_FIELD_link: return "links to @'s items, close in time";
     case R2_FIELD_rel: return "links to @'s latest items, close in each person's history";
     case R2_FIELD_near3: return "links to @'s latest items, next to each other";
@@ -14840,7 +15018,6 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_path: return "the one person whose recent route is most like @'s";
     case R2_FIELD_c1: return "strength of the strongest chain";
     case R2_FIELD_c2: return "strength of the second chain";
-    case R2_FIELD_c3: return "strength of the third chain";
     default: return r2_field_formula(field);
     }
 }
