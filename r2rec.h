@@ -442,10 +442,10 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
-/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE users
-   of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of the user
-   alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all popular
-   items, and what the draw gets wrong is alike for all. */
+/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE
+   users of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of
+   the user alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all
+   popular items, and what the draw gets wrong is alike for all. */
 #ifndef R2_DEEP_EDGES
 #define R2_DEEP_EDGES (1 << 18)
 #endif
@@ -542,10 +542,11 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
    ignores the order in time. K itself is never formed: a step walks from the users to their items
    and back, along each edge twice.
 
-   Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more than
-   R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in `deep`,
-   s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred` and `path`,
-   comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept times.
+   Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more
+   than R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in
+   `deep`, s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred`
+   and `path`, comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept
+   times.
    X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \

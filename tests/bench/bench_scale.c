@@ -1,12 +1,13 @@
 /* bench_scale.c: how time and memory grow with the data. `make bench-scale` invents ratings of four
-   sizes (powerlaw.h), takes them from the text file to a recommendation by the default run, and notes
-   of each phase the processor's seconds and the most memory in use, of one thread. It writes
-   out/bench-scale.json, one row a size and phase, and out/bench-scale.dat and .gp, from which gnuplot
-   draws seconds against ratings, both logarithmic, the slope beside each name: 1 is "in proportion".
+   sizes (powerlaw.h), takes them from the text file to a recommendation by the default run, and
+   notes of each phase the processor's seconds and the most memory in use, of one thread. It writes
+   out/bench-scale.json, one row a size and phase, and out/bench-scale.dat and .gp, from which
+   gnuplot draws seconds against ratings, both logarithmic, the slope beside each name: 1 is "in
+   proportion".
 
-   Options: the sizes wanted, in millions, of 0.1 1 5 20 (default: the first two; 20 takes a text file of
-   530 MB and a quarter of an hour). Invented ratings have no taste in them: what is measured here is
-   time, never quality. */
+   Options: the sizes wanted, in millions, of 0.1 1 5 20 (default: the first two; 20 takes a text
+   file of 530 MB). Invented ratings have no taste in them: what is measured here is time, never
+   quality. */
 #define _POSIX_C_SOURCE 200809L
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
@@ -205,7 +206,8 @@ static void add_picture(bench *b, r2_text *dat, r2_text *gp) {
                 r2_text_addf(&b->ctx, dat, "%lld %.6g\n", (long long)sizes[s].n_ratings,
                              p->seconds[s]);
         r2_text_addf(&b->ctx, dat, "\n\n");
-        r2_text_addf(&b->ctx, gp, "%s 'out/bench-scale.dat' index %d with linespoints title '%s: %.2f'",
+        r2_text_addf(&b->ctx, gp,
+                     "%s 'out/bench-scale.dat' index %d with linespoints title '%s: %.2f'",
                      k ? ", \\\n" : "", k, p->name, slope(b, p));
     }
     r2_text_addf(&b->ctx, gp, "\n");

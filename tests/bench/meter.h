@@ -1,5 +1,5 @@
-/* meter.h: what the benchmarks of large data measure with: processor time, and an allocator that adds
-   up what is asked of it. Include after r2rec.h, for one thread at a time. */
+/* meter.h: what the benchmarks of large data measure with: processor time, and an allocator that
+   adds up what is asked of it. Include after r2rec.h, for one thread at a time. */
 #ifndef R2_METER_H
 #define R2_METER_H
 
