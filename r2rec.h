@@ -50,7 +50,8 @@
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
-       R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
+       R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
+       R2_MOST_PEOPLE         how many users of an item chains lead over, about, at most ([A4])
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
                               tables take its realloc, and the program crashes when that fails.
                               Not defined: this header compiles it, with the context's memory
@@ -421,7 +422,9 @@ typedef struct r2_index {
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
-    int64_t deep_stride;   /* s: every s-th user takes part in `deep`                          */
+    int64_t stride;        /* s: every s-th user takes part in `uknn` and `deep`               */
+    int64_t most_people;   /* R2_MOST_PEOPLE                                                   */
+    uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
@@ -438,6 +441,17 @@ void r2_index_free(r2_ctx *ctx, r2_index *index);
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
+
+/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE
+   users of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of
+   the user alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all
+   popular items, and what the draw gets wrong is alike for all. */
+#ifndef R2_DEEP_EDGES
+#define R2_DEEP_EDGES (1 << 18)
+#endif
+#ifndef R2_MOST_PEOPLE
+#define R2_MOST_PEOPLE 128
+#endif
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
    has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
@@ -470,8 +484,9 @@ typedef struct r2_question {
    counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
    to the last bit. */
 typedef enum r2_chain_law {
-    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, best first. Ties: the smaller u1; for one
-                               u1 the smallest age + |d|, then the earlier i0. Nothing is random */
+    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
+                               best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
+                               then the earlier i0. Nothing is random */
     R2_CHAINS_UNIFORM,      /* k different chains, every chain equally likely                    */
     R2_CHAINS_UNIFORM_USERS /* k different u1, every u1 that has a chain equally likely, and of
                                each a uniform chain                                              */
@@ -525,9 +540,13 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
    trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 counts in neither. `deep`
    ignores the order in time. K itself is never formed: a step walks from the users to their items
-   and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only every s-th user
-   takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all edges would take longer than
-   everything else.
+   and back, along each edge twice.
+
+   Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more
+   than R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in
+   `deep`, s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred`
+   and `path`, comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept
+   times.
    X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -572,9 +591,6 @@ typedef enum r2_field {
     R2_FIRST_CHAIN_FIELD = R2_FIELD_age
 } r2_field;
 
-#ifndef R2_DEEP_EDGES
-#define R2_DEEP_EDGES (1 << 20)
-#endif
 #define R2_DEEP_STEPS 4
 #define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
 #define R2_FACTS_PER_THOUGHT 3 /* a thought weighs this many facts and cites the decisive one  */
@@ -2778,6 +2794,7 @@ static void r2__index_users(r2_index *index) {
     for (int64_t u = 0; u < g->n_users; ++u) {
         double sum = 0.0;
         int64_t begin = g->user_begin[u], end = g->user_begin[u + 1];
+        index->key[u] = (uint32_t)r2_hash(0, (uint64_t)u, 0);
         for (int64_t e = begin; e < end; ++e) sum += (double)g->user_rating[e];
         index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
         index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
@@ -2813,20 +2830,22 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
     index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
     index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
+    index->key = (uint32_t *)r2_alloc(ctx, n_users, sizeof *index->key);
     index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
     index->fade = (r2_fade *)r2_alloc(ctx, longest, sizeof *index->fade);
     index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
-        index->inv_root && index->half10 && index->fade && index->fade_share && index->genres &&
-        index->year)
+        index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
+        index->genres && index->year)
         status = r2__index_order(ctx, index, data);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
     }
-    index->deep_stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
+    index->stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
+    index->most_people = index->stride > 1 ? R2_MOST_PEOPLE : graph->n_users;
     r2__index_fade(index);
     r2__index_users(index);
     r2__index_items(index, data);
@@ -2841,6 +2860,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->by_rank);
     r2_release(ctx, index->user_mean);
     r2_release(ctx, index->inv_root);
+    r2_release(ctx, index->key);
     r2_release(ctx, index->half10);
     r2_release(ctx, index->fade);
     r2_release(ctx, index->fade_share);
@@ -2955,9 +2975,9 @@ typedef struct r2__history {
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
     r2__path *shared;  /* (length) paths over one u1, until all are listed                     */
+    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
-    float *simrec;     /* (n_users) with the list                                              */
     r2_arena memory;
 } r2__history;
 
@@ -2965,18 +2985,6 @@ typedef struct r2__history {
 static int64_t r2__history_edge(const r2__history *h, int64_t place) {
     for (int k = 0; k < h->hidden.n_places; ++k) place += place >= h->hidden.place[k];
     return h->index->by_time[h->index->graph->user_begin[h->user] + place];
-}
-
-/* The place of one of u0's edges in the history, or -1. */
-static int32_t r2__history_place(const r2__history *h, int64_t edge) {
-    const int64_t position = (int64_t)h->index->position[edge];
-    int64_t place = position;
-    if (position >= h->end) return -1;
-    for (int k = 0; k < h->hidden.n_places; ++k) {
-        if (position == h->hidden.place[k]) return -1;
-        place -= position > h->hidden.place[k];
-    }
-    return (int32_t)place;
 }
 
 /* Users of an item besides u0 and the person left out, if u0 has the item. */
@@ -2999,9 +3007,13 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
     h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
     h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->shared);
-    if (!h->degree || !h->weight || !h->shared) return false;
+    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
+                                        sizeof *h->mark);
+    if (!h->degree || !h->weight || !h->shared || !h->mark) return false;
     for (int32_t p = 0; p < h->length; ++p) {
-        h->degree[p] = r2__degree_without(h, index->graph->user_item[r2__history_edge(h, p)]);
+        const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
+        h->mark[i0] = p + 1;
+        h->degree[p] = r2__degree_without(h, i0);
         h->weight[p] = index->half10[h->length - 1 - p] / sqrtf((float)h->degree[p] + 1.0f);
     }
     return true;
@@ -3009,15 +3021,14 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
 
 /* simrec(u1) from the paths over u1. Additions alone, in order of place: there is no product that a
    compiler could fuse into them. */
-static float r2__sum_similarity(const r2__history *h, uint32_t u1, const r2__path *path,
-                                int64_t n) {
+static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n) {
     float sum = 0.0f;
     for (int64_t k = 0; k < n; ++k) sum += h->weight[path[k].place];
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody, with simrec. Count, then place: path_begin[u + 1] is the cursor of
-   u while placing, which leaves it at the end of u, the beginning of u + 1. */
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
 static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint64_t n_users = (uint64_t)g->n_users;
@@ -3039,35 +3050,18 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
         }
         if (pass == 1) break;
         for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2_arena_alloc(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
                                              sizeof *h->path);
-        h->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *h->simrec);
-        if (!h->path || !h->simrec) return false;
+        if (!h->path) return false;
     }
     h->path_begin = begin;
-    for (int64_t u1 = 0; u1 < g->n_users; ++u1)
-        h->simrec[u1] = r2__sum_similarity(h, (uint32_t)u1, h->path + begin[u1],
-                                           begin[u1 + 1] - begin[u1]);
     return true;
 }
 
-/* r2__lower_bound for an x that is likely to be near `begin`. */
-static int64_t r2__gallop(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
-    int64_t step = 1;
-    while (begin + step < end && values[begin + step] < x) {
-        begin += step;
-        step *= 2;
-    }
-    return r2__lower_bound(values, begin, begin + step < end ? begin + step : end, x);
-}
-
-/* The paths over u1 in order of place, and their number: from the list, or else by looking for the
-   items of the shorter row in the longer one. The latter stay valid until the next call. */
+/* The paths over u1 in order of place, and their number: listed, or by the marks on u1's row; then
+   they stay valid until the next call. */
 static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64_t *n) {
     const r2_graph *g = h->index->graph;
-    const bool u0_shorter = r2_graph_user_degree(g, h->user) <= r2_graph_user_degree(g, u1);
-    const uint32_t few = u0_shorter ? h->user : u1, many = u0_shorter ? u1 : h->user;
-    int64_t b = g->user_begin[many], end = g->user_begin[many + 1];
     if (h->path_begin) {
         *n = h->path_begin[u1 + 1] - h->path_begin[u1];
         return h->path + h->path_begin[u1];
@@ -3075,26 +3069,15 @@ static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64
     *n = 0;
     if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
     for (int32_t p = 0; p < h->length; ++p) h->shared[p].place = -1;
-    for (int64_t a = g->user_begin[few]; a < g->user_begin[few + 1] && b < end; ++a) {
-        r2__path path;
-        b = r2__gallop(g->user_item, b, end, g->user_item[a]);
-        if (b == end || g->user_item[b] != g->user_item[a]) continue;
-        path.place = r2__history_place(h, u0_shorter ? a : b);
-        path.edge = u0_shorter ? b : a;
-        path.position = h->index->position[path.edge];
+    for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
+        const r2__path path = {h->mark[g->user_item[e]] - 1, h->index->position[e], e};
         if (path.place >= 0) h->shared[path.place] = path;
     }
-    for (int32_t p = 0; p < h->length; ++p)
-        if (h->shared[p].place >= 0) h->shared[(*n)++] = h->shared[p];
+    for (int32_t p = 0; p < h->length; ++p) {
+        h->shared[*n] = h->shared[p];
+        *n += h->shared[p].place >= 0;
+    }
     return h->shared;
-}
-
-static float r2__simrec(const r2__history *h, uint32_t u1) {
-    int64_t n;
-    const r2__path *path;
-    if (h->simrec) return h->simrec[u1];
-    path = r2__shared_paths(h, u1, &n);
-    return r2__sum_similarity(h, u1, path, n);
 }
 
 /* ---- one chain and its score ---- */
@@ -3115,12 +3098,13 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
 
 /* The score of every chain: 0.5^((age + |d|)/10) simrec(u1). The power of the whole number age +
    |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
-static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, r2__path over, r2__path to) {
+static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, float simrec, r2__path over,
+                                  r2__path to) {
     r2__chosen chain;
     chain.u1 = u1;
     chain.over = over;
     chain.to = to;
-    chain.simrec = r2__simrec(h, u1);
+    chain.simrec = simrec;
     chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
     return chain;
 }
@@ -3163,17 +3147,26 @@ static uint32_t r2__person_at(const r2__history *h, uint32_t item, int64_t j) {
     return item == R2_NO_ITEM ? (uint32_t)j : g->item_user[g->item_begin[item] + j];
 }
 
+/* The largest key of those who are kept of a target's users (R2_MOST_PEOPLE). */
+static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t out = h->hidden.left_out;
+    const int64_t most = h->index->most_people;
+    int64_t n = r2__n_people(h, item);
+    if (item == R2_NO_ITEM || n <= most) return UINT32_MAX;
+    n -= r2_graph_find(g, h->user, item) >= 0;
+    n -= out != R2__NO_USER && r2_graph_find(g, out, item) >= 0;
+    return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
+}
+
 /* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
 
-/* The end of target chains over u1: its edge to the target. */
-static r2__path r2__path_to(const r2__history *h, uint32_t u1, uint32_t item) {
-    r2__path to;
-    to.place = -1;
-    to.edge = r2_graph_find(h->index->graph, u1, item);
-    to.position = h->index->position[to.edge];
+/* The end of target chains: the edge from u1 to the target. */
+static r2__path r2__path_to(const r2__history *h, int64_t edge) {
+    const r2__path to = {-1, h->index->position[edge], edge};
     return to;
 }
 
@@ -3205,37 +3198,54 @@ static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n,
         }
 }
 
-/* Inserts a chain into the k best, best first; of equal ones the earlier found comes first. Returns
-   how many there are. */
-static int64_t r2__keep_best(r2__chosen *chosen, int64_t n, int64_t k, const r2__chosen *chain) {
-    int64_t at = n < k ? n : k - 1;
-    if (n == k && !(chain->score > chosen[at].score)) return n;
+/* The k best chains so far, best first. */
+typedef struct r2__best {
+    r2__chosen *chosen; /* (k) */
+    int64_t k, n;
+} r2__best;
+
+/* Puts a chain among the best; of equal ones the earlier found comes first. */
+static void r2__keep_best(r2__best *best, const r2__chosen *chain) {
+    r2__chosen *chosen = best->chosen;
+    int64_t at = best->n < best->k ? best->n : best->k - 1;
+    if (best->n == best->k && !(chain->score > chosen[at].score)) return;
     for (; at > 0 && chain->score > chosen[at - 1].score; --at) chosen[at] = chosen[at - 1];
     chosen[at] = *chain;
-    return n < k ? n + 1 : k;
+    best->n += best->n < best->k;
 }
 
-/* The best chain of each person, the k best of these. */
+/* Puts u1's best chain to the target by `edge` among the best; n > 0 paths lead over u1. */
+static void r2__keep_target(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
+                            int64_t edge, r2__best *best) {
+    const r2__path to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
+    const r2__chosen chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+    r2__keep_best(best, &chain);
+}
+
+/* The best chain of each person who is kept, the k best of these. */
 static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t k,
                                    r2__chosen *chosen) {
-    int64_t n = 0;
+    const r2_graph *g = h->index->graph;
+    const uint32_t last_key = r2__last_key(h, item);
+    r2__best best = {chosen, k, 0};
     for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
         const uint32_t u1 = r2__person_at(h, item, j);
-        int64_t n_paths;
-        const r2__path *path = r2__shared_paths(h, u1, &n_paths);
-        r2__path over, to;
+        const r2__path *path;
+        r2__path over = {0, 0, 0}, to = over;
         r2__chosen chain;
-        if (r2__n_chains(item, n_paths) < 1) continue;
-        if (item == R2_NO_ITEM) {
-            r2__best_pair(h, path, n_paths, &over, &to);
-        } else {
-            to = r2__path_to(h, u1, item);
-            over = r2__best_path(h, path, n_paths, &to);
+        int64_t n;
+        if (h->index->key[u1] > last_key) continue;
+        path = r2__shared_paths(h, u1, &n);
+        if (r2__n_chains(item, n) < 1) continue;
+        if (item != R2_NO_ITEM) {
+            r2__keep_target(h, u1, path, n, (int64_t)g->item_edge[g->item_begin[item] + j], &best);
+            continue;
         }
-        chain = r2__chain_score(h, u1, over, to);
-        n = r2__keep_best(chosen, n, k, &chain);
+        r2__best_pair(h, path, n, &over, &to);
+        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+        r2__keep_best(&best, &chain);
     }
-    return n;
+    return best.n;
 }
 
 /* Lists who has a chain; person[n].before becomes the number of all chains. Returns n. */
@@ -3277,9 +3287,12 @@ static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
 static r2__chosen r2__chain_number(const r2__history *h, uint32_t item, uint32_t u1, int64_t j) {
     int64_t n, second = 0;
     const r2__path *path = r2__shared_paths(h, u1, &n);
-    if (item != R2_NO_ITEM) return r2__chain_score(h, u1, path[j], r2__path_to(h, u1, item));
+    const float simrec = r2__simrec(h, u1, path, n);
+    if (item != R2_NO_ITEM)
+        return r2__chain_score(h, u1, simrec, path[j],
+                               r2__path_to(h, r2_graph_find(h->index->graph, u1, item)));
     r2__pair_number(j, &j, &second);
-    return r2__chain_score(h, u1, path[j], path[second]);
+    return r2__chain_score(h, u1, simrec, path[j], path[second]);
 }
 
 /* A uniform number below `total` that is not among the n ascending ones of `drawn`; joins them. */
@@ -3326,13 +3339,19 @@ static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r
     int64_t n = 0;
     while (n < k && h->length > 0 && limit-- > 0) {
         const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
-        const uint32_t u1 = users[r2__unseen_item(hidden, n_users - n_others, rank)];
+        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
+        const uint32_t u1 = users[at];
+        const r2__path *path;
+        int64_t n_paths;
         r2__path over;
         over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
         over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
         if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
         over.position = h->index->position[over.edge];
-        chosen[n++] = r2__chain_score(h, u1, over, r2__path_to(h, u1, item));
+        path = r2__shared_paths(h, u1, &n_paths);
+        chosen[n++] =
+            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
+                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
     }
     return n == k;
 }
@@ -3535,9 +3554,10 @@ typedef struct r2__link_sum {
 
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
-    r2__history h;         /* with all paths listed                                  */
+    r2__history h;         /* with all paths listed when s = 1                       */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
-    float *simidf;         /* (n_users)                                              */
+    float *simrec;         /* (n_users) of every s-th user                           */
+    int32_t *n_paths;      /* (n_users) likewise                                     */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double near50_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
@@ -3551,25 +3571,32 @@ static float r2__fade10(const r2__history *h, int32_t place) {
     return h->index->half10[h->length - 1 - place];
 }
 
+/* How alike every s-th user is to u0. */
 static void r2__view_similarity(r2__user_view *view) {
     const r2__history *h = &view->h;
-    const r2_graph *g = h->index->graph;
     for (int32_t p = 0; p < h->length; ++p)
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
-    for (int64_t v = 0; v < g->n_users; ++v) {
-        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f), idf = 0.0f;
-        for (int64_t k = h->path_begin[v]; k < h->path_begin[v + 1]; ++k)
-            idf += view->inv_degree[h->path[k].place];
-        view->simidf[v] = idf * scale;
+    for (int64_t v = 0; v < h->index->graph->n_users; v += h->index->stride) {
+        int64_t n;
+        const r2__path *path = r2__shared_paths(h, (uint32_t)v, &n);
+        view->simrec[v] = r2__simrec(h, (uint32_t)v, path, n);
+        view->n_paths[v] = (int32_t)n;
     }
 }
 
-/* Marks the 50 users with the largest simrec (ties: the smaller id). */
+/* simidf(u1) from the paths over u1. */
+static float r2__simidf(const r2__user_view *view, uint32_t u1, const r2__path *path, int64_t n) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < n; ++k) sum += view->inv_degree[path[k].place];
+    return sum * (1.0f / sqrtf((float)r2_graph_user_degree(view->h.index->graph, u1) + 1.0f));
+}
+
+/* Marks the 50 of these users with the largest simrec (ties: the smaller id). */
 static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
-    const float *sim = view->h.simrec;
-    for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
+    const float *sim = view->simrec;
+    for (int64_t v = 0; v < view->h.index->graph->n_users; v += view->h.index->stride) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
         if (n < 50) ++n;
@@ -3603,18 +3630,26 @@ static void r2__view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
+/* A view in the memory of the one before. */
 static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                           const r2_question *question) {
     const uint64_t n_users = (uint64_t)index->graph->n_users;
     r2__history *h = &view->h;
+    r2_arena memory = h->memory;
     uint64_t length;
-    if (!r2__history_init(ctx, h, index, question) || !r2__history_list(ctx, h)) return false;
+    r2_arena_reset(ctx, &memory);
+    memset(view, 0, sizeof *view);
+    h->memory = memory;
+    if (!r2__history_init(ctx, h, index, question)) return false;
+    if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
     view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
-    view->simidf = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->n_paths = (int32_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
     view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
-    if (!view->inv_degree || !view->simidf || !view->near50 || !view->sum) return false;
+    if (!view->inv_degree || !view->simrec || !view->n_paths || !view->near50 || !view->sum)
+        return false;
     r2__view_similarity(view);
     r2__view_nearest(view);
     r2__view_taste(view);
@@ -3637,16 +3672,25 @@ typedef struct r2__solve {
     r2_arena memory;
 } r2__solve;
 
-static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
-    const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
+/* Memory for another block of questions, that of the one before if it suffices. Rows of users who
+   take no part are neither written nor read. */
+static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_index *index) {
+    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
+    const uint64_t n_items = (uint64_t)index->graph->n_items;
     r2_arena *m = &s->memory;
-    s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
+    r2_arena_reset(ctx, m);
+    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
     s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
-    return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
+    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
+        return false;
+    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
+    return true;
 }
 
 /* The ridge: the largest eigenvalue that the cosines of the users who take part would have by
@@ -3667,7 +3711,7 @@ static double r2__noise_edge(const r2__history *h) {
     }
     if (edges > 0)
         root +=
-            sqrt((double)users / (double)h->index->deep_stride * (double)square) / (double)edges;
+            sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
     return root * root;
 }
 
@@ -3677,9 +3721,9 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
     const r2_index *index = h->index;
     const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
     s->ridge[lane] = r2__noise_edge(h);
-    for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
         s->direction[v][lane] = s->residual[v][lane] =
-            (double)(h->path_begin[v + 1] - h->path_begin[v]) * index->inv_root[v] * inv_root;
+            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
 }
 
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
@@ -3687,7 +3731,7 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
         double share[R2__WALKS];
         for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
@@ -3695,7 +3739,7 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
             for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
         }
     }
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
         double sum[R2__WALKS] = {0.0};
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
             const double *got = s->at_item[g->user_item[e]];
@@ -3705,9 +3749,10 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     }
 }
 
-static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_t n, double *dot) {
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
+                          double *dot) {
     for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
@@ -3716,10 +3761,11 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
    the rounding. */
 static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
-    const int64_t n = view->h.index->graph->n_users;
+    const r2_index *index = view->h.index;
+    const int64_t n = index->graph->n_users, stride = index->stride;
     double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, view->h.index);
-    for (int64_t v = 0; v < n; ++v)
+    r2__solve_walk(s, index);
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j)
             s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
     for (int j = 0; j < n_lanes; ++j) {
@@ -3727,20 +3773,20 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
         s->k_direction[h->user][j] = 0.0;
         if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
     }
-    r2__solve_dot(s->direction, s->k_direction, n, curvature);
+    r2__solve_dot(s->direction, s->k_direction, index, curvature);
     for (int j = 0; j < R2__WALKS; ++j) {
         before[j] = residual_norm2[j];
         alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
     }
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j) {
             s->a[v][j] += alpha[j] * s->direction[v][j];
             s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
         }
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
     for (int j = 0; j < R2__WALKS; ++j)
         beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j)
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
@@ -3750,14 +3796,14 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
     double residual_norm2[R2__WALKS];
-    if (!r2__solve_alloc(ctx, s, index->graph)) return false;
+    if (!r2__solve_alloc(ctx, s, index)) return false;
     for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &view[j], j);
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
     for (int step = 0; step < R2_DEEP_STEPS; ++step)
         r2__solve_step(s, view, n_lanes, residual_norm2);
     for (int j = 0; j < n_lanes; ++j) {
         view[j].deep = s->deep + j * n;
-        for (int64_t v = 0; v < n; ++v)
+        for (int64_t v = 0; v < n; v += index->stride)
             s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
     }
     return true;
@@ -3768,8 +3814,9 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     r2__hidden hidden; /* of this question */
-    double n, rating, n_shared, near50, deep, pred, sim, trend, season, first, path;
-    double n_edges, rating_all, clock; /* of the graph without the hidden edges */
+    double n, rating, near50, deep, trend, season, first; /* over all users of i*            */
+    double n_kept, n_shared, pred, sim, path, scale; /* over those kept; scale = n / n_kept  */
+    double n_edges, rating_all, clock; /* of the graph without the hidden edges              */
 } r2__target_sums;
 
 /* A rank, or the clock, as if the hidden edges did not exist. */
@@ -3806,30 +3853,33 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
     const r2_index *index = h->index;
     double rating = (double)index->graph->user_rating[edge];
     double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
-    double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
-    s->n_shared += h->path_begin[u1 + 1] - h->path_begin[u1] >= 2;
     s->near50 += (double)view->near50[u1];
     s->deep += (double)view->deep[u1];
-    s->pred += idf * (rating - (double)index->user_mean[u1]);
-    s->sim += idf;
     r2__add_moment(s, rank);
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
 /* Adds the chains u0 -> i0 -> u1 -> i* over one u1 to the sums of their i0. */
-static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
+static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge,
+                           const r2__path *path, int64_t n) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
     const float *fade_share = index->fade_share + index->graph->user_begin[u1];
-    const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    const float rating = index->graph->user_rating[edge];
+    const float liked = rating >= index->min_positive ? 1.0f : 0.0f;
     const int64_t position = (int64_t)index->position[edge];
+    const double idf = (double)r2__simidf(view, u1, path, n);
     double route = 0.0;
-    for (int64_t k = h->path_begin[u1]; k < h->path_begin[u1 + 1]; ++k) {
-        const int32_t p = h->path[k].place;
+    s->n_kept += 1.0;
+    s->n_shared += n >= 2;
+    s->pred += idf * ((double)rating - (double)index->user_mean[u1]);
+    s->sim += idf;
+    for (int64_t k = 0; k < n; ++k) {
+        const int32_t p = path[k].place;
         r2__link_sum *sum = &view->sum[p];
-        const int64_t d = position - (int64_t)h->path[k].position, far = d < 0 ? -d : d;
+        const int64_t d = position - (int64_t)path[k].position, far = d < 0 ? -d : d;
         const r2_fade *fade = &index->fade[far];
         const float age = r2__fade10(h, p);
         sum->link += fade->half30;
@@ -3842,16 +3892,37 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
     if (route > s->path) s->path = route;
 }
 
+/* All sums of one target, and its best chains. */
+static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s,
+                           r2__best *best) {
+    const r2__history *h = &view->h;
+    const r2_graph *g = h->index->graph;
+    const uint32_t last_key = r2__last_key(h, item);
+    for (int64_t k = g->item_begin[item]; k < g->item_begin[item + 1]; ++k) {
+        const uint32_t u1 = g->item_user[k];
+        const int64_t edge = (int64_t)g->item_edge[k];
+        const r2__path *path;
+        int64_t n;
+        if (u1 == h->user || u1 == h->hidden.left_out) continue;
+        r2__add_user(view, s, u1, edge);
+        if (h->index->key[u1] > last_key) continue;
+        path = r2__shared_paths(h, u1, &n);
+        r2__add_chains(view, s, u1, edge, path, n);
+        if (best->k > 0 && n > 0) r2__keep_target(h, u1, path, n, edge, best);
+    }
+    s->scale = s->n_kept > 0.0 ? s->n / s->n_kept : 0.0;
+}
+
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
     q->value[R2_FIELD_hist] = (float)view->h.length;
-    q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
+    q->value[R2_FIELD_shared] = s->n_kept > 0.0 ? (float)(s->n_shared / s->n_kept) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
     q->value[R2_FIELD_deep] = (float)s->deep;
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
-    q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
+    q->value[R2_FIELD_pred] = (float)(s->scale * s->pred / (s->scale * s->sim + 0.05));
     if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((s->clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
     q->value[R2_FIELD_season] = (float)s->season;
@@ -3859,14 +3930,14 @@ static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s,
 }
 
 /* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
-static void r2__link_fields(const r2__user_view *view, double n_target, r2_evidence *q) {
+static void r2__link_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     const r2__history *h = &view->h;
     double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
     for (int32_t p = 0; p < h->length; ++p) {
         const r2__link_sum *sum = &view->sum[p];
         double age = (double)(h->length - 1 - p), norm, h10, h3, h1;
         if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
-        norm = 1.0 / sqrt((double)h->degree[p] * (n_target + 1.0) + 10.0);
+        norm = 1.0 / sqrt((double)h->degree[p] * (s->n + 1.0) + 10.0);
         h10 = (double)r2__fade10(h, p) * norm;
         h3 = exp2(-age / 3.0) * norm;
         h1 = exp2(-age) * norm;
@@ -3877,12 +3948,12 @@ static void r2__link_fields(const r2__user_view *view, double n_target, r2_evide
         next += h10 * (double)sum->next;
         liked += h10 * (double)sum->liked;
     }
-    q->value[R2_FIELD_link] = (float)link;
-    q->value[R2_FIELD_rel] = (float)rel;
-    q->value[R2_FIELD_near3] = (float)near3;
-    q->value[R2_FIELD_near1] = (float)near1;
-    q->value[R2_FIELD_next] = (float)next;
-    q->value[R2_FIELD_liked] = (float)liked;
+    q->value[R2_FIELD_link] = (float)(s->scale * link);
+    q->value[R2_FIELD_rel] = (float)(s->scale * rel);
+    q->value[R2_FIELD_near3] = (float)(s->scale * near3);
+    q->value[R2_FIELD_near1] = (float)(s->scale * near1);
+    q->value[R2_FIELD_next] = (float)(s->scale * next);
+    q->value[R2_FIELD_liked] = (float)(s->scale * liked);
 }
 
 static void r2__item_fields(const r2__user_view *view, r2_evidence *q) {
@@ -3917,10 +3988,10 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
 static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
                                 const r2_chain_config *chains, r2_evidence *q) {
     const r2__history *h = &view->h;
-    const r2_graph *g = h->index->graph;
+    const bool coherent = chains->law == R2_CHAINS_COHERENT;
     r2__chosen chosen[R2_MAX_CHAINS];
+    r2__best best = {chosen, coherent ? chains->k : 0, 0};
     r2__target_sums s;
-    int64_t n_chosen;
     r2__target_start(&s, h->index, question);
     memset(q, 0, sizeof *q);
     memset(view->sum, 0, (size_t)h->length * sizeof *view->sum);
@@ -3928,18 +3999,13 @@ static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_quest
     q->item = question->item;
     q->history = h->length;
     q->answer = question->answer;
-    for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
-        const uint32_t u1 = g->item_user[k];
-        if (u1 == h->user || u1 == h->hidden.left_out) continue;
-        r2__add_user(view, &s, u1, (int64_t)g->item_edge[k]);
-        r2__add_chains(view, &s, u1, (int64_t)g->item_edge[k]);
-    }
+    r2__add_target(view, q->item, &s, &best);
     r2__user_fields(view, &s, q);
-    r2__link_fields(view, s.n, q);
+    r2__link_fields(view, &s, q);
     r2__item_fields(view, q);
-    n_chosen = r2__choose_chains(ctx, h, q->item, chains, chosen);
-    for (int64_t c = 0; c < n_chosen; ++c) r2__show_chain(h, &chosen[c], q);
-    return n_chosen >= 0;
+    if (!coherent) best.n = r2__choose_chains(ctx, h, q->item, chains, chosen);
+    for (int64_t c = 0; c < best.n; ++c) r2__show_chain(h, &chosen[c], q);
+    return best.n >= 0;
 }
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
@@ -3960,23 +4026,25 @@ typedef struct r2__batch {
     int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
 } r2__batch;
 
-/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
-static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, int64_t r, int n_lanes) {
-    const int64_t *run = batch->run + r;
+/* What a thread works with, block after block. */
+typedef struct r2__desk {
     r2__user_view view[R2__WALKS];
     r2__solve solve;
+} r2__desk;
+
+/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
+static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk, int64_t r,
+                            int n_lanes) {
+    const int64_t *run = batch->run + r;
+    r2__user_view *view = desk->view;
     bool fine = true;
-    memset(view, 0, sizeof view);
-    memset(&solve, 0, sizeof solve);
     for (int j = 0; j < n_lanes && fine; ++j)
         fine = r2__view_init(ctx, &view[j], batch->index, &batch->question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &solve, batch->index, view, n_lanes);
+    fine = fine && r2__solve_deep(ctx, &desk->solve, batch->index, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
         for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
             fine = r2__answer_question(ctx, &view[j], &batch->question[q], batch->chains,
                                        &batch->evidence[q]);
-    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &view[j].h.memory);
-    r2_arena_free(ctx, &solve.memory);
     return fine;
 }
 
@@ -3995,29 +4063,48 @@ static r2_status r2__batch_start(r2_ctx *ctx, r2__batch *batch, int64_t n) {
     return status;
 }
 
+/* Blocks of runs, as many at a time as lie between two reports of progress. */
+static r2_status r2__answer_blocks(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk,
+                                   int threads) {
+    /* as many lanes as leave work for every thread */
+    const int64_t share = (batch->n_runs + threads - 1) / threads;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    r2_status status = R2_OK;
+    for (int64_t done = 0; done < batch->n_runs && status == R2_OK; done += round) {
+        const int64_t end = done + round < batch->n_runs ? done + round : batch->n_runs;
+        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
+        int64_t n_failed = 0;
+        R2_PARALLEL_FOR(threads, t, threads) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
+                const int64_t first = done + b * lanes, left = end - first;
+                if (!r2__answer_runs(&own, batch, &desk[t], first,
+                                     (int)(left < lanes ? left : lanes)))
+                    batch->evidence[batch->run[first]].n_chains = -1;
+            }
+        }
+        for (int64_t r = done; r < end; ++r)
+            n_failed += batch->evidence[batch->run[r]].n_chains < 0;
+        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+        status = r2_progress(ctx, "evidence", batch->run[end], batch->run[batch->n_runs]);
+    }
+    return status;
+}
+
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
     r2__batch batch = {index, question, chains, evidence, NULL, 0};
-    int64_t n_failed = 0;
-    r2_status status;
+    const int threads = r2_threads(ctx, n * 1000);
+    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
+    r2_status status = R2_NO_MEMORY;
     batch.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *batch.run);
-    if (!batch.run) return ctx->status;
-    status = r2__batch_start(ctx, &batch, n);
-    if (status == R2_OK) {
-        /* as many lanes as leave work for every thread */
-        const int threads = r2_threads(ctx, n * 1000);
-        const int64_t share = (batch.n_runs + threads - 1) / threads;
-        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
-        const int64_t n_blocks = batch.n_runs > 0 ? (batch.n_runs + lanes - 1) / lanes : 0;
-        R2_PARALLEL_FOR(threads, b, n_blocks) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            const int64_t first = b * lanes, left = batch.n_runs - first;
-            if (!r2__answer_runs(&own, &batch, first, (int)(left < lanes ? left : lanes)))
-                evidence[batch.run[first]].n_chains = -1;
-        }
-        for (int64_t r = 0; r < batch.n_runs; ++r) n_failed += evidence[batch.run[r]].n_chains < 0;
-        if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+    if (desk && batch.run) status = r2__batch_start(ctx, &batch, n);
+    if (status == R2_OK) status = r2__answer_blocks(ctx, &batch, desk, threads);
+    for (int t = 0; t < threads && desk; ++t) {
+        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
+        r2_arena_free(ctx, &desk[t].solve.memory);
     }
+    r2_release(ctx, desk);
     r2_release(ctx, batch.run);
     return status;
 }
