@@ -7414,11 +7414,12 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
 /* The binomial tail, two-sided: 2 P(X <= k), X ~ B(only_a + only_b, 1/2). */
 double r2_mcnemar(int64_t only_a, int64_t only_b) {
     int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
-    double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    double log_p = -(double)n * log(2.0), tail = 0.0; /* of X = i */
     if (k < 0) return NAN;
-    for (int64_t i = 0; i <= k; ++i)
-        tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
-                    lgamma((double)(n - i) + 1.0) + log_half_n);
+    for (int64_t i = 0; i <= k; ++i) {
+        tail += exp(log_p);
+        log_p += log((double)(n - i) / (double)(i + 1));
+    }
     return tail >= 0.5 ? 1.0 : 2.0 * tail;
 }
 
@@ -12884,12 +12885,10 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
 }
 
 static uint64_t r2__dtype_size(const char *dtype) {
-    static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
-                                        "I16",  "U16", "F16", "BF16",    "I32",
-                                        "U32",  "F32", "I64", "U64",     "F64"};
-    static const uint64_t sizes[] = {1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i)
-        if (strcmp(dtype, names[i]) == 0) return sizes[i];
+    static const char *const of_size[] = {"BOOL U8 I8 F8_E5M2 F8_E4M3", "I16 U16 F16 BF16",
+                                          "I32 U32 F32", "I64 U64 F64"};
+    for (int k = 0; k < 4; ++k)
+        if (r2__is_one_of(dtype, of_size[k])) return (uint64_t)1 << k;
     return 0;
 }
 
@@ -12993,17 +12992,12 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
 }
 
 static float r2__half_to_float(uint16_t h) {
-    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31u;
-    const uint32_t fraction = h & 0x3FFu;
-    uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
+    const uint32_t bits = (uint32_t)(h & 0x7FFF) << 13;
     float value;
-    if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
-    if (exponent == 0u) { /* zero and subnormal numbers: fraction x 2^-24 */
-        value = (float)fraction * 5.9604644775390625e-8f;
-        return sign ? -value : value;
-    }
     memcpy(&value, &bits, sizeof value);
-    return value;
+    value *= 0x1p112f; /* exponents count from 15 in place of 127; of subnormal numbers too */
+    if ((h & 0x7C00) == 0x7C00) value = h & 0x3FF ? NAN : INFINITY;
+    return h & 0x8000 ? -value : value;
 }
 
 /* Element i of a stored tensor of F32, F16 or BF16. */
@@ -16382,14 +16376,10 @@ static const char *const r2__unicode_decomposing[] = {
 /* ---- end of the Unicode tables ---- */
 
 static const char *const *r2__unicode_table(r2__unicode_set set) {
-    switch (set) {
-    case R2__LETTERS: return r2__unicode_letters;
-    case R2__NUMBERS: return r2__unicode_numbers;
-    case R2__COMBINING: return r2__unicode_combining;
-    case R2__COMPOSING: return r2__unicode_composing;
-    case R2__DECOMPOSING: break;
-    }
-    return r2__unicode_decomposing;
+    static const char *const *const table[] = {r2__unicode_letters, r2__unicode_numbers,
+                                               r2__unicode_combining, r2__unicode_composing,
+                                               r2__unicode_decomposing};
+    return table[set];
 }
 
 #ifdef __cplusplus
