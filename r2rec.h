@@ -3346,8 +3346,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
     *count = 0;
     if (status != R2_OK) return status;
     memset(&h, 0, sizeof h);
-    if (!r2__history_init(ctx, &h, index, question)) status = ctx->status;
-    else if (question->item == R2_NO_ITEM && !r2__history_list(ctx, &h)) status = ctx->status;
+    if (!r2__history_init(ctx, &h, index, question) ||
+        (question->item == R2_NO_ITEM && !r2__history_list(ctx, &h)))
+        status = ctx->status;
     for (int64_t j = 0; status == R2_OK && j < r2__n_people(&h, question->item); ++j) {
         int64_t n;
         r2__shared_paths(&h, r2__person_at(&h, question->item, j), &n);
@@ -13825,9 +13826,9 @@ static int32_t r2__nfc_read(r2__unicode_set set, r2__nfc_pair *out, int32_t n) {
     r2__unicode_reader in = {r2__unicode_table(set), NULL};
     r2__nfc_pair pair = {0, 0, 0};
     for (uint32_t step; n < R2__NFC_PAIRS && r2__unicode_next(&in, &step); out[n++] = pair) {
-        pair.whole += step;
+        pair.whole += step >> 1;
         pair.first = r2__unicode_beside(&in, pair.first);
-        pair.second = r2__unicode_beside(&in, pair.second);
+        if (step & 1) pair.second = r2__unicode_beside(&in, pair.second);
     }
     return n;
 }
@@ -14783,26 +14784,18 @@ static void r2__bpe_save_added(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
 }
 
 static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
-    const char *bytes = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-                        "\"trim_offsets\": false, \"use_regex\": ";
-    if (bpe->rule == R2_BPE_GPT2) {
-        r2_text_addf(ctx, out, "%strue}", bytes);
-        return;
-    }
-    r2_text_addf(ctx, out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    ");
-    if (bpe->rule == R2_BPE_QWEN2) {
+    const bool alone = bpe->rule == R2_BPE_GPT2, qwen2 = bpe->rule == R2_BPE_QWEN2;
+    if (!alone) r2_text_addf(ctx, out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    ");
+    if (qwen2) {
         r2_text_addf(ctx, out, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
         r2__text_json(ctx, out, R2__QWEN2_REGEX, strlen(R2__QWEN2_REGEX));
-        r2_text_addf(ctx, out,
-                     "}, \"behavior\": \"Isolated\", \"invert\": false},\n    "
-                     "%sfalse}]}",
-                     bytes);
-    } else {
-        r2_text_addf(ctx, out,
-                     "{\"type\": \"Digits\", \"individual_digits\": true},\n    "
-                     "%strue}]}",
-                     bytes);
+        r2_text_addf(ctx, out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    ");
+    } else if (!alone) {
+        r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    ");
     }
+    r2_text_addf(ctx, out, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                           "\"trim_offsets\": false, \"use_regex\": %s}%s",
+                 qwen2 ? "false" : "true", alone ? "" : "]}");
 }
 
 /* Adds a token as a JSON string of letters. */
@@ -15718,28 +15711,21 @@ static const struct r2__record_key {
 
 enum { R2__RECORD_KEYS = sizeof r2__record_keys / sizeof *r2__record_keys };
 
-static const char *r2__record_text(const r2_record *record, int k) {
-    return *(const char *const *)(const void *)((const char *)record + r2__record_keys[k].at);
-}
-
-static int64_t r2__record_number(const r2_record *record, int k) {
-    return *(const int64_t *)(const void *)((const char *)record + r2__record_keys[k].at);
-}
-
-static void r2__record_set(r2_record *record, int k, const void *value, size_t size) {
-    memcpy((char *)record + r2__record_keys[k].at, value, size);
-}
-
 static bool r2__record_is_text(int k) { return r2__record_keys[k].low > r2__record_keys[k].high; }
+
+/* The member of key k: const char * or int64_t. */
+static const void *r2__record_at(const r2_record *record, int k) {
+    return (const char *)record + r2__record_keys[k].at;
+}
 
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
         r2_text_addf(ctx, text, "%s\"%s\":", k ? "," : "{", r2__record_keys[k].name);
         if (r2__record_is_text(k)) {
-            const char *value = r2__record_text(record, k);
+            const char *value = *(const char *const *)r2__record_at(record, k);
             r2__text_json(ctx, text, value, strlen(value));
         } else {
-            r2_text_addf(ctx, text, "%lld", (long long)r2__record_number(record, k));
+            r2_text_addf(ctx, text, "%lld", (long long)*(const int64_t *)r2__record_at(record, k));
         }
     }
     r2_text_add(ctx, text, "}", 1);
@@ -15755,103 +15741,87 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
         const char *text;
         if (!r2__record_is_text(k)) continue;
-        text = r2__arena_string(ctx, &records->text, r2__record_text(record, k));
+        text = r2__arena_string(ctx, &records->text, *(const char *const *)r2__record_at(record, k));
         if (!text) return ctx->status;
-        r2__record_set(&copy, k, &text, sizeof text);
+        memcpy((char *)&copy + r2__record_keys[k].at, &text, sizeof text);
     }
     stbds_arrput(records->record, copy);
     records->n++;
     return R2_OK;
 }
 
-/* Refuses what the schema does not allow; `line` is for the message. */
-static r2_status r2__record_check(r2_ctx *ctx, const char *path, int64_t line,
-                                  const r2_record *record) {
-    for (int k = 0; k < R2__RECORD_KEYS; ++k) {
-        const struct r2__record_key *key = &r2__record_keys[k];
-        const int64_t x = r2__record_is_text(k) ? 0 : r2__record_number(record, k);
-        if (key->one_of && !r2__is_one_of(r2__record_text(record, k), key->one_of))
-            return r2_fail(ctx, R2_FORMAT, "%s:%lld: \"%s\" is none of %s", path, (long long)line,
-                           key->name, key->one_of);
-        if (!r2__record_is_text(k) && (x < key->low || x > key->high))
-            return r2_fail(ctx, R2_FORMAT, "%s:%lld: \"%s\" is %lld, expected %lld to %lld", path,
-                           (long long)line, key->name, (long long)x, (long long)key->low,
-                           (long long)key->high);
-    }
-    return R2_OK;
-}
-
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
+    r2_status status;
     r2_text_add(ctx, &text, "", 0);
-    for (int64_t i = 0; i < records->n && status == R2_OK; ++i) {
-        status = r2__record_check(ctx, path, i + 1, &records->record[i]);
+    for (int64_t i = 0; i < records->n; ++i) {
         r2_record_line(ctx, &records->record[i], &text);
         r2_text_add(ctx, &text, "\n", 1);
     }
-    if (status == R2_FORMAT) status = ctx->status = R2_ARGUMENT; /* no file is at fault */
-    if (status == R2_OK)
-        status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
+    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
     r2_text_free(ctx, &text);
     return status;
 }
 
-/* Reads the keys of one line; returns what is wrong with *key, or NULL. Strings belong to `line`. */
-static const char *r2__record_parse(const cJSON *line, r2_record *record, const char **key) {
+/* Reads the value of key k; what is not allowed there is told in `expected`. */
+static bool r2__record_value(const cJSON *item, int k, r2_record *record, char expected[96]) {
+    const struct r2__record_key *key = &r2__record_keys[k];
+    const char *text = cJSON_GetStringValue(item);
+    int64_t number = 0;
+    if (r2__record_is_text(k)) {
+        snprintf(expected, 96, "%s", key->one_of ? key->one_of : "a text");
+        memcpy((char *)record + key->at, &text, sizeof text);
+        return text && (!key->one_of || r2__is_one_of(text, key->one_of));
+    }
+    snprintf(expected, 96, "a whole number from %lld to %lld", (long long)key->low,
+             (long long)key->high);
+    if (!r2__json_whole(item, key->low, key->high, &number)) return false;
+    memcpy((char *)record + key->at, &number, sizeof number);
+    return true;
+}
+
+/* Reads the keys of one line: each of the schema once and no other. Strings belong to `line`. */
+static r2_status r2__record_parse(r2_ctx *ctx, const r2__lines *lines, const cJSON *line,
+                                  r2_record *record) {
     bool seen[R2__RECORD_KEYS] = {false};
+    char expected[96];
     for (const cJSON *item = line->child; item; item = item->next) {
-        const char *text = cJSON_GetStringValue(item);
-        int64_t number = 0;
         int k = 0;
-        *key = item->string;
         while (k < R2__RECORD_KEYS && strcmp(item->string, r2__record_keys[k].name) != 0) ++k;
-        if (k == R2__RECORD_KEYS) return "is no key of a record";
-        if (seen[k]) return "comes twice";
+        snprintf(expected, sizeof expected, "the keys of a record, each once");
+        if (k == R2__RECORD_KEYS || seen[k] || !r2__record_value(item, k, record, expected))
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: \"%.40s\": expected %s", lines->path,
+                           (long long)lines->number, item->string, expected);
         seen[k] = true;
-        if (r2__record_is_text(k)) {
-            if (!text) return "is not a text";
-            r2__record_set(record, k, &text, sizeof text);
-        } else {
-            if (!r2__json_whole(item, -R2__WHOLE, R2__WHOLE, &number))
-                return "is not a whole number below 2^53";
-            r2__record_set(record, k, &number, sizeof number);
-        }
     }
-    for (int k = 0; k < R2__RECORD_KEYS; ++k) {
-        *key = r2__record_keys[k].name;
-        if (!seen[k]) return "is missing";
-    }
-    return NULL;
+    for (int k = 0; k < R2__RECORD_KEYS; ++k)
+        if (!seen[k])
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: the key \"%s\" is missing", lines->path,
+                           (long long)lines->number, r2__record_keys[k].name);
+    return R2_OK;
 }
 
 static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const r2__lines *lines,
                                        r2__slice text) {
     cJSON *line = NULL;
     r2_record record;
-    const char *key = "", *wrong;
     r2_status status = r2__json_parse(ctx, text, false, &line);
-    if (status == R2_FORMAT || (status == R2_OK && !cJSON_IsObject(line))) {
+    if (status == R2_FORMAT || (status == R2_OK && !cJSON_IsObject(line)))
         status = r2__bad_line(ctx, lines, "one JSON object", text);
-    } else if (status == R2_OK) {
-        wrong = r2__record_parse(line, &record, &key);
-        status = wrong ? r2_fail(ctx, R2_FORMAT, "%s:%lld: \"%.40s\" %s", lines->path,
-                                 (long long)lines->number, key, wrong)
-                       : r2__record_check(ctx, lines->path, lines->number, &record);
-        if (status == R2_OK) status = r2_records_add(ctx, records, &record);
-    }
+    if (status == R2_OK) status = r2__record_parse(ctx, lines, line, &record);
+    if (status == R2_OK) status = r2_records_add(ctx, records, &record);
     cJSON_Delete(line);
     return status;
 }
 
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
     r2__lines lines;
-    r2__slice line = {NULL, 0};
+    r2__slice line = {"", 0};
     r2_status status = r2__lines_open(ctx, &lines, path);
-    if (status == R2_OK) status = r2__lines_next(ctx, &lines, &line);
     while (status == R2_OK && line.at) {
-        status = r2__records_read_line(ctx, records, &lines, line);
-        if (status == R2_OK) status = r2__lines_next(ctx, &lines, &line);
+        status = r2__lines_next(ctx, &lines, &line);
+        if (status == R2_OK && line.at)
+            status = r2__records_read_line(ctx, records, &lines, line);
     }
     r2__lines_close(ctx, &lines);
     return status;
@@ -16270,107 +16240,90 @@ static const char *const r2__unicode_combining[] = {
     NULL};
 
 static const char *const r2__unicode_composing[] = {
-    "V0T2Q`010210210210:10424QJ14R=10210210<18\?10210210<2:912510210210210:3<\?10210210<18=3@1102",
-    "10210210:10424QJ14R=10210210<18\?10210210<2:912510210210210:3<\?10210210<18=20>1S\?71R001QO4",
-    "1R001QOR41R001QKR=1R001QO21R001QO:1R001QO:1R001QM01R003QM\?1R001QO41R001QO21R001QOR21R001QO",
-    "QG1R001QKC1R001QO81R001QO21R001QOR01R001QMR91R003QM21R001QO21R001QO41R001QOR41R001QOR14291R0",
-    "01QMR:1R002QMR;1R001QOR<1R001QOQE1R005QKE1R001QOR<1R001QOQE1R004QM\?1R001QO41R001QO:1R003QIC",
-    "1R001QOR<1R001QOQE1R001QME1R001QO21R001QOR:1R001QOQE1R001QMQF1R001QOQE1R003QMA1R001QO21R001",
-    "QO41R001QO81R001QO21R001QOQJ1R001QKR;1R001QK01R001QO<12=1R001QO<1R001QO:1R00Q2REN1R00>QC01R0",
-    "0MS7M1R001Q\?01R001QC01R001QC01R001V>\?1R001QO51R001QOF1R001QOG1R002S\?81R001d401201f101R003",
-    "YM@1R001QG01R001QGQH1R001gFR71201S7@1]F01QR\?04R5E1R003QA11R001U>21R001QM01R001K01R001[=L1R0",
-    "01QO41R001QG31R001QO41R001QG31R001QO41R001QC31R001QO41R001QI31R001QO41R001QI31R001QO41R001R3",
-    "Q:1R001QM01R003RGQC1R007R=91R001QGR01R001W2R51R001R101R001Z;61R001kN51201m;01R00ZBRN51Q^B028",
-    "01401402<02<01801R20JS1>1H01H=1801401401Q40JQ3>1H01;=1<01805B010>Q<T6\?10@23=4I>5Q8=1311F<;E",
-    "0Q0R00G5;10@23=4R6>5QG=1311F<HS2B120R:UMA1R00>R;01R001QO41R003QE31R003Z641201\\501R001QM01R0",
-    "03QM71R001QO81R001QC01R003ZD01201[G01R001RC71R001QO81R001QO61R001QG51R003QG01R00Y9mHQdF1021",
-    "R201R121R61TJXF02Q70AQ20bFQU<Q^@8@0360TGY8X410QB[Lh0gN30Q\?10QBR8TFX0QFS8QA12011QBSLX0WNSHWB",
-    "WN7>010220Q718Q6SOWHVB12011QBT>Y6W620:16915Q:b8QTHQTNRg0U^0U`>240240240240480Q9RB02403401202",
-    "60eM]`1\\PO1R001QMQK1R001QOQH1R001QOL1R001V:RO1R001Z5<1R001QOQH1R001QOL1R001QOC1R001QO<1R001",
-    "ZLRI1201121201\\KRH1R001QO61R001l6RC1201n521R001QM51R001QM61R001QOQH1R001QOQE1R001QOQN1R001",
-    "QO>1R001QM41R001V<RM1R001Z701R001QOR41R001QOL1R001QMK1R001^lDQM1201^nERJ1R001QO71R001QMRG1R0",
-    "01QO<1R001QOQH1R001QMQG1R001QOQH1R001QOL1R001QO71R001V>RG1R001QO>1R001U>\?1201121201_I01R001",
-    "QO<1R001QK01R001QOQH1R001^n@QM1201_PARJ1R001QMRC1R001QOQH1R001^>QG1201:01201^`201201_PM01R00",
-    "1QOQH1R001QOL1R001QO71R001QMA1R001QOH1R001QO51R001_6RG12012>1201a991R001QOR01R001QMR51R001QO",
-    "21R001QO>1R001QO11R001QOQH1R001QMQG1R001QO21R001QM11R001QM91R001QOR21R001QOL1R001Q301HRA1641",
-    "402`<55cKQH1R001QOQC1R001V2\?1R001QO11R001QOB1R001QO;1R001^kL11201^iM112011112011B12011;1201",
-    "^iJ61201_UGQJ1R001QOQC1R001QO;1R001V:31R001QO11R001QOB1R001QO;1R001^lL11201_VO>1R001QOQD1R00",
-    "1QC01R001QOQC1R001V:\?1R001QO11R001QOB1R001QO;1R001^m@11201^bI112011112011B12011;12011R01201",
-    "dG01R001QOQC1R001cD\?12011112011B12011;12011R01201e=R51R001QOR61R001QOQC1R001QO;1R007Qc@Q010",
-    "21]dNQ712011212011T21201]fORM1021]g>Q712011212011T21201]e7RM1021]eFQ71201121203]gGQ41021]h6",
-    "Q71201121203]f3Q41021]fBQ712011212011T21201]hCRM1021]i2Q712011212011T21201]fORM1021]g>Q71201",
-    "1212011T21201]i\?RM1021]iNQ712011212011T21201]gCRM1021]h2Q71201121203]j3Q41021]jBQ7120112120",
-    "3]h7Q41021]hFQ712011212011T21202]jGRK2]k8Q720220T21]hORM1021]i>Q712011212011T21201]k\?RM1021",
-    "]kNQ712011212011T21201]k\?T32802402402<02<02804]c>T:1201201201201201201201201201201201201201",
-    "201201Q201201201201201201201201201201201201201201201201S201201201201201201201201201201201201",
-    "201201201201]kKSM1031]kNT21]kM01902:51^P:61^R9SM10310720T:5Q^A51_\\H61]kI01A02B51^PN61^S1T92",
-    "4020T:1^R@T910210T21^P;SG1031Q274Q1T41Q201S1SG1031073^V:010210T21^SASG1031<72CQ610218RL1<01",
-    "R;SG10310727Q81Q_AQ75_]8T:1]k501:02951^RJ61^U=T92D020T:\\N^n>I140C40OSH0180130QES205:0360HQ@",
-    "0240KQ>03>0340260GaPE02aR80;Q701aQ101401aR<01203J01203601207601203>0120360120Q3QF01<0120140",
-    "QARM01201Q801207R00120120120SZOVi<ff22402402402402402402402402402402403602402407>01022611022",
-    "61102261102261102GS91:U>0>L02402402402402402402402402402402403602402407>01022611022611022611",
-    "02261102GS913TB01201201204F0QeV;SZ]:fi3K@0ReFU[NTVk6240\?D0T3XHVJ120`LQQ:QQ>10QBQGSFW424K9>>",
-    "3:>QDS4=20C10Q2WC_>_210C20JWL_N_4120kMQgHQh2ao9QSnBQSnL10F10C1F01E2161120112SR0VT<VT>1701<0",
+    "\\1T2Q`030230230230:30454QJ34R=30230230<38\?30230230<5:932530230230230:7<\?30230230<38=7@130",
+    "230230230:30454QJ34R=30230230<38\?30230230<5:932530230230230:7<\?30230230<38=50>3S\?72R03QO4",
+    "2R03QOR42R03QKR=2R03QO22R03QO:2R03QO:2R02QM2R07QM\?2R03QO42R03QO22R03QOR22R03QOQG2R03QKC2R03",
+    "QO82R03QO22R03QOR02R03QMR92R07QM22R03QO22R03QO42R03QOR42R03QOR19292R03QMR:2R05QMR;2R03QOR<2",
+    "R03QOQE2R0;QKE2R03QOR<2R03QOQE2R09QM\?2R03QO42R03QO:2R07QIC2R03QOR<2R03QOQE2R03QME2R03QO22R0",
+    "3QOR:2R03QOQE2R03QMQF2R03QOQE2R07QMA2R03QO22R03QO42R03QO82R03QO22R03QOQJ2R03QKR;2R02QK2R03QO",
+    "<32=2R03QO<2R03QO:2R0R5REN2R0LQC2R0QKS7M2R02Q\?2R02QC2R02QC2R03V>\?2R03QO52R03QOF2R03QOG2R05",
+    "S\?82R02d4222f12R07YM@2R02QG2R03QGQH2R03gFR7223S7@2]F2QR\?9R5E2R07QA12R03U>22R02QM2R02K2R03",
+    "[=L2R03QO42R03QG32R03QO42R03QG32R03QO42R03QC32R03QO42R03QI32R03QO42R03QI32R03QO42R03R3Q:2R02",
+    "QM2R07RGQC2R0\?R=92R03QGR02R03W2R52R02R12R03Z;62R03kN5222m;2R0e5RN52Q^B4824244<4<282R2QES1>2",
+    "H3H=2824242Q4QEQ3>2H3;=2<28:B30>RIT6\?30@53=9I>;Q8=3313F<FER0R0Q\?5;30@53=9R6>;QG=3313F<QAS2",
+    "B22TEUMA2R0LR;2R03QO42R07QE32R07Z64222\\52R02QM2R07QM72R03QO82R02QC2R06ZD222[G2R03RC72R03QO8",
+    "2R03QO62R03QG52R06QG2R0bCmHQdF3022R23R123R61YDXF4Q7Q2Q2QU=QU<Q^@@@66Y\?Y8X430QBgIh0gN70Q\?30",
+    "QBTATFX0S=S8QA2231QBWIX0WNWAWBWN>>30250Q738Q6WOWHVB2231QBXMY6W650:36935Q:QTAQTHQTNU^1U^0U`>4",
+    "444444488RBRB44642246Q[K]`1\\PO2R03QMQK2R03QOQH2R03QOL2R03V:RO2R03Z5<2R03QOQH2R03QOL2R03QOC2",
+    "R03QO<2R03ZLRI22312223\\KRH2R03QO62R03l6RC223n522R03QM52R03QM62R03QOQH2R03QOQE2R03QOQN2R03QO",
+    ">2R03QM42R03V<RM2R02Z72R03QOR42R03QOL2R03QMK2R03^lDQM223^nERJ2R03QO72R03QMRG2R03QO<2R03QOQH2",
+    "R03QMQG2R03QOQH2R03QOL2R03QO72R03V>RG2R03QO>2R03U>\?22312222_I2R03QO<2R02QK2R03QOQH2R03^n@QM",
+    "223_PARJ2R03QMRC2R03QOQH2R03^>QG222:222^`2222_PM2R03QOQH2R03QOL2R03QO72R03QMA2R03QOH2R03QO52",
+    "R03_6RG2232>223a992R03QOR02R03QMR52R03QO22R03QO>2R03QO12R03QOQH2R03QMQG2R03QO22R03QM12R03QM9",
+    "2R03QOR22R03QOL2R02Q33HRA364245`<5;cKQH2R03QOQC2R03V2\?2R03QO12R03QOB2R03QO;2R03^kL1223^iM12",
+    "23112231B2231;223^iJ6223_UGQJ2R03QOQC2R03QO;2R03V:32R03QO12R03QOB2R03QO;2R03^lL1223_VO>2R03",
+    "QOQD2R02QC2R03QOQC2R03V:\?2R03QO12R03QOB2R03QO;2R03^m@1223^bI1223112231B2231;2231R0222dG2R03",
+    "QOQC2R03cD\?223112231B2231;2231R0223e=R52R03QOR62R03QOQC2R03QO;2R0\?Qc@Q03023]dNQ7223122231",
+    "T2223]fORM3023]g>Q7223122231T2223]e7RM3023]eFQ722312227]gGQ43023]h6Q722312227]f3Q43023]fBQ72",
+    "23122231T2223]hCRM3023]i2Q7223122231T2223]fORM3023]g>Q7223122231T2223]i\?RM3023]iNQ722312223",
+    "1T2223]gCRM3023]h2Q722312227]j3Q43023]jBQ722312227]h7Q43023]hFQ7223122231T2225]jGRK5]k8Q7502",
+    "50T23]hORM3023]i>Q7223122231T2223]k\?RM3023]kNQ7223122231T2223]k\?T34844444<4<489]c>T:222222",
+    "2222222222222222222222222Q22222222222222222222222222222222S22222222222222222222222222222223",
+    "]kKSM3033]kNT22]kM295:53^P:63^R9SM30330750T:;Q^A53_\\H62]kI2A5B53^PN63^S1T94450T:3^R@T930230",
+    "T23^P;SG3033Q279Q1T42Q23S1SG3033076^V:30230T23^SASG3033<75CQ630238RL2<3R;SG30330757Q83Q_AQ7;",
+    "_]8T:2]k52:5953^RJ63^U=T94D50T:iM^n>I24Q64QNSH2823S:S2::66Q@Q@44QFQ>6>6446Q>aPE4aR8FQ72aQ124",
+    "2aR<226J226622>6226>226622R6QF2<2224S2RM222Q822>R0222222VeOVi<ff2444444444444444444444466444",
+    "4>>302561302561302561302561302Q\?S91DU>LL4444444444444444444444664444>>302561302561302561302",
+    "561302Q\?S916TB2222228FSZ\\GSZ]:fi3QF@U[=U[NTVk644NDX7XHVJ22QQIQQ:QQ>30QBS\?SFW454KC>>7:>S9",
+    "S4=50C30Q2_7_>_230C50J_I_N_422QgKQgHQh2QSnCQSnBQSnL30F30C2F3E236122312VT1VT<VT>272<",
     NULL};
 
 static const char *const r2__unicode_decomposing[] = {
-    "j0Q`001202Q401EQ`2Q@TMQ`1:QWK09WH0Q^ATULTcH1201201:01:01201B0180SMW4X01202J0RDX6X03<0Q3R3012",
-    "01:03N0WN_<`0120o6RR0RWF:D05:05:05:0=QE3:S2T52041T2H2209T30BR2S>:D05:05:05:0=QE3SmHUn7Wk9220",
-    "2202202QJ0220220QNT\?03S60;S102208>08;08R<08R303A01Qb90:QbH02602Q]E03_dL0120Y5^UC04QeK01WD0",
-    "_Ngd60120QmBRbGQc@Qca4Q`fFQc\?1be701cm<01QP301^o=01`YM01Rk601QUk>01001QSTE01lX001nTC01Ql201",
-    "TZL01ZW601TaH01S[D01gF01cL01Si>01cXI01QaB01QkL01Q`:01XUN01VbJ01TX>01QUfM01R_601[hN01Sa>01ZQ4",
-    "01[o201QP\\K01YYF01Zn401Qi>01cYE01_`N01ST>01de901TTJ01SU601Ri401^m401QPd\?01QS201b>01Xn<01",
-    "SPN01ScJ01R]>01TaD01SP:01U<01Si601Td601RSJ01QXF01bfK01_601RR201SRB01WcF01UgF01YjA01ho=01SR:0",
-    "1^eH01RQL01WQG01SV@01Yo@01US:01oQM01QhD01Vk201Ql>01c:01WR001`@01\\Q801QQgA01fkB01gZM01O01dU0",
-    "01Qj401SS601YX801U_901d[101Sc601`_H01n\\901VjL01RRF01Yg:01nB01aUA01bn801dcG01WnD01XiG01_[N01",
-    "Se701[jD01deM01RYF01_Z601Vd@01SV201_^O01ao<01ab\?01ThC01_n>01_d901Xl:01c[=01Q[F01V001[[@01",
-    "ZV<01Rh@01TV601S_J01o]C01dJ01Rc201RgB01S]B01USB01TbH01^X601R[J01RRJ01S>01QVS501ZRF01R[201anF",
-    "01h^K01QaH01W001QYD01UXB01QR<01Qd001Rd201RRD01QWF01W[>01US\?01Uc:01Qb>01QPc501XH01QQD01^PF01",
-    "[oD01n@01en101bH01Qh<01TS601XY001T\\A01bY101TQ:01R^L01m601QV401Yi<01[>01Uc201ZH01XnL01R\\401",
-    "U401]001QTXI01eR601\\P<01R`801jm=01YUE01QU801Ua801U201TeD01RVB01SlH01RW801W[D01Uh001Wa201l`9",
-    "01gj<01QQj901Z_401W@01RdL01eF01RfJ01e001Qa401RZ:01]dL01QS_101X\\201jTD01QSTI01V^L01X]201`d00",
-    "1giM01kB01S]601Ug001a_N01QRUI01n<01TU<01TjL01cF01eD01RSJ01Sb201mH01Ti>01Te<01Q401T^F01Ra<01",
-    "QQj501]gF01]YI01^k601Q\\@01Xf401XZB01Rk801QT@01k`\?01SS801ZQJ01SaI01U:01g401Tm301QR=01][N01",
-    "nY\?01jW<01h_G01S501VYN01RRJ01]P601`e101XiB01SVC01dX>01S^M01WP201V\\301e[\?01Vi501RX003QYD02",
-    "WQD03ZY;01`dH01Qj001QW401R401>01RD01^l>01]Y\?01Q_N02SU:02R^<03Rd001\\:04So401J01RH01RXH01V];",
-    "01RmB01QS`A01cB01V<01gH01QF01VJ01QTH01VB01V401m@01V@01QkH01D01RR<01]801R<01V801QeJ01Y601ZN01",
-    "o801R_401Z601`@01QTH01[J01o>01RVN01ZJ01F01101@01<01>01S001201[401T201cN01QS801Q:01S@01c201Y6",
-    "01n@01XH01001mL01R[B01X<01fF01S@01iD01S:01QZL01X401SZF01aH01SH01kl;01WaWB01WP];03io301QhN01",
-    "TI01n\?01l:01SF01d>01S601QZ601T\?01T801TB01QW@01UB01Y201Q001`L01\\<01QjD01>01Y001T801bF01W<0",
-    "1T;01X<01RK01Y401T401i001U@01S<01`801aL01Z601801SF01RR601T201h>01iD01O01U>01_H01e001SSB01Rg3",
-    "01WD01WF01d>01Y:01S:01^401401ZF01Q201QB01U<01C01hH01n:01`N01[F01^001YB01dD01\\>01QdJ01YJ01",
-    "QhD01l@01T:01Q001bB01SB01RI01S<01501Q101TH01U201gL01QS001cD01b>01]J01RP<01V>01W601X:01R801H0",
-    "1S001Q]>01RXD01VTZL01;01Ui201WlS\?01RWF01R201XYQ001UX>01aP601W_hO01TF0R4R\\k9Rk82QB6;AD1021",
-    "Sjf011021SjgAE1021081201201201201201202401201201201202402401202401202401201201201201Q9517<1D",
-    "01B0Qe`@WUg6WUj<1201>B102102102102RGUDI12012B120112120RYb0VQgMWXfM1901B01Vi^201Vhl301TL01J01",
-    "T>01W@01QN01TL01Q\?01^S101WXiH01Vj^I01>01Q001Q601Vij:01WXV501^ZL01R<01VikL01Vik701J01Q]\?01",
-    "Q^001B01YPRD01XonC01L01^b701^eH01F01RH01:01^f301^k401401QF01Q<01F01201Q201S401@01B01QB01D014",
-    "01001001VkZJ01V\\kG01^Z;01Q:01Vkh801Vkg\?01<01Q:01Y@01V;01Q001R001SD01U801QD01T601Q001R20100",
-    "1Q:01Q401@01N01e801`O01a201\\;01R601RVI01S^>01aO01R<01QB01X301Z>01101WF01VnS@01Vmo301:01N01",
-    "Q801@01T001Vnd<01T401Vn_K01RN01H01TM01XL01ag\?01L01bPH01S<01001VoXD01VoP901Q:01N01H01Vob:01",
-    "VoaA01>01QdJ01Qc101bZ101b]N01L01U401S501WPe>01WPZ101WPZ601WPW\?01501Q201V:01201bk501blL01RF0",
-    "1Q:01RH01cP=01Wdb201Wd`=01cS801601601Q801YR\\@01YRY701WRS601001V`bO01a]M01001cUE01Wlo201gb40",
-    "1XQW\?01B01cX\?01c[>01S601D01R401X@01cd=01QK01cg@01WST001WSPI01X201801401301RL01Q801R801K01F",
-    "01RN01Q801801QD01F01T401U801R601WH01WSkH01WSlM01T101VH01QF01V201WTPJ01WSlM01UI01QG01dgE01eSF",
-    "01Q:01QN01R;01ePE01e^601QJ01WUYL01WUR=01a:01ZM01ebO01eg@01ehA01R701[ZL01601ZfF01V701]Q201n]7",
-    "01acL01801<01SJ01E01WVW001WlWC01f[201W901\\J01S601WUn@01WUmM01VM01_:01fg=01fj:01V201T>01[L01",
-    "WUoF01WUl\?01g\\501g`B01WVh<01WVe501g`;01gb801RJ01QF01201WW]401^h301^nN01WWZG01WXVL01WWoI01L",
-    "01V;01ZN01R@01SB01S;01R@01N01J01WWiB01WWnC01_F01SN01hcE01hi@01701WXPD01WX]\?01g:01WWo001S001",
-    "WWl\?01W601QE01501iX901i[801S601;01S<01VZW@01VYmO01WXaL01WX\\=01WYPN01WXh501J01QF01WYk@01",
-    "WYh\?01Q:01WZZ001]N01WZYC01Q201j]M01j_B01j^I01001jhN01Q:01Q:01Q801T:01jjM01kPB01W[a401W[_\?0",
-    "1W[e801W[b301VfRN01VehM01W\\i201Q>01XH01XXT\?01H01k^H01W\\oN01101R>01QD01W]Q901201001RF01ka1",
-    "01ke401kd901U001XYh>01W]lM01SL01T001knA01XZd601W^\\O01W^d801RF01W^c;01UH01l[G01la201D01:01",
-    "W_bJ01bF01001W_kA01l^G01X\\jB01W_n901601lj301X]UB01W_jK01mS301mT@01901QJ01WaX<01WaR501mV301",
-    "m\\<01SF01T601ma101X__801QN01X_^K01X_h001WaeM01Wal801WajA01V:01F01Wb]:01TB01Wb\\501Wbd@01",
-    "Wbc\?01Vi^N01WghC01n]J01U201n_\?01nc601cXA01XV_401L01jR301B01VhiE01601ViD01QUc501oR<01;01Q40",
-    "1gnC01goL01401D01RB01WdU<01WdU=01S@01T<01TD01XC01YD01RD01W001`701W>01401Q001WdUD01c:01Y;01",
-    "XcjC01ol<01401R601Wg[801WgV;01Wdl@01XdlM01801XeU001b201Xef=01QP^:01H01F01401T001R101X<01RG01",
-    "Y>01U101T601QF01QPjM01QQPD01R001QQP\?01QQV>01601WgP801WfhO01>01QQZA01QQ\\:01QZSM01YQo601[@01",
-    "XiZ\?01B01QQmB01TJ01YJ01\\F01WhU601WgoI01Q<01UD01UH01Whk@01QkbE01UmSA01M01S801Um^L01UmPC01V8",
-    "01WkYD01QF01WjeA01UJ01R001WkQJ01WkQ501aJ01YN01201UG01gJ01QH01Wkn:01WkVM01QUo;01QVR401Wkl001",
-    "YQi101QV]J01la101lg201WmR401]:01YSjG01@01QVfD01WnRD01YTe\?01YTn801WnXE01001QL01WnhJ01Wn]701",
-    "QVjM01QVo<01WL01QF01SH01QWRO01YWf401XPQK01bL01[J01QXRM01QN01QXWD01XQf>01YYm;01YZPJ01`B01X601",
-    "XQm;01QXf901QXj601:01>01D01>01R:01XS\\:0",
+    "Qd0Q`0224Q43EQ`2S1TMQ`1DQWKBWHRm3TULTcH22222:2:222B28WKW4X0224JU9X6X06<R6R3222:6N_M_<`022Qn=",
+    "RR0RWFDD::::::KQE3ES2T55043T2H42BT3Q5R2S>DD::::::KQE3WkAUn7Wk94242424QJ4242SLT\?6S6FS142@>@;",
+    "@R<@R36A2Qb9DQbH464Q]E6_dL22b:^UC8QeK2WDoLgd622Sk5RbGQc@SWR9Q`fFQc\?2be72cm<2QP32^o=2`YM2Rk6",
+    "2QUk>202QSTE2lX02nTC2Ql22TZL2ZW62TaH2S[D2gF2cL2Si>2cXI2QaB2QkL2Q`:2XUN2VbJ2TX>2QUfM2R_62[hN2",
+    "Sa>2ZQ42[o22QP\\K2YYF2Zn42Qi>2cYE2_`N2ST>2de92TTJ2SU62Ri42^m42QPd\?2QS22b>2Xn<2SPN2ScJ2R]>2",
+    "TaD2SP:2U<2Si62Td62RSJ2QXF2bfK2_62RR22SRB2WcF2UgF2YjA2ho=2SR:2^eH2RQL2WQG2SV@2Yo@2US:2oQM2",
+    "QhD2Vk22Ql>2c:2WR02`@2\\Q82QQgA2fkB2gZM2O2dU02Qj42SS62YX82U_92d[12Sc62`_H2n\\92VjL2RRF2Yg:2",
+    "nB2aUA2bn82dcG2WnD2XiG2_[N2Se72[jD2deM2RYF2_Z62Vd@2SV22_^O2ao<2ab\?2ThC2_n>2_d92Xl:2c[=2Q[F2",
+    "V02[[@2ZV<2Rh@2TV62S_J2o]C2dJ2Rc22RgB2S]B2USB2TbH2^X62R[J2RRJ2S>2QVS52ZRF2R[22anF2h^K2QaH2W0",
+    "2QYD2UXB2QR<2Qd02Rd22RRD2QWF2W[>2US\?2Uc:2Qb>2QPc52XH2QQD2^PF2[oD2n@2en12bH2Qh<2TS62XY02T\\A",
+    "2bY12TQ:2R^L2m62QV42Yi<2[>2Uc22ZH2XnL2R\\42U42]02QTXI2eR62\\P<2R`82jm=2YUE2QU82Ua82U22TeD2",
+    "RVB2SlH2RW82W[D2Uh02Wa22l`92gj<2QQj92Z_42W@2RdL2eF2RfJ2e02Qa42RZ:2]dL2QS_12X\\22jTD2QSTI2V^L",
+    "2X]22`d02giM2kB2S]62Ug02a_N2QRUI2n<2TU<2TjL2cF2eD2RSJ2Sb22mH2Ti>2Te<2Q42T^F2Ra<2QQj52]gF2]YI",
+    "2^k62Q\\@2Xf42XZB2Rk82QT@2k`\?2SS82ZQJ2SaI2U:2g42Tm32QR=2][N2nY\?2jW<2h_G2S52VYN2RRJ2]P62`e1",
+    "2XiB2SVC2dX>2S^M2WP22V\\32e[\?2Vi52RX06QYD4WQD6ZY;2`dH2Qj02QW42R42>2RD2^l>2]Y\?2Q_N4SU:4R^<6",
+    "Rd02\\:8So42J2RH2RXH2V];2RmB2QS`A2cB2V<2gH2QF2VJ2QTH2VB2V42m@2V@2QkH2D2RR<2]82R<2V82QeJ2Y62",
+    "ZN2o82R_42Z62`@2QTH2[J2o>2RVN2ZJ2F212@2<2>2S0222[42T22cN2QS82Q:2S@2c22Y62n@2XH202mL2R[B2X<2",
+    "fF2S@2iD2S:2QZL2X42SZF2aH2SH2kl;2WaWB2WP];6io32QhN2TI2n\?2l:2SF2d>2S62QZ62T\?2T82TB2QW@2UB2",
+    "Y22Q02`L2\\<2QjD2>2Y02T82bF2W<2T;2X<2RK2Y42T42i02U@2S<2`82aL2Z6282SF2RR62T22h>2iD2O2U>2_H2e0",
+    "2SSB2Rg32WD2WF2d>2Y:2S:2^4242ZF2Q22QB2U<2C2hH2n:2`N2[F2^02YB2dD2\\>2QdJ2YJ2QhD2l@2T:2Q02bB2",
+    "SB2RI2S<252Q12TH2U22gL2QS02cD2b>2]J2RP<2V>2W62X:2R82H2S02Q]>2RXD2VTZL2;2Ui22WlS\?2RWF2R22",
+    "XYQ02UX>2aP62W_hO2TFT9R\\k9Rk85QB6GAD3023Sjf013023SjgAE3023082222222222224422222222444422442",
+    "244222222223Q9537<2D2BS[Q1WUg6WUj<223>B302302302302U\?UDI2232B2231222TcT1VQgMWXfM292B2Vi^22",
+    "Vhl32TL2J2T>2W@2QN2TL2Q\?2^S12WXiH2Vj^I2>2Q02Q62Vij:2WXV52^ZL2R<2VikL2Vik72J2Q]\?2Q^02B2YPRD",
+    "2XonC2L2^b72^eH2F2RH2:2^f32^k4242QF2Q<2F222Q22S42@2B2QB2D2420202VkZJ2V\\kG2^Z;2Q:2Vkh82Vkg\?",
+    "2<2Q:2Y@2V;2Q02R02SD2U82QD2T62Q02R2202Q:2Q42@2N2e82`O2a22\\;2R62RVI2S^>2aO2R<2QB2X32Z>212WF2",
+    "VnS@2Vmo32:2N2Q82@2T02Vnd<2T42Vn_K2RN2H2TM2XL2ag\?2L2bPH2S<202VoXD2VoP92Q:2N2H2Vob:2VoaA2>2",
+    "QdJ2Qc12bZ12b]N2L2U42S52WPe>2WPZ12WPZ62WPW\?252Q22V:222bk52blL2RF2Q:2RH2cP=2Wdb22Wd`=2cS8262",
+    "62Q82YR\\@2YRY72WRS6202V`bO2a]M202cUE2Wlo22gb42XQW\?2B2cX\?2c[>2S62D2R42X@2cd=2QK2cg@2WST02",
+    "WSPI2X22824232RL2Q82R82K2F2RN2Q8282QD2F2T42U82R62WH2WSkH2WSlM2T12VH2QF2V22WTPJ2WSlM2UI2QG2",
+    "dgE2eSF2Q:2QN2R;2ePE2e^62QJ2WUYL2WUR=2a:2ZM2ebO2eg@2ehA2R72[ZL262ZfF2V72]Q22n]72acL282<2SJ2E",
+    "2WVW02WlWC2f[22W92\\J2S62WUn@2WUmM2VM2_:2fg=2fj:2V22T>2[L2WUoF2WUl\?2g\\52g`B2WVh<2WVe52g`;2",
+    "gb82RJ2QF222WW]42^h32^nN2WWZG2WXVL2WWoI2L2V;2ZN2R@2SB2S;2R@2N2J2WWiB2WWnC2_F2SN2hcE2hi@272",
+    "WXPD2WX]\?2g:2WWo02S02WWl\?2W62QE252iX92i[82S62;2S<2VZW@2VYmO2WXaL2WX\\=2WYPN2WXh52J2QF2WYk@",
+    "2WYh\?2Q:2WZZ02]N2WZYC2Q22j]M2j_B2j^I202jhN2Q:2Q:2Q82T:2jjM2kPB2W[a42W[_\?2W[e82W[b32VfRN2",
+    "VehM2W\\i22Q>2XH2XXT\?2H2k^H2W\\oN212R>2QD2W]Q922202RF2ka12ke42kd92U02XYh>2W]lM2SL2T02knA2",
+    "XZd62W^\\O2W^d82RF2W^c;2UH2l[G2la22D2:2W_bJ2bF202W_kA2l^G2X\\jB2W_n9262lj32X]UB2W_jK2mS32mT@",
+    "292QJ2WaX<2WaR52mV32m\\<2SF2T62ma12X__82QN2X_^K2X_h02WaeM2Wal82WajA2V:2F2Wb]:2TB2Wb\\52Wbd@2",
+    "Wbc\?2Vi^N2WghC2n]J2U22n_\?2nc62cXA2XV_42L2jR32B2VhiE262ViD2QUc52oR<2;2Q42gnC2goL242D2RB2",
+    "WdU<2WdU=2S@2T<2TD2XC2YD2RD2W02`72W>242Q02WdUD2c:2Y;2XcjC2ol<242R62Wg[82WgV;2Wdl@2XdlM282",
+    "XeU02b22Xef=2QP^:2H2F242T02R12X<2RG2Y>2U12T62QF2QPjM2QQPD2R02QQP\?2QQV>262WgP82WfhO2>2QQZA2",
+    "QQ\\:2QZSM2YQo62[@2XiZ\?2B2QQmB2TJ2YJ2\\F2WhU62WgoI2Q<2UD2UH2Whk@2QkbE2UmSA2M2S82Um^L2UmPC2",
+    "V82WkYD2QF2WjeA2UJ2R02WkQJ2WkQ52aJ2YN222UG2gJ2QH2Wkn:2WkVM2QUo;2QVR42Wkl02YQi12QV]J2la12lg22",
+    "WmR42]:2YSjG2@2QVfD2WnRD2YTe\?2YTn82WnXE202QL2WnhJ2Wn]72QVjM2QVo<2WL2QF2SH2QWRO2YWf42XPQK2bL",
+    "2[J2QXRM2QN2QXWD2XQf>2YYm;2YZPJ2`B2X62XQm;2QXf92QXj62:2>2D2>2R:2XS\\:",
     NULL};
 
 /* ---- end of the Unicode tables ---- */

@@ -10,7 +10,8 @@ has what an independent implementation of the same version says of every code po
 Numbers are varints of five bits a digit, most significant digit first: character '0' + digit, plus 32
 when more digits follow. Sets are runs (gap since the end of the last run, length); a combining class
 adds its value to the run; a decomposition is (code point, first, second or 0), each as the difference
-to that of the one before, the last two zigzag (0, -1, 1, -2, ...).
+to that of the one before: twice the first, plus 1 if the last is not 0; the others zigzag (0, -1, 1,
+-2, ...), a last one of 0 left out.
 """
 import sys
 
@@ -54,7 +55,9 @@ def pair_numbers(pairs):
     last = (0, 0, 0)
     for pair in pairs:
         cp, first, second = (a - b for a, b in zip(pair, last))
-        yield from (cp, zigzag(first), zigzag(second))
+        yield from (2 * cp + (second != 0), zigzag(first))
+        if second:
+            yield zigzag(second)
         last = pair
 
 
