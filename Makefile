@@ -75,7 +75,7 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
 .PHONY: fuzz torture coverage lint vectors verify mutants
 
 # As many compilers at once as there are processors, unless the caller chose.
@@ -103,6 +103,9 @@ all: $(EXAMPLES) ## build every example into build/examples
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
 	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+language: build/examples/tools/language_model ## a language model reads chains in English: ARGS="--model DIR"
+	@$< --data '$(DATA)' --out '$(OUT)/language' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
 	@$< data/mini

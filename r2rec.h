@@ -40,11 +40,11 @@
                    ... pop:2 ... (36 words). Behind each colon stands the bucket of
                    the value, 1 the lowest
        reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
-                   ... c1:1 +2 =+11 </think>
+                   ... path:1 +2 =+10 </think>
        answer      <answer> 4 </answer>: the answer of this training question,
                    learned from all facts, not computed from the total
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
-                   -log p(4) = log 175 = 5.165, with 175 words; training lowers it
+                   -log p(4) = log 178 = 5.182, with 178 words; training lowers it
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
@@ -98,7 +98,8 @@ typedef enum r2_status {
     R2_IO,        /* a file cannot be opened, read or written                      */
     R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress hook asked to stop                               */
+    R2_CANCELLED, /* the progress hook asked to stop                               */
+    R2_DIVERGED   /* training or a model came to a number that is none or infinite */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
@@ -109,8 +110,25 @@ typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
    non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
+/* File hook: asked before everything that is done with the file `path` (a renamed one: its new name).
+   It returns 0, or the number of the error (errno.h) with which this fails instead; after EINTR it
+   is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a test can
+   make the n-th file operation fail, and a program can watch them. */
+typedef enum r2_file_op {
+    R2_FILE_OPEN = 0,
+    R2_FILE_READ,
+    R2_FILE_WRITE,
+    R2_FILE_SYNC, /* to the disk, before a rename */
+    R2_FILE_CLOSE,
+    R2_FILE_RENAME,
+    R2_FILE_REMOVE
+} r2_file_op;
+typedef int (*r2_file_fn)(void *user, r2_file_op op, const char *path, size_t *size);
+
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
+
+#define R2_MOST_THREADS 256
 
 /* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
    any field, pass its address to every call. It owns nothing and needs no free. */
@@ -118,8 +136,9 @@ typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* passed to the three hooks                */
-    int n_threads;            /* >= 1                                     */
+    r2_file_fn file;          /* NULL: every operation is done            */
+    void *user;               /* passed to the four hooks                 */
+    int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
 } r2_ctx;
@@ -273,6 +292,7 @@ typedef struct r2_split {
     int64_t *by_time;        /* (n_ratings) rows, each user's in order of time and the tie rule */
     r2_target *test, *valid; /* (n_test), (n_valid) ascending user; leave-one-out: same users   */
     int64_t n_test, n_valid, n_train;
+    int64_t n_cold_test, n_cold_valid; /* targets behind these that r2_split_warm set aside */
     int64_t n_time_ties; /* users with more than one interaction at their last second */
 } r2_split;
 
@@ -284,6 +304,11 @@ r2_split_config r2_split_config_default(void);
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
+/* Sets aside the targets whose item has fewer than min_train training interactions: n_test and
+   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). An item
+   that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
+   R2_NO_MEMORY. */
+r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
    the others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
@@ -387,6 +412,8 @@ typedef struct r2_index {
     uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
     int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
     int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
+    uint32_t *by_rank;     /* (n_edges) all edges in order of time                             */
+    uint64_t seed;         /* of the tie rule                                                  */
     float *user_mean;      /* (n_users) mean rating                                            */
     double *inv_root;      /* (n_users) 1 / sqrt(n_v)                                          */
     float *half10;         /* (2 x longest history) by age + |d|: 0.5^((age + |d|)/10)         */
@@ -405,12 +432,21 @@ typedef struct r2_index {
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
+/* How many edges are not before the interaction (user, item) of `data` in time, the tie rule
+   included: `future` of a question that asks for it; 0 when there is no such interaction. `data` is
+   what the graph was made of, held-out rows included. */
+int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
    has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
    within the history is left out of it too; then one interaction fewer than `history` is used.
+
+   When it is asked matters as well: what everybody takes changes. Of the graph's edges, anybody's,
+   the last `future` are still to come; evidence of popularity lately looks at those before them.
+   All questions about one held-out interaction, the sampled items too, have its moment. So a test
+   tells a model when a user came, and never what for.
 
    A question about a step of a chain hides more (r2_question_of_step fills the last three members
    in); zero them for a plain question. */
@@ -420,6 +456,7 @@ typedef struct r2_question {
     int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown           */
     int32_t step;   /* 1 .. 3: asks for edge e_step of a chain; 0 or 4: plain           */
     uint32_t other_user, other_item; /* steps 1 .. 3: the chain's other person and item */
+    int64_t future; /* edges not before the moment of the question; 0: it is asked now  */
 } r2_question;
 
 /* How chains are chosen (D1, D3): by their score, or drawn. COHERENT and UNIFORM_USERS take at most
@@ -477,8 +514,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
    In the formulas: i* the item asked for, v any user; n_i, n_v degrees without u0; pos place in a
    user's own history; age = history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
-   signed steps in u1's history; clock = global rank of u0's latest interaction, N the number of all
-   interactions; simrec as in r2_chain_law, simidf the same without the age. A `link` is
+   signed steps in u1's history; N the number of all interactions, of which `clock` = N - future are
+   before the question; ago = clock - rank in time; simrec as in r2_chain_law, simidf the same
+   without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
    `a` solves (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
    history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
@@ -502,17 +540,17 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
     X(pred, 3, 10, "simidf-weighted rating of i* above each user's mean, shrunk as by 0.05 of 0")  \
     X(fresh, 3, 10, "clock minus the first rank of i*, share of N")                                \
-    X(trend, 3, 10, "ratings of i* in the last 1 % of N before the clock")                         \
+    X(trend, 3, 10, "sum over the users of i* before the clock of 0.5^(ago/(0.01 N))")             \
+    X(season, 3, 10, "the same of 0.5^(ago/(0.1 N))")                                              \
     X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")                        \
     X(link, 3, 10, "link with kernel 0.5^(|d|/30), h = 10")                                        \
     X(rel, 3, 10, "link with kernel 0.5^(|d|/(0.05 n_u1)), h = 3")                                 \
     X(next, 3, 10, "link with kernel 1 [1 <= d <= 10], h = 10")                                    \
     X(near3, 3, 10, "link with kernel 1/|d|, h = 3")                                               \
     X(near1, 3, 10, "link with kernel 1/|d|, h = 1")                                               \
-    X(path, 3, 10, "largest over u1 of the sum over i0 with d > 0 of 0.5^(age/5) 0.5^(d/5)")       \
+    X(path, 4, 10, "largest over u1 of the sum over i0 with d > 0 of 0.5^(age/5) 0.5^(d/5)")       \
     X(c1, 4, 10, "score of the first chain shown")                                                 \
-    X(c2, 4, 10, "score of the second chain shown")                                                \
-    X(c3, 4, 10, "score of the third chain shown")
+    X(c2, 4, 10, "score of the second chain shown")
 
 /* Facts of one shown chain, two for each edge seen. */
 #define R2_CHAIN_FIELDS(X)                                                                         \
@@ -598,7 +636,10 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 typedef struct r2_draw_config {
     int64_t n_groups;    /* >= 1                                                  */
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
-    int32_t min_history; /* interactions of the user before the one that is asked */
+    int32_t min_history; /* interactions of the user before the one that is asked, or half of all
+                            that the user has when that is less                  */
+    int64_t min_others;  /* training interactions, by other users, of every item that is asked for:
+                            as the candidates are drawn (D12)                    */
     uint64_t seed;
 } r2_draw_config;
 
@@ -953,7 +994,7 @@ r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
 /* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
-   detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
+   detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
 /* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
    step `total`. */
@@ -1088,7 +1129,8 @@ typedef struct r2_sft_config {
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
    examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED. */
+   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
+   has the best weights so far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1184,7 +1226,7 @@ r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1304,8 +1346,9 @@ typedef struct r2_run_config {
     uint64_t seed;       /* of all draws of the run: candidates, questions, weights, batches    */
     int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
     int32_t n_sampled;   /* D8                                                                  */
-    int32_t min_history; /* interactions before a training target. 0: five; two or one when five
-                            leave fewer groups than n_groups and than there are test cases      */
+    int32_t min_history; /* of a training question, see r2_draw_config                          */
+    int64_t min_train;   /* training interactions, by other users, of the favourites and the sampled
+                            items of candidates and training questions (D12). 0: all items      */
     r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
@@ -1338,7 +1381,6 @@ typedef struct r2_run {
     r2_question *question; /* (n_train) training questions, in groups  */
     r2_evidence *evidence; /* (n_train)                                */
     int64_t n_train;
-    int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
     r2_codec codec; /* points to these two: a run must not be moved */
@@ -1374,12 +1416,13 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
    other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs, asked after all of the user's training interactions.
-   user, item, evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
+/* Prompts for (user, item) pairs, asked now: after all training interactions. user, item,
+   evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
-/* The same for all candidates of a set, case after case. evidence (n_cases, n_per_case); NULL: not
-   wanted. */
+/* The same for all candidates of a set, case after case. If the user has the first candidate of a
+   case in the data, as a held-out positive, the whole case is asked at the moment of that (see
+   r2_question), else now. evidence (n_cases, n_per_case); NULL: not wanted. */
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples);
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
@@ -1392,8 +1435,9 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
-/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
-   Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory, and
+   their digests into run.json: whenever it is cut off, the old files or the new ones are there and
+   are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
    r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
@@ -1439,8 +1483,8 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and
-   a failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1949,6 +1993,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#define R2__HAS_FSYNC
+#if !defined(__cplusplus) && !defined(fileno) /* strict C11 hides them */
+int fileno(FILE *stream);
+int fsync(int file);
+#endif
+#endif
 
 #if defined(__has_include)
 #if __has_include(<cjson/cJSON.h>)
@@ -2054,6 +2106,14 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text);
 static uint64_t r2__fnv(const char *text, size_t len);
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt);
@@ -2063,6 +2123,12 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
 
 /* ######################################################## PART ONE: THE METHOD ################ */
 
@@ -2252,6 +2318,40 @@ void r2_split_thin(r2_split *split, int64_t n) {
     split->n_test = r2__thin_targets(split->test, split->n_test, n);
 }
 
+/* Training interactions of each item (n_items), or NULL. */
+static int64_t *r2__train_degrees(r2_ctx *ctx, const r2_data *data, const uint8_t *role) {
+    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
+    for (int64_t k = 0; k < data->n_ratings && n; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
+    return n;
+}
+
+/* The targets with min_train or more change places with those before them, in their order; returns
+   how many there are. */
+static int64_t r2__warm_first(r2_target *target, int64_t n_targets, const int64_t *degree,
+                              int64_t min_train) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < n_targets; ++k) {
+        const r2_target moved = target[k];
+        if (degree[moved.item] < min_train) continue;
+        target[k] = target[n];
+        target[n++] = moved;
+    }
+    return n;
+}
+
+r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train) {
+    int64_t *degree = r2__train_degrees(ctx, data, split->role);
+    if (!degree) return ctx->status;
+    const int64_t n_test = r2__warm_first(split->test, split->n_test, degree, min_train);
+    const int64_t n_valid = r2__warm_first(split->valid, split->n_valid, degree, min_train);
+    split->n_cold_test = split->n_test - n_test;
+    split->n_cold_valid = split->n_valid - n_valid;
+    split->n_test = n_test;
+    split->n_valid = n_valid;
+    r2_release(ctx, degree);
+    return R2_OK;
+}
+
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
     if (!split) return;
     r2_release(ctx, split->role);
@@ -2336,10 +2436,8 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
 /* Marks the common items; NULL where all are meant, or without memory. */
 static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
-    int64_t *n = (int64_t *)r2_alloc(ctx, n_items, sizeof *n);
+    int64_t *n = r2__train_degrees(ctx, data, negatives->common->role);
     uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
-    for (int64_t k = 0; k < data->n_ratings && marked; ++k)
-        n[data->item[k]] += negatives->common->role[k] == R2_TRAIN;
     for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
     return marked;
@@ -2606,8 +2704,7 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 /* ---- the index: edges in order of time ---- */
 
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
-static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data,
-                                 uint64_t seed) {
+static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
     r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
     uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
@@ -2617,13 +2714,15 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
         for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
                 owner[e] = (uint32_t)u;
-                moment[e] = r2__moment_make(data, seed, u, g->user_item[e], g->user_time[e], e);
+                moment[e] = r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e],
+                                            e);
             }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
             int64_t e = moment[k].row;
             uint32_t place = seen[owner[e]]++;
             index->rank[e] = k;
+            index->by_rank[k] = (uint32_t)e;
             index->position[e] = place;
             index->by_time[g->user_begin[owner[e]] + place] = e;
         }
@@ -2713,9 +2812,11 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     memset(index, 0, sizeof *index);
     index->graph = graph;
     index->min_positive = min_positive;
+    index->seed = seed;
     index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
     index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
     index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
+    index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
     index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
     index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
     index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
@@ -2723,9 +2824,10 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
-    if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
-        index->half10 && index->fade && index->fade_share && index->genres && index->year)
-        status = r2__index_order(ctx, index, data, seed);
+    if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
+        index->inv_root && index->half10 && index->fade && index->fade_share && index->genres &&
+        index->year)
+        status = r2__index_order(ctx, index, data);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
@@ -2742,6 +2844,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->position);
     r2_release(ctx, index->by_time);
     r2_release(ctx, index->rank);
+    r2_release(ctx, index->by_rank);
     r2_release(ctx, index->user_mean);
     r2_release(ctx, index->inv_root);
     r2_release(ctx, index->half10);
@@ -2750,6 +2853,33 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->genres);
     r2_release(ctx, index->year);
     memset(index, 0, sizeof *index);
+}
+
+/* The user of an edge. */
+static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
+    int64_t user = 0, end = g->n_users;
+    while (end - user > 1) {
+        const int64_t middle = user + (end - user) / 2;
+        if (g->user_begin[middle] <= edge) user = middle;
+        else end = middle;
+    }
+    return (uint32_t)user;
+}
+
+int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item) {
+    const r2_graph *g = index->graph;
+    const int64_t row = r2_data_find(data, user, item);
+    int64_t begin = 0, end = g->n_edges; /* the edges before by_rank[begin] are before the row */
+    if (row < 0) return 0;
+    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], 0);
+    while (begin < end) {
+        const int64_t middle = begin + (end - begin) / 2, e = (int64_t)index->by_rank[middle];
+        const r2__moment other = r2__moment_make(data, index->seed, r2__edge_user(g, e),
+                                                 g->user_item[e], g->user_time[e], 0);
+        if (r2__moment_order(&other, &asked) < 0) begin = middle + 1;
+        else end = middle;
+    }
+    return g->n_edges - begin;
 }
 
 /* ---- hiding the target ---- */
@@ -2776,7 +2906,7 @@ static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step
    is computed for the question starts from here and proceeds as if these edges did not exist:
 
        history   r2__history_edge skips their places, later places move up
-       ranks     r2__rank_without moves later ranks up
+       ranks     r2__rank_without moves later ranks up, and the clock
        counts    u0's own edges and those of the person left out are in none
        means     r2__target_start subtracts their ratings */
 static r2__hidden r2__without_target(const r2_index *index, const r2_question *q) {
@@ -3288,6 +3418,9 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
                        (unsigned)q->user);
     if (q->step < 0 || q->step > 4)
         return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
+    if (q->future < 0 || q->future > g->n_edges)
+        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
+                       (long long)q->future, (long long)g->n_edges);
     if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
                              (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
         return r2_fail(ctx, R2_ARGUMENT, "question: other_user = %u, other_item = %u, expected "
@@ -3410,7 +3543,6 @@ typedef struct r2__link_sum {
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
     r2__history h;         /* with all paths listed                                  */
-    int64_t clock;         /* rank of u0's latest interaction                        */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     float *simidf;         /* (n_users)                                              */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
@@ -3490,7 +3622,6 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
     if (!view->inv_degree || !view->simidf || !view->near50 || !view->sum) return false;
-    if (h->length > 0) view->clock = index->rank[r2__history_edge(h, h->length - 1)];
     r2__view_similarity(view);
     r2__view_nearest(view);
     r2__view_taste(view);
@@ -3644,19 +3775,9 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     r2__hidden hidden; /* of this question */
-    double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
-    double n_edges, rating_all; /* of the graph without the hidden edges */
+    double n, rating, n_shared, near50, deep, pred, sim, trend, season, first, path;
+    double n_edges, rating_all, clock; /* of the graph without the hidden edges */
 } r2__target_sums;
-
-static void r2__target_start(r2__target_sums *s, const r2_index *index,
-                             const r2_question *question) {
-    memset(s, 0, sizeof *s);
-    s->hidden = r2__without_target(index, question);
-    s->n_edges = (double)(index->graph->n_edges - s->hidden.n_edges);
-    s->rating_all = index->rating_sum;
-    for (int k = 0; k < s->hidden.n_edges; ++k)
-        s->rating_all -= (double)index->graph->user_rating[s->hidden.edge[k]];
-}
 
 /* A rank, or the clock, as if the hidden edges did not exist. */
 static double r2__rank_without(const r2_index *index, int64_t rank, const r2__hidden *hidden) {
@@ -3665,12 +3786,33 @@ static double r2__rank_without(const r2_index *index, int64_t rank, const r2__hi
     return (double)(rank - before);
 }
 
+static void r2__target_start(r2__target_sums *s, const r2_index *index,
+                             const r2_question *question) {
+    const int64_t n_edges = index->graph->n_edges;
+    memset(s, 0, sizeof *s);
+    s->hidden = r2__without_target(index, question);
+    s->n_edges = (double)(n_edges - s->hidden.n_edges);
+    s->clock = r2__rank_without(index, n_edges - question->future, &s->hidden);
+    s->rating_all = index->rating_sum;
+    for (int k = 0; k < s->hidden.n_edges; ++k)
+        s->rating_all -= (double)index->graph->user_rating[s->hidden.edge[k]];
+}
+
+/* Popularity lately: two half-lives, the shorter a tenth of the longer. */
+static void r2__add_moment(r2__target_sums *s, double rank) {
+    const double ago = s->clock - rank;
+    if (ago <= 0.0) return;
+    const double half = exp2(-ago / (0.1 * s->n_edges)), half2 = half * half;
+    const double half5 = half2 * half2 * half;
+    s->season += half;
+    s->trend += half5 * half5;
+}
+
 static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
     double rating = (double)index->graph->user_rating[edge];
     double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
-    double away = r2__rank_without(index, view->clock, &s->hidden) - rank;
     double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
@@ -3679,7 +3821,7 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
     s->deep += (double)view->deep[u1];
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
-    s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
+    r2__add_moment(s, rank);
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
@@ -3710,7 +3852,6 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(view->h.index, view->clock, &s->hidden);
     q->value[R2_FIELD_hist] = (float)view->h.length;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
@@ -3718,8 +3859,9 @@ static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s,
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
     q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
-    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
+    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((s->clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
+    q->value[R2_FIELD_season] = (float)s->season;
     q->value[R2_FIELD_path] = (float)s->path;
 }
 
@@ -3774,7 +3916,7 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
     value[3] = chain->r2;
     value[4] = (float)((int64_t)chosen->to.position - (int64_t)chosen->over.position);
     value[5] = chain->r3;
-    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = chosen->score;
+    if (q->n_chains < 2) q->value[R2_FIELD_c1 + q->n_chains] = chosen->score;
     q->n_chains++;
 }
 
@@ -3915,6 +4057,7 @@ r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain
     question->answer = isnan(rating[step - 1])
                            ? -1
                            : r2_answer_level(rating[step - 1], g->rating_min, g->rating_max);
+    question->future = edge >= 0 ? g->n_edges - index->rank[edge] : 0;
     return R2_OK;
 }
 
@@ -3928,23 +4071,58 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
     return 1 + (int32_t)(4.0 * share + 0.5);
 }
 
-/* How many interactions of a user can be asked for: enough precede them, and there are other items
-   to sample. */
-static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
-    int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
-    return degree > min_history && degree < g->n_items ? degree - min_history : 0;
+/* What training questions are drawn from. */
+typedef struct r2__draw {
+    const r2_index *index;
+    const r2_draw_config *config;
+    int64_t n_common; /* items that min_others users have */
+} r2__draw;
+
+static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_users) {
+    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_users;
+}
+
+/* Items that can be sampled for a user. */
+static int64_t r2__count_sampled(const r2__draw *d, uint32_t user) {
+    const r2_graph *g = d->index->graph;
+    int64_t n = d->n_common;
+    for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
+        n -= r2__is_common(d, g->user_item[e], 0);
+    return n;
+}
+
+/* Whether the interaction at a place of a history is asked for: others have the item, too, and
+   enough precedes it. A model is asked with all that a user has, so those who have little do not
+   ask with next to nothing. */
+static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
+    const r2_graph *g = d->index->graph;
+    const int64_t half = (r2_graph_user_degree(g, user) + 1) / 2;
+    if (place < half && place < d->config->min_history) return false;
+    return r2__is_common(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
+}
+
+/* eligible (n_users): how many interactions can be asked for; or NULL. */
+static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
+    const r2_graph *g = d->index->graph;
+    int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
+    for (uint32_t i = 0; i < g->n_items; ++i) d->n_common += r2__is_common(d, i, 0);
+    for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
+        if (r2__count_sampled(d, u) < 1) continue;
+        for (int64_t k = r2_graph_user_degree(g, u) - 1; k >= 0; --k)
+            eligible[u] += r2__may_ask(d, u, k);
+    }
+    return eligible;
 }
 
 /* How many groups there are when no user may have more than `quota`, and in *n_more how many users
    could have one more. */
-static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t quota,
+static int64_t r2__quota_total(const int64_t *eligible, int64_t n_users, int64_t quota,
                                int64_t *n_more) {
     int64_t total = 0;
     *n_more = 0;
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history);
-        total += eligible < quota ? eligible : quota;
-        *n_more += eligible > quota;
+    for (int64_t u = 0; u < n_users; ++u) {
+        total += eligible[u] < quota ? eligible[u] : quota;
+        *n_more += eligible[u] > quota;
     }
     return total;
 }
@@ -3957,63 +4135,78 @@ static bool r2__is_repeated(const r2_question *group, int32_t last) {
 }
 
 /* The largest quota that gives at most n_groups. */
-static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
+static int64_t r2__even_quota(const int64_t *eligible, int64_t n_users, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
     while (low < high) {
         int64_t quota = low + (high - low + 1) / 2;
-        if (r2__quota_total(g, min_history, quota, &n_more) <= n_groups) low = quota;
+        if (r2__quota_total(eligible, n_users, quota, &n_more) <= n_groups) low = quota;
         else high = quota - 1;
     }
     return low;
 }
 
-static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
-                           int32_t n_sampled, r2_question *group) {
-    const r2_graph *g = index->graph;
-    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
-    int64_t edge = index->by_time[g->user_begin[user] + place];
-    for (int32_t k = 0; k <= n_sampled; ++k) {
+static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_t place,
+                           bool repeats, r2_question *group) {
+    const r2_graph *g = d->index->graph;
+    const int64_t edge = d->index->by_time[g->user_begin[user] + place];
+    for (int32_t k = 0; k <= d->config->n_sampled; ++k) {
         memset(&group[k], 0, sizeof group[k]);
         group[k].user = user;
-        group[k].history = place;
+        group[k].history = (int32_t)place;
+        group[k].future = g->n_edges - d->index->rank[edge];
         group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
-                         (enough && r2__is_repeated(group, k))))
+                         !r2__is_common(d, group[k].item, 0) ||
+                         (!repeats && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
+/* The n latest interactions of a user that may be asked for, the earliest of them first. */
+static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_question *question) {
+    const bool repeats = r2__count_sampled(d, user) < d->config->n_sampled;
+    r2_rng rng = r2_rng_make(d->config->seed, R2_STREAM_NEGATIVES, (uint64_t)user);
+    int64_t place = r2_graph_user_degree(d->index->graph, user);
+    for (int64_t left = n; left > 0;) left -= r2__may_ask(d, user, --place);
+    for (int64_t k = 0; k < n; ++place)
+        if (r2__may_ask(d, user, place))
+            r2__draw_group(d, &rng, user, place, repeats,
+                           question + k++ * (d->config->n_sampled + 1));
+}
+
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
+    const r2__bound bound[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
+    return r2__check_bounds(ctx, "training questions", bound, 4);
+}
+
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn) {
-    const r2_graph *g = index->graph;
-    const int32_t least = config->min_history;
-    const int64_t group = (int64_t)config->n_sampled + 1;
-    int64_t quota, n_left, n_more;
-    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
+    const int64_t n_users = index->graph->n_users, group = (int64_t)config->n_sampled + 1;
+    int64_t quota, n_left, n_more, *eligible;
+    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)n_users);
+    r2__draw draw = {index, config, 0};
     *n_drawn = 0;
-    if (config->n_groups < 1 || config->n_sampled < 0 || least < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: expected n_groups >= 1, n_sampled >= 0, "
-                       "min_history >= 0, found %lld, %d, %d",
-                       (long long)config->n_groups, (int)config->n_sampled, (int)least);
-    quota = r2__even_quota(g, least, config->n_groups);
-    n_left = config->n_groups - r2__quota_total(g, least, quota, &n_more);
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, least), n = eligible < quota ? eligible : quota;
-        r2_rng rng = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+    if (r2__check_draw(ctx, config) != R2_OK) return ctx->status;
+    if (!(eligible = r2__count_eligible(ctx, &draw))) return ctx->status;
+    quota = r2__even_quota(eligible, n_users, config->n_groups);
+    n_left = config->n_groups - r2__quota_total(eligible, n_users, quota, &n_more);
+    for (int64_t u = 0; u < n_users; ++u) {
+        int64_t n = eligible[u] < quota ? eligible[u] : quota;
         /* n_left of the n_more users get one group more, every choice of them equally likely */
-        if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
+        if (eligible[u] > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
-        for (int64_t k = least + eligible - n; k < least + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, config->n_sampled,
-                           question + (*n_drawn)++ * group);
+        r2__draw_user(&draw, (uint32_t)u, n, question + *n_drawn * group);
+        *n_drawn += n;
     }
+    r2_release(ctx, eligible);
     if (*n_drawn == 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: no user has more than %d interactions "
-                       "and an item left to sample",
-                       (int)least);
+                       "training questions: no user has two interactions, the later with an item "
+                       "that %lld others have, and an item left to sample",
+                       (long long)config->min_others);
     return R2_OK;
 }
 
@@ -4355,13 +4548,14 @@ r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id,
     return out->failed ? ctx->status : R2_OK;
 }
 
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
+}
+
 r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, &text, "%s\n", vocab->word[i]);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    r2__vocab_lines(ctx, vocab, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 /* Adds the lines of a text as words; `name` is for messages. The text is changed. */
@@ -5246,6 +5440,8 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
                 {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
                 {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
                 {"n_ctx", c->n_ctx, 1 << 24}};
+    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
+                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
     for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
         if (size[k].value < 1 || size[k].value > size[k].most)
             return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
@@ -5258,7 +5454,7 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
         return r2_fail(ctx, R2_ARGUMENT,
                        "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
                        c->n_kv_head);
-    return R2_OK;
+    return r2__check_bounds(ctx, "model", real, 3);
 }
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
@@ -5766,6 +5962,13 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c) {
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999), R2__BOUND(c, beta2, 0.0, 0.999999),
+                               R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
+                               R2__BOUND(c, clip, 0.0, 1e30)};
+    return r2__check_bounds(ctx, who, range, 5);
+}
+
 /* Only the adapters are trained, if there are any. */
 static int64_t r2__n_trained(const r2_model *model) {
     return model->lora ? model->lora->n_params : model->n_params;
@@ -5804,7 +6007,7 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     norm = sqrt(r2_sum_squares(ctx, grad, opt->n_params));
     if (grad_norm) *grad_norm = (float)norm;
     if (!(norm <= (double)FLT_MAX))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the norm of the gradient is not finite");
+        return r2_fail(ctx, R2_DIVERGED, "adamw: the norm of the gradient is not finite");
     opt->step++;
     f.beta1 = c->beta1;
     f.beta2 = c->beta2;
@@ -5828,6 +6031,80 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
         }
     }
     return R2_OK;
+}
+
+/* ---- one step of a training that may diverge ---- */
+
+/* What SFT and GRPO share: the optimiser, and the weights to go back to. */
+typedef struct r2__training {
+    const char *name;
+    r2_model *model;
+    int64_t step, n_steps;
+    r2_adamw opt;
+    float *kept;      /* the best weights so far; before any were measured, those before the last
+                         update                                                                  */
+    bool has_measured; /* on validation data: then ...                                 */
+    double lowest;     /* ... the loss of these weights                                */
+    int64_t n_worse;   /* ... and how many measurements ago that was                   */
+} r2__training;
+
+static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
+    r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
+    if (status != R2_OK) return status;
+    t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
+    if (!t->kept) return ctx->status;
+    memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
+    return R2_OK;
+}
+
+static void r2__training_free(r2_ctx *ctx, r2__training *t) {
+    r2_adamw_free(ctx, &t->opt);
+    r2_release(ctx, t->kept);
+}
+
+/* The first tensor whose values, weights or gradients, are not all of a size to reckon with. */
+static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
+                                  int64_t *at_layer) {
+    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const r2_tensor *t = &model->tensor[id];
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            *at_layer = t->per_layer ? layer : -1;
+            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
+                return t->name;
+        }
+    *at_layer = -1;
+    return model->lora ? "the adapters" : "all tensors together";
+}
+
+/* Ends a training that diverged; the model gets back the weights that were kept. */
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
+    int64_t layer = -1;
+    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
+    float *param = r2__trained_params(t->model);
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
+    r2_fail(ctx, R2_DIVERGED,
+            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
+            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+            t->has_measured ? "its best weights" : "the weights before the last update");
+    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
+    return ctx->status;
+}
+
+/* Updates the weights from their gradient. */
+static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
+    const r2_model *model = t->model;
+    float *param = r2__trained_params(model);
+    const int64_t n = t->opt.n_params;
+    r2_status status;
+    if (!t->has_measured) memcpy(t->kept, param, (size_t)n * sizeof *param);
+    status = r2_adamw_step(ctx, &t->opt, t->model, lr, norm);
+    if (status == R2_DIVERGED)
+        return r2__diverged(ctx, t, "the gradient of ", model->lora ? param : model->grad);
+    if (status == R2_OK && !(r2_sum_squares(ctx, param, n) <= (double)FLT_MAX))
+        return r2__diverged(ctx, t, "a weight of ", param);
+    return status;
 }
 
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
@@ -6601,16 +6878,12 @@ static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t s
 
 /* The state of one training. */
 typedef struct r2__sft {
-    r2_model *model;
+    r2__training run;
     const r2_examples *ex;
     const r2_sft_config *config;
-    r2_adamw opt;
     r2__batcher b;
-    r2__sft_row *row; /* one for each sequence of a batch                        */
-    int32_t *order;   /* of the groups, in this epoch                            */
-    float *best;      /* weights of the lowest loss on config->valid; NULL: none */
-    double lowest;
-    int32_t n_worse; /* measurements since then                                 */
+    r2__sft_row *row; /* one for each sequence of a batch */
+    int32_t *order;   /* of the groups, in this epoch     */
 } r2__sft;
 
 static void r2__sft_batch(r2__sft *t, int64_t step) {
@@ -6628,20 +6901,27 @@ static void r2__sft_batch(r2__sft *t, int64_t step) {
 /* The losses of the batch, in groups of `group`, with the weights as they are. */
 static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
+    r2_status status = r2_forward(ctx, t->run.model, &batch, t->b.logp, NULL);
     if (status != R2_OK) return status;
     r2__sft_loss(&t->b, t->row, group, t->config, report);
     return R2_OK;
+}
+
+static double r2__sft_total(const r2_sft_config *c, const r2_sft_report *report) {
+    return (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
+           (double)c->list_weight * (double)report->list_loss;
 }
 
 static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
     r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
     if (status != R2_OK) return status;
-    r2_zero_grad(ctx, t->model);
-    status = r2_backward(ctx, t->model, &batch, t->b.dlogp);
+    if (!isfinite(r2__sft_total(t->config, report)))
+        return r2__diverged(ctx, &t->run, "the loss", NULL);
+    r2_zero_grad(ctx, t->run.model);
+    status = r2_backward(ctx, t->run.model, &batch, t->b.dlogp);
     if (status != R2_OK) return status;
-    return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
+    return r2__training_update(ctx, &t->run, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches of the size used for training. */
@@ -6664,49 +6944,56 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
                 r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
         status = r2__sft_measure(ctx, t, ex->group, &part);
         if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups *
-                 ((double)part.answer_loss + (double)c->trace_weight * (double)part.trace_loss +
-                  (double)c->list_weight * (double)part.list_loss);
+        *loss += (double)n / (double)n_groups * r2__sft_total(c, &part);
     }
     return R2_OK;
 }
 
-/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. */
+/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
+   the last batch shows whether the last update was one too much. */
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
-    double loss;
+    r2__training *run = &t->run;
+    r2_sft_report again;
+    double loss = 0.0;
     r2_status status;
     report->valid_loss = NAN;
-    if (!t->best) return R2_OK;
-    if (done % t->config->valid_every != 0 && done != t->config->n_steps) return R2_OK;
-    status = r2__sft_valid_loss(ctx, t, &loss);
+    if (done != c->n_steps && (!c->valid || done % c->valid_every != 0)) return R2_OK;
+    status = c->valid ? r2__sft_valid_loss(ctx, t, &loss)
+                      : r2__sft_measure(ctx, t, t->ex->group, &again);
     if (status != R2_OK) return status;
+    if (!isfinite(c->valid ? loss : r2__sft_total(c, &again)))
+        return r2__diverged(ctx, run, "the loss after it", NULL);
+    if (!c->valid) return R2_OK;
     report->valid_loss = (float)loss;
-    t->n_worse++;
-    if (!(loss < t->lowest)) return R2_OK;
-    t->n_worse = 0;
-    t->lowest = loss;
-    memcpy(t->best, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->best);
+    run->n_worse++;
+    if (run->has_measured && !(loss < run->lowest)) return R2_OK;
+    run->n_worse = 0;
+    run->lowest = loss;
+    run->has_measured = true;
+    memcpy(run->kept, r2__trained_params(run->model), (size_t)run->opt.n_params * sizeof(float));
     return R2_OK;
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates) {
+    const double least = validates ? 1.0 : 0.0;
+    const r2__bound range[] = {
+        R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),         R2__BOUND(c, reasoned_share, 0.0, 1.0),
+        R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
+        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
+        R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw) : status;
+}
+
 static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status;
-    if (c->groups < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: groups = %d, expected groups >= 1", (int)c->groups);
-    if (c->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: n_steps = %lld, expected n_steps >= 0",
-                       (long long)c->n_steps);
-    if (!(c->reasoned_share >= 0.0f && c->reasoned_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "sft: reasoned_share = %g, expected 0 .. 1",
-                       (double)c->reasoned_share);
-    status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL);
+    if (status == R2_OK)
+        status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
     if (status != R2_OK || !c->valid) return status;
-    if (c->valid_every < 1 || c->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "sft: valid_every = %d and patience = %d, expected both "
-                       ">= 1",
-                       (int)c->valid_every, (int)c->patience);
     return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
 }
 
@@ -6724,51 +7011,59 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
                               per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
-    status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
+    status = r2__training_init(ctx, &t->run, &t->config->adamw);
     if (status != R2_OK) return status;
     t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
     t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    if (valid) t->best = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->best);
-    return t->order && t->row && (t->best || !valid) ? R2_OK : R2_NO_MEMORY;
+    return t->order && t->row ? R2_OK : R2_NO_MEMORY;
 }
 
 static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
     r2_release(ctx, t->order);
     r2_release(ctx, t->row);
-    r2_release(ctx, t->best);
-    r2_adamw_free(ctx, &t->opt);
+    r2__training_free(ctx, &t->run);
     r2__batcher_free(ctx, &t->b);
+}
+
+/* Step number t->run.step. */
+static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
+    const r2_sft_config *c = t->config;
+    const int64_t warmup = c->warmup < c->n_steps / 5 ? c->warmup : c->n_steps / 5;
+    r2_sft_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = t->run.step;
+    report.n_steps = c->n_steps;
+    report.lr = r2_lr_cosine(report.step, c->n_steps, warmup, c->lr, c->lr_floor);
+    r2__sft_batch(t, report.step);
+    status = r2__sft_step(ctx, t, &report);
+    if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
     const int64_t n_steps = config->n_steps;
-    const int64_t warmup = config->warmup < n_steps / 5 ? config->warmup : n_steps / 5;
     bool enough = false;
     r2_status status = r2__sft_check(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
-    t.model = model;
+    t.run.name = "sft";
+    t.run.model = model;
+    t.run.n_steps = n_steps;
     t.ex = examples;
     t.config = config;
-    t.lowest = INFINITY;
     status = r2__sft_alloc(ctx, &t);
-    for (int64_t step = 0; step < n_steps && status == R2_OK && !enough; ++step) {
-        r2_sft_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = n_steps;
-        report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
-        r2__sft_batch(&t, step);
-        status = r2__sft_step(ctx, &t, &report);
-        if (status == R2_OK) status = r2__sft_validate(ctx, &t, &report);
-        enough = t.best && t.n_worse >= config->patience;
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
+    for (; t.run.step < n_steps && status == R2_OK && !enough; ++t.run.step) {
+        status = r2__sft_advance(ctx, &t);
+        enough = config->valid && t.run.n_worse >= config->patience;
+        if (status == R2_OK)
+            status = r2_progress(ctx, "sft", enough ? n_steps : t.run.step + 1, n_steps);
     }
-    if (status == R2_OK && t.lowest < INFINITY)
-        memcpy(r2__trained_params(model), t.best, (size_t)t.opt.n_params * sizeof *t.best);
+    if (status == R2_OK && t.run.has_measured)
+        memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
     r2__sft_free(ctx, &t);
     return status;
 }
@@ -6931,10 +7226,10 @@ typedef struct r2__rl_sample {
 
 /* The state of one r2_grpo. */
 typedef struct r2__grpo {
-    r2_model *model, reference;
+    r2__training run;
+    r2_model reference;
     const r2_examples *ex;
     const r2_grpo_config *config;
-    r2_adamw opt;
     r2__batcher b;
     int32_t *order;
     r2__prompts prompts;   /* (groups * group)                            */
@@ -7152,6 +7447,13 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
+/* Whether the model still gives probabilities. */
+static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
+    for (int32_t j = 0; j < rl->b.n_pred; ++j)
+        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->run, "a log-probability", NULL);
+    return R2_OK;
+}
+
 /* Samples outputs, measures them with the model and with the reference, and rewards them. */
 static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
@@ -7166,14 +7468,16 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
+    how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
+    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2_forward(ctx, rl->run.model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->logp_old);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         int32_t level = rl->sample[o].level_pred;
         rl->sample[o].score = level < 0 ? NAN : r2__log_odds(rl->logp_old + level);
@@ -7193,12 +7497,12 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
         float norm = 0.0f;
         if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->model, &batch, rl->b.logp, rl->entropy);
+        else status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, rl->entropy);
         if (status != R2_OK) break;
         r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->model);
-        status = r2_backward(ctx, rl->model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2_adamw_step(ctx, &rl->opt, rl->model, lr, &norm);
+        r2_zero_grad(ctx, rl->run.model);
+        status = r2_backward(ctx, rl->run.model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2__training_update(ctx, &rl->run, lr, &norm);
         report->grad_norm = (double)norm;
     }
     return status;
@@ -7206,10 +7510,10 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 
 /* A copy of the model as it comes in, its adapters included. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_lora *lora = rl->model->lora;
+    const r2_lora *lora = rl->run.model->lora;
     r2_model *reference = &rl->reference;
-    r2_status status = r2_model_init(ctx, reference, &rl->model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->model);
+    r2_status status = r2_model_init(ctx, reference, &rl->run.model->config, false);
+    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->run.model);
     if (status != R2_OK || !lora) return status;
     status = r2_lora_attach(ctx, reference, &lora->config);
     if (status == R2_OK)
@@ -7243,7 +7547,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
     if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
+    status = r2__training_init(ctx, &rl->run, &c->adamw);
     if (status != R2_OK) return status;
     return r2__grpo_reference(ctx, rl);
 }
@@ -7257,22 +7561,53 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
     r2_release(ctx, rl->list);
-    r2_adamw_free(ctx, &rl->opt);
+    r2__training_free(ctx, &rl->run);
     r2_model_free(ctx, &rl->reference);
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
+    const r2_reward_config *w = &c->reward;
+    const r2__bound range[] = {
+        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),       R2__BOUND(c, n_samples, 1.0, 64.0),
+        R2__BOUND(c, n_updates, 1.0, R2__MOST),    R2__BOUND(c, max_new, 1.0, R2__MOST),
+        R2__BOUND(c, temperature, 0.0, 1000.0),    R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+        R2__BOUND(c, eps_low, 0.0, 1.0),           R2__BOUND(c, eps_high, 0.0, R2__MOST),
+        R2__BOUND(c, beta, 0.0, R2__MOST),         R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+        R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw) : status;
+}
+
 static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status;
-    if (c->n_samples < 1 || c->n_samples > 64)
-        return r2_fail(ctx, R2_ARGUMENT, "grpo: n_samples = %d, expected 1 .. 64",
-                       (int)c->n_samples);
-    if (c->groups < 1 || c->n_updates < 1 || c->max_new < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "grpo: groups = %d, n_updates = %d, max_new = %d, expected each >= 1",
-                       (int)c->groups, (int)c->n_updates, (int)c->max_new);
-    status = r2__examples_check(ctx, "grpo", examples, false);
+    r2_status status = r2__grpo_settings(ctx, c);
+    if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
     return r2__codec_check(ctx, "grpo", examples);
+}
+
+/* Step number rl->run.step. After the last update one more look tells whether it was one too much. */
+static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    const int64_t step = rl->run.step;
+    r2_grpo_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = step;
+    report.n_steps = c->n_steps;
+    status = r2__grpo_rollout(ctx, rl, step, &report);
+    if (status == R2_OK)
+        status = r2__grpo_update(ctx, rl, r2_lr_cosine(step, c->n_steps, 3, c->lr, 0.1f), &report);
+    if (status == R2_OK && step + 1 == c->n_steps) {
+        r2_batch batch = r2__batch_view(&rl->b);
+        status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
+        if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
+    }
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7281,20 +7616,15 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     r2_status status = r2__grpo_check(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
-    rl.model = model;
+    rl.run.name = "grpo";
+    rl.run.model = model;
+    rl.run.n_steps = config->n_steps;
     rl.ex = examples;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
-    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
-        float lr = r2_lr_cosine(step, config->n_steps, 3, config->lr, 0.1f);
-        r2_grpo_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = config->n_steps;
-        status = r2__grpo_rollout(ctx, &rl, step, &report);
-        if (status == R2_OK) status = r2__grpo_update(ctx, &rl, lr, &report);
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "grpo", step + 1, config->n_steps);
+    for (; rl.run.step < config->n_steps && status == R2_OK; ++rl.run.step) {
+        status = r2__grpo_advance(ctx, &rl);
+        if (status == R2_OK) status = r2_progress(ctx, "grpo", rl.run.step + 1, config->n_steps);
     }
     r2__grpo_free(ctx, &rl);
     return status;
@@ -7536,6 +7866,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.stop = mark->answer.id;
     how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.n_token = ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
@@ -7602,6 +7933,11 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
             r2_reasoning_free(ctx, &reasoning);
         }
         r2_generation_free(ctx, &gen);
+        for (int64_t e = first; e < first + n && status == R2_OK; ++e)
+            if (!isfinite(score[e]))
+                status = r2_fail(ctx, R2_DIVERGED, "score: the model gives example %lld no "
+                                 "probabilities: its weights are no numbers to reckon with",
+                                 (long long)e);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
     }
     if (trace) r2__trace_shares(trace, &counts);
@@ -7653,6 +7989,8 @@ r2_run_config r2_run_config_default(void) {
     config.seed = 1;
     config.n_groups = 16384;
     config.n_sampled = 4;
+    config.min_history = 5;
+    config.min_train = 1;
     config.chains = r2_chain_config_default();
     config.n_negatives = 19;
     config.n_cases = 8192;
@@ -7675,6 +8013,26 @@ r2_run_config r2_run_config_full(void) {
     config.sft.groups = 32;
     config.grpo.n_steps = 300;
     return config;
+}
+
+/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
+static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
+    const r2__bound range[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),     R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
+        R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
+        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
+        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
+    r2_model_config model = c->model;
+    r2_grpo_config grpo = c->grpo;
+    r2_status status = r2__check_bounds(ctx, "run", range, 11);
+    model.n_vocab = model.n_ctx = grpo.max_new = 1;
+    if (status == R2_OK) status = r2__check_config(ctx, &model);
+    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0);
+    return status == R2_OK ? r2__grpo_settings(ctx, &grpo) : status;
 }
 
 /* All draws of the run follow from its one seed. */
@@ -7703,7 +8061,8 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, NULL, 0};
+    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
+                              c->min_train};
     r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
@@ -7713,6 +8072,13 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
                          c->test_path ? "a positive" : "two positives",
                          (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (status == R2_OK && c->min_train > 0)
+        status = r2_split_warm(ctx, split, &run->data, c->min_train);
+    if (status == R2_OK && split->n_test < 1)
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "%s: expected test favourites with min_train = %lld training ratings by "
+                         "others, found none among %lld",
+                         path, (long long)c->min_train, (long long)split->n_cold_test);
     negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
@@ -7742,10 +8108,17 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
-    const r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
-    int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
+    const int64_t group = 1 + (int64_t)c->n_sampled;
+    r2_draw_config draw = {n_groups, c->n_sampled, c->min_history, c->min_train, seed};
+    int64_t n_drawn = 0;
     r2_status status;
-    *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
+    if (group > run->data.n_items)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "run: n_sampled = %d, expected fewer than the %lld items of the data",
+                       (int)c->n_sampled, (long long)run->data.n_items);
+    /* all that there are, when there are not so many */
+    if (draw.n_groups > run->graph.n_edges) draw.n_groups = run->graph.n_edges;
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)draw.n_groups,
                                         (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
     status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
@@ -7756,31 +8129,10 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
 
-/* The number that config.min_history = 0 stands for. */
-static int32_t r2__run_history(const r2_run *run) {
-    const r2_run_config *c = &run->config;
-    const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
-    int64_t unused;
-    if (c->min_history > 0) return c->min_history;
-    if (r2__quota_total(&run->graph, 5, INT64_MAX, &unused) >= enough) return 5;
-    return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
-}
-
 static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
     r2_status status = R2_OK;
-    if (c->n_groups < 1 || c->n_sampled < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
-                       (long long)c->n_groups, (int)c->n_sampled);
-    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
-                       (double)c->step_share);
-    if (c->min_history < 0 || c->n_cases < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "run: min_history = %d, n_cases = %lld, expected both >= 0",
-                       (int)c->min_history, (long long)c->n_cases);
-    run->min_history = r2__run_history(run);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
@@ -7800,7 +8152,8 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, path);
+    status = r2__run_check(ctx, config);
+    if (status == R2_OK) status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
@@ -7894,7 +8247,8 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_questions(ctx, run);
+    status = r2__run_check(ctx, c); /* it may have been changed since */
+    if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
     if (status == R2_OK) {
@@ -7936,6 +8290,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
         question[q].user = user;
         question[q].item = item[q % group];
         question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        question[q].future = r2_index_future(&run->index, data, user, item[0]);
         if (q % group == 0)
             question[q].answer =
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
@@ -7987,43 +8342,50 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
-                         int64_t n, r2_evidence *evidence, r2_examples *examples) {
-    r2_example_config how;
+/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
+   of them, without them now. */
+static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
+                             r2_evidence *evidence, r2_examples *examples) {
+    const int64_t n = c->n_cases * c->n_per_case;
+    const r2_example_config how = r2__run_asks(run, 1);
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        question[q].user = user[q];
-        question[q].item = item[q];
-        question[q].answer = -1;
-        if ((int64_t)user[q] >= run->graph.n_users)
+        const uint32_t user = c->user[q / c->n_per_case];
+        if ((int64_t)user >= run->graph.n_users)
             status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
-                             (unsigned)user[q], (long long)run->graph.n_users);
-        else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
+                             (unsigned)user, (long long)run->graph.n_users);
+        if (status != R2_OK) break;
+        question[q].user = user;
+        question[q].item = c->item[q];
+        question[q].answer = -1;
+        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (moments && q % c->n_per_case == 0)
+            question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
+        else if (moments) question[q].future = question[q - 1].future;
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    how = r2__run_asks(run, 1);
     return r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
+}
+
+r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                         int64_t n, r2_evidence *evidence, r2_examples *examples) {
+    const r2_candidates pairs = {n, 1, (uint32_t *)(uintptr_t)user, (uint32_t *)(uintptr_t)item};
+    return r2__run_ask(ctx, run, &pairs, false, evidence, examples);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
-    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
-    r2_evidence *unwanted = evidence ? NULL
-                                     : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
-    r2_status status = user && (evidence || unwanted) ? R2_OK : R2_NO_MEMORY;
+    r2_evidence *own = evidence ? NULL : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *own);
+    r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    for (int64_t k = 0; k < n && status == R2_OK; ++k)
-        user[k] = candidates->user[k / candidates->n_per_case];
-    if (status == R2_OK)
-        status = r2_run_prompts(ctx, run, user, candidates->item, n, evidence ? evidence : unwanted,
-                                examples);
-    r2_release(ctx, user);
-    r2_release(ctx, unwanted);
+    if (evidence || own)
+        status = r2__run_ask(ctx, run, candidates, true, evidence ? evidence : own, examples);
+    r2_release(ctx, own);
     return status;
 }
 
@@ -8125,9 +8487,12 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
 
 /* ---- on disk ---- */
 
+enum { R2__RUN_FILES = 4 };
+static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
+                                                         "codebook.json", "config.json"};
+
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_status status;
+    r2_text text[R2__RUN_FILES];
     if (!run->model.n_params)
         return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
     if (run->model.lora && !run->model.lora->merged)
@@ -8135,12 +8500,12 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
                        "%s: the model has adapters that are not merged, expected r2_lora_merge "
                        "before, or r2_lora_save instead",
                        directory);
-    status = r2_model_save_dir(ctx, &run->model, directory);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
-    return status;
+    memset(text, 0, sizeof text);
+    r2__tensors_text(ctx, &run->model, false, &text[0]);
+    r2__vocab_lines(ctx, &run->vocab, &text[1]);
+    r2__codebook_json(ctx, &run->codebook, &text[2]);
+    r2__config_text(ctx, &run->model.config, &text[3]);
+    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
 }
 
 /* The shape of a saved model must be that of the run. */
@@ -8179,8 +8544,9 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
     r2_examples train;
-    r2_status status = r2__join_path(ctx, path, directory, "config.json");
+    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
     memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
@@ -8278,6 +8644,7 @@ const char *r2_status_name(r2_status status) {
     case R2_FORMAT: return "format error";
     case R2_ARGUMENT: return "invalid argument";
     case R2_CANCELLED: return "cancelled";
+    case R2_DIVERGED: return "diverged";
     }
     return "unknown status";
 }
@@ -8297,6 +8664,16 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
+}
+
+/* ---- settings ---- */
+
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n) {
+    for (int k = 0; k < n; ++k)
+        if (!(range[k].value >= range[k].low && range[k].value <= range[k].high))
+            return r2_fail(ctx, R2_ARGUMENT, "%s: %s = %g, expected %g .. %g", who, range[k].name,
+                           range[k].value, range[k].low, range[k].high);
+    return R2_OK;
 }
 
 /* ---- memory ---- */
@@ -8871,39 +9248,119 @@ static bool r2__json_whole(const cJSON *value, int64_t low, int64_t high, int64_
     return true;
 }
 
+/* ---- files: every operation asks the hook ---- */
+
 /* strerror of an error that the system knows is a constant text in every C library. */
 static const char *r2__reason(void) { return strerror(errno); /* NOLINT(concurrency-mt-unsafe) */ }
 
-static r2_status r2__open(r2_ctx *ctx, const char *path, FILE **file) {
-    *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    return *file ? R2_OK : r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, r2__reason());
+static bool r2__file_may(r2_ctx *ctx, r2_file_op op, const char *path, size_t *size) {
+    const size_t all = *size;
+    const int error = ctx->file ? ctx->file(ctx->user, op, path, size) : 0;
+    if (*size > all || *size < 1) *size = all;
+    if (error) errno = error;
+    return error == 0;
 }
 
-static void r2__close(FILE *file) {
-    if (file && file != stdin) fclose(file);
+/* NULL: errno says why. */
+static FILE *r2__file_open(r2_ctx *ctx, const char *path, const char *mode) {
+    FILE *file;
+    size_t none = 0;
+    do file = r2__file_may(ctx, R2_FILE_OPEN, path, &none) ? fopen(path, mode) : NULL;
+    while (!file && errno == EINTR);
+    return file;
+}
+
+/* Standard input stays open. */
+static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool may;
+    if (file == stdin) return true;
+    may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
+    return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
+}
+
+/* Reads `size` bytes; *got are fewer only at the end of the file. */
+static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
+                               size_t *got) {
+    *got = 0;
+    while (*got < size) {
+        size_t more = size - *got, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_READ, path, &more);
+        if (may) *got += n = fread(to + *got, 1, more, file);
+        if (may && n < more && !ferror(file)) return R2_OK;
+        if (may && n == more) continue;
+        if (errno != EINTR)
+            return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, r2__reason());
+        clearerr(file);
+    }
+    return R2_OK;
+}
+
+static bool r2__file_write(r2_ctx *ctx, FILE *file, const char *path, r2__slice bytes) {
+    while (bytes.len > 0) {
+        size_t some = bytes.len, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_WRITE, path, &some);
+        if (may) n = fwrite(bytes.at, 1, some, file);
+        bytes.at += n;
+        bytes.len -= n;
+        if (may && n == some) continue;
+        if (errno != EINTR) return false;
+        clearerr(file);
+    }
+    return true;
+}
+
+/* Hands a file to the disk: a rename that comes before its bytes would leave half a file after a
+   power cut. What cannot be synced, a pipe, is none of those. */
+static bool r2__file_sync(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool done;
+    do {
+        done = r2__file_may(ctx, R2_FILE_SYNC, path, &none) && fflush(file) == 0;
+#if defined(R2__HAS_FSYNC)
+        done = done && (fsync(fileno(file)) == 0 || errno == EINVAL);
+#endif
+    } while (!done && errno == EINTR);
+    return done;
+}
+
+static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
+    size_t none = 0;
+    bool done;
+    do done = r2__file_may(ctx, R2_FILE_RENAME, to, &none) && rename(from, to) == 0;
+    while (!done && errno == EINTR);
+    return done;
+}
+
+/* Opens a file to read, "-" for standard input. */
+static r2_status r2__open(r2_ctx *ctx, const char *path, FILE **file) {
+    *file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
+    return *file ? R2_OK : r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, r2__reason());
 }
 
 /* Reads on until the text has `limit` bytes or the file ends. */
 static r2_status r2__read_up_to(r2_ctx *ctx, FILE *file, const char *path, size_t limit,
                                 r2_text *text) {
+    r2_status status = R2_OK;
     size_t got = 1;
-    while (got > 0 && text->len < limit) {
+    while (got > 0 && text->len < limit && status == R2_OK) {
         size_t want = limit - text->len;
         if (!r2__text_reserve(ctx, text, want < 1u << 16 ? want : 1u << 16)) return ctx->status;
         if (want > text->cap - text->len - 1) want = text->cap - text->len - 1;
-        got = fread(text->data + text->len, 1, want, file);
+        status = r2__file_read(ctx, file, path, text->data + text->len, want, &got);
         text->len += got;
         text->data[text->len] = '\0';
     }
-    return ferror(file) ? r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, r2__reason()) : R2_OK;
+    return status;
 }
 
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
     FILE *file;
     r2_status status = r2__open(ctx, path, &file);
+    if (status != R2_OK) return status;
     r2_text_clear(text);
-    if (status == R2_OK) status = r2__read_up_to(ctx, file, path, SIZE_MAX, text);
-    r2__close(file);
+    status = r2__read_up_to(ctx, file, path, SIZE_MAX, text);
+    r2__file_close(ctx, file, path); /* it was read: nothing is lost any more */
     return status;
 }
 
@@ -8915,12 +9372,13 @@ static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text) {
     size_t from = 0;
     bool nul = false;
     r2_status status = r2__open(ctx, path, &file);
+    if (status != R2_OK) return status;
     for (bool more = true; status == R2_OK && more && !nul; from = text->len) {
         status = r2__read_up_to(ctx, file, path, from + (1u << 20), text);
         more = text->len > from && text->len <= R2__TEXT_MAX;
         nul = text->len > from && memchr(text->data + from, '\0', text->len - from);
     }
-    r2__close(file);
+    r2__file_close(ctx, file, path);
     if (status == R2_OK && (nul || text->len > R2__TEXT_MAX))
         status = r2_fail(ctx, R2_FORMAT, "%s: expected text, found %s", path,
                          nul ? "a NUL byte" : "more than 256 MB");
@@ -8943,24 +9401,178 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
     return status;
 }
 
+static bool r2__file_exists(r2_ctx *ctx, const char *path) {
+    FILE *file = strcmp(path, "-") ? r2__file_open(ctx, path, "rb") : NULL;
+    if (file) r2__file_close(ctx, file, path);
+    return file != NULL;
+}
+
+/* The name under which a file is written before it is whole. */
+static r2_status r2__aside(r2_ctx *ctx, const char *path, r2_text *aside) {
+    memset(aside, 0, sizeof *aside);
+    r2_text_addf(ctx, aside, "%s.tmp", path);
+    return aside->failed ? ctx->status : R2_OK;
+}
+
+/* Renames what was written aside. */
+static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && !r2__file_rename(ctx, aside.data, path))
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, r2__reason());
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+/* Removes what was written aside. That it cannot, nobody needs to know. */
+static void r2__drop_aside(r2_ctx *ctx, const char *path) {
+    r2_ctx own = *ctx; /* keeps the message of what failed before */
+    r2_text aside;
+    size_t none = 0;
+    if (r2__aside(&own, path, &aside) == R2_OK &&
+        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
+        remove(aside.data);
+    r2_text_free(ctx, &aside);
+}
+
+/* Writes the pieces aside, whole and on the disk, or leaves nothing. */
+static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    FILE *file = status == R2_OK ? r2__file_open(ctx, aside.data, "wb") : NULL;
+    bool good = file != NULL, closed = true;
+    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside.data, piece[k]);
+    good = good && r2__file_sync(ctx, file, aside.data);
+    if (status == R2_OK && !good)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, r2__reason());
+    if (file) closed = r2__file_close(ctx, file, aside.data);
+    if (status == R2_OK && !closed)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, r2__reason());
+    if (status != R2_OK && file) r2__drop_aside(ctx, path);
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_status status = r2__write_aside(ctx, path, piece, n);
+    if (status != R2_OK) return status;
+    status = r2__into_place(ctx, path);
+    if (status != R2_OK) r2__drop_aside(ctx, path);
+    return status;
+}
+
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len) {
-    r2_text part = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    FILE *file;
-    r2_text_addf(ctx, &part, "%s.tmp", path);
-    if (part.failed) return ctx->status;
-    file = fopen(part.data, "wb");
-    if (!file) {
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", part.data, r2__reason());
-    } else {
-        bool good = fwrite(bytes, 1, len, file) == len;
-        good = fclose(file) == 0 && good;
-        if (!good || rename(part.data, path) != 0) {
-            status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, r2__reason());
-            remove(part.data);
-        }
+    const r2__slice all = r2__slice_of(bytes, len);
+    return r2__write_pieces(ctx, path, &all, 1);
+}
+
+/* Writes a text and frees it. */
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text) {
+    r2_status status = text->failed ? ctx->status : r2_write_file(ctx, path, text->data, text->len);
+    r2_text_free(ctx, text);
+    return status;
+}
+
+/* ---- several files that are one thing ----
+
+   r2__save_together  writes all aside, then, of a run, what they are (their digests, in run.json:
+                      from now on the new ones count), then renames them
+   r2__settle         finds them as they should be, or finishes the renaming after a crash
+
+   A crash before run.json is renamed leaves the old files, whole, and some .tmp that do not count;
+   after it, each new file whole under one of its two names. (test_run.c, a_save_that_is_cut_off) */
+
+static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17]) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    if (status == R2_OK)
+        snprintf(digest, 17, "%016llx", (unsigned long long)r2__fnv(text.data, text.len));
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Makes sure that directory/name is the file of this digest, written aside or in place. */
+static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
+                                 const char *digest) {
+    char path[R2__PATH], found[17] = "";
+    r2_text aside;
+    r2_status status = r2__join_path(ctx, path, directory, name);
+    if (status != R2_OK) return status;
+    if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
+    status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && r2__digest_file(ctx, aside.data, found) == R2_OK &&
+        strcmp(found, digest) == 0)
+        status = r2__into_place(ctx, path);
+    else if (status == R2_OK) /* once more, for the message */
+        status = r2__digest_file(ctx, path, found);
+    r2_text_free(ctx, &aside);
+    if (status != R2_OK || strcmp(found, digest) == 0) return status;
+    return r2_fail(ctx, R2_FORMAT, "%s: not the file that was saved with the others of %s/run.json",
+                   path, directory);
+}
+
+/* Without a run.json, files of version 0.1.0, there is nothing to compare. */
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n) {
+    char path[R2__PATH];
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    cJSON *json = NULL;
+    if (status == R2_OK && !r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (status == R2_OK) status = r2__json_read(ctx, path, &json);
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
+        if (cJSON_IsString(digest))
+            status = r2__settle_file(ctx, directory, name[k], digest->valuestring);
+        else status = r2_fail(ctx, R2_FORMAT, "%s: expected the digest of %s", path, name[k]);
     }
-    r2_text_free(ctx, &part);
+    cJSON_Delete(json);
+    return status;
+}
+
+/* Before a new save: one that was cut off is finished, since it counts until the new one is there.
+   Files that belong to no run are going to be replaced. */
+static r2_status r2__settle_old(r2_ctx *ctx, const char *directory, const char *const *name, int n) {
+    r2_status status = r2__settle(ctx, directory, name, n);
+    return status == R2_FORMAT || (status == R2_IO && errno == ENOENT) ? R2_OK : status;
+}
+
+/* Writes the digests of the texts: a line for each file. */
+static r2_status r2__save_digests(r2_ctx *ctx, const char *directory, const char *const *name,
+                                  const r2_text *text, int n) {
+    char path[R2__PATH];
+    r2_text all = {NULL, 0, 0, false};
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    for (int k = 0; k < n; ++k)
+        r2_text_addf(ctx, &all, "%s  \"%s\": \"%016llx\"", k ? ",\n" : "{\n", name[k],
+                     (unsigned long long)r2__fnv(text[k].data, text[k].len));
+    r2_text_addf(ctx, &all, "\n}\n");
+    if (status == R2_OK) return r2__write_text(ctx, path, &all);
+    r2_text_free(ctx, &all);
+    return status;
+}
+
+/* Saves texts (n), frees them, as the files name (n) of a directory, with digests if is_run. */
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run) {
+    char path[R2__PATH];
+    r2_status status = is_run ? r2__settle_old(ctx, directory, name, n) : R2_OK;
+    int n_aside = 0;
+    bool counts = false; /* the new files do */
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const r2__slice piece = r2__slice_of(text[k].data, text[k].len);
+        status = text[k].failed ? R2_NO_MEMORY : r2__join_path(ctx, path, directory, name[k]);
+        if (status == R2_OK) status = r2__write_aside(ctx, path, &piece, 1);
+        n_aside += status == R2_OK;
+    }
+    if (status == R2_OK && is_run) {
+        status = r2__save_digests(ctx, directory, name, text, n);
+        counts = status == R2_OK;
+    }
+    for (int k = 0; k < n_aside; ++k) {
+        snprintf(path, sizeof path, "%s/%s", directory, name[k]);
+        if (status == R2_OK) status = r2__into_place(ctx, path);
+        if (status != R2_OK && !counts) r2__drop_aside(ctx, path);
+    }
+    for (int k = 0; k < n; ++k) r2_text_free(ctx, &text[k]);
     return status;
 }
 
@@ -8990,7 +9602,7 @@ static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path)
 }
 
 static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    r2__close(lines->file);
+    if (lines->file) r2__file_close(ctx, lines->file, lines->path);
     r2_release(ctx, lines->buffer);
     memset(lines, 0, sizeof *lines);
 }
@@ -9007,6 +9619,7 @@ static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *e
 /* Moves the rest to the front and reads on. */
 static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
     size_t left = lines->end - lines->next, got;
+    r2_status status;
     memmove(lines->buffer, lines->buffer + lines->next, left);
     lines->next = 0;
     lines->end = left;
@@ -9020,13 +9633,12 @@ static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
         lines->buffer = larger;
         lines->cap *= 2;
     }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
+                           lines->cap - lines->end, &got);
     lines->end += got;
     lines->eof = got == 0;
     lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, r2__reason());
-    return R2_OK;
+    return status;
 }
 
 /* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
@@ -9165,9 +9777,16 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
         }                                                                                          \
     } while (0)
 
+/* More threads than R2_MOST_THREADS are not asked for: the system may have no more, and then OpenMP
+   ends the process. */
+static int r2__n_threads(const r2_ctx *ctx) {
+    const int n = ctx->n_threads;
+    return n < 1 ? 1 : n > R2_MOST_THREADS ? R2_MOST_THREADS : n;
+}
+
 int r2_threads(const r2_ctx *ctx, int64_t work) {
     const int64_t worth_waking = 20000; /* about 10 us: what a parallel region costs */
-    return work < worth_waking || ctx->n_threads < 1 ? 1 : ctx->n_threads;
+    return work < worth_waking ? 1 : r2__n_threads(ctx);
 }
 
 double r2_seconds(void) {
@@ -10330,18 +10949,12 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
     return status;
 }
 
-static bool r2__file_exists(const char *path) {
-    FILE *file = strcmp(path, "-") ? fopen(path, "rb") : NULL;
-    if (file) fclose(file);
-    return file != NULL;
-}
-
 /* Only a directory has a file "." in it. */
 static bool r2__is_directory(r2_ctx *ctx, const char *path) {
     r2_text inside = {NULL, 0, 0, false};
     bool is;
     r2_text_addf(ctx, &inside, "%s/.", path);
-    is = !inside.failed && r2__file_exists(inside.data);
+    is = !inside.failed && r2__file_exists(ctx, inside.data);
     r2_text_free(ctx, &inside);
     return is;
 }
@@ -10371,7 +10984,7 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
         r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
         r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
-        if (r2__file_exists(ratings->data)) return R2_OK;
+        if (r2__file_exists(ctx, ratings->data)) return R2_OK;
     }
     r2_text_clear(ratings);
     r2_text_clear(items);
@@ -10402,7 +11015,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (status == R2_OK && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(ctx, items.data))
         status = r2__load_items(ctx, loader, items.data);
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
@@ -11723,8 +12336,7 @@ static int64_t r2__most_keys(const r2_attention *shape) {
 }
 
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
-    int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
-    return 2 * threads * R2__QUERIES * r2__most_keys(shape);
+    return 2 * (int64_t)r2__n_threads(ctx) * R2__QUERIES * r2__most_keys(shape);
 }
 
 static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, int64_t keys) {
@@ -12384,7 +12996,7 @@ static int64_t r2__kept_rows(int64_t rows, int64_t n_out, int64_t max_new) {
 static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
     const r2_model_config *c = &d->model->config;
     const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
-    const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
+    const int64_t threads = r2__n_threads(d->ctx);
     const int64_t kv = 2 * d->kv * c->n_layer, scores = 2 * R2__QUERIES * (int64_t)c->n_ctx;
     r2_arena *arena = &d->memory;
     bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
@@ -12862,27 +13474,24 @@ static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2__named *list,
         r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
 }
 
-static r2_status r2__save_tensors(r2_ctx *ctx, const r2_model *model, bool adapters,
-                                  const char *path) {
-    r2_text text = {NULL, 0, 0, false};
+/* Adds a safetensors file of the model's tensors, or of its adapters'. */
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text) {
     int64_t n = 0;
     r2__named *list = r2__list(ctx, model, adapters, &n);
-    r2_status status;
-    if (!list) return ctx->status;
-    r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
-    r2__append_header(ctx, &text, list, n);
-    for (int b = 0; b < 8 && !text.failed; ++b)
-        text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
+    if (!list) text->failed = true, n = 0;
+    r2_text_add(ctx, text, "\0\0\0\0\0\0\0\0", 8);
+    r2__append_header(ctx, text, list, n);
+    for (int b = 0; b < 8 && !text->failed; ++b)
+        text->data[b] = (char)(unsigned char)((uint64_t)(text->len - 8) >> 8 * b);
     for (int64_t i = 0; i < n; ++i)
-        r2__append_floats(ctx, &text, list[i].data, list[i].rows * list[i].cols);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
+        r2__append_floats(ctx, text, list[i].data, list[i].rows * list[i].cols);
     r2_release(ctx, list);
-    return status;
 }
 
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
-    return r2__save_tensors(ctx, model, false, path);
+    r2_text text = {NULL, 0, 0, false};
+    r2__tensors_text(ctx, model, false, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 static uint64_t r2__dtype_size(const char *dtype) {
@@ -13130,8 +13739,9 @@ static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file 
     r2_status status = r2__open(ctx, path, &in);
     memset(file, 0, sizeof *file);
     file->path = path;
-    if (status == R2_OK) status = r2__read_tensors(ctx, in, file);
-    r2__close(in);
+    if (status != R2_OK) return status;
+    status = r2__read_tensors(ctx, in, file);
+    r2__file_close(ctx, in, path);
     if (status != R2_OK) r2__tensor_close(ctx, file);
     return status;
 }
@@ -13360,7 +13970,7 @@ static r2_status r2__shard_bytes(r2_ctx *ctx, const char *directory, const r2__s
             return ctx->status;
         size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
         *sum += size < 0 ? UINT64_MAX >> 20 : (uint64_t)size;
-        r2__close(file);
+        r2__file_close(ctx, file, path);
     }
     return R2_OK;
 }
@@ -13471,29 +14081,15 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
                             bool with_grad) {
     r2_model_config config;
     char path[R2__PATH];
-    FILE *single;
     r2_status status;
     memset(model, 0, sizeof *model);
     status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
     if (status != R2_OK) return status;
-    single = fopen(path, "rb");
-    if (single) {
-        fclose(single);
+    if (r2__file_exists(ctx, path))
         status = r2__load_single(ctx, model, path, &config, with_grad);
-    } else {
-        status = r2__load_sharded(ctx, model, directory, &config, with_grad);
-    }
+    else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status != R2_OK) r2_model_free(ctx, model);
-    return status;
-}
-
-/* Writes a text into directory/name and frees it. */
-static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *name, r2_text *text) {
-    char path[R2__PATH];
-    r2_status status = text->failed ? ctx->status : r2__join_path(ctx, path, directory, name);
-    if (status == R2_OK) status = r2_write_file(ctx, path, text->data, text->len);
-    r2_text_free(ctx, text);
     return status;
 }
 
@@ -13520,13 +14116,12 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 }
 
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
-    r2_status status;
-    r2__config_text(ctx, &model->config, &text);
-    status = r2__write_in(ctx, directory, "config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    return status == R2_OK ? r2_model_save(ctx, model, path) : status;
+    static const char *const name[] = {"config.json", "model.safetensors"};
+    r2_text text[2];
+    memset(text, 0, sizeof text);
+    r2__config_text(ctx, &model->config, &text[0]);
+    r2__tensors_text(ctx, model, false, &text[1]);
+    return r2__save_together(ctx, directory, name, text, 2, false);
 }
 
 /* ---- adapters on disk ---- */
@@ -13539,30 +14134,29 @@ static size_t r2__module_name(const r2_tensor *t, const char **name) {
 }
 
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
+    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors"};
+    r2_text text[2];
     bool first = true;
-    r2_status status;
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    r2_text_addf(ctx, &text,
+    memset(text, 0, sizeof text);
+    r2_text_addf(ctx, &text[0],
                  "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
                  "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
                  model->lora->config.rank);
-    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
-    r2_text_addf(ctx, &text,
+    r2__text_number(ctx, &text[0], (double)model->lora->config.alpha, 9);
+    r2_text_addf(ctx, &text[0],
                  ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
                  "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
         const char *name;
         const size_t length = r2__module_name(&model->tensor[id], &name);
         if (model->lora->offset[id] < 0) continue;
-        r2_text_addf(ctx, &text, "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
+        r2_text_addf(ctx, &text[0], "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
         first = false;
     }
-    r2_text_addf(ctx, &text, "]\n}\n");
-    status = r2__write_in(ctx, directory, "adapter_config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
-    return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
+    r2_text_addf(ctx, &text[0], "]\n}\n");
+    r2__tensors_text(ctx, model, true, &text[1]);
+    return r2__save_together(ctx, directory, files, text, 2, false);
 }
 
 /* The targets that target_modules names. */
@@ -13649,11 +14243,8 @@ static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text 
 
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
     r2_text json = {NULL, 0, 0, false};
-    r2_status status;
     r2__codebook_json(ctx, codebook, &json);
-    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
-    r2_text_free(ctx, &json);
-    return status;
+    return r2__write_text(ctx, path, &json);
 }
 
 /* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
@@ -15063,6 +15654,7 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_pred: return "how similar people rated # against their own mean";
     case R2_FIELD_fresh: return "time since # was first rated";
     case R2_FIELD_trend: return "ratings of # just before now";
+    case R2_FIELD_season: return "ratings of # lately";
     case R2_FIELD_link: return "links to @'s items, close in time";
     case R2_FIELD_rel: return "links to @'s latest items, close in each person's history";
     case R2_FIELD_near3: return "links to @'s latest items, next to each other";
@@ -15072,7 +15664,6 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_path: return "the one person whose recent route is most like @'s";
     case R2_FIELD_c1: return "strength of the strongest chain";
     case R2_FIELD_c2: return "strength of the second chain";
-    case R2_FIELD_c3: return "strength of the third chain";
     default: return r2_field_formula(field);
     }
 }

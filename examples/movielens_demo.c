@@ -239,7 +239,10 @@ static void print_table(const demo *d) {
     printf("\nOne held-out favourite among %d films, %lld users (seed %lld)\n\n",
            (int)run->test.n_per_case, (long long)run->test.n_cases,
            (long long)d->options.seed);
-    if (run->split.n_test == run->config.n_cases)
+    if (run->split.n_cold_test > 0)
+        printf("  items that somebody else has rated; the favourites of %lld more users nobody has\n\n",
+               (long long)run->split.n_cold_test);
+    if (run->split.n_test + run->split.n_cold_test == run->config.n_cases)
         printf("  a sample of all who have a favourite to hold out: more would take longer\n\n");
     if (run->test.n_cases < run->split.n_test)
         printf("  %lld more users have taken nearly everything: too few films are left to choose from\n\n",

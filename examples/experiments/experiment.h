@@ -267,7 +267,8 @@ static inline void xp_candidates(xp *x, const r2_run *run, int64_t n, int64_t se
                                  r2_candidates *c) {
     const r2_split *s = &run->split;
     const uint64_t drawn = r2_hash((uint64_t)seed, x->validate ? R2_VALID : R2_TEST, 0);
-    const r2_negatives negatives = {n, drawn, false, NULL, 0};
+    const int64_t min_train = run->config.min_train;
+    const r2_negatives negatives = {n, drawn, false, min_train > 0 ? s : NULL, min_train};
     xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, x->validate ? s->valid : s->test,
                                    x->validate ? s->n_valid : s->n_test, &negatives));
 }

@@ -35,13 +35,13 @@ static void *take(void *user, void *p, size_t size) {
     (void)user;
     if (size > largest) largest = size;
     if (size > limit) return NULL;
-    if (old) held -= old->size;
+    if (old) __atomic_sub_fetch(&held, old->size, __ATOMIC_RELAXED); /* threads come here too */
     if (!size) return free(old), NULL;
     new_block = realloc(old, size + sizeof(block));
     if (!new_block) return NULL;
     new_block->size = size;
-    held += size;
-    if (held > most) most = held;
+    size = __atomic_add_fetch(&held, size, __ATOMIC_RELAXED);
+    if (size > most) most = size;
     return new_block + 1;
 }
 
@@ -138,7 +138,7 @@ static int genre(int n, char **a) {
     if (s == R2_OK) s = r2_index_init(&ctx, &ix, &g, &d, 4.0f, 0);
     if (s != R2_OK) return failed(s);
     for (int64_t i = 0; i < d.n_items; ++i) {
-        r2_question q = {0, (uint32_t)i, (int32_t)r2_graph_user_degree(&g, 0), -1, 0, 0, 0};
+        r2_question q = {0, (uint32_t)i, (int32_t)r2_graph_user_degree(&g, 0), -1, 0, 0, 0, 0};
         r2_chain_config chains = r2_chain_config_default();
         r2_evidence e;
         s = r2_evidence_compute(&ctx, &ix, &q, 1, &chains, &e);
@@ -224,7 +224,7 @@ static int chains(int n, char **a) {
     r2_index ix;
     r2_chain chain[16];
     r2_chain_config c = r2_chain_config_default();
-    r2_question q = {0, 0, 0, -1, 0, 0, 0};
+    r2_question q = {0, 0, 0, -1, 0, 0, 0, 0};
     int64_t found = 0;
     r2_status s = r2_data_load(&ctx, &d, a[0]);
     (void)n;

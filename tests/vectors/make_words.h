@@ -260,10 +260,10 @@ static void make_teacher(maker *m) {
     static const char *const prompt[] = {make_facts, "<q> hist:4",
                                          "<q> c1 age:2 hist:- pop:10 pop:3 genre:1 c2:9",
                                          "hist:1 genre:1 era:- shared:1 uknn:1 deep:1 pop:1 "
-                                         "meanr:1 pred:1 fresh:- trend:1 liked:1 link:1 "
+                                         "meanr:1 pred:1 fresh:- trend:1 season:1 liked:1 link:1 "
                                          "rel:1 next:1 near3:1 near1:1 path:1 c1:1 c2:1",
                                          "hist:9 genre:9 shared:9 uknn:9 deep:9 pop:9 meanr:9 "
-                                         "pred:9 trend:9 liked:9 link:9 rel:9 next:9 "
+                                         "pred:9 trend:9 season:9 liked:9 link:9 rel:9 next:9 "
                                          "near3:9 near1:9 path:9 c1:9 c2:9"};
     for (size_t k = 0; k < sizeof prompt / sizeof *prompt; ++k)
         for (int j = 0; j < 5; ++j) {
