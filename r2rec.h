@@ -15896,7 +15896,7 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
         int32_t best = -1;
         for (int32_t c = 0; c < n; ++c)
             if (!cited[c] && (best < 0 || strength[c] > strength[best])) best = c;
-        cited[best] = true;
+        if (best >= 0) cited[best] = true;
     }
 }
 
