@@ -1714,8 +1714,8 @@ typedef struct r2_bpe {
     int32_t n_tokens, n_merges, n_added;
     int64_t *begin;          /* (n_tokens + 1) token t: bytes[begin[t]] .. [begin[t + 1] - 1] */
     char *bytes;
-    uint8_t *added;          /* (n_tokens) 0: a piece; bits of an added token: R2_BPE_ADDED ...    */
-    struct r2__added *find[2]; /* (n_find) added tokens: looked for in a text, in its normal form  */
+    uint8_t *added;          /* (n_tokens) 0: a piece; bits of an added token: R2_BPE_ADDED ...   */
+    struct r2__added *find[2]; /* (n_find) added tokens: looked for in a text, in its normal form */
     int32_t n_find[2];
     uint8_t starts[256];     /* bit s: some token of find[s] begins with the byte                 */
     int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned */
@@ -9106,8 +9106,8 @@ static size_t r2__take_all(r2__slice *text, const char *any) {
 }
 
 /* cJSON tells nobody whether a text is at fault or memory ran out, and accepts more than JSON. So a
-   text is checked first, by RFC 8259 and the limits of cJSON: what passes and still fails, fails for
-   want of memory. */
+   text is checked first, by RFC 8259 and the limits of cJSON: what passes and still fails, fails
+   for want of memory. */
 typedef struct r2__json_reader {
     r2__slice in;
     int depth;
@@ -13961,8 +13961,8 @@ static int r2__by_file(const void *a, const void *b) {
     return strcmp(((const r2__shard *)a)->file, ((const r2__shard *)b)->file);
 }
 
-/* Opens all shards of entry (n), sorted by file, for their sizes -> *sum. A size beyond a long counts
-   as that of any model. */
+/* Opens all shards of entry (n), sorted by file, for their sizes -> *sum. A size beyond a long
+   counts as that of any model. */
 static r2_status r2__shard_bytes(r2_ctx *ctx, const char *directory, const r2__shard *entry,
                                  size_t n, uint64_t *sum) {
     for (size_t i = 0; i < n; ++i) {
@@ -16337,7 +16337,8 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
     for (int k = 0; k < R2__RECORD_KEYS; ++k) {
         const char *text;
         if (!r2__record_is_text(k)) continue;
-        text = r2__arena_string(ctx, &records->text, *(const char *const *)r2__record_at(record, k));
+        text = *(const char *const *)r2__record_at(record, k);
+        text = r2__arena_string(ctx, &records->text, text);
         if (!text) return ctx->status;
         memcpy((char *)&copy + r2__record_keys[k].at, &text, sizeof text);
     }
