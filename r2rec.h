@@ -1319,8 +1319,9 @@ typedef struct r2_reasoning {
     r2_check check;
 } r2_reasoning;
 
-/* Lets the model reason, greedily, about examples first .. first + n - 1: out (n). Free each with
-   r2_reasoning_free; after an error there is nothing to free. Errors: as of r2_score. */
+/* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens or, if the
+   examples have longer traces, in as many: out (n). Free each with r2_reasoning_free; after an error
+   there is nothing to free. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
@@ -1334,8 +1335,10 @@ struct r2_run;
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. The hook must
-   keep D2: of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
+   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item are
+   that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2: of
+   u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
    called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
@@ -7965,6 +7968,10 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                        "examples",
                        (long long)first, (long long)n, (long long)examples->n);
     config.mode = R2_REASONED;
+    for (int64_t e = first; e < first + n; ++e) { /* room for what the examples themselves say */
+        const int64_t own = examples->trace_begin[e + 1] - examples->trace_begin[e];
+        if (own + R2_MAX_MARK > config.max_new) config.max_new = (int32_t)own + R2_MAX_MARK;
+    }
     memset(out, 0, (size_t)n * sizeof *out);
     status = r2__score_generate(ctx, model, examples, &config, first, n, &gen);
     if (status != R2_OK) return status;
