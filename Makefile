@@ -75,7 +75,7 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph bench-scale
 .PHONY: fuzz torture coverage lint vectors verify mutants
 
 # As many compilers at once as there are processors, unless the caller chose.
@@ -103,6 +103,9 @@ all: $(EXAMPLES) ## build every example into build/examples
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
 	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+language: build/examples/tools/language_model ## a language model reads chains in English: ARGS="--model DIR"
+	@$< --data '$(DATA)' --out '$(OUT)/language' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
 	@$< data/mini
@@ -180,6 +183,9 @@ bench: build/tests/bench/bench_engine ## compare with PyTorch, OpenBLAS: PEERS=i
 	  THREADS='$(THREADS)' $$python tests/bench/bench_engine.py $< '$(OUT)/bench.json' $(ARGS)
 
 bench-graph: build/tests/bench/bench_graph ## time loading, butterflies and chains: out/bench-graph.json
+	@$< $(ARGS)
+
+bench-scale: build/tests/bench/bench_scale ## time and memory by size, 0.1 to 20 M ratings: ARGS="0.1 1 5"
 	@$< $(ARGS)
 
 # --- install ----------------------------------------------------------------------------------------

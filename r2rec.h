@@ -50,7 +50,8 @@
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
-       R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
+       R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
+       R2_MOST_PEOPLE         how many users of an item chains lead over, about, at most ([A4])
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
                               tables take its realloc, and the program crashes when that fails.
                               Not defined: this header compiles it, with the context's memory
@@ -98,7 +99,8 @@ typedef enum r2_status {
     R2_IO,        /* a file cannot be opened, read or written                      */
     R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress hook asked to stop                               */
+    R2_CANCELLED, /* the progress hook asked to stop                               */
+    R2_DIVERGED   /* training or a model came to a number that is none or infinite */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
@@ -109,8 +111,25 @@ typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
    non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
+/* File hook: asked before everything that is done with the file `path` (a renamed one: its new
+   name). It returns 0, or the number of the error (errno.h) with which this fails instead; after
+   EINTR it is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a
+   test can make the n-th file operation fail, and a program can watch them. */
+typedef enum r2_file_op {
+    R2_FILE_OPEN = 0,
+    R2_FILE_READ,
+    R2_FILE_WRITE,
+    R2_FILE_SYNC, /* to the disk, before a rename */
+    R2_FILE_CLOSE,
+    R2_FILE_RENAME,
+    R2_FILE_REMOVE
+} r2_file_op;
+typedef int (*r2_file_fn)(void *user, r2_file_op op, const char *path, size_t *size);
+
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
+
+#define R2_MOST_THREADS 256
 
 /* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
    any field, pass its address to every call. It owns nothing and needs no free. */
@@ -118,8 +137,9 @@ typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* passed to the three hooks                */
-    int n_threads;            /* >= 1                                     */
+    r2_file_fn file;          /* NULL: every operation is done            */
+    void *user;               /* passed to the four hooks                 */
+    int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
 } r2_ctx;
@@ -402,7 +422,9 @@ typedef struct r2_index {
     float *fade_share;     /* (n_edges) at user_begin[v] + |d|: 0.5^(|d|/(0.05 n_v))           */
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
-    int64_t deep_stride;   /* s: every s-th user takes part in `deep`                          */
+    int64_t stride;        /* s: every s-th user takes part in `uknn` and `deep`               */
+    int64_t most_people;   /* R2_MOST_PEOPLE                                                   */
+    uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
@@ -419,6 +441,17 @@ void r2_index_free(r2_ctx *ctx, r2_index *index);
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
+
+/* In a graph of more than R2_DEEP_EDGES edges not everybody is walked to. Of n > R2_MOST_PEOPLE
+   users of an item i*, u0 not counted, about R2_MOST_PEOPLE are kept: those whose key, a hash of
+   the user alone, is at most R2_MOST_PEOPLE / n of the largest. So the same people speak for all
+   popular items, and what the draw gets wrong is alike for all. */
+#ifndef R2_DEEP_EDGES
+#define R2_DEEP_EDGES (1 << 18)
+#endif
+#ifndef R2_MOST_PEOPLE
+#define R2_MOST_PEOPLE 128
+#endif
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
    has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
@@ -451,8 +484,9 @@ typedef struct r2_question {
    counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
    to the last bit. */
 typedef enum r2_chain_law {
-    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, best first. Ties: the smaller u1; for one
-                               u1 the smallest age + |d|, then the earlier i0. Nothing is random */
+    R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
+                               best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
+                               then the earlier i0. Nothing is random */
     R2_CHAINS_UNIFORM,      /* k different chains, every chain equally likely                    */
     R2_CHAINS_UNIFORM_USERS /* k different u1, every u1 that has a chain equally likely, and of
                                each a uniform chain                                              */
@@ -506,9 +540,13 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
    trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 counts in neither. `deep`
    ignores the order in time. K itself is never formed: a step walks from the users to their items
-   and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only every s-th user
-   takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all edges would take longer than
-   everything else.
+   and back, along each edge twice.
+
+   Two bounds keep large data as quick as small (what they cost: PAPER_NOTES). In a graph of more
+   than R2_DEEP_EDGES edges only every s-th user is among the nearest of `uknn` and takes part in
+   `deep`, s = edges / R2_DEEP_EDGES rounded up. What is summed over chains, and `shared`, `pred`
+   and `path`, comes from the users of i* who are kept (R2_MOST_PEOPLE); sums count n_i* / kept
+   times.
    X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
@@ -553,9 +591,6 @@ typedef enum r2_field {
     R2_FIRST_CHAIN_FIELD = R2_FIELD_age
 } r2_field;
 
-#ifndef R2_DEEP_EDGES
-#define R2_DEEP_EDGES (1 << 20)
-#endif
 #define R2_DEEP_STEPS 4
 #define R2_STEP_CHAIN 0      /* the step of a chain's own fields: shown, not cited             */
 #define R2_FACTS_PER_THOUGHT 3 /* a thought weighs this many facts and cites the decisive one  */
@@ -975,7 +1010,7 @@ r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
 /* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
-   detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
+   detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
 /* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
    step `total`. */
@@ -1110,7 +1145,8 @@ typedef struct r2_sft_config {
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
    examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED. */
+   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
+   has the best weights so far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1206,7 +1242,7 @@ r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1299,8 +1335,9 @@ typedef struct r2_reasoning {
     r2_check check;
 } r2_reasoning;
 
-/* Lets the model reason, greedily, about examples first .. first + n - 1: out (n). Free each with
-   r2_reasoning_free; after an error there is nothing to free. Errors: as of r2_score. */
+/* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens or, if the
+   examples have longer traces, in as many: out (n). Free each with r2_reasoning_free; after an error
+   there is nothing to free. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
@@ -1314,8 +1351,10 @@ struct r2_run;
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. The hook must
-   keep D2: of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
+   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item are
+   that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2: of
+   u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
    called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
@@ -1415,8 +1454,10 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
-/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
-   Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
+   and their digests into run.json: whenever it is cut off, the old files or the new ones are there
+   and are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not
+   merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
    r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
@@ -1456,14 +1497,15 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
-void r2_text_clear(r2_text *text); /* keeps the memory */
+void r2_text_clear(r2_text *text); /* keeps the memory, and `failed` */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and
-   a failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
+   R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1962,6 +2004,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#define R2__HAS_FSYNC
+#if !defined(__cplusplus) && !defined(fileno) /* strict C11 hides them */
+int fileno(FILE *stream);
+int fsync(int file);
+#endif
+#endif
 
 #if defined(__has_include)
 #if __has_include(<cjson/cJSON.h>)
@@ -2066,6 +2116,14 @@ static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static uint64_t r2__fnv(const char *text, size_t len);
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt);
@@ -2075,6 +2133,12 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
 
 /* ######################################################## PART ONE: THE METHOD ################ */
 
@@ -2730,6 +2794,7 @@ static void r2__index_users(r2_index *index) {
     for (int64_t u = 0; u < g->n_users; ++u) {
         double sum = 0.0;
         int64_t begin = g->user_begin[u], end = g->user_begin[u + 1];
+        index->key[u] = (uint32_t)r2_hash(0, (uint64_t)u, 0);
         for (int64_t e = begin; e < end; ++e) sum += (double)g->user_rating[e];
         index->user_mean[u] = end > begin ? (float)(sum / (double)(end - begin)) : 0.0f;
         index->inv_root[u] = end > begin ? 1.0 / sqrt((double)(end - begin)) : 0.0;
@@ -2765,20 +2830,22 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
     index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
     index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
+    index->key = (uint32_t *)r2_alloc(ctx, n_users, sizeof *index->key);
     index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
     index->fade = (r2_fade *)r2_alloc(ctx, longest, sizeof *index->fade);
     index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
-        index->inv_root && index->half10 && index->fade && index->fade_share && index->genres &&
-        index->year)
+        index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
+        index->genres && index->year)
         status = r2__index_order(ctx, index, data);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
     }
-    index->deep_stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
+    index->stride = 1 + (graph->n_edges - 1) / R2_DEEP_EDGES;
+    index->most_people = index->stride > 1 ? R2_MOST_PEOPLE : graph->n_users;
     r2__index_fade(index);
     r2__index_users(index);
     r2__index_items(index, data);
@@ -2793,6 +2860,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->by_rank);
     r2_release(ctx, index->user_mean);
     r2_release(ctx, index->inv_root);
+    r2_release(ctx, index->key);
     r2_release(ctx, index->half10);
     r2_release(ctx, index->fade);
     r2_release(ctx, index->fade_share);
@@ -2907,9 +2975,9 @@ typedef struct r2__history {
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
     r2__path *shared;  /* (length) paths over one u1, until all are listed                     */
+    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
-    float *simrec;     /* (n_users) with the list                                              */
     r2_arena memory;
 } r2__history;
 
@@ -2917,18 +2985,6 @@ typedef struct r2__history {
 static int64_t r2__history_edge(const r2__history *h, int64_t place) {
     for (int k = 0; k < h->hidden.n_places; ++k) place += place >= h->hidden.place[k];
     return h->index->by_time[h->index->graph->user_begin[h->user] + place];
-}
-
-/* The place of one of u0's edges in the history, or -1. */
-static int32_t r2__history_place(const r2__history *h, int64_t edge) {
-    const int64_t position = (int64_t)h->index->position[edge];
-    int64_t place = position;
-    if (position >= h->end) return -1;
-    for (int k = 0; k < h->hidden.n_places; ++k) {
-        if (position == h->hidden.place[k]) return -1;
-        place -= position > h->hidden.place[k];
-    }
-    return (int32_t)place;
 }
 
 /* Users of an item besides u0 and the person left out, if u0 has the item. */
@@ -2951,9 +3007,13 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
     h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
     h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->shared);
-    if (!h->degree || !h->weight || !h->shared) return false;
+    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
+                                        sizeof *h->mark);
+    if (!h->degree || !h->weight || !h->shared || !h->mark) return false;
     for (int32_t p = 0; p < h->length; ++p) {
-        h->degree[p] = r2__degree_without(h, index->graph->user_item[r2__history_edge(h, p)]);
+        const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
+        h->mark[i0] = p + 1;
+        h->degree[p] = r2__degree_without(h, i0);
         h->weight[p] = index->half10[h->length - 1 - p] / sqrtf((float)h->degree[p] + 1.0f);
     }
     return true;
@@ -2961,15 +3021,14 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
 
 /* simrec(u1) from the paths over u1. Additions alone, in order of place: there is no product that a
    compiler could fuse into them. */
-static float r2__sum_similarity(const r2__history *h, uint32_t u1, const r2__path *path,
-                                int64_t n) {
+static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n) {
     float sum = 0.0f;
     for (int64_t k = 0; k < n; ++k) sum += h->weight[path[k].place];
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody, with simrec. Count, then place: path_begin[u + 1] is the cursor of
-   u while placing, which leaves it at the end of u, the beginning of u + 1. */
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
 static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint64_t n_users = (uint64_t)g->n_users;
@@ -2991,35 +3050,18 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
         }
         if (pass == 1) break;
         for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2_arena_alloc(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
                                              sizeof *h->path);
-        h->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *h->simrec);
-        if (!h->path || !h->simrec) return false;
+        if (!h->path) return false;
     }
     h->path_begin = begin;
-    for (int64_t u1 = 0; u1 < g->n_users; ++u1)
-        h->simrec[u1] = r2__sum_similarity(h, (uint32_t)u1, h->path + begin[u1],
-                                           begin[u1 + 1] - begin[u1]);
     return true;
 }
 
-/* r2__lower_bound for an x that is likely to be near `begin`. */
-static int64_t r2__gallop(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
-    int64_t step = 1;
-    while (begin + step < end && values[begin + step] < x) {
-        begin += step;
-        step *= 2;
-    }
-    return r2__lower_bound(values, begin, begin + step < end ? begin + step : end, x);
-}
-
-/* The paths over u1 in order of place, and their number: from the list, or else by looking for the
-   items of the shorter row in the longer one. The latter stay valid until the next call. */
+/* The paths over u1 in order of place, and their number: listed, or by the marks on u1's row; then
+   they stay valid until the next call. */
 static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64_t *n) {
     const r2_graph *g = h->index->graph;
-    const bool u0_shorter = r2_graph_user_degree(g, h->user) <= r2_graph_user_degree(g, u1);
-    const uint32_t few = u0_shorter ? h->user : u1, many = u0_shorter ? u1 : h->user;
-    int64_t b = g->user_begin[many], end = g->user_begin[many + 1];
     if (h->path_begin) {
         *n = h->path_begin[u1 + 1] - h->path_begin[u1];
         return h->path + h->path_begin[u1];
@@ -3027,26 +3069,15 @@ static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64
     *n = 0;
     if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
     for (int32_t p = 0; p < h->length; ++p) h->shared[p].place = -1;
-    for (int64_t a = g->user_begin[few]; a < g->user_begin[few + 1] && b < end; ++a) {
-        r2__path path;
-        b = r2__gallop(g->user_item, b, end, g->user_item[a]);
-        if (b == end || g->user_item[b] != g->user_item[a]) continue;
-        path.place = r2__history_place(h, u0_shorter ? a : b);
-        path.edge = u0_shorter ? b : a;
-        path.position = h->index->position[path.edge];
+    for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
+        const r2__path path = {h->mark[g->user_item[e]] - 1, h->index->position[e], e};
         if (path.place >= 0) h->shared[path.place] = path;
     }
-    for (int32_t p = 0; p < h->length; ++p)
-        if (h->shared[p].place >= 0) h->shared[(*n)++] = h->shared[p];
+    for (int32_t p = 0; p < h->length; ++p) {
+        h->shared[*n] = h->shared[p];
+        *n += h->shared[p].place >= 0;
+    }
     return h->shared;
-}
-
-static float r2__simrec(const r2__history *h, uint32_t u1) {
-    int64_t n;
-    const r2__path *path;
-    if (h->simrec) return h->simrec[u1];
-    path = r2__shared_paths(h, u1, &n);
-    return r2__sum_similarity(h, u1, path, n);
 }
 
 /* ---- one chain and its score ---- */
@@ -3067,12 +3098,13 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
 
 /* The score of every chain: 0.5^((age + |d|)/10) simrec(u1). The power of the whole number age +
    |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
-static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, r2__path over, r2__path to) {
+static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, float simrec, r2__path over,
+                                  r2__path to) {
     r2__chosen chain;
     chain.u1 = u1;
     chain.over = over;
     chain.to = to;
-    chain.simrec = r2__simrec(h, u1);
+    chain.simrec = simrec;
     chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
     return chain;
 }
@@ -3115,17 +3147,26 @@ static uint32_t r2__person_at(const r2__history *h, uint32_t item, int64_t j) {
     return item == R2_NO_ITEM ? (uint32_t)j : g->item_user[g->item_begin[item] + j];
 }
 
+/* The largest key of those who are kept of a target's users (R2_MOST_PEOPLE). */
+static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t out = h->hidden.left_out;
+    const int64_t most = h->index->most_people;
+    int64_t n = r2__n_people(h, item);
+    if (item == R2_NO_ITEM || n <= most) return UINT32_MAX;
+    n -= r2_graph_find(g, h->user, item) >= 0;
+    n -= out != R2__NO_USER && r2_graph_find(g, out, item) >= 0;
+    return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
+}
+
 /* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
 
-/* The end of target chains over u1: its edge to the target. */
-static r2__path r2__path_to(const r2__history *h, uint32_t u1, uint32_t item) {
-    r2__path to;
-    to.place = -1;
-    to.edge = r2_graph_find(h->index->graph, u1, item);
-    to.position = h->index->position[to.edge];
+/* The end of target chains: the edge from u1 to the target. */
+static r2__path r2__path_to(const r2__history *h, int64_t edge) {
+    const r2__path to = {-1, h->index->position[edge], edge};
     return to;
 }
 
@@ -3157,37 +3198,54 @@ static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n,
         }
 }
 
-/* Inserts a chain into the k best, best first; of equal ones the earlier found comes first. Returns
-   how many there are. */
-static int64_t r2__keep_best(r2__chosen *chosen, int64_t n, int64_t k, const r2__chosen *chain) {
-    int64_t at = n < k ? n : k - 1;
-    if (n == k && !(chain->score > chosen[at].score)) return n;
+/* The k best chains so far, best first. */
+typedef struct r2__best {
+    r2__chosen *chosen; /* (k) */
+    int64_t k, n;
+} r2__best;
+
+/* Puts a chain among the best; of equal ones the earlier found comes first. */
+static void r2__keep_best(r2__best *best, const r2__chosen *chain) {
+    r2__chosen *chosen = best->chosen;
+    int64_t at = best->n < best->k ? best->n : best->k - 1;
+    if (best->n == best->k && !(chain->score > chosen[at].score)) return;
     for (; at > 0 && chain->score > chosen[at - 1].score; --at) chosen[at] = chosen[at - 1];
     chosen[at] = *chain;
-    return n < k ? n + 1 : k;
+    best->n += best->n < best->k;
 }
 
-/* The best chain of each person, the k best of these. */
+/* Puts u1's best chain to the target by `edge` among the best; n > 0 paths lead over u1. */
+static void r2__keep_target(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
+                            int64_t edge, r2__best *best) {
+    const r2__path to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
+    const r2__chosen chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+    r2__keep_best(best, &chain);
+}
+
+/* The best chain of each person who is kept, the k best of these. */
 static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t k,
                                    r2__chosen *chosen) {
-    int64_t n = 0;
+    const r2_graph *g = h->index->graph;
+    const uint32_t last_key = r2__last_key(h, item);
+    r2__best best = {chosen, k, 0};
     for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
         const uint32_t u1 = r2__person_at(h, item, j);
-        int64_t n_paths;
-        const r2__path *path = r2__shared_paths(h, u1, &n_paths);
-        r2__path over, to;
+        const r2__path *path;
+        r2__path over = {0, 0, 0}, to = over;
         r2__chosen chain;
-        if (r2__n_chains(item, n_paths) < 1) continue;
-        if (item == R2_NO_ITEM) {
-            r2__best_pair(h, path, n_paths, &over, &to);
-        } else {
-            to = r2__path_to(h, u1, item);
-            over = r2__best_path(h, path, n_paths, &to);
+        int64_t n;
+        if (h->index->key[u1] > last_key) continue;
+        path = r2__shared_paths(h, u1, &n);
+        if (r2__n_chains(item, n) < 1) continue;
+        if (item != R2_NO_ITEM) {
+            r2__keep_target(h, u1, path, n, (int64_t)g->item_edge[g->item_begin[item] + j], &best);
+            continue;
         }
-        chain = r2__chain_score(h, u1, over, to);
-        n = r2__keep_best(chosen, n, k, &chain);
+        r2__best_pair(h, path, n, &over, &to);
+        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+        r2__keep_best(&best, &chain);
     }
-    return n;
+    return best.n;
 }
 
 /* Lists who has a chain; person[n].before becomes the number of all chains. Returns n. */
@@ -3229,9 +3287,12 @@ static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
 static r2__chosen r2__chain_number(const r2__history *h, uint32_t item, uint32_t u1, int64_t j) {
     int64_t n, second = 0;
     const r2__path *path = r2__shared_paths(h, u1, &n);
-    if (item != R2_NO_ITEM) return r2__chain_score(h, u1, path[j], r2__path_to(h, u1, item));
+    const float simrec = r2__simrec(h, u1, path, n);
+    if (item != R2_NO_ITEM)
+        return r2__chain_score(h, u1, simrec, path[j],
+                               r2__path_to(h, r2_graph_find(h->index->graph, u1, item)));
     r2__pair_number(j, &j, &second);
-    return r2__chain_score(h, u1, path[j], path[second]);
+    return r2__chain_score(h, u1, simrec, path[j], path[second]);
 }
 
 /* A uniform number below `total` that is not among the n ascending ones of `drawn`; joins them. */
@@ -3278,13 +3339,19 @@ static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r
     int64_t n = 0;
     while (n < k && h->length > 0 && limit-- > 0) {
         const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
-        const uint32_t u1 = users[r2__unseen_item(hidden, n_users - n_others, rank)];
+        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
+        const uint32_t u1 = users[at];
+        const r2__path *path;
+        int64_t n_paths;
         r2__path over;
         over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
         over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
         if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
         over.position = h->index->position[over.edge];
-        chosen[n++] = r2__chain_score(h, u1, over, r2__path_to(h, u1, item));
+        path = r2__shared_paths(h, u1, &n_paths);
+        chosen[n++] =
+            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
+                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
     }
     return n == k;
 }
@@ -3487,9 +3554,10 @@ typedef struct r2__link_sum {
 
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
-    r2__history h;         /* with all paths listed                                  */
+    r2__history h;         /* with all paths listed when s = 1                       */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
-    float *simidf;         /* (n_users)                                              */
+    float *simrec;         /* (n_users) of every s-th user                           */
+    int32_t *n_paths;      /* (n_users) likewise                                     */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double near50_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
@@ -3503,25 +3571,32 @@ static float r2__fade10(const r2__history *h, int32_t place) {
     return h->index->half10[h->length - 1 - place];
 }
 
+/* How alike every s-th user is to u0. */
 static void r2__view_similarity(r2__user_view *view) {
     const r2__history *h = &view->h;
-    const r2_graph *g = h->index->graph;
     for (int32_t p = 0; p < h->length; ++p)
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
-    for (int64_t v = 0; v < g->n_users; ++v) {
-        float scale = 1.0f / sqrtf((float)r2_graph_user_degree(g, (uint32_t)v) + 1.0f), idf = 0.0f;
-        for (int64_t k = h->path_begin[v]; k < h->path_begin[v + 1]; ++k)
-            idf += view->inv_degree[h->path[k].place];
-        view->simidf[v] = idf * scale;
+    for (int64_t v = 0; v < h->index->graph->n_users; v += h->index->stride) {
+        int64_t n;
+        const r2__path *path = r2__shared_paths(h, (uint32_t)v, &n);
+        view->simrec[v] = r2__simrec(h, (uint32_t)v, path, n);
+        view->n_paths[v] = (int32_t)n;
     }
 }
 
-/* Marks the 50 users with the largest simrec (ties: the smaller id). */
+/* simidf(u1) from the paths over u1. */
+static float r2__simidf(const r2__user_view *view, uint32_t u1, const r2__path *path, int64_t n) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < n; ++k) sum += view->inv_degree[path[k].place];
+    return sum * (1.0f / sqrtf((float)r2_graph_user_degree(view->h.index->graph, u1) + 1.0f));
+}
+
+/* Marks the 50 of these users with the largest simrec (ties: the smaller id). */
 static void r2__view_nearest(r2__user_view *view) {
     uint32_t nearest[50];
     int n = 0;
-    const float *sim = view->h.simrec;
-    for (int64_t v = 0; v < view->h.index->graph->n_users; ++v) {
+    const float *sim = view->simrec;
+    for (int64_t v = 0; v < view->h.index->graph->n_users; v += view->h.index->stride) {
         int k = n;
         if (!(sim[v] > 0.0f) || (n == 50 && sim[v] <= sim[nearest[49]])) continue;
         if (n < 50) ++n;
@@ -3555,18 +3630,26 @@ static void r2__view_taste(r2__user_view *view) {
     view->mean_year = year_weight > 0.0 ? (float)(year_sum / year_weight) : 0.0f;
 }
 
+/* A view in the memory of the one before. */
 static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *index,
                           const r2_question *question) {
     const uint64_t n_users = (uint64_t)index->graph->n_users;
     r2__history *h = &view->h;
+    r2_arena memory = h->memory;
     uint64_t length;
-    if (!r2__history_init(ctx, h, index, question) || !r2__history_list(ctx, h)) return false;
+    r2_arena_reset(ctx, &memory);
+    memset(view, 0, sizeof *view);
+    h->memory = memory;
+    if (!r2__history_init(ctx, h, index, question)) return false;
+    if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
     view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
-    view->simidf = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->n_paths = (int32_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
     view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
-    if (!view->inv_degree || !view->simidf || !view->near50 || !view->sum) return false;
+    if (!view->inv_degree || !view->simrec || !view->n_paths || !view->near50 || !view->sum)
+        return false;
     r2__view_similarity(view);
     r2__view_nearest(view);
     r2__view_taste(view);
@@ -3589,16 +3672,25 @@ typedef struct r2__solve {
     r2_arena memory;
 } r2__solve;
 
-static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
-    const uint64_t n_users = (uint64_t)g->n_users, lane = R2__WALKS * sizeof(double);
+/* Memory for another block of questions, that of the one before if it suffices. Rows of users who
+   take no part are neither written nor read. */
+static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_index *index) {
+    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
+    const uint64_t n_items = (uint64_t)index->graph->n_items;
     r2_arena *m = &s->memory;
-    s->a = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->residual = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->k_direction = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2_arena_alloc(ctx, m, (uint64_t)g->n_items, lane);
+    r2_arena_reset(ctx, m);
+    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
     s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
-    return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
+    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
+        return false;
+    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
+    return true;
 }
 
 /* The ridge: the largest eigenvalue that the cosines of the users who take part would have by
@@ -3619,7 +3711,7 @@ static double r2__noise_edge(const r2__history *h) {
     }
     if (edges > 0)
         root +=
-            sqrt((double)users / (double)h->index->deep_stride * (double)square) / (double)edges;
+            sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
     return root * root;
 }
 
@@ -3629,9 +3721,9 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
     const r2_index *index = h->index;
     const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
     s->ridge[lane] = r2__noise_edge(h);
-    for (int64_t v = 0; v < index->graph->n_users; v += index->deep_stride)
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
         s->direction[v][lane] = s->residual[v][lane] =
-            (double)(h->path_begin[v + 1] - h->path_begin[v]) * index->inv_root[v] * inv_root;
+            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
 }
 
 /* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
@@ -3639,7 +3731,7 @@ static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
 static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     const r2_graph *g = index->graph;
     memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
         double share[R2__WALKS];
         for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
@@ -3647,7 +3739,7 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
             for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
         }
     }
-    for (int64_t v = 0; v < g->n_users; v += index->deep_stride) {
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
         double sum[R2__WALKS] = {0.0};
         for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
             const double *got = s->at_item[g->user_item[e]];
@@ -3657,9 +3749,10 @@ static void r2__solve_walk(r2__solve *s, const r2_index *index) {
     }
 }
 
-static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_t n, double *dot) {
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
+                          double *dot) {
     for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
         for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
 }
 
@@ -3668,10 +3761,11 @@ static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], int64_
    the rounding. */
 static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
                            double *residual_norm2) {
-    const int64_t n = view->h.index->graph->n_users;
+    const r2_index *index = view->h.index;
+    const int64_t n = index->graph->n_users, stride = index->stride;
     double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, view->h.index);
-    for (int64_t v = 0; v < n; ++v)
+    r2__solve_walk(s, index);
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j)
             s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
     for (int j = 0; j < n_lanes; ++j) {
@@ -3679,20 +3773,20 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
         s->k_direction[h->user][j] = 0.0;
         if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
     }
-    r2__solve_dot(s->direction, s->k_direction, n, curvature);
+    r2__solve_dot(s->direction, s->k_direction, index, curvature);
     for (int j = 0; j < R2__WALKS; ++j) {
         before[j] = residual_norm2[j];
         alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
     }
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j) {
             s->a[v][j] += alpha[j] * s->direction[v][j];
             s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
         }
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
     for (int j = 0; j < R2__WALKS; ++j)
         beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
-    for (int64_t v = 0; v < n; ++v)
+    for (int64_t v = 0; v < n; v += stride)
         for (int j = 0; j < R2__WALKS; ++j)
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
@@ -3702,14 +3796,14 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
                            int n_lanes) {
     const int64_t n = index->graph->n_users;
     double residual_norm2[R2__WALKS];
-    if (!r2__solve_alloc(ctx, s, index->graph)) return false;
+    if (!r2__solve_alloc(ctx, s, index)) return false;
     for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &view[j], j);
-    r2__solve_dot(s->residual, s->residual, n, residual_norm2);
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
     for (int step = 0; step < R2_DEEP_STEPS; ++step)
         r2__solve_step(s, view, n_lanes, residual_norm2);
     for (int j = 0; j < n_lanes; ++j) {
         view[j].deep = s->deep + j * n;
-        for (int64_t v = 0; v < n; ++v)
+        for (int64_t v = 0; v < n; v += index->stride)
             s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
     }
     return true;
@@ -3720,8 +3814,9 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     r2__hidden hidden; /* of this question */
-    double n, rating, n_shared, near50, deep, pred, sim, trend, season, first, path;
-    double n_edges, rating_all, clock; /* of the graph without the hidden edges */
+    double n, rating, near50, deep, trend, season, first; /* over all users of i*            */
+    double n_kept, n_shared, pred, sim, path, scale; /* over those kept; scale = n / n_kept  */
+    double n_edges, rating_all, clock; /* of the graph without the hidden edges              */
 } r2__target_sums;
 
 /* A rank, or the clock, as if the hidden edges did not exist. */
@@ -3758,30 +3853,33 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
     const r2_index *index = h->index;
     double rating = (double)index->graph->user_rating[edge];
     double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
-    double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
-    s->n_shared += h->path_begin[u1 + 1] - h->path_begin[u1] >= 2;
     s->near50 += (double)view->near50[u1];
     s->deep += (double)view->deep[u1];
-    s->pred += idf * (rating - (double)index->user_mean[u1]);
-    s->sim += idf;
     r2__add_moment(s, rank);
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
 /* Adds the chains u0 -> i0 -> u1 -> i* over one u1 to the sums of their i0. */
-static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
+static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge,
+                           const r2__path *path, int64_t n) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
     const float *fade_share = index->fade_share + index->graph->user_begin[u1];
-    const float liked = index->graph->user_rating[edge] >= index->min_positive ? 1.0f : 0.0f;
+    const float rating = index->graph->user_rating[edge];
+    const float liked = rating >= index->min_positive ? 1.0f : 0.0f;
     const int64_t position = (int64_t)index->position[edge];
+    const double idf = (double)r2__simidf(view, u1, path, n);
     double route = 0.0;
-    for (int64_t k = h->path_begin[u1]; k < h->path_begin[u1 + 1]; ++k) {
-        const int32_t p = h->path[k].place;
+    s->n_kept += 1.0;
+    s->n_shared += n >= 2;
+    s->pred += idf * ((double)rating - (double)index->user_mean[u1]);
+    s->sim += idf;
+    for (int64_t k = 0; k < n; ++k) {
+        const int32_t p = path[k].place;
         r2__link_sum *sum = &view->sum[p];
-        const int64_t d = position - (int64_t)h->path[k].position, far = d < 0 ? -d : d;
+        const int64_t d = position - (int64_t)path[k].position, far = d < 0 ? -d : d;
         const r2_fade *fade = &index->fade[far];
         const float age = r2__fade10(h, p);
         sum->link += fade->half30;
@@ -3794,16 +3892,37 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
     if (route > s->path) s->path = route;
 }
 
+/* All sums of one target, and its best chains. */
+static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s,
+                           r2__best *best) {
+    const r2__history *h = &view->h;
+    const r2_graph *g = h->index->graph;
+    const uint32_t last_key = r2__last_key(h, item);
+    for (int64_t k = g->item_begin[item]; k < g->item_begin[item + 1]; ++k) {
+        const uint32_t u1 = g->item_user[k];
+        const int64_t edge = (int64_t)g->item_edge[k];
+        const r2__path *path;
+        int64_t n;
+        if (u1 == h->user || u1 == h->hidden.left_out) continue;
+        r2__add_user(view, s, u1, edge);
+        if (h->index->key[u1] > last_key) continue;
+        path = r2__shared_paths(h, u1, &n);
+        r2__add_chains(view, s, u1, edge, path, n);
+        if (best->k > 0 && n > 0) r2__keep_target(h, u1, path, n, edge, best);
+    }
+    s->scale = s->n_kept > 0.0 ? s->n / s->n_kept : 0.0;
+}
+
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
     q->value[R2_FIELD_hist] = (float)view->h.length;
-    q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
+    q->value[R2_FIELD_shared] = s->n_kept > 0.0 ? (float)(s->n_shared / s->n_kept) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
     q->value[R2_FIELD_deep] = (float)s->deep;
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
-    q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
+    q->value[R2_FIELD_pred] = (float)(s->scale * s->pred / (s->scale * s->sim + 0.05));
     if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((s->clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
     q->value[R2_FIELD_season] = (float)s->season;
@@ -3811,14 +3930,14 @@ static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s,
 }
 
 /* Fields that follow from sums over chains: each i0 weighs by its age and the degrees. */
-static void r2__link_fields(const r2__user_view *view, double n_target, r2_evidence *q) {
+static void r2__link_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     const r2__history *h = &view->h;
     double link = 0.0, rel = 0.0, near3 = 0.0, near1 = 0.0, next = 0.0, liked = 0.0;
     for (int32_t p = 0; p < h->length; ++p) {
         const r2__link_sum *sum = &view->sum[p];
         double age = (double)(h->length - 1 - p), norm, h10, h3, h1;
         if (sum->near == 0.0f) continue; /* no chain: 1/|d| never vanishes */
-        norm = 1.0 / sqrt((double)h->degree[p] * (n_target + 1.0) + 10.0);
+        norm = 1.0 / sqrt((double)h->degree[p] * (s->n + 1.0) + 10.0);
         h10 = (double)r2__fade10(h, p) * norm;
         h3 = exp2(-age / 3.0) * norm;
         h1 = exp2(-age) * norm;
@@ -3829,12 +3948,12 @@ static void r2__link_fields(const r2__user_view *view, double n_target, r2_evide
         next += h10 * (double)sum->next;
         liked += h10 * (double)sum->liked;
     }
-    q->value[R2_FIELD_link] = (float)link;
-    q->value[R2_FIELD_rel] = (float)rel;
-    q->value[R2_FIELD_near3] = (float)near3;
-    q->value[R2_FIELD_near1] = (float)near1;
-    q->value[R2_FIELD_next] = (float)next;
-    q->value[R2_FIELD_liked] = (float)liked;
+    q->value[R2_FIELD_link] = (float)(s->scale * link);
+    q->value[R2_FIELD_rel] = (float)(s->scale * rel);
+    q->value[R2_FIELD_near3] = (float)(s->scale * near3);
+    q->value[R2_FIELD_near1] = (float)(s->scale * near1);
+    q->value[R2_FIELD_next] = (float)(s->scale * next);
+    q->value[R2_FIELD_liked] = (float)(s->scale * liked);
 }
 
 static void r2__item_fields(const r2__user_view *view, r2_evidence *q) {
@@ -3869,10 +3988,10 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
 static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
                                 const r2_chain_config *chains, r2_evidence *q) {
     const r2__history *h = &view->h;
-    const r2_graph *g = h->index->graph;
+    const bool coherent = chains->law == R2_CHAINS_COHERENT;
     r2__chosen chosen[R2_MAX_CHAINS];
+    r2__best best = {chosen, coherent ? chains->k : 0, 0};
     r2__target_sums s;
-    int64_t n_chosen;
     r2__target_start(&s, h->index, question);
     memset(q, 0, sizeof *q);
     memset(view->sum, 0, (size_t)h->length * sizeof *view->sum);
@@ -3880,18 +3999,13 @@ static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_quest
     q->item = question->item;
     q->history = h->length;
     q->answer = question->answer;
-    for (int64_t k = g->item_begin[q->item]; k < g->item_begin[q->item + 1]; ++k) {
-        const uint32_t u1 = g->item_user[k];
-        if (u1 == h->user || u1 == h->hidden.left_out) continue;
-        r2__add_user(view, &s, u1, (int64_t)g->item_edge[k]);
-        r2__add_chains(view, &s, u1, (int64_t)g->item_edge[k]);
-    }
+    r2__add_target(view, q->item, &s, &best);
     r2__user_fields(view, &s, q);
-    r2__link_fields(view, s.n, q);
+    r2__link_fields(view, &s, q);
     r2__item_fields(view, q);
-    n_chosen = r2__choose_chains(ctx, h, q->item, chains, chosen);
-    for (int64_t c = 0; c < n_chosen; ++c) r2__show_chain(h, &chosen[c], q);
-    return n_chosen >= 0;
+    if (!coherent) best.n = r2__choose_chains(ctx, h, q->item, chains, chosen);
+    for (int64_t c = 0; c < best.n; ++c) r2__show_chain(h, &chosen[c], q);
+    return best.n >= 0;
 }
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
@@ -3912,23 +4026,25 @@ typedef struct r2__batch {
     int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
 } r2__batch;
 
-/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
-static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, int64_t r, int n_lanes) {
-    const int64_t *run = batch->run + r;
+/* What a thread works with, block after block. */
+typedef struct r2__desk {
     r2__user_view view[R2__WALKS];
     r2__solve solve;
+} r2__desk;
+
+/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
+static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk, int64_t r,
+                            int n_lanes) {
+    const int64_t *run = batch->run + r;
+    r2__user_view *view = desk->view;
     bool fine = true;
-    memset(view, 0, sizeof view);
-    memset(&solve, 0, sizeof solve);
     for (int j = 0; j < n_lanes && fine; ++j)
         fine = r2__view_init(ctx, &view[j], batch->index, &batch->question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &solve, batch->index, view, n_lanes);
+    fine = fine && r2__solve_deep(ctx, &desk->solve, batch->index, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
         for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
             fine = r2__answer_question(ctx, &view[j], &batch->question[q], batch->chains,
                                        &batch->evidence[q]);
-    for (int j = 0; j < n_lanes; ++j) r2_arena_free(ctx, &view[j].h.memory);
-    r2_arena_free(ctx, &solve.memory);
     return fine;
 }
 
@@ -3947,29 +4063,48 @@ static r2_status r2__batch_start(r2_ctx *ctx, r2__batch *batch, int64_t n) {
     return status;
 }
 
+/* Blocks of runs, as many at a time as lie between two reports of progress. */
+static r2_status r2__answer_blocks(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk,
+                                   int threads) {
+    /* as many lanes as leave work for every thread */
+    const int64_t share = (batch->n_runs + threads - 1) / threads;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    r2_status status = R2_OK;
+    for (int64_t done = 0; done < batch->n_runs && status == R2_OK; done += round) {
+        const int64_t end = done + round < batch->n_runs ? done + round : batch->n_runs;
+        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
+        int64_t n_failed = 0;
+        R2_PARALLEL_FOR(threads, t, threads) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
+                const int64_t first = done + b * lanes, left = end - first;
+                if (!r2__answer_runs(&own, batch, &desk[t], first,
+                                     (int)(left < lanes ? left : lanes)))
+                    batch->evidence[batch->run[first]].n_chains = -1;
+            }
+        }
+        for (int64_t r = done; r < end; ++r)
+            n_failed += batch->evidence[batch->run[r]].n_chains < 0;
+        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+        status = r2_progress(ctx, "evidence", batch->run[end], batch->run[batch->n_runs]);
+    }
+    return status;
+}
+
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
     r2__batch batch = {index, question, chains, evidence, NULL, 0};
-    int64_t n_failed = 0;
-    r2_status status;
+    const int threads = r2_threads(ctx, n * 1000);
+    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
+    r2_status status = R2_NO_MEMORY;
     batch.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *batch.run);
-    if (!batch.run) return ctx->status;
-    status = r2__batch_start(ctx, &batch, n);
-    if (status == R2_OK) {
-        /* as many lanes as leave work for every thread */
-        const int threads = r2_threads(ctx, n * 1000);
-        const int64_t share = (batch.n_runs + threads - 1) / threads;
-        const int64_t lanes = share < R2__WALKS ? share : R2__WALKS;
-        const int64_t n_blocks = batch.n_runs > 0 ? (batch.n_runs + lanes - 1) / lanes : 0;
-        R2_PARALLEL_FOR(threads, b, n_blocks) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            const int64_t first = b * lanes, left = batch.n_runs - first;
-            if (!r2__answer_runs(&own, &batch, first, (int)(left < lanes ? left : lanes)))
-                evidence[batch.run[first]].n_chains = -1;
-        }
-        for (int64_t r = 0; r < batch.n_runs; ++r) n_failed += evidence[batch.run[r]].n_chains < 0;
-        if (n_failed) status = r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+    if (desk && batch.run) status = r2__batch_start(ctx, &batch, n);
+    if (status == R2_OK) status = r2__answer_blocks(ctx, &batch, desk, threads);
+    for (int t = 0; t < threads && desk; ++t) {
+        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
+        r2_arena_free(ctx, &desk[t].solve.memory);
     }
+    r2_release(ctx, desk);
     r2_release(ctx, batch.run);
     return status;
 }
@@ -4121,13 +4256,10 @@ static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_questi
 }
 
 static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
-    if (c->n_groups >= 1 && c->n_sampled >= 0 && c->min_history >= 0 && c->min_others >= 0)
-        return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "training questions: expected n_groups >= 1, n_sampled >= 0, "
-                   "min_history >= 0, min_others >= 0, found %lld, %d, %d, %lld",
-                   (long long)c->n_groups, (int)c->n_sampled, (int)c->min_history,
-                   (long long)c->min_others);
+    const r2__bound bound[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
+    return r2__check_bounds(ctx, "training questions", bound, 4);
 }
 
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
@@ -4496,13 +4628,14 @@ r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id,
     return out->failed ? ctx->status : R2_OK;
 }
 
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
+}
+
 r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, &text, "%s\n", vocab->word[i]);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    r2__vocab_lines(ctx, vocab, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 /* Adds the lines of a text as words; `name` is for messages. The text is changed. */
@@ -5387,6 +5520,8 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
                 {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
                 {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
                 {"n_ctx", c->n_ctx, 1 << 24}};
+    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
+                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
     for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
         if (size[k].value < 1 || size[k].value > size[k].most)
             return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
@@ -5399,7 +5534,7 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
         return r2_fail(ctx, R2_ARGUMENT,
                        "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
                        c->n_kv_head);
-    return R2_OK;
+    return r2__check_bounds(ctx, "model", real, 3);
 }
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
@@ -5907,6 +6042,14 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c) {
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
+                               R2__BOUND(c, beta2, 0.0, 0.999999),
+                               R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
+                               R2__BOUND(c, clip, 0.0, 1e30)};
+    return r2__check_bounds(ctx, who, range, 5);
+}
+
 /* Only the adapters are trained, if there are any. */
 static int64_t r2__n_trained(const r2_model *model) {
     return model->lora ? model->lora->n_params : model->n_params;
@@ -5945,7 +6088,7 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     norm = sqrt(r2_sum_squares(ctx, grad, opt->n_params));
     if (grad_norm) *grad_norm = (float)norm;
     if (!(norm <= (double)FLT_MAX))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the norm of the gradient is not finite");
+        return r2_fail(ctx, R2_DIVERGED, "adamw: the norm of the gradient is not finite");
     opt->step++;
     f.beta1 = c->beta1;
     f.beta2 = c->beta2;
@@ -5969,6 +6112,80 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
         }
     }
     return R2_OK;
+}
+
+/* ---- one step of a training that may diverge ---- */
+
+/* What SFT and GRPO share: the optimiser, and the weights to go back to. */
+typedef struct r2__training {
+    const char *name;
+    r2_model *model;
+    int64_t step, n_steps;
+    r2_adamw opt;
+    float *kept;      /* the best weights so far; before any were measured, those before the last
+                         update                                                                  */
+    bool has_measured; /* on validation data: then ...                                 */
+    double lowest;     /* ... the loss of these weights                                */
+    int64_t n_worse;   /* ... and how many measurements ago that was                   */
+} r2__training;
+
+static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
+    r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
+    if (status != R2_OK) return status;
+    t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
+    if (!t->kept) return ctx->status;
+    memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
+    return R2_OK;
+}
+
+static void r2__training_free(r2_ctx *ctx, r2__training *t) {
+    r2_adamw_free(ctx, &t->opt);
+    r2_release(ctx, t->kept);
+}
+
+/* The first tensor whose values, weights or gradients, are not all of a size to reckon with. */
+static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
+                                  int64_t *at_layer) {
+    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const r2_tensor *t = &model->tensor[id];
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            *at_layer = t->per_layer ? layer : -1;
+            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
+                return t->name;
+        }
+    *at_layer = -1;
+    return model->lora ? "the adapters" : "all tensors together";
+}
+
+/* Ends a training that diverged; the model gets back the weights that were kept. */
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
+    int64_t layer = -1;
+    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
+    float *param = r2__trained_params(t->model);
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
+    r2_fail(ctx, R2_DIVERGED,
+            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
+            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+            t->has_measured ? "its best weights" : "the weights before the last update");
+    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
+    return ctx->status;
+}
+
+/* Updates the weights from their gradient. */
+static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
+    const r2_model *model = t->model;
+    float *param = r2__trained_params(model);
+    const int64_t n = t->opt.n_params;
+    r2_status status;
+    if (!t->has_measured) memcpy(t->kept, param, (size_t)n * sizeof *param);
+    status = r2_adamw_step(ctx, &t->opt, t->model, lr, norm);
+    if (status == R2_DIVERGED)
+        return r2__diverged(ctx, t, "the gradient of ", model->lora ? param : model->grad);
+    if (status == R2_OK && !(r2_sum_squares(ctx, param, n) <= (double)FLT_MAX))
+        return r2__diverged(ctx, t, "a weight of ", param);
+    return status;
 }
 
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
@@ -6742,16 +6959,12 @@ static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t s
 
 /* The state of one training. */
 typedef struct r2__sft {
-    r2_model *model;
+    r2__training run;
     const r2_examples *ex;
     const r2_sft_config *config;
-    r2_adamw opt;
     r2__batcher b;
-    r2__sft_row *row; /* one for each sequence of a batch                        */
-    int32_t *order;   /* of the groups, in this epoch                            */
-    float *best;      /* weights of the lowest loss on config->valid; NULL: none */
-    double lowest;
-    int32_t n_worse; /* measurements since then                                 */
+    r2__sft_row *row; /* one for each sequence of a batch */
+    int32_t *order;   /* of the groups, in this epoch     */
 } r2__sft;
 
 static void r2__sft_batch(r2__sft *t, int64_t step) {
@@ -6769,20 +6982,27 @@ static void r2__sft_batch(r2__sft *t, int64_t step) {
 /* The losses of the batch, in groups of `group`, with the weights as they are. */
 static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
+    r2_status status = r2_forward(ctx, t->run.model, &batch, t->b.logp, NULL);
     if (status != R2_OK) return status;
     r2__sft_loss(&t->b, t->row, group, t->config, report);
     return R2_OK;
+}
+
+static double r2__sft_total(const r2_sft_config *c, const r2_sft_report *report) {
+    return (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
+           (double)c->list_weight * (double)report->list_loss;
 }
 
 static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
     r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
     if (status != R2_OK) return status;
-    r2_zero_grad(ctx, t->model);
-    status = r2_backward(ctx, t->model, &batch, t->b.dlogp);
+    if (!isfinite(r2__sft_total(t->config, report)))
+        return r2__diverged(ctx, &t->run, "the loss", NULL);
+    r2_zero_grad(ctx, t->run.model);
+    status = r2_backward(ctx, t->run.model, &batch, t->b.dlogp);
     if (status != R2_OK) return status;
-    return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
+    return r2__training_update(ctx, &t->run, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches of the size used for training. */
@@ -6805,49 +7025,56 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
                 r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
         status = r2__sft_measure(ctx, t, ex->group, &part);
         if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups *
-                 ((double)part.answer_loss + (double)c->trace_weight * (double)part.trace_loss +
-                  (double)c->list_weight * (double)part.list_loss);
+        *loss += (double)n / (double)n_groups * r2__sft_total(c, &part);
     }
     return R2_OK;
 }
 
-/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. */
+/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
+   the last batch shows whether the last update was one too much. */
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
-    double loss;
+    r2__training *run = &t->run;
+    r2_sft_report again;
+    double loss = 0.0;
     r2_status status;
     report->valid_loss = NAN;
-    if (!t->best) return R2_OK;
-    if (done % t->config->valid_every != 0 && done != t->config->n_steps) return R2_OK;
-    status = r2__sft_valid_loss(ctx, t, &loss);
+    if (done != c->n_steps && (!c->valid || done % c->valid_every != 0)) return R2_OK;
+    status = c->valid ? r2__sft_valid_loss(ctx, t, &loss)
+                      : r2__sft_measure(ctx, t, t->ex->group, &again);
     if (status != R2_OK) return status;
+    if (!isfinite(c->valid ? loss : r2__sft_total(c, &again)))
+        return r2__diverged(ctx, run, "the loss after it", NULL);
+    if (!c->valid) return R2_OK;
     report->valid_loss = (float)loss;
-    t->n_worse++;
-    if (!(loss < t->lowest)) return R2_OK;
-    t->n_worse = 0;
-    t->lowest = loss;
-    memcpy(t->best, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->best);
+    run->n_worse++;
+    if (run->has_measured && !(loss < run->lowest)) return R2_OK;
+    run->n_worse = 0;
+    run->lowest = loss;
+    run->has_measured = true;
+    memcpy(run->kept, r2__trained_params(run->model), (size_t)run->opt.n_params * sizeof(float));
     return R2_OK;
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates) {
+    const double least = validates ? 1.0 : 0.0;
+    const r2__bound range[] = {
+        R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),         R2__BOUND(c, reasoned_share, 0.0, 1.0),
+        R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
+        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
+        R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw) : status;
+}
+
 static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status;
-    if (c->groups < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: groups = %d, expected groups >= 1", (int)c->groups);
-    if (c->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: n_steps = %lld, expected n_steps >= 0",
-                       (long long)c->n_steps);
-    if (!(c->reasoned_share >= 0.0f && c->reasoned_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "sft: reasoned_share = %g, expected 0 .. 1",
-                       (double)c->reasoned_share);
-    status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL);
+    if (status == R2_OK)
+        status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
     if (status != R2_OK || !c->valid) return status;
-    if (c->valid_every < 1 || c->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "sft: valid_every = %d and patience = %d, expected both "
-                       ">= 1",
-                       (int)c->valid_every, (int)c->patience);
     return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
 }
 
@@ -6865,51 +7092,59 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
                               per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
-    status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
+    status = r2__training_init(ctx, &t->run, &t->config->adamw);
     if (status != R2_OK) return status;
     t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
     t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    if (valid) t->best = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->best);
-    return t->order && t->row && (t->best || !valid) ? R2_OK : R2_NO_MEMORY;
+    return t->order && t->row ? R2_OK : R2_NO_MEMORY;
 }
 
 static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
     r2_release(ctx, t->order);
     r2_release(ctx, t->row);
-    r2_release(ctx, t->best);
-    r2_adamw_free(ctx, &t->opt);
+    r2__training_free(ctx, &t->run);
     r2__batcher_free(ctx, &t->b);
+}
+
+/* Step number t->run.step. */
+static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
+    const r2_sft_config *c = t->config;
+    const int64_t warmup = c->warmup < c->n_steps / 5 ? c->warmup : c->n_steps / 5;
+    r2_sft_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = t->run.step;
+    report.n_steps = c->n_steps;
+    report.lr = r2_lr_cosine(report.step, c->n_steps, warmup, c->lr, c->lr_floor);
+    r2__sft_batch(t, report.step);
+    status = r2__sft_step(ctx, t, &report);
+    if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
     const int64_t n_steps = config->n_steps;
-    const int64_t warmup = config->warmup < n_steps / 5 ? config->warmup : n_steps / 5;
     bool enough = false;
     r2_status status = r2__sft_check(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
-    t.model = model;
+    t.run.name = "sft";
+    t.run.model = model;
+    t.run.n_steps = n_steps;
     t.ex = examples;
     t.config = config;
-    t.lowest = INFINITY;
     status = r2__sft_alloc(ctx, &t);
-    for (int64_t step = 0; step < n_steps && status == R2_OK && !enough; ++step) {
-        r2_sft_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = n_steps;
-        report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
-        r2__sft_batch(&t, step);
-        status = r2__sft_step(ctx, &t, &report);
-        if (status == R2_OK) status = r2__sft_validate(ctx, &t, &report);
-        enough = t.best && t.n_worse >= config->patience;
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
+    for (; t.run.step < n_steps && status == R2_OK && !enough; ++t.run.step) {
+        status = r2__sft_advance(ctx, &t);
+        enough = config->valid && t.run.n_worse >= config->patience;
+        if (status == R2_OK)
+            status = r2_progress(ctx, "sft", enough ? n_steps : t.run.step + 1, n_steps);
     }
-    if (status == R2_OK && t.lowest < INFINITY)
-        memcpy(r2__trained_params(model), t.best, (size_t)t.opt.n_params * sizeof *t.best);
+    if (status == R2_OK && t.run.has_measured)
+        memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
     r2__sft_free(ctx, &t);
     return status;
 }
@@ -7072,10 +7307,10 @@ typedef struct r2__rl_sample {
 
 /* The state of one r2_grpo. */
 typedef struct r2__grpo {
-    r2_model *model, reference;
+    r2__training run;
+    r2_model reference;
     const r2_examples *ex;
     const r2_grpo_config *config;
-    r2_adamw opt;
     r2__batcher b;
     int32_t *order;
     r2__prompts prompts;   /* (groups * group)                            */
@@ -7293,6 +7528,13 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
+/* Whether the model still gives probabilities. */
+static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
+    for (int32_t j = 0; j < rl->b.n_pred; ++j)
+        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->run, "a log-probability", NULL);
+    return R2_OK;
+}
+
 /* Samples outputs, measures them with the model and with the reference, and rewards them. */
 static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
@@ -7307,14 +7549,16 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
+    how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
-                          &gen);
+    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin,
+                          prompts->token, &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2_forward(ctx, rl->run.model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->logp_old);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         int32_t level = rl->sample[o].level_pred;
         rl->sample[o].score = level < 0 ? NAN : r2__log_odds(rl->logp_old + level);
@@ -7334,12 +7578,12 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
         float norm = 0.0f;
         if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->model, &batch, rl->b.logp, rl->entropy);
+        else status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, rl->entropy);
         if (status != R2_OK) break;
         r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->model);
-        status = r2_backward(ctx, rl->model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2_adamw_step(ctx, &rl->opt, rl->model, lr, &norm);
+        r2_zero_grad(ctx, rl->run.model);
+        status = r2_backward(ctx, rl->run.model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2__training_update(ctx, &rl->run, lr, &norm);
         report->grad_norm = (double)norm;
     }
     return status;
@@ -7347,10 +7591,10 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 
 /* A copy of the model as it comes in, its adapters included. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_lora *lora = rl->model->lora;
+    const r2_lora *lora = rl->run.model->lora;
     r2_model *reference = &rl->reference;
-    r2_status status = r2_model_init(ctx, reference, &rl->model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->model);
+    r2_status status = r2_model_init(ctx, reference, &rl->run.model->config, false);
+    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->run.model);
     if (status != R2_OK || !lora) return status;
     status = r2_lora_attach(ctx, reference, &lora->config);
     if (status == R2_OK)
@@ -7384,7 +7628,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
     if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
+    status = r2__training_init(ctx, &rl->run, &c->adamw);
     if (status != R2_OK) return status;
     return r2__grpo_reference(ctx, rl);
 }
@@ -7398,22 +7642,54 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
     r2_release(ctx, rl->list);
-    r2_adamw_free(ctx, &rl->opt);
+    r2__training_free(ctx, &rl->run);
     r2_model_free(ctx, &rl->reference);
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
+    const r2_reward_config *w = &c->reward;
+    const r2__bound range[] = {
+        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),       R2__BOUND(c, n_samples, 1.0, 64.0),
+        R2__BOUND(c, n_updates, 1.0, R2__MOST),    R2__BOUND(c, max_new, 1.0, R2__MOST),
+        R2__BOUND(c, temperature, 0.0, 1000.0),    R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+        R2__BOUND(c, eps_low, 0.0, 1.0),           R2__BOUND(c, eps_high, 0.0, R2__MOST),
+        R2__BOUND(c, beta, 0.0, R2__MOST),         R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+        R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw) : status;
+}
+
 static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status;
-    if (c->n_samples < 1 || c->n_samples > 64)
-        return r2_fail(ctx, R2_ARGUMENT, "grpo: n_samples = %d, expected 1 .. 64",
-                       (int)c->n_samples);
-    if (c->groups < 1 || c->n_updates < 1 || c->max_new < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "grpo: groups = %d, n_updates = %d, max_new = %d, expected each >= 1",
-                       (int)c->groups, (int)c->n_updates, (int)c->max_new);
-    status = r2__examples_check(ctx, "grpo", examples, false);
+    r2_status status = r2__grpo_settings(ctx, c);
+    if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
     return r2__codec_check(ctx, "grpo", examples);
+}
+
+/* Step number rl->run.step. After the last update one more look tells whether it was one too much.
+   */
+static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    const int64_t step = rl->run.step;
+    r2_grpo_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = step;
+    report.n_steps = c->n_steps;
+    status = r2__grpo_rollout(ctx, rl, step, &report);
+    if (status == R2_OK)
+        status = r2__grpo_update(ctx, rl, r2_lr_cosine(step, c->n_steps, 3, c->lr, 0.1f), &report);
+    if (status == R2_OK && step + 1 == c->n_steps) {
+        r2_batch batch = r2__batch_view(&rl->b);
+        status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
+        if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
+    }
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7422,20 +7698,15 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     r2_status status = r2__grpo_check(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
-    rl.model = model;
+    rl.run.name = "grpo";
+    rl.run.model = model;
+    rl.run.n_steps = config->n_steps;
     rl.ex = examples;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
-    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
-        float lr = r2_lr_cosine(step, config->n_steps, 3, config->lr, 0.1f);
-        r2_grpo_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = config->n_steps;
-        status = r2__grpo_rollout(ctx, &rl, step, &report);
-        if (status == R2_OK) status = r2__grpo_update(ctx, &rl, lr, &report);
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "grpo", step + 1, config->n_steps);
+    for (; rl.run.step < config->n_steps && status == R2_OK; ++rl.run.step) {
+        status = r2__grpo_advance(ctx, &rl);
+        if (status == R2_OK) status = r2_progress(ctx, "grpo", rl.run.step + 1, config->n_steps);
     }
     r2__grpo_free(ctx, &rl);
     return status;
@@ -7676,6 +7947,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.stop = mark->answer.id;
     how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.n_token = ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
@@ -7742,6 +8014,11 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
             r2_reasoning_free(ctx, &reasoning);
         }
         r2_generation_free(ctx, &gen);
+        for (int64_t e = first; e < first + n && status == R2_OK; ++e)
+            if (!isfinite(score[e]))
+                status = r2_fail(ctx, R2_DIVERGED, "score: the model gives example %lld no "
+                                 "probabilities: its weights are no numbers to reckon with",
+                                 (long long)e);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
     }
     if (trace) r2__trace_shares(trace, &counts);
@@ -7765,6 +8042,10 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                        "examples",
                        (long long)first, (long long)n, (long long)examples->n);
     config.mode = R2_REASONED;
+    for (int64_t e = first; e < first + n; ++e) { /* room for what the examples themselves say */
+        const int64_t own = examples->trace_begin[e + 1] - examples->trace_begin[e];
+        if (own + R2_MAX_MARK > config.max_new) config.max_new = (int32_t)own + R2_MAX_MARK;
+    }
     memset(out, 0, (size_t)n * sizeof *out);
     status = r2__score_generate(ctx, model, examples, &config, first, n, &gen);
     if (status != R2_OK) return status;
@@ -7817,6 +8098,26 @@ r2_run_config r2_run_config_full(void) {
     config.sft.groups = 32;
     config.grpo.n_steps = 300;
     return config;
+}
+
+/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
+static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
+    const r2__bound range[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),     R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
+        R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
+        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
+        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
+    r2_model_config model = c->model;
+    r2_grpo_config grpo = c->grpo;
+    r2_status status = r2__check_bounds(ctx, "run", range, 11);
+    model.n_vocab = model.n_ctx = grpo.max_new = 1;
+    if (status == R2_OK) status = r2__check_config(ctx, &model);
+    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0);
+    return status == R2_OK ? r2__grpo_settings(ctx, &grpo) : status;
 }
 
 /* All draws of the run follow from its one seed. */
@@ -7892,10 +8193,17 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
-    const r2_draw_config draw = {n_groups, c->n_sampled, c->min_history, c->min_train, seed};
-    int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
+    const int64_t group = 1 + (int64_t)c->n_sampled;
+    r2_draw_config draw = {n_groups, c->n_sampled, c->min_history, c->min_train, seed};
+    int64_t n_drawn = 0;
     r2_status status;
-    *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
+    if (group > run->data.n_items)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "run: n_sampled = %d, expected fewer than the %lld items of the data",
+                       (int)c->n_sampled, (long long)run->data.n_items);
+    /* all that there are, when there are not so many */
+    if (draw.n_groups > run->graph.n_edges) draw.n_groups = run->graph.n_edges;
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)draw.n_groups,
                                         (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
     status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
@@ -7910,16 +8218,6 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
     r2_status status = R2_OK;
-    if (c->n_groups < 1 || c->n_sampled < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
-                       (long long)c->n_groups, (int)c->n_sampled);
-    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
-                       (double)c->step_share);
-    if (c->min_history < 0 || c->min_train < 0 || c->n_cases < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "run: min_history = %d, min_train = %lld, n_cases = %lld, expected all >= 0",
-                       (int)c->min_history, (long long)c->min_train, (long long)c->n_cases);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
@@ -7939,7 +8237,8 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, path);
+    status = r2__run_check(ctx, config);
+    if (status == R2_OK) status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
@@ -8033,7 +8332,8 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_questions(ctx, run);
+    status = r2__run_check(ctx, c); /* it may have been changed since */
+    if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
     if (status == R2_OK) {
@@ -8272,9 +8572,12 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
 
 /* ---- on disk ---- */
 
+enum { R2__RUN_FILES = 4 };
+static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
+                                                         "codebook.json", "config.json"};
+
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_status status;
+    r2_text text[R2__RUN_FILES];
     if (!run->model.n_params)
         return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
     if (run->model.lora && !run->model.lora->merged)
@@ -8282,12 +8585,12 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
                        "%s: the model has adapters that are not merged, expected r2_lora_merge "
                        "before, or r2_lora_save instead",
                        directory);
-    status = r2_model_save_dir(ctx, &run->model, directory);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
-    return status;
+    memset(text, 0, sizeof text);
+    r2__tensors_text(ctx, &run->model, false, &text[0]);
+    r2__vocab_lines(ctx, &run->vocab, &text[1]);
+    r2__codebook_json(ctx, &run->codebook, &text[2]);
+    r2__config_text(ctx, &run->model.config, &text[3]);
+    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
 }
 
 /* The shape of a saved model must be that of the run. */
@@ -8326,8 +8629,9 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
     r2_examples train;
-    r2_status status = r2__join_path(ctx, path, directory, "config.json");
+    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
     memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
@@ -8425,6 +8729,7 @@ const char *r2_status_name(r2_status status) {
     case R2_FORMAT: return "format error";
     case R2_ARGUMENT: return "invalid argument";
     case R2_CANCELLED: return "cancelled";
+    case R2_DIVERGED: return "diverged";
     }
     return "unknown status";
 }
@@ -8444,6 +8749,16 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
+}
+
+/* ---- settings ---- */
+
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n) {
+    for (int k = 0; k < n; ++k)
+        if (!(range[k].value >= range[k].low && range[k].value <= range[k].high))
+            return r2_fail(ctx, R2_ARGUMENT, "%s: %s = %g, expected %g .. %g", who, range[k].name,
+                           range[k].value, range[k].low, range[k].high);
+    return R2_OK;
 }
 
 /* ---- memory ---- */
@@ -8783,7 +9098,6 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) {
 
 void r2_text_clear(r2_text *text) {
     text->len = 0;
-    text->failed = false;
     if (text->data) text->data[0] = '\0';
 }
 
@@ -8855,13 +9169,24 @@ static bool r2__json_has_nul(const char *text, size_t len) {
    NULL. Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
-    cJSON *root = text && !r2__json_has_nul(text, len)
-                      ? cJSON_ParseWithLengthOpts(text, len, &end, 0)
-                      : NULL;
+    cJSON *root = NULL;
+    if (!text || r2__json_has_nul(text, len)) return NULL;
+    for (int k = 0; k < 2 && !root; ++k) /* what failed may have been memory for a moment */
+        root = cJSON_ParseWithLengthOpts(text, len, &end, 0);
     while (root && end < text + len && strchr(" \t\r\n", *end)) ++end;
     if (!root || end == text + len) return root;
     cJSON_Delete(root);
     return NULL;
+}
+
+/* Whether r2__json_parse gave NULL for want of memory, which cJSON does not tell: whether there is
+   still as much as it may need. Then this is recorded. */
+static bool r2__json_no_memory(r2_ctx *ctx, size_t len) {
+    void *probe = cJSON_malloc(4096 + (len < PTRDIFF_MAX / 64 ? 16 * len : len));
+    if (!probe)
+        r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes", (unsigned long long)len);
+    cJSON_free(probe);
+    return !probe;
 }
 
 /* Has `object` the text `value` at `key`? */
@@ -8889,55 +9214,13 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
     r2_text text = {NULL, 0, 0, false};
     r2_status status = r2_read_file(ctx, path, &text);
     *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
-    if (status == R2_OK && !*root)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
+    if (status == R2_OK && !*root && !r2__json_no_memory(ctx, text.len))
+        r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
     r2_text_free(ctx, &text);
-    return status;
+    return *root ? R2_OK : ctx->status;
 }
 
-r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
-    bool from_stdin = strcmp(path, "-") == 0;
-    FILE *file = from_stdin ? stdin : fopen(path, "rb");
-    size_t got = 1;
-    bool bad;
-    if (!file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    r2_text_clear(text);
-    while (got > 0 && r2__text_reserve(ctx, text, 1u << 16)) {
-        got = fread(text->data + text->len, 1, text->cap - text->len - 1, file);
-        text->len += got;
-        text->data[text->len] = '\0';
-    }
-    bad = ferror(file) != 0;
-    if (!from_stdin) fclose(file);
-    if (text->failed) return ctx->status;
-    if (bad) return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, strerror(errno));
-    return R2_OK;
-}
-
-r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len) {
-    r2_text part = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    FILE *file;
-    r2_text_addf(ctx, &part, "%s.tmp", path);
-    if (part.failed) return ctx->status;
-    file = fopen(part.data, "wb");
-    if (!file) {
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", part.data, strerror(errno));
-    } else {
-        bool good = fwrite(bytes, 1, len, file) == len;
-        good = fclose(file) == 0 && good;
-        if (!good || rename(part.data, path) != 0) {
-            status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, strerror(errno));
-            remove(part.data);
-        }
-    }
-    r2_text_free(ctx, &part);
-    return status;
-}
-
-/* ---- lines of a file, read in large pieces ---- */
-
-#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
+/* ---- files: every operation asks the hook ---- */
 
 typedef struct r2__slice {
     const char *at;
@@ -8950,6 +9233,281 @@ static r2__slice r2__slice_of(const char *at, size_t len) {
     slice.len = len;
     return slice;
 }
+
+static bool r2__file_may(r2_ctx *ctx, r2_file_op op, const char *path, size_t *size) {
+    const size_t all = *size;
+    const int error = ctx->file ? ctx->file(ctx->user, op, path, size) : 0;
+    if (*size > all || *size < 1) *size = all;
+    if (error) errno = error;
+    return error == 0;
+}
+
+/* NULL: errno says why. */
+static FILE *r2__file_open(r2_ctx *ctx, const char *path, const char *mode) {
+    FILE *file;
+    size_t none = 0;
+    do file = r2__file_may(ctx, R2_FILE_OPEN, path, &none) ? fopen(path, mode) : NULL;
+    while (!file && errno == EINTR);
+    return file;
+}
+
+/* Standard input stays open. */
+static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool may;
+    if (file == stdin) return true;
+    may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
+    return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
+}
+
+/* Reads `size` bytes; *got are fewer only at the end of the file. */
+static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
+                               size_t *got) {
+    *got = 0;
+    while (*got < size) {
+        size_t more = size - *got, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_READ, path, &more);
+        if (may) *got += n = fread(to + *got, 1, more, file);
+        if (may && n < more && !ferror(file)) return R2_OK;
+        if (may && n == more) continue;
+        if (errno != EINTR)
+            return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, strerror(errno));
+        clearerr(file);
+    }
+    return R2_OK;
+}
+
+static bool r2__file_write(r2_ctx *ctx, FILE *file, const char *path, r2__slice bytes) {
+    while (bytes.len > 0) {
+        size_t some = bytes.len, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_WRITE, path, &some);
+        if (may) n = fwrite(bytes.at, 1, some, file);
+        bytes.at += n;
+        bytes.len -= n;
+        if (may && n == some) continue;
+        if (errno != EINTR) return false;
+        clearerr(file);
+    }
+    return true;
+}
+
+/* Hands a file to the disk: a rename that comes before its bytes would leave half a file after a
+   power cut. What cannot be synced, a pipe, is none of those. */
+static bool r2__file_sync(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool done;
+    do {
+        done = r2__file_may(ctx, R2_FILE_SYNC, path, &none) && fflush(file) == 0;
+#if defined(R2__HAS_FSYNC)
+        done = done && (fsync(fileno(file)) == 0 || errno == EINVAL);
+#endif
+    } while (!done && errno == EINTR);
+    return done;
+}
+
+static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
+    size_t none = 0;
+    bool done;
+    do done = r2__file_may(ctx, R2_FILE_RENAME, to, &none) && rename(from, to) == 0;
+    while (!done && errno == EINTR);
+    return done;
+}
+
+r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
+    FILE *file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
+    r2_status status = R2_OK;
+    size_t got = 1;
+    if (!file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    r2_text_clear(text);
+    while (got > 0 && status == R2_OK && r2__text_reserve(ctx, text, 1u << 16)) {
+        status = r2__file_read(ctx, file, path, text->data + text->len, text->cap - text->len - 1,
+                               &got);
+        text->len += got;
+        text->data[text->len] = '\0';
+    }
+    r2__file_close(ctx, file, path); /* it was read: nothing is lost any more */
+    return text->failed ? ctx->status : status;
+}
+
+static bool r2__file_exists(r2_ctx *ctx, const char *path) {
+    FILE *file = strcmp(path, "-") ? r2__file_open(ctx, path, "rb") : NULL;
+    if (file) r2__file_close(ctx, file, path);
+    return file != NULL;
+}
+
+/* The name under which a file is written before it is whole. */
+static r2_status r2__aside(r2_ctx *ctx, const char *path, r2_text *aside) {
+    memset(aside, 0, sizeof *aside);
+    r2_text_addf(ctx, aside, "%s.tmp", path);
+    return aside->failed ? ctx->status : R2_OK;
+}
+
+/* Renames what was written aside. */
+static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && !r2__file_rename(ctx, aside.data, path))
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, strerror(errno));
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+/* Removes what was written aside. That it cannot, nobody needs to know. */
+static void r2__drop_aside(r2_ctx *ctx, const char *path) {
+    r2_ctx own = *ctx; /* keeps the message of what failed before */
+    r2_text aside;
+    size_t none = 0;
+    if (r2__aside(&own, path, &aside) == R2_OK &&
+        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
+        remove(aside.data);
+    r2_text_free(ctx, &aside);
+}
+
+/* Writes the pieces aside, whole and on the disk, or leaves nothing. */
+static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    FILE *file = status == R2_OK ? r2__file_open(ctx, aside.data, "wb") : NULL;
+    bool good = file != NULL, closed = true;
+    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside.data, piece[k]);
+    good = good && r2__file_sync(ctx, file, aside.data);
+    if (status == R2_OK && !good)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
+    if (file) closed = r2__file_close(ctx, file, aside.data);
+    if (status == R2_OK && !closed)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
+    if (status != R2_OK && file) r2__drop_aside(ctx, path);
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_status status = r2__write_aside(ctx, path, piece, n);
+    if (status != R2_OK) return status;
+    status = r2__into_place(ctx, path);
+    if (status != R2_OK) r2__drop_aside(ctx, path);
+    return status;
+}
+
+r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len) {
+    const r2__slice all = r2__slice_of(bytes, len);
+    return r2__write_pieces(ctx, path, &all, 1);
+}
+
+/* Writes a text and frees it. */
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text) {
+    r2_status status = text->failed ? ctx->status : r2_write_file(ctx, path, text->data, text->len);
+    r2_text_free(ctx, text);
+    return status;
+}
+
+/* ---- several files that are one thing ----
+
+   r2__save_together  writes all aside, then, of a run, what they are (their digests, in run.json:
+                      from now on the new ones count), then renames them
+   r2__settle         finds them as they should be, or finishes the renaming after a crash
+
+   A crash before run.json is renamed leaves the old files, whole, and some .tmp that do not count;
+   after it, each new file whole under one of its two names. (test_run.c, a_save_that_is_cut_off) */
+
+static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17]) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    if (status == R2_OK)
+        snprintf(digest, 17, "%016llx", (unsigned long long)r2__fnv(text.data, text.len));
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Makes sure that directory/name is the file of this digest, written aside or in place. */
+static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
+                                 const char *digest) {
+    char path[R2__PATH], found[17] = "";
+    r2_text aside;
+    r2_status status = r2__join_path(ctx, path, directory, name);
+    if (status != R2_OK) return status;
+    if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
+    status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && r2__digest_file(ctx, aside.data, found) == R2_OK &&
+        strcmp(found, digest) == 0)
+        status = r2__into_place(ctx, path);
+    else if (status == R2_OK) /* once more, for the message */
+        status = r2__digest_file(ctx, path, found);
+    r2_text_free(ctx, &aside);
+    if (status != R2_OK || strcmp(found, digest) == 0) return status;
+    return r2_fail(ctx, R2_FORMAT, "%s: not the file that was saved with the others of %s/run.json",
+                   path, directory);
+}
+
+/* Without a run.json, files of version 0.1.0, there is nothing to compare. */
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n) {
+    char path[R2__PATH];
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    cJSON *json = NULL;
+    if (status == R2_OK && !r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (status == R2_OK) status = r2__json_read(ctx, path, &json);
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
+        if (cJSON_IsString(digest))
+            status = r2__settle_file(ctx, directory, name[k], digest->valuestring);
+        else status = r2_fail(ctx, R2_FORMAT, "%s: expected the digest of %s", path, name[k]);
+    }
+    cJSON_Delete(json);
+    return status;
+}
+
+/* Before a new save: one that was cut off is finished, since it counts until the new one is there.
+   Files that belong to no run are going to be replaced. */
+static r2_status r2__settle_old(r2_ctx *ctx, const char *directory, const char *const *name,
+                                int n) {
+    r2_status status = r2__settle(ctx, directory, name, n);
+    return status == R2_FORMAT || (status == R2_IO && errno == ENOENT) ? R2_OK : status;
+}
+
+/* Writes the digests of the texts: a line for each file. */
+static r2_status r2__save_digests(r2_ctx *ctx, const char *directory, const char *const *name,
+                                  const r2_text *text, int n) {
+    char path[R2__PATH];
+    r2_text all = {NULL, 0, 0, false};
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    for (int k = 0; k < n; ++k)
+        r2_text_addf(ctx, &all, "%s  \"%s\": \"%016llx\"", k ? ",\n" : "{\n", name[k],
+                     (unsigned long long)r2__fnv(text[k].data, text[k].len));
+    r2_text_addf(ctx, &all, "\n}\n");
+    if (status == R2_OK) return r2__write_text(ctx, path, &all);
+    r2_text_free(ctx, &all);
+    return status;
+}
+
+/* Saves texts (n), frees them, as the files name (n) of a directory, with digests if is_run. */
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run) {
+    char path[R2__PATH];
+    r2_status status = is_run ? r2__settle_old(ctx, directory, name, n) : R2_OK;
+    int n_aside = 0;
+    bool counts = false; /* the new files do */
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const r2__slice piece = r2__slice_of(text[k].data, text[k].len);
+        status = text[k].failed ? R2_NO_MEMORY : r2__join_path(ctx, path, directory, name[k]);
+        if (status == R2_OK) status = r2__write_aside(ctx, path, &piece, 1);
+        n_aside += status == R2_OK;
+    }
+    if (status == R2_OK && is_run) {
+        status = r2__save_digests(ctx, directory, name, text, n);
+        counts = status == R2_OK;
+    }
+    for (int k = 0; k < n_aside; ++k) {
+        snprintf(path, sizeof path, "%s/%s", directory, name[k]);
+        if (status == R2_OK) status = r2__into_place(ctx, path);
+        if (status != R2_OK && !counts) r2__drop_aside(ctx, path);
+    }
+    for (int k = 0; k < n; ++k) r2_text_free(ctx, &text[k]);
+    return status;
+}
+
+/* ---- lines of a file, read in large pieces ---- */
+
+#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
 
 /*  buffer  | used | the line | read ahead ..... | free |
                    begin      next              end    cap  */
@@ -8966,7 +9524,7 @@ typedef struct r2__lines {
 static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
     memset(lines, 0, sizeof *lines);
     lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    lines->file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
     if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
     lines->cap = 1u << 20;
     lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
@@ -8974,7 +9532,7 @@ static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path)
 }
 
 static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    if (lines->file && lines->file != stdin) fclose(lines->file);
+    if (lines->file) r2__file_close(ctx, lines->file, lines->path);
     r2_release(ctx, lines->buffer);
     memset(lines, 0, sizeof *lines);
 }
@@ -8991,6 +9549,7 @@ static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *e
 /* Moves the rest to the front and reads on. */
 static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
     size_t left = lines->end - lines->next, got;
+    r2_status status;
     memmove(lines->buffer, lines->buffer + lines->next, left);
     lines->next = 0;
     lines->end = left;
@@ -9004,13 +9563,12 @@ static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
         lines->buffer = larger;
         lines->cap *= 2;
     }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
+                           lines->cap - lines->end, &got);
     lines->end += got;
     lines->eof = got == 0;
     lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
-    return R2_OK;
+    return status;
 }
 
 /* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
@@ -9149,9 +9707,16 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
         }                                                                                          \
     } while (0)
 
+/* More threads than R2_MOST_THREADS are not asked for: the system may have no more, and then OpenMP
+   ends the process. */
+static int r2__n_threads(const r2_ctx *ctx) {
+    const int n = ctx->n_threads;
+    return n < 1 ? 1 : n > R2_MOST_THREADS ? R2_MOST_THREADS : n;
+}
+
 int r2_threads(const r2_ctx *ctx, int64_t work) {
     const int64_t worth_waking = 20000; /* about 10 us: what a parallel region costs */
-    return work < worth_waking || ctx->n_threads < 1 ? 1 : ctx->n_threads;
+    return work < worth_waking ? 1 : r2__n_threads(ctx);
 }
 
 double r2_seconds(void) {
@@ -9642,6 +10207,7 @@ static r2_status r2__json_value(r2_ctx *ctx, r2__source *source, int w, r2__slic
     cJSON *value = r2__json_parse(text.at, text.len);
     char expected[128];
     r2_status status;
+    if (!value && r2__json_no_memory(ctx, text.len)) return ctx->status;
     snprintf(expected, sizeof expected, "%s at the key \"%s\"",
              r2__json_has_nul(text.at, text.len) ? "text without NUL" : "JSON", source->key[w]);
     status = value ? r2__json_text(ctx, source, w, value)
@@ -10316,18 +10882,12 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
     return status;
 }
 
-static bool r2__file_exists(const char *path) {
-    FILE *file = strcmp(path, "-") ? fopen(path, "rb") : NULL;
-    if (file) fclose(file);
-    return file != NULL;
-}
-
 /* Only a directory has a file "." in it. */
 static bool r2__is_directory(r2_ctx *ctx, const char *path) {
     r2_text inside = {NULL, 0, 0, false};
     bool is;
     r2_text_addf(ctx, &inside, "%s/.", path);
-    is = !inside.failed && r2__file_exists(inside.data);
+    is = !inside.failed && r2__file_exists(ctx, inside.data);
     r2_text_free(ctx, &inside);
     return is;
 }
@@ -10357,7 +10917,7 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
         r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
         r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
-        if (r2__file_exists(ratings->data)) return R2_OK;
+        if (r2__file_exists(ctx, ratings->data)) return R2_OK;
     }
     r2_text_clear(ratings);
     r2_text_clear(items);
@@ -10388,7 +10948,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (status == R2_OK && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(ctx, items.data))
         status = r2__load_items(ctx, loader, items.data);
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
@@ -11709,8 +12269,7 @@ static int64_t r2__most_keys(const r2_attention *shape) {
 }
 
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
-    int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
-    return 2 * threads * R2__QUERIES * r2__most_keys(shape);
+    return 2 * (int64_t)r2__n_threads(ctx) * R2__QUERIES * r2__most_keys(shape);
 }
 
 static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, int64_t keys) {
@@ -12370,7 +12929,7 @@ static int64_t r2__kept_rows(int64_t rows, int64_t n_out, int64_t max_new) {
 static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
     const r2_model_config *c = &d->model->config;
     const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
-    const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
+    const int64_t threads = r2__n_threads(d->ctx);
     const int64_t kv = 2 * d->kv * c->n_layer, scores = 2 * R2__QUERIES * (int64_t)c->n_ctx;
     r2_arena *arena = &d->memory;
     bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
@@ -12846,27 +13405,24 @@ static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2__named *list,
         r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
 }
 
-static r2_status r2__save_tensors(r2_ctx *ctx, const r2_model *model, bool adapters,
-                                  const char *path) {
-    r2_text text = {NULL, 0, 0, false};
+/* Adds a safetensors file of the model's tensors, or of its adapters'. */
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text) {
     int64_t n = 0;
     r2__named *list = r2__list(ctx, model, adapters, &n);
-    r2_status status;
-    if (!list) return ctx->status;
-    r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
-    r2__append_header(ctx, &text, list, n);
-    for (int b = 0; b < 8 && !text.failed; ++b)
-        text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
+    if (!list) text->failed = true, n = 0;
+    r2_text_add(ctx, text, "\0\0\0\0\0\0\0\0", 8);
+    r2__append_header(ctx, text, list, n);
+    for (int b = 0; b < 8 && !text->failed; ++b)
+        text->data[b] = (char)(unsigned char)((uint64_t)(text->len - 8) >> 8 * b);
     for (int64_t i = 0; i < n; ++i)
-        r2__append_floats(ctx, &text, list[i].data, list[i].rows * list[i].cols);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
+        r2__append_floats(ctx, text, list[i].data, list[i].rows * list[i].cols);
     r2_release(ctx, list);
-    return status;
 }
 
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
-    return r2__save_tensors(ctx, model, false, path);
+    r2_text text = {NULL, 0, 0, false};
+    r2__tensors_text(ctx, model, false, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 static uint64_t r2__dtype_size(const char *dtype) {
@@ -13051,7 +13607,6 @@ static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, cons
 /* The header's length and JSON; NULL, with the reason recorded, if they are wrong. */
 static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
                                uint64_t *length) {
-    const char *end = NULL;
     cJSON *root;
     *length = 0;
     for (int b = 0; b < 8 && file->len >= 8; ++b)
@@ -13062,9 +13617,9 @@ static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *fil
                 (unsigned long long)file->len, (unsigned long long)*length);
         return NULL;
     }
-    root = cJSON_ParseWithLengthOpts(file->data + 8, (size_t)*length, &end, 0);
-    while (root && end < file->data + 8 + *length && *end == ' ') ++end;
-    if (cJSON_IsObject(root) && end == file->data + 8 + *length) return root;
+    root = r2__json_parse(file->data + 8, (size_t)*length);
+    if (cJSON_IsObject(root)) return root;
+    if (!root && r2__json_no_memory(ctx, (size_t)*length)) return NULL;
     cJSON_Delete(root);
     r2_fail(ctx, R2_FORMAT, "%s: the header is not one JSON object", path);
     return NULL;
@@ -13396,29 +13951,15 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
                             bool with_grad) {
     r2_model_config config;
     char path[R2__PATH];
-    FILE *single;
     r2_status status;
     memset(model, 0, sizeof *model);
     status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
     if (status != R2_OK) return status;
-    single = fopen(path, "rb");
-    if (single) {
-        fclose(single);
+    if (r2__file_exists(ctx, path))
         status = r2__load_single(ctx, model, path, &config, with_grad);
-    } else {
-        status = r2__load_sharded(ctx, model, directory, &config, with_grad);
-    }
+    else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status != R2_OK) r2_model_free(ctx, model);
-    return status;
-}
-
-/* Writes a text into directory/name and frees it. */
-static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *name, r2_text *text) {
-    char path[R2__PATH];
-    r2_status status = text->failed ? ctx->status : r2__join_path(ctx, path, directory, name);
-    if (status == R2_OK) status = r2_write_file(ctx, path, text->data, text->len);
-    r2_text_free(ctx, text);
     return status;
 }
 
@@ -13445,13 +13986,12 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 }
 
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
-    r2_status status;
-    r2__config_text(ctx, &model->config, &text);
-    status = r2__write_in(ctx, directory, "config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    return status == R2_OK ? r2_model_save(ctx, model, path) : status;
+    static const char *const name[] = {"config.json", "model.safetensors"};
+    r2_text text[2];
+    memset(text, 0, sizeof text);
+    r2__config_text(ctx, &model->config, &text[0]);
+    r2__tensors_text(ctx, model, false, &text[1]);
+    return r2__save_together(ctx, directory, name, text, 2, false);
 }
 
 /* ---- adapters on disk ---- */
@@ -13464,30 +14004,29 @@ static size_t r2__module_name(const r2_tensor *t, const char **name) {
 }
 
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
+    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors"};
+    r2_text text[2];
     bool first = true;
-    r2_status status;
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    r2_text_addf(ctx, &text,
+    memset(text, 0, sizeof text);
+    r2_text_addf(ctx, &text[0],
                  "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
                  "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
                  model->lora->config.rank);
-    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
-    r2_text_addf(ctx, &text,
+    r2__text_number(ctx, &text[0], (double)model->lora->config.alpha, 9);
+    r2_text_addf(ctx, &text[0],
                  ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
                  "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
         const char *name;
         const size_t length = r2__module_name(&model->tensor[id], &name);
         if (model->lora->offset[id] < 0) continue;
-        r2_text_addf(ctx, &text, "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
+        r2_text_addf(ctx, &text[0], "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
         first = false;
     }
-    r2_text_addf(ctx, &text, "]\n}\n");
-    status = r2__write_in(ctx, directory, "adapter_config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
-    return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
+    r2_text_addf(ctx, &text[0], "]\n}\n");
+    r2__tensors_text(ctx, model, true, &text[1]);
+    return r2__save_together(ctx, directory, files, text, 2, false);
 }
 
 /* The targets that target_modules names. */
@@ -13563,11 +14102,8 @@ static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text 
 
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
     r2_text json = {NULL, 0, 0, false};
-    r2_status status;
     r2__codebook_json(ctx, codebook, &json);
-    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
-    r2_text_free(ctx, &json);
-    return status;
+    return r2__write_text(ctx, path, &json);
 }
 
 /* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
@@ -14674,7 +15210,7 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
-        out->failed = out->failed || word.failed; /* which r2_text_clear resets */
+        out->failed = out->failed || word.failed;
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -14888,8 +15424,9 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     memset(&parts, 0, sizeof parts);
     if (status == R2_OK) {
         root = r2__json_parse(text.data, text.len);
-        status = root ? r2__bpe_load_json(ctx, bpe, root, &parts)
-                      : r2_fail(ctx, R2_FORMAT, "not JSON");
+        status = root                               ? r2__bpe_load_json(ctx, bpe, root, &parts)
+                 : r2__json_no_memory(ctx, text.len) ? R2_NO_MEMORY
+                                                    : r2_fail(ctx, R2_FORMAT, "not JSON");
     }
     if (status == R2_FORMAT) {
         char why[sizeof ctx->message];
@@ -15631,7 +16168,9 @@ static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const c
     cJSON *line = r2__json_parse(text, len);
     r2_record record;
     const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
-    r2_status status = wrong ? r2_fail(ctx, R2_FORMAT,
+    r2_status status = !line && r2__json_no_memory(ctx, len)
+                           ? R2_NO_MEMORY
+                       : wrong ? r2_fail(ctx, R2_FORMAT,
                                        "%s:%lld: expected a record, but %s is missing or wrong",
                                        path, (long long)number, wrong)
                              : r2_records_add(ctx, records, &record);
