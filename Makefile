@@ -121,7 +121,7 @@ mini: build/data/mini/generate ## regenerate data/mini
 
 REAL = $(if $(filter file,$(origin DATA)),data/ml-latest-small,$(DATA))
 
-results: build/examples/experiments/results ## tables of all methods: ARGS=--full
+results: build/examples/experiments/results ## tables of all methods: ARGS=--full; one table: DATA="a b"
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 ablation: build/examples/experiments/ablation ## what each part is worth: ARGS="--models 2 --seeds 3"
