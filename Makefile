@@ -63,8 +63,8 @@ SCRIPTS  := $(wildcard tests/test_*.sh)
 CHECKED_TESTS := $(if $(filter 1,$(SANITIZE)),$(TESTS:build/%=build/checked/%))
 CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard examples/*_demo.c)))
 
-# Most tests need the interface alone and share one compiled library. Those that look inside, at r2__
-# names or at what the implementation includes, compile the whole header.
+# Examples share one compiled library, and so do the tests, at their own level. Tests that look inside,
+# at r2__ names or at what the implementation includes, compile the whole header.
 INSIDERS  := $(shell grep -lE '(r2|R2)__|cJSON|define R2_' $(wildcard tests/test_*.c) /dev/null)
 OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
@@ -197,7 +197,7 @@ Q = $(if $(V),,@)
 # all depend on, would inherit a change, and everything would be rebuilt.
 OPTIONS   = $(CFLAGS)
 MORE_LIBS =
-$(TESTS) build/r2rec.o: OPTIONS = $(TEST_CFLAGS)
+$(TESTS) build/tests/r2rec.o: OPTIONS = $(TEST_CFLAGS)
 build/examples/tools/llm_teacher: MORE_LIBS = -lcurl
 
 build/%: %.c r2rec.h build/flags | deps
@@ -228,11 +228,13 @@ build/examples/movielens_demo build/checked/examples/movielens_demo: build/repor
 WITH_LIBRARY = $(if $(filter %.o,$^),-DR2REC_IMPLEMENTED $(filter %.o,$^))
 LIBRARY      = printf '$(hash)define R2REC_IMPLEMENTATION\n$(hash)include "r2rec.h"\n' | $(COMPILE) -c -o $@ -x c
 
-$(OUTSIDERS) $(FED:%=build/%): build/r2rec.o
-$(OUTSIDERS:build/%=build/checked/%) $(FED:%=build/checked/%): build/checked/r2rec.o
+$(EXAMPLES): build/r2rec.o
+$(OUTSIDERS) $(FED:%=build/%): build/tests/r2rec.o
+$(OUTSIDERS:build/%=build/checked/%) $(FED:%=build/checked/%) $(CHECKED_DEMO): build/checked/r2rec.o
 
-build/r2rec.o: r2rec.h build/flags | deps
-	$(if $(V),,@echo '  CC      r2rec.h')
+build/r2rec.o build/tests/r2rec.o: r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      r2rec.h$(if $(findstring tests,$@), (tests))')
 	$(Q)$(LIBRARY) $(OPTIONS) -
 
 build/checked/r2rec.o: r2rec.h build/flags | deps

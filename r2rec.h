@@ -1,6 +1,6 @@
 /* r2rec.h - v0.1.0 - Reason-to-Recommend (R2Rec, arXiv 2506.05069) in one C header - MIT licence
 
-   From who-rated-what to a recommendation with its reasons: sample interaction chains
+   From who-rated-what to a recommendation with its reasons: choose interaction chains
    u0 -> i0 -> u1 -> i1 -> u0 from the user-item graph, write them as interaction-of-thought prompts
    by progressive masking, teach a small CPU transformer to reason over them (supervised
    fine-tuning, then reinforcement learning), rank items, and show the reasoning.
@@ -13,7 +13,7 @@
    everywhere else the #include alone. Link with -lcjson -lm; add -fopenmp for threads.
    README.md has a short program, examples/movielens_demo.c the whole journey.
 
-   CONTENTS      search for the mark
+   CONTENTS      a room's title stands as `= [M3]`; search for that
        interface for readers     [A1] status, context  [A2] data  [A3] graph  [A4] chains
                                  [A5] questions  [A6] prompts and traces  [A7] words  [A8] model
                                  [A9] SFT  [A10] RL  [A11] evaluation  [A12] run
@@ -37,21 +37,23 @@
                    score 0.5^((1 + 1)/10) 0.311 = 0.271
        evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
        prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
-                   ... pop:2 ... (36 words)
+                   ... pop:2 ... (36 words). Behind each colon stands the bucket of
+                   the value, 1 the lowest
        reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
                    ... c1:1 +2 =+11 </think>
-       answer      <answer> 4 </answer>: she gave Tron 4 stars
+       answer      <answer> 4 </answer>: the answer of this training question,
+                   learned from all facts, not computed from the total
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
-                   -log p(4) = log 175 = 5.165; training lowers it
+                   -log p(4) = log 175 = 5.165, with 175 words; training lowers it
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges the evidence field `deep` walks along at most ([A5])
-       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Not defined:
-                              this header compiles it. Cost: that implementation uses its own
-                              realloc, and when realloc fails in it, the program crashes
+       R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
+                              tables take its realloc, and the program crashes when that fails.
+                              Not defined: this header compiles it, with the context's memory
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
                  says what was wrong (of an input: file, line, expected, found). The library never
@@ -85,7 +87,7 @@
 extern "C" {
 #endif
 
-/* ############################################################ INTERFACE A: for readers ############ */
+/* ######################################################## INTERFACE A: for readers ############ */
 
 /* ================================================= [A1] status, context, memory of results ==== */
 
@@ -110,8 +112,8 @@ typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
 
-/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change any
-   field, pass its address to every call. It owns nothing and needs no free. */
+/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
+   any field, pass its address to every call. It owns nothing and needs no free. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
@@ -133,8 +135,8 @@ r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
 #endif
     ;
 
-/* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that is
-   not UTF-8, non-ASCII bytes are replaced too. */
+/* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that
+   is not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
 
 /* A short name of `status`, for messages. */
@@ -176,7 +178,8 @@ typedef struct r2_text {
 /* =============================================================================== [A2] data ==== */
 
 /* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per row. */
+   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per
+   row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -194,7 +197,7 @@ typedef struct r2_data {
     bool was_counted;             /* r2_data_grade replaced counts by grades                      */
     int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
     int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
-    char *items_error;    /* why the items file beside the ratings was not read to its end, or NULL */
+    char *items_error;    /* why the items file was not read to its end, or NULL */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
     r2__owner owner;              /* holds user_key and item_key */
@@ -209,10 +212,11 @@ typedef struct r2_data {
      r2_format.
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
-   its line. Times are numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone.
-   Titles beside the ratings that cannot be read do not cost the ratings: see items_error. Loading
-   takes about 32 bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found),
-   R2_NO_MEMORY, R2_CANCELLED. */
+   its line. Every line has as many fields as the first; one that has not ends the load. Times are
+   numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles beside the
+   ratings that cannot be read do not cost the ratings: see items_error. Loading takes about 32
+   bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY,
+   R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -220,8 +224,8 @@ typedef struct r2_format {
     /* One or two bytes; if the first is , or ; fields may be in double quotes. NULL: "::", else a
        tab, else the most frequent of , ; and |, else a blank. Several blanks separate as one. */
     const char *separator;
-    /* Columns: a name, or a number from "1"; JSON keys: always a name; rating and time: "-" if there
-       is none. The first line must have each column that is given here. NULL: the usual names
+    /* Columns: a name, or a number from "1"; JSON keys: always a name; rating and time: "-" if
+       there is none. The first line must have each column that is given here. NULL: the usual names
        ("userId", "user_id:token", "reviewerID", ...); if the first line has no such names, the
        columns 1 2 3 4, if there are no more, a number is in 3 and a time in 4. A file whose columns
        remain unclear is refused. Without a rating column every rating is 1, without a time column
@@ -245,7 +249,7 @@ int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item);
 int64_t r2_data_user(const r2_data *data, const char *key);
 int64_t r2_data_item(const r2_data *data, const char *key);
 
-/* Use of an interaction. */
+/* Use of an interaction. R2_UNUSED: it comes after the validation positive. */
 typedef enum r2_role { R2_TRAIN = 0, R2_VALID, R2_TEST, R2_UNUSED } r2_role;
 
 /* A held-out positive. */
@@ -285,8 +289,8 @@ r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
 void r2_split_thin(r2_split *split, int64_t n);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
-/* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that the
-   user never interacted with in all data (D12). */
+/* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that
+   the user never interacted with in all data (D12). */
 typedef struct r2_candidates {
     int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
@@ -404,9 +408,9 @@ void r2_index_free(r2_ctx *ctx, r2_index *index);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
-/* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph has
-   the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge within
-   the history is left out of it too: then `history` counts one interaction that is not used.
+/* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
+   has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
+   within the history is left out of it too; then one interaction fewer than `history` is used.
 
    A question about a step of a chain hides more (r2_question_of_step fills the last three members
    in); zero them for a plain question. */
@@ -418,15 +422,16 @@ typedef struct r2_question {
     uint32_t other_user, other_item; /* steps 1 .. 3: the chain's other person and item */
 } r2_question;
 
-/* By which law chains are chosen when there are more than wanted (D1, D3). Whatever the law, the
-   score of a chain is
+/* How chains are chosen (D1, D3): by their score, or drawn. COHERENT and UNIFORM_USERS take at most
+   one chain over each person u1. Whatever the law, the score of a chain is
 
        0.5^((age + |d|)/10) simrec(u1)
 
    age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
    d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
-   counted from the end of the history. Products of equal age + |d| and simrec are equal to the last bit. */
+   counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
+   to the last bit. */
 typedef enum r2_chain_law {
     R2_CHAINS_COHERENT = 0, /* the best chain of each u1, best first. Ties: the smaller u1; for one
                                u1 the smallest age + |d|, then the earlier i0. Nothing is random */
@@ -451,9 +456,9 @@ r2_chain_config r2_chain_config_default(void);
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
-/* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1, u0's whole history.
-   i1 is the item that u0 took later, so a chain and its mirror are one. u1 shares two items or more
-   with u0. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1, u0's whole
+   history. i1 is the item that u0 took later, so a chain and its mirror are one. u1 shares two
+   items or more with u0. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
@@ -467,31 +472,31 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
    few chains worth showing. Fields stand in the order of the paper's steps, three to a thought:
    step k describes edge e_k of the chain; step 4 weighs the shown chains, which close on the
-   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating are
-   out of every number (D2).
+   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating
+   enter no number (D2).
 
-   In the formulas: n_i, n_v degrees without u0; pos place in a user's own history; age = history -
-   1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0), signed steps in u1's history; clock =
-   global rank of u0's latest interaction, N their number; simrec as in r2_chain_law, simidf the same
-   without the age. A `link` is
+   In the formulas: i* the item asked for, v any user; n_i, n_v degrees without u0; pos place in a
+   user's own history; age = history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
+   signed steps in u1's history; clock = global rank of u0's latest interaction, N the number of all
+   interactions; simrec as in r2_chain_law, simidf the same without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
-   `a` answers (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
+   `a` solves (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
    history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
    shares with v is corrected for what others share with both, over ever longer chains (D4; closely
    related to ridge regression). ridge = (1 + sqrt(users / items))^2 is the largest eigenvalue that
    cosines of users who choose at random have (Marchenko and Pastur 1967), so that noise is not
-   trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 is in neither. `deep` ignores
-   the order in time. K itself is never formed: a step walks from the users to their items
+   trusted; items is their effective number, (sum n_i)^2 / sum n_i^2; u0 counts in neither. `deep`
+   ignores the order in time. K itself is never formed: a step walks from the users to their items
    and back, along each edge twice. In a graph of more than R2_DEEP_EDGES edges only every s-th user
    takes part, s = edges / R2_DEEP_EDGES rounded up: a walk along all edges would take longer than
    everything else.
-   X(name, step, buckets, formula): 0 or NaN means nothing to count. */
+   X(name, step, buckets, formula). A value of 0 or NaN means that there is nothing to count. */
 #define R2_EVIDENCE_FIELDS(X)                                                                      \
     X(hist, 1, 10, "length of the history")                                                        \
     X(genre, 1, 10, "cosine of i*'s genres and the history's, weighted 0.5^(age/10)")              \
     X(era, 1, 10, "year of i* minus the history's mean year, weighted 0.5^(age/10), + 0.5")        \
     X(shared, 2, 10, "share of the users of i* who share two items or more with u0")               \
-    X(uknn, 2, 10, "share of the 50 nearest users' simrec^2 who have i*")                          \
+    X(uknn, 2, 10, "share of the summed simrec^2 of the 50 nearest users that has i*")            \
     X(deep, 2, 20, "sum over users v of i* of a_v / sqrt(n_v): chains over up to 4 people")        \
     X(pop, 3, 10, "users of i*")                                                                   \
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
@@ -557,10 +562,10 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
    each after what that user did before the interaction in question; at step 4, when the graph does
    not have e4, after the user's whole history. The answer is the level of r_step (-1 if NAN).
 
-   Steps 1 to 3 hide every edge that step k has not revealed, e_k .. e4, and leave the chain's other
-   person out of all counts, chains and means of the item: nothing that is computed for the question
-   depends on the existence or the rating of these edges. (Its other edges still count in the global
-   mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
+   A question at step k = 1 .. 3 hides the edges e_k .. e4, which it has not revealed, and leaves
+   the chain's other person out of all counts, chains and means of the item: nothing that is
+   computed for the question depends on the existence or the rating of these edges. (Its other edges
+   still count in the global mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
@@ -582,10 +587,10 @@ typedef struct r2_evidence {
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
 
-/* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that of
-   edge e_step of its first chain. User, item, history, answer and values are those of the question
-   r2_question_of_step; the chains stay. Errors: R2_ARGUMENT (step not 1 .. 3, no chain), those of
-   r2_evidence_compute; then evidence is unchanged. */
+/* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
+   of edge e_step of its first chain. User, item, history, answer and values are those of the
+   question r2_question_of_step; the chains stay. Errors: R2_ARGUMENT (step not 1 .. 3, no chain),
+   those of r2_evidence_compute; then evidence is unchanged. */
 r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
                               const r2_chain_config *chains, r2_evidence *evidence);
 
@@ -598,10 +603,10 @@ typedef struct r2_draw_config {
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
-   different items that the user has no training edge with (repeated where there are fewer). Groups are spread evenly over the users and ask
-   for the latest interactions of each, as a recommendation asks what comes next.
-   question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data have no more.
-   Errors: R2_ARGUMENT (also when the data have none). */
+   different items that the user has no training edge with (repeated where there are fewer). Groups
+   are spread evenly over the users and ask for the latest interactions of each, as a recommendation
+   asks what comes next. question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data
+   have no more. Errors: R2_ARGUMENT (also when the data have none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn);
 
@@ -618,7 +623,9 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
-    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log-odds), clipped to +-9     */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
+                                                   items / share of the sampled ones)) in the
+                                                   bucket, clipped to +-9 */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -635,8 +642,8 @@ int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float va
 /* Compact words serve the small model, English serves people and language models. */
 typedef enum r2_words { R2_WORDS_COMPACT = 0, R2_WORDS_ENGLISH, R2_N_WORDS } r2_words;
 
-/* Masking schedules (D5): what a prompt shows of the edges of its chains. Step k asks about edge e_k
-   and its rating, and states the evidence about e_k; step 4 is the question itself. */
+/* Masking schedules (D5): what a prompt shows of the edges of its chains. Step k asks about edge
+   e_k and its rating, and states the evidence about e_k; step 4 is the question itself. */
 typedef enum r2_schedule {
     R2_MASK_PROGRESSIVE = 0, /* steps 1 .. 4: e1 .. e(k-1) rated, e_k masked, the rest hidden     */
     R2_MASK_FINAL_ONLY,      /* one step: e1, e2, e3 with their ratings, e4 masked                */
@@ -680,8 +687,8 @@ r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
-/* Adds the compact prompt of evidence->step in the progressive schedule, one word a fact: the chains
-   as the step sees them, then the evidence about the edge that is asked for,
+/* Adds the compact prompt of evidence->step in the progressive schedule, one word a fact: the
+   chains as the step sees them, then the evidence about the edge that is asked for,
        <q> c1 field:bucket ... c2 field:bucket ... field:bucket ... */
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text);
@@ -716,9 +723,9 @@ typedef enum r2_verdict {
     R2_TRACE_WRONG_WEIGHT, /* cites a fact of the prompt with a weight that is not its own       */
     R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
     R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
-    R2_TRACE_WRONG_RATING, /* quotes a rating that is not in the prompt                          */
-    R2_TRACE_CONTRADICTS,  /* the answer is not the conclusion of the reasoning                  */
-    R2_TRACE_WRONG_ANSWER, /* not the answer that was asked for                                  */
+    R2_TRACE_WRONG_RATING, /* English only: quotes a rating that is not in the prompt            */
+    R2_TRACE_CONTRADICTS,  /* English only: the answer is not what the reasoning concludes       */
+    R2_TRACE_WRONG_ANSWER, /* English only: not the answer that was asked for                    */
     R2_N_VERDICTS
 } r2_verdict;
 
@@ -731,7 +738,9 @@ typedef struct r2_check {
 } r2_check;
 
 const char *r2_verdict_name(r2_verdict verdict);
-/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. */
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. It
+   does not ask whether a cited fact is the strongest, nor whether the answer follows from the
+   total: the answer is learned, not computed. "Faithful" means the verdict R2_TRACE_OK. */
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ============================================================================== [A7] words ==== */
@@ -898,7 +907,7 @@ typedef struct r2_generate_config {
     int32_t n_token;      /* ids from here on are never generated (the rows of a vocabulary       */
                           /* that its tokenizer does not use); 0: all may be                      */
     float temperature;    /* 0: greedy, the lowest id of equals                                   */
-    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p * n_samples + s)    */
+    uint64_t seed;        /* sample s of prompt p: (seed, R2_STREAM_SAMPLE, p n_samples + s) [B1] */
     int32_t n_watch;      /* the answer distribution: log-probabilities of these n_watch tokens   */
     const int32_t *watch; /* after the last token generated                                       */
 } r2_generate_config;
@@ -960,7 +969,8 @@ struct r2_records; /* [B3] */
 typedef struct r2_tokenizer {
     const void *self; /* borrowed: an r2_vocab or an r2_bpe */
     int32_t n_tokens;
-    /* Tokens of `len` bytes of text. With `marks`, added tokens in it become their ids. */
+    /* Tokens of `len` bytes of text. With `marks`, special tokens in it, such as <think>, become
+       their one id. */
     r2_status (*encode)(r2_ctx *ctx, const void *self, const char *text, size_t len, bool marks,
                         r2_tokens *out);
     /* Tokens of a prompt that asks for an answer; `system` may be empty. */
@@ -1000,8 +1010,8 @@ typedef struct r2_codec {
     const void *check_user;
 } r2_codec;
 
-/* Finds the marks. `check` may be NULL. Errors: R2_ARGUMENT (a mark of more than R2_MAX_MARK tokens,
-   an answer of more than one), those of the tokenizer. */
+/* Finds the marks. `check` may be NULL. Errors: R2_ARGUMENT (a mark of more than R2_MAX_MARK
+   tokens, an answer of more than one), those of the tokenizer. */
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
                         const void *check_user);
 /* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
@@ -1046,7 +1056,7 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
 typedef struct r2_sft_report {
     int64_t step, n_steps;
     float answer_loss, trace_loss, list_loss, grad_norm, lr;
-    float valid_loss; /* of config.valid after the step, the three summed; NAN: not measured */
+    float valid_loss; /* of config.valid after the step, the weighted sum; NAN: not measured */
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
@@ -1054,8 +1064,9 @@ typedef struct r2_sft_report {
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
-     + list_weight x list_loss      mean over groups that ask the question (step 4) of -log softmax(s)[observed item] over the
-                                    group, s = log (1 - p(0)) / p(0) among the six answers:
+     + list_weight x list_loss      mean over groups that ask the question (step 4) of
+                                    -log softmax(s)[observed item] over the group,
+                                    s = log((1 - p(0)) / p(0)) among the six answers:
                                     the score that ranks
    Early stopping: every `valid_every` steps and after the last, the same loss is measured on all
    of `valid`. Training ends after `patience` measurements in a row without a new lowest loss; the
@@ -1089,8 +1100,8 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
    wider clip (eps_high = 0.28 in the paper). */
 typedef enum r2_rl_variant { R2_GRPO = 0, R2_DR_GRPO, R2_DAPO } r2_rl_variant;
 
-/* Advantages (n) of the n samples of a prompt from their rewards: (r - mean) / (std + 1e-6) with the
-   sample standard deviation; R2_DR_GRPO: r - mean. Equal rewards give zeros. */
+/* Advantages (n) of the n samples of a prompt from their rewards: (r - mean) / (std + 1e-6) with
+   the sample standard deviation; R2_DR_GRPO: r - mean. Equal rewards give zeros. */
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage);
 
 /* Objective of one token and its derivative by logp (D9):
@@ -1109,10 +1120,10 @@ typedef struct r2_sample {
     const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
-    double rank_share;    /* in [0, 1]: how surely its score ranks right, logistic in a difference
-                             of log-odds. For the observed item: the mean over the sampled items of
-                             its group of the chance to score above them; for a sampled item: the
-                             chance to score below the observed one; 0 without an answer    */
+    double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
+                             outputs about item j of the group. For the observed item the mean of
+                             sigmoid(s - m_j) over the sampled items j; for a sampled item
+                             sigmoid(m_0 - s); 0 without an answer; 1 in a group of one      */
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1121,7 +1132,8 @@ typedef struct r2_sample {
        accuracy      1 - |answer - right answer| / 5; 0 when either is unknown
        ranking       rank_share
        faithfulness  1 when the strict checker accepts the trace, else half the share of its cited
-                     facts that are right */
+                     facts that are right, 0 when it cites none
+   Default weights 0.5, 0, 1, 2: rewards lie in [0, 3.5]. */
 typedef struct r2_reward_config {
     float w_format, w_accuracy, w_rank, w_faith;
 } r2_reward_config;
@@ -1136,7 +1148,7 @@ typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *user, const r2_sample *samp
 typedef struct r2_grpo_report {
     int64_t step, n_steps;
     double reward_mean, reward_std;
-    double zero_variance_groups; /* share of prompts whose samples have equal rewards         */
+    double zero_variance_prompts; /* share of prompts whose samples have equal rewards         */
     double kl, entropy;          /* means over tokens, nats                                   */
     double clipped_tokens;       /* share                                                     */
     double grad_norm;            /* before clipping                                           */
@@ -1226,8 +1238,8 @@ double r2_mcnemar(int64_t only_a, int64_t only_b);
 /* How the model is asked: it answers at once, or after its own reasoning. */
 typedef enum r2_mode { R2_DIRECT = 0, R2_REASONED } r2_mode;
 /* Scores from the distribution over the six answers (D11), other tokens left out: the log-odds of
-   interacting, log (1 - p(0)) / p(0), rank items; the expected level given an interaction, within
-   1 .. 5, predicts a rating. */
+   interacting, log((1 - p(0)) / p(0)), held within +-27, rank items; the expected level given an
+   interaction, within 1 .. 5, predicts a rating. */
 typedef enum r2_score_kind { R2_SCORE_LOG_ODDS = 0, R2_SCORE_RATING } r2_score_kind;
 
 typedef struct r2_score_config {
@@ -1247,10 +1259,10 @@ typedef struct r2_trace_metrics {
 } r2_trace_metrics;
 
 r2_score_config r2_score_config_default(void);
-/* score (examples->n) from the answer distribution of every example: after the reasoning, or at once.
-   An output that ends before <answer> is scored as if </think> and <answer> followed. `trace` takes the verdicts on
-   the reasoning and needs examples with a checker; NULL: not wanted. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY, R2_CANCELLED. */
+/* score (examples->n) from the answer distribution of every example: after the reasoning, or at
+   once. An output that ends before <answer> is scored as if </think> and <answer> followed. `trace`
+   takes the verdicts on the reasoning and needs examples with a checker; NULL: not wanted. Errors:
+   R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
@@ -1303,9 +1315,11 @@ typedef struct r2_run_config {
     const char *valid_path, *test_path;
     r2_split_config split;
     r2_schedule schedule; /* of the masking (D5)                                                */
-    float step_share;     /* of the training groups ask an earlier step of the schedule, drawn
-                             evenly; a group with a question without chains asks the last        */
-    /* The run sets their seeds and that of `chains`, n_vocab and n_ctx of the model, and max_new of GRPO. */
+    float step_share;     /* of the training groups ask an earlier step, each equally likely; a
+                             group in which a question has no chain asks the last. Default 0: all
+                             ask step 4, which is the whole task                                 */
+    /* The run sets their seeds and that of `chains`, n_vocab and n_ctx of the model, and max_new of
+       GRPO. */
     r2_teacher_config teacher;
     r2_model_config model;
     r2_sft_config sft;
@@ -1386,7 +1400,7 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
    and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
-/* ############################################################ INTERFACE B: for builders ########### */
+/* ######################################################## INTERFACE B: for builders ########### */
 
 /* ======================================= [B1] memory, text, files, random numbers, threads ==== */
 
@@ -1425,8 +1439,8 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and a
-   failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and
+   a failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1503,8 +1517,8 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
    differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
    each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
-   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log hook
-   is told. Errors: R2_NO_MEMORY; then nothing has changed. */
+   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log
+   hook is told. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds lines of text: sizes, density, ratings, time span, dropped rows and why. */
@@ -1518,13 +1532,13 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
 
-/* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the user
-   never interacted with, ascending. Returns their number. */
+/* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the
+   user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a set
-   independent of numbering and of programs; one with a tab or a quote in it stands in double quotes,
-   "" inside means one. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too (lines of different
-   lengths, ids that are not in `data`, an item twice, a negative that the user has). */
+/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a
+   set independent of numbering and of programs; one with a tab or a quote in it stands in double
+   quotes, "" inside means one. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too (lines of
+   different lengths, ids that are not in `data`, an item twice, a negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1605,8 +1619,8 @@ typedef struct r2_teacher {
 
 /* Builds a prompt for each of n questions and asks the teacher for an output. Adds a record of each
    output that passes the check and has the right answer (without a teacher, of each prompt), with
-   ids first_id, first_id + 1 ... in the order of the questions. Errors: those of r2_prompt_build and
-   of the teacher, R2_CANCELLED. */
+   ids first_id, first_id + 1 ... in the order of the questions. Errors: those of r2_prompt_build
+   and of the teacher, R2_CANCELLED. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                    int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
 
@@ -1936,7 +1950,8 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <cjson/cJSON.h>
 #endif
 
-/* stb_ds, with the memory of [E1]. A program that has compiled it above this line needs no option. */
+/* stb_ds, with the memory of [E1]. A program that has compiled it above this line needs no
+   option. */
 #if defined(STB_DS_IMPLEMENTATION) && defined(INCLUDE_STB_DS_H)
 #define R2_STB_DS_IMPLEMENTED
 #endif
@@ -2038,7 +2053,7 @@ static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
 
-/* ############################################################ PART ONE: THE METHOD ################ */
+/* ######################################################## PART ONE: THE METHOD ################ */
 
 /* =============================================================================== [M1] data ====
 
@@ -2051,8 +2066,8 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
        item     Heat   Jaws   Alien  Big    Tron   Cube
        role     train  train  VALID  unused TEST   unused
 
-   Test positive: the last 5 or 4, Tron. Validation positive: the one before it, Alien. Training ends
-   before Alien, so no model sees the future of what it is asked.
+   Test positive: the last 5 or 4, Tron. Validation positive: the one before it, Alien. Training
+   ends before Alien, so no model sees the future of what it is asked.
    Candidates of the test case in a catalogue of 10 items: Tron, and negatives from the 4 items that
    the user never rated. With Heat, Jaws, Alien, Big, Tron, Cube as items 0, 2, 3, 5, 8, 9 these are
    1, 4, 6, 7; r2__unseen_item(seen, 6, 2) = 6 finds the third without a list of them.
@@ -2249,7 +2264,8 @@ static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
     return (uint32_t)(rank + begin);
 }
 
-/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw from. */
+/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw
+   from. */
 static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
                                   const uint8_t *marked) {
     const uint32_t *seen = data->item + data->user_begin[user];
@@ -2366,7 +2382,8 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
        Bob   Alien 5, Heat 3, Tron 4    so do Bob and Cyd: 2 butterflies, and Bob is in both.
        Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
 
-   A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly seen from u0, so Bob starts 2 of them.
+   (The cover's people have other ratings.) A closed chain u0 -> i0 -> u1 -> i1 -> u0 is a butterfly
+   seen from u0, so Bob starts 2 of them.
    The graph does not know which edge is asked about: r2__without_target() in [M3] hides it. */
 
 /* The user side: that of the data, or a copy of its training rows. */
@@ -2568,8 +2585,9 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
        Ann - Alien - Bob - Tron - Ann   age 1, |d| 2    0.5^(3/10) x 0.62 = 0.50
        Ann - Heat - Cyd - Tron - Ann    age 0, |d| 1    0.5^(1/10) x 0.33 = 0.31
 
-   The coherent law takes the best chain of each person: the first and the third. A uniform law draws
-   from all three. r2__choose_chains() below is the law; [M4] shows what it returns.
+   simrec(Bob) = 1/sqrt(3 4) + 0.5^(1/10)/sqrt(2 4) = 0.62, over Heat and Alien. The coherent law
+   takes the best chain of each person: the first and the third. A uniform law draws from all three.
+   r2__choose_chains() below applies the law; [M4] shows what it returns.
 
    The edge (u0, i*) is never read: r2__without_target() is the one place that hides it, and
    test_chains.c deletes it and compares every byte. */
@@ -2730,7 +2748,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 /* The edges that do not exist for a question. */
 typedef struct r2__hidden {
     int64_t edge[4]; /* (n_edges) those that the graph has                          */
-    int64_t place[2]; /* (n_places) of the user's own within the history, ascending */
+    int64_t place[2]; /* (n_places) positions of the user's own within the history, ascending */
     int n_edges, n_places;
     uint32_t left_out; /* a person who is in no chain and no count, or R2__NO_USER  */
 } r2__hidden;
@@ -2746,7 +2764,7 @@ static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step
    step of a chain is asked for, the later edges of the chain and its other person. Everything that
    is computed for the question starts from here and proceeds as if these edges did not exist:
 
-       history   r2__view_edge skips their places, later places move up
+       history   r2__history_edge skips their places, later places move up
        ranks     r2__rank_without moves later ranks up
        counts    u0's own edges and those of the person left out are in none
        means     r2__target_start subtracts their ratings */
@@ -2854,7 +2872,8 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     return true;
 }
 
-/* simrec(u1) from the paths over u1. Sums only, in order of place: no compiler can round otherwise. */
+/* simrec(u1) from the paths over u1. Additions alone, in order of place: there is no product that a
+   compiler could fuse into them. */
 static float r2__sum_similarity(const r2__history *h, uint32_t u1, const r2__path *path,
                                 int64_t n) {
     float sum = 0.0f;
@@ -2862,8 +2881,8 @@ static float r2__sum_similarity(const r2__history *h, uint32_t u1, const r2__pat
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody, with simrec. Count, then place: path_begin[u + 1] is the cursor of u
-   while placing, which leaves it at the end of u, the beginning of u + 1. */
+/* Lists the paths to everybody, with simrec. Count, then place: path_begin[u + 1] is the cursor of
+   u while placing, which leaves it at the end of u, the beginning of u + 1. */
 static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint64_t n_users = (uint64_t)g->n_users;
@@ -2959,8 +2978,8 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
     return until - 1 - over->place + (d < 0 ? -d : d);
 }
 
-/* The score of every chain: 0.5^((age + |d|)/10) simrec(u1). The power of the whole number age + |d|
-   is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
+/* The score of every chain: 0.5^((age + |d|)/10) simrec(u1). The power of the whole number age +
+   |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
 static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, r2__path over, r2__path to) {
     r2__chosen chain;
     chain.u1 = u1;
@@ -3023,7 +3042,8 @@ static r2__path r2__path_to(const r2__history *h, uint32_t u1, uint32_t item) {
     return to;
 }
 
-/* The best of the n paths over one u1 to the target: the smallest age + |d|, then the earlier i0. */
+/* The best of the n paths over one u1 to the target: the smallest age + |d|, then the earlier
+   i0. */
 static r2__path r2__best_path(const r2__history *h, const r2__path *path, int64_t n,
                               const r2__path *to) {
     int64_t best = INT64_MAX, at = 0;
@@ -3035,7 +3055,8 @@ static r2__path r2__best_path(const r2__history *h, const r2__path *path, int64_
 }
 
 /* The best pair of the n paths over one u1, for closed chains: the smallest age + |d|, then the
-   earlier i0, then the earlier i1. An i1 whose age alone is no better ends the search for its i0. */
+   earlier i0, then the earlier i1. Once the age alone reaches the best
+   sum, no later i1 can win. */
 static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n, r2__path *over,
                           r2__path *to) {
     int64_t best = INT64_MAX;
@@ -3218,8 +3239,8 @@ static int64_t r2__choose_uniform(r2_ctx *ctx, const r2__history *h, uint32_t it
     return n;
 }
 
-/* THE LAW: chooses up to config->k target chains of `item`, or closed chains (item R2_NO_ITEM, with
-   listed paths). Returns how many; -1: no memory. */
+/* Applies the chosen law: up to config->k target chains of `item`, or closed chains (item
+   R2_NO_ITEM, with listed paths). Returns how many; -1: no memory. */
 static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t item,
                                  const r2_chain_config *config, r2__chosen *chosen) {
     if (config->k == 0) return 0;
@@ -3335,12 +3356,13 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
        pop 2       Bob and Cyd have Tron
        shared 0.50 one of these two shares two items or more with Ann
-       link 0.74   the sum over the chains of 0.5^(age/10) 0.5^(|d|/30) / sqrt(n_i0 (2 + 1) + 10):
-                   0.24 over Heat and Bob, 0.25 over Alien and Bob, 0.24 over Heat and Cyd
+       link 0.74   the sum over chains of 0.5^(age/10) 0.5^(|d|/30) / sqrt(n_i0 (n_i* + 1) + 10):
+                   0.244 over Heat and Bob, 0.247 over Alien and Bob, 0.244 over Heat and Cyd,
+                   with n_i* = 2
        c1 0.58     the score of the first chain shown; c2 0.31 of the second
 
-   Most of the cost is r2__history_list(), the walk from u0's items to everybody who has them, and the
-   walks of `deep` over all edges; questions of one user and history share both. */
+   Most of the cost is r2__history_list(), the walk from u0's items to everybody who has them, and
+   the walks of `deep` over all edges; questions of one user and history share both. */
 
 /* ---- evidence: fields ---- */
 
@@ -3465,8 +3487,9 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
 
 /* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
 
-/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several questions
-   share one walk, each in a lane of its own. Lanes do not mix, so their number changes no bit. */
+/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several
+   questions share one walk, each in a lane of its own. Lanes do not mix, so their number changes no
+   bit. */
 #define R2__WALKS 8
 
 typedef struct r2__solve {
@@ -3490,9 +3513,9 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_graph *g) {
     return s->a && s->residual && s->direction && s->k_direction && s->at_item && s->deep;
 }
 
-/* The ridge: the largest eigenvalue that the cosines of the users who take part would have by chance,
-   u0 and the person left out not counted. A stride s leaves users / s of them; `items` does not
-   depend on s, since all degrees shrink alike. */
+/* The ridge: the largest eigenvalue that the cosines of the users who take part would have by
+   chance, u0 and the person left out not counted. A stride s leaves users / s of them; `items` does
+   not depend on s, since all degrees shrink alike. */
 static double r2__noise_edge(const r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint32_t gone[2] = {h->user, h->hidden.left_out};
@@ -3507,7 +3530,8 @@ static double r2__noise_edge(const r2__history *h) {
         }
     }
     if (edges > 0)
-        root += sqrt((double)users / (double)h->index->deep_stride * (double)square) / (double)edges;
+        root +=
+            sqrt((double)users / (double)h->index->deep_stride * (double)square) / (double)edges;
     return root * root;
 }
 
@@ -3731,6 +3755,7 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
     r2_chain *chain = &q->chain[q->n_chains].chain;
     float *value = q->chain[q->n_chains].value;
     *chain = r2__chain_make(h, chosen);
+    /* in the order of R2_CHAIN_FIELDS */
     value[0] = (float)(h->length - chosen->over.place);
     value[1] = chain->r1;
     value[2] = chosen->simrec;
@@ -3741,7 +3766,7 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
     q->n_chains++;
 }
 
-/* Evidence of one question in its view; false: no memory. */
+/* The evidence of one question in its view; false: no memory. */
 static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
                                 const r2_chain_config *chains, r2_evidence *q) {
     const r2__history *h = &view->h;
@@ -3939,7 +3964,7 @@ static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, in
         memset(&group[k], 0, sizeof group[k]);
         group[k].user = user;
         group[k].history = place;
-        group[k].item = g->user_item[edge];
+        group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
                          (enough && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
@@ -3985,8 +4010,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 /* In:   the evidence of a question (M4), a codebook (M6), a schedule and a step.
    Out:  the prompt, and the ids of its words.
 
-   A schedule says what each step shows of a chain's edges. The thought of step k is about e_k, whose
-   rating is masked; then it is revealed and step k + 1 begins (D5):
+   A schedule says what each step shows of a chain's edges. The thought of step k is about e_k,
+   whose rating is masked; then it is revealed and step k + 1 begins (D5):
 
        progressive   step 1   e1 [?]                              how did u0 rate i0?
                      step 2   e1 4 stars, e2 [?]                  how did u1 rate i0?
@@ -4001,8 +4026,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
        none          every rating shown
 
    A compact prompt has one word a fact: <q>, then for each chain its number and six facts, then 21
-   facts about all chains together. With three chains: 1 + 3 (1 + 6) + 21 = 43 words, each of them one
-   token of a closed vocabulary (test_prompt.c, the_words_of_a_compact_prompt). */
+   facts about all chains together. With three chains: 1 + 3 (1 + 6) + 21 = 43 words, each of them
+   one token of a closed vocabulary (test_prompt.c, the_words_of_a_compact_prompt). */
 
 /* ---- schedules ---- */
 
@@ -4052,9 +4077,9 @@ static bool r2__field_rates(r2_field field) {
            field == R2_FIELD_meanr || field == R2_FIELD_pred || field == R2_FIELD_liked;
 }
 
-/* What a prompt tells of a fact. A fact of a chain belongs to an edge, two to each in their order; a
-   fact about all chains to the edge of its step, but before step 4 it is about e_k and always shown.
-   A masked edge masks only the facts that tell a rating. */
+/* What a prompt tells of a fact. A fact of a chain belongs to an edge, two to each in their order;
+   a fact about all chains to the edge of its step, but before step 4 it is about e_k and always
+   shown. A masked edge masks only the facts that tell a rating. */
 static r2_visibility r2__fact_visibility(const r2_prompt_config *config,
                                          const r2_evidence *evidence, r2_field field) {
     const int32_t step = r2__step(evidence);
@@ -6064,8 +6089,8 @@ static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const
     r2_tokens found = {NULL, 0, {NULL, false}};
     r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
     if (status == R2_OK && (found.n < 1 || found.n > room))
-        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld", text,
-                         (long long)found.n, (long long)room);
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
+                         text, (long long)found.n, (long long)room);
     if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
     if (status == R2_OK) mark->n = (int32_t)found.n;
     r2_tokens_free(ctx, &found);
@@ -6482,7 +6507,7 @@ static double r2__log_sum(const float *logp, int n) {
 
 #define R2__MOST_LOG_ODDS 27.0 /* keeps scores finite */
 
-/* The score that ranks (D11): log (1 - p(0)) / p(0) among the six answers, whatever probability
+/* The score that ranks (D11): log((1 - p(0)) / p(0)) among the six answers, whatever probability
    other tokens have. 0 when no answer has any. */
 static double r2__log_odds(const float *level_logp) {
     const double most = R2__MOST_LOG_ODDS, no = (double)level_logp[0];
@@ -6745,8 +6770,8 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         of a group)          <answer> A </answer>)                        of a prompt
 
    Eight outputs of a prompt, three with reward 1, five with 0: mean 3/8, sample standard deviation
-   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208 (without the division
-   0.625), the five -0.725 (-0.375). test_rl.c, advantages_of_three_wins_in_eight. */
+   sqrt(15/56) = 0.518. The three get the advantage (1 - 3/8) / 0.518 = 1.208, the five -0.725
+   (R2_DR_GRPO, undivided: 0.625 and -0.375). test_rl.c, advantages_of_three_wins_in_eight. */
 
 void r2_advantages(r2_rl_variant variant, const double *reward, int32_t n, double *advantage) {
     double mean = 0.0, square = 0.0, std;
@@ -6971,7 +6996,7 @@ static double r2__prompt_score(const r2__grpo *rl, int64_t p) {
     return sum / rl->config->n_samples;
 }
 
-/* The chance that log-odds a are above log-odds b, when both carry the same noise. */
+/* sigmoid(a - b): the chance that log-odds a are above log-odds b, under logistic noise. */
 static double r2__win(double a, double b) { return 1.0 / (1.0 + exp(b - a)); }
 
 /* rank_share of r2_sample. It is a chance, not 0 or 1, so that the samples of a prompt
@@ -7050,11 +7075,13 @@ static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
             sample[s].advantage = advantage[s];
             sample[s].kept = rl->config->variant != R2_DAPO || spread >= 1e-12;
         }
-        report->zero_variance_groups += (spread < 1e-12) / (double)rl->prompts.n;
+        report->zero_variance_prompts += (spread < 1e-12) / (double)rl->prompts.n;
     }
 }
 
-/* The weight of one token of a sample in the loss: the normalisers of the variants. */
+/* The weight of one token of a sample in the loss: GRPO takes the mean over outputs of the mean
+   over their tokens; Dr. GRPO the sum over tokens / (outputs x max_new); DAPO the mean over the
+   tokens of all outputs that are kept. */
 static double r2__token_weight(const r2__grpo *rl, const r2__rl_sample *sample, int64_t n_kept) {
     if (!sample->kept) return 0.0;
     if (rl->config->variant == R2_DAPO) return 1.0 / (double)n_kept;
@@ -7183,7 +7210,8 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
     r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new + R2_N_ANSWERS);
+                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
+                                          R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
@@ -7832,17 +7860,19 @@ static r2_status r2__run_steps(r2_ctx *ctx, const r2_run *run, r2_evidence *evid
     return status;
 }
 
-/* Writes the training examples. */
-static r2_status r2__run_examples(r2_ctx *ctx, r2_run *run) {
-    const r2_example_config how = r2__run_teaches(run);
+/* Writes the training examples in the words of a codebook. */
+static r2_status r2__run_examples(r2_ctx *ctx, const r2_run *run, const r2_codebook *codebook,
+                                  r2_examples *train) {
+    r2_example_config how = r2__run_teaches(run);
     r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *evidence);
     r2_status status = evidence ? R2_OK : ctx->status;
+    how.prompt.codebook = codebook;
     if (status == R2_OK) {
         memcpy(evidence, run->evidence, (size_t)run->n_train * sizeof *evidence);
         status = r2__run_steps(ctx, run, evidence);
     }
     if (status == R2_OK)
-        status = r2_examples_init(ctx, &run->train, &run->codec, &how, evidence, run->n_train);
+        status = r2_examples_init(ctx, train, &run->codec, &how, evidence, run->n_train);
     r2_release(ctx, evidence);
     return status;
 }
@@ -7853,7 +7883,7 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2__run_unprepare(ctx, run);
     status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
-    if (status == R2_OK) status = r2__run_examples(ctx, run);
+    if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
     if (status == R2_OK) {
         c->model.n_vocab = run->vocab.n_words;
         c->grpo.max_new = 3 * R2_N_THOUGHTS + 4; /* thoughts, </think> <answer> A </answer> */
@@ -8135,7 +8165,6 @@ static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
-    r2_example_config how = r2__run_teaches(run);
     r2_examples train;
     r2_status status = r2__join_path(ctx, path, directory, "config.json");
     memset(&train, 0, sizeof train);
@@ -8144,9 +8173,8 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
     if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    how.prompt.codebook = &codebook;
     if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2_examples_init(ctx, &train, &run->codec, &how, run->evidence, run->n_train);
+        status = r2__run_examples(ctx, run, &codebook, &train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
     if (status == R2_OK) {
@@ -8159,7 +8187,7 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     return status;
 }
 
-/* ############################################################ PART TWO: THE ENGINE ROOM ########### */
+/* ######################################################## PART TWO: THE ENGINE ROOM ########### */
 
 /* =============================================================================== [E1] base ====
 
@@ -8317,8 +8345,8 @@ void r2_release(r2_ctx *ctx, void *ptr) {
 
    Only r2__array_reserve and r2__map_put allocate: after a reserve stbds_arrput has room.
    r2__map_find only reads: threads may share a table that nobody changes.
-   A list of 8-byte numbers takes 64, 96, 160, ... bytes for 4, 8, 16, ... numbers: 32 are the header
-   of stb_ds. (test_base.c: a_list_doubles) */
+   A list of 8-byte numbers takes 64, 96, 160, ... bytes for 4, 8, 16, ... numbers: 32 are the
+   header of stb_ds. (test_base.c: a_list_doubles) */
 
 #if defined(__cplusplus)
 #define R2__THREAD_LOCAL thread_local
@@ -8663,8 +8691,8 @@ static bool r2__json_has_nul(const char *text, size_t len) {
     return false;
 }
 
-/* One JSON value without NUL, with only white space around it (cJSON ignores what follows), or NULL.
-   Release with cJSON_Delete. */
+/* One JSON value without NUL, with only white space around it (cJSON ignores what follows), or
+   NULL. Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
     cJSON *root = text && !r2__json_has_nul(text, len)
@@ -9139,8 +9167,8 @@ static double r2__ten_to(int n) {
     return n < 8 ? power[n] : pow(10.0, n);
 }
 
-/* A decimal number: sign, digits, fraction, exponent, with blanks around it (some copies of MovieLens
-   have them). Correctly rounded up to 15 digits, in every locale. */
+/* A decimal number: sign, digits, fraction, exponent, with blanks around it (some copies of
+   MovieLens have them). Correctly rounded up to 15 digits, in every locale. */
 static bool r2__number(r2__slice text, double *value) {
     const r2__slice trimmed = r2__trim(text);
     const char *at = trimmed.at, *end = trimmed.at + trimmed.len;
@@ -9420,9 +9448,9 @@ static bool r2__json_skip(r2__slice *rest, r2__slice *text) {
     return at > begin;
 }
 
-/* The next key, with its quotes, and its value; `rest` begins behind the brace of an object or behind
-   the last value. False: at the end; `rest` is then "}", or the object is none. A value that nobody
-   asks for may hold what JSON does not allow: NaN, half a surrogate pair. */
+/* The next key, with its quotes, and its value; `rest` begins behind the brace of an object or
+   behind the last value. False: at the end; `rest` is then "}", or the object is none. A value that
+   nobody asks for may hold what JSON does not allow: NaN, half a surrogate pair. */
 static bool r2__json_next(r2__slice *rest, r2__slice *key, r2__slice *value) {
     while (rest->len && strchr(" \t,", *rest->at)) ++rest->at, --rest->len;
     if (rest->len && *rest->at == '}') return false;
@@ -9462,8 +9490,8 @@ static r2_status r2__json_value(r2_ctx *ctx, r2__source *source, int w, r2__slic
     return status;
 }
 
-/* A key of one record: its value, if it is wanted. A rating or time that the first record lacks is an
-   error of that record; titles, genres and years may be missing anywhere. */
+/* A key of one record: its value, if it is wanted. A rating or time that the first record lacks is
+   an error of that record; titles, genres and years may be missing anywhere. */
 static r2_status r2__json_field(r2_ctx *ctx, r2__source *source, r2__slice key, r2__slice value,
                                 int n_found[R2__WANTED]) {
     const r2__lines *lines = &source->table.lines;
@@ -9538,7 +9566,8 @@ static void r2__table_fields(r2__source *source) {
                                                  : source->table.field[source->column[w]];
 }
 
-/* The columns of a table without names: user item rating time, where the caller says nothing else. */
+/* The columns of a table without names: user item rating time, where the caller says nothing
+   else. */
 static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice line,
                                   const char *const wish[R2__WANTED]) {
     static const char *const questions[R2__WANTED] = {
@@ -9571,8 +9600,8 @@ static r2_status r2__table_places(r2_ctx *ctx, r2__source *source, r2__slice lin
 }
 
 /* Finds the columns of a table from its first line: by name if it has names; else the line is a
-   record. It has names if it has those of user and item, or one that the caller gave, or if a column
-   that the caller gave by number has a usual name. */
+   record. It has names if it has those of user and item, or one that the caller gave, or if a
+   column that the caller gave by number has a usual name. */
 static r2_status r2__table_columns(r2_ctx *ctx, r2__source *source, r2__slice line,
                                    const char *const wish[R2__WANTED]) {
     r2__table *table = &source->table;
@@ -9707,7 +9736,7 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
     r2__table_fields(source);
     if (source->worded && r2__n_numbers(source) == 2)
         return r2_fail(ctx, R2_FORMAT,
-                       "%s:%lld: expected ids as in line %lld, found names: give the columns by name",
+                       "%s:%lld: expected ids as in line %lld, found names: give column names",
                        source->table.lines.path, (long long)source->first,
                        (long long)source->table.lines.number);
     source->worded = false;
@@ -9716,8 +9745,8 @@ static r2_status r2__source_next(r2_ctx *ctx, r2__source *source, bool *more) {
 
 /* ---- ids: text -> number in order of appearance ----
 
-   The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they were
-   added, so the index of an id is its number. */
+   The tables are r2_data.user_key and item_key: stb_ds keeps entries in the order in which they
+   were added, so the index of an id is its number. */
 
 /* Sets `out` to `text` as UTF-8. Text that is not UTF-8 is read as latin-1: an id is the same id in
    both encodings. */
@@ -9836,7 +9865,7 @@ static r2_status r2__loader_id(r2_ctx *ctx, r2__loader *loader, int which, r2__s
         if (r2__id_find(ctx, *keys, id, &loader->key, last) != R2_OK) return ctx->status;
         if (*last < 0) {
             if (n >= UINT32_MAX - 1)
-                return r2_fail(ctx, R2_FORMAT, "expected fewer than 2^32 users and items, found more");
+                return r2_fail(ctx, R2_FORMAT, "expected < 2^32 users and items, found more");
             key = r2__loader_keep(ctx, loader, id);
             if (!key || r2__map_put(ctx, &data->owner, keys, sizeof *keys, key, 0, last) != R2_OK)
                 return ctx->status;
@@ -9871,7 +9900,7 @@ static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__sourc
             return r2__bad_line(ctx, lines, "a Unix time or a date", field[3]);
     }
     if (loader->time_unit > 0.0 && !dated) time *= loader->time_unit;
-    else if (fabs(time) >= 1e11 && !dated) time /= 1000.0; /* in seconds it would be after the year 5000 */
+    else if (fabs(time) >= 1e11 && !dated) time /= 1000.0; /* as seconds: after the year 5000 */
     if (loader->n_rows == 1) {
         data->time_zero = (int64_t)floor(time);
         data->rating_min = data->rating_max = (float)rating;
@@ -10102,7 +10131,8 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
     return status;
 }
 
-/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24 columns. */
+/* Titles, genres and years of one file. u.item of MovieLens 100K is recognised by its 24
+   columns. */
 static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2__source source;
     r2_text genres = {NULL, 0, 0, false};
@@ -10493,11 +10523,11 @@ static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     for (int64_t k = 0; k < data->n_ratings; ++k) n_low += data->rating[k] == low;
     if ((low == -1.0f || low == 0.0f) && data->rating_max > 1.0f && 10 * n_low >= data->n_ratings)
         r2_text_addf(ctx, text,
-                     "rating %g is frequent, which often means not rated: a least rating drops it\n",
+                     "rating %g is frequent, often a mark of not rated: a least rating drops it\n",
                      (double)low);
     if (r2__all_differ(data))
-        r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the rating "
-                                "column\n");
+        r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the "
+                                "rating column\n");
 }
 
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
@@ -10532,7 +10562,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
             n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
         if (2 * n_first_year > data->n_ratings)
             r2_text_addf(ctx, text,
-                         "%lld times lie within a year of January 1970, which cannot be right: check "
+                         "%lld times lie within a year of January 1970, which is wrong: check "
                          "the time column and its unit\n",
                          (long long)n_first_year);
     }
@@ -14715,8 +14745,8 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
 
 /* ---- prompts in English ---- */
 
-/* What a fact is, @ in place of the user and # in place of the item that the question names; a field
-   without words is described by its formula. */
+/* What a fact is, @ in place of the user and # in place of the item that the question names; a
+   field without words is described by its formula. */
 static const char *r2__field_phrase(r2_field field) {
     switch (field) {
     case R2_FIELD_hist: return "items @ has rated";
@@ -15492,8 +15522,8 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
     return r2_records_add(ctx, records, &record);
 }
 
-/* One task: builds its prompt, asks the teacher, keeps what passes. An unguided output must have the
-   right answer too. */
+/* One task: builds its prompt, asks the teacher, keeps what passes. An unguided output must have
+   the right answer too. */
 static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *teacher,
                                r2_prompt *prompt, r2_text *output, r2_records *records) {
     int32_t answer = task->evidence->answer;
@@ -15744,8 +15774,8 @@ static void r2__fact_change_apply(const r2_vocab *vocab, const r2__fact_change *
 
 /* Thinks about example e; when the trace is well formed, chooses the facts to change. */
 static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_examples *ex, int64_t e,
-                                   const r2_codebook *codebook, r2_change kind, r2__fact_change chosen[R2__N_CHANGES],
-                                   bool *found) {
+                                   const r2_codebook *codebook, r2_change kind,
+                                   r2__fact_change chosen[R2__N_CHANGES], bool *found) {
     r2_text prompt = {NULL, 0, 0, false};
     r2__fact_change change[R2_FIRST_CHAIN_FIELD];
     r2_reasoning own;
@@ -16039,5 +16069,5 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
    SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT
    LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
    NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
-   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
-   OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
+   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */

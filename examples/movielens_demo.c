@@ -7,6 +7,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include <cjson/cJSON.h>
+
 #include "common/baselines.h"
 #include "common/options.h"
 #include "common/output.h"

@@ -356,9 +356,9 @@ TEST(a_step_against_a_second_implementation) {
         for (int o = 0; o < TINY_GROUP * SAMPLES; ++o)
             well_formed += out[o].trace.well_formed / (double)(TINY_GROUP * SAMPLES);
         CHECK_WITHIN(report.well_formed_outputs, well_formed, 1e-9);
-        CHECK_WITHIN(report.zero_variance_groups, share_without_variance(out), 1e-9);
-        none = fmin(none, report.zero_variance_groups);
-        most = fmax(most, report.zero_variance_groups);
+        CHECK_WITHIN(report.zero_variance_prompts, share_without_variance(out), 1e-9);
+        none = fmin(none, report.zero_variance_prompts);
+        most = fmax(most, report.zero_variance_prompts);
     }
     CHECK(none == 0.0 && most > 0.0); /* both kinds of prompts were met */
     r2_release(&ctx, want);

@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A fitted method. What p[] means, and which arrays are in use, each method says. */
 typedef struct bl_model {

@@ -54,7 +54,7 @@ enum {
     X(reward_std)                                                                                  \
     X(well_formed_outputs)                                                                         \
     X(faithful_outputs)                                                                            \
-    X(kl) X(entropy) X(output_length) X(zero_variance_groups) X(majority_answer) X(clipped_tokens) \
+    X(kl) X(entropy) X(output_length) X(zero_variance_prompts) X(majority_answer) X(clipped_tokens) \
         X(grad_norm)
 
 #define REPORT__X(name) REPORT_SFT_##name,

@@ -7,6 +7,8 @@
 #ifndef R2_EXPERIMENT_H
 #define R2_EXPERIMENT_H
 
+#include <cjson/cJSON.h>
+
 #include "../common/options.h"
 #include "../common/output.h"
 

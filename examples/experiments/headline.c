@@ -15,6 +15,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include <time.h>
+
 #include "circles.h"
 #include "experiment.h"
 #include "headline.h"

@@ -11,6 +11,8 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include <math.h>
+
 #include "../common/options.h"
 #include "../common/output.h"
 

@@ -16,7 +16,9 @@
 #include "../common/options.h"
 #include "../common/output.h"
 
+#include <cjson/cJSON.h>
 #include <curl/curl.h>
+#include <math.h>
 
 typedef struct options {
     const char *data, *out;
