@@ -86,7 +86,7 @@ int main(int argc, char **argv) {
     r2_data data;
     r2_graph graph;
     r2_index index;
-    r2_question q = {0, 0, 0, -1, 0, 0, 0};
+    r2_question q = {0};
     int64_t user = -1, item = -1;
     r2_status status = r2_data_load(&ctx, &data, "examples/lessons/films.csv");
     memset(&graph, 0, sizeof graph);
@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
     if (status == R2_OK) status = r2_index_init(&ctx, &index, &graph, &data, 4.0f, 1);
     if (status == R2_OK) {
         q.user = (uint32_t)user, q.item = (uint32_t)item;
-        q.history = (int32_t)r2_graph_user_degree(&graph, q.user);
+        q.history = (int32_t)r2_graph_user_degree(&graph, q.user), q.answer = -1;
         printf("Would %s take %s? Every chain, by hand:\n", data.user_key[user],
                data.item_key[item]);
         chains_by_hand(&data, &index, &q);

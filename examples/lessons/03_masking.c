@@ -56,11 +56,11 @@ static r2_status print_step(r2_ctx *ctx, const r2_data *data, const r2_index *in
 
 static r2_status ask(r2_ctx *ctx, const r2_data *data, const r2_index *index) {
     const r2_chain_config chains = {R2_CHAINS_COHERENT, 1, 1};
-    r2_question q = {0, 0, 2, -1, 0, 0, 0};
+    r2_question q = {0};
     r2_evidence evidence;
     r2_status status;
     q.user = (uint32_t)r2_data_user(data, "Ann");
-    q.item = (uint32_t)r2_data_item(data, "Tron");
+    q.item = (uint32_t)r2_data_item(data, "Tron"), q.history = 2, q.answer = -1;
     status = r2_evidence_compute(ctx, index, &q, 1, &chains, &evidence);
     for (int32_t step = 1; step <= R2_STEP_ASK && status == R2_OK; ++step)
         status = print_step(ctx, data, index, &evidence, step);

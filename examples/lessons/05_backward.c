@@ -1,9 +1,7 @@
 /* Lesson 5: a whole transformer with 50 weights. Its forward pass is written out in plain C below
    and compared with r2_forward; its gradient is checked by wiggling every weight.
 
-       05_backward
-
-   Read with it: room [M7] of r2rec.h, where every op stands forward directly above its backward. */
+   Read with it: room [M7] of r2rec.h, where each op stands forward above backward. */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 

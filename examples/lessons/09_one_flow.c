@@ -89,13 +89,12 @@ int main(int argc, char **argv) {
     static r2_run run;
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = r2_run_config_default();
-    r2_question q = {0, 0, 0, -1, 0, 0, 0};
+    r2_question q = {0};
     r2_evidence evidence;
     const r2_chain *c = &evidence.chain[0].chain;
     const r2_target *t;
     int n_seen = 0;
-    config.n_groups = 1024, config.n_cases = 100, config.model.n_layer = 1;
-    config.model.n_head = config.model.n_kv_head = 1, config.model.d_model = 32;
+    config.n_groups = 512, config.n_cases = 100, config.model.n_layer = 1;
     config.sft.groups = 8, config.sft.n_steps = 150, config.sft.warmup = 30, config.sft.lr = 5e-3f;
     config.sft.valid_every = 0, config.sft.on_step = losses, config.sft.user = stdout;
     config.grpo.n_steps = 1, config.grpo.reward_fn = reward, config.grpo.reward_user = &n_seen;
