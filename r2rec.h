@@ -8997,10 +8997,12 @@ int r2_threads(const r2_ctx *ctx, int64_t work) {
 double r2_seconds(void) {
 #if defined(_OPENMP)
     return omp_get_wtime();
-#else
+#elif defined(TIME_UTC)
     struct timespec now;
     timespec_get(&now, TIME_UTC);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#else /* Windows without UCRT, whose clock() is that of the wall */
+    return (double)clock() / CLOCKS_PER_SEC;
 #endif
 }
 

@@ -52,7 +52,7 @@ static const char usage[] =
     "  --help         this text\n";
 
 /* Those of the settings that a file keeps come first. */
-enum { DEMO_KEPT = 14, DEMO_OPTIONS = 21 };
+enum { DEMO_KEPT = 13, DEMO_OPTIONS = 21 };
 
 static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
     const options_entry all[DEMO_OPTIONS] = {
@@ -80,8 +80,8 @@ static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
     memcpy(list, all, sizeof all);
 }
 
-/* A file of settings first, then what the command line says. A trained model has its settings beside
-   it. */
+/* A file of settings first, then what the command line says. A trained model has its settings
+   beside it. */
 static demo_options parse_options(int argc, char **argv) {
     static demo_options o; /* the entries point here */
     options_entry list[DEMO_OPTIONS];
@@ -131,7 +131,7 @@ typedef struct demo_progress {
 } demo_progress;
 
 static void plan(demo_progress *p, const demo_options *o, const r2_run_config *c) {
-    const double share[N_PHASES] = {18, 14, 4, 0.03, 6, 0.12, 6, 5, 5};
+    const double share[N_PHASES] = {15, 20, 10, 0.15, 25, 0.8, 35, 20, 20};
     memcpy(p->share, share, sizeof share);
     p->share[PHASE_SFT] *= (double)c->sft.n_steps * c->sft.groups / 16.0;
     p->share[PHASE_GRPO] *= (double)c->grpo.n_steps;
@@ -352,11 +352,11 @@ static void table_text(demo *d, r2_text *text) {
                      "  %lld more users have taken nearly everything: too few %ss are left "
                      "to choose from\n\n",
                      (long long)(run->split.n_test - run->test.n_cases), d->noun);
-    r2_text_addf(ctx, text, "  %-12s %6s  %-15s %6s  %6s  %6s\n", "method", "HR@1", "95 % interval",
+    r2_text_addf(ctx, text, "  %-17s %6s  %-15s %6s  %6s  %6s\n", "method", "HR@1", "95 % interval",
                  "HR@5", "NDCG@5", "MRR");
     for (int k = 0; k < d->n_rows; ++k) {
         const r2_metrics *m = &d->row[k].m;
-        r2_text_addf(ctx, text, "  %-12s %6.3f  [%.3f, %.3f]  %6.3f  %6.3f  %6.3f\n",
+        r2_text_addf(ctx, text, "  %-17s %6.3f  [%.3f, %.3f]  %6.3f  %6.3f  %6.3f\n",
                      d->row[k].method, m->hr1, m->hr1_lo, m->hr1_hi, m->hr5, m->ndcg5, m->mrr);
     }
 }
@@ -415,7 +415,7 @@ static void tell(demo *d, const char *indent, r2_text *text) {
 
 static const char *title(const demo *d, uint32_t item) { return reasons_title(&d->run.data, item); }
 
-/* The chains with titles and stars, the strongest evidence, and what the model thought. */
+/* The chains with titles and stars, and what the model thought; NULL: the strongest evidence. */
 static void print_reasons(demo *d, const r2_evidence *evidence, const char *output) {
     r2_prompt_config config = r2_prompt_config_default();
     r2_prompt prompt;
@@ -465,8 +465,10 @@ static int tell_list(demo *d, const r2_recommendation *best, int64_t n) {
         const r2_check *c = &best[k].reasoning.check;
         const bool ok = c->verdict == R2_TRACE_OK;
         sound += ok;
-        r2_text_addf(&d->ctx, &text, "%2lld. %-42s  %s%s\n", (long long)k + 1,
-                     title(d, best[k].item),
+        const char *name = title(d, best[k].item);
+        const int width = output_columns(name, strlen(name));
+        r2_text_addf(&d->ctx, &text, "%2lld. %s%*s  %s%s\n", (long long)k + 1, name,
+                     width < 44 ? 44 - width : 0, "",
                      ok ? "reasoning sound" : "not sound: ", ok ? "" : r2_verdict_name(c->verdict));
     }
     if (sound < n)
@@ -481,8 +483,8 @@ static int tell_list(demo *d, const r2_recommendation *best, int64_t n) {
     return sound;
 }
 
-/* The first items of a user; why, in plain words and then in detail, for the first whose reasoning is
-   sound, else for the first. */
+/* The first items of a user; why, in plain words and then in detail, for the first whose reasoning
+   is sound, else for the first. */
 static void recommend_to(demo *d, uint32_t user) {
     enum { N_BEST = 5 };
     r2_recommendation best[N_BEST];
@@ -503,7 +505,7 @@ static void recommend_to(demo *d, uint32_t user) {
         tell(d, "  ", &text);
         reasons_say(&d->ctx, &why, &best[k].evidence, best[k].reasoning.check.answer, &text);
         tell(d, "   - ", &text);
-        print_reasons(d, &best[k].evidence, best[k].reasoning.text.data);
+        print_reasons(d, &best[k].evidence, sound ? best[k].reasoning.text.data : NULL);
     }
     r2_recommendations_free(&d->ctx, best, n);
 }

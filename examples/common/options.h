@@ -111,8 +111,8 @@ static inline void options_read(const char *program, const char *usage, const op
     }
 }
 
-/* The values of the entries as a JSON object whose keys are the options without dashes; texts that are
-   not set are left out. NULL: no memory. */
+/* The values of the entries as a JSON object whose keys are the options without dashes; texts that
+   are not set are left out. NULL: no memory. */
 static inline cJSON *options_json(const options_entry *entry, size_t n) {
     cJSON *json = cJSON_CreateObject();
     for (size_t e = 0; e < n; ++e) {

@@ -34,7 +34,7 @@ static inline size_t output_break(const char *line, size_t len, size_t from, int
 static inline void output_line(r2_ctx *ctx, r2_text *out, const char *line, size_t len) {
     size_t hang = 0;
     int room = OUTPUT_WIDTH;
-    while (hang < len && line[hang] == ' ') ++hang;
+    while (hang < len && (line[hang] == ' ' || line[hang] == '-')) ++hang;
     for (size_t k = hang; k + 2 < len; ++k)
         if (line[k] == ' ' && line[k + 1] == ' ' && line[k + 2] != ' ' &&
             output_columns(line, k) < OUTPUT_WIDTH / 2)

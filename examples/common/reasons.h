@@ -104,16 +104,16 @@ static inline void reasons_object(r2_ctx *ctx, r2_text *text, int *n, const char
 
 /* What speaks against an item: few know it, they liked it less, another time, a low answer. */
 static inline void reasons_against(r2_ctx *ctx, const reasons *r, const r2_evidence *evidence,
-                                   int answer, int have, r2_text *text) {
+                                   int answer, int have, int soon, r2_text *text) {
     const r2_data *data = &r->run->data;
     const int64_t people = r2_graph_item_degree(&r->run->graph, evidence->item);
     const double era = (double)evidence->value[R2_FIELD_era];
     const double mean = people ? reasons_item_mean(&r->run->graph, evidence->item) : 0.0;
     char said[200];
     int n = 0;
-    if (have * 10 < r->n_near) {
-        snprintf(said, sizeof said, "only %d of the %d people most like this user have it", have,
-                 r->n_near);
+    if (have * 10 < r->n_near && !soon) {
+        snprintf(said, sizeof said, "only %d of the %d people most like this user ha%s it", have,
+                 r->n_near, have == 1 ? "s" : "ve");
         reasons_object(ctx, text, &n, said);
     }
     if (data->has_rating && people && mean < r->mean) {
@@ -143,8 +143,9 @@ static inline void reasons_say(r2_ctx *ctx, const reasons *r, const r2_evidence 
     uint32_t after = 0;
     int soon = 0;
     const int have = reasons_count(r, evidence->item, &soon, &after);
-    if (have) {
-        r2_text_addf(ctx, text, "%d of the %d people most like this user have it", have, r->n_near);
+    if (have * 10 >= r->n_near || soon) { /* else it is an objection */
+        r2_text_addf(ctx, text, "%d of the %d people most like this user ha%s it", have, r->n_near,
+                     have == 1 ? "s" : "ve");
         if (soon)
             r2_text_addf(ctx, text, "; %d of them took it soon after %s", soon,
                          reasons_title(data, after));
@@ -161,7 +162,7 @@ static inline void reasons_say(r2_ctx *ctx, const reasons *r, const r2_evidence 
     } else {
         r2_text_addf(ctx, text, "Nobody in the training data has it.\n");
     }
-    reasons_against(ctx, r, evidence, answer, have, text);
+    reasons_against(ctx, r, evidence, answer, have, soon, text);
 }
 
 #endif
