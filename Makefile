@@ -75,9 +75,8 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo reference results ablation think headline data mini test sanitize install install-header uninstall clean
-.PHONY: FORCE bench bench-graph
-.PHONY: fuzz torture coverage lint
+.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install install-header
+.PHONY: uninstall clean FORCE bench bench-graph fuzz torture coverage lint vectors verify mutants
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -104,6 +103,9 @@ all: $(EXAMPLES) ## build every example into build/examples
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
 	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+language: build/examples/tools/language_model ## a language model reads chains in English: ARGS="--model DIR"
+	@$< --data '$(DATA)' --out '$(OUT)/language' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
 	@$< data/mini
@@ -134,7 +136,7 @@ headline: build/examples/experiments/headline ## whether it helps on full eviden
 # --- test -------------------------------------------------------------------------------------------
 
 # The scripts run the examples, the demo under sanitizers too, and the generator.
-test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(FED:%=$(SAFE)/%) build/data/mini/generate ## run all tests, plain and under ASan + UBSan
+test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(FED:%=$(SAFE)/%) build/data/mini/generate build/portable/tests/vectors/make ## run all tests, plain and under ASan + UBSan
 	$(if $(filter 1,$(SANITIZE)),,@echo 'no sanitizers here: that part is left out')
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' SAFE='$(SAFE)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
 
@@ -159,6 +161,17 @@ lint: build/lint.c ## clang-tidy and cppcheck on r2rec.h
 	@clang-tidy --quiet $< -- -std=c11 $(INCLUDES) $(CJSON_CFLAGS) 2>/dev/null
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability,performance \
 	  --suppressions-list=tests/cppcheck.txt $(INCLUDES) $<
+
+# --- conformance (data/vectors) --------------------------------------------------------------------
+
+vectors: build/portable/tests/vectors/make ## write data/vectors/v1 anew, after a change of a definition
+	@$< data/vectors/v1
+
+verify: build/examples/tools/verify ## check another program: ARGS="-- python3 its.py"; without ARGS the header
+	@$< $(if $(ARGS),$(ARGS),--self)
+
+mutants: build/flags ## show that each flag's bug is caught by a vector with this flag
+	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' ALL=1 tests/test_mutants.sh
 
 # --- measure ----------------------------------------------------------------------------------------
 
@@ -235,6 +248,12 @@ build/reference/%: tests/%.c r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      $< (R2_REFERENCE)')
 	$(Q)$(COMPILE) -DR2_REFERENCE $(OPTIONS) $(DEPEND) -o $@ $< $(LIBS)
 
+# For results that do not depend on the processor, the compiler or its level.
+build/portable/%: %.c r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      $< (portable)')
+	$(Q)$(COMPILE) -O2 -ffp-contract=off $(DEPEND) -o $@ $< $(LIBS)
+
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $< (sanitizers)')
@@ -253,7 +272,8 @@ build/examples/movielens_demo build/checked/examples/movielens_demo: build/repor
 WITH_LIBRARY = $(if $(filter %.o,$^),-DR2REC_IMPLEMENTED $(filter %.o,$^))
 LIBRARY      = printf '$(hash)define R2REC_IMPLEMENTATION\n$(hash)include "r2rec.h"\n' | $(COMPILE) -c -o $@ -x c
 
-$(EXAMPLES): build/r2rec.o
+# verify looks inside, too.
+$(filter-out build/examples/tools/verify,$(EXAMPLES)): build/r2rec.o
 $(OUTSIDERS) $(FED:%=build/%): build/tests/r2rec.o
 $(OUTSIDERS:build/%=build/checked/%) $(FED:%=build/checked/%) $(CHECKED_DEMO): build/checked/r2rec.o
 

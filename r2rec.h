@@ -40,11 +40,11 @@
                    ... pop:2 ... (36 words). Behind each colon stands the bucket of
                    the value, 1 the lowest
        reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
-                   ... c1:1 +2 =+11 </think>
+                   ... path:1 +2 =+10 </think>
        answer      <answer> 4 </answer>: the answer of this training question,
                    learned from all facts, not computed from the total
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
-                   -log p(4) = log 175 = 5.165, with 175 words; training lowers it
+                   -log p(4) = log 178 = 5.182, with 178 words; training lowers it
 
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
@@ -273,6 +273,7 @@ typedef struct r2_split {
     int64_t *by_time;        /* (n_ratings) rows, each user's in order of time and the tie rule */
     r2_target *test, *valid; /* (n_test), (n_valid) ascending user; leave-one-out: same users   */
     int64_t n_test, n_valid, n_train;
+    int64_t n_cold_test, n_cold_valid; /* targets behind these that r2_split_warm set aside */
     int64_t n_time_ties; /* users with more than one interaction at their last second */
 } r2_split;
 
@@ -284,6 +285,11 @@ r2_split_config r2_split_config_default(void);
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
+/* Sets aside the targets whose item has fewer than min_train training interactions: n_test and
+   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). An item
+   that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
+   R2_NO_MEMORY. */
+r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
    the others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
@@ -387,6 +393,8 @@ typedef struct r2_index {
     uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
     int64_t *by_time;      /* (n_edges) each user's edges in order of time                     */
     int64_t *rank;         /* (n_edges) place of an edge among all edges in order of time      */
+    uint32_t *by_rank;     /* (n_edges) all edges in order of time                             */
+    uint64_t seed;         /* of the tie rule                                                  */
     float *user_mean;      /* (n_users) mean rating                                            */
     double *inv_root;      /* (n_users) 1 / sqrt(n_v)                                          */
     float *half10;         /* (2 x longest history) by age + |d|: 0.5^((age + |d|)/10)         */
@@ -405,12 +413,21 @@ typedef struct r2_index {
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
+/* How many edges are not before the interaction (user, item) of `data` in time, the tie rule
+   included: `future` of a question that asks for it; 0 when there is no such interaction. `data` is
+   what the graph was made of, held-out rows included. */
+int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
    has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
    within the history is left out of it too; then one interaction fewer than `history` is used.
+
+   When it is asked matters as well: what everybody takes changes. Of the graph's edges, anybody's,
+   the last `future` are still to come; evidence of popularity lately looks at those before them.
+   All questions about one held-out interaction, the sampled items too, have its moment. So a test
+   tells a model when a user came, and never what for.
 
    A question about a step of a chain hides more (r2_question_of_step fills the last three members
    in); zero them for a plain question. */
@@ -420,6 +437,7 @@ typedef struct r2_question {
     int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown           */
     int32_t step;   /* 1 .. 3: asks for edge e_step of a chain; 0 or 4: plain           */
     uint32_t other_user, other_item; /* steps 1 .. 3: the chain's other person and item */
+    int64_t future; /* edges not before the moment of the question; 0: it is asked now  */
 } r2_question;
 
 /* How chains are chosen (D1, D3): by their score, or drawn. COHERENT and UNIFORM_USERS take at most
@@ -477,8 +495,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
    In the formulas: i* the item asked for, v any user; n_i, n_v degrees without u0; pos place in a
    user's own history; age = history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
-   signed steps in u1's history; clock = global rank of u0's latest interaction, N the number of all
-   interactions; simrec as in r2_chain_law, simidf the same without the age. A `link` is
+   signed steps in u1's history; N the number of all interactions, of which `clock` = N - future are
+   before the question; ago = clock - rank in time; simrec as in r2_chain_law, simidf the same
+   without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
    `a` solves (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
    history and v's items, u0 left out: R2_DEEP_STEPS steps of conjugate gradients from 0, so what u0
@@ -502,17 +521,17 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
     X(meanr, 3, 10, "mean rating of i*, shrunk to the global mean as by 5 ratings")                \
     X(pred, 3, 10, "simidf-weighted rating of i* above each user's mean, shrunk as by 0.05 of 0")  \
     X(fresh, 3, 10, "clock minus the first rank of i*, share of N")                                \
-    X(trend, 3, 10, "ratings of i* in the last 1 % of N before the clock")                         \
+    X(trend, 3, 10, "sum over the users of i* before the clock of 0.5^(ago/(0.01 N))")             \
+    X(season, 3, 10, "the same of 0.5^(ago/(0.1 N))")                                              \
     X(liked, 3, 10, "link with kernel 1 [r(u1, i*) is a positive], h = 10")                        \
     X(link, 3, 10, "link with kernel 0.5^(|d|/30), h = 10")                                        \
     X(rel, 3, 10, "link with kernel 0.5^(|d|/(0.05 n_u1)), h = 3")                                 \
     X(next, 3, 10, "link with kernel 1 [1 <= d <= 10], h = 10")                                    \
     X(near3, 3, 10, "link with kernel 1/|d|, h = 3")                                               \
     X(near1, 3, 10, "link with kernel 1/|d|, h = 1")                                               \
-    X(path, 3, 10, "largest over u1 of the sum over i0 with d > 0 of 0.5^(age/5) 0.5^(d/5)")       \
+    X(path, 4, 10, "largest over u1 of the sum over i0 with d > 0 of 0.5^(age/5) 0.5^(d/5)")       \
     X(c1, 4, 10, "score of the first chain shown")                                                 \
-    X(c2, 4, 10, "score of the second chain shown")                                                \
-    X(c3, 4, 10, "score of the third chain shown")
+    X(c2, 4, 10, "score of the second chain shown")
 
 /* Facts of one shown chain, two for each edge seen. */
 #define R2_CHAIN_FIELDS(X)                                                                         \
@@ -598,7 +617,10 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 typedef struct r2_draw_config {
     int64_t n_groups;    /* >= 1                                                  */
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
-    int32_t min_history; /* interactions of the user before the one that is asked */
+    int32_t min_history; /* interactions of the user before the one that is asked, or half of all
+                            that the user has when that is less                  */
+    int64_t min_others;  /* training interactions, by other users, of every item that is asked for:
+                            as the candidates are drawn (D12)                    */
     uint64_t seed;
 } r2_draw_config;
 
@@ -1304,8 +1326,9 @@ typedef struct r2_run_config {
     uint64_t seed;       /* of all draws of the run: candidates, questions, weights, batches    */
     int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
     int32_t n_sampled;   /* D8                                                                  */
-    int32_t min_history; /* interactions before a training target. 0: five; two or one when five
-                            leave fewer groups than n_groups and than there are test cases      */
+    int32_t min_history; /* of a training question, see r2_draw_config                          */
+    int64_t min_train;   /* training interactions, by other users, of the favourites and the sampled
+                            items of candidates and training questions (D12). 0: all items      */
     r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
@@ -1338,7 +1361,6 @@ typedef struct r2_run {
     r2_question *question; /* (n_train) training questions, in groups  */
     r2_evidence *evidence; /* (n_train)                                */
     int64_t n_train;
-    int32_t min_history; /* config.min_history, or its replacement of 0 */
     r2_codebook codebook;
     r2_vocab vocab;
     r2_codec codec; /* points to these two: a run must not be moved */
@@ -1374,12 +1396,13 @@ r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
    other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs, asked after all of the user's training interactions.
-   user, item, evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
+/* Prompts for (user, item) pairs, asked now: after all training interactions. user, item,
+   evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
-/* The same for all candidates of a set, case after case. evidence (n_cases, n_per_case); NULL: not
-   wanted. */
+/* The same for all candidates of a set, case after case. If the user has the first candidate of a
+   case in the data, as a held-out positive, the whole case is asked at the moment of that (see
+   r2_question), else now. evidence (n_cases, n_per_case); NULL: not wanted. */
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples);
 /* Scores a candidate set: score (n_cases, n_per_case). trace NULL: not wanted. */
@@ -2241,6 +2264,40 @@ void r2_split_thin(r2_split *split, int64_t n) {
     split->n_test = r2__thin_targets(split->test, split->n_test, n);
 }
 
+/* Training interactions of each item (n_items), or NULL. */
+static int64_t *r2__train_degrees(r2_ctx *ctx, const r2_data *data, const uint8_t *role) {
+    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
+    for (int64_t k = 0; k < data->n_ratings && n; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
+    return n;
+}
+
+/* The targets with min_train or more change places with those before them, in their order; returns
+   how many there are. */
+static int64_t r2__warm_first(r2_target *target, int64_t n_targets, const int64_t *degree,
+                              int64_t min_train) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < n_targets; ++k) {
+        const r2_target moved = target[k];
+        if (degree[moved.item] < min_train) continue;
+        target[k] = target[n];
+        target[n++] = moved;
+    }
+    return n;
+}
+
+r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train) {
+    int64_t *degree = r2__train_degrees(ctx, data, split->role);
+    if (!degree) return ctx->status;
+    const int64_t n_test = r2__warm_first(split->test, split->n_test, degree, min_train);
+    const int64_t n_valid = r2__warm_first(split->valid, split->n_valid, degree, min_train);
+    split->n_cold_test = split->n_test - n_test;
+    split->n_cold_valid = split->n_valid - n_valid;
+    split->n_test = n_test;
+    split->n_valid = n_valid;
+    r2_release(ctx, degree);
+    return R2_OK;
+}
+
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
     if (!split) return;
     r2_release(ctx, split->role);
@@ -2325,10 +2382,8 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
 /* Marks the common items; NULL where all are meant, or without memory. */
 static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
-    int64_t *n = (int64_t *)r2_alloc(ctx, n_items, sizeof *n);
+    int64_t *n = r2__train_degrees(ctx, data, negatives->common->role);
     uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
-    for (int64_t k = 0; k < data->n_ratings && marked; ++k)
-        n[data->item[k]] += negatives->common->role[k] == R2_TRAIN;
     for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
     return marked;
@@ -2595,8 +2650,7 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 /* ---- the index: edges in order of time ---- */
 
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
-static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data,
-                                 uint64_t seed) {
+static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
     r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
     uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
@@ -2606,13 +2660,15 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
         for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
                 owner[e] = (uint32_t)u;
-                moment[e] = r2__moment_make(data, seed, u, g->user_item[e], g->user_time[e], e);
+                moment[e] = r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e],
+                                            e);
             }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
             int64_t e = moment[k].row;
             uint32_t place = seen[owner[e]]++;
             index->rank[e] = k;
+            index->by_rank[k] = (uint32_t)e;
             index->position[e] = place;
             index->by_time[g->user_begin[owner[e]] + place] = e;
         }
@@ -2702,9 +2758,11 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     memset(index, 0, sizeof *index);
     index->graph = graph;
     index->min_positive = min_positive;
+    index->seed = seed;
     index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
     index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
     index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
+    index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
     index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
     index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
     index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
@@ -2712,9 +2770,10 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
     index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
     index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
-    if (index->position && index->by_time && index->rank && index->user_mean && index->inv_root &&
-        index->half10 && index->fade && index->fade_share && index->genres && index->year)
-        status = r2__index_order(ctx, index, data, seed);
+    if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
+        index->inv_root && index->half10 && index->fade && index->fade_share && index->genres &&
+        index->year)
+        status = r2__index_order(ctx, index, data);
     if (status != R2_OK) {
         r2_index_free(ctx, index);
         return status;
@@ -2731,6 +2790,7 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->position);
     r2_release(ctx, index->by_time);
     r2_release(ctx, index->rank);
+    r2_release(ctx, index->by_rank);
     r2_release(ctx, index->user_mean);
     r2_release(ctx, index->inv_root);
     r2_release(ctx, index->half10);
@@ -2739,6 +2799,33 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     r2_release(ctx, index->genres);
     r2_release(ctx, index->year);
     memset(index, 0, sizeof *index);
+}
+
+/* The user of an edge. */
+static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
+    int64_t user = 0, end = g->n_users;
+    while (end - user > 1) {
+        const int64_t middle = user + (end - user) / 2;
+        if (g->user_begin[middle] <= edge) user = middle;
+        else end = middle;
+    }
+    return (uint32_t)user;
+}
+
+int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item) {
+    const r2_graph *g = index->graph;
+    const int64_t row = r2_data_find(data, user, item);
+    int64_t begin = 0, end = g->n_edges; /* the edges before by_rank[begin] are before the row */
+    if (row < 0) return 0;
+    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], 0);
+    while (begin < end) {
+        const int64_t middle = begin + (end - begin) / 2, e = (int64_t)index->by_rank[middle];
+        const r2__moment other = r2__moment_make(data, index->seed, r2__edge_user(g, e),
+                                                 g->user_item[e], g->user_time[e], 0);
+        if (r2__moment_order(&other, &asked) < 0) begin = middle + 1;
+        else end = middle;
+    }
+    return g->n_edges - begin;
 }
 
 /* ---- hiding the target ---- */
@@ -2765,7 +2852,7 @@ static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step
    is computed for the question starts from here and proceeds as if these edges did not exist:
 
        history   r2__history_edge skips their places, later places move up
-       ranks     r2__rank_without moves later ranks up
+       ranks     r2__rank_without moves later ranks up, and the clock
        counts    u0's own edges and those of the person left out are in none
        means     r2__target_start subtracts their ratings */
 static r2__hidden r2__without_target(const r2_index *index, const r2_question *q) {
@@ -3277,6 +3364,9 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
                        (unsigned)q->user);
     if (q->step < 0 || q->step > 4)
         return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
+    if (q->future < 0 || q->future > g->n_edges)
+        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
+                       (long long)q->future, (long long)g->n_edges);
     if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
                              (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
         return r2_fail(ctx, R2_ARGUMENT, "question: other_user = %u, other_item = %u, expected "
@@ -3398,7 +3488,6 @@ typedef struct r2__link_sum {
 /* What all questions of one (user, history) have in common. */
 typedef struct r2__user_view {
     r2__history h;         /* with all paths listed                                  */
-    int64_t clock;         /* rank of u0's latest interaction                        */
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     float *simidf;         /* (n_users)                                              */
     float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
@@ -3478,7 +3567,6 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
     if (!view->inv_degree || !view->simidf || !view->near50 || !view->sum) return false;
-    if (h->length > 0) view->clock = index->rank[r2__history_edge(h, h->length - 1)];
     r2__view_similarity(view);
     r2__view_nearest(view);
     r2__view_taste(view);
@@ -3632,19 +3720,9 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     r2__hidden hidden; /* of this question */
-    double n, rating, n_shared, near50, deep, pred, sim, trend, first, path;
-    double n_edges, rating_all; /* of the graph without the hidden edges */
+    double n, rating, n_shared, near50, deep, pred, sim, trend, season, first, path;
+    double n_edges, rating_all, clock; /* of the graph without the hidden edges */
 } r2__target_sums;
-
-static void r2__target_start(r2__target_sums *s, const r2_index *index,
-                             const r2_question *question) {
-    memset(s, 0, sizeof *s);
-    s->hidden = r2__without_target(index, question);
-    s->n_edges = (double)(index->graph->n_edges - s->hidden.n_edges);
-    s->rating_all = index->rating_sum;
-    for (int k = 0; k < s->hidden.n_edges; ++k)
-        s->rating_all -= (double)index->graph->user_rating[s->hidden.edge[k]];
-}
 
 /* A rank, or the clock, as if the hidden edges did not exist. */
 static double r2__rank_without(const r2_index *index, int64_t rank, const r2__hidden *hidden) {
@@ -3653,12 +3731,33 @@ static double r2__rank_without(const r2_index *index, int64_t rank, const r2__hi
     return (double)(rank - before);
 }
 
+static void r2__target_start(r2__target_sums *s, const r2_index *index,
+                             const r2_question *question) {
+    const int64_t n_edges = index->graph->n_edges;
+    memset(s, 0, sizeof *s);
+    s->hidden = r2__without_target(index, question);
+    s->n_edges = (double)(n_edges - s->hidden.n_edges);
+    s->clock = r2__rank_without(index, n_edges - question->future, &s->hidden);
+    s->rating_all = index->rating_sum;
+    for (int k = 0; k < s->hidden.n_edges; ++k)
+        s->rating_all -= (double)index->graph->user_rating[s->hidden.edge[k]];
+}
+
+/* Popularity lately: two half-lives, the shorter a tenth of the longer. */
+static void r2__add_moment(r2__target_sums *s, double rank) {
+    const double ago = s->clock - rank;
+    if (ago <= 0.0) return;
+    const double half = exp2(-ago / (0.1 * s->n_edges)), half2 = half * half;
+    const double half5 = half2 * half2 * half;
+    s->season += half;
+    s->trend += half5 * half5;
+}
+
 static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t u1, int64_t edge) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
     double rating = (double)index->graph->user_rating[edge];
     double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
-    double away = r2__rank_without(index, view->clock, &s->hidden) - rank;
     double idf = (double)view->simidf[u1];
     s->n += 1.0;
     s->rating += rating;
@@ -3667,7 +3766,7 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
     s->deep += (double)view->deep[u1];
     s->pred += idf * (rating - (double)index->user_mean[u1]);
     s->sim += idf;
-    s->trend += away >= 0.0 && away < 0.01 * s->n_edges;
+    r2__add_moment(s, rank);
     if (s->n == 1.0 || rank < s->first) s->first = rank;
 }
 
@@ -3698,7 +3797,6 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
 /* Fields that follow from sums over the users of the target. */
 static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s, r2_evidence *q) {
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
-    double clock = r2__rank_without(view->h.index, view->clock, &s->hidden);
     q->value[R2_FIELD_hist] = (float)view->h.length;
     q->value[R2_FIELD_shared] = s->n > 0.0 ? (float)(s->n_shared / s->n) : 0.0f;
     if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
@@ -3706,8 +3804,9 @@ static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s,
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
     q->value[R2_FIELD_pred] = (float)(s->pred / (s->sim + 0.05));
-    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((clock - s->first) / s->n_edges);
+    if (s->n > 0.0) q->value[R2_FIELD_fresh] = (float)((s->clock - s->first) / s->n_edges);
     q->value[R2_FIELD_trend] = (float)s->trend;
+    q->value[R2_FIELD_season] = (float)s->season;
     q->value[R2_FIELD_path] = (float)s->path;
 }
 
@@ -3762,7 +3861,7 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
     value[3] = chain->r2;
     value[4] = (float)((int64_t)chosen->to.position - (int64_t)chosen->over.position);
     value[5] = chain->r3;
-    if (q->n_chains < 3) q->value[R2_FIELD_c1 + q->n_chains] = chosen->score;
+    if (q->n_chains < 2) q->value[R2_FIELD_c1 + q->n_chains] = chosen->score;
     q->n_chains++;
 }
 
@@ -3903,6 +4002,7 @@ r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain
     question->answer = isnan(rating[step - 1])
                            ? -1
                            : r2_answer_level(rating[step - 1], g->rating_min, g->rating_max);
+    question->future = edge >= 0 ? g->n_edges - index->rank[edge] : 0;
     return R2_OK;
 }
 
@@ -3916,23 +4016,58 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
     return 1 + (int32_t)(4.0 * share + 0.5);
 }
 
-/* How many interactions of a user can be asked for: enough precede them, and there are other items
-   to sample. */
-static int64_t r2__eligible(const r2_graph *g, int64_t user, int32_t min_history) {
-    int64_t degree = r2_graph_user_degree(g, (uint32_t)user);
-    return degree > min_history && degree < g->n_items ? degree - min_history : 0;
+/* What training questions are drawn from. */
+typedef struct r2__draw {
+    const r2_index *index;
+    const r2_draw_config *config;
+    int64_t n_common; /* items that min_others users have */
+} r2__draw;
+
+static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_users) {
+    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_users;
+}
+
+/* Items that can be sampled for a user. */
+static int64_t r2__count_sampled(const r2__draw *d, uint32_t user) {
+    const r2_graph *g = d->index->graph;
+    int64_t n = d->n_common;
+    for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
+        n -= r2__is_common(d, g->user_item[e], 0);
+    return n;
+}
+
+/* Whether the interaction at a place of a history is asked for: others have the item, too, and
+   enough precedes it. A model is asked with all that a user has, so those who have little do not
+   ask with next to nothing. */
+static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
+    const r2_graph *g = d->index->graph;
+    const int64_t half = (r2_graph_user_degree(g, user) + 1) / 2;
+    if (place < half && place < d->config->min_history) return false;
+    return r2__is_common(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
+}
+
+/* eligible (n_users): how many interactions can be asked for; or NULL. */
+static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
+    const r2_graph *g = d->index->graph;
+    int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
+    for (uint32_t i = 0; i < g->n_items; ++i) d->n_common += r2__is_common(d, i, 0);
+    for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
+        if (r2__count_sampled(d, u) < 1) continue;
+        for (int64_t k = r2_graph_user_degree(g, u) - 1; k >= 0; --k)
+            eligible[u] += r2__may_ask(d, u, k);
+    }
+    return eligible;
 }
 
 /* How many groups there are when no user may have more than `quota`, and in *n_more how many users
    could have one more. */
-static int64_t r2__quota_total(const r2_graph *g, int32_t min_history, int64_t quota,
+static int64_t r2__quota_total(const int64_t *eligible, int64_t n_users, int64_t quota,
                                int64_t *n_more) {
     int64_t total = 0;
     *n_more = 0;
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, min_history);
-        total += eligible < quota ? eligible : quota;
-        *n_more += eligible > quota;
+    for (int64_t u = 0; u < n_users; ++u) {
+        total += eligible[u] < quota ? eligible[u] : quota;
+        *n_more += eligible[u] > quota;
     }
     return total;
 }
@@ -3945,63 +4080,81 @@ static bool r2__is_repeated(const r2_question *group, int32_t last) {
 }
 
 /* The largest quota that gives at most n_groups. */
-static int64_t r2__even_quota(const r2_graph *g, int32_t min_history, int64_t n_groups) {
+static int64_t r2__even_quota(const int64_t *eligible, int64_t n_users, int64_t n_groups) {
     int64_t low = 0, high = n_groups, n_more;
     while (low < high) {
         int64_t quota = low + (high - low + 1) / 2;
-        if (r2__quota_total(g, min_history, quota, &n_more) <= n_groups) low = quota;
+        if (r2__quota_total(eligible, n_users, quota, &n_more) <= n_groups) low = quota;
         else high = quota - 1;
     }
     return low;
 }
 
-static void r2__draw_group(const r2_index *index, r2_rng *rng, uint32_t user, int32_t place,
-                           int32_t n_sampled, r2_question *group) {
-    const r2_graph *g = index->graph;
-    const bool enough = g->n_items - r2_graph_user_degree(g, user) >= n_sampled;
-    int64_t edge = index->by_time[g->user_begin[user] + place];
-    for (int32_t k = 0; k <= n_sampled; ++k) {
+static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_t place,
+                           bool repeats, r2_question *group) {
+    const r2_graph *g = d->index->graph;
+    const int64_t edge = d->index->by_time[g->user_begin[user] + place];
+    for (int32_t k = 0; k <= d->config->n_sampled; ++k) {
         memset(&group[k], 0, sizeof group[k]);
         group[k].user = user;
-        group[k].history = place;
+        group[k].history = (int32_t)place;
+        group[k].future = g->n_edges - d->index->rank[edge];
         group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
-                         (enough && r2__is_repeated(group, k))))
+                         !r2__is_common(d, group[k].item, 0) ||
+                         (!repeats && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
     group[0].answer = r2_answer_level(g->user_rating[edge], g->rating_min, g->rating_max);
 }
 
+/* The n latest interactions of a user that may be asked for, the earliest of them first. */
+static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_question *question) {
+    const bool repeats = r2__count_sampled(d, user) < d->config->n_sampled;
+    r2_rng rng = r2_rng_make(d->config->seed, R2_STREAM_NEGATIVES, (uint64_t)user);
+    int64_t place = r2_graph_user_degree(d->index->graph, user);
+    for (int64_t left = n; left > 0;) left -= r2__may_ask(d, user, --place);
+    for (int64_t k = 0; k < n; ++place)
+        if (r2__may_ask(d, user, place))
+            r2__draw_group(d, &rng, user, place, repeats,
+                           question + k++ * (d->config->n_sampled + 1));
+}
+
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
+    if (c->n_groups >= 1 && c->n_sampled >= 0 && c->min_history >= 0 && c->min_others >= 0)
+        return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "training questions: expected n_groups >= 1, n_sampled >= 0, "
+                   "min_history >= 0, min_others >= 0, found %lld, %d, %d, %lld",
+                   (long long)c->n_groups, (int)c->n_sampled, (int)c->min_history,
+                   (long long)c->min_others);
+}
+
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn) {
-    const r2_graph *g = index->graph;
-    const int32_t least = config->min_history;
-    const int64_t group = (int64_t)config->n_sampled + 1;
-    int64_t quota, n_left, n_more;
-    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)g->n_users);
+    const int64_t n_users = index->graph->n_users, group = (int64_t)config->n_sampled + 1;
+    int64_t quota, n_left, n_more, *eligible;
+    r2_rng extra = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)n_users);
+    r2__draw draw = {index, config, 0};
     *n_drawn = 0;
-    if (config->n_groups < 1 || config->n_sampled < 0 || least < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: expected n_groups >= 1, n_sampled >= 0, "
-                       "min_history >= 0, found %lld, %d, %d",
-                       (long long)config->n_groups, (int)config->n_sampled, (int)least);
-    quota = r2__even_quota(g, least, config->n_groups);
-    n_left = config->n_groups - r2__quota_total(g, least, quota, &n_more);
-    for (int64_t u = 0; u < g->n_users; ++u) {
-        int64_t eligible = r2__eligible(g, u, least), n = eligible < quota ? eligible : quota;
-        r2_rng rng = r2_rng_make(config->seed, R2_STREAM_NEGATIVES, (uint64_t)u);
+    if (r2__check_draw(ctx, config) != R2_OK) return ctx->status;
+    if (!(eligible = r2__count_eligible(ctx, &draw))) return ctx->status;
+    quota = r2__even_quota(eligible, n_users, config->n_groups);
+    n_left = config->n_groups - r2__quota_total(eligible, n_users, quota, &n_more);
+    for (int64_t u = 0; u < n_users; ++u) {
+        int64_t n = eligible[u] < quota ? eligible[u] : quota;
         /* n_left of the n_more users get one group more, every choice of them equally likely */
-        if (eligible > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
+        if (eligible[u] > quota && (int64_t)r2_rng_below(&extra, (uint64_t)n_more--) < n_left)
             ++n, --n_left;
-        for (int64_t k = least + eligible - n; k < least + eligible; ++k)
-            r2__draw_group(index, &rng, (uint32_t)u, (int32_t)k, config->n_sampled,
-                           question + (*n_drawn)++ * group);
+        r2__draw_user(&draw, (uint32_t)u, n, question + *n_drawn * group);
+        *n_drawn += n;
     }
+    r2_release(ctx, eligible);
     if (*n_drawn == 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "training questions: no user has more than %d interactions "
-                       "and an item left to sample",
-                       (int)least);
+                       "training questions: no user has two interactions, the later with an item "
+                       "that %lld others have, and an item left to sample",
+                       (long long)config->min_others);
     return R2_OK;
 }
 
@@ -7154,6 +7307,7 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
+    how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
     status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
                           &gen);
@@ -7523,6 +7677,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     how.stop = mark->answer.id;
     how.n_stop = mark->answer.n;
     how.temperature = config->n_samples > 1 ? config->temperature : 0.0f;
+    how.n_token = ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(config->seed, (uint64_t)first, R2_STREAM_SAMPLE);
     how.n_watch = R2_N_ANSWERS;
     how.watch = mark->level;
@@ -7640,6 +7795,8 @@ r2_run_config r2_run_config_default(void) {
     config.seed = 1;
     config.n_groups = 16384;
     config.n_sampled = 4;
+    config.min_history = 5;
+    config.min_train = 1;
     config.chains = r2_chain_config_default();
     config.n_negatives = 19;
     config.n_cases = 8192;
@@ -7690,7 +7847,8 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
 static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, NULL, 0};
+    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
+                              c->min_train};
     r2_status status = r2__run_load(ctx, run, path);
     if (status == R2_OK && split->n_test < 1)
         status = r2_fail(ctx, R2_ARGUMENT,
@@ -7700,6 +7858,13 @@ static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
                          c->test_path ? "a positive" : "two positives",
                          (double)split->config.min_positive);
     if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (status == R2_OK && c->min_train > 0)
+        status = r2_split_warm(ctx, split, &run->data, c->min_train);
+    if (status == R2_OK && split->n_test < 1)
+        status = r2_fail(ctx, R2_ARGUMENT,
+                         "%s: expected test favourites with min_train = %lld training ratings by "
+                         "others, found none among %lld",
+                         path, (long long)c->min_train, (long long)split->n_cold_test);
     negatives.seed = r2_hash(c->seed, R2_VALID, 0);
     if (status == R2_OK)
         status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
@@ -7729,7 +7894,7 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
-    const r2_draw_config draw = {n_groups, c->n_sampled, run->min_history, seed};
+    const r2_draw_config draw = {n_groups, c->n_sampled, c->min_history, c->min_train, seed};
     int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
     r2_status status;
     *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
@@ -7743,16 +7908,6 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
 
-/* The number that config.min_history = 0 stands for. */
-static int32_t r2__run_history(const r2_run *run) {
-    const r2_run_config *c = &run->config;
-    const int64_t enough = c->n_groups < run->test.n_cases ? c->n_groups : run->test.n_cases;
-    int64_t unused;
-    if (c->min_history > 0) return c->min_history;
-    if (r2__quota_total(&run->graph, 5, INT64_MAX, &unused) >= enough) return 5;
-    return r2__quota_total(&run->graph, 2, INT64_MAX, &unused) >= enough ? 2 : 1;
-}
-
 static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
@@ -7763,11 +7918,10 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
         return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
                        (double)c->step_share);
-    if (c->min_history < 0 || c->n_cases < 0)
+    if (c->min_history < 0 || c->min_train < 0 || c->n_cases < 0)
         return r2_fail(ctx, R2_ARGUMENT,
-                       "run: min_history = %d, n_cases = %lld, expected both >= 0",
-                       (int)c->min_history, (long long)c->n_cases);
-    run->min_history = r2__run_history(run);
+                       "run: min_history = %d, min_train = %lld, n_cases = %lld, expected all >= 0",
+                       (int)c->min_history, (long long)c->min_train, (long long)c->n_cases);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
@@ -7923,6 +8077,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
         question[q].user = user;
         question[q].item = item[q % group];
         question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        question[q].future = r2_index_future(&run->index, data, user, item[0]);
         if (q % group == 0)
             question[q].answer =
                 r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
@@ -7974,43 +8129,50 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
-                         int64_t n, r2_evidence *evidence, r2_examples *examples) {
-    r2_example_config how;
+/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
+   of them, without them now. */
+static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
+                             r2_evidence *evidence, r2_examples *examples) {
+    const int64_t n = c->n_cases * c->n_per_case;
+    const r2_example_config how = r2__run_asks(run, 1);
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        question[q].user = user[q];
-        question[q].item = item[q];
-        question[q].answer = -1;
-        if ((int64_t)user[q] >= run->graph.n_users)
+        const uint32_t user = c->user[q / c->n_per_case];
+        if ((int64_t)user >= run->graph.n_users)
             status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
-                             (unsigned)user[q], (long long)run->graph.n_users);
-        else question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user[q]);
+                             (unsigned)user, (long long)run->graph.n_users);
+        if (status != R2_OK) break;
+        question[q].user = user;
+        question[q].item = c->item[q];
+        question[q].answer = -1;
+        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (moments && q % c->n_per_case == 0)
+            question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
+        else if (moments) question[q].future = question[q - 1].future;
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
-    how = r2__run_asks(run, 1);
     return r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
+}
+
+r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
+                         int64_t n, r2_evidence *evidence, r2_examples *examples) {
+    const r2_candidates pairs = {n, 1, (uint32_t *)(uintptr_t)user, (uint32_t *)(uintptr_t)item};
+    return r2__run_ask(ctx, run, &pairs, false, evidence, examples);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
-    uint32_t *user = (uint32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *user);
-    r2_evidence *unwanted = evidence ? NULL
-                                     : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *unwanted);
-    r2_status status = user && (evidence || unwanted) ? R2_OK : R2_NO_MEMORY;
+    r2_evidence *own = evidence ? NULL : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *own);
+    r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    for (int64_t k = 0; k < n && status == R2_OK; ++k)
-        user[k] = candidates->user[k / candidates->n_per_case];
-    if (status == R2_OK)
-        status = r2_run_prompts(ctx, run, user, candidates->item, n, evidence ? evidence : unwanted,
-                                examples);
-    r2_release(ctx, user);
-    r2_release(ctx, unwanted);
+    if (evidence || own)
+        status = r2__run_ask(ctx, run, candidates, true, evidence ? evidence : own, examples);
+    r2_release(ctx, own);
     return status;
 }
 
@@ -14762,6 +14924,7 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_pred: return "how similar people rated # against their own mean";
     case R2_FIELD_fresh: return "time since # was first rated";
     case R2_FIELD_trend: return "ratings of # just before now";
+    case R2_FIELD_season: return "ratings of # lately";
     case R2_FIELD_link: return "links to @'s items, close in time";
     case R2_FIELD_rel: return "links to @'s latest items, close in each person's history";
     case R2_FIELD_near3: return "links to @'s latest items, next to each other";
@@ -14771,7 +14934,6 @@ static const char *r2__field_phrase(r2_field field) {
     case R2_FIELD_path: return "the one person whose recent route is most like @'s";
     case R2_FIELD_c1: return "strength of the strongest chain";
     case R2_FIELD_c2: return "strength of the second chain";
-    case R2_FIELD_c3: return "strength of the third chain";
     default: return r2_field_formula(field);
     }
 }

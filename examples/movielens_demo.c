@@ -343,10 +343,14 @@ static void table_text(demo *d, r2_text *text) {
     r2_text_addf(ctx, text, "One held-out favourite among %d %ss, %lld users (seed %lld)\n\n",
                  (int)run->test.n_per_case, d->noun, (long long)run->test.n_cases,
                  (long long)d->options.seed);
-    if (run->split.n_test == run->config.n_cases)
+    if (run->split.n_cold_test > 0)
         r2_text_addf(ctx, text,
-                     "  a sample of all who have a favourite to hold out: more would take "
-                     "longer\n\n");
+                     "  %ss that somebody else has rated; the favourites of %lld more users nobody has"
+                     "\n\n",
+                     d->noun, (long long)run->split.n_cold_test);
+    if (run->split.n_test + run->split.n_cold_test == run->config.n_cases)
+        r2_text_addf(ctx, text,
+                     "  a sample of all who have a favourite to hold out: more would take longer\n\n");
     if (run->test.n_cases < run->split.n_test)
         r2_text_addf(ctx, text,
                      "  %lld more users have taken nearly everything: too few %ss are left "

@@ -25,7 +25,16 @@ same_rows() { # same_rows ROW: as with two threads
     done
 }
 
+same_hits() { # same_hits ROW ROW: the same ranks of everybody, however they were answered
+    for row_file in "$here"/one/ablation/quick/"$1"-s4-m1-c*.json; do
+        other=$(basename "$row_file" | sed "s/^$1/$2/")
+        cmp -s "$row_file" "$here/one/ablation/quick/$other" || return
+    done
+}
+differs() { ! same_hits "$@"; }
+
 rows='whole no-chains k-1 chains-uniform chains-random-u1 chains-open ease no-ratings permuted guided shuffled'
+rows="$rows final-only progressive-50 mask-all mask-none"
 for row in $rows; do ok "$row" short one "$row" --threads 1; done
 for row in whole chains-open ease shuffled; do
     ok "$row with two threads" short two "$row" --threads 2
@@ -40,6 +49,17 @@ done
 ok 'the whole differs from itself by nothing' grep -q \
     '^| whole |.*| +0.000 \[+0.000, +0.000\] |.*| +0.000 \[+0.000, +0.000\] |' "$here/one.md"
 ok 'sets of candidates differ' [ "$(row_hits whole direct)" != "$(rm "$here/one/ablation/quick/whole-s4-m1-c2-direct.json" && row_hits whole direct)" ]
+
+# What a run learns without earlier steps is what the last step alone teaches, to the last byte
+ok 'without earlier steps, progressive masking is its last step' same_hits whole final-only
+ok 'with them it is not' differs whole progressive-50
+ok 'nor is what every mask teaches' differs whole mask-all
+ok 'nor what none teaches' differs whole mask-none
+
+ok '--check ranks validation positives' short one whole --threads 1 --check
+ok 'in rows of their own' [ "$(ls "$here/one/ablation/quick" | grep -c '^whole-s4-m1-v[12]-')" -eq 4 ]
+ok 'and says so' grep -q -e '--check' "$here/one.md"
+short one whole --threads 1
 
 cp "$here/one/ablation.json" "$here/before"
 weights="$here/one/ablation/quick/model-whole-s4-m1/model.safetensors"

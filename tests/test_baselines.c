@@ -225,7 +225,7 @@ static void check_unseen(r2_status (*fit)(r2_ctx *, bl_model *), double half_lif
             r2_question question[6];
             r2_evidence evidence[6];
             for (uint32_t i = 0; i < 6; ++i, ++n) {
-                r2_question q = {u, i, history, -1, 0, 0, 0};
+                r2_question q = {u, i, history, -1, 0, 0, 0, 0};
                 question[i] = q;
             }
             REQUIRE_OK(&w.ctx, bl_ease_evidence(&w.ctx, &m, &w.run, question, 6, evidence));

@@ -50,7 +50,7 @@ static void world_free(world *w) {
 
 /* After the user's first `history` interactions; -1: after all of them. */
 static r2_question ask(const world *w, uint32_t user, uint32_t item, int32_t history) {
-    r2_question q = {user, item, history, -1, 0, 0, 0};
+    r2_question q = {user, item, history, -1, 0, 0, 0, 0};
     if (history < 0) q.history = (int32_t)r2_graph_user_degree(&w->g, user);
     return q;
 }
@@ -456,7 +456,7 @@ TEST(a_run_shows_these_chains) {
         REQUIRE_OK(&ctx, r2_run_candidate_prompts(&ctx, &run, &run.test, evidence, &asked));
         for (int64_t k = 0; k < n_asked; ++k) {
             const uint32_t user = run.test.user[k / run.test.n_per_case];
-            r2_question q = {user, run.test.item[k], 0, -1, 0, 0, 0};
+            r2_question q = {user, run.test.item[k], 0, -1, 0, 0, 0, 0};
             r2_chain chains[R2_MAX_CHAINS];
             int64_t n;
             q.history = (int32_t)r2_graph_user_degree(&run.graph, user);
@@ -555,7 +555,7 @@ static int derive(world *w, const r2_question *q, derived *d) {
 static void check_blind(world *w, uint8_t *role, r2_target target, int32_t history) {
     static derived as_it_is, flipped, deleted;
     const uint8_t was = role[target.row];
-    r2_question q = {target.user, target.item, history, -1, 0, 0, 0};
+    r2_question q = {target.user, target.item, history, -1, 0, 0, 0, 0};
     role[target.row] = R2_TRAIN;
     if (!world_index(w, role)) return;
     if (history < 0) q.history = (int32_t)r2_graph_user_degree(&w->g, target.user);

@@ -41,12 +41,13 @@ static r2_status travel(r2_ctx *ctx, journey *j) {
         return ctx->status;
     ann = (uint32_t)r2_data_user(&j->data, "Ann");
     tron = (uint32_t)r2_data_item(&j->data, "Tron");
-    question[0] = (r2_question){ann, tron, 2, 4, 0, 0, 0};
-    question[1] = (r2_question){ann, (uint32_t)r2_data_item(&j->data, "Fargo"), 2, 0, 0, 0, 0};
-    question[2] = (r2_question){(uint32_t)r2_data_user(&j->data, "Dan"), tron, 1, 5, 0, 0, 0};
+    question[0] = (r2_question){ann, tron, 2, 4, 0, 0, 0, 0};
+    question[1] = (r2_question){ann, (uint32_t)r2_data_item(&j->data, "Fargo"), 2, 0, 0, 0, 0, 0};
+    question[2] = (r2_question){(uint32_t)r2_data_user(&j->data, "Dan"), tron, 1, 5, 0, 0, 0, 0};
     question[3] = (r2_question){(uint32_t)r2_data_user(&j->data, "Dan"),
                                 (uint32_t)r2_data_item(&j->data, "Heat"),
                                 1,
+                                0,
                                 0,
                                 0,
                                 0,
@@ -107,7 +108,7 @@ TEST(the_question_of_the_cover) {
 
     REQUIRE_OK(
         &ctx, r2_vocab_decode(&ctx, &j.vocab, j.examples.trace, j.examples.trace_begin[1], &trace));
-    last = strstr(trace.data, " c1:");
+    last = strstr(trace.data, " path:");
     REQUIRE(last);
     CHECK(header_holds("%.*s", (int)(strstr(trace.data, " meanr:") - trace.data), trace.data));
     CHECK(header_holds("...%s", last));

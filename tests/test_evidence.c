@@ -76,6 +76,7 @@ typedef struct ref_world {
     uint32_t u0, t;
     int64_t left_out;        /* a person who is in no count, or -1 */
     int *history, n_history; /* edges of u0, the earliest first */
+    int clock;               /* edges before the question       */
     double *simrec, *simidf;
 } ref_world;
 
@@ -137,6 +138,19 @@ static void ref_free(ref_world *r) {
     free(r->edge), free(r->history), free(r->simrec), free(r->simidf);
 }
 
+/* A row of the data. */
+static ref_edge ref_row(const world *w, uint32_t user, int64_t row) {
+    const r2_data *d = &w->data;
+    ref_edge e;
+    memset(&e, 0, sizeof e);
+    e.user = user;
+    e.item = d->item[row];
+    e.rating = (double)d->rating[row];
+    e.time = d->time[row];
+    e.tie = r2_hash(SEED, ref_fnv(d->user_key[user]), ref_fnv(d->item_key[e.item]));
+    return e;
+}
+
 /* All edges but the hidden ones, in order; u0's history of `question` without them. */
 static void ref_make(ref_world *r, const world *w, const r2_question *question) {
     const r2_data *d = &w->data;
@@ -152,13 +166,7 @@ static void ref_make(ref_world *r, const world *w, const r2_question *question) 
     r->simidf = (double *)calloc((size_t)d->n_users, sizeof *r->simidf);
     for (int64_t u = 0; u < d->n_users; ++u)
         for (int64_t k = d->user_begin[u]; k < d->user_begin[u + 1]; ++k) {
-            ref_edge *e = &r->edge[r->n++];
-            e->user = (uint32_t)u;
-            e->item = d->item[k];
-            e->rating = (double)d->rating[k];
-            e->time = d->time[k];
-            e->tie = r2_hash(SEED, ref_fnv(d->user_key[u]), ref_fnv(d->item_key[e->item]));
-            if (w->role[k] != R2_TRAIN) r->n--;
+            if (w->role[k] == R2_TRAIN) r->edge[r->n++] = ref_row(w, (uint32_t)u, k);
         }
     qsort(r->edge, (size_t)r->n, sizeof *r->edge, ref_edge_order);
     for (int e = 0, n = r->n; e < n;
@@ -166,6 +174,7 @@ static void ref_make(ref_world *r, const world *w, const r2_question *question) 
         bool mine = r->edge[e].user == r->u0;
         bool asked = ref_hides(question, r->edge[e].user, r->edge[e].item);
         if (e == 0) r->n = 0;
+        r->clock += !asked && e < n - (int)question->future;
         if (mine && seen++ < question->history && !asked) r->history[r->n_history++] = r->n;
         if (!asked) r->edge[r->n++] = r->edge[e];
     }
@@ -280,10 +289,6 @@ static double ref_uknn(const ref_world *r) {
     return all > 0.0 ? have / all : 0.0;
 }
 
-static double ref_clock(const ref_world *r) {
-    return r->n_history > 0 ? r->history[r->n_history - 1] : 0.0;
-}
-
 /* (1 + sqrt(users / items))^2, an item counting by its share of everybody's choices: items is one
    over the chance that two choices meet. */
 static double ref_ridge(const ref_world *r) {
@@ -382,17 +387,17 @@ static double ref_pred(const ref_world *r) {
 static double ref_fresh(const ref_world *r) {
     for (int e = 0; e < r->n; ++e)
         if (r->edge[e].item == r->t && ref_other(r, r->edge[e].user))
-            return (ref_clock(r) - e) / r->n;
+            return (double)(r->clock - e) / r->n;
     return 0.0;
 }
 
-/* ratings of i* in the last `share` of all before the clock */
+/* users of i*, each counting half as much for every `share` of all edges since */
 static double ref_trend(const ref_world *r, double share) {
-    double n = 0.0;
-    for (int e = 0; e < r->n; ++e)
-        n += r->edge[e].item == r->t && ref_other(r, r->edge[e].user) && e <= ref_clock(r) &&
-             ref_clock(r) - e < share * r->n;
-    return n;
+    double sum = 0.0;
+    for (int e = 0; e < r->clock; ++e)
+        if (r->edge[e].item == r->t && ref_other(r, r->edge[e].user))
+            sum += pow(0.5, (r->clock - e) / (share * r->n));
+    return sum;
 }
 
 /* 0.5^(age/10) 0.5^(|d|/10) simrec(u1); 0: not a chain */
@@ -454,6 +459,7 @@ static bool ref_field(const ref_world *r, const char *name, double *value) {
     else if (!strcmp(name, "pred")) *value = ref_pred(r);
     else if (!strcmp(name, "fresh")) *value = ref_fresh(r);
     else if (!strcmp(name, "trend")) *value = ref_trend(r, 0.01);
+    else if (!strcmp(name, "season")) *value = ref_trend(r, 0.1);
     else if (!strcmp(name, "path")) *value = ref_path(r);
     else if (!strcmp(name, "link")) *value = ref_link(r, 10.0, kernel_link);
     else if (!strcmp(name, "rel")) *value = ref_link(r, 3.0, kernel_rel);
@@ -513,10 +519,11 @@ static void check_chains(const ref_world *r, const r2_evidence *q, int32_t n_cha
 }
 
 static r2_question draw_question(const world *w, r2_rng *rng) {
-    r2_question q = {0, 0, 0, 3, 0, 0, 0};
+    r2_question q = {0, 0, 0, 3, 0, 0, 0, 0};
     q.user = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_users);
     q.item = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_items);
     q.history = (int32_t)r2_rng_below(rng, (uint64_t)r2_graph_user_degree(&w->graph, q.user) + 1);
+    q.future = (int64_t)r2_rng_below(rng, (uint64_t)w->graph.n_edges + 1);
     return q;
 }
 
@@ -562,12 +569,12 @@ TEST(deep_of_some_users_against_a_second_implementation) {
 }
 
 /* u0: A. u1: A, then B. u2: B. All by hand for u0 and B:
-   N = 4, n_A = 1, n_B = 2, clock 0, d = 1, simrec(u1) = 1 / sqrt(2 * 3),
+   N = 4, n_A = 1, n_B = 2, clock 3, d = 1, simrec(u1) = 1 / sqrt(2 * 3),
    norm = 1 / sqrt(1 * 3 + 10). */
 TEST(a_graph_by_hand) {
     r2_ctx ctx = r2_ctx_default();
     world w;
-    r2_question question = {0, 1, 1, -1, 0, 0, 0};
+    r2_question question = {0, 1, 1, -1, 0, 0, 0, 1};
     r2_evidence q;
     const float *v = q.value;
     memset(&w, 0, sizeof w);
@@ -585,8 +592,10 @@ TEST(a_graph_by_hand) {
     CHECK_NEAR(v[R2_FIELD_deep], 0.5 * 4.2192962 / (5.2192962 * 5.2192962 - 0.5), 1e-5);
     CHECK_NEAR(v[R2_FIELD_meanr], 29.25 / 7.0, 1e-6);  /* (8 + 5 * 4.25) / 7                  */
     CHECK_NEAR(v[R2_FIELD_pred], -0.8908895, 1e-5);    /* 0.4082483 * (3 - 4) / 0.4582483     */
-    CHECK_NEAR(v[R2_FIELD_fresh], -0.5, 1e-6);         /* (0 - 2) / 4                         */
-    CHECK(v[R2_FIELD_trend] == 0.0f && v[R2_FIELD_liked] == 0.0f);
+    CHECK_NEAR(v[R2_FIELD_fresh], 0.25, 1e-6);         /* (3 - 2) / 4                         */
+    CHECK_NEAR(v[R2_FIELD_season], 0.1767767, 1e-5);   /* 0.5^(1/0.4): u1's, u2's is to come  */
+    CHECK_NEAR(v[R2_FIELD_trend], 2.9802322e-8, 1e-5); /* 0.5^(1/0.04)                        */
+    CHECK(v[R2_FIELD_liked] == 0.0f);
     CHECK_NEAR(v[R2_FIELD_link], 0.2710154, 1e-5);       /* 0.2773501 * 0.5^(1/30)              */
     CHECK_NEAR(v[R2_FIELD_rel], 0.2773501 / 1024, 1e-5); /* half of it every 0.05 * 2 steps    */
     CHECK_NEAR(v[R2_FIELD_near3], 0.2773501, 1e-5);
@@ -602,7 +611,7 @@ TEST(a_graph_by_hand) {
 TEST(the_header_calculates_right) {
     r2_ctx ctx = r2_ctx_default();
     world w;
-    r2_question question = {0, 2, 2, -1, 0, 0, 0};
+    r2_question question = {0, 2, 2, -1, 0, 0, 0, 0};
     r2_evidence q;
     double part[2][2]; /* of link: by i0, by u1 */
     memset(&w, 0, sizeof w);
@@ -619,11 +628,11 @@ TEST(the_header_calculates_right) {
     CHECK(header_holds("pop %g ", (double)q.value[R2_FIELD_pop]));
     CHECK(header_holds("shared %.2f ", (double)q.value[R2_FIELD_shared]));
     CHECK(header_holds("link %.2f ", (double)q.value[R2_FIELD_link]));
-    CHECK(header_holds("%.2f over Heat and Bob, %.2f over Alien and Bob, %.2f over Heat and Cyd",
+    CHECK(header_holds("%.3f over Heat and Bob, %.3f over Alien and Bob, %.3f over Heat and Cyd",
                        part[1][0], part[0][0], part[1][1]));
     CHECK(header_holds("c1 %.2f ", (double)q.value[R2_FIELD_c1]));
     CHECK(header_holds("c2 %.2f ", (double)q.value[R2_FIELD_c2]));
-    CHECK(q.n_chains == 2 && q.value[R2_FIELD_c3] == 0.0f);
+    CHECK_EQ_INT(q.n_chains, 2);
     world_free(&ctx, &w);
 }
 
@@ -632,7 +641,7 @@ TEST(the_header_calculates_right) {
 static r2_status draw_training(r2_ctx *ctx, const r2_index *index, int64_t n_groups,
                                int32_t n_sampled, int32_t min_history, uint64_t seed,
                                r2_question *q, int64_t *n) {
-    const r2_draw_config config = {n_groups, n_sampled, min_history, seed};
+    const r2_draw_config config = {n_groups, n_sampled, min_history, 1, seed};
     return r2_questions_draw(ctx, index, &config, q, n);
 }
 
@@ -640,6 +649,7 @@ static r2_status draw_training(r2_ctx *ctx, const r2_index *index, int64_t n_gro
 static r2_question without_edge(const world *w, r2_question q) {
     int64_t edge = r2_graph_find(&w->graph, q.user, q.item);
     if (edge >= 0 && (int64_t)w->index.position[edge] < q.history) q.history--;
+    q.future -= edge >= 0 && w->index.rank[edge] >= w->graph.n_edges - q.future;
     return q;
 }
 
@@ -678,6 +688,75 @@ TEST(the_edge_asked_for_is_invisible) {
         }
         world_free(&ctx, &w);
     }
+}
+
+/* u0 .. u8 and i0 .. i13, no two at the same time; what u0 takes at or after `moment` is item + `shift`,
+   of i10 .. i12. */
+static r2_status load_shifted(r2_ctx *ctx, r2_data *data, uint64_t seed, int moment, int shift) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_USER, 0);
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    r2_text_addf(ctx, &text, "user,item,rating,time\n");
+    for (int i = 0; i < 14; ++i) r2_text_addf(ctx, &text, "u9,i%d,3,%d\n", i, 1000 + i);
+    for (int time = 0; time < 100; ++time) {
+        const int u = time % 9, stars = 1 + (int)r2_rng_below(&rng, 5);
+        const int i = u == 0 ? time / 9 : (5 * (time / 9) + u) % 14; /* none twice */
+        const bool later = u == 0 && time >= moment;
+        r2_text_addf(ctx, &text, "u%d,i%d,%d,%d\n", u, later ? (i + shift) % 13 : i, stars, time);
+    }
+    status = text.failed ? ctx->status : ratings_load_bytes(ctx, data, text.data, text.len);
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* What the asker does at or after the moment is not seen: with other items in their place, what is
+   asked about an item that the asker never has gets the same bytes. */
+TEST(what_the_asker_does_later_is_invisible) {
+    r2_ctx ctx = r2_ctx_default();
+    for (uint64_t seed = 0; seed < 8; ++seed) {
+        r2_evidence seen[2];
+        for (int shift = 0; shift < 2; ++shift) {
+            world w;
+            r2_question q = {0, 0, 10, -1, 0, 0, 0, 0};
+            memset(&w, 0, sizeof w);
+            REQUIRE_OK(&ctx, load_shifted(&ctx, &w.data, seed, 90, shift));
+            w.role = (uint8_t *)r2_alloc(&ctx, (uint64_t)w.data.n_ratings, 1);
+            REQUIRE(w.role && world_index(&ctx, &w));
+            q.user = (uint32_t)r2_data_user(&w.data, "u0");
+            q.item = (uint32_t)r2_data_item(&w.data, "i13");
+            q.future = w.graph.n_edges - 90;
+            CHECK_EQ_INT(r2_graph_user_degree(&w.graph, q.user), 12);
+            REQUIRE_OK(&ctx, compute(&ctx, &w.index, &q, 1, 4, &seen[shift]));
+            world_free(&ctx, &w);
+        }
+        CHECK(seen[0].value[R2_FIELD_trend] > 0.0f && seen[0].n_chains > 0);
+        CHECK(!memcmp(&seen[0], &seen[1], sizeof seen[0]));
+    }
+}
+
+/* The moment of a row, held out or not: edges that are not before it, counted one by one. */
+TEST(the_future_of_a_row) {
+    r2_ctx ctx = r2_ctx_default();
+    world w;
+    REQUIRE(world_make(&ctx, &w, 12, 20, 0.5, 8));
+    world_unindex(&ctx, &w);
+    for (int64_t k = 0; k < w.data.n_ratings; k += 3) w.role[k] = R2_TEST;
+    REQUIRE(world_index(&ctx, &w));
+    for (uint32_t u = 0; u < 12; ++u)
+        for (int64_t k = w.data.user_begin[u]; k < w.data.user_begin[u + 1]; ++k) {
+            const ref_edge own = ref_row(&w, u, k);
+            int64_t n = 0;
+            for (uint32_t v = 0; v < 12; ++v)
+                for (int64_t j = w.data.user_begin[v]; j < w.data.user_begin[v + 1]; ++j) {
+                    const ref_edge other = ref_row(&w, v, j);
+                    n += w.role[j] == R2_TRAIN && ref_edge_order(&other, &own) >= 0;
+                }
+            CHECK_EQ_INT(r2_index_future(&w.index, &w.data, u, w.data.item[k]), n);
+        }
+    for (uint32_t i = 0; i < 20; ++i)
+        if (r2_data_find(&w.data, 1, i) < 0)
+            CHECK_EQ_INT(r2_index_future(&w.index, &w.data, 1, i), 0);
+    world_free(&ctx, &w);
 }
 
 /* 500 training targets of the real data. Flipped in place, with the user's mean made unusable; and
@@ -719,12 +798,13 @@ TEST(the_edge_asked_for_is_invisible_in_real_data) {
 
 /* The question of a step from the picture of a chain. */
 static r2_question step_by_hand(const world *w, const r2_chain *c, int step) {
-    r2_question q = {c->u0, c->i0, 0, 0, step, c->u1, c->i1};
+    r2_question q = {c->u0, c->i0, 0, 0, step, c->u1, c->i1, 0};
     const float rating[4] = {c->r1, c->r2, c->r3, c->r4};
     if (step == 2 || step == 3) q.user = c->u1, q.other_user = c->u0;
     if (step >= 3) q.item = c->i1, q.other_item = c->i0;
     q.history = (int32_t)w->index.position[r2_graph_find(&w->graph, q.user, q.item)];
     q.answer = r2_answer_level(rating[step - 1], 0.5f, 5.0f);
+    q.future = r2_index_future(&w->index, &w->data, q.user, q.item);
     return q;
 }
 
@@ -791,6 +871,7 @@ static void check_blind_step(r2_ctx *ctx, world *w, const r2_chain *chain, int s
             w->role[row] = R2_UNUSED;
             after.history -= ends[k - 1][0] == question.user &&
                              (int64_t)w->index.position[edge] < question.history;
+            after.future -= w->index.rank[edge] >= w->graph.n_edges - question.future;
         }
         world_unindex(ctx, w);
         REQUIRE(world_index(ctx, w));
@@ -843,7 +924,7 @@ TEST(steps_that_cannot_be_asked) {
     wrong = chain, wrong.r4 = NAN;
     for (wrong.i1 = 0; r2_graph_find(&w.graph, 0, wrong.i1) >= 0;) wrong.i1++;
     REQUIRE_OK(&ctx, r2_question_of_step(&ctx, &w.index, &wrong, 4, &q));
-    CHECK(q.history == r2_graph_user_degree(&w.graph, 0) && q.answer == -1);
+    CHECK(q.history == r2_graph_user_degree(&w.graph, 0) && q.answer == -1 && q.future == 0);
     world_free(&ctx, &w);
 }
 
@@ -886,7 +967,7 @@ TEST(questions_that_cannot_be_asked) {
     r2_ctx ctx = r2_ctx_default();
     world w;
     r2_evidence evidence;
-    r2_question q = {0, 0, 1, 0, 0, 0, 0};
+    r2_question q = {0, 0, 1, 0, 0, 0, 0, 0};
     REQUIRE(world_make(&ctx, &w, 6, 5, 0.5, 1));
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, R2_MAX_CHAINS + 1, &evidence),
                  R2_ARGUMENT);
@@ -900,6 +981,12 @@ TEST(questions_that_cannot_be_asked) {
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.history = (int32_t)r2_graph_user_degree(&w.graph, 0) + 1;
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
+    q.history = 0, q.future = -1;
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
+    q.future = w.graph.n_edges + 1;
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
+    q.future = w.graph.n_edges;
+    CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_OK);
     world_free(&ctx, &w);
 }
 
@@ -917,66 +1004,97 @@ TEST(levels_of_a_scale) {
     CHECK_EQ_INT(r2_answer_level(NAN, 1.0f, 5.0f), 1);
 }
 
-/* What must hold of any draw. */
-static void check_draw(const world *w, const r2_question *q, int64_t n, int32_t n_sampled,
-                       int32_t min_history) {
+/* Users of an item besides one. */
+static int64_t n_others(const world *w, uint32_t item, uint32_t user) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < w->data.n_ratings; ++k) n += w->data.item[k] == item;
+    return n - (r2_data_find(&w->data, user, item) >= 0);
+}
+
+/* May the interaction of a user at a place be asked for? `half` of what a user has is always enough. */
+static bool could_ask(const world *w, const r2_draw_config *c, uint32_t user, int64_t place) {
+    const int64_t edge = w->index.by_time[w->graph.user_begin[user] + place];
+    const int64_t degree = r2_graph_user_degree(&w->graph, user);
+    bool left = false; /* something to sample */
+    for (uint32_t i = 0; i < w->graph.n_items; ++i)
+        left = left || (r2_data_find(&w->data, user, i) < 0 && n_others(w, i, user) >= c->min_others);
+    return left && (place >= c->min_history || 2 * place >= degree) &&
+           n_others(w, w->graph.user_item[edge], user) >= c->min_others;
+}
+
+/* What must hold of a group. */
+static void check_group(const world *w, const r2_draw_config *c, const r2_question *first) {
+    const int64_t edge = r2_graph_find(&w->graph, first->user, first->item);
+    if (!CHECK(edge >= 0)) return;
+    CHECK_EQ_INT(w->index.position[edge], first->history);
+    CHECK(could_ask(w, c, first->user, first->history));
+    CHECK_EQ_INT(first->answer, r2_answer_level(w->graph.user_rating[edge], 0.5f, 5.0f));
+    for (int32_t j = 0; j <= c->n_sampled; ++j)
+        CHECK_EQ_INT(first[j].future,
+                     r2_index_future(&w->index, &w->data, first->user, first->item));
+    for (int32_t j = 1; j <= c->n_sampled; ++j) {
+        CHECK(first[j].user == first->user && first[j].history == first->history);
+        CHECK_EQ_INT(first[j].answer, 0);
+        CHECK_EQ_INT(r2_graph_find(&w->graph, first[j].user, first[j].item), -1);
+        CHECK(n_others(w, first[j].item, first->user) >= c->min_others);
+    }
+}
+
+/* What must hold of any draw; returns how many groups there could be. */
+static int64_t check_draw(const world *w, const r2_draw_config *c, const r2_question *q, int64_t n) {
+    const int32_t group = c->n_sampled + 1;
     int64_t most = 0, fewest = INT64_MAX, in_all = 0;
     for (int64_t k = 0; k < n; ++k) {
-        const r2_question *first = &q[k * (n_sampled + 1)];
-        int64_t edge = r2_graph_find(&w->graph, first->user, first->item);
-        if (!CHECK(edge >= 0)) return;
-        CHECK_EQ_INT(w->index.position[edge], first->history);
-        CHECK(first->history >= min_history);
-        CHECK_EQ_INT(first->answer, r2_answer_level(w->graph.user_rating[edge], 0.5f, 5.0f));
-        for (int32_t j = 1; j <= n_sampled; ++j) {
-            CHECK(first[j].user == first->user && first[j].history == first->history);
-            CHECK_EQ_INT(first[j].answer, 0);
-            CHECK_EQ_INT(r2_graph_find(&w->graph, first[j].user, first[j].item), -1);
-        }
+        check_group(w, c, &q[k * group]);
         for (int64_t other = 0; other < k; ++other) /* no edge is asked for twice */
-            CHECK(q[other * (n_sampled + 1)].user != first->user ||
-                  q[other * (n_sampled + 1)].item != first->item);
+            CHECK(q[other * group].user != q[k * group].user ||
+                  q[other * group].item != q[k * group].item);
     }
     for (uint32_t u = 0; u < w->graph.n_users; ++u) {
-        int64_t mine = 0, degree = r2_graph_user_degree(&w->graph, u), could = degree - min_history;
-        if (could < 0 || degree >= w->graph.n_items) could = 0;
-        for (int64_t k = 0; k < n; ++k) mine += q[k * (n_sampled + 1)].user == u;
+        int64_t mine = 0, could = 0, place = r2_graph_user_degree(&w->graph, u);
+        for (int64_t k = 0; k < n; ++k) mine += q[k * group].user == u;
+        for (int64_t k = 0, later; --place >= 0;) { /* the latest of each */
+            if (!could_ask(w, c, u, place)) continue;
+            for (k = 0, later = 0; k < n; ++k)
+                later += q[k * group].user == u && q[k * group].history == place;
+            CHECK_EQ_INT(later, could++ < mine);
+        }
         CHECK(mine <= could);
-        for (int64_t k = 0; k < n; ++k) /* the latest of each */
-            CHECK(q[k * (n_sampled + 1)].user != u ||
-                  q[k * (n_sampled + 1)].history >= degree - mine);
         in_all += could;
         if (mine > most) most = mine;
         if (mine < could && mine < fewest) fewest = mine;
     }
     CHECK(n == in_all || most <= fewest + 1); /* as even as it can be */
+    return in_all;
 }
 
 TEST(training_questions) {
     enum { ROOM = 1200 };
-    static const int64_t wanted[] = {1, 7, 30, 31, 100, 333, ROOM};
+    static const int64_t wanted[] = {1, 7, 30, 31, 100, 333, ROOM}, others[] = {0, 1, 3, 10};
     r2_ctx ctx = r2_ctx_default();
     r2_question *q = (r2_question *)calloc(2 * 4 * ROOM, sizeof *q), *again = q + 4 * ROOM;
     int64_t n, n_again;
     world w;
     REQUIRE(q && world_make(&ctx, &w, 40, 50, 0.2, 4));
-    for (int k = 0; k < 7; ++k) {
-        int64_t in_all = 0;
-        for (uint32_t u = 0; u < 40; ++u)
-            in_all += r2_graph_user_degree(&w.graph, u) > 5 ? r2_graph_user_degree(&w.graph, u) - 5
-                                                            : 0;
-        REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, wanted[k], 3, 5, 77, q, &n));
-        CHECK_EQ_INT(n, in_all < wanted[k] ? in_all : wanted[k]);
-        check_draw(&w, q, n, 3, 5);
-        REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, wanted[k], 3, 5, 77, again, &n_again));
+    for (int k = 0; k < 28; ++k) {
+        r2_draw_config c = {wanted[k % 7], 3, 5, others[k / 7], 77};
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, &c, q, &n));
+        const int64_t in_all = check_draw(&w, &c, q, n);
+        CHECK_EQ_INT(n, in_all < c.n_groups ? in_all : c.n_groups);
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, &c, again, &n_again));
         CHECK(n == n_again && !memcmp(q, again, (size_t)n * 4 * sizeof *q));
-        REQUIRE_OK(&ctx, draw_training(&ctx, &w.index, wanted[k], 3, 5, 78, again, &n_again));
+        c.seed++;
+        REQUIRE_OK(&ctx, r2_questions_draw(&ctx, &w.index, &c, again, &n_again));
         CHECK(n == n_again && memcmp(q, again, (size_t)n * 4 * sizeof *q));
     }
     CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 0, 3, 5, 1, q, &n), R2_ARGUMENT);
     CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, -1, 5, 1, q, &n), R2_ARGUMENT);
     CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, 3, -1, 1, q, &n), R2_ARGUMENT);
-    CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, 3, 50, 1, q, &n), R2_ARGUMENT);
+    r2_draw_config nobody = {9, 3, 5, 41, 1};
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, &nobody, q, &n), R2_ARGUMENT);
+    CHECK(strstr(ctx.message, "41 others"));
+    nobody.min_others = -1;
+    CHECK_STATUS(&ctx, r2_questions_draw(&ctx, &w.index, &nobody, q, &n), R2_ARGUMENT);
     world_free(&ctx, &w);
     REQUIRE(world_make(&ctx, &w, 4, 6, 1.0, 4)); /* everybody has everything: nothing to sample */
     CHECK_STATUS(&ctx, draw_training(&ctx, &w.index, 9, 3, 2, 1, q, &n), R2_ARGUMENT);

@@ -44,7 +44,7 @@ static double plain_record(world *w, const r2_question *q, int r) {
     const r2_graph *g = &w->run.graph;
     double sum = 0.0, total = 0.0;
     for (int32_t age = 0; age < HL_LOOK_BACK && age < q->history; ++age) {
-        r2_question then = {q->user, 0, q->history - 1 - age, -1, 0, 0, 0};
+        r2_question then = {q->user, 0, q->history - 1 - age, -1, 0, 0, 0, 0};
         r2_evidence evidence;
         int64_t e = w->run.index.by_time[g->user_begin[q->user] + then.history];
         then.item = g->user_item[e];

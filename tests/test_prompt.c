@@ -293,6 +293,7 @@ enum change { AS_IT_IS, FLIPPED, REMOVED, N_CHANGES };
 static r2_status ask_changed(uint8_t *role, const int64_t *row, int n, enum change change,
                              const r2_question *question, r2_evidence *evidence) {
     r2_data *data = &world.run.data;
+    r2_question asked = *question; /* at the moment of its row, which is in `data` in any case */
     float kept[4];
     r2_graph graph;
     r2_index index;
@@ -306,8 +307,9 @@ static r2_status ask_changed(uint8_t *role, const int64_t *row, int n, enum chan
     }
     status = r2_graph_init(&ctx, &graph, data, role);
     if (!status) status = r2_index_init(&ctx, &index, &graph, data, 4.0f, 1);
+    asked.future = status ? 0 : r2_index_future(&index, data, asked.user, asked.item);
     if (!status)
-        status = r2_evidence_compute(&ctx, &index, question, 1, &world.run.config.chains, evidence);
+        status = r2_evidence_compute(&ctx, &index, &asked, 1, &world.run.config.chains, evidence);
     r2_index_free(&ctx, &index);
     r2_graph_free(&ctx, &graph);
     for (int k = 0; k < n; ++k) {

@@ -90,8 +90,9 @@ TEST(the_numbers_of_the_room_opening) {
 
 /* ---- a run on very little data ---- */
 
-/* A file of ratings at random, named after the test's own address: two programs may run at once. */
-static int small_file(r2_ctx *ctx, char *path, size_t size) {
+/* A file of ratings at random, named after the test's own address: two programs may run at once. With a
+   tail the later items have few. */
+static int small_file(r2_ctx *ctx, char *path, size_t size, bool tail) {
     r2_rng rng = r2_rng_make(3, R2_STREAM_USER, 0);
     r2_text text = {NULL, 0, 0, false};
     int good;
@@ -100,7 +101,7 @@ static int small_file(r2_ctx *ctx, char *path, size_t size) {
     for (int u = 0; u < 16; ++u)
         for (int i = 0; i < 40; ++i) {
             int stars = 4 + (int)r2_rng_below(&rng, 7), time = (int)r2_rng_below(&rng, 999);
-            if (r2_rng_below(&rng, 3)) continue;
+            if (r2_rng_below(&rng, tail && i >= 15 ? 10 : 3)) continue;
             r2_text_addf(ctx, &text, "%d,%d,%g,%d\n", u, i, stars / 2.0, 1000 + time);
         }
     good = !text.failed && ratings_write(path, text.data, text.len);
@@ -119,12 +120,16 @@ static r2_run_config small_run(void) {
     return config;
 }
 
-static int small_make(r2_ctx *ctx, r2_run *run, const r2_run_config *config) {
+static int make_of(r2_ctx *ctx, r2_run *run, const r2_run_config *config, bool tail) {
     char path[64];
-    int good = CHECK(small_file(ctx, path, sizeof path)) &&
+    int good = CHECK(small_file(ctx, path, sizeof path, tail)) &&
                CHECK_STATUS(ctx, r2_run_init(ctx, run, path, config), R2_OK);
     remove(path);
     return good;
+}
+
+static int small_make(r2_ctx *ctx, r2_run *run, const r2_run_config *config) {
+    return make_of(ctx, run, config, false);
 }
 
 static void remove_directory(const char *path) {
@@ -522,24 +527,102 @@ TEST(short_histories_are_enough) {
             r2_text_addf(&ctx, &text, "%d,%d,5,%d\n", u,
                          10 * k + (int)r2_rng_below(&rng, 10), 1000 + k);
     CHECK(ratings_write(path, text.data, text.len));
-    config.n_groups = 15;
+    config.n_groups = 200;
+    config.min_train = 0;
     config.grpo.n_steps = 2;
     REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path, &config));
     CHECK_EQ_INT(run.test.n_cases, 60);
-    CHECK_EQ_INT(run.min_history, 5); /* the 15 groups of three users are as many as wanted ... */
-    CHECK_EQ_INT(run.n_train, 15 * (1 + config.n_sampled));
-    r2_run_free(&ctx, &run);
-    config.n_groups = 200; /* ... but not as many as users are tested */
-    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path, &config));
-    CHECK_EQ_INT(run.min_history, 2);
-    CHECK_EQ_INT(run.n_train, (3 * 8 + 57) * (1 + config.n_sampled));
+    /* the later half of three, and what comes after five of ten */
+    CHECK_EQ_INT(run.n_train, (3 * 5 + 57) * (1 + config.n_sampled));
+    for (int64_t q = 0; q < run.n_train; ++q) CHECK(run.question[q].history >= 2);
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run));
     REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run));
     r2_run_free(&ctx, &run);
-    config.min_history = 11; /* who insists gets what there is */
-    CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, path, &config), R2_ARGUMENT);
+    config.min_history = 2;
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, path, &config));
+    CHECK_EQ_INT(run.n_train, (3 * 8 + 57) * (1 + config.n_sampled));
+    r2_run_free(&ctx, &run);
     r2_text_free(&ctx, &text);
     remove(path);
+}
+
+/* Training ratings of an item by users other than one, counted from the rows. */
+static int64_t n_others(const r2_run *run, uint32_t item, uint32_t user) {
+    int64_t n = 0;
+    for (uint32_t u = 0; u < run->data.n_users; ++u) {
+        const int64_t row = r2_data_find(&run->data, u, item);
+        n += u != user && row >= 0 && run->split.role[row] == R2_TRAIN;
+    }
+    return n;
+}
+
+/* Favourites and what is sampled beside them, in training too, are items that others have; the other
+   favourites stand behind them, and none is lost. */
+TEST(warm_items) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run();
+    r2_run run, all;
+    config.min_train = 0;
+    REQUIRE(make_of(&ctx, &all, &config, true));
+    CHECK_EQ_INT(all.split.n_cold_test, 0);
+    for (int64_t least = 1; least <= 2; ++least) {
+        const r2_split *split = &run.split;
+        int64_t n_cold = 0;
+        config.min_train = least;
+        REQUIRE(make_of(&ctx, &run, &config, true));
+        CHECK_EQ_INT(split->n_test + split->n_cold_test, all.split.n_test);
+        CHECK_EQ_INT(split->n_valid + split->n_cold_valid, all.split.n_valid);
+        for (int64_t k = 0; k < split->n_test + split->n_cold_test; ++k)
+            CHECK((n_others(&run, split->test[k].item, split->test[k].user) >= least) ==
+                  (k < split->n_test));
+        for (int64_t k = 1; k < split->n_valid; ++k) /* in their old order */
+            CHECK(split->valid[k - 1].user < split->valid[k].user);
+        for (int64_t k = 0; k < all.split.n_test; ++k)
+            n_cold += n_others(&run, all.split.test[k].item, all.split.test[k].user) < least;
+        CHECK(n_cold == split->n_cold_test && (n_cold > 0 || least == 1));
+        CHECK_EQ_INT(run.test.n_cases, split->n_test);
+        for (int64_t k = 0; k < run.test.n_cases * run.test.n_per_case; ++k)
+            CHECK(n_others(&run, run.test.item[k], run.test.user[k / run.test.n_per_case]) >=
+                  least);
+        for (int64_t q = 0; q < run.n_train; ++q)
+            CHECK(n_others(&run, run.question[q].item, run.question[q].user) >= least);
+        r2_run_free(&ctx, &run);
+    }
+    r2_run_free(&ctx, &all);
+}
+
+/* Candidates of a case are asked at the moment of the favourite, everything else now. */
+TEST(when_a_case_is_asked) {
+    r2_ctx ctx = r2_ctx_default();
+    const r2_run_config config = small_run();
+    r2_evidence *evidence, now;
+    r2_examples asked;
+    int64_t n, differ = 0;
+    r2_run run;
+    REQUIRE(small_make(&ctx, &run, &config));
+    n = run.test.n_cases * run.test.n_per_case;
+    evidence = (r2_evidence *)calloc((size_t)n, sizeof *evidence);
+    REQUIRE(evidence);
+    REQUIRE_OK(&ctx, r2_run_candidate_prompts(&ctx, &run, &run.test, evidence, &asked));
+    r2_examples_free(&ctx, &asked);
+    for (int64_t k = 0; k < n; ++k) {
+        const int64_t first = k - k % run.test.n_per_case;
+        const uint32_t user = run.test.user[k / run.test.n_per_case];
+        r2_question q = {user, run.test.item[k], evidence[k].history, -1, 0, 0, 0, 0};
+        r2_evidence by_hand;
+        q.future = r2_index_future(&run.index, &run.data, user, run.test.item[first]);
+        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &run.index, &q, 1, &run.config.chains, &by_hand));
+        CHECK(!memcmp(&by_hand, &evidence[k], sizeof by_hand));
+        REQUIRE_OK(&ctx, r2_run_prompts(&ctx, &run, &user, &q.item, 1, &now, &asked));
+        r2_examples_free(&ctx, &asked);
+        q.future = 0;
+        REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &run.index, &q, 1, &run.config.chains, &by_hand));
+        CHECK(!memcmp(&by_hand, &now, sizeof now));
+        differ += evidence[k].value[R2_FIELD_season] != now.value[R2_FIELD_season];
+    }
+    CHECK(differ > 0);
+    free(evidence);
+    r2_run_free(&ctx, &run);
 }
 
 /* Of more users than n_cases that many are asked, with the candidates that they would have had. */
@@ -548,6 +631,7 @@ TEST(of_many_users_a_sample_is_asked) {
     r2_run_config config = small_run();
     r2_run all, some;
     config.n_cases = 0;
+    config.min_train = 0;
     REQUIRE(small_make(&ctx, &all, &config));
     config.n_cases = 10;
     REQUIRE(small_make(&ctx, &some, &config));
@@ -584,8 +668,10 @@ TEST(bad_input_is_one_clear_message) {
     refused("data/mini", &config, R2_ARGUMENT, "min_history");
     config = small_run(), config.n_cases = -1;
     refused("data/mini", &config, R2_ARGUMENT, "n_cases");
-    config = small_run(), config.min_history = 100000;
-    refused("data/mini", &config, R2_ARGUMENT, "100000");
+    config = small_run(), config.min_train = -1;
+    refused("data/mini", &config, R2_ARGUMENT, "min_train");
+    config = small_run(), config.min_train = 100000;
+    refused("data/mini", &config, R2_ARGUMENT, "min_train = 100000");
     config = small_run(), config.chains.k = 99;
     refused("data/mini", &config, R2_ARGUMENT, "k = 99");
     config = small_run(), config.n_negatives = 100000;
@@ -600,7 +686,7 @@ TEST(a_run_survives_any_failed_allocation) {
     r2_run_config config = small_run();
     r2_status status = R2_NO_MEMORY;
     char path[64];
-    REQUIRE(small_file(&ctx, path, sizeof path));
+    REQUIRE(small_file(&ctx, path, sizeof path, false));
     poor.realloc_fn = ratings_realloc;
     poor.user = &memory;
     poor.n_threads = 1;

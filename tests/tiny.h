@@ -48,7 +48,7 @@ static inline void tiny_free(r2_ctx *ctx, tiny *t) {
 /* Evidence of n_groups groups as observed and sampled queries, and a codebook from it. */
 static inline r2_status tiny_evidence(r2_ctx *ctx, tiny *t, int64_t n_groups) {
     const r2_chain_config two = {R2_CHAINS_COHERENT, 2, 1};
-    const r2_draw_config draw = {n_groups, TINY_SAMPLED, 3, 1};
+    const r2_draw_config draw = {n_groups, TINY_SAMPLED, 3, 0, 1};
     uint8_t *observed;
     r2_status status;
     t->n = n_groups * TINY_GROUP;

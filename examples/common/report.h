@@ -1039,7 +1039,12 @@ static r2_status report_pairs_init(report *r, r2_run *run, report_pairs *p) {
         p->user[k] = test->user[c];
         p->item[k] = test->item[c * p->per_case + k % p->per_case];
     }
-    status = r2_run_prompts(ctx, run, p->user, p->item, p->n, p->evidence, &p->examples);
+    r2_candidates cases = {p->n / p->per_case, p->per_case, NULL, p->item};
+    cases.user = (uint32_t *)r2_alloc(ctx, (uint64_t)cases.n_cases, sizeof *cases.user);
+    for (int64_t c = 0; c < cases.n_cases && cases.user; ++c) cases.user[c] = p->user[c * p->per_case];
+    status = cases.user ? r2_run_candidate_prompts(ctx, run, &cases, p->evidence, &p->examples)
+                        : R2_NO_MEMORY;
+    r2_release(ctx, cases.user);
     if (status == R2_OK) status = report_asked_init(r, &p->asked, p->n);
     if (status != R2_OK) return status;
     for (int64_t k = 0; k < p->n; ++k) report_ask(r, &p->asked, &p->examples, k, -1, -1);

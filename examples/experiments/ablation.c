@@ -21,7 +21,8 @@ typedef enum twist {
     OPEN_CHAINS,       /* chains alone, in training over another item of u1: no closure      */
     NO_DEEP,           /* without the field that follows longer chains, a kin of EASE        */
     EASE_FOR_DEEP,     /* EASE^R's own score in the place of that field                      */
-    NO_RATINGS,        /* every rating masked                                                */
+    NO_RATINGS,        /* no rating, nor what follows from one                               */
+    SHOWN_ANSWER,      /* in training the chains close: they show the rating that is asked   */
     PERMUTED_RATINGS   /* control: ratings dealt anew among all interactions                 */
 } twist;
 
@@ -42,6 +43,12 @@ static void two_chains(r2_run_config *c) { c->chains.k = 2; }
 static void four_chains(r2_run_config *c) { c->chains.k = 4; }
 static void eight_chains(r2_run_config *c) { c->chains.k = 8; }
 static void uniform_chains(r2_run_config *c) { c->chains.law = R2_CHAINS_UNIFORM; }
+static void final_only(r2_run_config *c) { c->schedule = R2_MASK_FINAL_ONLY; }
+static void mask_all(r2_run_config *c) { c->schedule = R2_MASK_ALL; }
+static void mask_none(r2_run_config *c) { c->schedule = R2_MASK_NONE; }
+static void some_steps(r2_run_config *c) { c->step_share = 0.1f; }
+static void quarter_steps(r2_run_config *c) { c->step_share = 0.25f; }
+static void half_steps(r2_run_config *c) { c->step_share = 0.5f; }
 static void direct_only(r2_run_config *c) { c->sft.reasoned_share = 0.0f; }
 static void reasoned_only(r2_run_config *c) { c->sft.reasoned_share = 1.0f; }
 static void no_noise(r2_run_config *c) { c->teacher.gumbel = 0.0f; }
@@ -82,7 +89,18 @@ static const ablation list[] = {
      NULL},
     {"no-deep", "evidence without `deep`", NO_DEEP, UNGUIDED, false, false, NULL},
     {"ease", "EASE^R's score in place of `deep`", EASE_FOR_DEEP, UNGUIDED, false, false, NULL},
-    {"no-ratings", "every rating masked", NO_RATINGS, UNGUIDED, false, false, NULL},
+    {"no-ratings", "no ratings, nor what follows from them", NO_RATINGS, UNGUIDED, false, false,
+     NULL},
+    {"final-only", "masking: the last step alone", AS_IT_IS, UNGUIDED, false, false, final_only},
+    {"progressive-10", "masking: 10 % ask an earlier step", AS_IT_IS, UNGUIDED, false, false,
+     some_steps},
+    {"progressive-25", "masking: 25 % ask an earlier step", AS_IT_IS, UNGUIDED, false, false,
+     quarter_steps},
+    {"progressive-50", "masking: 50 % ask an earlier step", AS_IT_IS, UNGUIDED, false, false,
+     half_steps},
+    {"mask-all", "masking: every rating", AS_IT_IS, UNGUIDED, false, false, mask_all},
+    {"mask-none", "control: nothing masked in training", SHOWN_ANSWER, UNGUIDED, false, false,
+     mask_none},
     {"permuted", "control: ratings permuted", PERMUTED_RATINGS, UNGUIDED, false, false, NULL},
     {"direct", "answers without reasoning", AS_IT_IS, UNGUIDED, false, false, direct_only},
     {"reasoned", "reasoning in every example", AS_IT_IS, UNGUIDED, false, false, reasoned_only},
@@ -173,6 +191,13 @@ static void loose_chains(const r2_run *run, bool open, r2_evidence *q) {
     }
 }
 
+/* Shows the rating of the question's own edge, where there is one. */
+static void close_chains(const r2_graph *g, r2_evidence *q) {
+    int64_t edge = r2_graph_find(g, q->user, q->item);
+    for (int32_t c = 0; c < q->n_chains && edge >= 0; ++c)
+        q->chain[c].chain.r4 = g->user_rating[edge];
+}
+
 static void twist_query(const r2_run *run, twist how, bool training, r2_evidence *q) {
     bool alone = how >= CHAINS_ALONE && how <= OPEN_CHAINS;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
@@ -181,6 +206,7 @@ static void twist_query(const r2_run *run, twist how, bool training, r2_evidence
             q->value[f] = NAN;
     for (int32_t c = 0; c < q->n_chains && how == NO_RATINGS; ++c)
         for (int k = 1; k < 6; k += 2) q->chain[c].value[k] = NAN; /* own, theirs, took */
+    if (how == SHOWN_ANSWER && training) close_chains(&run->graph, q);
     if (how == RANDOM_U1 || (how == OPEN_CHAINS && training)) q->n_chains = 0;
     if (how == RANDOM_U1) loose_chains(run, false, q);
     if (how == OPEN_CHAINS && training) loose_chains(run, true, q);
@@ -279,20 +305,21 @@ enum { KEY = 200 };
 
 static const char *const mode_name[] = {"direct", "reasoned"}; /* by r2_mode */
 
-static void row_key(char key[KEY], const ablation *a, int64_t steps, int64_t model, int64_t seed,
+static void row_key(char key[KEY], const xp *x, const ablation *a, int64_t model, int64_t seed,
                     r2_mode mode) {
-    snprintf(key, KEY, "%s-s%d-m%d-c%d-%s", a->name, (int)steps, (int)model, (int)seed,
-             mode_name[mode]);
+    snprintf(key, KEY, "%s-s%d-m%d-%s%d-%s", a->name, (int)x->steps, (int)model,
+             x->validate ? "v" : "c", (int)seed, mode_name[mode]);
 }
 
-/* Rows that differ in RL alone go on from one and the same SFT, that of the whole. */
+/* Trained once for --check, the test and all sets of candidates; rows that differ in RL alone go on
+   from one and the same SFT, that of the whole. */
 static void fine_tune(xp *x, const ablation *a, int64_t model, r2_run *run) {
-    const bool shared = a->rl || a == &list[0];
     char name[KEY];
-    snprintf(name, sizeof name, "model-%s-s%d-m%d", list[0].name, (int)x->steps, (int)model);
-    if (shared && xp_load_weights(x, name, run)) return;
+    snprintf(name, sizeof name, "model-%s-s%d-m%d", a->rl ? list[0].name : a->name, (int)x->steps,
+             (int)model);
+    if (xp_load_weights(x, name, run)) return;
     xp_check(x, r2_run_sft(&x->ctx, run));
-    if (shared) xp_save_run(x, name, run);
+    xp_save_run(x, name, run);
 }
 
 /* False when this data set cannot have the row. */
@@ -334,7 +361,7 @@ static void score_set(xp *x, r2_run *run, const ablation *a, int64_t model, int6
         row = xp_row(score, c.n_cases, c.n_per_case);
         cJSON_AddNumberToObject(row, "well_formed", trace.well_formed);
         cJSON_AddNumberToObject(row, "faithful", trace.faithful);
-        row_key(key, a, x->steps, model, seed, how.mode);
+        row_key(key, x, a, model, seed, how.mode);
         xp_save(x, key, row);
     }
     r2_examples_free(&x->ctx, &asked);
@@ -345,8 +372,8 @@ static void score_set(xp *x, r2_run *run, const ablation *a, int64_t model, int6
 /* Whether a set of candidates has both its rows; then they count as done. */
 static bool has_set(xp *x, const ablation *a, int64_t model, int64_t seed) {
     char direct[KEY], reasoned[KEY];
-    row_key(direct, a, x->steps, model, seed, R2_DIRECT);
-    row_key(reasoned, a, x->steps, model, seed, R2_REASONED);
+    row_key(direct, x, a, model, seed, R2_DIRECT);
+    row_key(reasoned, x, a, model, seed, R2_REASONED);
     return xp_has(x, direct) && xp_has(x, reasoned);
 }
 
@@ -376,7 +403,7 @@ static xp_mean mean_of(xp *x, const ablation *a, r2_mode mode, double *faithful)
     for (int64_t k = 0; k < x->models * x->seeds; ++k) {
         char key[KEY];
         cJSON *row;
-        row_key(key, a, x->steps, 1 + k / x->seeds, 1 + k % x->seeds, mode);
+        row_key(key, x, a, 1 + k / x->seeds, 1 + k % x->seeds, mode);
         row = xp_load(x, key);
         if (row) {
             xp_mean_add(x, &mean, row);
@@ -429,14 +456,15 @@ static void write_report(xp *x) {
     r2_text_addf(
         &x->ctx, &text,
         "`build/examples/experiments/ablation --data %s %s --models %lld --seeds %lld "
-        "--steps %lld` (0: as configured): HR@1 (1+19), mean of the seeds, intervals over users\n\n"
+        "--steps %lld%s` (0: as configured): HR@1 (1+19), mean of the seeds, intervals over "
+        "users\n\n"
         "| row | what | direct [95 %%] | - whole | reasoned [95 %%] | - whole | faithful |\n"
         "|---|---|---|---|---|---|---|\n",
         x->data, x->full ? "--full" : "--quick", (long long)x->models, (long long)x->seeds,
-        (long long)x->steps);
+        (long long)x->steps, x->validate ? " --check" : "");
     for (int k = 0; k < N_ABLATIONS; ++k) {
         char key[KEY];
-        row_key(key, &list[k], x->steps, 1, 1, R2_REASONED);
+        row_key(key, x, &list[k], 1, 1, R2_REASONED);
         if (!xp_has(x, key)) continue;
         r2_text_addf(&x->ctx, &text, "| %s | %s |", list[k].name, list[k].what);
         add_result(x, &list[k], R2_DIRECT, &text, all);

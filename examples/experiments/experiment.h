@@ -16,7 +16,7 @@ typedef struct xp {
     const char *name, *data, *out;
     char dir[512]; /* of the rows */
     bool full, verbose, claimed; /* claimed: the directory of the rows is this data set's */
-    bool validate;       /* headline only: leave the test positives alone */
+    bool validate;       /* ablation, headline: leave the test positives alone */
     const char *design;  /* headline only: this one alone; NULL: all      */
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
     int64_t first;                /* model to begin with: several processes may share the work */
@@ -68,7 +68,7 @@ static const char xp_usage[] =
     "  --layers N     of the students (think, headline: 1)\n"
     "  --seed N       the first of the trainings' seeds (think, headline: 1)\n"
     "  --design NAME  headline only: this design alone\n"
-    "  --check        headline only: validation, no look at the test positives\n"
+    "  --check        ablation, headline: validation, no look at the test positives\n"
     "  --only NAME    this method or row alone, however long it takes\n"
     "  --quick        the quick training (default)\n"
     "  --full         the long training\n"
@@ -261,12 +261,16 @@ static inline bool xp_unknown(const xp *x, const char *what, const char *(*name)
     return true;
 }
 
-/* Candidate set `seed` of the test users, uniform 1 + n: the same for every method and model. */
+/* Candidate set `seed`, uniform 1 + n, of the test users, or with --check of the validation users:
+   the same for every method and model. */
 static inline void xp_candidates(xp *x, const r2_run *run, int64_t n, int64_t seed,
                                  r2_candidates *c) {
-    r2_negatives negatives = {n, r2_hash((uint64_t)seed, R2_TEST, 0), false, NULL, 0};
-    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, run->split.test, run->split.n_test,
-                                   &negatives));
+    const r2_split *s = &run->split;
+    const uint64_t drawn = r2_hash((uint64_t)seed, x->validate ? R2_VALID : R2_TEST, 0);
+    const int64_t min_train = run->config.min_train;
+    const r2_negatives negatives = {n, drawn, false, min_train > 0 ? s : NULL, min_train};
+    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, x->validate ? s->valid : s->test,
+                                   x->validate ? s->n_valid : s->n_test, &negatives));
 }
 
 /* ---- trained runs, kept beside the rows so that nothing is trained twice ---- */

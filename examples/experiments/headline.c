@@ -61,7 +61,7 @@ typedef struct lab {
     double additive[HL_N_WEIGHTS], joined[HL_N_WEIGHTS];
 } lab;
 
-/* What is asked of candidates now, after all of the user's training interactions. */
+/* What is asked of candidates, after all of the user's training interactions. */
 static void lab_ask(lab *l, const r2_candidates *c, asked *a) {
     r2_ctx *ctx = &l->x->ctx;
     int64_t n = c->n_cases * c->n_per_case;
@@ -73,6 +73,8 @@ static void lab_ask(lab *l, const r2_candidates *c, asked *a) {
         q[k].item = c->item[k];
         q[k].history = (int32_t)r2_graph_user_degree(&l->run.graph, q[k].user);
         q[k].answer = -1;
+        q[k].future = r2_index_future(&l->run.index, &l->run.data, q[k].user,
+                                      c->item[k - k % c->n_per_case]);
     }
     /* as many chains as in training: their scores are evidence, too */
     xp_check(l->x, r2_evidence_compute(ctx, &l->run.index, q, n, &l->run.config.chains, evidence));

@@ -119,6 +119,7 @@ static r2_status hl_past_fill(r2_ctx *ctx, hl_past *past, const r2_codebook *boo
             q[n].item = g->user_item[past->index->by_time[e]];
             q[n].history = (int32_t)(e - g->user_begin[u]);
             q[n].answer = -1;
+            q[n].future = g->n_edges - past->index->rank[past->index->by_time[e]];
             at[n++] = e;
         }
     if (status == R2_OK) {

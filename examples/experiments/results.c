@@ -1,7 +1,8 @@
 /* results.c: the tables of README and what is said beside them. All methods, tuned on validation,
-   under five protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or
-   more (c5), popular negatives, the full catalogue. Then rating prediction and counterfactual
-   faithfulness.
+   under six protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or
+   more (c5), popular negatives, 1 + 19 of all items (favourites and negatives that nobody else has
+   rated in training are left out of the others), the full catalogue. Then rating prediction and
+   counterfactual faithfulness.
 
    Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
@@ -13,9 +14,9 @@
 
 /* ---- what is compared ---- */
 
-typedef enum protocol { U19 = 0, U99, C5, POPULAR, CATALOGUE, N_PROTOCOLS } protocol;
+typedef enum protocol { U19 = 0, U99, C5, POPULAR, ALL, CATALOGUE, N_PROTOCOLS } protocol;
 static const char *const protocol_name[N_PROTOCOLS] = {"1+19", "1+99", "c5", "popular",
-                                                       "catalogue"};
+                                                       "all-1+19", "catalogue"};
 
 /* Our own rows come after the baselines. */
 typedef enum stage {
@@ -108,9 +109,11 @@ static void lab_train(lab *l, stage wanted) {
 /* The candidate sets: the same for every method and every model seed. */
 static void draw(xp *x, const r2_run *run, protocol p, int64_t seed, r2_candidates *c) {
     const r2_split *split = &run->split;
+    const int64_t min_train = p == POPULAR || p == ALL ? 0 : p == C5 ? 5 : run->config.min_train;
+    const int64_t n = split->n_test + (p == ALL ? split->n_cold_test : 0);
     r2_negatives negatives = {p == U99 ? 99 : 19, r2_hash((uint64_t)seed, R2_TEST, 0), p == POPULAR,
-                              p == C5 ? split : NULL, 5};
-    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, split->test, split->n_test, &negatives));
+                              min_train > 0 ? split : NULL, min_train};
+    xp_check(x, r2_candidates_init(&x->ctx, c, &run->data, split->test, n, &negatives));
 }
 
 /* ---- rows ---- */
@@ -426,10 +429,11 @@ static void guess_model(lab *l, r2_mode mode, rated *r) {
     r2_score_config how = r2_score_config_default();
     r2_evidence *evidence = (r2_evidence *)xp_need(
         x, r2_alloc(&x->ctx, (uint64_t)r->n, sizeof *evidence));
+    const r2_candidates asked_for = {r->n, 1, r->user, r->item};
     r2_examples asked;
     how.mode = mode;
     how.kind = R2_SCORE_RATING;
-    xp_check(x, r2_run_prompts(&x->ctx, &l->run, r->user, r->item, r->n, evidence, &asked));
+    xp_check(x, r2_run_candidate_prompts(&x->ctx, &l->run, &asked_for, evidence, &asked));
     xp_check(x, r2_score(&x->ctx, &l->run.model, &asked, &how, r->guess, NULL));
     for (int64_t k = 0; k < r->n; ++k)
         r->guess[k] = g->rating_min + (r->guess[k] - 1.0f) / 4.0f * (g->rating_max - g->rating_min);
@@ -480,8 +484,8 @@ static void causal_row(lab *l, stage s, r2_change change) {
     evidence = (r2_evidence *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *evidence));
     item = (uint32_t *)xp_need(x, r2_alloc(&x->ctx, n, sizeof *item));
     for (uint64_t k = 0; k < n; ++k) item[k] = valid->item[k * (uint64_t)valid->n_per_case];
-    xp_check(x,
-             r2_run_prompts(&x->ctx, &l->run, valid->user, item, valid->n_cases, evidence, &asked));
+    const r2_candidates positives = {valid->n_cases, 1, valid->user, item};
+    xp_check(x, r2_run_candidate_prompts(&x->ctx, &l->run, &positives, evidence, &asked));
     xp_check(x, r2_counterfactual(&x->ctx, &l->run.model, &asked, &l->run.codebook,
                                  &l->run.vocab, change, &causal));
     row = cJSON_CreateObject();

@@ -57,7 +57,7 @@ typedef struct lab {
     r2_examples valid, test;
 } lab;
 
-/* What is asked now, after all of the user's training interactions. */
+/* Candidate k of a set, after all of the user's training interactions. */
 static r2_question lab_question(const lab *l, const r2_candidates *c, int64_t k) {
     r2_question q;
     memset(&q, 0, sizeof q);
@@ -65,6 +65,7 @@ static r2_question lab_question(const lab *l, const r2_candidates *c, int64_t k)
     q.item = c->item[k];
     q.history = (int32_t)r2_graph_user_degree(&l->run.graph, q.user);
     q.answer = -1;
+    q.future = r2_index_future(&l->run.index, &l->run.data, q.user, c->item[k - k % c->n_per_case]);
     return q;
 }
 

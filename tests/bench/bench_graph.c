@@ -209,7 +209,7 @@ static double chains_per_second(r2_ctx *ctx, const r2_index *index, const r2_tar
     for (int r = 0; r < 5; ++r) {
         double begin = processor(), found = 0.0;
         for (int64_t k = 0; k < n; ++k) {
-            r2_question q = {pairs[k].user, pairs[k].item, 0, -1, 0, 0, 0};
+            r2_question q = {pairs[k].user, pairs[k].item, 0, -1, 0, 0, 0, 0};
             r2_chain chains[4];
             int64_t n_chains;
             q.history = (int32_t)r2_graph_user_degree(index->graph, q.user);

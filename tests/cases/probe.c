@@ -138,7 +138,7 @@ static int genre(int n, char **a) {
     if (s == R2_OK) s = r2_index_init(&ctx, &ix, &g, &d, 4.0f, 0);
     if (s != R2_OK) return failed(s);
     for (int64_t i = 0; i < d.n_items; ++i) {
-        r2_question q = {0, (uint32_t)i, (int32_t)r2_graph_user_degree(&g, 0), -1, 0, 0, 0};
+        r2_question q = {0, (uint32_t)i, (int32_t)r2_graph_user_degree(&g, 0), -1, 0, 0, 0, 0};
         r2_chain_config chains = r2_chain_config_default();
         r2_evidence e;
         s = r2_evidence_compute(&ctx, &ix, &q, 1, &chains, &e);
@@ -224,7 +224,7 @@ static int chains(int n, char **a) {
     r2_index ix;
     r2_chain chain[16];
     r2_chain_config c = r2_chain_config_default();
-    r2_question q = {0, 0, 0, -1, 0, 0, 0};
+    r2_question q = {0, 0, 0, -1, 0, 0, 0, 0};
     int64_t found = 0;
     r2_status s = r2_data_load(&ctx, &d, a[0]);
     (void)n;

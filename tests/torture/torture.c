@@ -218,7 +218,7 @@ static r2_status stage_sets(void) {
 static r2_status stage_chains(void) {
     r2_chain chain[8];
     r2_chain_config config = r2_chain_config_default();
-    r2_question question = {0, 1, (int32_t)r2_graph_user_degree(&run.graph, 0), -1, 0, 0, 0};
+    r2_question question = {0, 1, (int32_t)r2_graph_user_degree(&run.graph, 0), -1, 0, 0, 0, 0};
     r2_butterflies b;
     int64_t n = 0, count = 0;
     r2_status s = R2_OK;
