@@ -205,24 +205,27 @@ install-header: ## r2rec.h for programs of one's own: PREFIX DESTDIR
 	printf '%s\n' 'set(PACKAGE_VERSION "$(VERSION)")' 'if(NOT PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION)' \
 	  '  set(PACKAGE_VERSION_COMPATIBLE TRUE)' 'endif()' > '$(SHARE)/cmake/r2rec/r2recConfigVersion.cmake'
 
-COMMANDS  = $(addprefix build/examples/,movielens_demo tools/chains tools/prompts experiments/think)
+VECTORS   = $(wildcard data/vectors/v1/*)
+COMMANDS  = $(addprefix build/examples/,movielens_demo experiments/think \
+  $(addprefix tools/,chains prompts language_model export verify))
 INSTALLED = include/r2rec.h share/pkgconfig/r2rec.pc share/cmake/r2rec/r2recConfig.cmake \
   share/cmake/r2rec/r2recConfigVersion.cmake bin/r2rec $(addprefix libexec/r2rec/,$(notdir $(COMMANDS))) \
-  share/r2rec/mini/ratings.csv share/r2rec/mini/movies.csv share/man/man1/r2rec.1 \
+  share/r2rec/mini/ratings.csv share/r2rec/mini/movies.csv $(addprefix share/r2rec/,$(VECTORS:data/%=%)) share/man/man1/r2rec.1 \
   share/bash-completion/completions/r2rec
 
 install: $(COMMANDS) install-header ## the header, and the command r2rec with its man page
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/r2rec' '$(SHARE)/r2rec/mini' \
-	  '$(SHARE)/man/man1' '$(SHARE)/bash-completion/completions'
+	  '$(SHARE)/r2rec/vectors/v1' '$(SHARE)/man/man1' '$(SHARE)/bash-completion/completions'
 	install -m 755 tools/r2rec '$(DESTDIR)$(PREFIX)/bin/r2rec'
 	install -m 755 $(COMMANDS) '$(DESTDIR)$(PREFIX)/libexec/r2rec'
 	install -m 644 data/mini/ratings.csv data/mini/movies.csv '$(SHARE)/r2rec/mini'
+	install -m 644 $(VECTORS) '$(SHARE)/r2rec/vectors/v1'
 	'$(DESTDIR)$(PREFIX)/bin/r2rec' --man > '$(SHARE)/man/man1/r2rec.1'
 	'$(DESTDIR)$(PREFIX)/bin/r2rec' --completion > '$(SHARE)/bash-completion/completions/r2rec'
 
 uninstall: ## remove what install put under PREFIX
 	rm -f $(INSTALLED:%='$(DESTDIR)$(PREFIX)/%')
-	-rmdir '$(SHARE)/r2rec/mini' '$(SHARE)/r2rec' '$(SHARE)/cmake/r2rec' '$(DESTDIR)$(PREFIX)/libexec/r2rec' 2>/dev/null
+	-rmdir '$(SHARE)/r2rec/mini' '$(SHARE)/r2rec/vectors/v1' '$(SHARE)/r2rec/vectors' '$(SHARE)/r2rec' '$(SHARE)/cmake/r2rec' '$(DESTDIR)$(PREFIX)/libexec/r2rec' 2>/dev/null
 
 clean: ## remove build/ (out/ and fetched data stay)
 	rm -rf build

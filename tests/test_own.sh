@@ -64,18 +64,19 @@ other() { # other COMPILER OPTION...: the header compiles without a warning
 if [ -n "$directory" ] && [ -n "$stb" ]; then
     other ${CC:-cc} -m32
     other musl-gcc
-    other x86_64-w64-mingw32-gcc
+    other ${CC:-cc} -m32 -march=native
+    other x86_64-w64-mingw32-gcc -Wno-float-conversion # its isnan converts
 else
     skip 'other machines: cJSON.h or stb_ds.h is not where it usually is'
 fi
 
 # --- the command ------------------------------------------------------------------------------------
 
-if [ -x build/examples/movielens_demo ] && [ -x build/examples/experiments/think ]; then
+if [ -x build/examples/movielens_demo ] && [ -x build/examples/tools/verify ]; then
     ok 'install' make -s install PREFIX="$prefix"
     r2rec=$prefix/bin/r2rec
     "$r2rec" --help >"$here/said"
-    for command in demo train recommend eval chains prompts think; do
+    for command in demo train recommend eval chains prompts language export verify think; do
         ok "r2rec --help names $command" grep -q "^  $command  *[a-z]" "$here/said"
         "$r2rec" $command --help >"$here/help" 2>&1
         ok "r2rec $command --help ends with an example" grep -q "^example: r2rec $command " "$here/help"
