@@ -29,12 +29,7 @@ typedef struct demo_options {
 static const char usage[] =
     "[options]\n"
     "  --data PATH    a MovieLens or RecBole directory, or any file with an interaction per line\n"
-    "                 (default data/mini)\n"
-    "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME\n"
-    "                 columns of that file, or their numbers from 1 (default: the usual names);\n"
-    "                 \"-\" for a rating or time that it does not have\n"
-    "  --separator C  between its columns (default: the one that its first line shows)\n"
-    "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"
+    "                 (default data/mini)\n" OPTIONS_FORMAT_HELP
     "  --candidates FILE  test candidates, as r2_candidates_save writes them\n"
     "  --out DIR      where results go (default out)\n"
     "  --user ID      recommend to this user of the data, not to three test users\n"
@@ -57,12 +52,7 @@ enum { DEMO_KEPT = 13, DEMO_OPTIONS = 21 };
 static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
     const options_entry all[DEMO_OPTIONS] = {
         {"--data", OPTIONS_TEXT, &o->data, 0, 0},
-        {"--user-column", OPTIONS_TEXT, &o->format.user, 0, 0},
-        {"--item-column", OPTIONS_TEXT, &o->format.item, 0, 0},
-        {"--rating-column", OPTIONS_TEXT, &o->format.rating, 0, 0},
-        {"--time-column", OPTIONS_TEXT, &o->format.time, 0, 0},
-        {"--separator", OPTIONS_TEXT, &o->format.separator, 0, 0},
-        {"--items", OPTIONS_TEXT, &o->format.items, 0, 0},
+        OPTIONS_FORMAT(o->format),
         {"--candidates", OPTIONS_TEXT, &o->candidates, 0, 0},
         {"--seed", OPTIONS_WHOLE, &o->seed, 0, INT64_MAX},
         {"--full", OPTIONS_FLAG, &o->full, true, 0},
@@ -290,7 +280,7 @@ static void evaluate_baselines(demo *d) {
     }
 }
 
-/* An untrained model ranks by accident: HR@1 of single ones varies widely, so the row is the mean of
+/* An untrained model ranks by accident: HR@1 of single ones varies widely, so the row is a mean of
    several initialisations. */
 static void evaluate_untrained(demo *d) {
     enum { N_INIT = 3 };
@@ -344,13 +334,15 @@ static void table_text(demo *d, r2_text *text) {
                  (int)run->test.n_per_case, d->noun, (long long)run->test.n_cases,
                  (long long)d->options.seed);
     if (run->split.n_cold_test > 0)
-        r2_text_addf(ctx, text,
-                     "  %ss that somebody else has rated; the favourites of %lld more users nobody has"
-                     "\n\n",
-                     d->noun, (long long)run->split.n_cold_test);
+        r2_text_addf(
+            ctx, text,
+            "  %ss that somebody else has rated; the favourites of %lld more users nobody has"
+            "\n\n",
+            d->noun, (long long)run->split.n_cold_test);
     if (run->split.n_test + run->split.n_cold_test == run->config.n_cases)
-        r2_text_addf(ctx, text,
-                     "  a sample of all who have a favourite to hold out: more would take longer\n\n");
+        r2_text_addf(
+            ctx, text,
+            "  a sample of all who have a favourite to hold out: more would take longer\n\n");
     if (run->test.n_cases < run->split.n_test)
         r2_text_addf(ctx, text,
                      "  %lld more users have taken nearly everything: too few %ss are left "
@@ -822,9 +814,9 @@ static void print_end(const demo *d) {
         printf("  traces.jsonl         the reasoning about each test user's favourite\n"
                "  candidates.csv       what was ranked\n"
                "  model.safetensors    the model, with codebook.json, vocab.txt, config.json\n"
-               "  settings.json        --settings of it repeats the run, --model %s uses it:\n"
-               "                       %s --model %s --user ID\n",
-               d->options.out, "build/examples/movielens_demo", d->options.out);
+               "  settings.json        --settings of it repeats the run\n\n"
+               "Next: r2rec recommend --model %s --user ID (in the source tree tools/r2rec)\n",
+               d->options.out);
 }
 
 static void demo_free(demo *d) {

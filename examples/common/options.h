@@ -36,6 +36,21 @@ typedef struct options_entry {
     int64_t low, high;
 } options_entry;
 
+/* How a file of ratings is read: entries for an r2_format, and what --help says of them. */
+#define OPTIONS_FORMAT(f)                                                                          \
+    {"--user-column", OPTIONS_TEXT, &(f).user, 0, 0},                                              \
+        {"--item-column", OPTIONS_TEXT, &(f).item, 0, 0},                                          \
+        {"--rating-column", OPTIONS_TEXT, &(f).rating, 0, 0},                                      \
+        {"--time-column", OPTIONS_TEXT, &(f).time, 0, 0},                                          \
+        {"--separator", OPTIONS_TEXT, &(f).separator, 0, 0},                                       \
+        {"--items", OPTIONS_TEXT, &(f).items, 0, 0}
+#define OPTIONS_FORMAT_HELP                                                                        \
+    "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME\n"         \
+    "                 columns of that file, or their numbers from 1 (default: the usual names);\n" \
+    "                 \"-\" for a rating or time that it does not have\n"                          \
+    "  --separator C  between its columns (default: the one that its first line shows)\n"          \
+    "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"
+
 static inline void options_refuse(const char *program, const char *name, const char *expected,
                                   int64_t low, int64_t high, const char *found) {
     fprintf(stderr, "%s: %s: expected %s from %lld to %lld, found \"%s\"\n", program, name,
