@@ -87,7 +87,7 @@ endif
 help:
 	@echo 'make TARGET [NAME=value ...]'
 	@awk -F ':[^#]*## ' '/^# --- / { gsub(/^# --- | -+$$/, ""); title = $$0 } \
-	  /^[a-z-]+:.*## / { if (title) print "\n" title; title = ""; printf "  %-14s  %s\n", $$1, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { if (title) print "\n" title; title = ""; printf "  %-11s  %s\n", $$1, $$2 }' Makefile
 	@printf '%s\n' '' 'names' \
 	  '  DATA=dir OUT=dir SEED=n THREADS=n  for demo and experiments' \
 	  '  ARGS="..."  options of the program itself; ARGS=--help lists them' \
@@ -167,7 +167,7 @@ lint: build/lint.c ## clang-tidy and cppcheck on r2rec.h
 vectors: build/portable/tests/vectors/make ## write data/vectors/v1 anew, after a change of a definition
 	@$< data/vectors/v1
 
-verify: build/examples/tools/verify ## check another program: ARGS="-- python3 its.py"; without ARGS the header
+verify: build/examples/tools/verify ## check another program: ARGS="-- python3 its.py"; none: the header
 	@$< $(if $(ARGS),$(ARGS),--self)
 
 mutants: build/flags ## show that each flag's bug is caught by a vector with this flag

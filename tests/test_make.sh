@@ -48,7 +48,7 @@ ok 'other options rebuild every example' [ "$(CFLAGS=-O1 compiled all)" = "$exam
 make help >"$here/said"
 ok 'no line of help is wider than 80 columns' [ -z "$(awk 'length > 80' "$here/said")" ]
 ok 'the groups of help' [ "$(grep '^[a-z]' "$here/said" | sed 's/ .*//' | paste -s -d ' ' -)" = \
-    'make run experiments test measure install names' ]
+    'make run experiments test conformance measure install names' ]
 for target in $(sed -n 's/^\.PHONY: //p' Makefile); do
     case $target in FORCE | help) continue ;; esac
     ok "help names $target" grep -q "^  $target  " "$here/said"
