@@ -98,7 +98,8 @@ typedef enum r2_status {
     R2_IO,        /* a file cannot be opened, read or written                      */
     R2_FORMAT,    /* the content of an input breaks the rules of its format        */
     R2_ARGUMENT,  /* a parameter is out of its range, or a struct not initialised  */
-    R2_CANCELLED  /* the progress hook asked to stop                               */
+    R2_CANCELLED, /* the progress hook asked to stop                               */
+    R2_DIVERGED   /* training or a model came to a number that is none or infinite */
 } r2_status;
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
@@ -109,8 +110,25 @@ typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
    non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
+/* File hook: asked before everything that is done with the file `path` (a renamed one: its new
+   name). It returns 0, or the number of the error (errno.h) with which this fails instead; after
+   EINTR it is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a
+   test can make the n-th file operation fail, and a program can watch them. */
+typedef enum r2_file_op {
+    R2_FILE_OPEN = 0,
+    R2_FILE_READ,
+    R2_FILE_WRITE,
+    R2_FILE_SYNC, /* to the disk, before a rename */
+    R2_FILE_CLOSE,
+    R2_FILE_RENAME,
+    R2_FILE_REMOVE
+} r2_file_op;
+typedef int (*r2_file_fn)(void *user, r2_file_op op, const char *path, size_t *size);
+
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *user, const char *line);
+
+#define R2_MOST_THREADS 256
 
 /* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
    any field, pass its address to every call. It owns nothing and needs no free. */
@@ -118,8 +136,9 @@ typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
-    void *user;               /* passed to the three hooks                */
-    int n_threads;            /* >= 1                                     */
+    r2_file_fn file;          /* NULL: every operation is done            */
+    void *user;               /* passed to the four hooks                 */
+    int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
 } r2_ctx;
@@ -975,7 +994,7 @@ r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
 /* One update of what is trained from its gradient at learning rate lr; *grad_norm (NULL: not
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
-   detached since r2_adamw_init; a norm that is not finite): then nothing changes. */
+   detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
 /* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
    step `total`. */
@@ -1110,7 +1129,8 @@ typedef struct r2_sft_config {
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
    examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED. */
+   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
+   has the best weights so far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1206,7 +1226,7 @@ r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward. */
+   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1314,8 +1334,10 @@ struct r2_run;
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. The hook must
-   keep D2: of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
+   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item are
+   that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2: of
+   u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
    called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
@@ -1415,8 +1437,10 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
-/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory.
-   Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
+   and their digests into run.json: whenever it is cut off, the old files or the new ones are there
+   and are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not
+   merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
    r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
@@ -1456,14 +1480,15 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
-void r2_text_clear(r2_text *text); /* keeps the memory */
+void r2_text_clear(r2_text *text); /* keeps the memory, and `failed` */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
-/* Writes `len` bytes to `path`.tmp, then renames it to `path`: a reader never sees half a file, and
-   a failed write leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
+   R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1962,6 +1987,14 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#define R2__HAS_FSYNC
+#if !defined(__cplusplus) && !defined(fileno) /* strict C11 hides them */
+int fileno(FILE *stream);
+int fsync(int file);
+#endif
+#endif
 
 #if defined(__has_include)
 #if __has_include(<cjson/cJSON.h>)
@@ -2066,6 +2099,14 @@ static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static uint64_t r2__fnv(const char *text, size_t len);
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt);
@@ -2075,6 +2116,12 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
+static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
 
 /* ######################################################## PART ONE: THE METHOD ################ */
 
@@ -4121,13 +4168,10 @@ static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_questi
 }
 
 static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
-    if (c->n_groups >= 1 && c->n_sampled >= 0 && c->min_history >= 0 && c->min_others >= 0)
-        return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "training questions: expected n_groups >= 1, n_sampled >= 0, "
-                   "min_history >= 0, min_others >= 0, found %lld, %d, %d, %lld",
-                   (long long)c->n_groups, (int)c->n_sampled, (int)c->min_history,
-                   (long long)c->min_others);
+    const r2__bound bound[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
+    return r2__check_bounds(ctx, "training questions", bound, 4);
 }
 
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
@@ -4496,13 +4540,14 @@ r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id,
     return out->failed ? ctx->status : R2_OK;
 }
 
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
+}
+
 r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, &text, "%s\n", vocab->word[i]);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
-    return status;
+    r2__vocab_lines(ctx, vocab, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 /* Adds the lines of a text as words; `name` is for messages. The text is changed. */
@@ -5387,6 +5432,8 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
                 {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
                 {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
                 {"n_ctx", c->n_ctx, 1 << 24}};
+    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
+                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
     for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
         if (size[k].value < 1 || size[k].value > size[k].most)
             return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
@@ -5399,7 +5446,7 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
         return r2_fail(ctx, R2_ARGUMENT,
                        "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
                        c->n_kv_head);
-    return R2_OK;
+    return r2__check_bounds(ctx, "model", real, 3);
 }
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
@@ -5907,6 +5954,14 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c) {
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
+                               R2__BOUND(c, beta2, 0.0, 0.999999),
+                               R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
+                               R2__BOUND(c, clip, 0.0, 1e30)};
+    return r2__check_bounds(ctx, who, range, 5);
+}
+
 /* Only the adapters are trained, if there are any. */
 static int64_t r2__n_trained(const r2_model *model) {
     return model->lora ? model->lora->n_params : model->n_params;
@@ -5945,7 +6000,7 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     norm = sqrt(r2_sum_squares(ctx, grad, opt->n_params));
     if (grad_norm) *grad_norm = (float)norm;
     if (!(norm <= (double)FLT_MAX))
-        return r2_fail(ctx, R2_ARGUMENT, "adamw: the norm of the gradient is not finite");
+        return r2_fail(ctx, R2_DIVERGED, "adamw: the norm of the gradient is not finite");
     opt->step++;
     f.beta1 = c->beta1;
     f.beta2 = c->beta2;
@@ -5969,6 +6024,80 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
         }
     }
     return R2_OK;
+}
+
+/* ---- one step of a training that may diverge ---- */
+
+/* What SFT and GRPO share: the optimiser, and the weights to go back to. */
+typedef struct r2__training {
+    const char *name;
+    r2_model *model;
+    int64_t step, n_steps;
+    r2_adamw opt;
+    float *kept;      /* the best weights so far; before any were measured, those before the last
+                         update                                                                  */
+    bool has_measured; /* on validation data: then ...                                 */
+    double lowest;     /* ... the loss of these weights                                */
+    int64_t n_worse;   /* ... and how many measurements ago that was                   */
+} r2__training;
+
+static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
+    r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
+    if (status != R2_OK) return status;
+    t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
+    if (!t->kept) return ctx->status;
+    memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
+    return R2_OK;
+}
+
+static void r2__training_free(r2_ctx *ctx, r2__training *t) {
+    r2_adamw_free(ctx, &t->opt);
+    r2_release(ctx, t->kept);
+}
+
+/* The first tensor whose values, weights or gradients, are not all of a size to reckon with. */
+static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
+                                  int64_t *at_layer) {
+    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const r2_tensor *t = &model->tensor[id];
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            *at_layer = t->per_layer ? layer : -1;
+            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
+                return t->name;
+        }
+    *at_layer = -1;
+    return model->lora ? "the adapters" : "all tensors together";
+}
+
+/* Ends a training that diverged; the model gets back the weights that were kept. */
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
+    int64_t layer = -1;
+    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
+    float *param = r2__trained_params(t->model);
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
+    r2_fail(ctx, R2_DIVERGED,
+            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
+            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+            t->has_measured ? "its best weights" : "the weights before the last update");
+    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
+    return ctx->status;
+}
+
+/* Updates the weights from their gradient. */
+static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
+    const r2_model *model = t->model;
+    float *param = r2__trained_params(model);
+    const int64_t n = t->opt.n_params;
+    r2_status status;
+    if (!t->has_measured) memcpy(t->kept, param, (size_t)n * sizeof *param);
+    status = r2_adamw_step(ctx, &t->opt, t->model, lr, norm);
+    if (status == R2_DIVERGED)
+        return r2__diverged(ctx, t, "the gradient of ", model->lora ? param : model->grad);
+    if (status == R2_OK && !(r2_sum_squares(ctx, param, n) <= (double)FLT_MAX))
+        return r2__diverged(ctx, t, "a weight of ", param);
+    return status;
 }
 
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio) {
@@ -6742,16 +6871,12 @@ static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t s
 
 /* The state of one training. */
 typedef struct r2__sft {
-    r2_model *model;
+    r2__training run;
     const r2_examples *ex;
     const r2_sft_config *config;
-    r2_adamw opt;
     r2__batcher b;
-    r2__sft_row *row; /* one for each sequence of a batch                        */
-    int32_t *order;   /* of the groups, in this epoch                            */
-    float *best;      /* weights of the lowest loss on config->valid; NULL: none */
-    double lowest;
-    int32_t n_worse; /* measurements since then                                 */
+    r2__sft_row *row; /* one for each sequence of a batch */
+    int32_t *order;   /* of the groups, in this epoch     */
 } r2__sft;
 
 static void r2__sft_batch(r2__sft *t, int64_t step) {
@@ -6769,20 +6894,27 @@ static void r2__sft_batch(r2__sft *t, int64_t step) {
 /* The losses of the batch, in groups of `group`, with the weights as they are. */
 static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->model, &batch, t->b.logp, NULL);
+    r2_status status = r2_forward(ctx, t->run.model, &batch, t->b.logp, NULL);
     if (status != R2_OK) return status;
     r2__sft_loss(&t->b, t->row, group, t->config, report);
     return R2_OK;
+}
+
+static double r2__sft_total(const r2_sft_config *c, const r2_sft_report *report) {
+    return (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
+           (double)c->list_weight * (double)report->list_loss;
 }
 
 static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     r2_batch batch = r2__batch_view(&t->b);
     r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
     if (status != R2_OK) return status;
-    r2_zero_grad(ctx, t->model);
-    status = r2_backward(ctx, t->model, &batch, t->b.dlogp);
+    if (!isfinite(r2__sft_total(t->config, report)))
+        return r2__diverged(ctx, &t->run, "the loss", NULL);
+    r2_zero_grad(ctx, t->run.model);
+    status = r2_backward(ctx, t->run.model, &batch, t->b.dlogp);
     if (status != R2_OK) return status;
-    return r2_adamw_step(ctx, &t->opt, t->model, report->lr, &report->grad_norm);
+    return r2__training_update(ctx, &t->run, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches of the size used for training. */
@@ -6805,49 +6937,56 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
                 r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
         status = r2__sft_measure(ctx, t, ex->group, &part);
         if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups *
-                 ((double)part.answer_loss + (double)c->trace_weight * (double)part.trace_loss +
-                  (double)c->list_weight * (double)part.list_loss);
+        *loss += (double)n / (double)n_groups * r2__sft_total(c, &part);
     }
     return R2_OK;
 }
 
-/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. */
+/* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
+   the last batch shows whether the last update was one too much. */
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
-    double loss;
+    r2__training *run = &t->run;
+    r2_sft_report again;
+    double loss = 0.0;
     r2_status status;
     report->valid_loss = NAN;
-    if (!t->best) return R2_OK;
-    if (done % t->config->valid_every != 0 && done != t->config->n_steps) return R2_OK;
-    status = r2__sft_valid_loss(ctx, t, &loss);
+    if (done != c->n_steps && (!c->valid || done % c->valid_every != 0)) return R2_OK;
+    status = c->valid ? r2__sft_valid_loss(ctx, t, &loss)
+                      : r2__sft_measure(ctx, t, t->ex->group, &again);
     if (status != R2_OK) return status;
+    if (!isfinite(c->valid ? loss : r2__sft_total(c, &again)))
+        return r2__diverged(ctx, run, "the loss after it", NULL);
+    if (!c->valid) return R2_OK;
     report->valid_loss = (float)loss;
-    t->n_worse++;
-    if (!(loss < t->lowest)) return R2_OK;
-    t->n_worse = 0;
-    t->lowest = loss;
-    memcpy(t->best, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->best);
+    run->n_worse++;
+    if (run->has_measured && !(loss < run->lowest)) return R2_OK;
+    run->n_worse = 0;
+    run->lowest = loss;
+    run->has_measured = true;
+    memcpy(run->kept, r2__trained_params(run->model), (size_t)run->opt.n_params * sizeof(float));
     return R2_OK;
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates) {
+    const double least = validates ? 1.0 : 0.0;
+    const r2__bound range[] = {
+        R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),         R2__BOUND(c, reasoned_share, 0.0, 1.0),
+        R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
+        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
+        R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw) : status;
+}
+
 static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status;
-    if (c->groups < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: groups = %d, expected groups >= 1", (int)c->groups);
-    if (c->n_steps < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "sft: n_steps = %lld, expected n_steps >= 0",
-                       (long long)c->n_steps);
-    if (!(c->reasoned_share >= 0.0f && c->reasoned_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "sft: reasoned_share = %g, expected 0 .. 1",
-                       (double)c->reasoned_share);
-    status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL);
+    if (status == R2_OK)
+        status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
     if (status != R2_OK || !c->valid) return status;
-    if (c->valid_every < 1 || c->patience < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "sft: valid_every = %d and patience = %d, expected both "
-                       ">= 1",
-                       (int)c->valid_every, (int)c->patience);
     return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
 }
 
@@ -6865,51 +7004,59 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
                               per_batch * ((int64_t)longest + R2_N_ANSWERS));
     if (status != R2_OK) return status;
-    status = r2_adamw_init(ctx, &t->opt, t->model, &t->config->adamw);
+    status = r2__training_init(ctx, &t->run, &t->config->adamw);
     if (status != R2_OK) return status;
     t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
     t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    if (valid) t->best = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->best);
-    return t->order && t->row && (t->best || !valid) ? R2_OK : R2_NO_MEMORY;
+    return t->order && t->row ? R2_OK : R2_NO_MEMORY;
 }
 
 static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
     r2_release(ctx, t->order);
     r2_release(ctx, t->row);
-    r2_release(ctx, t->best);
-    r2_adamw_free(ctx, &t->opt);
+    r2__training_free(ctx, &t->run);
     r2__batcher_free(ctx, &t->b);
+}
+
+/* Step number t->run.step. */
+static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
+    const r2_sft_config *c = t->config;
+    const int64_t warmup = c->warmup < c->n_steps / 5 ? c->warmup : c->n_steps / 5;
+    r2_sft_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = t->run.step;
+    report.n_steps = c->n_steps;
+    report.lr = r2_lr_cosine(report.step, c->n_steps, warmup, c->lr, c->lr_floor);
+    r2__sft_batch(t, report.step);
+    status = r2__sft_step(ctx, t, &report);
+    if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
     const int64_t n_steps = config->n_steps;
-    const int64_t warmup = config->warmup < n_steps / 5 ? config->warmup : n_steps / 5;
     bool enough = false;
     r2_status status = r2__sft_check(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
-    t.model = model;
+    t.run.name = "sft";
+    t.run.model = model;
+    t.run.n_steps = n_steps;
     t.ex = examples;
     t.config = config;
-    t.lowest = INFINITY;
     status = r2__sft_alloc(ctx, &t);
-    for (int64_t step = 0; step < n_steps && status == R2_OK && !enough; ++step) {
-        r2_sft_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = n_steps;
-        report.lr = r2_lr_cosine(step, n_steps, warmup, config->lr, config->lr_floor);
-        r2__sft_batch(&t, step);
-        status = r2__sft_step(ctx, &t, &report);
-        if (status == R2_OK) status = r2__sft_validate(ctx, &t, &report);
-        enough = t.best && t.n_worse >= config->patience;
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "sft", enough ? n_steps : step + 1, n_steps);
+    for (; t.run.step < n_steps && status == R2_OK && !enough; ++t.run.step) {
+        status = r2__sft_advance(ctx, &t);
+        enough = config->valid && t.run.n_worse >= config->patience;
+        if (status == R2_OK)
+            status = r2_progress(ctx, "sft", enough ? n_steps : t.run.step + 1, n_steps);
     }
-    if (status == R2_OK && t.lowest < INFINITY)
-        memcpy(r2__trained_params(model), t.best, (size_t)t.opt.n_params * sizeof *t.best);
+    if (status == R2_OK && t.run.has_measured)
+        memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
     r2__sft_free(ctx, &t);
     return status;
 }
@@ -7072,10 +7219,10 @@ typedef struct r2__rl_sample {
 
 /* The state of one r2_grpo. */
 typedef struct r2__grpo {
-    r2_model *model, reference;
+    r2__training run;
+    r2_model reference;
     const r2_examples *ex;
     const r2_grpo_config *config;
-    r2_adamw opt;
     r2__batcher b;
     int32_t *order;
     r2__prompts prompts;   /* (groups * group)                            */
@@ -7293,6 +7440,13 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
+/* Whether the model still gives probabilities. */
+static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
+    for (int32_t j = 0; j < rl->b.n_pred; ++j)
+        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->run, "a log-probability", NULL);
+    return R2_OK;
+}
+
 /* Samples outputs, measures them with the model and with the reference, and rewards them. */
 static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
@@ -7309,13 +7463,14 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.temperature = c->temperature;
     how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->model, NULL, &how, prompts->n, prompts->begin, prompts->token,
-                          &gen);
+    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin,
+                          prompts->token, &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2_forward(ctx, rl->run.model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->logp_old);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         int32_t level = rl->sample[o].level_pred;
         rl->sample[o].score = level < 0 ? NAN : r2__log_odds(rl->logp_old + level);
@@ -7335,12 +7490,12 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
         float norm = 0.0f;
         if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->model, &batch, rl->b.logp, rl->entropy);
+        else status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, rl->entropy);
         if (status != R2_OK) break;
         r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->model);
-        status = r2_backward(ctx, rl->model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2_adamw_step(ctx, &rl->opt, rl->model, lr, &norm);
+        r2_zero_grad(ctx, rl->run.model);
+        status = r2_backward(ctx, rl->run.model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2__training_update(ctx, &rl->run, lr, &norm);
         report->grad_norm = (double)norm;
     }
     return status;
@@ -7348,10 +7503,10 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 
 /* A copy of the model as it comes in, its adapters included. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_lora *lora = rl->model->lora;
+    const r2_lora *lora = rl->run.model->lora;
     r2_model *reference = &rl->reference;
-    r2_status status = r2_model_init(ctx, reference, &rl->model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->model);
+    r2_status status = r2_model_init(ctx, reference, &rl->run.model->config, false);
+    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->run.model);
     if (status != R2_OK || !lora) return status;
     status = r2_lora_attach(ctx, reference, &lora->config);
     if (status == R2_OK)
@@ -7385,7 +7540,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
     if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2_adamw_init(ctx, &rl->opt, rl->model, &c->adamw);
+    status = r2__training_init(ctx, &rl->run, &c->adamw);
     if (status != R2_OK) return status;
     return r2__grpo_reference(ctx, rl);
 }
@@ -7399,22 +7554,54 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
     r2_release(ctx, rl->list);
-    r2_adamw_free(ctx, &rl->opt);
+    r2__training_free(ctx, &rl->run);
     r2_model_free(ctx, &rl->reference);
 }
 
+/* What can be said of a configuration without the examples. */
+static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
+    const r2_reward_config *w = &c->reward;
+    const r2__bound range[] = {
+        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),       R2__BOUND(c, n_samples, 1.0, 64.0),
+        R2__BOUND(c, n_updates, 1.0, R2__MOST),    R2__BOUND(c, max_new, 1.0, R2__MOST),
+        R2__BOUND(c, temperature, 0.0, 1000.0),    R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+        R2__BOUND(c, eps_low, 0.0, 1.0),           R2__BOUND(c, eps_high, 0.0, R2__MOST),
+        R2__BOUND(c, beta, 0.0, R2__MOST),         R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+        R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw) : status;
+}
+
 static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status;
-    if (c->n_samples < 1 || c->n_samples > 64)
-        return r2_fail(ctx, R2_ARGUMENT, "grpo: n_samples = %d, expected 1 .. 64",
-                       (int)c->n_samples);
-    if (c->groups < 1 || c->n_updates < 1 || c->max_new < 1)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "grpo: groups = %d, n_updates = %d, max_new = %d, expected each >= 1",
-                       (int)c->groups, (int)c->n_updates, (int)c->max_new);
-    status = r2__examples_check(ctx, "grpo", examples, false);
+    r2_status status = r2__grpo_settings(ctx, c);
+    if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
     return r2__codec_check(ctx, "grpo", examples);
+}
+
+/* Step number rl->run.step. After the last update one more look tells whether it was one too much.
+   */
+static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    const int64_t step = rl->run.step;
+    r2_grpo_report report;
+    r2_status status;
+    memset(&report, 0, sizeof report);
+    report.step = step;
+    report.n_steps = c->n_steps;
+    status = r2__grpo_rollout(ctx, rl, step, &report);
+    if (status == R2_OK)
+        status = r2__grpo_update(ctx, rl, r2_lr_cosine(step, c->n_steps, 3, c->lr, 0.1f), &report);
+    if (status == R2_OK && step + 1 == c->n_steps) {
+        r2_batch batch = r2__batch_view(&rl->b);
+        status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
+        if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
+    }
+    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    return status;
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7423,20 +7610,15 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     r2_status status = r2__grpo_check(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
-    rl.model = model;
+    rl.run.name = "grpo";
+    rl.run.model = model;
+    rl.run.n_steps = config->n_steps;
     rl.ex = examples;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
-    for (int64_t step = 0; step < config->n_steps && status == R2_OK; ++step) {
-        float lr = r2_lr_cosine(step, config->n_steps, 3, config->lr, 0.1f);
-        r2_grpo_report report;
-        memset(&report, 0, sizeof report);
-        report.step = step;
-        report.n_steps = config->n_steps;
-        status = r2__grpo_rollout(ctx, &rl, step, &report);
-        if (status == R2_OK) status = r2__grpo_update(ctx, &rl, lr, &report);
-        if (status == R2_OK && config->on_step) config->on_step(config->user, &report);
-        if (status == R2_OK) status = r2_progress(ctx, "grpo", step + 1, config->n_steps);
+    for (; rl.run.step < config->n_steps && status == R2_OK; ++rl.run.step) {
+        status = r2__grpo_advance(ctx, &rl);
+        if (status == R2_OK) status = r2_progress(ctx, "grpo", rl.run.step + 1, config->n_steps);
     }
     r2__grpo_free(ctx, &rl);
     return status;
@@ -7744,6 +7926,11 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
             r2_reasoning_free(ctx, &reasoning);
         }
         r2_generation_free(ctx, &gen);
+        for (int64_t e = first; e < first + n && status == R2_OK; ++e)
+            if (!isfinite(score[e]))
+                status = r2_fail(ctx, R2_DIVERGED, "score: the model gives example %lld no "
+                                 "probabilities: its weights are no numbers to reckon with",
+                                 (long long)e);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
     }
     if (trace) r2__trace_shares(trace, &counts);
@@ -7821,6 +8008,26 @@ r2_run_config r2_run_config_full(void) {
     return config;
 }
 
+/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
+static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
+    const r2__bound range[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),     R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
+        R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
+        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
+        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
+    r2_model_config model = c->model;
+    r2_grpo_config grpo = c->grpo;
+    r2_status status = r2__check_bounds(ctx, "run", range, 11);
+    model.n_vocab = model.n_ctx = grpo.max_new = 1;
+    if (status == R2_OK) status = r2__check_config(ctx, &model);
+    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0);
+    return status == R2_OK ? r2__grpo_settings(ctx, &grpo) : status;
+}
+
 /* All draws of the run follow from its one seed. */
 static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
@@ -7894,10 +8101,17 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
 static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, uint64_t seed,
                               r2_question **question, r2_evidence **evidence, int64_t *n) {
     const r2_run_config *c = &run->config;
-    const r2_draw_config draw = {n_groups, c->n_sampled, c->min_history, c->min_train, seed};
-    int64_t group = 1 + (int64_t)c->n_sampled, n_drawn = 0;
+    const int64_t group = 1 + (int64_t)c->n_sampled;
+    r2_draw_config draw = {n_groups, c->n_sampled, c->min_history, c->min_train, seed};
+    int64_t n_drawn = 0;
     r2_status status;
-    *question = (r2_question *)r2_alloc(ctx, (uint64_t)n_groups,
+    if (group > run->data.n_items)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "run: n_sampled = %d, expected fewer than the %lld items of the data",
+                       (int)c->n_sampled, (long long)run->data.n_items);
+    /* all that there are, when there are not so many */
+    if (draw.n_groups > run->graph.n_edges) draw.n_groups = run->graph.n_edges;
+    *question = (r2_question *)r2_alloc(ctx, (uint64_t)draw.n_groups,
                                         (uint64_t)group * sizeof **question);
     if (!*question) return ctx->status;
     status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
@@ -7912,16 +8126,6 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
     r2_status status = R2_OK;
-    if (c->n_groups < 1 || c->n_sampled < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "run: n_groups = %lld, n_sampled = %d, expected both >= 1",
-                       (long long)c->n_groups, (int)c->n_sampled);
-    if (!(c->step_share >= 0.0f && c->step_share <= 1.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "run: step_share = %g, expected 0 .. 1",
-                       (double)c->step_share);
-    if (c->min_history < 0 || c->min_train < 0 || c->n_cases < 0)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "run: min_history = %d, min_train = %lld, n_cases = %lld, expected all >= 0",
-                       (int)c->min_history, (long long)c->min_train, (long long)c->n_cases);
     if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
@@ -7941,7 +8145,8 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_data(ctx, run, path);
+    status = r2__run_check(ctx, config);
+    if (status == R2_OK) status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
     return status;
@@ -8035,7 +8240,8 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_questions(ctx, run);
+    status = r2__run_check(ctx, c); /* it may have been changed since */
+    if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
     if (status == R2_OK) {
@@ -8274,9 +8480,12 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
 
 /* ---- on disk ---- */
 
+enum { R2__RUN_FILES = 4 };
+static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
+                                                         "codebook.json", "config.json"};
+
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_status status;
+    r2_text text[R2__RUN_FILES];
     if (!run->model.n_params)
         return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
     if (run->model.lora && !run->model.lora->merged)
@@ -8284,12 +8493,12 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
                        "%s: the model has adapters that are not merged, expected r2_lora_merge "
                        "before, or r2_lora_save instead",
                        directory);
-    status = r2_model_save_dir(ctx, &run->model, directory);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_save(ctx, &run->vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_save(ctx, &run->codebook, path);
-    return status;
+    memset(text, 0, sizeof text);
+    r2__tensors_text(ctx, &run->model, false, &text[0]);
+    r2__vocab_lines(ctx, &run->vocab, &text[1]);
+    r2__codebook_json(ctx, &run->codebook, &text[2]);
+    r2__config_text(ctx, &run->model.config, &text[3]);
+    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
 }
 
 /* The shape of a saved model must be that of the run. */
@@ -8328,8 +8537,9 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     char path[R2__PATH];
     r2_codebook codebook = run->codebook;
     r2_examples train;
-    r2_status status = r2__join_path(ctx, path, directory, "config.json");
+    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
     memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
     if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
     if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
@@ -8427,6 +8637,7 @@ const char *r2_status_name(r2_status status) {
     case R2_FORMAT: return "format error";
     case R2_ARGUMENT: return "invalid argument";
     case R2_CANCELLED: return "cancelled";
+    case R2_DIVERGED: return "diverged";
     }
     return "unknown status";
 }
@@ -8446,6 +8657,16 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
+}
+
+/* ---- settings ---- */
+
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n) {
+    for (int k = 0; k < n; ++k)
+        if (!(range[k].value >= range[k].low && range[k].value <= range[k].high))
+            return r2_fail(ctx, R2_ARGUMENT, "%s: %s = %g, expected %g .. %g", who, range[k].name,
+                           range[k].value, range[k].low, range[k].high);
+    return R2_OK;
 }
 
 /* ---- memory ---- */
@@ -8785,7 +9006,6 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) {
 
 void r2_text_clear(r2_text *text) {
     text->len = 0;
-    text->failed = false;
     if (text->data) text->data[0] = '\0';
 }
 
@@ -8857,13 +9077,24 @@ static bool r2__json_has_nul(const char *text, size_t len) {
    NULL. Release with cJSON_Delete. */
 static cJSON *r2__json_parse(const char *text, size_t len) {
     const char *end = NULL;
-    cJSON *root = text && !r2__json_has_nul(text, len)
-                      ? cJSON_ParseWithLengthOpts(text, len, &end, 0)
-                      : NULL;
+    cJSON *root = NULL;
+    if (!text || r2__json_has_nul(text, len)) return NULL;
+    for (int k = 0; k < 2 && !root; ++k) /* what failed may have been memory for a moment */
+        root = cJSON_ParseWithLengthOpts(text, len, &end, 0);
     while (root && end < text + len && strchr(" \t\r\n", *end)) ++end;
     if (!root || end == text + len) return root;
     cJSON_Delete(root);
     return NULL;
+}
+
+/* Whether r2__json_parse gave NULL for want of memory, which cJSON does not tell: whether there is
+   still as much as it may need. Then this is recorded. */
+static bool r2__json_no_memory(r2_ctx *ctx, size_t len) {
+    void *probe = cJSON_malloc(4096 + (len < PTRDIFF_MAX / 64 ? 16 * len : len));
+    if (!probe)
+        r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes", (unsigned long long)len);
+    cJSON_free(probe);
+    return !probe;
 }
 
 /* Has `object` the text `value` at `key`? */
@@ -8891,55 +9122,13 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
     r2_text text = {NULL, 0, 0, false};
     r2_status status = r2_read_file(ctx, path, &text);
     *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
-    if (status == R2_OK && !*root)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
+    if (status == R2_OK && !*root && !r2__json_no_memory(ctx, text.len))
+        r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
     r2_text_free(ctx, &text);
-    return status;
+    return *root ? R2_OK : ctx->status;
 }
 
-r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
-    bool from_stdin = strcmp(path, "-") == 0;
-    FILE *file = from_stdin ? stdin : fopen(path, "rb");
-    size_t got = 1;
-    bool bad;
-    if (!file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    r2_text_clear(text);
-    while (got > 0 && r2__text_reserve(ctx, text, 1u << 16)) {
-        got = fread(text->data + text->len, 1, text->cap - text->len - 1, file);
-        text->len += got;
-        text->data[text->len] = '\0';
-    }
-    bad = ferror(file) != 0;
-    if (!from_stdin) fclose(file);
-    if (text->failed) return ctx->status;
-    if (bad) return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, strerror(errno));
-    return R2_OK;
-}
-
-r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len) {
-    r2_text part = {NULL, 0, 0, false};
-    r2_status status = R2_OK;
-    FILE *file;
-    r2_text_addf(ctx, &part, "%s.tmp", path);
-    if (part.failed) return ctx->status;
-    file = fopen(part.data, "wb");
-    if (!file) {
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", part.data, strerror(errno));
-    } else {
-        bool good = fwrite(bytes, 1, len, file) == len;
-        good = fclose(file) == 0 && good;
-        if (!good || rename(part.data, path) != 0) {
-            status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, strerror(errno));
-            remove(part.data);
-        }
-    }
-    r2_text_free(ctx, &part);
-    return status;
-}
-
-/* ---- lines of a file, read in large pieces ---- */
-
-#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
+/* ---- files: every operation asks the hook ---- */
 
 typedef struct r2__slice {
     const char *at;
@@ -8952,6 +9141,281 @@ static r2__slice r2__slice_of(const char *at, size_t len) {
     slice.len = len;
     return slice;
 }
+
+static bool r2__file_may(r2_ctx *ctx, r2_file_op op, const char *path, size_t *size) {
+    const size_t all = *size;
+    const int error = ctx->file ? ctx->file(ctx->user, op, path, size) : 0;
+    if (*size > all || *size < 1) *size = all;
+    if (error) errno = error;
+    return error == 0;
+}
+
+/* NULL: errno says why. */
+static FILE *r2__file_open(r2_ctx *ctx, const char *path, const char *mode) {
+    FILE *file;
+    size_t none = 0;
+    do file = r2__file_may(ctx, R2_FILE_OPEN, path, &none) ? fopen(path, mode) : NULL;
+    while (!file && errno == EINTR);
+    return file;
+}
+
+/* Standard input stays open. */
+static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool may;
+    if (file == stdin) return true;
+    may = r2__file_may(ctx, R2_FILE_CLOSE, path, &none);
+    return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
+}
+
+/* Reads `size` bytes; *got are fewer only at the end of the file. */
+static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
+                               size_t *got) {
+    *got = 0;
+    while (*got < size) {
+        size_t more = size - *got, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_READ, path, &more);
+        if (may) *got += n = fread(to + *got, 1, more, file);
+        if (may && n < more && !ferror(file)) return R2_OK;
+        if (may && n == more) continue;
+        if (errno != EINTR)
+            return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, strerror(errno));
+        clearerr(file);
+    }
+    return R2_OK;
+}
+
+static bool r2__file_write(r2_ctx *ctx, FILE *file, const char *path, r2__slice bytes) {
+    while (bytes.len > 0) {
+        size_t some = bytes.len, n = 0;
+        const bool may = r2__file_may(ctx, R2_FILE_WRITE, path, &some);
+        if (may) n = fwrite(bytes.at, 1, some, file);
+        bytes.at += n;
+        bytes.len -= n;
+        if (may && n == some) continue;
+        if (errno != EINTR) return false;
+        clearerr(file);
+    }
+    return true;
+}
+
+/* Hands a file to the disk: a rename that comes before its bytes would leave half a file after a
+   power cut. What cannot be synced, a pipe, is none of those. */
+static bool r2__file_sync(r2_ctx *ctx, FILE *file, const char *path) {
+    size_t none = 0;
+    bool done;
+    do {
+        done = r2__file_may(ctx, R2_FILE_SYNC, path, &none) && fflush(file) == 0;
+#if defined(R2__HAS_FSYNC)
+        done = done && (fsync(fileno(file)) == 0 || errno == EINVAL);
+#endif
+    } while (!done && errno == EINTR);
+    return done;
+}
+
+static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
+    size_t none = 0;
+    bool done;
+    do done = r2__file_may(ctx, R2_FILE_RENAME, to, &none) && rename(from, to) == 0;
+    while (!done && errno == EINTR);
+    return done;
+}
+
+r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
+    FILE *file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
+    r2_status status = R2_OK;
+    size_t got = 1;
+    if (!file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    r2_text_clear(text);
+    while (got > 0 && status == R2_OK && r2__text_reserve(ctx, text, 1u << 16)) {
+        status = r2__file_read(ctx, file, path, text->data + text->len, text->cap - text->len - 1,
+                               &got);
+        text->len += got;
+        text->data[text->len] = '\0';
+    }
+    r2__file_close(ctx, file, path); /* it was read: nothing is lost any more */
+    return text->failed ? ctx->status : status;
+}
+
+static bool r2__file_exists(r2_ctx *ctx, const char *path) {
+    FILE *file = strcmp(path, "-") ? r2__file_open(ctx, path, "rb") : NULL;
+    if (file) r2__file_close(ctx, file, path);
+    return file != NULL;
+}
+
+/* The name under which a file is written before it is whole. */
+static r2_status r2__aside(r2_ctx *ctx, const char *path, r2_text *aside) {
+    memset(aside, 0, sizeof *aside);
+    r2_text_addf(ctx, aside, "%s.tmp", path);
+    return aside->failed ? ctx->status : R2_OK;
+}
+
+/* Renames what was written aside. */
+static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && !r2__file_rename(ctx, aside.data, path))
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, strerror(errno));
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+/* Removes what was written aside. That it cannot, nobody needs to know. */
+static void r2__drop_aside(r2_ctx *ctx, const char *path) {
+    r2_ctx own = *ctx; /* keeps the message of what failed before */
+    r2_text aside;
+    size_t none = 0;
+    if (r2__aside(&own, path, &aside) == R2_OK &&
+        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
+        remove(aside.data);
+    r2_text_free(ctx, &aside);
+}
+
+/* Writes the pieces aside, whole and on the disk, or leaves nothing. */
+static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_text aside;
+    r2_status status = r2__aside(ctx, path, &aside);
+    FILE *file = status == R2_OK ? r2__file_open(ctx, aside.data, "wb") : NULL;
+    bool good = file != NULL, closed = true;
+    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside.data, piece[k]);
+    good = good && r2__file_sync(ctx, file, aside.data);
+    if (status == R2_OK && !good)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
+    if (file) closed = r2__file_close(ctx, file, aside.data);
+    if (status == R2_OK && !closed)
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
+    if (status != R2_OK && file) r2__drop_aside(ctx, path);
+    r2_text_free(ctx, &aside);
+    return status;
+}
+
+static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
+    r2_status status = r2__write_aside(ctx, path, piece, n);
+    if (status != R2_OK) return status;
+    status = r2__into_place(ctx, path);
+    if (status != R2_OK) r2__drop_aside(ctx, path);
+    return status;
+}
+
+r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len) {
+    const r2__slice all = r2__slice_of(bytes, len);
+    return r2__write_pieces(ctx, path, &all, 1);
+}
+
+/* Writes a text and frees it. */
+static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text) {
+    r2_status status = text->failed ? ctx->status : r2_write_file(ctx, path, text->data, text->len);
+    r2_text_free(ctx, text);
+    return status;
+}
+
+/* ---- several files that are one thing ----
+
+   r2__save_together  writes all aside, then, of a run, what they are (their digests, in run.json:
+                      from now on the new ones count), then renames them
+   r2__settle         finds them as they should be, or finishes the renaming after a crash
+
+   A crash before run.json is renamed leaves the old files, whole, and some .tmp that do not count;
+   after it, each new file whole under one of its two names. (test_run.c, a_save_that_is_cut_off) */
+
+static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17]) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &text);
+    if (status == R2_OK)
+        snprintf(digest, 17, "%016llx", (unsigned long long)r2__fnv(text.data, text.len));
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* Makes sure that directory/name is the file of this digest, written aside or in place. */
+static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
+                                 const char *digest) {
+    char path[R2__PATH], found[17] = "";
+    r2_text aside;
+    r2_status status = r2__join_path(ctx, path, directory, name);
+    if (status != R2_OK) return status;
+    if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
+    status = r2__aside(ctx, path, &aside);
+    if (status == R2_OK && r2__digest_file(ctx, aside.data, found) == R2_OK &&
+        strcmp(found, digest) == 0)
+        status = r2__into_place(ctx, path);
+    else if (status == R2_OK) /* once more, for the message */
+        status = r2__digest_file(ctx, path, found);
+    r2_text_free(ctx, &aside);
+    if (status != R2_OK || strcmp(found, digest) == 0) return status;
+    return r2_fail(ctx, R2_FORMAT, "%s: not the file that was saved with the others of %s/run.json",
+                   path, directory);
+}
+
+/* Without a run.json, files of version 0.1.0, there is nothing to compare. */
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n) {
+    char path[R2__PATH];
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    cJSON *json = NULL;
+    if (status == R2_OK && !r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (status == R2_OK) status = r2__json_read(ctx, path, &json);
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
+        if (cJSON_IsString(digest))
+            status = r2__settle_file(ctx, directory, name[k], digest->valuestring);
+        else status = r2_fail(ctx, R2_FORMAT, "%s: expected the digest of %s", path, name[k]);
+    }
+    cJSON_Delete(json);
+    return status;
+}
+
+/* Before a new save: one that was cut off is finished, since it counts until the new one is there.
+   Files that belong to no run are going to be replaced. */
+static r2_status r2__settle_old(r2_ctx *ctx, const char *directory, const char *const *name,
+                                int n) {
+    r2_status status = r2__settle(ctx, directory, name, n);
+    return status == R2_FORMAT || (status == R2_IO && errno == ENOENT) ? R2_OK : status;
+}
+
+/* Writes the digests of the texts: a line for each file. */
+static r2_status r2__save_digests(r2_ctx *ctx, const char *directory, const char *const *name,
+                                  const r2_text *text, int n) {
+    char path[R2__PATH];
+    r2_text all = {NULL, 0, 0, false};
+    r2_status status = r2__join_path(ctx, path, directory, "run.json");
+    for (int k = 0; k < n; ++k)
+        r2_text_addf(ctx, &all, "%s  \"%s\": \"%016llx\"", k ? ",\n" : "{\n", name[k],
+                     (unsigned long long)r2__fnv(text[k].data, text[k].len));
+    r2_text_addf(ctx, &all, "\n}\n");
+    if (status == R2_OK) return r2__write_text(ctx, path, &all);
+    r2_text_free(ctx, &all);
+    return status;
+}
+
+/* Saves texts (n), frees them, as the files name (n) of a directory, with digests if is_run. */
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run) {
+    char path[R2__PATH];
+    r2_status status = is_run ? r2__settle_old(ctx, directory, name, n) : R2_OK;
+    int n_aside = 0;
+    bool counts = false; /* the new files do */
+    for (int k = 0; k < n && status == R2_OK; ++k) {
+        const r2__slice piece = r2__slice_of(text[k].data, text[k].len);
+        status = text[k].failed ? R2_NO_MEMORY : r2__join_path(ctx, path, directory, name[k]);
+        if (status == R2_OK) status = r2__write_aside(ctx, path, &piece, 1);
+        n_aside += status == R2_OK;
+    }
+    if (status == R2_OK && is_run) {
+        status = r2__save_digests(ctx, directory, name, text, n);
+        counts = status == R2_OK;
+    }
+    for (int k = 0; k < n_aside; ++k) {
+        snprintf(path, sizeof path, "%s/%s", directory, name[k]);
+        if (status == R2_OK) status = r2__into_place(ctx, path);
+        if (status != R2_OK && !counts) r2__drop_aside(ctx, path);
+    }
+    for (int k = 0; k < n; ++k) r2_text_free(ctx, &text[k]);
+    return status;
+}
+
+/* ---- lines of a file, read in large pieces ---- */
+
+#define R2__LINE_MAX (4u << 20) /* longer lines are refused: the file is not what it seems */
 
 /*  buffer  | used | the line | read ahead ..... | free |
                    begin      next              end    cap  */
@@ -8968,7 +9432,7 @@ typedef struct r2__lines {
 static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
     memset(lines, 0, sizeof *lines);
     lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    lines->file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
     if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
     lines->cap = 1u << 20;
     lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
@@ -8976,7 +9440,7 @@ static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path)
 }
 
 static void r2__lines_close(r2_ctx *ctx, r2__lines *lines) {
-    if (lines->file && lines->file != stdin) fclose(lines->file);
+    if (lines->file) r2__file_close(ctx, lines->file, lines->path);
     r2_release(ctx, lines->buffer);
     memset(lines, 0, sizeof *lines);
 }
@@ -8993,6 +9457,7 @@ static r2_status r2__bad_line(r2_ctx *ctx, const r2__lines *lines, const char *e
 /* Moves the rest to the front and reads on. */
 static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
     size_t left = lines->end - lines->next, got;
+    r2_status status;
     memmove(lines->buffer, lines->buffer + lines->next, left);
     lines->next = 0;
     lines->end = left;
@@ -9006,13 +9471,12 @@ static r2_status r2__lines_fill(r2_ctx *ctx, r2__lines *lines) {
         lines->buffer = larger;
         lines->cap *= 2;
     }
-    got = fread(lines->buffer + lines->end, 1, lines->cap - lines->end, lines->file);
+    status = r2__file_read(ctx, lines->file, lines->path, lines->buffer + lines->end,
+                           lines->cap - lines->end, &got);
     lines->end += got;
     lines->eof = got == 0;
     lines->has_nul = memchr(lines->buffer, '\0', lines->end) != NULL;
-    if (ferror(lines->file))
-        return r2_fail(ctx, R2_IO, "%s: cannot read: %s", lines->path, strerror(errno));
-    return R2_OK;
+    return status;
 }
 
 /* The next line without its end (LF or CRLF; the last one may have none); line->at is NULL at the
@@ -9151,9 +9615,16 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
         }                                                                                          \
     } while (0)
 
+/* More threads than R2_MOST_THREADS are not asked for: the system may have no more, and then OpenMP
+   ends the process. */
+static int r2__n_threads(const r2_ctx *ctx) {
+    const int n = ctx->n_threads;
+    return n < 1 ? 1 : n > R2_MOST_THREADS ? R2_MOST_THREADS : n;
+}
+
 int r2_threads(const r2_ctx *ctx, int64_t work) {
     const int64_t worth_waking = 20000; /* about 10 us: what a parallel region costs */
-    return work < worth_waking || ctx->n_threads < 1 ? 1 : ctx->n_threads;
+    return work < worth_waking ? 1 : r2__n_threads(ctx);
 }
 
 double r2_seconds(void) {
@@ -9646,6 +10117,7 @@ static r2_status r2__json_value(r2_ctx *ctx, r2__source *source, int w, r2__slic
     cJSON *value = r2__json_parse(text.at, text.len);
     char expected[128];
     r2_status status;
+    if (!value && r2__json_no_memory(ctx, text.len)) return ctx->status;
     snprintf(expected, sizeof expected, "%s at the key \"%s\"",
              r2__json_has_nul(text.at, text.len) ? "text without NUL" : "JSON", source->key[w]);
     status = value ? r2__json_text(ctx, source, w, value)
@@ -10320,18 +10792,12 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
     return status;
 }
 
-static bool r2__file_exists(const char *path) {
-    FILE *file = strcmp(path, "-") ? fopen(path, "rb") : NULL;
-    if (file) fclose(file);
-    return file != NULL;
-}
-
 /* Only a directory has a file "." in it. */
 static bool r2__is_directory(r2_ctx *ctx, const char *path) {
     r2_text inside = {NULL, 0, 0, false};
     bool is;
     r2_text_addf(ctx, &inside, "%s/.", path);
-    is = !inside.failed && r2__file_exists(inside.data);
+    is = !inside.failed && r2__file_exists(ctx, inside.data);
     r2_text_free(ctx, &inside);
     return is;
 }
@@ -10361,7 +10827,7 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
         r2_text_addf(ctx, ratings, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][0]);
         r2_text_addf(ctx, items, "%s/%.*s%s", path, k < 3 ? 0 : len, name, layouts[k][1]);
         if (ratings->failed || items->failed) return ctx->status;
-        if (r2__file_exists(ratings->data)) return R2_OK;
+        if (r2__file_exists(ctx, ratings->data)) return R2_OK;
     }
     r2_text_clear(ratings);
     r2_text_clear(items);
@@ -10392,7 +10858,7 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
     r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
     r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (status == R2_OK && items.len && r2__file_exists(items.data))
+    if (status == R2_OK && items.len && r2__file_exists(ctx, items.data))
         status = r2__load_items(ctx, loader, items.data);
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
@@ -11719,8 +12185,7 @@ static int64_t r2__most_keys(const r2_attention *shape) {
 }
 
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape) {
-    int64_t threads = ctx->n_threads > 1 ? ctx->n_threads : 1;
-    return 2 * threads * R2__QUERIES * r2__most_keys(shape);
+    return 2 * (int64_t)r2__n_threads(ctx) * R2__QUERIES * r2__most_keys(shape);
 }
 
 static int r2__attention_threads(const r2_ctx *ctx, const r2_attention *shape, int64_t keys) {
@@ -12380,7 +12845,7 @@ static int64_t r2__kept_rows(int64_t rows, int64_t n_out, int64_t max_new) {
 static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_prompt) {
     const r2_model_config *c = &d->model->config;
     const int64_t n_out = n_prompt * d->config->n_samples, wide = rows > n_out ? rows : n_out;
-    const int64_t threads = d->ctx->n_threads > 1 ? d->ctx->n_threads : 1;
+    const int64_t threads = r2__n_threads(d->ctx);
     const int64_t kv = 2 * d->kv * c->n_layer, scores = 2 * R2__QUERIES * (int64_t)c->n_ctx;
     r2_arena *arena = &d->memory;
     bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
@@ -12856,27 +13321,24 @@ static void r2__append_header(r2_ctx *ctx, r2_text *text, const r2__named *list,
         r2_text_add(ctx, text, " ", 1); /* tensors begin aligned */
 }
 
-static r2_status r2__save_tensors(r2_ctx *ctx, const r2_model *model, bool adapters,
-                                  const char *path) {
-    r2_text text = {NULL, 0, 0, false};
+/* Adds a safetensors file of the model's tensors, or of its adapters'. */
+static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text) {
     int64_t n = 0;
     r2__named *list = r2__list(ctx, model, adapters, &n);
-    r2_status status;
-    if (!list) return ctx->status;
-    r2_text_add(ctx, &text, "\0\0\0\0\0\0\0\0", 8);
-    r2__append_header(ctx, &text, list, n);
-    for (int b = 0; b < 8 && !text.failed; ++b)
-        text.data[b] = (char)(unsigned char)((uint64_t)(text.len - 8) >> 8 * b);
+    if (!list) text->failed = true, n = 0;
+    r2_text_add(ctx, text, "\0\0\0\0\0\0\0\0", 8);
+    r2__append_header(ctx, text, list, n);
+    for (int b = 0; b < 8 && !text->failed; ++b)
+        text->data[b] = (char)(unsigned char)((uint64_t)(text->len - 8) >> 8 * b);
     for (int64_t i = 0; i < n; ++i)
-        r2__append_floats(ctx, &text, list[i].data, list[i].rows * list[i].cols);
-    status = text.failed ? ctx->status : r2_write_file(ctx, path, text.data, text.len);
-    r2_text_free(ctx, &text);
+        r2__append_floats(ctx, text, list[i].data, list[i].rows * list[i].cols);
     r2_release(ctx, list);
-    return status;
 }
 
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
-    return r2__save_tensors(ctx, model, false, path);
+    r2_text text = {NULL, 0, 0, false};
+    r2__tensors_text(ctx, model, false, &text);
+    return r2__write_text(ctx, path, &text);
 }
 
 static uint64_t r2__dtype_size(const char *dtype) {
@@ -13061,7 +13523,6 @@ static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, cons
 /* The header's length and JSON; NULL, with the reason recorded, if they are wrong. */
 static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
                                uint64_t *length) {
-    const char *end = NULL;
     cJSON *root;
     *length = 0;
     for (int b = 0; b < 8 && file->len >= 8; ++b)
@@ -13072,9 +13533,9 @@ static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *fil
                 (unsigned long long)file->len, (unsigned long long)*length);
         return NULL;
     }
-    root = cJSON_ParseWithLengthOpts(file->data + 8, (size_t)*length, &end, 0);
-    while (root && end < file->data + 8 + *length && *end == ' ') ++end;
-    if (cJSON_IsObject(root) && end == file->data + 8 + *length) return root;
+    root = r2__json_parse(file->data + 8, (size_t)*length);
+    if (cJSON_IsObject(root)) return root;
+    if (!root && r2__json_no_memory(ctx, (size_t)*length)) return NULL;
     cJSON_Delete(root);
     r2_fail(ctx, R2_FORMAT, "%s: the header is not one JSON object", path);
     return NULL;
@@ -13406,29 +13867,15 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
                             bool with_grad) {
     r2_model_config config;
     char path[R2__PATH];
-    FILE *single;
     r2_status status;
     memset(model, 0, sizeof *model);
     status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
     if (status != R2_OK) return status;
-    single = fopen(path, "rb");
-    if (single) {
-        fclose(single);
+    if (r2__file_exists(ctx, path))
         status = r2__load_single(ctx, model, path, &config, with_grad);
-    } else {
-        status = r2__load_sharded(ctx, model, directory, &config, with_grad);
-    }
+    else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status != R2_OK) r2_model_free(ctx, model);
-    return status;
-}
-
-/* Writes a text into directory/name and frees it. */
-static r2_status r2__write_in(r2_ctx *ctx, const char *directory, const char *name, r2_text *text) {
-    char path[R2__PATH];
-    r2_status status = text->failed ? ctx->status : r2__join_path(ctx, path, directory, name);
-    if (status == R2_OK) status = r2_write_file(ctx, path, text->data, text->len);
-    r2_text_free(ctx, text);
     return status;
 }
 
@@ -13455,13 +13902,12 @@ static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text
 }
 
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
-    r2_status status;
-    r2__config_text(ctx, &model->config, &text);
-    status = r2__write_in(ctx, directory, "config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    return status == R2_OK ? r2_model_save(ctx, model, path) : status;
+    static const char *const name[] = {"config.json", "model.safetensors"};
+    r2_text text[2];
+    memset(text, 0, sizeof text);
+    r2__config_text(ctx, &model->config, &text[0]);
+    r2__tensors_text(ctx, model, false, &text[1]);
+    return r2__save_together(ctx, directory, name, text, 2, false);
 }
 
 /* ---- adapters on disk ---- */
@@ -13474,30 +13920,29 @@ static size_t r2__module_name(const r2_tensor *t, const char **name) {
 }
 
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory) {
-    r2_text text = {NULL, 0, 0, false};
-    char path[R2__PATH];
+    static const char *const files[] = {"adapter_config.json", "adapter_model.safetensors"};
+    r2_text text[2];
     bool first = true;
-    r2_status status;
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
-    r2_text_addf(ctx, &text,
+    memset(text, 0, sizeof text);
+    r2_text_addf(ctx, &text[0],
                  "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
                  "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": ",
                  model->lora->config.rank);
-    r2__text_number(ctx, &text, (double)model->lora->config.alpha, 9);
-    r2_text_addf(ctx, &text,
+    r2__text_number(ctx, &text[0], (double)model->lora->config.alpha, 9);
+    r2_text_addf(ctx, &text[0],
                  ",\n  \"lora_dropout\": 0.0,\n  \"bias\": \"none\",\n"
                  "  \"fan_in_fan_out\": false,\n  \"target_modules\": [");
     for (int id = 0; id < R2_TENSOR_COUNT; ++id) {
         const char *name;
         const size_t length = r2__module_name(&model->tensor[id], &name);
         if (model->lora->offset[id] < 0) continue;
-        r2_text_addf(ctx, &text, "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
+        r2_text_addf(ctx, &text[0], "%s\"%.*s\"", first ? "" : ", ", (int)length, name);
         first = false;
     }
-    r2_text_addf(ctx, &text, "]\n}\n");
-    status = r2__write_in(ctx, directory, "adapter_config.json", &text);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
-    return status == R2_OK ? r2__save_tensors(ctx, model, true, path) : status;
+    r2_text_addf(ctx, &text[0], "]\n}\n");
+    r2__tensors_text(ctx, model, true, &text[1]);
+    return r2__save_together(ctx, directory, files, text, 2, false);
 }
 
 /* The targets that target_modules names. */
@@ -13573,11 +14018,8 @@ static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text 
 
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path) {
     r2_text json = {NULL, 0, 0, false};
-    r2_status status;
     r2__codebook_json(ctx, codebook, &json);
-    status = json.failed ? ctx->status : r2_write_file(ctx, path, json.data, json.len);
-    r2_text_free(ctx, &json);
-    return status;
+    return r2__write_text(ctx, path, &json);
 }
 
 /* Reads the numbers of a JSON array into out (n); false when it is not n numbers in [low, high]. */
@@ -14684,7 +15126,7 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
-        out->failed = out->failed || word.failed; /* which r2_text_clear resets */
+        out->failed = out->failed || word.failed;
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -14898,8 +15340,9 @@ r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
     memset(&parts, 0, sizeof parts);
     if (status == R2_OK) {
         root = r2__json_parse(text.data, text.len);
-        status = root ? r2__bpe_load_json(ctx, bpe, root, &parts)
-                      : r2_fail(ctx, R2_FORMAT, "not JSON");
+        status = root                               ? r2__bpe_load_json(ctx, bpe, root, &parts)
+                 : r2__json_no_memory(ctx, text.len) ? R2_NO_MEMORY
+                                                    : r2_fail(ctx, R2_FORMAT, "not JSON");
     }
     if (status == R2_FORMAT) {
         char why[sizeof ctx->message];
@@ -15641,7 +16084,9 @@ static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const c
     cJSON *line = r2__json_parse(text, len);
     r2_record record;
     const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
-    r2_status status = wrong ? r2_fail(ctx, R2_FORMAT,
+    r2_status status = !line && r2__json_no_memory(ctx, len)
+                           ? R2_NO_MEMORY
+                       : wrong ? r2_fail(ctx, R2_FORMAT,
                                        "%s:%lld: expected a record, but %s is missing or wrong",
                                        path, (long long)number, wrong)
                              : r2_records_add(ctx, records, &record);

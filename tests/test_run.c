@@ -7,6 +7,7 @@
 
 #include "ratings.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -134,9 +135,9 @@ static int small_make(r2_ctx *ctx, r2_run *run, const r2_run_config *config) {
 
 static void remove_directory(const char *path) {
     static const char *const files[] = {"model.safetensors", "vocab.txt", "codebook.json",
-                                        "config.json"};
+                                        "config.json", "run.json"};
     char file[128];
-    for (int k = 0; k < 4; ++k) {
+    for (int k = 0; k < 5; ++k) {
         snprintf(file, sizeof file, "%s/%s", path, files[k]);
         remove(file);
     }
@@ -179,6 +180,53 @@ TEST(a_saved_run_scores_the_same) {
     remove_directory(path);
 }
 
+/* The hook ends the process, as it were, at its n-th file operation: nothing happens from there on. */
+typedef struct crash {
+    int n, at;
+    bool removes;
+} crash;
+
+static int crash_at(void *user, r2_file_op op, const char *path, size_t *size) {
+    crash *c = (crash *)user;
+    (void)path, (void)size;
+    c->n++;
+    c->removes = c->removes || (op == R2_FILE_REMOVE && c->n < c->at);
+    return c->n < c->at ? 0 : EIO;
+}
+
+/* Wherever a save is cut off, the old run or the new one is loaded, and a next save succeeds. */
+TEST(a_save_that_is_cut_off) {
+    r2_ctx ctx = r2_ctx_default(), cut;
+    r2_run_config config = small_run();
+    r2_run run;
+    char path[64];
+    int n_old = 0, n_new = 0;
+    crash c = {0, 1 << 30, false};
+    snprintf(path, sizeof path, "build/run-%p", (void *)&run);
+    REQUIRE(small_make(&ctx, &run, &config));
+    REQUIRE(mkdir(path, 0777) == 0);
+    cut = ctx;
+    cut.file = crash_at, cut.user = &c;
+    for (int n_calls = 1, at = 1; at <= n_calls; ++at) {
+        const float own = run.model.param[0];
+        c.n = 0, c.at = 1 << 30;
+        run.model.param[0] = 1.0f; /* the old run */
+        REQUIRE_OK(&cut, r2_run_save(&cut, &run, path));
+        n_calls = c.n;
+        c.n = 0, c.at = at;
+        run.model.param[0] = 2.0f; /* the new one */
+        CHECK_STATUS(&cut, r2_run_save(&cut, &run, path), R2_IO);
+        run.model.param[0] = 0.0f;
+        REQUIRE_OK(&ctx, r2_run_load_model(&ctx, &run, path));
+        CHECK(run.model.param[0] == 1.0f || run.model.param[0] == 2.0f);
+        n_old += run.model.param[0] == 1.0f, n_new += run.model.param[0] == 2.0f;
+        run.model.param[0] = own;
+    }
+    CHECK(n_old > 10 && n_new >= 4 && !c.removes); /* the renames of four files come last */
+    r2_run_free(&ctx, &run);
+    remove_directory(path);
+}
+
 /* As many heads of another size make tensors of the same shapes, but not the same model. */
 TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     r2_ctx ctx = r2_ctx_default();
@@ -196,6 +244,10 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     snprintf(file, sizeof file, "%s/model.safetensors", path);
     CHECK(truncate(file, 1000) == 0);
     memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
+    CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
+    CHECK(strstr(ctx.message, "model.safetensors: not the file that was saved with the others"));
+    snprintf(file, sizeof file, "%s/run.json", path); /* without it the files speak for themselves */
+    CHECK(remove(file) == 0);
     CHECK_STATUS(&ctx, r2_run_load_model(&ctx, &run, path), R2_FORMAT);
     for (int64_t k = 0; k < run.model.n_params; ++k) CHECK(run.model.param[k] == 0.0f);
     snprintf(file, sizeof file, "%s/vocab.txt", path);

@@ -35,13 +35,13 @@ static void *take(void *user, void *p, size_t size) {
     (void)user;
     if (size > largest) largest = size;
     if (size > limit) return NULL;
-    if (old) held -= old->size;
+    if (old) __atomic_sub_fetch(&held, old->size, __ATOMIC_RELAXED); /* threads come here too */
     if (!size) return free(old), NULL;
     new_block = realloc(old, size + sizeof(block));
     if (!new_block) return NULL;
     new_block->size = size;
-    held += size;
-    if (held > most) most = held;
+    size = __atomic_add_fetch(&held, size, __ATOMIC_RELAXED);
+    if (size > most) most = size;
     return new_block + 1;
 }
 

@@ -1,15 +1,19 @@
 /* torture.c: the n-th allocation fails, the n-th file operation fails, for every n, over the whole
    journey of a run and over everything that is read and written.
 
-       torture [stride=N] [threads=N] [only=STAGE] [point=N] [kind=memory|memory-after|file|file-short]
+       torture [stride=N] [threads=N] [only=STAGE] [point=N] [kind=KIND]
+
+       memory   memory-after    this allocation fails; this one and all that follow, cJSON's too
+       file     file-after      this file operation fails, with ENOSPC, EIO or EACCES; all from it on
+       short    interrupted     this read or write does half of it; EINTR
 
    A stage is done once as it is, which counts its allocations and file operations and gives the right
-   result. Then it is done once for each of them, with this one failing (memory-after: this one and all
-   that follow). Each time
+   result. Then it is done once for each of them and each kind. Each time
      - it ends in R2_NO_MEMORY (memory) or R2_IO (file) with a sentence, or in R2_OK with the right
-       result, bit for bit;
+       result, bit for bit; always so after a short or interrupted operation;
      - everything allocated has been given back, and no file stays open;
-     - every file is the old one or the new one, whole, and nothing else lies beside them.
+     - every file is the old one or the new one, whole, and nothing else lies beside them; a run that
+       was being saved is loaded as the old one or as the new one.
    A crash is told with the stage and the point. The last line is that of tests/run.sh. */
 #define _POSIX_C_SOURCE 200809L
 
@@ -24,15 +28,16 @@
 
 /* --- what fails ------------------------------------------------------------------------------------- */
 
-typedef enum failure { NOTHING, MEMORY, MEMORY_AFTER, FILES, FILES_SHORT, N_KINDS } failure;
-static const char *const kind_name[N_KINDS] = {"nothing", "memory", "memory-after", "file", "file-short"};
+typedef enum failure { NOTHING, MEMORY, MEMORY_AFTER, FILES, FILES_AFTER, SHORT, INTERRUPTED, N_KINDS } failure;
+static const char *const kind_name[N_KINDS + 1] = {"nothing", "memory", "memory-after", "file", "file-after",
+                                               "short", "interrupted", "none"};
 
 static struct {
     failure kind;
     long point;           /* which call fails, from 1 */
     long n_memory, n_file; /* calls so far             */
     long failed;          /* how many have failed     */
-    long blocks, open;    /* alive now                */
+    long blocks;          /* alive now                */
 } now;
 
 /* With point=N the stack is shown where it fails, if the sanitizers are there. */
@@ -46,13 +51,6 @@ static int memory_fails(void) {
     long n = __atomic_add_fetch(&now.n_memory, 1, __ATOMIC_RELAXED);
     int fails = (now.kind == MEMORY && n == now.point) || (now.kind == MEMORY_AFTER && n >= now.point);
     if (fails) __atomic_add_fetch(&now.failed, 1, __ATOMIC_RELAXED), show();
-    return fails;
-}
-
-static int file_fails(int error) {
-    int fails = (now.kind == FILES || now.kind == FILES_SHORT) && ++now.n_file == now.point;
-    if (now.kind == NOTHING) ++now.n_file;
-    if (fails) ++now.failed, errno = error, show();
     return fails;
 }
 
@@ -72,58 +70,21 @@ static void *take(void *user, void *p, size_t size) {
 static void *json_take(size_t size) { return take(NULL, NULL, size ? size : 1); }
 static void json_give(void *p) { take(NULL, p, 0); }
 
-/* The file operations of the implementation, under their own names: this is the only hook that they
-   need as long as they are called by name. A file whose reading or writing has failed says so. */
-static FILE *broken;
-
-static FILE *torture_fopen(const char *path, const char *mode) {
-    FILE *f = file_fails(mode[0] == 'r' ? EACCES : ENOSPC) ? NULL : fopen(path, mode);
-    if (f) ++now.open;
-    return f;
-}
-static int torture_fclose(FILE *f) {
-    int fails = file_fails(ENOSPC), result = fclose(f);
-    --now.open;
-    if (broken == f) broken = NULL;
-    return fails ? EOF : result;
-}
-static size_t torture_fread(void *p, size_t size, size_t n, FILE *f) {
-    if (!file_fails(now.kind == FILES_SHORT ? EINTR : EIO)) return fread(p, size, n, f);
-    broken = f;
-    return now.kind == FILES_SHORT ? fread(p, size, n / 2, f) : 0;
-}
-static size_t torture_fwrite(const void *p, size_t size, size_t n, FILE *f) {
-    if (!file_fails(ENOSPC)) return fwrite(p, size, n, f);
-    broken = f;
-    return now.kind == FILES_SHORT ? fwrite(p, size, n / 2, f) : 0;
-}
-static int torture_ferror(FILE *f) { return broken == f || ferror(f); }
-static int torture_fflush(FILE *f) { return file_fails(ENOSPC) ? EOF : fflush(f); }
-static int torture_rename(const char *from, const char *to) { return file_fails(EIO) ? -1 : rename(from, to); }
-static int torture_fsync(int fd) { return file_fails(EIO) ? -1 : fsync(fd); }
-
-#define fopen torture_fopen
-#define fclose torture_fclose
-#define fread torture_fread
-#define fwrite torture_fwrite
-#define ferror torture_ferror
-#define fflush torture_fflush
-#define rename torture_rename
-#define fsync torture_fsync
-
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-#undef fopen
-#undef fclose
-#undef fread
-#undef fwrite
-#undef ferror
-#undef fflush
-#undef rename
-#undef fsync
-
-static int unused_file_functions(FILE *f) { return torture_fflush(f) + torture_fsync(0) + torture_ferror(f); }
+/* The file hook of the context. */
+static int file_fails(void *user, r2_file_op op, const char *path, size_t *size) {
+    const bool is_file = now.kind == NOTHING || now.kind >= FILES;
+    const bool here = is_file && ++now.n_file == now.point, from_here = is_file && now.n_file >= now.point;
+    (void)user, (void)path;
+    if (here && now.kind == SHORT) *size /= 2;
+    if (here && now.kind == INTERRUPTED) return EINTR;
+    if (op == R2_FILE_REMOVE) return 0; /* a full disk does not prevent it */
+    if (!(here && now.kind == FILES) && !(from_here && now.kind == FILES_AFTER)) return 0;
+    ++now.failed, show();
+    return op == R2_FILE_OPEN ? EACCES : op == R2_FILE_READ || op == R2_FILE_RENAME ? EIO : ENOSPC;
+}
 
 /* --- the stages ------------------------------------------------------------------------------------- */
 
@@ -144,7 +105,7 @@ static void add_text(r2_text *text) {
     if (text->len) add(text->data, text->len);
 }
 static const char *in(const char *name) {
-    static char path[2][128];
+    static char path[2][400];
     static int at;
     at = !at;
     snprintf(path[at], sizeof path[at], "%s/%s", folder, name);
@@ -415,7 +376,7 @@ static r2_status stage_words(void) {
 static const struct {
     const char *name;
     r2_status (*run)(void);
-    bool is_one; /* what it writes is one thing: all old, all new, or refused by stage_load_model */
+    bool is_one; /* what it writes is one thing, all old or all new */
 } stages[] = {
     {"load", stage_load, false}, {"sets", stage_sets, false}, {"chains", stage_chains, false},
     {"init", stage_init, false}, {"sft", stage_sft, false}, {"grpo", stage_grpo, false},
@@ -488,28 +449,44 @@ static void wrong(const char *what, const char *more) {
                kind_name[now.kind], now.point, what, more, ctx.message);
 }
 
-/* Files of a failed stage: each one old or new, nothing beside them; of a run, all of one kind. */
+/* Files of a failed stage: each one old or new, nothing beside them. */
 static void check_files(const files *before, const files *after_all, bool is_one) {
     files here = look();
-    int n_old = 0, n_new = 0;
     for (int k = 0; k < here.n; ++k) {
-        uint64_t old = of(before, here.name[k]), fresh = of(after_all, here.name[k]), hash = here.hash[k];
+        uint64_t old = of(before, here.name[k]), fresh, hash = here.hash[k];
+        char *end = strstr(here.name[k], ".tmp");
+        if (end && is_one) *end = '\0'; /* not renamed any more, but whole */
+        fresh = of(after_all, here.name[k]);
         if (!old && !fresh) wrong("left behind: ", here.name[k]);
         else if (hash != old && hash != fresh) wrong("a torn file: ", here.name[k]);
-        n_old += hash == old && old != fresh, n_new += hash == fresh && old != fresh;
-    }
-    if (is_one && n_old && n_new) {
-        r2_status s;
-        failure kept = now.kind;
-        now.kind = N_KINDS;
-        s = stage_load_model();
-        now.kind = kept;
-        if (s == R2_OK) wrong("a run half old and half new is loaded", "");
     }
 }
 
+/* A run whose saving failed is the old one or, if that only lacked renames, the new one. */
+static void check_run(void) {
+    const failure kind = now.kind;
+    float at_first = 0.0f;
+    now.kind = N_KINDS;
+    memset(run.model.param, 0, (size_t)run.model.n_params * sizeof(float));
+    if (r2_run_load_model(&ctx, &run, folder) != R2_OK) wrong("the run cannot be loaded any more", "");
+    at_first = run.model.param[0];
+    if (at_first != trained[0] && at_first != trained[0] + 1.0f) wrong("weights of no run", "");
+    if (memcmp(run.model.param + 1, trained + 1, (size_t)(run.model.n_params - 1) * sizeof(float)))
+        wrong("other weights", "");
+    restore();
+    now.kind = kind;
+}
+
+/* The number that the next file would get: higher when one stays open. */
+static int lowest_free(void) {
+    int number = dup(0);
+    close(number);
+    return number;
+}
+
 static void one_point(failure k, long point, const files *before, const files *after_all, uint64_t right) {
-    long blocks = now.blocks, open = now.open;
+    long blocks = now.blocks;
+    const int free_number = lowest_free();
     r2_status s;
     now.kind = k, now.point = point, now.n_memory = now.n_file = now.failed = 0;
     digest = 0xCBF29CE484222325u;
@@ -519,8 +496,8 @@ static void one_point(failure k, long point, const files *before, const files *a
     s = stages[at_stage].run();
     ++n_points;
     if (now.blocks != blocks) wrong("memory is not given back", "");
-    if (now.open != open) wrong("a file stays open", "");
-    now.blocks = blocks, now.open = open;
+    if (lowest_free() != free_number) wrong("a file stays open", "");
+    now.blocks = blocks;
     if (s == R2_OK) {
         ++n_ok;
         if (digest != right && !told) wrong("ok with another result", "");
@@ -531,6 +508,7 @@ static void one_point(failure k, long point, const files *before, const files *a
         if (s != (memory ? R2_NO_MEMORY : R2_IO)) wrong("the wrong status: ", r2_status_name(s));
         if (!ctx.message[0]) wrong("no sentence", "");
     }
+    if (stages[at_stage].is_one) check_run();
     check_files(before, after_all, stages[at_stage].is_one);
     now.kind = N_KINDS;
 }
@@ -553,7 +531,8 @@ static void torture_stage(int stage, int only_kind, long only_point, long stride
         return;
     }
     right = digest;
-    n[MEMORY] = n[MEMORY_AFTER] = now.n_memory, n[FILES] = n[FILES_SHORT] = now.n_file;
+    n[MEMORY] = n[MEMORY_AFTER] = now.n_memory;
+    n[FILES] = n[FILES_AFTER] = n[SHORT] = n[INTERRUPTED] = now.n_file;
     now.kind = N_KINDS;
     after_all = look();
     for (int k = MEMORY; k < N_KINDS; ++k) {
@@ -578,7 +557,6 @@ int main(int n, char **a) {
     long stride = 1, only_point = 0;
     int only_kind = 0;
     const char *only = NULL;
-    (void)unused_file_functions;
     ctx = r2_ctx_default();
     ctx.n_threads = 1;
     for (int k = 1; k < n; ++k) {
@@ -597,6 +575,7 @@ int main(int n, char **a) {
     if (!mkdtemp(folder)) return 2;
     cJSON_InitHooks(&hooks);
     ctx.realloc_fn = take;
+    ctx.file = file_fails;
     now.kind = N_KINDS;
     if (r2_run_init(&ctx, &run, RATINGS, &config) != R2_OK || r2_run_sft(&ctx, &run) != R2_OK)
         return fprintf(stderr, "torture: %s\n", ctx.message), 2;
