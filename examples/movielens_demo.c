@@ -815,7 +815,7 @@ static void print_end(const demo *d) {
                "  candidates.csv       what was ranked\n"
                "  model.safetensors    the model, with codebook.json, vocab.txt, config.json\n"
                "  settings.json        --settings of it repeats the run\n\n"
-               "Next: r2rec recommend --model %s --user ID (in the source tree tools/r2rec)\n",
+               "Next, in the source tree:\n  tools/r2rec recommend --model %s --user ID\n",
                d->options.out);
 }
 

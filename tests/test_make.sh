@@ -12,7 +12,7 @@ echo 'extern int r2rec;' >"$tree/r2rec.h"
 for tool in tools/install-deps.sh tests/run.sh; do
     printf '#!/bin/sh\n' >"$tree/$tool" && chmod +x "$tree/$tool"
 done
-others="data/mini/generate.c tests/test_data.c tests/test_mini.c"
+others="data/mini/generate.c tests/test_data.c tests/test_mini.c tests/vectors/make.c"
 for program in $(ls examples/*.c examples/*/*.c) $others; do
     mkdir -p "$tree/${program%/*}"
     echo 'int main(void) { return 0; }' >"$tree/$program"
@@ -32,7 +32,7 @@ curl=$(printf '#include <curl/curl.h>\nint main(void) { return 0; }' |
 
 ok 'the demo and the library are compiled' [ "$(compiled demo)" = 'examples/movielens_demo.c r2rec.h' ]
 ok 'the tests and the other examples are compiled' [ "$(compiled test)" = "$(
-    echo "data/mini/generate.c $examples r2rec.h (tests) tests/test_data.c tests/test_mini.c" |
+    echo "data/mini/generate.c $examples r2rec.h (tests) tests/test_data.c tests/test_mini.c tests/vectors/make.c (portable)" |
         sed 's:examples/movielens_demo.c ::')" ]
 for target in all demo mini test; do
     ok "make $target after that compiles nothing" [ -z "$(compiled $target)" ]
