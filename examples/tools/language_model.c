@@ -30,7 +30,7 @@ typedef struct lm_options {
     r2_format format;
     int64_t seed, threads, questions, cases, rank, batch;
     int64_t scratch_steps, sft_steps, grpo_steps;
-    bool validation;
+    bool cold, validation;
 } lm_options;
 
 static const char usage[] =
@@ -50,10 +50,11 @@ static const char usage[] =
     "  --cases N        users whose items are ranked, at most (default 8192)\n"
     "  --rank N         of the adapters (default 16)\n"
     "  --batch N        groups of questions in a step of fine-tuning (default 8)\n"
-    "  --scratch-steps N  batches in which the model learns to read prompts (default 400; with\n"
+    "  --scratch-steps N  batches in which the model learns to read prompts (default 300; with\n"
     "                   --model 0)\n"
-    "  --sft-steps N    batches of supervised fine-tuning (default 400)\n"
+    "  --sft-steps N    batches of supervised fine-tuning (default 300)\n"
     "  --grpo-steps N   batches of reinforcement learning (default 20)\n"
+    "  --cold           items that nobody else has rated take part, as in version 0.1.0\n"
     "  --validation     ranks the validation items: to choose settings without the test items\n"
     "  --help           this text\n";
 
@@ -81,17 +82,18 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--scratch-steps", OPTIONS_WHOLE, &o.scratch_steps, 0, most},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, most},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, most},
+                                  {"--cold", OPTIONS_FLAG, &o.cold, true, 0},
                                   {"--validation", OPTIONS_FLAG, &o.validation, true, 0}};
     memset(&o, 0, sizeof o);
     o.data = "data/mini", o.out = "out/language", o.seed = 1;
     o.questions = 4096, o.cases = 8192, o.rank = 16, o.batch = 8;
-    o.scratch_steps = -1, o.sft_steps = 400, o.grpo_steps = 20;
+    o.scratch_steps = -1, o.sft_steps = 300, o.grpo_steps = 20;
     options_read("language_model", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     if (scratch && o.model) {
         fprintf(stderr, "language_model: expected --scratch or --model, found both\n");
         exit(2);
     }
-    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 400;
+    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 300;
     return o;
 }
 
@@ -671,6 +673,7 @@ static void prepare(lm *m, r2_examples *compact) {
     config.seed = (uint64_t)m->options.seed;
     config.n_groups = m->options.questions;
     config.n_cases = m->options.cases;
+    if (m->options.cold) config.min_train = 0;
     config.format = m->options.format;
     check(m, r2_run_init(&m->ctx, &m->run, m->options.data, &config));
     output_printable(&m->run.data);
