@@ -9522,15 +9522,14 @@ static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
     return status;
 }
 
-/* Removes what was written aside. That it cannot, nobody needs to know. */
+/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs to
+   know. */
 static void r2__drop_aside(r2_ctx *ctx, const char *path) {
-    r2_ctx own = *ctx; /* keeps the message of what failed before */
-    r2_text aside;
+    char aside[4 * R2__PATH];
     size_t none = 0;
-    if (r2__aside(&own, path, &aside) == R2_OK &&
-        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
-        remove(aside.data);
-    r2_text_free(ctx, &aside);
+    const int n = snprintf(aside, sizeof aside, "%s.tmp", path);
+    if (n > 0 && n < (int)sizeof aside && r2__file_may(ctx, R2_FILE_REMOVE, aside, &none))
+        remove(aside);
 }
 
 /* Writes the pieces aside, whole and on the disk, or leaves nothing. */
