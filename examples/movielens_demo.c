@@ -20,7 +20,7 @@ typedef struct demo_options {
     const char *data, *out, *user, *candidates;
     r2_format format;
     int64_t seed, threads;
-    bool full, ease;
+    bool full, ease, resume;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
@@ -43,6 +43,7 @@ static const char usage[] =
     "  --ease         EASE^R's score among the evidence, in the place of its kin `deep`\n"
     "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
     "  --grpo-steps N batches of reinforcement learning, likewise\n"
+    "  --continue     goes on with a training that was stopped or killed, to the same results\n"
     "  --help         this text\n";
 
 static demo_options parse_options(int argc, char **argv) {
@@ -62,6 +63,7 @@ static demo_options parse_options(int argc, char **argv) {
                                   {"--quick", OPTIONS_FLAG, &o.full, false, 0},
                                   {"--full", OPTIONS_FLAG, &o.full, true, 0},
                                   {"--ease", OPTIONS_FLAG, &o.ease, true, 0},
+                                  {"--continue", OPTIONS_FLAG, &o.resume, true, 0},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, 10000000},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, 10000000}};
     memset(&o, 0, sizeof o);
@@ -100,7 +102,7 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
                 (long long)total, left);
         p->shown = now;
     }
-    return 0;
+    return options_stop != 0;
 }
 
 /* ---- the state of the demo ---- */
@@ -128,12 +130,27 @@ typedef struct demo {
     double phase_seconds[MAX_PHASES], phase_began;
     int n_phases;
     report report;
+    char sft_state[1024], grpo_state[1024]; /* where the trainings stand, for --continue */
 } demo;
 
 static void check(demo *d, r2_status status) {
-    if (status == R2_OK) return;
+    if (status == R2_OK && !options_stop) return;
     if (d->progress.terminal) fprintf(stderr, "\r%70s\r", ""); /* a progress bar may stand there */
+    if (options_stop) options_stopped("movielens_demo");
     fprintf(stderr, "movielens_demo: %s\n", d->ctx.message);
+    exit(1);
+}
+
+/* The end of a training. One that diverged leaves its best weights: they are saved. */
+static void check_training(demo *d, r2_status status) {
+    char why[sizeof d->ctx.message];
+    if (status != R2_DIVERGED) {
+        check(d, status);
+        return;
+    }
+    memcpy(why, d->ctx.message, sizeof why);
+    check(d, r2_run_save(&d->ctx, &d->run, d->options.out));
+    fprintf(stderr, "movielens_demo: %s; they are saved in %s\n", why, d->options.out);
     exit(1);
 }
 
@@ -493,6 +510,11 @@ static void write_report(demo *d) {
 
 /* ---- the journey ---- */
 
+static void forget_states(demo *d) {
+    remove(d->sft_state);
+    remove(d->grpo_state);
+}
+
 static r2_run_config configure(demo *d) {
     const demo_options *o = &d->options;
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
@@ -502,6 +524,10 @@ static r2_run_config configure(demo *d) {
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     report_watch(&d->report, &config);
+    snprintf(d->sft_state, sizeof d->sft_state, "%s/sft.state", o->out);
+    snprintf(d->grpo_state, sizeof d->grpo_state, "%s/grpo.state", o->out);
+    config.sft.state_path = d->sft_state, config.grpo.state_path = d->grpo_state;
+    if (!o->resume) forget_states(d);
     return config;
 }
 
@@ -553,6 +579,7 @@ int main(int argc, char **argv) {
     d.ctx.progress = show_progress;
     d.ctx.user = &d.progress;
     d.progress.terminal = isatty(2);
+    options_watch_interrupt();
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
@@ -580,11 +607,11 @@ int main(int argc, char **argv) {
     phase_ends(&d, "baselines");
     evaluate_untrained(&d);
     phase_ends(&d, "untrained model");
-    check(&d, r2_run_sft(&d.ctx, &d.run));
+    check_training(&d, r2_run_sft(&d.ctx, &d.run));
     phase_ends(&d, "supervised fine-tuning");
     evaluate_model(&d, "sft", R2_REASONED, &d.sft_trace);
     phase_ends(&d, "evaluation after SFT");
-    check(&d, r2_run_grpo(&d.ctx, &d.run));
+    check_training(&d, r2_run_grpo(&d.ctx, &d.run));
     phase_ends(&d, "GRPO");
     evaluate_model(&d, "direct", R2_DIRECT, NULL); /* the same model, asked to answer at once */
     evaluate_model(&d, "sft+grpo", R2_REASONED, &d.rl_trace);
@@ -598,6 +625,7 @@ int main(int argc, char **argv) {
     phase_ends(&d, "recommendations, files");
     write_report(&d);
     write_timings(&d);
+    forget_states(&d);
     printf("\nWhere the time went\n");
     for (int k = 0; k < d.n_phases; ++k) printf("  %6.1f s  %s\n", d.phase_seconds[k], d.phase[k]);
     printf("\nResults, traces, candidates and the model are in %s\n", d.options.out);

@@ -116,6 +116,7 @@ typedef struct student {
     double seconds;            /* of processors, for training alone      */
     int64_t n_points;
     double curve[MAX_POINTS];         /* validation HR@1                        */
+    char curve_key[110];              /* where it is kept while the student learns */
     float *score;                     /* of the validation candidates           */
     double words_right, traces_right; /* shares, of its reasoning on validation */
 } student;
@@ -153,6 +154,26 @@ static double student_validate(student *s) {
     return sum / (double)c->n_cases;
 }
 
+/* A point of the curve is measured once: a training that continues tells its steps again, when the
+   model is not what it was then. */
+static double curve_point(student *s) {
+    xp *x = s->l->x;
+    cJSON *row = xp_load(x, s->curve_key), *points;
+    double value;
+    if (!row) row = cJSON_CreateObject();
+    points = cJSON_GetObjectItemCaseSensitive(row, "points");
+    if (!points) points = cJSON_AddArrayToObject(row, "points");
+    if (cJSON_GetArraySize(points) > s->n_points) {
+        value = cJSON_GetNumberValue(cJSON_GetArrayItem(points, (int)s->n_points));
+        cJSON_Delete(row);
+        return value;
+    }
+    value = student_validate(s);
+    cJSON_AddItemToArray(points, cJSON_CreateNumber(value));
+    xp_put(x, s->curve_key, row);
+    return value;
+}
+
 /* A point of the learning curve, of those two that the picture compares. */
 static void on_step(void *user, const r2_sft_report *r) {
     student *s = (student *)user;
@@ -161,7 +182,8 @@ static void on_step(void *user, const r2_sft_report *r) {
     if (r->step * points / r->n_steps == (r->step + 1) * points / r->n_steps ||
         (s->a != DIRECT && s->a != REASONED))
         return;
-    s->curve[s->n_points++] = student_validate(s);
+    s->curve[s->n_points] = curve_point(s);
+    s->n_points++;
     s->seconds -= processor_seconds() - began;
 }
 
@@ -178,13 +200,14 @@ static void shuffle_traces(r2_examples *ex, uint64_t seed) {
     }
 }
 
-static void student_train(student *s) {
+static void student_train(student *s, const char *key) {
     lab *l = s->l;
     xp *x = l->x;
     r2_sft_config sft;
     r2_model_config shape;
     r2_examples ex;
     double began;
+    char state[1024];
     tc_student(&shape, &sft, l->words.vocab.n_words, (int32_t)x->layers, TC_PROMPT + TC_STEPS + 3,
                (uint64_t)l->seed);
     sft.n_steps = s->n_steps = arm_steps(&shape, s->a, reasoned_steps(x));
@@ -199,6 +222,9 @@ static void student_train(student *s) {
     if (s->a == SHUFFLED) shuffle_traces(&ex, (uint64_t)l->seed);
     s->n_tokens = s->n_steps * sft.groups * ex.group * (ex.longest - (s->a == DIRECT));
     began = processor_seconds();
+    snprintf(s->curve_key, sizeof s->curve_key, "%s-curve", key);
+    if (!x->resume) xp_drop(x, s->curve_key);
+    sft.state_path = xp_state(x, key, state);
     xp_check(x, r2_sft(&x->ctx, &s->model, &ex, &sft));
     s->seconds += processor_seconds() - began;
     r2_examples_free(&x->ctx, &ex);
@@ -370,9 +396,11 @@ static void study(lab *l, arm a) {
     s.l = l;
     s.a = a;
     s.score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)l->valid.n, sizeof *s.score));
-    student_train(&s);
     row_key(key, x, a, l->seed);
+    student_train(&s, key);
     xp_save(x, key, student_row(&s));
+    xp_forget(x, key);
+    xp_drop(x, s.curve_key);
     r2_release(&x->ctx, s.score);
     r2_model_free(&x->ctx, &s.model);
 }
