@@ -75,7 +75,7 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph bench-scale
 .PHONY: fuzz torture coverage lint vectors verify mutants
 
 # As many compilers at once as there are processors, unless the caller chose.
@@ -183,6 +183,9 @@ bench: build/tests/bench/bench_engine ## compare with PyTorch, OpenBLAS: PEERS=i
 	  THREADS='$(THREADS)' $$python tests/bench/bench_engine.py $< '$(OUT)/bench.json' $(ARGS)
 
 bench-graph: build/tests/bench/bench_graph ## time loading, butterflies and chains: out/bench-graph.json
+	@$< $(ARGS)
+
+bench-scale: build/tests/bench/bench_scale ## time and memory by size, 0.1 to 20 M ratings: ARGS="0.1 1 5"
 	@$< $(ARGS)
 
 # --- install ----------------------------------------------------------------------------------------

@@ -249,15 +249,17 @@ static inline void conform_print(r2_ctx *ctx, const cJSON *item, r2_text *text) 
 #include "conform_numbers.h"
 #include "conform_data.h"
 #include "conform_words.h"
+#include "conform_evidence.h"
 #include "conform_learning.h"
 #include "conform_model.h"
 #include "conform_metrics.h"
+#include "conform_run.h"
 
 /* ---- answering ---- */
 
 static const conform_op *const conform_groups[] = {
-    conform_numbers, conform_data,    conform_words, conform_learning,
-    conform_model,   conform_metrics, NULL};
+    conform_numbers, conform_data, conform_evidence, conform_words, conform_learning,
+    conform_model,   conform_metrics, conform_runs, NULL};
 
 static inline const conform_op *conform_find(const char *group, const char *name) {
     for (const conform_op *const *list = conform_groups; *list; ++list)

@@ -13,9 +13,11 @@
 #include "make.h"
 #include "make_numbers.h"
 #include "make_data.h"
+#include "make_evidence.h"
 #include "make_words.h"
 #include "make_learning.h"
 #include "make_metrics.h"
+#include "make_run.h"
 
 int main(int argc, char **argv) {
     maker m;
@@ -26,8 +28,10 @@ int main(int argc, char **argv) {
     make_rng(&m);
     make_level(&m);
     make_split(&m);
+    make_questions(&m);
     make_graph(&m);
     make_chains(&m);
+    make_evidence(&m);
     make_codebook(&m);
     make_prompt(&m);
     make_trace(&m);
@@ -35,6 +39,7 @@ int main(int argc, char **argv) {
     make_loss(&m);
     make_model(&m);
     make_metrics(&m);
+    make_run(&m);
     printf("%d vectors\n", m.n_all);
     return 0;
 }

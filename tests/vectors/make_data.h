@@ -1,5 +1,7 @@
 /* make_data.h: groups split, graph and chains. Part of make.c. */
 
+static void make_warm(maker *m);
+
 /* ---- split ---- */
 
 static void split_flags(maker *m) {
@@ -60,6 +62,7 @@ static void make_split(maker *m) {
                 4);
     filter_test(m, "CoreOnce", "ratings, then a core",
                 "'min_rating':2,'time_from':0,'time_until':0,'user_core':2,'item_core':3", 5);
+    make_warm(m);
     group_end(m);
 }
 
@@ -145,10 +148,11 @@ static const char make_opening[] =
     "{'ratings':[['Ann','Alien',5,1000],['Ann','Heat',4,2000],['Bob','Alien',5,1000],"
     "['Bob','Heat',3,2000],['Bob','Tron',4,3000],['Cyd','Heat',2,1000],['Cyd','Tron',5,2000]]}";
 
-/* u1 and u2 are alike: equal scores to the last bit. u1's items at equal age + |d|, too. */
+/* Two people who are alike, so their scores are equal to the last bit, and whose items are all at an age + |d|
+   of 3 from the target. */
 static const char make_twins[] =
-    "{'ratings':[['a','p',4,10],['a','q',4,20],['a','r',4,30],['b','t',4,10],['b','r',4,20],"
-    "['b','q',4,30],['b','p',4,40],['c','t',2,10],['c','r',2,20],['c','q',2,30],['c','p',2,40]]}";
+    "{'ratings':[['a','p',4,10],['a','q',4,20],['a','r',4,30],['b','t',4,10],['b','p',4,20],"
+    "['b','q',4,30],['b','r',4,40],['c','t',2,10],['c','p',2,20],['c','q',2,30],['c','r',2,40]]}";
 
 static void make_chains(maker *m) {
     group_begin(m, "chains",

@@ -35,6 +35,7 @@ static void make_codebook(maker *m) {
                    field[k]));
     invalid(m, "bucket", "", "no such field",
             json("{'codebook':'@book','field':'nosuch','values':[1]}"));
+    make_fits(m);
     group_end(m);
 }
 
