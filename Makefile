@@ -105,7 +105,7 @@ demo: build/examples/movielens_demo ## train a model and recommend, with reasons
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 language: build/examples/tools/language_model ## a language model reads chains in English: ARGS="--model DIR"
-	@$< --data '$(DATA)' --out '$(OUT)/language' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
 	@$< data/mini
@@ -121,7 +121,7 @@ mini: build/data/mini/generate ## regenerate data/mini
 
 REAL = $(if $(filter file,$(origin DATA)),data/ml-latest-small,$(DATA))
 
-results: build/examples/experiments/results ## tables of all methods: ARGS=--full
+results: build/examples/experiments/results ## tables of all methods: ARGS=--full; one table: DATA="a b"
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 ablation: build/examples/experiments/ablation ## what each part is worth: ARGS="--models 2 --seeds 3"

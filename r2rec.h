@@ -6267,7 +6267,7 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
     t->every = every;
     t->saved = r2_seconds();
     t->print = r2__fnv_on(print, param, (size_t)t->opt.n_params * sizeof *param);
-    if (!r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (!r2__file_exists(ctx, path)) return R2_OK;
     status = r2_read_file(ctx, path, &text);
     if (status == R2_OK && !r2__training_take(ctx, t, &text))
         status = r2_fail(ctx, R2_FORMAT,
@@ -9697,9 +9697,11 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
 }
 
 static bool r2__file_exists(r2_ctx *ctx, const char *path) {
-    FILE *file = strcmp(path, "-") ? r2__file_open(ctx, path, "rb") : NULL;
+    FILE *file;
+    if (strcmp(path, "-") == 0) return false; /* standard input */
+    file = r2__file_open(ctx, path, "rb");
     if (file) r2__file_close(ctx, file, path);
-    return file != NULL;
+    return file || (errno != ENOENT && errno != ENOTDIR); /* one that may not be read is there */
 }
 
 /* The name under which a file is written before it is whole. */
@@ -9719,15 +9721,14 @@ static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
     return status;
 }
 
-/* Removes what was written aside. That it cannot, nobody needs to know. */
+/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs to
+   know. */
 static void r2__drop_aside(r2_ctx *ctx, const char *path) {
-    r2_ctx own = *ctx; /* keeps the message of what failed before */
-    r2_text aside;
+    char aside[4 * R2__PATH];
     size_t none = 0;
-    if (r2__aside(&own, path, &aside) == R2_OK &&
-        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
-        remove(aside.data);
-    r2_text_free(ctx, &aside);
+    const int n = snprintf(aside, sizeof aside, "%s.tmp", path);
+    if (n > 0 && n < (int)sizeof aside && r2__file_may(ctx, R2_FILE_REMOVE, aside, &none))
+        remove(aside);
 }
 
 /* Writes the pieces aside, whole and on the disk, or leaves nothing. */
@@ -9811,7 +9812,7 @@ static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *cons
     char path[R2__PATH];
     r2_status status = r2__join_path(ctx, path, directory, "run.json");
     cJSON *json = NULL;
-    if (status == R2_OK && !r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (status == R2_OK && !r2__file_exists(ctx, path)) return R2_OK;
     if (status == R2_OK) status = r2__json_read(ctx, path, &json);
     for (int k = 0; k < n && status == R2_OK; ++k) {
         const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
