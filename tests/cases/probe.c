@@ -600,7 +600,8 @@ static void grpo_step(void *user, const r2_grpo_report *r) { (void)user, add_rep
 static int64_t stop_at;
 static int stop(void *user, const char *what, int64_t done, int64_t total) {
     static int64_t n;
-    (void)user, (void)what, (void)done, (void)total;
+    (void)user, (void)done, (void)total;
+    if (strcmp(what, "sft") && strcmp(what, "grpo")) return 0;
     return stop_at && ++n == stop_at;
 }
 
