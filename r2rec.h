@@ -9704,20 +9704,20 @@ static bool r2__file_exists(r2_ctx *ctx, const char *path) {
     return file || (errno != ENOENT && errno != ENOTDIR); /* one that may not be read is there */
 }
 
-/* The name under which a file is written before it is whole. */
-static r2_status r2__aside(r2_ctx *ctx, const char *path, r2_text *aside) {
-    memset(aside, 0, sizeof *aside);
-    r2_text_addf(ctx, aside, "%s.tmp", path);
-    return aside->failed ? ctx->status : R2_OK;
+/* The name under which a file is written before it is whole; needs no memory. */
+#define R2__ASIDE 4096
+static r2_status r2__aside(r2_ctx *ctx, const char *path, char aside[R2__ASIDE]) {
+    const int n = snprintf(aside, R2__ASIDE, "%s.tmp", path);
+    if (n > 0 && n < R2__ASIDE) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%.200s...: the path is too long", path);
 }
 
 /* Renames what was written aside. */
 static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
-    r2_text aside;
-    r2_status status = r2__aside(ctx, path, &aside);
-    if (status == R2_OK && !r2__file_rename(ctx, aside.data, path))
+    char aside[R2__ASIDE];
+    r2_status status = r2__aside(ctx, path, aside);
+    if (status == R2_OK && !r2__file_rename(ctx, aside, path))
         status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, r2__reason());
-    r2_text_free(ctx, &aside);
     return status;
 }
 
@@ -9733,19 +9733,18 @@ static void r2__drop_aside(r2_ctx *ctx, const char *path) {
 
 /* Writes the pieces aside, whole and on the disk, or leaves nothing. */
 static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
-    r2_text aside;
-    r2_status status = r2__aside(ctx, path, &aside);
-    FILE *file = status == R2_OK ? r2__file_open(ctx, aside.data, "wb") : NULL;
+    char aside[R2__ASIDE];
+    r2_status status = r2__aside(ctx, path, aside);
+    FILE *file = status == R2_OK ? r2__file_open(ctx, aside, "wb") : NULL;
     bool good = file != NULL, closed = true;
-    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside.data, piece[k]);
-    good = good && r2__file_sync(ctx, file, aside.data);
+    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside, piece[k]);
+    good = good && r2__file_sync(ctx, file, aside);
     if (status == R2_OK && !good)
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, r2__reason());
-    if (file) closed = r2__file_close(ctx, file, aside.data);
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside, r2__reason());
+    if (file) closed = r2__file_close(ctx, file, aside);
     if (status == R2_OK && !closed)
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, r2__reason());
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside, r2__reason());
     if (status != R2_OK && file) r2__drop_aside(ctx, path);
-    r2_text_free(ctx, &aside);
     return status;
 }
 
@@ -9790,18 +9789,16 @@ static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17])
 /* Makes sure that directory/name is the file of this digest, written aside or in place. */
 static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
                                  const char *digest) {
-    char path[R2__PATH], found[17] = "";
-    r2_text aside;
+    char path[R2__PATH], aside[R2__ASIDE], found[17] = "";
     r2_status status = r2__join_path(ctx, path, directory, name);
     if (status != R2_OK) return status;
     if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
-    status = r2__aside(ctx, path, &aside);
-    if (status == R2_OK && r2__digest_file(ctx, aside.data, found) == R2_OK &&
+    status = r2__aside(ctx, path, aside);
+    if (status == R2_OK && r2__digest_file(ctx, aside, found) == R2_OK &&
         strcmp(found, digest) == 0)
         status = r2__into_place(ctx, path);
     else if (status == R2_OK) /* once more, for the message */
         status = r2__digest_file(ctx, path, found);
-    r2_text_free(ctx, &aside);
     if (status != R2_OK || strcmp(found, digest) == 0) return status;
     return r2_fail(ctx, R2_FORMAT, "%s: not the file that was saved with the others of %s/run.json",
                    path, directory);
