@@ -9522,15 +9522,14 @@ static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
     return status;
 }
 
-/* Removes what was written aside. That it cannot, nobody needs to know. */
+/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs to
+   know. */
 static void r2__drop_aside(r2_ctx *ctx, const char *path) {
-    r2_ctx own = *ctx; /* keeps the message of what failed before */
-    r2_text aside;
+    char aside[4 * R2__PATH];
     size_t none = 0;
-    if (r2__aside(&own, path, &aside) == R2_OK &&
-        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
-        remove(aside.data);
-    r2_text_free(ctx, &aside);
+    const int n = snprintf(aside, sizeof aside, "%s.tmp", path);
+    if (n > 0 && n < (int)sizeof aside && r2__file_may(ctx, R2_FILE_REMOVE, aside, &none))
+        remove(aside);
 }
 
 /* Writes the pieces aside, whole and on the disk, or leaves nothing. */
@@ -9891,10 +9890,12 @@ int r2_threads(const r2_ctx *ctx, int64_t work) {
 double r2_seconds(void) {
 #if defined(_OPENMP)
     return omp_get_wtime();
-#else
+#elif defined(TIME_UTC)
     struct timespec now;
     timespec_get(&now, TIME_UTC);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#else /* Windows without UCRT, whose clock() is that of the wall */
+    return (double)clock() / CLOCKS_PER_SEC;
 #endif
 }
 
@@ -11671,7 +11672,13 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
    purposes that C cannot express: a fused multiply-add (compilers contract a * b + c only outside
    ISO mode) and a square root that leaves errno alone. */
 
-#if defined(__AVX512F__)
+#if defined(__i386__) && !defined(__SSE_MATH__) /* the 80-bit registers of the x87 */
+#define R2__FLOAT_MATH 0
+#else
+#define R2__FLOAT_MATH 1
+#endif
+
+#if defined(__AVX512F__) && R2__FLOAT_MATH
 #include <immintrin.h>
 #define R2__LANES     16
 #define R2__TILE_ROWS 12 /* x 2 vectors = 24 accumulators of the 32 registers */
@@ -11681,7 +11688,7 @@ typedef uint32_t r2__uvec __attribute__((vector_size(64)));
 #define R2__MAX(a, b)    ((r2__vec)_mm512_maskz_max_ps((__mmask16)-1, (__m512)(a), (__m512)(b)))
 #define R2__SQRT(a)      ((r2__vec)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)(a)))
 #define R2__FIRST(n)     ((__mmask16)((1u << (n)) - 1u)) /* a mask of n lanes, n < 16 */
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX2__) && defined(__FMA__) && R2__FLOAT_MATH
 #include <immintrin.h>
 #define R2__LANES        8
 #define R2__TILE_ROWS    6 /* x 2 vectors = 12 accumulators of the 16 registers */
@@ -11690,7 +11697,7 @@ typedef uint32_t r2__uvec __attribute__((vector_size(32)));
 #define R2__FMA(a, b, c) ((r2__vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define R2__MAX(a, b)    ((r2__vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define R2__SQRT(a)      ((r2__vec)_mm256_sqrt_ps((__m256)(a)))
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && R2__FLOAT_MATH
 #define R2__LANES        4
 #define R2__TILE_ROWS    6
 typedef float r2__vec __attribute__((vector_size(16)));
@@ -16862,7 +16869,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
-        memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
+        memcpy(asked.prompt, examples->prompt, (size_t)n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
                 r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],

@@ -1,4 +1,4 @@
-/* results.c: the tables of README and what is said beside them. All methods, tuned on validation,
+/* results.c: the tables of README.md, and what is said beside them. All methods, tuned on validation,
    under six protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or
    more (c5), popular negatives, 1 + 19 of all items (favourites and negatives that nobody else has
    rated in training are left out of the others), the full catalogue. Then rating prediction and
