@@ -110,10 +110,10 @@ typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
    non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
 
-/* File hook: asked before everything that is done with the file `path` (a renamed one: its new name).
-   It returns 0, or the number of the error (errno.h) with which this fails instead; after EINTR it
-   is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a test can
-   make the n-th file operation fail, and a program can watch them. */
+/* File hook: asked before everything that is done with the file `path` (a renamed one: its new
+   name). It returns 0, or the number of the error (errno.h) with which this fails instead; after
+   EINTR it is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a
+   test can make the n-th file operation fail, and a program can watch them. */
 typedef enum r2_file_op {
     R2_FILE_OPEN = 0,
     R2_FILE_READ,
@@ -1319,8 +1319,9 @@ typedef struct r2_reasoning {
     r2_check check;
 } r2_reasoning;
 
-/* Lets the model reason, greedily, about examples first .. first + n - 1: out (n). Free each with
-   r2_reasoning_free; after an error there is nothing to free. Errors: as of r2_score. */
+/* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens or, if the
+   examples have longer traces, in as many: out (n). Free each with r2_reasoning_free; after an error
+   there is nothing to free. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
@@ -1334,8 +1335,10 @@ struct r2_run;
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. The hook must
-   keep D2: of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
+   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item are
+   that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2: of
+   u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
    called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
@@ -1435,9 +1438,10 @@ r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
-/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory, and
-   their digests into run.json: whenever it is cut off, the old files or the new ones are there and
-   are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not merged), R2_IO, R2_NO_MEMORY. */
+/* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
+   and their digests into run.json: whenever it is cut off, the old files or the new ones are there
+   and are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not
+   merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
    r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
@@ -1484,7 +1488,8 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 
 /* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
-   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO, R2_NO_MEMORY. */
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
+   R2_NO_MEMORY. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -5951,7 +5956,8 @@ r2_adamw_config r2_adamw_config_default(void) {
 }
 
 static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c) {
-    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999), R2__BOUND(c, beta2, 0.0, 0.999999),
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
+                               R2__BOUND(c, beta2, 0.0, 0.999999),
                                R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
                                R2__BOUND(c, clip, 0.0, 1e30)};
     return r2__check_bounds(ctx, who, range, 5);
@@ -7458,8 +7464,8 @@ static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_gr
     how.temperature = c->temperature;
     how.n_token = rl->ex->codec.tokenizer.n_tokens;
     how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin, prompts->token,
-                          &gen);
+    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin,
+                          prompts->token, &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
@@ -7577,7 +7583,8 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const 
     return r2__codec_check(ctx, "grpo", examples);
 }
 
-/* Step number rl->run.step. After the last update one more look tells whether it was one too much. */
+/* Step number rl->run.step. After the last update one more look tells whether it was one too much.
+   */
 static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     const int64_t step = rl->run.step;
@@ -7948,6 +7955,10 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                        "examples",
                        (long long)first, (long long)n, (long long)examples->n);
     config.mode = R2_REASONED;
+    for (int64_t e = first; e < first + n; ++e) { /* room for what the examples themselves say */
+        const int64_t own = examples->trace_begin[e + 1] - examples->trace_begin[e];
+        if (own + R2_MAX_MARK > config.max_new) config.max_new = (int32_t)own + R2_MAX_MARK;
+    }
     memset(out, 0, (size_t)n * sizeof *out);
     status = r2__score_generate(ctx, model, examples, &config, first, n, &gen);
     if (status != R2_OK) return status;
@@ -9085,7 +9096,8 @@ static cJSON *r2__json_parse(const char *text, size_t len) {
    still as much as it may need. Then this is recorded. */
 static bool r2__json_no_memory(r2_ctx *ctx, size_t len) {
     void *probe = cJSON_malloc(4096 + (len < PTRDIFF_MAX / 64 ? 16 * len : len));
-    if (!probe) r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes", (unsigned long long)len);
+    if (!probe)
+        r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes", (unsigned long long)len);
     cJSON_free(probe);
     return !probe;
 }
@@ -9359,7 +9371,8 @@ static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *cons
 
 /* Before a new save: one that was cut off is finished, since it counts until the new one is there.
    Files that belong to no run are going to be replaced. */
-static r2_status r2__settle_old(r2_ctx *ctx, const char *directory, const char *const *name, int n) {
+static r2_status r2__settle_old(r2_ctx *ctx, const char *directory, const char *const *name,
+                                int n) {
     r2_status status = r2__settle(ctx, directory, name, n);
     return status == R2_FORMAT || (status == R2_IO && errno == ENOENT) ? R2_OK : status;
 }

@@ -103,4 +103,6 @@ refuses -funsafe-math-optimizations gcc -fsyntax-only -funsafe-math-optimization
 # clang does not say so before it has optimised
 refuses -funsafe-math-optimizations clang -c -o /dev/null -O1 -funsafe-math-optimizations
 
+ok 'no line is wider than 100 columns' [ "$(LC_ALL=C.UTF-8 awk 'length > 100' r2rec.h | wc -l)" -eq 0 ]
+
 finish

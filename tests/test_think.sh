@@ -19,12 +19,17 @@ for file in think.json think.dat; do
     ok "$file: the same bytes with another number of threads" cmp "$here/one/$file" "$here/two/$file"
 done
 ok 'the table is written as it is said' cmp "$here/one.md" "$here/one/think.md"
-for student in 'counted sum, no model' direct reasoned 'total only' shuffled; do
+for student in 'counted sum, no model' direct reasoned 'total only' shuffled 'direct, longer' 'reasoned, longer' \
+    'direct + GRPO' 'reasoned + GRPO'; do
     ok "a row for: $student" grep -q "^| $student | 1 | " "$here/one.md"
 done
 # 8 reasoned steps of 70 words a sequence; the others within a step of the same multiply-adds
 ok 'direct has more steps' grep -q '^| direct | 1 | 1[78] | ' "$here/one.md"
 ok 'shuffled has as many as reasoned' grep -q '^| shuffled | 1 | 8 | ' "$here/one.md"
+ok 'longer: twice the steps' grep -q '^| reasoned, longer | 1 | 16 | ' "$here/one.md"
+# a step of GRPO costs as much as 5.0 of the others: (33 + 5 x 37) x 5 words against 70 x 3, and more attention
+ok 'GRPO has a fifth of the steps of as much computing' grep -q '^| reasoned + GRPO | 1 | \(9\|10\) | ' "$here/one.md"
+ok 'a row for: what GRPO adds' [ "$(grep -c '^| [a-z]* + GRPO | 1 | [-+][0-9.]* \[[^|]*\] | [-+][0-9.]* \[[^|]*\] | $' "$here/one.md")" -eq 2 ]
 ok 'the picture says which seed it shows' [ "$(grep -c "^set xlabel '.*seed 1'" "$here/one/think.gp")" -eq 2 ]
 if command -v gnuplot >/dev/null; then ok 'a picture' grep -q '<svg' "$here/one/think.svg"; fi
 

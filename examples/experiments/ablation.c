@@ -49,6 +49,7 @@ static void mask_none(r2_run_config *c) { c->schedule = R2_MASK_NONE; }
 static void some_steps(r2_run_config *c) { c->step_share = 0.1f; }
 static void quarter_steps(r2_run_config *c) { c->step_share = 0.25f; }
 static void half_steps(r2_run_config *c) { c->step_share = 0.5f; }
+static void any_rating(r2_run_config *c) { c->split.min_positive = 0.5f, c->min_train = 0; }
 static void direct_only(r2_run_config *c) { c->sft.reasoned_share = 0.0f; }
 static void reasoned_only(r2_run_config *c) { c->sft.reasoned_share = 1.0f; }
 static void no_noise(r2_run_config *c) { c->teacher.gumbel = 0.0f; }
@@ -102,6 +103,8 @@ static const ablation list[] = {
     {"mask-none", "control: nothing masked in training", SHOWN_ANSWER, UNGUIDED, false, false,
      mask_none},
     {"permuted", "control: ratings permuted", PERMUTED_RATINGS, UNGUIDED, false, false, NULL},
+    {"any-rating", "held out: the last interaction, whatever its rating", AS_IT_IS, UNGUIDED, false,
+     false, any_rating},
     {"direct", "answers without reasoning", AS_IT_IS, UNGUIDED, false, false, direct_only},
     {"reasoned", "reasoning in every example", AS_IT_IS, UNGUIDED, false, false, reasoned_only},
     {"guided", "traces that know the answer", AS_IT_IS, GUIDED, false, false, NULL},
@@ -136,7 +139,7 @@ static bool is_among(int field, const char *words) {
 }
 
 static bool is_of_chains(int field) {
-    return !is_among(field, "hist genre era pop meanr fresh trend");
+    return !is_among(field, "hist genre era pop meanr fresh trend season");
 }
 
 static bool is_of_ratings(int field) { return is_among(field, "meanr pred liked"); }
@@ -219,7 +222,7 @@ typedef struct twister {
     bool refused; /* too many users and items for EASE */
 } twister;
 
-/* The hook (r2_evidence_fn). Early stopping is off, so only training questions know their answer. */
+/* The hook (r2_evidence_fn). Early stopping is off: only training questions know their answer. */
 static r2_status twist_evidence(r2_ctx *ctx, void *user, const r2_run *run,
                                 const r2_question *question, int64_t n, r2_evidence *evidence) {
     twister *t = (twister *)user;

@@ -1,14 +1,20 @@
-/* think.c: when does thinking step by step help a small model? Where the evidence must be joined, not
-   only added up (circles.h), and every step is written down. Four students of the same shape learn from
-   the same questions, each for the same amount of computing:
+/* think.c: when does thinking step by step help a small model? Where the evidence must be joined,
+   not only added up (circles.h), and every step is written down. Four students of the same shape
+   learn from the same questions, each for the same amount of computing:
 
        direct       Q, A                                            Q: the prompts of circles.h
        reasoned     Q, R, A    R: chain by chain its weight and the running total
        total only   Q, R, A    the control without steps: R is the last total alone
        shuffled     Q, R, A    the control without sense: R belongs to another question
 
+   The first two then go on for as much computing again, in two ways:
+
+       longer       trained the same way for twice the steps
+       + GRPO       rewarded for what their own sampled reasoning leads to: no trace says what to
+                    write. The direct one has never seen a trace
+
    Each trained student is a file (experiment.h): stop it when you like, it goes on where it stood.
-   All that was chosen (strengths, buckets, learning rate, steps) was chosen on validation positives. */
+   All that was chosen (strengths, buckets, learning rates, steps) was chosen on validation. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
@@ -18,23 +24,63 @@
 #include "circles.h"
 #include "experiment.h"
 
-/* The first is not trained: it ranks by what the teacher counted, the sum of the chains' weights. */
-typedef enum arm { COUNTED = 0, DIRECT, REASONED, TOTAL, SHUFFLED, N_ARMS } arm;
-static const char *const arm_name[N_ARMS] = {"counted sum, no model", "direct", "reasoned",
-                                             "total only", "shuffled"};
-static const char *const arm_key[N_ARMS] = {"counted", "direct", "reasoned", "total", "shuffled"};
+/* The first is not trained: it ranks by what the teacher counted, the sum of the weights. */
+typedef enum arm {
+    COUNTED = 0,
+    DIRECT,
+    REASONED,
+    TOTAL,
+    SHUFFLED,
+    DIRECT_LONGER,
+    REASONED_LONGER,
+    DIRECT_GRPO,
+    REASONED_GRPO,
+    N_ARMS
+} arm;
+static const char *const arm_name[N_ARMS] = {
+    "counted sum, no model", "direct",           "reasoned",      "total only",     "shuffled",
+    "direct, longer",        "reasoned, longer", "direct + GRPO", "reasoned + GRPO"};
+static const char *const arm_key[N_ARMS] = {"counted",         "direct",      "reasoned",
+                                            "total",           "shuffled",    "direct-longer",
+                                            "reasoned-longer", "direct-grpo", "reasoned-grpo"};
+
+static bool is_rewarded(arm a) { return a == DIRECT_GRPO || a == REASONED_GRPO; }
+
+/* What an arm begins as, or differs from in its steps alone. */
+static arm arm_base(arm a) {
+    if (a == DIRECT_LONGER || a == DIRECT_GRPO) return DIRECT;
+    return a == REASONED_LONGER || a == REASONED_GRPO ? REASONED : a;
+}
 
 enum { MAX_POINTS = 8 }; /* of a learning curve */
 
-static int32_t trace_length(arm a) { return a <= DIRECT ? 0 : a == TOTAL ? TC_TOTAL : TC_STEPS; }
+/* Of the traces that supervised fine-tuning shows. */
+static int32_t trace_length(arm a) {
+    return arm_base(a) <= DIRECT ? 0 : a == TOTAL ? TC_TOTAL : TC_STEPS;
+}
+
+/* Of what it writes before its answer. */
+static int32_t written_length(arm a) { return is_rewarded(a) ? TC_STEPS : trace_length(a); }
 
 /* ---- equal computing ---- */
 
-/* Steps that cost as much as `steps` of the reasoned student. */
+/* Steps of supervised fine-tuning that cost as much as `steps` of the reasoned student. */
 static int64_t arm_steps(const r2_model_config *c, arm a, int64_t steps) {
     if (a == COUNTED) return 0;
+    if (a == DIRECT_LONGER || a == REASONED_LONGER) steps *= 2;
     return (int64_t)(0.5 + (double)steps * tc_cost(c, TC_PROMPT, trace_length(REASONED)) /
                                tc_cost(c, TC_PROMPT, trace_length(a)));
+}
+
+/* Steps of GRPO that cost as much as `steps` of the reasoned student. It runs a prompt once, its
+   outputs branch from it, and every word is met five times: sampled, by the reference, by the
+   model, and backwards at twice the cost; in supervised fine-tuning three times. */
+static int64_t reward_steps(const r2_model_config *c, const r2_sft_config *sft,
+                            const r2_grpo_config *grpo, int64_t steps) {
+    const double sequence = tc_cost(c, TC_PROMPT, TC_STEPS), prompt = tc_cost(c, TC_PROMPT, 0);
+    const double learned = 3.0 * sft->groups * sequence;
+    const double rewarded = 5.0 * grpo->groups * (prompt + grpo->n_samples * (sequence - prompt));
+    return (int64_t)(0.5 + (double)steps * learned / rewarded);
 }
 
 static int64_t reasoned_steps(const xp *x) { return x->steps ? x->steps : x->full ? 2000 : 500; }
@@ -138,8 +184,8 @@ static void student_score(student *s, const r2_examples *ex, float *score) {
         counted_score(s->l, ex, score);
         return;
     }
-    how.mode = s->a == DIRECT ? R2_DIRECT : R2_REASONED;
-    how.max_new = trace_length(s->a); /* what follows <think>, and <answer> */
+    how.mode = written_length(s->a) ? R2_REASONED : R2_DIRECT;
+    how.max_new = written_length(s->a); /* what follows <think>, and <answer> */
     xp_check(s->l->x, r2_score(&s->l->x->ctx, &s->model, ex, &how, score, NULL));
 }
 
@@ -178,6 +224,56 @@ static void shuffle_traces(r2_examples *ex, uint64_t seed) {
     }
 }
 
+static void ask_training(const lab *l, int32_t length, r2_examples *ex) {
+    xp_check(l->x, tc_examples(&l->x->ctx, ex, &l->circles, &l->table, &l->words, l->run.question,
+                               l->run.n_train, 1 + l->run.config.n_sampled, length));
+}
+
+/* What can be checked without the table: the form, and whether the totals are the sums of the
+   weights written. The weights stand in no prompt. */
+static r2_check check_sums(const void *user, const char *prompt, const char *output) {
+    r2_check check = {R2_TRACE_MALFORMED, -1, 0, 0, 0, 0, false};
+    const char *p = output + strlen("<think> ");
+    int answer = -1, n = 0;
+    (void)user, (void)prompt;
+    if (strncmp(output, "<think> ", strlen("<think> ")) != 0) return check;
+    for (int k = 0; k < TC_CIRCLES; ++k) {
+        int weight, total, sum;
+        if (sscanf(p, "%d =%d %n", &weight, &total, &n) != 2) return check;
+        sum = check.total + weight;
+        sum = sum > R2_MAX_TOTAL ? R2_MAX_TOTAL : sum < -R2_MAX_TOTAL ? -R2_MAX_TOTAL : sum;
+        check.n_cited++;
+        check.n_right += total == sum;
+        check.total = total;
+        p += n;
+    }
+    n = 0;
+    if (sscanf(p, "</think> <answer> %d </answer>%n", &answer, &n) != 1 || !n || p[n]) return check;
+    check.well_formed = true;
+    check.answer = answer;
+    check.verdict = check.n_right == check.n_cited ? R2_TRACE_OK : R2_TRACE_WRONG_TOTAL;
+    return check;
+}
+
+/* GRPO by the form and by how surely the answer after the reasoning ranks right, nothing else. */
+static void student_reward(student *s, const r2_sft_config *sft) {
+    lab *l = s->l;
+    r2_grpo_config grpo = r2_grpo_config_default();
+    r2_examples ex;
+    ask_training(l, 0, &ex);
+    ex.codec.check = check_sums;
+    grpo.groups = sft->groups;
+    grpo.max_new = TC_STEPS + 2; /* <think> is given; <answer> A </answer> */
+    grpo.reward.w_faith = 0.0f;
+    grpo.seed = (uint64_t)l->seed;
+    grpo.n_steps = reward_steps(&s->model.config, sft, &grpo, reasoned_steps(l->x));
+    s->n_steps += grpo.n_steps;
+    s->n_tokens += grpo.n_steps * grpo.groups * ex.group *
+                   (TC_PROMPT + grpo.n_samples * grpo.max_new);
+    xp_check(l->x, r2_grpo(&l->x->ctx, &s->model, &ex, &grpo));
+    r2_examples_free(&l->x->ctx, &ex);
+}
+
 static void student_train(student *s) {
     lab *l = s->l;
     xp *x = l->x;
@@ -189,17 +285,17 @@ static void student_train(student *s) {
                (uint64_t)l->seed);
     sft.n_steps = s->n_steps = arm_steps(&shape, s->a, reasoned_steps(x));
     if (s->a == COUNTED) return;
-    sft.reasoned_share = s->a == DIRECT ? 0.0f : 1.0f;
+    sft.reasoned_share = arm_base(s->a) == DIRECT ? 0.0f : 1.0f;
     sft.groups = 8;
     sft.on_step = on_step;
     sft.user = s;
     xp_check(x, r2_model_init(&x->ctx, &s->model, &shape, true));
-    xp_check(x, tc_examples(&x->ctx, &ex, &l->circles, &l->table, &l->words, l->run.question,
-                            l->run.n_train, 1 + l->run.config.n_sampled, trace_length(s->a)));
+    ask_training(l, trace_length(s->a), &ex);
     if (s->a == SHUFFLED) shuffle_traces(&ex, (uint64_t)l->seed);
-    s->n_tokens = s->n_steps * sft.groups * ex.group * (ex.longest - (s->a == DIRECT));
+    s->n_tokens = s->n_steps * sft.groups * ex.group * (ex.longest - (sft.reasoned_share == 0.0f));
     began = processor_seconds();
     xp_check(x, r2_sft(&x->ctx, &s->model, &ex, &sft));
+    if (is_rewarded(s->a)) student_reward(s, &sft);
     s->seconds += processor_seconds() - began;
     r2_examples_free(&x->ctx, &ex);
 }
@@ -220,7 +316,7 @@ static void student_think(student *s, const r2_examples *ex, int64_t first, int6
                TC_PROMPT * sizeof *token);
         token[begin[k] + TC_PROMPT] = ex->codec.markup.think.id[0];
     }
-    how.max_new = trace_length(s->a);
+    how.max_new = written_length(s->a);
     how.stop = ex->codec.markup.answer.id, how.n_stop = 1;
     how.temperature = 0.0f;
     xp_check(x, r2_generate(&x->ctx, &s->model, &how, n, begin, token, gen));
@@ -232,15 +328,15 @@ static void student_think(student *s, const r2_examples *ex, int64_t first, int6
 static void student_check(student *s) {
     const lab *l = s->l;
     const r2_candidates *c = &l->run.valid;
-    int32_t want[TC_STEPS], n_words = trace_length(s->a) - 1; /* but for <think> */
+    int32_t want[TC_STEPS], n_words = written_length(s->a) - 1; /* but for <think> */
     int64_t right = 0, whole = 0;
     r2_generation gen;
-    if (s->a <= DIRECT) return;
+    if (n_words < 0) return;
     student_think(s, &l->valid, 0, c->n_per_case, c->n_cases, &gen);
     for (int64_t k = 0; k < c->n_cases; ++k) {
         int32_t n = 0;
         tc_trace(&l->table, &l->words, l->valid.prompt + k * c->n_per_case * TC_PROMPT,
-                 trace_length(s->a), want);
+                 written_length(s->a), want);
         for (int32_t t = 0; t < n_words; ++t) n += gen.token[k * gen.max_new + t] == want[t + 1];
         right += n;
         whole += n == n_words;
@@ -279,8 +375,8 @@ static void describe(student *s, int64_t k, r2_text *text) {
     r2_generation_free(ctx, &gen);
 }
 
-/* Chooses an example: the first validation positive that comes out on top after flawless reasoning; -1
-   when there is none. */
+/* Chooses an example: the first validation positive that comes out on top after flawless reasoning;
+   -1 when there is none. */
 static int64_t find_example(student *s) {
     const r2_candidates *c = &s->l->run.valid;
     for (int64_t k = 0; k < c->n_cases; ++k) {
@@ -381,23 +477,34 @@ static void study(lab *l, arm a) {
 
 typedef struct report {
     xp *x;
-    r2_text text, bars, curves; /* Markdown; what the picture shows */
+    r2_text text, rewards; /* Markdown: the table of all, that of GRPO */
+    r2_text bars, curves;  /* what the picture shows                   */
     cJSON *json;
 } report;
 
 /* A difference to another student, user by user. */
-static void compare(report *r, const xp_mean *mean, const xp_mean *other, const char *what,
-                    cJSON *json) {
+static void compare(report *r, r2_text *text, const xp_mean *mean, const xp_mean *other,
+                    const char *what, cJSON *json) {
     char name[40];
     double lo, hi, mid = xp_average(mean, XP_HR1) - xp_average(other, XP_HR1);
     xp_interval(r->x, mean, other, XP_HR1, &lo, &hi);
-    r2_text_addf(&r->x->ctx, &r->text, "%+.3f [%+.3f, %+.3f] | ", mid, lo, hi);
+    r2_text_addf(&r->x->ctx, text, "%+.3f [%+.3f, %+.3f] | ", mid, lo, hi);
     snprintf(name, sizeof name, "minus_%s", what);
     cJSON_AddNumberToObject(json, name, mid);
     snprintf(name, sizeof name, "minus_%s_lo", what);
     cJSON_AddNumberToObject(json, name, lo);
     snprintf(name, sizeof name, "minus_%s_hi", what);
     cJSON_AddNumberToObject(json, name, hi);
+}
+
+/* GRPO against what it began with, and against the same computing spent on more of the same. */
+static void reward_row(report *r, arm a, int64_t seed, const xp_mean mean[N_ARMS], cJSON *json) {
+    const xp_mean *longer = &mean[a == DIRECT_GRPO ? DIRECT_LONGER : REASONED_LONGER];
+    if (!longer->n) return;
+    r2_text_addf(&r->x->ctx, &r->rewards, "| %s | %d | ", arm_name[a], (int)seed);
+    compare(r, &r->rewards, &mean[a], &mean[arm_base(a)], "before", json);
+    compare(r, &r->rewards, &mean[a], longer, "longer", json);
+    r2_text_addf(&r->x->ctx, &r->rewards, "\n");
 }
 
 static void table_row(report *r, arm a, int64_t seed, const cJSON *row,
@@ -421,8 +528,9 @@ static void table_row(report *r, arm a, int64_t seed, const cJSON *row,
         cJSON_AddNumberToObject(json, xp_metric_name[m], xp_average(&mean[a], (xp_metric)m));
     cJSON_AddNumberToObject(json, "hr@1_lo", lo);
     cJSON_AddNumberToObject(json, "hr@1_hi", hi);
-    compare(r, &mean[a], &mean[DIRECT], "direct", json);
-    compare(r, &mean[a], &mean[TOTAL], "total_only", json);
+    compare(r, &r->text, &mean[a], &mean[DIRECT], "direct", json);
+    compare(r, &r->text, &mean[a], &mean[TOTAL], "total_only", json);
+    if (is_rewarded(a)) reward_row(r, a, seed, mean, json);
     r2_text_addf(&x->ctx, &r->text, "%.3f | %.3f |\n", xp_number(row, "words_right"),
                  xp_number(row, "traces_right"));
     cJSON_AddNumberToObject(json, "words_right", xp_number(row, "words_right"));
@@ -454,7 +562,8 @@ static void seed_rows(report *r, int64_t seed) {
         if (row[a]) xp_mean_add(x, &mean[a], row[a]);
     }
     for (int a = 0; a < N_ARMS; ++a)
-        if (mean[a].n && mean[DIRECT].n && mean[TOTAL].n) table_row(r, (arm)a, seed, row[a], mean);
+        if (mean[a].n && mean[DIRECT].n && mean[TOTAL].n && mean[arm_base((arm)a)].n)
+            table_row(r, (arm)a, seed, row[a], mean);
     add_curves(r, row[DIRECT], row[REASONED]);
     for (int a = 0; a < N_ARMS; ++a) {
         cJSON_Delete(row[a]);
@@ -476,7 +585,7 @@ static void add_example(report *r) {
 /* ---- the picture ---- */
 
 static const char picture[] =
-    "set terminal svg size 900,380 font 'sans-serif,13' noenhanced background 'white'\n"
+    "set terminal svg size 1250,400 font 'sans-serif,13' noenhanced background 'white'\n"
     "set output '%s.svg'\n"
     "set multiplot layout 1,2\nset bmargin 5\n"
     "set style line 1 lc rgb '#888888' pt 7 lw 2\n"
@@ -484,10 +593,11 @@ static const char picture[] =
     "set grid ytics lc rgb '#dddddd'\n"
     "set ylabel 'HR@1 (1+19)'\n"
     "set title 'Test users, 95 %% intervals'\n"
-    "set xrange [-0.5:4.7]\n"
+    "set xrange [-0.5:8.7]\n"
     "set xlabel '%s' offset 0,-0.8\n"
-    "set xtics font ',11' (\"counted\\nsum\" 0, 'direct' 1, 'reasoned' 2, \"total\\nonly\" 3, "
-    "'shuffled' 4)\n"
+    "set xtics font ',10' (\"counted\\nsum\" 0, 'direct' 1, 'reasoned' 2, \"total\\nonly\" 3, "
+    "'shuffled' 4, \"direct,\\nlonger\" 5, \"reasoned,\\nlonger\" 6, \"direct\\n+ GRPO\" 7, "
+    "\"reasoned\\n+ GRPO\" 8)\n"
     "plot '%s.dat' index 0 using 1:3:4:5 with yerrorbars ls 2 notitle\n"
     "set title 'Validation users, while learning'\n"
     "set xtics auto\n"
@@ -521,7 +631,9 @@ static void draw(report *r) {
     snprintf(command, sizeof command, "gnuplot '%s.gp' 2>/dev/null", base);
     if (system(command) == 0) fprintf(stderr, "%s.svg drawn\n", base);
     else
-        fprintf(stderr, "gnuplot drew nothing (is it installed?): %s.dat holds what `gnuplot %s.gp` would draw\n",
+        fprintf(stderr,
+                "gnuplot drew nothing (is it installed?): %s.dat holds what `gnuplot %s.gp` would "
+                "draw\n",
                 base, base);
     r2_text_free(&x->ctx, &script);
 }
@@ -533,13 +645,21 @@ static void write_report(xp *x) {
     r.json = cJSON_CreateArray();
     r2_text_addf(&x->ctx, &r.text,
                  "`build/examples/experiments/think --data %s%s --steps %d --layers %d --seed %d "
-                 "--models %d`: HR@1 (1+19) of the test users, intervals over users; the same multiply-adds for "
-                 "every student\n\n| student | seed | steps | million tokens | processor s | "
+                 "--models %d`: HR@1 (1+19) of the test users, intervals over users; the same "
+                 "multiply-adds for "
+                 "the first four students, twice as many for the last four\n\n| student | seed | "
+                 "steps | million tokens | processor s | "
                  "validation | HR@1 [95 %%] | - direct | - total only | words right | traces right "
                  "|\n|---|---|---|---|---|---|---|---|---|---|---|\n",
                  x->data, x->full ? " --full" : "", (int)reasoned_steps(x), (int)x->layers,
                  (int)x->seed, (int)x->models);
     for (int64_t seed = x->seed; seed < x->seed + x->models; ++seed) seed_rows(&r, seed);
+    if (r.rewards.data)
+        r2_text_addf(&x->ctx, &r.text,
+                     "\n| student | seed | - before GRPO | - longer |\n"
+                     "|---|---|---|---|\n%s",
+                     r.rewards.data);
+    r2_text_free(&x->ctx, &r.rewards);
     add_example(&r);
     xp_report(x, &r.text, r.json);
     draw(&r);
@@ -553,8 +673,9 @@ int main(int argc, char **argv) {
     x.ctx.user = &x;
     for (int a = 0; a < N_ARMS; ++a) n_asked += !x.only || !strcmp(x.only, arm_key[a]);
     if (n_asked == 0) {
-        fprintf(stderr, "think: --only counted, direct, reasoned, total or shuffled, not \"%s\"\n",
-                x.only);
+        fprintf(stderr, "think: --only one of");
+        for (int a = 0; a < N_ARMS; ++a) fprintf(stderr, " %s", arm_key[a]);
+        fprintf(stderr, ", not \"%s\"\n", x.only);
         return 2;
     }
     xp_claim(&x);

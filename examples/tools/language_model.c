@@ -50,9 +50,9 @@ static const char usage[] =
     "  --cases N        users whose items are ranked, at most (default 8192)\n"
     "  --rank N         of the adapters (default 16)\n"
     "  --batch N        groups of questions in a step of fine-tuning (default 8)\n"
-    "  --scratch-steps N  batches in which the model learns to read prompts (default 100; with\n"
+    "  --scratch-steps N  batches in which the model learns to read prompts (default 400; with\n"
     "                   --model 0)\n"
-    "  --sft-steps N    batches of supervised fine-tuning (default 500)\n"
+    "  --sft-steps N    batches of supervised fine-tuning (default 400)\n"
     "  --grpo-steps N   batches of reinforcement learning (default 20)\n"
     "  --validation     ranks the validation items: to choose settings without the test items\n"
     "  --help           this text\n";
@@ -85,19 +85,19 @@ static lm_options parse_options(int argc, char **argv) {
     memset(&o, 0, sizeof o);
     o.data = "data/mini", o.out = "out/language", o.seed = 1;
     o.questions = 4096, o.cases = 8192, o.rank = 16, o.batch = 8;
-    o.scratch_steps = -1, o.sft_steps = 500, o.grpo_steps = 20;
+    o.scratch_steps = -1, o.sft_steps = 400, o.grpo_steps = 20;
     options_read("language_model", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     if (scratch && o.model) {
         fprintf(stderr, "language_model: expected --scratch or --model, found both\n");
         exit(2);
     }
-    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 100;
+    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 400;
     return o;
 }
 
 /* ---- the state of the program ---- */
 
-enum { TOLD_CHAINS = 3, READ_AT_ONCE = 32 };
+enum { TOLD_CHAINS = 2, READ_AT_ONCE = 8 };
 
 typedef struct lm {
     lm_options options;
@@ -176,12 +176,13 @@ static void save_base(lm *m) {
    counts. */
 static void stop(lm *m) {
     interrupted = 0;
-    fprintf(stderr, "\nlanguage_model: stopped");
-    if (!m->model.n_params) exit(130);
+    fprintf(stderr, "\nlanguage_model: stopped.");
+    if (!m->model.n_params) exit((fprintf(stderr, " Nothing has been learned yet.\n"), 130));
     if (m->model.lora) save_adapters(m);
     else save_base(m);
-    fprintf(stderr, ". What it has learned is saved; to go on:\n ");
-    for (int k = 0; k < m->argc; ++k) fprintf(stderr, " '%s'", m->argv[k]);
+    fprintf(stderr, " What it has learned is saved; to go on:\n ");
+    for (int k = 0; k < m->argc; ++k)
+        if (strcmp(m->argv[k], "--scratch")) fprintf(stderr, " '%s'", m->argv[k]);
     fprintf(stderr, " --model '%s'", m->base.data);
     if (m->model.lora) fprintf(stderr, " --adapters '%s/adapters'", m->options.out);
     fprintf(stderr, " --scratch-steps %lld --sft-steps %lld --grpo-steps %lld\n",
@@ -300,7 +301,7 @@ static void make_tokenizer(lm *m) {
 static void make_model(lm *m) {
     r2_model_config config = r2_model_config_default();
     config.n_vocab = m->bpe.n_tokens;
-    config.n_layer = 3;
+    config.n_layer = 2;
     config.n_head = config.n_kv_head = 2;
     config.d_model = 64;
     config.d_ff = 176;
@@ -329,9 +330,11 @@ static void reading_add(lm_reading *r, const int32_t *token, int64_t n, bool pre
     }
 }
 
-/* Prompts and thoughts of training questions, without the answers. */
+/* Prompts and thoughts of training questions. The answers to them are not read: those that stand
+   there, to show the form, are drawn by lot. */
 static void reading_draw(const lm *m, lm_reading *r, int64_t step) {
     const r2_examples *ex = &m->train;
+    const r2_markup *mark = &m->codec.markup;
     r2_rng rng = r2_rng_make((uint64_t)m->options.seed, R2_STREAM_BATCH, (uint64_t)step);
     r->n_row = r->n_pred = 0;
     for (int32_t s = 0; s < READ_AT_ONCE; ++s) {
@@ -340,6 +343,9 @@ static void reading_draw(const lm *m, lm_reading *r, int64_t step) {
         r->seq_begin[s] = r->n_row;
         reading_add(r, ex->prompt + q, ex->prompt_begin[e + 1] - q, false);
         reading_add(r, ex->trace + t, ex->trace_begin[e + 1] - t, true);
+        reading_add(r, mark->answer.id, mark->answer.n, true);
+        reading_add(r, &mark->level[r2_rng_below(&rng, R2_N_ANSWERS)], 1, true);
+        reading_add(r, mark->answer_end.id, mark->answer_end.n, true);
     }
     r->seq_begin[READ_AT_ONCE] = r->n_row;
 }
@@ -384,7 +390,7 @@ static void learn_to_read(lm *m) {
     check(m, r2_adamw_init(&m->ctx, &r.opt, &m->model, &config));
     for (int64_t step = 0; step < steps && status == R2_OK; ++step) {
         reading_draw(m, &r, step);
-        status = reading_step(m, &r, r2_lr_cosine(step, steps, steps / 10, 3e-3f, 0.02f), &loss);
+        status = reading_step(m, &r, r2_lr_cosine(step, steps, steps / 10, 6e-3f, 0.02f), &loss);
         if (status == R2_OK) m->scratch_left--;
         if (step == 0) first = loss;
         if (status == R2_OK) status = r2_progress(&m->ctx, "reading", step + 1, steps);
@@ -601,22 +607,22 @@ static void fine_tune(lm *m) {
 /* On questions drawn anew, as r2_run_grpo does. */
 static void reinforce(lm *m) {
     r2_grpo_config config = grpo_config(m);
+    const r2_run_config *c = &m->run.config;
     const int32_t group = m->train.group;
-    const r2_draw_config draw = {config.n_steps * config.groups, group - 1, m->run.min_history,
-                                 r2_hash(config.seed, R2_STREAM_SAMPLE, 0)};
+    const r2_draw_config draw = {config.n_steps * config.groups, c->n_sampled, c->min_history,
+                                 c->min_train, r2_hash(config.seed, R2_STREAM_SAMPLE, 0)};
+    const uint64_t most = (uint64_t)draw.n_groups * (uint64_t)group;
     const double began = r2_seconds();
     int64_t n = 0;
     r2_question *question;
     r2_evidence *evidence;
     r2_examples fresh;
     if (draw.n_groups < 1) return;
-    question = (r2_question *)need(
-        m, r2_alloc(&m->ctx, (uint64_t)(draw.n_groups * group), sizeof *question));
-    evidence = (r2_evidence *)need(
-        m, r2_alloc(&m->ctx, (uint64_t)(draw.n_groups * group), sizeof *evidence));
+    question = (r2_question *)need(m, r2_alloc(&m->ctx, most, sizeof *question));
+    evidence = (r2_evidence *)need(m, r2_alloc(&m->ctx, most, sizeof *evidence));
     check(m, r2_questions_draw(&m->ctx, &m->run.index, &draw, question, &n));
-    check(m, r2_evidence_compute(&m->ctx, &m->run.index, question, n * group,
-                                 &m->run.config.chains, evidence));
+    check(m, r2_evidence_compute(&m->ctx, &m->run.index, question, n * group, &c->chains,
+                                 evidence));
     make_examples(m, evidence, n * group, group, &fresh);
     config.on_step = on_grpo;
     config.user = m;
