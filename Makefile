@@ -75,7 +75,7 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph
+.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install install-verify clean FORCE bench bench-graph
 .PHONY: fuzz torture coverage lint vectors verify mutants
 
 # As many compilers at once as there are processors, unless the caller chose.
@@ -87,7 +87,7 @@ endif
 help:
 	@echo 'make TARGET [NAME=value ...]'
 	@awk -F ':[^#]*## ' '/^# --- / { gsub(/^# --- | -+$$/, ""); title = $$0 } \
-	  /^[a-z-]+:.*## / { if (title) print "\n" title; title = ""; printf "  %-11s  %s\n", $$1, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { if (title) print "\n" title; title = ""; printf "  %-14s  %s\n", $$1, $$2 }' Makefile
 	@printf '%s\n' '' 'names' \
 	  '  DATA=dir OUT=dir SEED=n THREADS=n  for demo and experiments' \
 	  '  ARGS="..."  options of the program itself; ARGS=--help lists them' \
@@ -167,10 +167,10 @@ lint: build/lint.c ## clang-tidy and cppcheck on r2rec.h
 vectors: build/portable/tests/vectors/make ## write data/vectors/v1 anew, after a change of a definition
 	@$< data/vectors/v1
 
-verify: build/examples/tools/verify ## check another program: ARGS="-- python3 its.py"; without ARGS the header
+verify: build/examples/tools/verify ## check the header, or ARGS="-- python3 another.py"
 	@$< $(if $(ARGS),$(ARGS),--self)
 
-mutants: build/flags ## show that each flag's bug is caught by a vector with this flag
+mutants: build/flags ## each bug that a flag names is caught by its vectors
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' ALL=1 tests/test_mutants.sh
 
 # --- measure ----------------------------------------------------------------------------------------
@@ -199,6 +199,12 @@ install: ## copy r2rec.h and r2rec.pc under PREFIX (and DESTDIR)
 	  'Description: Reason-to-Recommend in one C header' 'Version: $(VERSION)' \
 	  'URL: https://arxiv.org/abs/2506.05069' 'Requires: libcjson' \
 	  'Cflags: -I$${includedir}' 'Libs: -lm' > '$(DESTDIR)$(PREFIX)/share/pkgconfig/r2rec.pc'
+
+install-verify: build/examples/tools/verify ## copy the runner as r2rec-verify, the vectors to share/r2rec
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/r2rec/vectors/v1'
+	install -m 755 $< '$(DESTDIR)$(PREFIX)/bin/r2rec-verify'
+	install -m 644 data/vectors/SPEC.md '$(DESTDIR)$(PREFIX)/share/r2rec/vectors'
+	install -m 644 data/vectors/v1/*.json '$(DESTDIR)$(PREFIX)/share/r2rec/vectors/v1'
 
 clean: ## remove build/ (out/ and fetched data stay)
 	rm -rf build

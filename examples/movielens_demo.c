@@ -10,6 +10,7 @@
 #include <cjson/cJSON.h>
 
 #include "common/baselines.h"
+#include "common/dump.h"
 #include "common/options.h"
 #include "common/output.h"
 #include "common/report.h"
@@ -20,7 +21,7 @@ typedef struct demo_options {
     const char *data, *out, *user, *candidates;
     r2_format format;
     int64_t seed, threads;
-    bool full, ease;
+    bool full, ease, dump;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
@@ -41,6 +42,8 @@ static const char usage[] =
     "  --quick        minutes (the default)\n"
     "  --full         the long training: twice the questions, more steps, minutes more\n"
     "  --ease         EASE^R's score among the evidence, in the place of its kin `deep`\n"
+    "  --dump         writes OUT/dump, all that a comparer of another implementation needs: split,\n"
+    "                 candidates with values, chains, prompts, scores, ranks; TREC run and qrels\n"
     "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
     "  --grpo-steps N batches of reinforcement learning, likewise\n"
     "  --help         this text\n";
@@ -62,6 +65,7 @@ static demo_options parse_options(int argc, char **argv) {
                                   {"--quick", OPTIONS_FLAG, &o.full, false, 0},
                                   {"--full", OPTIONS_FLAG, &o.full, true, 0},
                                   {"--ease", OPTIONS_FLAG, &o.ease, true, 0},
+                                  {"--dump", OPTIONS_FLAG, &o.dump, true, 0},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, 10000000},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, 10000000}};
     memset(&o, 0, sizeof o);
@@ -367,6 +371,19 @@ static cJSON *json_results(const demo *d) {
     return results;
 }
 
+/* What each metric is called in data/vectors/SPEC.md, section 15. */
+static cJSON *json_definitions(void) {
+    static const char *const definition[][2] = {
+        {"hr", "hit_ratio/ties=expected"},
+        {"hr@1_lo, hr@1_hi", "bootstrap/percentile=nearest"},
+        {"ndcg", "ndcg/ties=expected/log2(rank+1)"},
+        {"mrr", "reciprocal_rank/ties=expected"}};
+    cJSON *json = cJSON_CreateObject();
+    for (size_t k = 0; k < sizeof definition / sizeof *definition; ++k)
+        cJSON_AddStringToObject(json, definition[k][0], definition[k][1]);
+    return json;
+}
+
 static cJSON *json_traces(const r2_trace_metrics *m) {
     cJSON *json = cJSON_CreateObject(), *verdicts = cJSON_AddObjectToObject(json, "verdicts");
     cJSON_AddNumberToObject(json, "n", (double)m->n);
@@ -383,6 +400,7 @@ static void write_metrics(demo *d) {
     const r2_run_config *c = &d->run.config;
     cJSON *json = cJSON_CreateObject(), *facts, *config;
     cJSON_AddItemToObject(json, "results", json_results(d));
+    cJSON_AddItemToObject(json, "definitions", json_definitions());
     cJSON_AddNumberToObject(json, "seed", (double)d->options.seed);
     facts = cJSON_AddObjectToObject(json, "data");
     cJSON_AddNumberToObject(facts, "users", (double)d->run.data.n_users);
@@ -483,6 +501,17 @@ static void write_traces(demo *d) {
     }
     write_file(d, "traces.jsonl", &lines);
     r2_text_free(&d->ctx, &lines);
+}
+
+/* OUT/dump, for --dump. */
+static void write_dump(demo *d) {
+    r2_text path = {NULL, 0, 0, false};
+    if (!d->options.dump) return;
+    r2_text_addf(&d->ctx, &path, "%s/dump", d->options.out);
+    if (path.failed) check(d, R2_NO_MEMORY);
+    options_directory("movielens_demo", path.data);
+    check(d, dump_write(&d->ctx, &d->run, path.data));
+    r2_text_free(&d->ctx, &path);
 }
 
 static void write_report(demo *d) {
@@ -594,6 +623,7 @@ int main(int argc, char **argv) {
     write_metrics(&d);
     write_candidates(&d);
     write_traces(&d);
+    write_dump(&d);
     check(&d, r2_run_save(&d.ctx, &d.run, d.options.out));
     phase_ends(&d, "recommendations, files");
     write_report(&d);
