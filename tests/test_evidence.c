@@ -1,7 +1,8 @@
 /* Evidence: a second implementation of every formula, written from the formulas alone and as slow
    as it likes; leave-one-out to the last byte; the shown chains; the questions drawn for training. */
 #define R2REC_IMPLEMENTATION
-#define R2_DEEP_EDGES 250 /* some graphs have more */
+#define R2_DEEP_EDGES  250 /* some graphs have more, */
+#define R2_MOST_PEOPLE 5   /* and items of theirs more users */
 #include "r2rec.h"
 #include "test.h"
 
@@ -117,6 +118,22 @@ static int ref_item_degree(const ref_world *r, uint32_t item) {
     return n;
 }
 
+/* Whether chains to the target may lead over a user: everybody, or about `most` of n by a draw. */
+static bool ref_kept(const ref_world *r, uint32_t user) {
+    const double most = (double)r->w->index.most_people, n = ref_item_degree(r, r->t);
+    if (n <= most) return true;
+    return (double)(uint32_t)r2_hash(0, user, 0) <= floor(most / n * (double)UINT32_MAX);
+}
+
+/* How often one who is kept counts in a sum over users. */
+static double ref_times(const ref_world *r) {
+    double n = ref_item_degree(r, r->t), kept = 0.0;
+    for (int e = 0; e < r->n; ++e)
+        kept += r->edge[e].item == r->t && ref_other(r, r->edge[e].user) &&
+                ref_kept(r, r->edge[e].user);
+    return kept > 0.0 ? n / kept : 0.0;
+}
+
 /* What a question hides, from the picture of a chain: of e1 .. e4 those from e_step on. */
 static bool ref_hides(const r2_question *q, uint32_t user, uint32_t item) {
     const bool of_u0 = q->step == 1, about_i0 = q->step <= 2;
@@ -203,12 +220,13 @@ static double ref_link(const ref_world *r, double h,
             const ref_edge *took = &r->edge[e];
             int other = ref_find(r, took->user, i0);
             if (took->item != r->t || !ref_other(r, took->user) || other < 0) continue;
+            if (!ref_kept(r, took->user)) continue;
             sum += ref_fade(r, p, h) / sqrt(ref_item_degree(r, i0) * (n_t + 1.0) + 10.0) *
                    kernel(took->pos - r->edge[other].pos, ref_user_degree(r, took->user),
                           took->rating);
         }
     }
-    return sum;
+    return ref_times(r) * sum;
 }
 
 static double kernel_link(double d, double n, double r) {
@@ -266,10 +284,16 @@ static double ref_share_of_users(const ref_world *r) {
     double n = 0.0, sharing = 0.0;
     for (int e = 0; e < r->n; ++e) {
         if (r->edge[e].item != r->t || !ref_other(r, r->edge[e].user)) continue;
+        if (!ref_kept(r, r->edge[e].user)) continue;
         n += 1.0;
         sharing += ref_shared(r, r->edge[e].user) >= 2;
     }
     return n > 0.0 ? sharing / n : 0.0;
+}
+
+/* Whether a user is among the nearest and takes part in `deep`. */
+static bool ref_walks(const ref_world *r, uint32_t v) {
+    return ref_other(r, v) && (int64_t)v % r->w->index.stride == 0;
 }
 
 /* share of the 50 nearest; NAN when it cannot be told who they are (equal up to rounding) */
@@ -277,7 +301,9 @@ static double ref_uknn(const ref_world *r) {
     double all = 0.0, have = 0.0;
     for (uint32_t v = 0; v < r->w->data.n_users; ++v) {
         int nearer = 0, near = 0;
+        if (!ref_walks(r, v)) continue;
         for (uint32_t x = 0; x < r->w->data.n_users; ++x) {
+            if (!ref_walks(r, x)) continue;
             nearer += r->simrec[x] > r->simrec[v];
             near += x != v && fabs(r->simrec[x] - r->simrec[v]) < 1e-6 * r->simrec[v];
         }
@@ -297,13 +323,8 @@ static double ref_ridge(const ref_world *r) {
     for (uint32_t i = 0; i < r->w->data.n_items && n > 0.0; ++i)
         meet += pow(ref_item_degree(r, i) / n, 2.0);
     double users = (double)(r->w->data.n_users - 1 - (r->left_out >= 0)) /
-                   (double)r->w->index.deep_stride;
+                   (double)r->w->index.stride;
     return pow(1.0 + sqrt(users * meet), 2.0);
-}
-
-/* Whether a user takes part in `deep`. */
-static bool ref_walks(const ref_world *r, uint32_t v) {
-    return ref_other(r, v) && (int64_t)v % r->w->index.deep_stride == 0;
 }
 
 /* (K + ridge) in, of those who take part; K(v,w) = items of both / sqrt(n_v n_w). */
@@ -374,14 +395,14 @@ static double ref_meanr(const ref_world *r) {
 }
 
 static double ref_pred(const ref_world *r) {
-    double sum = 0.0, weight = 0.05;
+    double sum = 0.0, weight = 0.0;
     for (int e = 0; e < r->n; ++e) {
         const ref_edge *took = &r->edge[e];
-        if (took->item != r->t || !ref_other(r, took->user)) continue;
+        if (took->item != r->t || !ref_other(r, took->user) || !ref_kept(r, took->user)) continue;
         sum += r->simidf[took->user] * (took->rating - ref_mean(r, took->user));
         weight += r->simidf[took->user];
     }
-    return sum / weight;
+    return ref_times(r) * sum / (ref_times(r) * weight + 0.05);
 }
 
 static double ref_fresh(const ref_world *r) {
@@ -404,7 +425,7 @@ static double ref_trend(const ref_world *r, double share) {
 static double ref_chain_score(const ref_world *r, int p, uint32_t u1) {
     uint32_t i0 = r->edge[r->history[p]].item;
     int shared = ref_find(r, u1, i0), took = ref_find(r, u1, r->t);
-    if (shared < 0 || took < 0 || !ref_other(r, u1)) return 0.0;
+    if (shared < 0 || took < 0 || !ref_other(r, u1) || !ref_kept(r, u1)) return 0.0;
     return ref_fade(r, p, 10.0) * pow(0.5, abs(r->edge[took].pos - r->edge[shared].pos) / 10.0) *
            r->simrec[u1];
 }
@@ -416,7 +437,7 @@ static double ref_path(const ref_world *r) {
         double sum = 0.0;
         for (int p = 0; p < r->n_history; ++p) {
             int shared = ref_find(r, v, r->edge[r->history[p]].item), took = ref_find(r, v, r->t);
-            if (!ref_other(r, v) || shared < 0 || took < 0) continue;
+            if (!ref_other(r, v) || shared < 0 || took < 0 || !ref_kept(r, v)) continue;
             int d = r->edge[took].pos - r->edge[shared].pos;
             if (d > 0) sum += ref_fade(r, p, 5.0) * pow(0.5, d / 5.0);
         }
@@ -534,16 +555,16 @@ static const struct {
     double p;
 } shapes[] = {{6, 5, 0.5}, {12, 9, 0.2}, {9, 14, 0.7}, {70, 12, 0.35}, {3, 40, 0.6}};
 
-/* deep_stride 0: as r2_index_init has it. */
-static void check_shapes(int64_t deep_stride) {
+/* stride 0: as r2_index_init has it. */
+static void check_shapes(int64_t stride) {
     r2_ctx ctx = r2_ctx_default();
     for (int s = 0; s < 5; ++s) {
         world w;
         r2_rng rng = r2_rng_make(11, R2_STREAM_USER, (uint64_t)s);
         REQUIRE(world_make(&ctx, &w, shapes[s].n_users, shapes[s].n_items, shapes[s].p,
                            100 + (uint64_t)s));
-        CHECK_EQ_INT(w.index.deep_stride, (w.graph.n_edges + 249) / 250);
-        if (deep_stride) w.index.deep_stride = deep_stride;
+        CHECK_EQ_INT(w.index.stride, (w.graph.n_edges + 249) / 250);
+        if (stride) w.index.stride = stride;
         for (int k = 0; k < (shapes[s].n_users > 50 ? 12 : 60); ++k) {
             r2_question question = draw_question(&w, &rng);
             r2_evidence evidence;
@@ -561,8 +582,9 @@ static void check_shapes(int64_t deep_stride) {
 
 TEST(every_field_and_chain_against_a_second_implementation) { check_shapes(1); }
 
-/* What a graph of too many edges gets: `deep` of every s-th user, all else as before. */
-TEST(deep_of_some_users_against_a_second_implementation) {
+/* What a graph of too many edges gets: `uknn` and `deep` of every s-th user, chains over some users of
+   an item. */
+TEST(evidence_of_some_users_against_a_second_implementation) {
     check_shapes(0);
     check_shapes(2);
     check_shapes(5);

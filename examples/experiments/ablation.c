@@ -23,6 +23,7 @@ typedef enum twist {
     EASE_FOR_DEEP,     /* EASE^R's own score in the place of that field                      */
     NO_RATINGS,        /* no rating, nor what follows from one                               */
     SHOWN_ANSWER,      /* in training the chains close: they show the rating that is asked   */
+    SOME_PEOPLE,       /* a quarter of the users, 64 of an item's: as in data of 1 M ratings  */
     PERMUTED_RATINGS   /* control: ratings dealt anew among all interactions                 */
 } twist;
 
@@ -102,6 +103,8 @@ static const ablation list[] = {
     {"mask-all", "masking: every rating", AS_IT_IS, UNGUIDED, false, false, mask_all},
     {"mask-none", "control: nothing masked in training", SHOWN_ANSWER, UNGUIDED, false, false,
      mask_none},
+    {"some-people", "evidence of every 4th user, of 64 of an item", SOME_PEOPLE, UNGUIDED, false,
+     false, NULL},
     {"permuted", "control: ratings permuted", PERMUTED_RATINGS, UNGUIDED, false, false, NULL},
     {"any-rating", "held out: the last interaction, whatever its rating", AS_IT_IS, UNGUIDED, false,
      false, any_rating},
@@ -338,6 +341,11 @@ static bool make_run(xp *x, const ablation *a, int64_t model, twister *t, r2_run
         return false;
     }
     if (a->evidence == PERMUTED_RATINGS) permute_ratings(x, run);
+    if (a->evidence == SOME_PEOPLE) {
+        run->index.stride = 4;
+        run->index.most_people = 64;
+        xp_check(x, r2_run_prepare(&x->ctx, run));
+    }
     if (a->traces == GUIDED) guide_traces(x, run);
     if (a->traces == SHUFFLED) shuffle_traces(run);
     if (!a->no_sft) fine_tune(x, a, model, run);

@@ -10,6 +10,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include "meter.h"
 #include "powerlaw.h"
 
 #include <sys/stat.h>
@@ -37,9 +38,6 @@ static void stop_if(r2_ctx *ctx, r2_status status) {
     exit(1);
 }
 
-/* Seconds of the processor, all threads together. */
-static double processor(void) { return (double)clock() / (double)CLOCKS_PER_SEC; }
-
 static double best(const double *values, int n, bool less) {
     double found = values[0];
     for (int k = 1; k < n; ++k)
@@ -47,35 +45,16 @@ static double best(const double *values, int n, bool less) {
     return found;
 }
 
-/* ---- memory: an allocator that adds up what is asked of it ---- */
+/* ---- how long reading takes ---- */
 
-typedef struct meter {
-    int64_t now, peak;
+typedef struct reading {
+    meter memory;
     double read_at;    /* processor time when the last million of ratings was reported */
     int64_t read_rows; /* and how many there were                       */
-} meter;
-
-#define HEAD 64 /* keeps the size before the block, and the block aligned */
-
-static void *metered(void *user, void *ptr, size_t size) {
-    meter *m = (meter *)user;
-    char *base = ptr ? (char *)ptr - HEAD : NULL;
-    int64_t old = base ? *(int64_t *)(void *)base : 0;
-    if (!size) {
-        m->now -= old;
-        free(base);
-        return NULL;
-    }
-    base = (char *)realloc(base, size + HEAD);
-    if (!base) return NULL;
-    *(int64_t *)(void *)base = (int64_t)size;
-    m->now += (int64_t)size - old;
-    if (m->now > m->peak) m->peak = m->now;
-    return base + HEAD;
-}
+} reading;
 
 static int note_progress(void *user, const char *what, int64_t done, int64_t total) {
-    meter *m = (meter *)user;
+    reading *m = (reading *)user;
     (void)total;
     if (strcmp(what, "reading ratings")) return 0;
     m->read_at = processor();
@@ -159,7 +138,7 @@ static void bench_count(r2_ctx *ctx, const char *what, const powerlaw *size, int
 /* ---- the size of ML-20M ---- */
 
 /* Text file -> data -> graph: speed and memory. */
-static void bench_load(r2_ctx *ctx, meter *m, const char *path, r2_data *data, r2_graph *graph) {
+static void bench_load(r2_ctx *ctx, reading *m, const char *path, r2_data *data, r2_graph *graph) {
     struct stat file;
     double begin = processor(), n, bytes, read;
     if (stat(path, &file)) exit(1);
@@ -171,8 +150,8 @@ static void bench_load(r2_ctx *ctx, meter *m, const char *path, r2_data *data, r
     row("reading ratings.csv, 20 million rows", bytes / read * 1e-6, 150.0, "goal", "MB/s", false);
     row("sorting and CSR after reading, 20 million", processor() - m->read_at, 10.0, "goal", "s",
         true);
-    row("memory while loading, at the peak", (double)m->peak / n, 40.0, "goal", "bytes/row", true);
-    row("memory after, data and graph with all names", (double)m->now / n, 24.0, "goal",
+    row("memory while loading, at the peak", (double)m->memory.peak / n, 40.0, "goal", "bytes/row", true);
+    row("memory after, data and graph with all names", (double)m->memory.now / n, 24.0, "goal",
         "bytes/row", true);
 }
 
@@ -252,7 +231,7 @@ static void bench_chains(r2_ctx *ctx, const r2_data *data, const r2_graph *g) {
 static void bench_large(r2_ctx *ctx, bool keep) {
     static const powerlaw size = {138493, 26744, 20000263, 7};
     const char *path = "out/powerlaw-20m.csv";
-    meter m;
+    reading m; /* begins with a meter, as the allocator expects */
     r2_data data;
     r2_graph graph;
     memset(&m, 0, sizeof m);
