@@ -571,3 +571,72 @@ TEST(threads_change_no_byte) {
         CHECK(!memcmp(score[0], score[1], sizeof score[0]));
     }
 }
+
+/* ---- nobody has a taste ---- */
+
+/* 900 users take a few of 200 popular items and of 6,000 others at random times: who took what means
+   nothing, as when ratings are permuted over users with all margins kept. */
+static r2_status tasteless(r2_ctx *ctx, r2_run *run, int64_t min_train) {
+    r2_run_config config = r2_run_config_default();
+    r2_rng rng = r2_rng_make(21, R2_STREAM_USER, 0);
+    r2_text text = {NULL, 0, 0, false};
+    char path[64];
+    r2_status status;
+    snprintf(path, sizeof path, "build/tasteless-%p.csv", (void *)run);
+    r2_text_addf(ctx, &text, "userId,movieId,rating,timestamp\n");
+    for (int u = 0; u < 900; ++u)
+        for (int k = 0; k < 14; ++k) {
+            const double draw = r2_rng_double(&rng);
+            const int rest = 200 + (int)r2_rng_below(&rng, 6000);
+            const int item = r2_rng_below(&rng, 2) ? (int)(200.0 * draw * draw * draw) : rest;
+            r2_text_addf(ctx, &text, "%d,%d,5,%d\n", u, item, (int)r2_rng_below(&rng, 1000000));
+        }
+    status = r2_write_file(ctx, path, text.data, text.len);
+    r2_text_free(ctx, &text);
+    config.n_groups = 3000;
+    config.min_train = min_train;
+    config.model.d_model = 16;
+    if (status == R2_OK) status = r2_run_init(ctx, run, path, &config);
+    remove(path);
+    return status;
+}
+
+/* HR@1 of the logistic regression minus that of popularity, with its paired interval. */
+static double above_popularity(r2_ctx *ctx, const r2_run *run, double *lo, double *hi) {
+    static double hit[2][1000], sum;
+    const r2_eval_config eval = {1, 1};
+    const int64_t n = run->test.n_cases;
+    float *score = (float *)calloc((size_t)(n * run->test.n_per_case), sizeof *score);
+    for (int m = 0; m < 2 && score && n <= 1000; ++m) {
+        const bl_method *of = method(m ? "logistic" : "popularity");
+        bl_model fitted;
+        r2_metrics metrics;
+        CHECK_STATUS(ctx, bl_tune(ctx, of, run, &fitted), R2_OK);
+        CHECK_STATUS(ctx, of->score(ctx, &fitted, &run->test, score), R2_OK);
+        CHECK_STATUS(ctx, r2_evaluate(ctx, score, n, run->test.n_per_case, &eval, &metrics, hit[m]),
+                     R2_OK);
+        bl_free(ctx, &fitted);
+    }
+    free(score);
+    sum = 0.0;
+    for (int64_t k = 0; k < n; ++k) sum += hit[1][k] -= hit[0][k];
+    CHECK_STATUS(ctx, r2_bootstrap_mean(ctx, hit[1], n, 2000, 1, lo, hi), R2_OK);
+    return sum / (double)n;
+}
+
+/* What tells held-out favourites from sampled items must be taste. Where favourites that nobody else
+   has are asked too, it is not: their having nobody gives them away. */
+TEST(without_taste_nothing_is_above_popularity) {
+    r2_ctx ctx = r2_ctx_default();
+    double lo, hi, difference;
+    r2_run run;
+    REQUIRE_OK(&ctx, tasteless(&ctx, &run, 1));
+    CHECK(run.split.n_cold_test > 50);
+    difference = above_popularity(&ctx, &run, &lo, &hi);
+    if (!CHECK(lo <= 0.0)) printf("  warm: %+.4f [%+.4f, %+.4f]\n", difference, lo, hi);
+    r2_run_free(&ctx, &run);
+    REQUIRE_OK(&ctx, tasteless(&ctx, &run, 0));
+    difference = above_popularity(&ctx, &run, &lo, &hi);
+    if (!CHECK(lo > 0.0)) printf("  all items: %+.4f [%+.4f, %+.4f]\n", difference, lo, hi);
+    r2_run_free(&ctx, &run);
+}

@@ -16,6 +16,7 @@ typedef struct xp {
     const char *name, *data, *out;
     char dir[512]; /* of the rows */
     bool full, verbose, claimed; /* claimed: the directory of the rows is this data set's */
+    bool brief;          /* results only: what the table of several data sets needs */
     bool validate;       /* ablation, headline: leave the test positives alone */
     const char *design;  /* headline only: this one alone; NULL: all      */
     int64_t seeds, models, steps; /* steps of SFT; 0: as configured */
@@ -59,7 +60,7 @@ static void xp_say(void *user, const char *line) {
 
 static const char xp_usage[] =
     "[options]\n"
-    "  --data DIR     ratings (default data/ml-latest-small)\n"
+    "  --data DIR     ratings (default data/ml-latest-small); results: or several, \"DIR DIR ...\"\n"
     "  --out DIR      where results go; what is already there is not computed again (out)\n"
     "  --seeds N      candidate sets of the test users (results, ablation: quick 1, full 3)\n"
     "  --models N     trainings from different seeds (quick 1, think and headline 2; full 3)\n"
@@ -68,6 +69,7 @@ static const char xp_usage[] =
     "  --layers N     of the students (think, headline: 1)\n"
     "  --seed N       the first of the trainings' seeds (think, headline: 1)\n"
     "  --design NAME  headline only: this design alone\n"
+    "  --brief        results: as for one of several DIRs, two protocols and no slow methods\n"
     "  --check        ablation, headline: validation, no look at the test positives\n"
     "  --only NAME    this method or row alone, however long it takes\n"
     "  --quick        the quick training (default)\n"
@@ -75,6 +77,14 @@ static const char xp_usage[] =
     "  --threads N    results do not depend on it\n"
     "  --verbose      every grid point that was tried\n"
     "  --help         this text\n";
+
+/* Makes the directory of the rows, in `out`. */
+static void xp_open(xp *x) {
+    snprintf(x->dir, sizeof x->dir, "%s/%s", x->out, x->name);
+    options_directory(x->name, x->dir);
+    snprintf(x->dir, sizeof x->dir, "%s/%s/%s", x->out, x->name, x->full ? "full" : "quick");
+    options_directory(x->name, x->dir);
+}
 
 /* `models`: trainings of a quick run, unless the user says. */
 static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
@@ -89,6 +99,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
                                   {"--layers", OPTIONS_WHOLE, &x.layers, 1, 100},
                                   {"--seed", OPTIONS_WHOLE, &x.seed, 1, 1000000000},
                                   {"--design", OPTIONS_TEXT, &x.design, 0, 0},
+                                  {"--brief", OPTIONS_FLAG, &x.brief, true, 0},
                                   {"--check", OPTIONS_FLAG, &x.validate, true, 0},
                                   {"--only", OPTIONS_TEXT, &x.only, 0, 0},
                                   {"--quick", OPTIONS_FLAG, &x.full, false, 0},
@@ -110,10 +121,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     if (!x.models) x.models = x.full ? 3 : models;
     x.began = r2_seconds();
     options_directory(name, x.out);
-    snprintf(x.dir, sizeof x.dir, "%s/%s", x.out, name);
-    options_directory(name, x.dir);
-    snprintf(x.dir, sizeof x.dir, "%s/%s/%s", x.out, name, x.full ? "full" : "quick");
-    options_directory(name, x.dir);
+    xp_open(&x);
     return x;
 }
 

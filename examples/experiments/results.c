@@ -1,8 +1,9 @@
-/* results.c: the tables of README and what is said beside them. All methods, tuned on validation,
+/* results.c: the tables of README.md, and what is said beside them. All methods, tuned on validation,
    under six protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or
    more (c5), popular negatives, 1 + 19 of all items (favourites and negatives that nobody else has
    rated in training are left out of the others), the full catalogue. Then rating prediction and
-   counterfactual faithfulness.
+   counterfactual faithfulness. Of several data sets one table: the best classical method, the
+   logistic regression and ours, under 1 + 19 and 1 + 19 of all items.
 
    Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
@@ -49,18 +50,27 @@ static int64_t n_seeds(const xp *x, int method, protocol p) {
     return p == CATALOGUE || sampled ? 1 : x->seeds;
 }
 
-/* A quick run leaves out what takes minutes, unless it is asked for by name. The model never scores
-   the whole catalogue: that would be millions of prompts. */
+/* Why a method has no row under a protocol; NULL: it has one. A quick run leaves out what takes
+   minutes, unless it is asked for by name. */
+static const char *left_out(const xp *x, int method, protocol p) {
+    const bool ours = method >= BL_N_METHODS;
+    const stage s = (stage)(method - BL_N_METHODS);
+    if (!ours && bl_methods[method].slow && !x->full && !x->only)
+        return "takes minutes: --full, or --only and its name";
+    if (p == CATALOGUE && ours) return "millions of prompts";
+    if (p == CATALOGUE && bl_methods[method].fit == bl_logistic_fit && !x->full)
+        return "millions of prompts: --full";
+    if (ours && p != U19 && (is_sampled(s) || s == UNTRAINED)) return "1+19 alone";
+    if (ours && p == U99 && s != SFT_DIRECT) return "a hundred prompts a user, so direct alone";
+    if (x->brief && p != U19 && p != ALL) return "not for several data sets";
+    if (x->brief && ours && s != SFT_DIRECT && s != SFT_REASONED && s != RL_REASONED)
+        return "not for several data sets";
+    return NULL;
+}
+
 static bool is_asked(const xp *x, int method, protocol p) {
-    bool ours = method >= BL_N_METHODS,
-         logistic = !ours && bl_methods[method].fit == bl_logistic_fit;
     if (x->only && strcmp(x->only, method_name(method)) != 0) return false;
-    if (!ours && bl_methods[method].slow && !x->full && !x->only) return false;
-    if (p == CATALOGUE) return !ours && (!logistic || x->full);
-    if (ours && is_sampled((stage)(method - BL_N_METHODS)) && p != U19) return false;
-    if (method == BL_N_METHODS + UNTRAINED && p != U19) return false;
-    if (p == U99) return !ours || method == BL_N_METHODS + SFT_DIRECT;
-    return true;
+    return !left_out(x, method, p);
 }
 
 static void row_key(char key[100], int method, protocol p, int64_t model, int64_t seed) {
@@ -258,6 +268,26 @@ static void case_row(lab *l) {
         r2_candidates_free(&l->x->ctx, &c);
     }
     xp_save(l->x, "cases", row);
+}
+
+/* What data these are. */
+static void set_row(lab *l) {
+    const r2_data *data;
+    int64_t *n, single = 0, rated = 0;
+    cJSON *row;
+    if (xp_has(l->x, "set")) return;
+    data = &lab_run(l)->data;
+    n = (int64_t *)xp_need(l->x, r2_alloc(&l->x->ctx, (uint64_t)data->n_items, sizeof *n));
+    for (int64_t k = 0; k < data->n_ratings; ++k) n[data->item[k]]++;
+    for (int64_t i = 0; i < data->n_items; ++i) single += n[i] == 1, rated += n[i] > 0;
+    r2_release(&l->x->ctx, n);
+    row = cJSON_CreateObject();
+    cJSON_AddNumberToObject(row, "users", (double)data->n_users);
+    cJSON_AddNumberToObject(row, "items", (double)rated);
+    cJSON_AddNumberToObject(row, "ratings", (double)data->n_ratings);
+    cJSON_AddNumberToObject(row, "single", (double)single / (double)rated);
+    cJSON_AddNumberToObject(row, "cold_cases", (double)l->run.split.n_cold_test);
+    xp_save(l->x, "set", row);
 }
 
 /* ---- rating prediction: every rating held out of training, of users that have some in it ----
@@ -602,6 +632,31 @@ static void table_row(report *r, int method, protocol p, const xp_mean *mean,
     cJSON_AddItemToArray(r->json, json);
 }
 
+/* Says after a table which methods are not in it, and why. */
+static void missing_rows(report *r, protocol p, int64_t n_users) {
+    const char *why[N_METHODS];
+    xp everything = *r->x;
+    everything.only = NULL;
+    for (int method = 0; method < N_METHODS; ++method) {
+        xp_mean mean = mean_of(r->x, method, p);
+        why[method] = left_out(&everything, method, p);
+        if (!why[method]) why[method] = mean.n ? "other cases" : "not computed yet";
+        if (mean.n == n_users) why[method] = NULL;
+        xp_mean_free(r->x, &mean);
+    }
+    for (int method = 0; method < N_METHODS; ++method) {
+        const char *reason = why[method];
+        if (!reason) continue;
+        r2_text_addf(&r->x->ctx, &r->text, "\nLeft out:");
+        for (int other = method; other < N_METHODS; ++other) {
+            if (!why[other] || strcmp(why[other], reason) != 0) continue;
+            r2_text_addf(&r->x->ctx, &r->text, " %s", method_name(other));
+            why[other] = NULL;
+        }
+        r2_text_addf(&r->x->ctx, &r->text, " (%s)\n", reason);
+    }
+}
+
 static void protocol_table(report *r, protocol p, int reference) {
     xp *x = r->x;
     xp_mean base = mean_of(x, reference, p);
@@ -616,6 +671,7 @@ static void protocol_table(report *r, protocol p, int reference) {
         if (mean.n == base.n) table_row(r, method, p, &mean, &base);
         xp_mean_free(x, &mean);
     }
+    if (base.n) missing_rows(r, p, base.n);
     close_table(r);
     xp_mean_free(x, &base);
 }
@@ -799,6 +855,7 @@ static void coverage_table(report *r) {
 static void write_report(xp *x) {
     report r;
     int reference = reference_method(x);
+    cJSON *set = xp_load(x, "set");
     memset(&r, 0, sizeof r);
     r.x = x;
     r.json = cJSON_CreateArray();
@@ -807,6 +864,11 @@ static void write_report(xp *x) {
                  "mean of the seeds, intervals over users\n",
                  x->data, x->full ? "--full" : "--quick", (long long)x->seeds,
                  (long long)x->models);
+    if (set && xp_number(set, "cold_cases") > 0.0)
+        r2_text_addf(&x->ctx, &r.text,
+                     "\nThe favourites of %.0f more test users have no training rating by anybody else; "
+                     "they are in %s alone.\n", xp_number(set, "cold_cases"), protocol_name[ALL]);
+    cJSON_Delete(set);
     for (int p = 0; p < N_PROTOCOLS; ++p) protocol_table(&r, (protocol)p, reference);
     stage_table(&r);
     trace_table(&r);
@@ -820,7 +882,7 @@ static void write_report(xp *x) {
 /* ---- the journey ---- */
 
 static int64_t count_rows(const xp *x) {
-    int64_t n = 1;
+    int64_t n = 2;
     for (int method = 0; method < N_METHODS; ++method)
         for (int p = 0; p < N_PROTOCOLS; ++p)
             if (is_asked(x, method, (protocol)p))
@@ -828,27 +890,160 @@ static int64_t count_rows(const xp *x) {
     return x->only ? n - 1 : n + x->models * (4 + 4);
 }
 
-int main(int argc, char **argv) {
-    xp x = xp_begin("results", 1, argc, argv);
-    x.ctx.user = &x;
-    if (xp_unknown(&x, "method", method_name, N_METHODS)) return 2;
-    xp_claim(&x);
-    x.n_rows = count_rows(&x);
-    for (int64_t model = x.first; model <= x.models; ++model) {
+static void compute(xp *x) {
+    x->ctx.user = x;
+    xp_claim(x);
+    x->n_rows = count_rows(x);
+    for (int64_t model = x->first; model <= x->models; ++model) {
         lab l;
         memset(&l, 0, sizeof l);
-        l.x = &x;
+        l.x = x;
         l.model = model;
         for (int method = 0; method < N_METHODS; ++method)
             if (model == 1 || is_seeded(method)) method_rows(&l, method);
-        if (!x.only) case_row(&l);
-        if (!x.only) rating_rows(&l);
-        for (int k = 0; k < 2 && !x.only; ++k) {
+        set_row(&l);
+        if (!x->only && !x->brief) case_row(&l), rating_rows(&l);
+        for (int k = 0; k < 2 && !x->only && !x->brief; ++k) {
             causal_row(&l, causal_stage[k], R2_CHANGE_FLIP);
             causal_row(&l, causal_stage[k], R2_CHANGE_REMOVE);
         }
         lab_close(&l);
     }
-    write_report(&x);
+}
+
+/* ---- several data sets ---- */
+
+/* Adds " | a - b [interval]" of two methods. */
+static void add_difference(report *r, const xp_mean *a, const xp_mean *b) {
+    double lo, hi;
+    if (!a->n || a->n != b->n) {
+        r2_text_addf(&r->x->ctx, &r->text, " |");
+        return;
+    }
+    xp_interval(r->x, a, b, XP_HR1, &lo, &hi);
+    r2_text_addf(&r->x->ctx, &r->text, " | %+.3f [%+.3f, %+.3f]",
+                 xp_average(a, XP_HR1) - xp_average(b, XP_HR1), lo, hi);
+}
+
+/* One set under one protocol; returns ours / best classical, NAN without either. */
+static double set_line(report *r, protocol p) {
+    enum { CLASSICAL, LOGISTIC, DIRECT, REASONED, GRPO, N };
+    xp *x = r->x;
+    const int reference = reference_method(x);
+    int method[N] = {reference, 0, BL_N_METHODS + SFT_DIRECT, BL_N_METHODS + SFT_REASONED,
+                     BL_N_METHODS + RL_REASONED};
+    xp_mean mean[N];
+    double ratio;
+    cJSON *set = xp_load(x, "set"), *json = cJSON_CreateObject();
+    while (bl_methods[method[LOGISTIC]].fit != bl_logistic_fit) method[LOGISTIC]++;
+    for (int k = 0; k < N; ++k) mean[k] = mean_of(x, method[k], p);
+    ratio = mean[GRPO].n ? xp_average(&mean[GRPO], XP_HR1) / xp_average(&mean[CLASSICAL], XP_HR1)
+                         : NAN;
+    r2_text_addf(&x->ctx, &r->text, "| %s | %.0f, %.0f, %.0f | %.2f | %s | %lld | %s",
+                 strrchr(x->data, '/') ? strrchr(x->data, '/') + 1 : x->data,
+                 xp_number(set, "users"), xp_number(set, "items"), xp_number(set, "ratings"),
+                 xp_number(set, "single"), protocol_name[p], (long long)mean[CLASSICAL].n,
+                 method_name(reference));
+    cJSON_AddStringToObject(json, "data", x->data);
+    cJSON_AddStringToObject(json, "protocol", protocol_name[p]);
+    for (int k = 0; k < N; ++k) {
+        double lo = NAN, hi = NAN;
+        if (mean[k].n) xp_interval(x, &mean[k], NULL, XP_HR1, &lo, &hi);
+        if (mean[k].n)
+            cJSON_AddNumberToObject(json, method_name(method[k]), xp_average(&mean[k], XP_HR1));
+        if (mean[k].n)
+            r2_text_addf(&x->ctx, &r->text, "%s %.3f [%.3f, %.3f]", k == CLASSICAL ? "" : " |",
+                         xp_average(&mean[k], XP_HR1), lo, hi);
+        else r2_text_addf(&x->ctx, &r->text, " |");
+    }
+    add_difference(r, &mean[GRPO], &mean[CLASSICAL]);
+    add_difference(r, &mean[REASONED], &mean[DIRECT]);
+    add_difference(r, &mean[GRPO], &mean[REASONED]);
+    r2_text_addf(&x->ctx, &r->text, " |\n");
+    for (int k = 0; k < N; ++k) xp_mean_free(x, &mean[k]);
+    cJSON_Delete(set);
+    cJSON_AddItemToArray(r->json, json);
+    return ratio;
+}
+
+/* One table of n sets; their rows are in out/NAME. */
+static void write_sets(xp *all, xp *set, int n) {
+    static const protocol shown[] = {U19, ALL};
+    report r;
+    memset(&r, 0, sizeof r);
+    r.x = all;
+    r.json = cJSON_CreateArray();
+    r2_text_addf(&all->ctx, &r.text,
+                 "`build/examples/experiments/results --data \"%s\" %s --seeds %lld --models %lld`: "
+                 "HR@1, mean of the seeds, intervals over users\n\n",
+                 all->data, all->full ? "--full" : "--quick", (long long)all->seeds,
+                 (long long)all->models);
+    r2_text_addf(&all->ctx, &r.text,
+                 "| data | users, items, ratings | items with a single rating | protocol | cases | "
+                 "best classical, on validation | logistic | SFT, direct | SFT, reasoned | GRPO | "
+                 "GRPO - classical | reasoned - direct | GRPO - SFT |\n"
+                 "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    for (int k = 0; k < 2; ++k) {
+        double product = 0.0, least = INFINITY, n_ratios = 0.0;
+        for (int s = 0; s < n; ++s) {
+            r.x = &set[s];
+            const double ratio = set_line(&r, shown[k]);
+            if (isnan(ratio)) continue;
+            product += log(ratio), n_ratios += 1.0, least = fmin(least, ratio);
+        }
+        if (n_ratios > 0.0)
+            r2_text_addf(&all->ctx, &r.text, "| GRPO / classical | | | %s | | geometric mean %.3f, "
+                         "lowest %.3f | | | | | | | |\n", protocol_name[shown[k]],
+                         exp(product / n_ratios), least);
+    }
+    r.x = all;
+    r2_text_addf(&all->ctx, &r.text, "\nLeft out: the slow methods (ials, bpr-mf, lightgcn, sasrec)\n");
+    xp_report(all, &r.text, r.json);
+}
+
+enum { MOST_SETS = 64 };
+
+/* The directories of --data, parted by blanks; returns how many. `names` keeps their text. */
+static int part_sets(xp *all, char *names, const char *dir[MOST_SETS]) {
+    int n = 0;
+    for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
+        if (n == MOST_SETS) xp_check(all, r2_fail(&all->ctx, R2_ARGUMENT, "more than 64 sets"));
+        dir[n++] = name;
+    }
+    return n;
+}
+
+static void several(xp *all) {
+    static xp set[MOST_SETS];
+    static char out[MOST_SETS][600];
+    const char *dir[MOST_SETS];
+    char *names = (char *)xp_need(all, r2_alloc(&all->ctx, strlen(all->data) + 1, 1));
+    memcpy(names, all->data, strlen(all->data));
+    const int n = part_sets(all, names, dir);
+    for (int s = 0; s < n; ++s) {
+        const char *slash = strrchr(dir[s], '/');
+        set[s] = *all;
+        set[s].brief = true;
+        set[s].data = dir[s];
+        snprintf(out[s], sizeof out[s], "%s/%s", all->out, slash ? slash + 1 : dir[s]);
+        set[s].out = out[s];
+        options_directory(all->name, out[s]);
+        xp_open(&set[s]);
+        compute(&set[s]);
+    }
+    write_sets(all, set, n);
+    r2_release(&all->ctx, names);
+}
+
+int main(int argc, char **argv) {
+    xp x = xp_begin("results", 1, argc, argv);
+    x.ctx.user = &x;
+    if (xp_unknown(&x, "method", method_name, N_METHODS)) return 2;
+    if (strchr(x.data, ' ')) {
+        several(&x);
+    } else {
+        compute(&x);
+        write_report(&x);
+    }
     return xp_end(&x);
 }

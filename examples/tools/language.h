@@ -9,7 +9,7 @@
        long history 9                             long history 9: plus 0, total plus 0
        genre fit 4                                longer chains 12: plus 1, total plus 1
        ...                                        ...
-       third chain 2                              </think><answer>4</answer>
+       second chain 2                             </think><answer>4</answer>
 
    A fact or a thought says what a compact word or three of them say ([M5], [M6]); so the compact
    teacher writes the thoughts and the compact checker reads them, both through a translation. Every
@@ -24,18 +24,21 @@
 
 /* ---- names of facts ---- */
 
-static const char *const lang_name[R2_FIRST_CHAIN_FIELD] = {
-    [R2_FIELD_hist] = "long history",   [R2_FIELD_genre] = "genre fit",
-    [R2_FIELD_era] = "newer year",      [R2_FIELD_shared] = "shared taste",
-    [R2_FIELD_uknn] = "near people",    [R2_FIELD_deep] = "longer chains",
-    [R2_FIELD_pop] = "many raters",     [R2_FIELD_meanr] = "mean stars",
-    [R2_FIELD_pred] = "expected stars", [R2_FIELD_fresh] = "item age",
-    [R2_FIELD_trend] = "current trend", [R2_FIELD_liked] = "liked links",
-    [R2_FIELD_link] = "close links",    [R2_FIELD_rel] = "relative links",
-    [R2_FIELD_next] = "taken next",     [R2_FIELD_near3] = "recent neighbours",
-    [R2_FIELD_near1] = "last neighbour", [R2_FIELD_path] = "best route",
-    [R2_FIELD_c1] = "first chain",      [R2_FIELD_c2] = "second chain",
-    [R2_FIELD_c3] = "third chain"};
+/* The two words for a field; one without is called by its own name. */
+static inline const char *lang_name(int field) {
+    static const char *const name[][2] = {
+        {"hist", "long history"},    {"genre", "genre fit"},        {"era", "newer year"},
+        {"shared", "shared taste"},  {"uknn", "near people"},       {"deep", "longer chains"},
+        {"pop", "many raters"},      {"meanr", "mean stars"},       {"pred", "expected stars"},
+        {"fresh", "item age"},       {"trend", "current trend"},    {"season", "recent trend"},
+        {"liked", "liked links"},    {"link", "close links"},       {"rel", "relative links"},
+        {"next", "taken next"},      {"near3", "recent neighbours"}, {"near1", "last neighbour"},
+        {"path", "best route"},      {"c1", "first chain"},         {"c2", "second chain"}};
+    const char *own = r2_field_name((r2_field)field);
+    for (size_t k = 0; k < sizeof name / sizeof *name; ++k)
+        if (!strcmp(own, name[k][0])) return name[k][1];
+    return own;
+}
 
 static const char lang_facts[] = "Facts, each with its level:\n";
 
@@ -46,7 +49,7 @@ static const char lang_system[] =
 
 /* ---- prompts ---- */
 
-static void lang_title(r2_ctx *ctx, const r2_data *data, uint32_t item, r2_text *text) {
+static inline void lang_title(r2_ctx *ctx, const r2_data *data, uint32_t item, r2_text *text) {
     const char *p = data->title[item][0] ? data->title[item] : data->item_key[item];
     r2_text_add(ctx, text, "\"", 1);
     for (; *p; ++p) r2_text_add(ctx, text, *p == '"' ? "'" : (unsigned char)*p < ' ' ? " " : p, 1);
@@ -54,7 +57,7 @@ static void lang_title(r2_ctx *ctx, const r2_data *data, uint32_t item, r2_text 
 }
 
 /* Adds the question of `evidence`, asked at step 4; n_chains are told at most. */
-static void lang_prompt(r2_ctx *ctx, const r2_data *data, const r2_codebook *codebook,
+static inline void lang_prompt(r2_ctx *ctx, const r2_data *data, const r2_codebook *codebook,
                         const r2_evidence *evidence, int32_t n_chains, r2_text *text) {
     r2_text_addf(ctx, text, "The user has rated %d items. The target is ", (int)evidence->history);
     lang_title(ctx, data, evidence->item, text);
@@ -68,14 +71,14 @@ static void lang_prompt(r2_ctx *ctx, const r2_data *data, const r2_codebook *cod
     }
     r2_text_addf(ctx, text, "%s", lang_facts);
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
-        r2_text_addf(ctx, text, "%s%s %d", f ? "\n" : "", lang_name[f],
+        r2_text_addf(ctx, text, "%s%s %d", f ? "\n" : "", lang_name(f),
                      (int)r2_codebook_bucket(codebook, (r2_field)f, evidence->value[f]));
 }
 
 /* ---- translation to compact words and back ---- */
 
 /* Moves *p past `word` if it stands there. */
-static bool lang_skip(const char **p, const char *word) {
+static inline bool lang_skip(const char **p, const char *word) {
     const size_t len = strlen(word);
     if (strncmp(*p, word, len) != 0) return false;
     *p += len;
@@ -83,7 +86,7 @@ static bool lang_skip(const char **p, const char *word) {
 }
 
 /* Reads a number of at most two digits, without a zero before it. */
-static bool lang_number(const char **p, int *number) {
+static inline bool lang_number(const char **p, int *number) {
     const char *digit = *p;
     for (*number = 0; *digit >= '0' && *digit <= '9' && digit - *p < 3; ++digit)
         *number = *number * 10 + (*digit - '0');
@@ -93,7 +96,7 @@ static bool lang_number(const char **p, int *number) {
 }
 
 /* Reads "plus 3" or "minus 3"; minus 0 is none. */
-static bool lang_signed(const char **p, int *number) {
+static inline bool lang_signed(const char **p, int *number) {
     const bool plus = lang_skip(p, "plus ");
     if ((!plus && !lang_skip(p, "minus ")) || !lang_number(p, number)) return false;
     if (!plus) *number = -*number;
@@ -101,11 +104,11 @@ static bool lang_signed(const char **p, int *number) {
 }
 
 /* Reads "genre fit 4" and adds genre:4. */
-static bool lang_fact(r2_ctx *ctx, const char **p, r2_text *compact) {
+static inline bool lang_fact(r2_ctx *ctx, const char **p, r2_text *compact) {
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) {
         const char *at = *p, *name = r2_field_name((r2_field)f);
         int level;
-        if (!lang_skip(&at, lang_name[f]) || !lang_skip(&at, " ") || !lang_number(&at, &level))
+        if (!lang_skip(&at, lang_name(f)) || !lang_skip(&at, " ") || !lang_number(&at, &level))
             continue;
         if (level) r2_text_addf(ctx, compact, "%s:%d ", name, level);
         else r2_text_addf(ctx, compact, "%s:- ", name);
@@ -117,7 +120,7 @@ static bool lang_fact(r2_ctx *ctx, const char **p, r2_text *compact) {
 
 /* Reads "genre fit 4: plus 1, total plus 1" and its line end, and adds genre:4 +1 =+1. Otherwise
    adds nothing. */
-static bool lang_thought(r2_ctx *ctx, const char **p, r2_text *compact) {
+static inline bool lang_thought(r2_ctx *ctx, const char **p, r2_text *compact) {
     const size_t before = compact->len;
     const char *at = *p;
     int weight, total;
@@ -133,7 +136,7 @@ static bool lang_thought(r2_ctx *ctx, const char **p, r2_text *compact) {
 
 /* Adds an output in compact words. What is no part of the short English becomes "?", which the
    checker refuses. */
-static void lang_compact_output(r2_ctx *ctx, const char *output, r2_text *compact) {
+static inline void lang_compact_output(r2_ctx *ctx, const char *output, r2_text *compact) {
     static const char *const tag[] = {"<think>\n", "</think>", "<answer>", "</answer>"};
     static const char *const word[] = {"<think> ", "</think> ", "<answer> ", "</answer> "};
     while (*output && !compact->failed) {
@@ -148,7 +151,7 @@ static void lang_compact_output(r2_ctx *ctx, const char *output, r2_text *compac
 }
 
 /* Adds the facts of a prompt in compact words. */
-static void lang_compact_facts(r2_ctx *ctx, const char *prompt, r2_text *compact) {
+static inline void lang_compact_facts(r2_ctx *ctx, const char *prompt, r2_text *compact) {
     const char *at = strstr(prompt, lang_facts);
     r2_text_addf(ctx, compact, "<q> ");
     if (!at) return;
@@ -157,7 +160,7 @@ static void lang_compact_facts(r2_ctx *ctx, const char *prompt, r2_text *compact
 }
 
 /* An r2_check_fn; `user` is the codebook. */
-static r2_check lang_check(const void *user, const char *prompt, const char *output) {
+static inline r2_check lang_check(const void *user, const char *prompt, const char *output) {
     r2_check check = {R2_TRACE_MALFORMED, -1, 0, 0, 0, 0, false};
     r2_ctx ctx = r2_ctx_default();
     r2_text facts = {NULL, 0, 0, false}, compact = {NULL, 0, 0, false};
@@ -174,14 +177,14 @@ static r2_check lang_check(const void *user, const char *prompt, const char *out
 /* ---- the teacher ---- */
 
 /* Adds one thought, three compact words at *p, in English. */
-static bool lang_say(r2_ctx *ctx, const char **p, r2_text *text) {
+static inline bool lang_say(r2_ctx *ctx, const char **p, r2_text *text) {
     char name[16], level[8];
     int weight, total, len = 0;
     if (sscanf(*p, " %15[a-z0-9]:%7s %d =%d%n", name, level, &weight, &total, &len) != 4)
         return false;
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         if (!strcmp(name, r2_field_name((r2_field)f)))
-            r2_text_addf(ctx, text, "%s %s: %s %d, total %s %d\n", lang_name[f],
+            r2_text_addf(ctx, text, "%s %s: %s %d, total %s %d\n", lang_name(f),
                          *level == '-' ? "0" : level, weight < 0 ? "minus" : "plus", abs(weight),
                          total < 0 ? "minus" : "plus", abs(total));
     *p += len;
@@ -190,7 +193,7 @@ static bool lang_say(r2_ctx *ctx, const char **p, r2_text *text) {
 
 /* Adds the thoughts that the rule-based teacher has about the facts of a prompt, from <think> to
    </think>. */
-static r2_status lang_teach(r2_ctx *ctx, const r2_codebook *codebook,
+static inline r2_status lang_teach(r2_ctx *ctx, const r2_codebook *codebook,
                             const r2_teacher_config *teacher, const char *prompt, uint64_t index,
                             r2_text *text) {
     r2_text facts = {NULL, 0, 0, false}, trace = {NULL, 0, 0, false};

@@ -10,6 +10,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@ typedef struct lm_options {
     r2_format format;
     int64_t seed, threads, questions, cases, rank, batch;
     int64_t scratch_steps, sft_steps, grpo_steps;
-    bool validation;
+    bool cold, validation;
 } lm_options;
 
 static const char usage[] =
@@ -43,17 +44,18 @@ static const char usage[] =
     "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME,\n"
     "  --separator C, --items FILE\n"
     "                   what their first line does not say, as in movielens_demo\n"
-    "  --out DIR        where model, adapters and results go (default out/language)\n"
+    "  --out DIR        where model, adapters and results go (default out)\n"
     "  --seed N         of everything drawn (default 1)\n"
     "  --threads N      default: all processors; results do not depend on it\n"
     "  --questions N    groups of training questions (default 4096)\n"
     "  --cases N        users whose items are ranked, at most (default 8192)\n"
     "  --rank N         of the adapters (default 16)\n"
     "  --batch N        groups of questions in a step of fine-tuning (default 8)\n"
-    "  --scratch-steps N  batches in which the model learns to read prompts (default 100; with\n"
+    "  --scratch-steps N  batches in which the model learns to read prompts (default 300; with\n"
     "                   --model 0)\n"
-    "  --sft-steps N    batches of supervised fine-tuning (default 500)\n"
+    "  --sft-steps N    batches of supervised fine-tuning (default 300)\n"
     "  --grpo-steps N   batches of reinforcement learning (default 20)\n"
+    "  --cold           items that nobody else has rated take part, as in version 0.1.0\n"
     "  --validation     ranks the validation items: to choose settings without the test items\n"
     "  --help           this text\n";
 
@@ -81,23 +83,24 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--scratch-steps", OPTIONS_WHOLE, &o.scratch_steps, 0, most},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, most},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, most},
+                                  {"--cold", OPTIONS_FLAG, &o.cold, true, 0},
                                   {"--validation", OPTIONS_FLAG, &o.validation, true, 0}};
     memset(&o, 0, sizeof o);
-    o.data = "data/mini", o.out = "out/language", o.seed = 1;
+    o.data = "data/mini", o.out = "out", o.seed = 1;
     o.questions = 4096, o.cases = 8192, o.rank = 16, o.batch = 8;
-    o.scratch_steps = -1, o.sft_steps = 500, o.grpo_steps = 20;
+    o.scratch_steps = -1, o.sft_steps = 300, o.grpo_steps = 20;
     options_read("language_model", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     if (scratch && o.model) {
         fprintf(stderr, "language_model: expected --scratch or --model, found both\n");
         exit(2);
     }
-    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 100;
+    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 300;
     return o;
 }
 
 /* ---- the state of the program ---- */
 
-enum { TOLD_CHAINS = 3, READ_AT_ONCE = 32 };
+enum { TOLD_CHAINS = 2, READ_AT_ONCE = 8 };
 
 typedef struct lm {
     lm_options options;
@@ -114,7 +117,7 @@ typedef struct lm {
     float *score;                /* (n_cases, n_per_case) of these                            */
     int32_t max_new;             /* tokens of an output                                       */
     int64_t scratch_left, sft_left, grpo_left; /* steps                                       */
-    cJSON *rows;                               /* of results.json                             */
+    cJSON *rows;                               /* of language.json                             */
 } lm;
 
 /* ---- interruptions and errors ---- */
@@ -176,12 +179,13 @@ static void save_base(lm *m) {
    counts. */
 static void stop(lm *m) {
     interrupted = 0;
-    fprintf(stderr, "\nlanguage_model: stopped");
-    if (!m->model.n_params) exit(130);
+    fprintf(stderr, "\nlanguage_model: stopped.");
+    if (!m->model.n_params) exit((fprintf(stderr, " Nothing has been learned yet.\n"), 130));
     if (m->model.lora) save_adapters(m);
     else save_base(m);
-    fprintf(stderr, ". What it has learned is saved; to go on:\n ");
-    for (int k = 0; k < m->argc; ++k) fprintf(stderr, " '%s'", m->argv[k]);
+    fprintf(stderr, " What it has learned is saved; to go on:\n ");
+    for (int k = 0; k < m->argc; ++k)
+        if (strcmp(m->argv[k], "--scratch")) fprintf(stderr, " '%s'", m->argv[k]);
     fprintf(stderr, " --model '%s'", m->base.data);
     if (m->model.lora) fprintf(stderr, " --adapters '%s/adapters'", m->options.out);
     fprintf(stderr, " --scratch-steps %lld --sft-steps %lld --grpo-steps %lld\n",
@@ -300,7 +304,7 @@ static void make_tokenizer(lm *m) {
 static void make_model(lm *m) {
     r2_model_config config = r2_model_config_default();
     config.n_vocab = m->bpe.n_tokens;
-    config.n_layer = 3;
+    config.n_layer = 2;
     config.n_head = config.n_kv_head = 2;
     config.d_model = 64;
     config.d_ff = 176;
@@ -329,9 +333,11 @@ static void reading_add(lm_reading *r, const int32_t *token, int64_t n, bool pre
     }
 }
 
-/* Prompts and thoughts of training questions, without the answers. */
+/* Prompts and thoughts of training questions. The answers to them are not read: those that stand
+   there, to show the form, are drawn by lot. */
 static void reading_draw(const lm *m, lm_reading *r, int64_t step) {
     const r2_examples *ex = &m->train;
+    const r2_markup *mark = &m->codec.markup;
     r2_rng rng = r2_rng_make((uint64_t)m->options.seed, R2_STREAM_BATCH, (uint64_t)step);
     r->n_row = r->n_pred = 0;
     for (int32_t s = 0; s < READ_AT_ONCE; ++s) {
@@ -340,6 +346,9 @@ static void reading_draw(const lm *m, lm_reading *r, int64_t step) {
         r->seq_begin[s] = r->n_row;
         reading_add(r, ex->prompt + q, ex->prompt_begin[e + 1] - q, false);
         reading_add(r, ex->trace + t, ex->trace_begin[e + 1] - t, true);
+        reading_add(r, mark->answer.id, mark->answer.n, true);
+        reading_add(r, &mark->level[r2_rng_below(&rng, R2_N_ANSWERS)], 1, true);
+        reading_add(r, mark->answer_end.id, mark->answer_end.n, true);
     }
     r->seq_begin[READ_AT_ONCE] = r->n_row;
 }
@@ -384,7 +393,7 @@ static void learn_to_read(lm *m) {
     check(m, r2_adamw_init(&m->ctx, &r.opt, &m->model, &config));
     for (int64_t step = 0; step < steps && status == R2_OK; ++step) {
         reading_draw(m, &r, step);
-        status = reading_step(m, &r, r2_lr_cosine(step, steps, steps / 10, 3e-3f, 0.02f), &loss);
+        status = reading_step(m, &r, r2_lr_cosine(step, steps, steps / 10, 6e-3f, 0.02f), &loss);
         if (status == R2_OK) m->scratch_left--;
         if (step == 0) first = loss;
         if (status == R2_OK) status = r2_progress(&m->ctx, "reading", step + 1, steps);
@@ -395,6 +404,22 @@ static void learn_to_read(lm *m) {
 }
 
 /* ---- the model ---- */
+
+/* Says how large the weights of the directory are, before they are read. */
+static void say_weights(const lm *m) {
+    DIR *directory = opendir(m->base.data);
+    double bytes = 0.0;
+    for (struct dirent *e; directory && (e = readdir(directory));) {
+        const char *end = strstr(e->d_name, ".safetensors");
+        char path[2048];
+        struct stat file;
+        snprintf(path, sizeof path, "%s/%s", m->base.data, e->d_name);
+        if (end && !end[12] && !stat(path, &file)) bytes += (double)file.st_size;
+    }
+    if (directory) closedir(directory);
+    printf("%s: %.2f GB of weights, in memory up to twice as much, with GRPO four times\n",
+           m->base.data, bytes / 1e9);
+}
 
 /* Reads the tokenizer of --model, or makes one; then the examples of the training questions. */
 static void open_tokenizer(lm *m) {
@@ -427,6 +452,7 @@ static void open_model(lm *m) {
     r2_lora_config lora = r2_lora_config_default();
     int32_t n_ctx = m->train.longest > m->asked.longest ? m->train.longest : m->asked.longest;
     n_ctx += m->max_new + R2_MAX_MARK;
+    if (o->model) say_weights(m);
     if (!o->model) make_model(m);
     else if (reads) check(m, r2_model_load_dir(&m->ctx, &m->model, o->model, 0, true));
     if (reads) {
@@ -601,22 +627,22 @@ static void fine_tune(lm *m) {
 /* On questions drawn anew, as r2_run_grpo does. */
 static void reinforce(lm *m) {
     r2_grpo_config config = grpo_config(m);
+    const r2_run_config *c = &m->run.config;
     const int32_t group = m->train.group;
-    const r2_draw_config draw = {config.n_steps * config.groups, group - 1, m->run.min_history,
-                                 r2_hash(config.seed, R2_STREAM_SAMPLE, 0)};
+    const r2_draw_config draw = {config.n_steps * config.groups, c->n_sampled, c->min_history,
+                                 c->min_train, r2_hash(config.seed, R2_STREAM_SAMPLE, 0)};
+    const uint64_t most = (uint64_t)draw.n_groups * (uint64_t)group;
     const double began = r2_seconds();
     int64_t n = 0;
     r2_question *question;
     r2_evidence *evidence;
     r2_examples fresh;
     if (draw.n_groups < 1) return;
-    question = (r2_question *)need(
-        m, r2_alloc(&m->ctx, (uint64_t)(draw.n_groups * group), sizeof *question));
-    evidence = (r2_evidence *)need(
-        m, r2_alloc(&m->ctx, (uint64_t)(draw.n_groups * group), sizeof *evidence));
+    question = (r2_question *)need(m, r2_alloc(&m->ctx, most, sizeof *question));
+    evidence = (r2_evidence *)need(m, r2_alloc(&m->ctx, most, sizeof *evidence));
     check(m, r2_questions_draw(&m->ctx, &m->run.index, &draw, question, &n));
-    check(m, r2_evidence_compute(&m->ctx, &m->run.index, question, n * group,
-                                 &m->run.config.chains, evidence));
+    check(m, r2_evidence_compute(&m->ctx, &m->run.index, question, n * group, &c->chains,
+                                 evidence));
     make_examples(m, evidence, n * group, group, &fresh);
     config.on_step = on_grpo;
     config.user = m;
@@ -648,7 +674,7 @@ static void show_reasoning(lm *m) {
 static void write_results(lm *m) {
     r2_text path = {NULL, 0, 0, false};
     char *printed = (char *)need(m, cJSON_Print(m->rows));
-    r2_text_addf(&m->ctx, &path, "%s/results.json", m->options.out);
+    r2_text_addf(&m->ctx, &path, "%s/language.json", m->options.out);
     if (path.failed) check(m, R2_NO_MEMORY);
     check(m, r2_write_file(&m->ctx, path.data, printed, strlen(printed)));
     cJSON_free(printed);
@@ -665,6 +691,7 @@ static void prepare(lm *m, r2_examples *compact) {
     config.seed = (uint64_t)m->options.seed;
     config.n_groups = m->options.questions;
     config.n_cases = m->options.cases;
+    if (m->options.cold) config.min_train = 0;
     config.format = m->options.format;
     check(m, r2_run_init(&m->ctx, &m->run, m->options.data, &config));
     output_printable(&m->run.data);
@@ -715,7 +742,7 @@ int main(int argc, char **argv) {
     show_reasoning(&m);
     write_results(&m);
     printf("\npeak memory %.2f GB; base model %s, adapters (PEFT) %s/adapters, the table as\n"
-           "%s/results.json\n", peak_bytes() / 1e9, m.base.data, m.options.out, m.options.out);
+           "%s/language.json\n", peak_bytes() / 1e9, m.base.data, m.options.out, m.options.out);
     cJSON_Delete(m.rows);
     r2_release(&m.ctx, m.score);
     r2_examples_free(&m.ctx, &compact);
