@@ -288,7 +288,7 @@ static void evaluate_baselines(demo *d) {
         const bl_method *method = &bl_methods[b];
         bl_model best;
         if (method->slow) continue;
-        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > BL_EASE_MOST) continue;
+        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > 2 * BL_EASE_MOST) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
         best.asked_of = &d->run.test, best.asked = &d->test;
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
