@@ -208,7 +208,7 @@ static void check(demo *d, r2_status status) {
     if (status == R2_OK && !options_stop) return;
     clear_progress(&d->progress); /* a progress bar may stand there */
     if (options_stop) options_stopped("movielens_demo");
-    fprintf(stderr, "movielens_demo: %s\n", d->ctx.message);
+    fprintf(stderr, "movielens_demo: %s%s\n", d->ctx.message, options_hint(&d->ctx));
     exit(1);
 }
 
@@ -353,8 +353,8 @@ static void table_text(demo *d, r2_text *text) {
     if (run->split.n_cold_test > 0)
         r2_text_addf(
             ctx, text,
-            "  %ss that somebody else has rated; the favourites of %lld more users nobody has"
-            "\n\n",
+            "  only %ss that somebody else has rated: the favourites of %lld other users are "
+            "left out\n\n",
             d->noun, (long long)run->split.n_cold_test);
     if (run->split.n_test + run->split.n_cold_test == run->config.n_cases)
         r2_text_addf(

@@ -52,6 +52,13 @@ typedef struct options_entry {
     "  --separator C  between its columns (default: the one that its first line shows)\n"          \
     "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"
 
+/* What to do about a table whose columns the library does not know; "" after any other error. */
+static inline const char *options_hint(const r2_ctx *ctx) {
+    return strstr(ctx->message, "expected names of the user and item columns")
+               ? "; --user-column, --item-column and so on say them"
+               : "";
+}
+
 static inline void options_refuse(const char *program, const char *name, const char *expected,
                                   int64_t low, int64_t high, const char *found) {
     fprintf(stderr, "%s: %s: expected %s from %lld to %lld, found \"%s\"\n", program, name,
