@@ -23,7 +23,7 @@ typedef struct demo_options {
     const char *data, *out, *user, *candidates, *model, *settings;
     r2_format format;
     int64_t seed, threads;
-    bool full, ease, table, quiet, dump;
+    bool full, ease, table, quiet, resume, dump;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
@@ -46,11 +46,12 @@ static const char usage[] =
     "                 candidates with values, prompts, scores, ranks; rankings for trec_eval\n"
     "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
     "  --grpo-steps N batches of reinforcement learning, likewise\n"
+    "  --continue     goes on with a training that was stopped or killed, to the same results\n"
     "  --quiet        no progress\n"
     "  --help         this text\n";
 
 /* Those of the settings that a file keeps come first. */
-enum { DEMO_KEPT = 13, DEMO_OPTIONS = 22 };
+enum { DEMO_KEPT = 13, DEMO_OPTIONS = 23 };
 
 static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
     const options_entry all[DEMO_OPTIONS] = {
@@ -69,6 +70,7 @@ static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
         {"--model", OPTIONS_TEXT, &o->model, 0, 0},
         {"--table", OPTIONS_FLAG, &o->table, true, 0},
         {"--settings", OPTIONS_TEXT, &o->settings, 0, 0},
+        {"--continue", OPTIONS_FLAG, &o->resume, true, 0},
         {"--dump", OPTIONS_FLAG, &o->dump, true, 0},
         {"--quiet", OPTIONS_FLAG, &o->quiet, true, 0}};
     memcpy(list, all, sizeof all);
@@ -161,8 +163,8 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
     const double now = r2_seconds(), share = total > 0 ? (double)done / (double)total : 0.0;
     const int filled = (int)(16.0 * share);
     char label[64];
-    if (p->quiet || (done < total && now - p->shown < (p->terminal ? 0.1 : 15.0))) return 0;
-    if (done == total && !p->terminal) return 0;
+    if (p->quiet || (done < total && now - p->shown < (p->terminal ? 0.1 : 15.0))) return options_stop != 0;
+    if (done == total && !p->terminal) return options_stop != 0;
     phase_label(p, label);
     if (p->terminal)
         fprintf(stderr, "\r%-37s [%.*s%*s] %3.0f %%  %4.0f s left ", label, filled,
@@ -171,7 +173,7 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
         fprintf(stderr, "%s: %s %.0f %%, about %.0f s left of the run\n", label, what,
                 100.0 * share, seconds_left(p, share));
     p->shown = now;
-    return 0;
+    return options_stop != 0;
 }
 
 static void clear_progress(const demo_progress *p) {
@@ -203,12 +205,27 @@ typedef struct demo {
     const char *noun; /* "film" or "item" */
     r2_text said;     /* recommendations.txt */
     report report;
+    char sft_state[1024], grpo_state[1024]; /* where the trainings stand, for --continue */
 } demo;
 
 static void check(demo *d, r2_status status) {
-    if (status == R2_OK) return;
+    if (status == R2_OK && !options_stop) return;
     clear_progress(&d->progress); /* a progress bar may stand there */
-    fprintf(stderr, "movielens_demo: %s\n", d->ctx.message);
+    if (options_stop) options_stopped("movielens_demo");
+    fprintf(stderr, "movielens_demo: %s%s\n", d->ctx.message, options_hint(&d->ctx));
+    exit(1);
+}
+
+/* The end of a training. One that diverged leaves its best weights: they are saved. */
+static void check_training(demo *d, r2_status status) {
+    char why[sizeof d->ctx.message];
+    if (status != R2_DIVERGED) {
+        check(d, status);
+        return;
+    }
+    memcpy(why, d->ctx.message, sizeof why);
+    check(d, r2_run_save(&d->ctx, &d->run, d->options.out));
+    fprintf(stderr, "movielens_demo: %s; they are saved in %s\n", why, d->options.out);
     exit(1);
 }
 
@@ -275,7 +292,7 @@ static void evaluate_baselines(demo *d) {
         const bl_method *method = &bl_methods[b];
         bl_model best;
         if (method->slow) continue;
-        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > BL_EASE_MOST) continue;
+        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > 2 * BL_EASE_MOST) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
         best.asked_of = &d->run.test, best.asked = &d->test;
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
@@ -340,8 +357,8 @@ static void table_text(demo *d, r2_text *text) {
     if (run->split.n_cold_test > 0)
         r2_text_addf(
             ctx, text,
-            "  %ss that somebody else has rated; the favourites of %lld more users nobody has"
-            "\n\n",
+            "  only %ss that somebody else has rated: the favourites of %lld other users are "
+            "left out\n\n",
             d->noun, (long long)run->split.n_cold_test);
     if (run->split.n_test + run->split.n_cold_test == run->config.n_cases)
         r2_text_addf(
@@ -725,6 +742,11 @@ static void write_settings(demo *d) {
 
 /* ---- the journey ---- */
 
+static void forget_states(demo *d) {
+    remove(d->sft_state);
+    remove(d->grpo_state);
+}
+
 static r2_run_config configure(demo *d) {
     const demo_options *o = &d->options;
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
@@ -734,6 +756,10 @@ static r2_run_config configure(demo *d) {
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     report_watch(&d->report, &config);
+    snprintf(d->sft_state, sizeof d->sft_state, "%s/sft.state", o->out);
+    snprintf(d->grpo_state, sizeof d->grpo_state, "%s/grpo.state", o->out);
+    config.sft.state_path = d->sft_state, config.grpo.state_path = d->grpo_state;
+    if (!o->resume && !o->model) forget_states(d);
     return config;
 }
 
@@ -802,14 +828,14 @@ static void train(demo *d) {
     evaluate_untrained(d);
     phase_ends(d);
     if (d->run.config.sft.n_steps > 0) {
-        check(d, r2_run_sft(&d->ctx, &d->run));
+        check_training(d, r2_run_sft(&d->ctx, &d->run));
         phase_ends(d);
     }
     evaluate_model(d, "sft", R2_REASONED, &d->sft_trace);
     if (d->run.config.grpo.n_steps == 0) evaluate_model(d, "direct", R2_DIRECT, NULL);
     phase_ends(d);
     if (d->run.config.grpo.n_steps == 0) return;
-    check(d, r2_run_grpo(&d->ctx, &d->run));
+    check_training(d, r2_run_grpo(&d->ctx, &d->run));
     phase_ends(d);
     evaluate_model(d, "direct", R2_DIRECT, NULL); /* the same model, asked to answer at once */
     evaluate_model(d, "sft+grpo", R2_REASONED, &d->rl_trace);
@@ -880,6 +906,7 @@ int main(int argc, char **argv) {
     d.ctx.user = &d.progress;
     d.progress.terminal = isatty(2);
     d.progress.quiet = d.options.quiet;
+    options_watch_interrupt();
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
@@ -910,6 +937,7 @@ int main(int argc, char **argv) {
     if (!d.options.model) {
         write_report(&d);
         write_timings(&d);
+        forget_states(&d);
     }
     print_end(&d);
     demo_free(&d);

@@ -55,7 +55,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses "$here/file" --out "$here/file"
     refuses "$here/file/below" --out "$here/file/below"
     "$demo" --help >"$here/said" 2>"$here/error"
-    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 22 \
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 23 \
         -a ! -s "$here/error"
 done
 
@@ -87,6 +87,17 @@ ok "the ranking has the MRR that metrics.json says, but for ties" awk -v mrr="$m
     -v n="$cases" '/"method":.*"sft.grpo"/ { found = 1 } found && $1 == "\"mrr\":" { exit !(($2 - mrr) ^ 2 <= (tied / n + 1e-8) ^ 2) }' \
     "$here/two/metrics.json"
 ok "metrics.json names its definitions" grep -q '"hit_ratio/ties=expected"' "$here/two/metrics.json"
+# Ctrl-C once the training has begun, then on to the same results.
+(trap - INT && exec $demo --data data/mini --out "$here/stopped" --sft-steps 6 --grpo-steps 1) >"$here/said" 2>&1 &
+while kill -0 $! 2>/dev/null && ! grep -q '^model: ' "$here/said"; do sleep 0.1; done
+kill -INT $! 2>/dev/null
+wait $!
+ok "Ctrl-C ends with 130" test $? -eq 130
+ok "and says how to go on" grep -q -e 'stopped; the same command with --continue goes on' "$here/said"
+ok "going on" short stopped --continue
+for file in metrics.json traces.jsonl model.safetensors; do
+    ok "$file: the same bytes after Ctrl-C" cmp "$here/one/$file" "$here/stopped/$file"
+done
 
 ok "a trace says what the model wrote and what was added" test "$(grep -c '"output":"<think>.*","completed":"<think>' \
     "$here/one/traces.jsonl")" -gt 0
