@@ -1891,6 +1891,84 @@ METRICS = {
 }
 
 
+# ------------------------------------------------ Other people's definitions: group `variants`
+
+
+def in_order(items, ties):
+    """The items (id, score, relevance), best first."""
+    if ties == "id_descending":
+        return sorted(sorted(items, key=lambda item: item[0].encode(), reverse=True),
+                      key=lambda item: -item[1])
+    sign = {"as_given": 0, "relevant_first": -1, "relevant_last": 1}
+    refuse_unless(ties in sign, "no such rule of ties")
+    return sorted(items, key=lambda item: (-item[1], sign[ties] * item[2]))
+
+
+def ratio(a, b):
+    """a / b, 0 where that would divide by 0."""
+    return a / b if b else 0.0
+
+
+def ndcg(rel, k, gain, discount, ideal_k):
+    """rel: the relevance at each rank; the ideal order is cut at ideal_k."""
+    def dcg(order, end):
+        return sum(gain(x) / discount(r) for r, x in enumerate(order[:end], 1))
+    return ratio(dcg(rel, k), dcg(sorted(rel, reverse=True), ideal_k))
+
+
+def list_metrics(rel, k):
+    n = len(rel)
+    found = [x > 0 for x in rel]
+    total, hits = sum(found), sum(found[:k])
+    precision = [sum(found[:r]) / r for r in range(1, k + 1)]
+    at_relevant = sum(p for p, hit in zip(precision, found) if hit)
+    first = found.index(True) + 1 if total else math.inf
+
+    def log2_next(r):
+        return math.log2(r + 1)
+
+    def log2_rank(r):
+        return max(1, math.log2(r))
+
+    return {"ndcg_linear": ndcg(rel, k, float, log2_next, k),
+            "ndcg_exponential": ndcg(rel, k, lambda x: 2.0**x - 1, log2_next, k),
+            "ndcg_binary": ndcg(rel, k, lambda x: x > 0, log2_next, k),
+            "ndcg_log2_rank": ndcg(rel, k, float, log2_rank, k),
+            "ndcg_log2_rank_all": ndcg(rel, k, float, log2_rank, n),
+            "ap_all": ratio(at_relevant, total), "ap_min": ratio(at_relevant, min(k, total)),
+            "ap_mean_precision": sum(precision) / k, "recall_all": ratio(hits, total),
+            "recall_min": ratio(hits, min(k, total)), "precision_k": hits / k,
+            "precision_list": ratio(hits, min(k, n)), "rr": 1 / first,
+            "rr_k": 1 / first if first <= k else 0.0, "hit": int(hits > 0)}
+
+
+def op_list(x):
+    refuse_unless(x["k"] >= 1, "k is at least 1")
+    items = in_order([(i, number(s), number(r)) for i, s, r in x["items"]], x["ties"])
+    return {"order": [item[0] for item in items],
+            **list_metrics([item[2] for item in items], x["k"])}
+
+
+def op_mean(x):
+    refuse_unless(x["empty"] in ("skip", "zero"), "no such rule of users without relevant items")
+    values = [v or 0 for v in x["values"] if v is not None or x["empty"] == "zero"]
+    return {"mean": ratio(sum(values), len(values))}
+
+
+def op_percentile(x):
+    values, at = sorted(x["values"]), x["share"] * (len(x["values"]) - 1)
+    refuse_unless(values and 0 <= x["share"] <= 1, "no values, or no such share")
+    if x["rule"] == "nearest":
+        return {"value": values[math.floor(at + 0.5)]}
+    refuse_unless(x["rule"] == "line", "no such rule")
+    low = math.floor(at)
+    high = min(low + 1, len(values) - 1)
+    return {"value": values[low] + (at - low) * (values[high] - values[low])}
+
+
+VARIANTS = {"list": op_list, "mean": op_mean, "percentile": op_percentile}
+
+
 # ============================================================ 16. A whole run
 
 N_CHAINS = 3
@@ -2268,7 +2346,8 @@ RUN = {"data": op_run_data, "questions": op_run_questions, "evidence": op_run_ev
 GROUPS = {
     "rng": RNG, "level": LEVEL, "split": SPLIT_OPS, "graph": GRAPH, "chains": CHAIN_OPS,
     "questions": QUESTIONS, "evidence": EVIDENCE, "codebook": CODEBOOK, "prompt": PROMPT,
-    "trace": TRACE, "token": TOKEN, "loss": LOSS, "model": MODEL, "metrics": METRICS, "run": RUN}
+    "trace": TRACE, "token": TOKEN, "loss": LOSS, "model": MODEL, "metrics": METRICS,
+    "variants": VARIANTS, "run": RUN}
 
 
 def to_wire(x):
