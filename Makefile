@@ -75,8 +75,8 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install clean FORCE bench bench-graph bench-scale
-.PHONY: fuzz torture coverage lint vectors verify mutants
+.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install install-header
+.PHONY: uninstall clean FORCE bench bench-graph bench-scale fuzz torture coverage lint vectors verify mutants
 
 # As many compilers at once as there are processors, unless the caller chose.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -105,7 +105,7 @@ demo: build/examples/movielens_demo ## train a model and recommend, with reasons
 	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 language: build/examples/tools/language_model ## a language model reads chains in English: ARGS="--model DIR"
-	@$< --data '$(DATA)' --out '$(OUT)/language' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+	@$< --data '$(DATA)' --out '$(OUT)' $(if $(SEED),--seed $(SEED)) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 reference: build/reference/journey ## the whole journey by part one's plain loops; seconds
 	@$< data/mini
@@ -167,7 +167,7 @@ lint: build/lint.c ## clang-tidy and cppcheck on r2rec.h
 vectors: build/portable/tests/vectors/make ## write data/vectors/v1 anew, after a change of a definition
 	@$< data/vectors/v1
 
-verify: build/examples/tools/verify ## check another program: ARGS="-- python3 its.py"; without ARGS the header
+verify: build/examples/tools/verify ## check another program: ARGS="-- python3 its.py"; none: the header
 	@$< $(if $(ARGS),$(ARGS),--self)
 
 mutants: build/flags ## show that each flag's bug is caught by a vector with this flag
@@ -195,13 +195,40 @@ VERSION = $(shell sed -n 's/^$(hash)define R2_VERSION "\(.*\)"/\1/p' r2rec.h)
 deps: ## install what is missing (cJSON, stb_ds); sudo only if needed
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' LDFLAGS='$(LINKING)' tools/install-deps.sh
 
-install: ## copy r2rec.h and r2rec.pc under PREFIX (and DESTDIR)
-	install -d '$(DESTDIR)$(PREFIX)/include' '$(DESTDIR)$(PREFIX)/share/pkgconfig'
+# What a program needs to find the header, and the threads: a pkg-config file and a CMake package.
+SHARE  = $(DESTDIR)$(PREFIX)/share
+install-header: ## r2rec.h for programs of one's own: PREFIX DESTDIR
+	install -d '$(DESTDIR)$(PREFIX)/include' '$(SHARE)/pkgconfig' '$(SHARE)/cmake/r2rec'
 	install -m 644 r2rec.h '$(DESTDIR)$(PREFIX)/include/r2rec.h'
 	printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' '' 'Name: r2rec' \
 	  'Description: Reason-to-Recommend in one C header' 'Version: $(VERSION)' \
 	  'URL: https://arxiv.org/abs/2506.05069' 'Requires: libcjson' \
-	  'Cflags: -I$${includedir}' 'Libs: -lm' > '$(DESTDIR)$(PREFIX)/share/pkgconfig/r2rec.pc'
+	  'Cflags: -I$${includedir} $(THREADING)' 'Libs: $(THREADING) -lm' > '$(SHARE)/pkgconfig/r2rec.pc'
+	install -m 644 tools/r2recConfig.cmake '$(SHARE)/cmake/r2rec/r2recConfig.cmake'
+	printf '%s\n' 'set(PACKAGE_VERSION "$(VERSION)")' 'if(NOT PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION)' \
+	  '  set(PACKAGE_VERSION_COMPATIBLE TRUE)' 'endif()' > '$(SHARE)/cmake/r2rec/r2recConfigVersion.cmake'
+
+VECTORS   = $(wildcard data/vectors/v1/*)
+COMMANDS  = $(addprefix build/examples/,movielens_demo experiments/think \
+  $(addprefix tools/,chains prompts language_model export verify))
+INSTALLED = include/r2rec.h share/pkgconfig/r2rec.pc share/cmake/r2rec/r2recConfig.cmake \
+  share/cmake/r2rec/r2recConfigVersion.cmake bin/r2rec $(addprefix libexec/r2rec/,$(notdir $(COMMANDS))) \
+  share/r2rec/mini/ratings.csv share/r2rec/mini/movies.csv $(addprefix share/r2rec/,$(VECTORS:data/%=%)) share/man/man1/r2rec.1 \
+  share/bash-completion/completions/r2rec
+
+install: $(COMMANDS) install-header ## the header, and the command r2rec with its man page
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/r2rec' '$(SHARE)/r2rec/mini' \
+	  '$(SHARE)/r2rec/vectors/v1' '$(SHARE)/man/man1' '$(SHARE)/bash-completion/completions'
+	install -m 755 tools/r2rec '$(DESTDIR)$(PREFIX)/bin/r2rec'
+	install -m 755 $(COMMANDS) '$(DESTDIR)$(PREFIX)/libexec/r2rec'
+	install -m 644 data/mini/ratings.csv data/mini/movies.csv '$(SHARE)/r2rec/mini'
+	install -m 644 $(VECTORS) '$(SHARE)/r2rec/vectors/v1'
+	'$(DESTDIR)$(PREFIX)/bin/r2rec' --man > '$(SHARE)/man/man1/r2rec.1'
+	'$(DESTDIR)$(PREFIX)/bin/r2rec' --completion > '$(SHARE)/bash-completion/completions/r2rec'
+
+uninstall: ## remove what install put under PREFIX
+	rm -f $(INSTALLED:%='$(DESTDIR)$(PREFIX)/%')
+	-rmdir '$(SHARE)/r2rec/mini' '$(SHARE)/r2rec/vectors/v1' '$(SHARE)/r2rec/vectors' '$(SHARE)/r2rec' '$(SHARE)/cmake/r2rec' '$(DESTDIR)$(PREFIX)/libexec/r2rec' 2>/dev/null
 
 clean: ## remove build/ (out/ and fetched data stay)
 	rm -rf build
@@ -258,7 +285,8 @@ $(OUTSIDERS:build/%=build/checked/%) $(FED:%=build/checked/%) $(CHECKED_DEMO): b
 
 build/r2rec.o build/tests/r2rec.o: r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
-	$(if $(V),,@echo '  CC      r2rec.h$(if $(findstring tests,$@), (tests))')
+	$(if $(V),,@echo '  CC      r2rec.h$(if $(findstring tests,$@), (tests))'; \
+	  echo '          the whole library, once: up to a minute')
 	$(Q)$(LIBRARY) $(OPTIONS) -
 
 build/checked/r2rec.o: r2rec.h build/flags | deps

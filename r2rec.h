@@ -1140,6 +1140,10 @@ typedef struct r2_sft_config {
     uint64_t seed;                                            /* of the order of groups */
     void (*on_step)(void *user, const r2_sft_report *report); /* NULL: none */
     void *user;
+    /* The state of the training is written here as it goes, and one that is there is continued, to
+       the same bytes; on_step is told the steps so far once more. NULL: none */
+    const char *state_path;
+    float state_every; /* seconds between two writes, which take 1 % of the time at most */
 } r2_sft_config;
 
 r2_sft_config r2_sft_config_default(void);
@@ -1236,6 +1240,8 @@ typedef struct r2_grpo_config {
     uint64_t seed; /* of the order of groups and of sampling */
     void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
     void *user;
+    const char *state_path; /* as of r2_sft_config */
+    float state_every;
 } r2_grpo_config;
 
 r2_grpo_config r2_grpo_config_default(void);
@@ -1497,7 +1503,7 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
     __attribute__((format(printf, 3, 4)))
 #endif
     ;
-void r2_text_clear(r2_text *text); /* keeps the memory, and `failed` */
+void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
@@ -1720,6 +1726,12 @@ typedef struct r2_bpe_config {
     int32_t n_control;
 } r2_bpe_config;
 
+enum {
+    R2_BPE_ADDED = 1,     /* whole in a text: no piece, and not merged     */
+    R2_BPE_CONTROL = 2,   /* no text for a person                          */
+    R2_BPE_NORMALIZED = 4 /* looked for in the normal form, after the rest */
+};
+
 /* Read-only once made: several threads may encode with one tokenizer, each with its own context. */
 typedef struct r2_bpe {
     r2_bpe_rule rule;
@@ -1727,8 +1739,10 @@ typedef struct r2_bpe {
     int32_t n_tokens, n_merges, n_added;
     int64_t *begin;          /* (n_tokens + 1) token t: bytes[begin[t]] .. [begin[t + 1] - 1] */
     char *bytes;
-    uint8_t *added;          /* (n_tokens) 0: a piece, 1: an added token, 2: a control token      */
-    int32_t *added_id;       /* (n_added) ascending                                               */
+    uint8_t *added;          /* (n_tokens) 0: a piece; bits of an added token: R2_BPE_ADDED ...   */
+    struct r2__added *find[2]; /* (n_find) added tokens: looked for in a text, in its normal form */
+    int32_t n_find[2];
+    uint8_t starts[256];     /* bit s: some token of find[s] begins with the byte                 */
     int32_t *merge;          /* (n_merges, 3) left, right, joined; in the order they were learned */
     int32_t byte_token[256]; /* token of a byte, or -1                                            */
     uint8_t *char_class;     /* what the rule asks of a code point                                */
@@ -1747,13 +1761,15 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
                        size_t len);
 /* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges
    as strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids
-   and is not supported (unknown rule, added tokens that strip, dropout ...) is R2_FORMAT. */
+   and is not supported (unknown rule, added tokens that strip, dropout, truncation ...) is
+   R2_FORMAT. */
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
 /* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
-   place) become their ids, as Hugging Face does; without it all is data. O(n log n) in the longest
+   place; normalised ones in what the others leave) become their ids, as Hugging Face does; without
+   it all is data. O(n log n) in the longest
    piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte), R2_NO_MEMORY. */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
@@ -2115,7 +2131,13 @@ static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_
 static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
+static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text);
 static uint64_t r2__fnv(const char *text, size_t len);
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
 /* One setting of a configuration and the range that it must lie in. */
 typedef struct r2__bound {
     const char *name;
@@ -2123,7 +2145,12 @@ typedef struct r2__bound {
 } r2__bound;
 #define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
 #define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n);
+/* `print` (NULL: not wanted) takes the values too. */
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
+                                  uint64_t *print);
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
+static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
+static bool r2__file_exists(r2_ctx *ctx, const char *path);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt);
@@ -3492,8 +3519,9 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
     *count = 0;
     if (status != R2_OK) return status;
     memset(&h, 0, sizeof h);
-    if (!r2__history_init(ctx, &h, index, question)) status = ctx->status;
-    else if (question->item == R2_NO_ITEM && !r2__history_list(ctx, &h)) status = ctx->status;
+    if (!r2__history_init(ctx, &h, index, question) ||
+        (question->item == R2_NO_ITEM && !r2__history_list(ctx, &h)))
+        status = ctx->status;
     for (int64_t j = 0; status == R2_OK && j < r2__n_people(&h, question->item); ++j) {
         int64_t n;
         r2__shared_paths(&h, r2__person_at(&h, question->item, j), &n);
@@ -4259,7 +4287,7 @@ static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
     const r2__bound bound[] = {
         R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
         R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
-    return r2__check_bounds(ctx, "training questions", bound, 4);
+    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
 }
 
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
@@ -4662,7 +4690,7 @@ static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *n
 
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
     r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &text);
+    r2_status status = r2__read_text(ctx, path, &text);
     if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
     r2_text_free(ctx, &text);
     if (status != R2_OK) r2_vocab_free(ctx, vocab);
@@ -5534,7 +5562,7 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
         return r2_fail(ctx, R2_ARGUMENT,
                        "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
                        c->n_kv_head);
-    return r2__check_bounds(ctx, "model", real, 3);
+    return r2__check_bounds(ctx, "model", real, 3, NULL);
 }
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
@@ -6042,12 +6070,13 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
-static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c) {
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
+                                 uint64_t *print) {
     const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
                                R2__BOUND(c, beta2, 0.0, 0.999999),
                                R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
                                R2__BOUND(c, clip, 0.0, 1e30)};
-    return r2__check_bounds(ctx, who, range, 5);
+    return r2__check_bounds(ctx, who, range, 5, print);
 }
 
 /* Only the adapters are trained, if there are any. */
@@ -6127,6 +6156,12 @@ typedef struct r2__training {
     bool has_measured; /* on validation data: then ...                                 */
     double lowest;     /* ... the loss of these weights                                */
     int64_t n_worse;   /* ... and how many measurements ago that was                   */
+    /* on disk */
+    const char *path;            /* NULL: not kept there                  */
+    double every, saved, cost;   /* seconds: between two saves; when; how long the last one took */
+    uint64_t print;              /* of what the training begins with      */
+    r2_text reports;             /* of all steps so far, end to end       */
+    size_t report_size;
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
@@ -6141,6 +6176,122 @@ static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
     r2_release(ctx, t->kept);
+    r2_text_free(ctx, &t->reports);
+}
+
+/* ---- the state of a training on disk ----
+
+       head | weights | first moments | second moments | weights kept | reports of all steps
+
+   Random numbers have no state: they are keyed by step and sample. Numbers are written as the
+   machine has them: the file is for the same program on the same machine. */
+typedef struct r2__state_head {
+    char magic[8];
+    uint64_t print, digest; /* of what it began with; of all that follows the head */
+    int64_t n_params, step, updates, n_worse, has_measured, n_reports;
+    double lowest;
+} r2__state_head;
+
+/* The parts after the head; returns their digest. */
+static uint64_t r2__state_parts(const r2__training *t, r2__slice part[5]) {
+    const size_t len = (size_t)t->opt.n_params * sizeof(float);
+    const void *at[5] = {r2__trained_params(t->model), t->opt.m, t->opt.v, t->kept,
+                         t->reports.data};
+    uint64_t digest = 0;
+    for (int k = 0; k < 5; ++k) {
+        part[k].at = (const char *)at[k];
+        part[k].len = k < 4 ? len : t->reports.len;
+        digest = r2__fnv_on(digest, at[k], part[k].len);
+    }
+    return digest;
+}
+
+static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
+    const double began = r2_seconds();
+    r2__slice piece[6];
+    r2__state_head head;
+    r2_status status;
+    if (t->reports.failed) return R2_NO_MEMORY;
+    memset(&head, 0, sizeof head);
+    memcpy(head.magic, "r2state1", sizeof head.magic);
+    head.print = t->print;
+    head.digest = r2__state_parts(t, piece + 1);
+    head.n_params = t->opt.n_params;
+    head.step = t->step;
+    head.updates = t->opt.step;
+    head.n_worse = t->n_worse;
+    head.has_measured = t->has_measured;
+    head.n_reports = (int64_t)(t->reports.len / t->report_size);
+    head.lowest = t->lowest;
+    piece[0].at = (const char *)&head;
+    piece[0].len = sizeof head;
+    status = r2__write_pieces(ctx, t->path, piece, 6);
+    t->saved = r2_seconds();
+    t->cost = t->saved - began;
+    return status;
+}
+
+/* Takes over what a file holds; false: it is not of this training, or damaged. */
+static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text) {
+    const size_t len = (size_t)t->opt.n_params * sizeof(float);
+    float *to[4];
+    r2__state_head head;
+    if (text->len < sizeof head) return false;
+    memcpy(&head, text->data, sizeof head);
+    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.print != t->print ||
+        head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
+        head.n_reports < 0 || head.n_reports > head.step ||
+        text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
+        head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
+        return false;
+    to[0] = r2__trained_params(t->model), to[1] = t->opt.m, to[2] = t->opt.v, to[3] = t->kept;
+    for (size_t k = 0; k < 4; ++k) memcpy(to[k], text->data + sizeof head + k * len, len);
+    r2_text_add(ctx, &t->reports, text->data + sizeof head + 4 * len,
+                (size_t)head.n_reports * t->report_size);
+    t->step = head.step;
+    t->opt.step = head.updates;
+    t->n_worse = head.n_worse;
+    t->has_measured = head.has_measured != 0;
+    t->lowest = head.lowest;
+    return true;
+}
+
+/* Goes on where a training with the same beginning stood, if its state is there. `print`: of its
+   data and settings; the weights are added. */
+static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
+                                   uint64_t print) {
+    const float *param = r2__trained_params(t->model);
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    t->path = path;
+    t->every = every;
+    t->saved = r2_seconds();
+    t->print = r2__fnv_on(print, param, (size_t)t->opt.n_params * sizeof *param);
+    if (!r2__file_exists(ctx, path)) return R2_OK;
+    status = r2_read_file(ctx, path, &text);
+    if (status == R2_OK && !r2__training_take(ctx, t, &text))
+        status = r2_fail(ctx, R2_FORMAT,
+                         "%s: not the state of this training: it began with other data, settings "
+                         "or weights, or the file is damaged; without it training begins anew",
+                         path);
+    if (status == R2_OK && t->reports.failed) status = ctx->status;
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* After a step: tells the progress, saves when it is time to, when there is nothing more to do, and
+   when the training is to stop. Saving takes no more than a hundredth of the time. */
+static r2_status r2__training_pass(r2_ctx *ctx, r2__training *t, const void *report, bool ends) {
+    const int64_t done = ends ? t->n_steps : t->step + 1;
+    r2_status status, saved = R2_OK;
+    bool due;
+    ++t->step;
+    if (t->path) r2_text_add(ctx, &t->reports, (const char *)report, t->report_size);
+    status = r2_progress(ctx, t->name, done, t->n_steps);
+    due = r2_seconds() - t->saved >= fmax(t->every, 100.0 * t->cost);
+    if (t->path && (due || done == t->n_steps || status == R2_CANCELLED))
+        saved = r2__training_save(ctx, t);
+    return saved != R2_OK ? saved : status;
 }
 
 /* The first tensor whose values, weights or gradients, are not all of a size to reckon with. */
@@ -6819,6 +6970,7 @@ r2_sft_config r2_sft_config_default(void) {
     config.adamw = r2_adamw_config_default();
     config.valid_every = 250;
     config.patience = 4;
+    config.state_every = 3.0f;
     return config;
 }
 
@@ -6957,6 +7109,23 @@ static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t s
     return (int64_t)order[drawn % n_groups] * ex->group;
 }
 
+/* The order of the groups in the middle of an epoch. */
+static void r2__epoch_resume(const r2_examples *ex, int32_t *order, uint64_t seed, int64_t drawn) {
+    const int64_t n_groups = ex->n / ex->group;
+    if (drawn % n_groups) r2__shuffle(order, n_groups, seed, drawn / n_groups);
+}
+
+/* A digest of what there is to learn from. */
+static uint64_t r2__examples_print(const r2_examples *ex, uint64_t hash) {
+    const size_t n = (size_t)ex->n;
+    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
+    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
+    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
+    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
+    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
+    return r2__fnv_on(hash, ex->answer, n);
+}
+
 /* The state of one training. */
 typedef struct r2__sft {
     r2__training run;
@@ -7058,7 +7227,8 @@ static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report
 }
 
 /* What can be said of a configuration without the examples. */
-static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates) {
+static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                  uint64_t *print) {
     const double least = validates ? 1.0 : 0.0;
     const r2__bound range[] = {
         R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
@@ -7066,12 +7236,12 @@ static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool vali
         R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
         R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
         R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "sft", range, 10);
-    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw) : status;
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10, print);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, print) : status;
 }
 
 static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL);
+    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL, NULL);
     if (status == R2_OK)
         status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
     if (status != R2_OK || !c->valid) return status;
@@ -7106,6 +7276,11 @@ static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
     r2__batcher_free(ctx, &t->b);
 }
 
+static bool r2__sft_ends(const r2__sft *t) {
+    return t->run.step >= t->run.n_steps ||
+           (t->config->valid && t->run.n_worse >= t->config->patience);
+}
+
 /* Step number t->run.step. */
 static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
     const r2_sft_config *c = t->config;
@@ -7119,30 +7294,46 @@ static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
     r2__sft_batch(t, report.step);
     status = r2__sft_step(ctx, t, &report);
     if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
-    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    if (status != R2_OK) return status;
+    if (c->on_step) c->on_step(c->user, &report);
+    return r2__training_pass(ctx, &t->run, &report, r2__sft_ends(t));
+}
+
+/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
+    const r2_sft_config *c = t->config;
+    uint64_t print;
+    r2_status status;
+    if (!c->state_path) return R2_OK;
+    t->run.report_size = sizeof(r2_sft_report);
+    print = r2__examples_print(t->ex, c->seed);
+    if (c->valid) print = r2__examples_print(c->valid, print);
+    r2__sft_settings(ctx, c, false, &print); /* they were checked before */
+    status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, print);
+    for (size_t at = 0; at < t->run.reports.len && c->on_step && status == R2_OK;) {
+        r2_sft_report report;
+        memcpy(&report, t->run.reports.data + at, sizeof report);
+        c->on_step(c->user, &report);
+        at += sizeof report;
+    }
+    r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
     return status;
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
-    const int64_t n_steps = config->n_steps;
-    bool enough = false;
     r2_status status = r2__sft_check(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
     t.run.name = "sft";
     t.run.model = model;
-    t.run.n_steps = n_steps;
+    t.run.n_steps = config->n_steps;
     t.ex = examples;
     t.config = config;
     status = r2__sft_alloc(ctx, &t);
-    for (; t.run.step < n_steps && status == R2_OK && !enough; ++t.run.step) {
-        status = r2__sft_advance(ctx, &t);
-        enough = config->valid && t.run.n_worse >= config->patience;
-        if (status == R2_OK)
-            status = r2_progress(ctx, "sft", enough ? n_steps : t.run.step + 1, n_steps);
-    }
+    if (status == R2_OK) status = r2__sft_resume(ctx, &t);
+    while (status == R2_OK && !r2__sft_ends(&t)) status = r2__sft_advance(ctx, &t);
     if (status == R2_OK && t.run.has_measured)
         memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
     r2__sft_free(ctx, &t);
@@ -7225,6 +7416,7 @@ r2_grpo_config r2_grpo_config_default(void) {
     config.reward.w_accuracy = 0.0f;
     config.reward.w_rank = 1.0f;
     config.reward.w_faith = 2.0f;
+    config.state_every = 3.0f;
     config.adamw = r2_adamw_config_default();
     return config;
 }
@@ -7647,7 +7839,7 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
 }
 
 /* What can be said of a configuration without the examples. */
-static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
+static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *print) {
     const r2_reward_config *w = &c->reward;
     const r2__bound range[] = {
         R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
@@ -7659,12 +7851,12 @@ static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
         R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
         R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
         R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "grpo", range, 17);
-    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw) : status;
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, print);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, print) : status;
 }
 
 static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status = r2__grpo_settings(ctx, c);
+    r2_status status = r2__grpo_settings(ctx, c, NULL);
     if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
     return r2__codec_check(ctx, "grpo", examples);
@@ -7688,7 +7880,28 @@ static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
         status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
         if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
     }
-    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    if (status != R2_OK) return status;
+    if (c->on_step) c->on_step(c->user, &report);
+    return r2__training_pass(ctx, &rl->run, &report, false);
+}
+
+/* As r2__sft_resume. */
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    uint64_t print;
+    r2_status status;
+    if (!c->state_path) return R2_OK;
+    print = r2__examples_print(rl->ex, c->seed);
+    rl->run.report_size = sizeof(r2_grpo_report);
+    r2__grpo_settings(ctx, c, &print);
+    status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, print);
+    for (size_t at = 0; at < rl->run.reports.len && c->on_step && status == R2_OK;) {
+        r2_grpo_report report;
+        memcpy(&report, rl->run.reports.data + at, sizeof report);
+        c->on_step(c->user, &report);
+        at += sizeof report;
+    }
+    r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
     return status;
 }
 
@@ -7704,10 +7917,8 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     rl.ex = examples;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
-    for (; rl.run.step < config->n_steps && status == R2_OK; ++rl.run.step) {
-        status = r2__grpo_advance(ctx, &rl);
-        if (status == R2_OK) status = r2_progress(ctx, "grpo", rl.run.step + 1, config->n_steps);
-    }
+    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl);
+    while (status == R2_OK && rl.run.step < config->n_steps) status = r2__grpo_advance(ctx, &rl);
     r2__grpo_free(ctx, &rl);
     return status;
 }
@@ -7827,11 +8038,12 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
 /* The binomial tail, two-sided: 2 P(X <= k), X ~ B(only_a + only_b, 1/2). */
 double r2_mcnemar(int64_t only_a, int64_t only_b) {
     int64_t n = only_a + only_b, k = only_a < only_b ? only_a : only_b;
-    double log_half_n = -(double)n * log(2.0), tail = 0.0;
+    double log_p = -(double)n * log(2.0), tail = 0.0; /* of X = i */
     if (k < 0) return NAN;
-    for (int64_t i = 0; i <= k; ++i)
-        tail += exp(lgamma((double)n + 1.0) - lgamma((double)i + 1.0) -
-                    lgamma((double)(n - i) + 1.0) + log_half_n);
+    for (int64_t i = 0; i <= k; ++i) {
+        tail += exp(log_p);
+        log_p += log((double)(n - i) / (double)(i + 1));
+    }
     return tail >= 0.5 ? 1.0 : 2.0 * tail;
 }
 
@@ -8113,11 +8325,11 @@ static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
         R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
     r2_model_config model = c->model;
     r2_grpo_config grpo = c->grpo;
-    r2_status status = r2__check_bounds(ctx, "run", range, 11);
+    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
     model.n_vocab = model.n_ctx = grpo.max_new = 1;
     if (status == R2_OK) status = r2__check_config(ctx, &model);
-    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0);
-    return status == R2_OK ? r2__grpo_settings(ctx, &grpo) : status;
+    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0, NULL);
+    return status == R2_OK ? r2__grpo_settings(ctx, &grpo, NULL) : status;
 }
 
 /* All draws of the run follow from its one seed. */
@@ -8753,7 +8965,10 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
 
 /* ---- settings ---- */
 
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n) {
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
+                                  uint64_t *print) {
+    for (int k = 0; k < n && print; ++k)
+        *print = r2__fnv_on(*print, &range[k].value, sizeof range[k].value);
     for (int k = 0; k < n; ++k)
         if (!(range[k].value >= range[k].low && range[k].value <= range[k].high))
             return r2_fail(ctx, R2_ARGUMENT, "%s: %s = %g, expected %g .. %g", who, range[k].name,
@@ -9062,7 +9277,10 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena) {
 static bool r2__text_reserve(r2_ctx *ctx, r2_text *text, size_t more) {
     size_t need = text->len + more + 1, cap = text->cap ? text->cap : 64;
     char *data;
-    if (text->failed) return false;
+    if (text->failed) {
+        r2_fail(ctx, R2_NO_MEMORY, "out of memory: a text failed before");
+        return false;
+    }
     if (need <= text->cap) return true;
     while (cap < need) cap *= 2;
     data = (char *)r2_resize(ctx, text->data, cap, 1);
@@ -9154,39 +9372,155 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
     r2_text_add(ctx, text, "\"", 1);
 }
 
-/* A NUL, plain or escaped, would end a C string too early. */
-static bool r2__json_has_nul(const char *text, size_t len) {
-    if (len && memchr(text, '\0', len)) return true;
-    for (size_t k = 0; k + 5 < len; ++k) {
-        if (text[k] != '\\') continue;
-        if (memcmp(text + k + 1, "u0000", 5) == 0) return true;
-        ++k; /* an escaped backslash begins no escape */
+/* ---- slices, and JSON ---- */
+
+static r2__slice r2__slice_of(const char *at, size_t len) {
+    r2__slice slice;
+    slice.at = at;
+    slice.len = len;
+    return slice;
+}
+
+/* Takes the first character off a slice if it is one of `any`. */
+static bool r2__take_char(r2__slice *text, const char *any) {
+    if (!text->len || !*text->at || !strchr(any, *text->at)) return false;
+    ++text->at;
+    --text->len;
+    return true;
+}
+
+/* Takes all characters of `any` off the front; returns how many. */
+static size_t r2__take_all(r2__slice *text, const char *any) {
+    const size_t len = text->len;
+    while (r2__take_char(text, any)) {}
+    return len - text->len;
+}
+
+/* cJSON tells nobody whether a text is at fault or memory ran out, and accepts more than JSON. So a
+   text is checked first, by RFC 8259 and the limits of cJSON: what passes and still fails, fails
+   for want of memory. */
+typedef struct r2__json_reader {
+    r2__slice in;
+    int depth;
+    bool whole; /* numbers must be digits alone: sizes and offsets                 */
+    bool nul;   /* found one, plain or escaped: it would end a C string too early */
+} r2__json_reader;
+
+/* Takes \uXXXX off the front -> the UTF-16 unit, or -1. */
+static int32_t r2__json_unit(r2__slice *in) {
+    int32_t unit = 0;
+    if (in->len < 6 || in->at[0] != '\\' || in->at[1] != 'u') return -1;
+    for (int k = 2; k < 6; ++k) {
+        const int c = (unsigned char)in->at[k], low = c | 32;
+        if (!(c >= '0' && c <= '9') && !(low >= 'a' && low <= 'f')) return -1;
+        unit = unit << 4 | (c <= '9' ? c - '0' : low - 'a' + 10);
+    }
+    *in = r2__slice_of(in->at + 6, in->len - 6);
+    return unit;
+}
+
+/* Takes a string, whose opening quote is taken: pairs of surrogates and no half ones. */
+static bool r2__json_string(r2__json_reader *r) {
+    r2__slice *in = &r->in;
+    while (in->len && *in->at != '"') {
+        int32_t unit = (unsigned char)*in->at;
+        if (unit != '\\') {
+            ++in->at, --in->len;
+        } else if (in->len > 1 && in->at[1] != 'u') {
+            ++in->at, --in->len;
+            if (!r2__take_char(in, "\"\\/bfnrt")) return false;
+        } else {
+            unit = r2__json_unit(in);
+            if (unit >= 0xD800 && unit < 0xDC00) {
+                unit = r2__json_unit(in);
+                if (unit < 0xDC00 || unit > 0xDFFF) return false;
+            } else if (unit < 0 || (unit >= 0xDC00 && unit <= 0xDFFF)) {
+                return false;
+            }
+        }
+        r->nul = r->nul || !unit;
+        if (r->nul) return false;
+    }
+    return r2__take_char(in, "\"");
+}
+
+static bool r2__json_number(r2__json_reader *r) {
+    static const char digits[] = "0123456789";
+    r2__slice *in = &r->in;
+    const char *begin = in->at;
+    if (!r->whole) r2__take_char(in, "-");
+    if (!r2__take_char(in, "0") && !r2__take_all(in, digits)) return false;
+    if (!r->whole && r2__take_char(in, ".") && !r2__take_all(in, digits)) return false;
+    if (!r->whole && r2__take_char(in, "eE")) {
+        r2__take_char(in, "+-");
+        if (!r2__take_all(in, digits)) return false;
+    }
+    return in->at - begin < 64; /* cJSON reads no longer ones */
+}
+
+/* Takes one character of `any`, and white space before it. */
+static bool r2__json_sign(r2__json_reader *r, const char *any) {
+    r2__take_all(&r->in, " \t\r\n");
+    return r2__take_char(&r->in, any);
+}
+
+/* Takes one value, and white space before it. */
+static bool r2__json_any(r2__json_reader *r) {
+    static const char *const words[] = {"null", "true", "false"};
+    if (r2__json_sign(r, "\"")) return r2__json_string(r);
+    if (r2__take_char(&r->in, "{[")) {
+        const bool object = r->in.at[-1] == '{';
+        bool good = ++r->depth <= CJSON_NESTING_LIMIT;
+        if (good && !r2__json_sign(r, object ? "}" : "]")) {
+            do good = (!object || (r2__json_sign(r, "\"") && r2__json_string(r) &&
+                                   r2__json_sign(r, ":"))) &&
+                      r2__json_any(r);
+            while (good && r2__json_sign(r, ","));
+            good = good && r2__json_sign(r, object ? "}" : "]");
+        }
+        --r->depth;
+        return good;
+    }
+    for (int k = 0; k < 3; ++k) {
+        const size_t len = strlen(words[k]);
+        if (r->in.len < len || memcmp(r->in.at, words[k], len) != 0) continue;
+        r->in = r2__slice_of(r->in.at + len, r->in.len - len);
+        return true;
+    }
+    return r2__json_number(r);
+}
+
+/* What a text should have been to be one JSON value; NULL: it is. */
+static const char *r2__json_fault(r2__slice text, bool whole) {
+    r2__json_reader r = {text, 0, whole, false};
+    const bool good = r2__json_any(&r);
+    r2__take_all(&r.in, " \t\r\n");
+    if (good && !r.in.len) return NULL;
+    return r.nul ? "text without NUL" : whole ? "JSON with whole numbers" : "JSON";
+}
+
+/* One JSON value -> *root, which cJSON_Delete releases, also after a failure. R2_FORMAT says what
+   was expected; the caller knows where. */
+static r2_status r2__json_parse(r2_ctx *ctx, r2__slice text, bool whole, cJSON **root) {
+    const char *fault;
+    *root = NULL;
+    if (text.len >= 3 && memcmp(text.at, "\xEF\xBB\xBF", 3) == 0)
+        text = r2__slice_of(text.at + 3, text.len - 3);
+    fault = r2__json_fault(text, whole);
+    if (fault) return r2_fail(ctx, R2_FORMAT, "expected %s", fault);
+    *root = cJSON_ParseWithLength(text.at, text.len);
+    return *root ? R2_OK : r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes",
+                                   (unsigned long long)text.len);
+}
+
+/* Whether a word is one of a list, in which blanks part them. */
+static bool r2__is_one_of(const char *word, const char *list) {
+    const size_t len = strlen(word);
+    for (size_t n; *list; list += n + (list[n] == ' ')) {
+        n = strcspn(list, " ");
+        if (n == len && memcmp(word, list, len) == 0) return true;
     }
     return false;
-}
-
-/* One JSON value without NUL, with only white space around it (cJSON ignores what follows), or
-   NULL. Release with cJSON_Delete. */
-static cJSON *r2__json_parse(const char *text, size_t len) {
-    const char *end = NULL;
-    cJSON *root = NULL;
-    if (!text || r2__json_has_nul(text, len)) return NULL;
-    for (int k = 0; k < 2 && !root; ++k) /* what failed may have been memory for a moment */
-        root = cJSON_ParseWithLengthOpts(text, len, &end, 0);
-    while (root && end < text + len && strchr(" \t\r\n", *end)) ++end;
-    if (!root || end == text + len) return root;
-    cJSON_Delete(root);
-    return NULL;
-}
-
-/* Whether r2__json_parse gave NULL for want of memory, which cJSON does not tell: whether there is
-   still as much as it may need. Then this is recorded. */
-static bool r2__json_no_memory(r2_ctx *ctx, size_t len) {
-    void *probe = cJSON_malloc(4096 + (len < PTRDIFF_MAX / 64 ? 16 * len : len));
-    if (!probe)
-        r2_fail(ctx, R2_NO_MEMORY, "out of memory: JSON of %llu bytes", (unsigned long long)len);
-    cJSON_free(probe);
-    return !probe;
 }
 
 /* Has `object` the text `value` at `key`? */
@@ -9199,7 +9533,7 @@ static bool r2__json_true(const cJSON *object, const char *key) {
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key)) != 0;
 }
 
-#define R2__WHOLE ((int64_t)1 << 53) /* up to here every integer is a double */
+#define R2__WHOLE (((int64_t)1 << 53) - 1) /* up to here no two integers are one double */
 
 /* A number without a fraction in [low, high], within -R2__WHOLE and R2__WHOLE, -> *whole. */
 static bool r2__json_whole(const cJSON *value, int64_t low, int64_t high, int64_t *whole) {
@@ -9209,30 +9543,10 @@ static bool r2__json_whole(const cJSON *value, int64_t low, int64_t high, int64_
     return true;
 }
 
-/* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
-static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &text);
-    *root = status == R2_OK ? r2__json_parse(text.data, text.len) : NULL;
-    if (status == R2_OK && !*root && !r2__json_no_memory(ctx, text.len))
-        r2_fail(ctx, R2_FORMAT, "%s: expected JSON, found something else", path);
-    r2_text_free(ctx, &text);
-    return *root ? R2_OK : ctx->status;
-}
-
 /* ---- files: every operation asks the hook ---- */
 
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-static r2__slice r2__slice_of(const char *at, size_t len) {
-    r2__slice slice;
-    slice.at = at;
-    slice.len = len;
-    return slice;
-}
+/* strerror of an error that the system knows is a constant text in every C library. */
+static const char *r2__reason(void) { return strerror(errno); /* NOLINT(concurrency-mt-unsafe) */ }
 
 static bool r2__file_may(r2_ctx *ctx, r2_file_op op, const char *path, size_t *size) {
     const size_t all = *size;
@@ -9271,7 +9585,7 @@ static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *
         if (may && n < more && !ferror(file)) return R2_OK;
         if (may && n == more) continue;
         if (errno != EINTR)
-            return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, strerror(errno));
+            return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, r2__reason());
         clearerr(file);
     }
     return R2_OK;
@@ -9313,71 +9627,124 @@ static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
     return done;
 }
 
-r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
-    FILE *file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
+/* Opens a file to read, "-" for standard input. */
+static r2_status r2__open(r2_ctx *ctx, const char *path, FILE **file) {
+    *file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
+    return *file ? R2_OK : r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, r2__reason());
+}
+
+/* Reads on until the text has `limit` bytes or the file ends. */
+static r2_status r2__read_up_to(r2_ctx *ctx, FILE *file, const char *path, size_t limit,
+                                r2_text *text) {
     r2_status status = R2_OK;
     size_t got = 1;
-    if (!file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
-    r2_text_clear(text);
-    while (got > 0 && status == R2_OK && r2__text_reserve(ctx, text, 1u << 16)) {
-        status = r2__file_read(ctx, file, path, text->data + text->len, text->cap - text->len - 1,
-                               &got);
+    while (got > 0 && text->len < limit && status == R2_OK) {
+        size_t want = limit - text->len;
+        if (!r2__text_reserve(ctx, text, want < 1u << 16 ? want : 1u << 16)) return ctx->status;
+        if (want > text->cap - text->len - 1) want = text->cap - text->len - 1;
+        status = r2__file_read(ctx, file, path, text->data + text->len, want, &got);
         text->len += got;
         text->data[text->len] = '\0';
     }
+    return status;
+}
+
+r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text) {
+    FILE *file;
+    r2_status status = r2__open(ctx, path, &file);
+    if (status != R2_OK) return status;
+    r2_text_clear(text);
+    status = r2__read_up_to(ctx, file, path, SIZE_MAX, text);
     r2__file_close(ctx, file, path); /* it was read: nothing is lost any more */
-    return text->failed ? ctx->status : status;
+    return status;
+}
+
+#define R2__TEXT_MAX ((size_t)1 << 28) /* more is not read as text: the file is not what it seems */
+
+/* Reads a file that is text: one that holds a NUL, or has no end, is left early. */
+static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text) {
+    FILE *file;
+    size_t from = 0;
+    bool nul = false;
+    r2_status status = r2__open(ctx, path, &file);
+    if (status != R2_OK) return status;
+    for (bool more = true; status == R2_OK && more && !nul; from = text->len) {
+        status = r2__read_up_to(ctx, file, path, from + (1u << 20), text);
+        more = text->len > from && text->len <= R2__TEXT_MAX;
+        nul = text->len > from && memchr(text->data + from, '\0', text->len - from);
+    }
+    r2__file_close(ctx, file, path);
+    if (status == R2_OK && (nul || text->len > R2__TEXT_MAX))
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected text, found %s", path,
+                         nul ? "a NUL byte" : "more than 256 MB");
+    return status;
+}
+
+/* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
+static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2__read_text(ctx, path, &text);
+    *root = NULL;
+    if (status == R2_OK) {
+        const r2__slice all = r2__slice_of(text.data, text.len);
+        status = r2__json_parse(ctx, all, false, root);
+        if (status == R2_FORMAT)
+            r2_fail(ctx, status, "%s: expected %s, found something else", path,
+                    r2__json_fault(all, false));
+    }
+    r2_text_free(ctx, &text);
+    return status;
 }
 
 static bool r2__file_exists(r2_ctx *ctx, const char *path) {
-    FILE *file = strcmp(path, "-") ? r2__file_open(ctx, path, "rb") : NULL;
+    FILE *file;
+    if (strcmp(path, "-") == 0) return false; /* standard input */
+    file = r2__file_open(ctx, path, "rb");
     if (file) r2__file_close(ctx, file, path);
-    return file != NULL;
+    return file || (errno != ENOENT && errno != ENOTDIR); /* one that may not be read is there */
 }
 
-/* The name under which a file is written before it is whole. */
-static r2_status r2__aside(r2_ctx *ctx, const char *path, r2_text *aside) {
-    memset(aside, 0, sizeof *aside);
-    r2_text_addf(ctx, aside, "%s.tmp", path);
-    return aside->failed ? ctx->status : R2_OK;
+/* The name under which a file is written before it is whole; needs no memory. */
+#define R2__ASIDE 4096
+static r2_status r2__aside(r2_ctx *ctx, const char *path, char aside[R2__ASIDE]) {
+    const int n = snprintf(aside, R2__ASIDE, "%s.tmp", path);
+    if (n > 0 && n < R2__ASIDE) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%.200s...: the path is too long", path);
 }
 
 /* Renames what was written aside. */
 static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
-    r2_text aside;
-    r2_status status = r2__aside(ctx, path, &aside);
-    if (status == R2_OK && !r2__file_rename(ctx, aside.data, path))
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, strerror(errno));
-    r2_text_free(ctx, &aside);
+    char aside[R2__ASIDE];
+    r2_status status = r2__aside(ctx, path, aside);
+    if (status == R2_OK && !r2__file_rename(ctx, aside, path))
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, r2__reason());
     return status;
 }
 
-/* Removes what was written aside. That it cannot, nobody needs to know. */
+/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs to
+   know. */
 static void r2__drop_aside(r2_ctx *ctx, const char *path) {
-    r2_ctx own = *ctx; /* keeps the message of what failed before */
-    r2_text aside;
+    char aside[4 * R2__PATH];
     size_t none = 0;
-    if (r2__aside(&own, path, &aside) == R2_OK &&
-        r2__file_may(ctx, R2_FILE_REMOVE, aside.data, &none))
-        remove(aside.data);
-    r2_text_free(ctx, &aside);
+    const int n = snprintf(aside, sizeof aside, "%s.tmp", path);
+    if (n > 0 && n < (int)sizeof aside && r2__file_may(ctx, R2_FILE_REMOVE, aside, &none))
+        remove(aside);
 }
 
 /* Writes the pieces aside, whole and on the disk, or leaves nothing. */
 static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
-    r2_text aside;
-    r2_status status = r2__aside(ctx, path, &aside);
-    FILE *file = status == R2_OK ? r2__file_open(ctx, aside.data, "wb") : NULL;
+    char aside[R2__ASIDE];
+    r2_status status = r2__aside(ctx, path, aside);
+    FILE *file = status == R2_OK ? r2__file_open(ctx, aside, "wb") : NULL;
     bool good = file != NULL, closed = true;
-    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside.data, piece[k]);
-    good = good && r2__file_sync(ctx, file, aside.data);
+    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside, piece[k]);
+    good = good && r2__file_sync(ctx, file, aside);
     if (status == R2_OK && !good)
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
-    if (file) closed = r2__file_close(ctx, file, aside.data);
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside, r2__reason());
+    if (file) closed = r2__file_close(ctx, file, aside);
     if (status == R2_OK && !closed)
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, strerror(errno));
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside, r2__reason());
     if (status != R2_OK && file) r2__drop_aside(ctx, path);
-    r2_text_free(ctx, &aside);
     return status;
 }
 
@@ -9422,18 +9789,16 @@ static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17])
 /* Makes sure that directory/name is the file of this digest, written aside or in place. */
 static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
                                  const char *digest) {
-    char path[R2__PATH], found[17] = "";
-    r2_text aside;
+    char path[R2__PATH], aside[R2__ASIDE], found[17] = "";
     r2_status status = r2__join_path(ctx, path, directory, name);
     if (status != R2_OK) return status;
     if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
-    status = r2__aside(ctx, path, &aside);
-    if (status == R2_OK && r2__digest_file(ctx, aside.data, found) == R2_OK &&
+    status = r2__aside(ctx, path, aside);
+    if (status == R2_OK && r2__digest_file(ctx, aside, found) == R2_OK &&
         strcmp(found, digest) == 0)
         status = r2__into_place(ctx, path);
     else if (status == R2_OK) /* once more, for the message */
         status = r2__digest_file(ctx, path, found);
-    r2_text_free(ctx, &aside);
     if (status != R2_OK || strcmp(found, digest) == 0) return status;
     return r2_fail(ctx, R2_FORMAT, "%s: not the file that was saved with the others of %s/run.json",
                    path, directory);
@@ -9444,7 +9809,7 @@ static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *cons
     char path[R2__PATH];
     r2_status status = r2__join_path(ctx, path, directory, "run.json");
     cJSON *json = NULL;
-    if (status == R2_OK && !r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (status == R2_OK && !r2__file_exists(ctx, path)) return R2_OK;
     if (status == R2_OK) status = r2__json_read(ctx, path, &json);
     for (int k = 0; k < n && status == R2_OK; ++k) {
         const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
@@ -9524,8 +9889,7 @@ typedef struct r2__lines {
 static r2_status r2__lines_open(r2_ctx *ctx, r2__lines *lines, const char *path) {
     memset(lines, 0, sizeof *lines);
     lines->path = path;
-    lines->file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
-    if (!lines->file) return r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (r2__open(ctx, path, &lines->file) != R2_OK) return ctx->status;
     lines->cap = 1u << 20;
     lines->buffer = (char *)r2_resize(ctx, NULL, lines->cap, 1);
     return lines->buffer ? R2_OK : ctx->status;
@@ -9603,10 +9967,14 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
 /* ---- random numbers ---- */
 
 /* 64-bit FNV-1a. */
-static uint64_t r2__fnv(const char *text, size_t len) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len) {
+    const unsigned char *at = (const unsigned char *)bytes;
+    for (size_t i = 0; i < len; ++i) hash = (hash ^ at[i]) * 0x100000001B3u;
     return hash;
+}
+
+static uint64_t r2__fnv(const char *text, size_t len) {
+    return r2__fnv_on(0xCBF29CE484222325u, text, len);
 }
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
@@ -9722,10 +10090,12 @@ int r2_threads(const r2_ctx *ctx, int64_t work) {
 double r2_seconds(void) {
 #if defined(_OPENMP)
     return omp_get_wtime();
-#else
+#elif defined(TIME_UTC)
     struct timespec now;
     timespec_get(&now, TIME_UTC);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#else /* Windows without UCRT, whose clock() is that of the wall */
+    return (double)clock() / CLOCKS_PER_SEC;
 #endif
 }
 
@@ -9937,13 +10307,6 @@ static bool r2__take_digits(r2__slice *text, int n, int low, int high, int *valu
     return *value >= low && *value <= high;
 }
 
-static bool r2__take_char(r2__slice *text, const char *any) {
-    if (!text->len || !strchr(any, *text->at)) return false;
-    ++text->at;
-    --text->len;
-    return true;
-}
-
 /* The days from 1970 to a date of the Gregorian calendar; false: there is no such day. */
 static bool r2__days(int year, int month, int day, int *days) {
     static const int before[13] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365};
@@ -9984,8 +10347,7 @@ static bool r2__date(r2__slice text, double *seconds) {
             !r2__take_digits(&text, 2, 0, 59, &minute))
             return false;
         if (r2__take_char(&text, ":") && !r2__take_digits(&text, 2, 0, 59, &second)) return false;
-        if (r2__take_char(&text, "."))
-            while (r2__take_char(&text, "0123456789")) {}
+        if (r2__take_char(&text, ".")) r2__take_all(&text, "0123456789");
     }
     if (!r2__take_zone(text, &east)) return false;
     *seconds = 86400.0 * days + (hour * 3600 + minute * 60 + second - east);
@@ -10187,12 +10549,14 @@ static bool r2__json_next(r2__slice *rest, r2__slice *key, r2__slice *value) {
     return false;
 }
 
-/* A key without its quotes; a key with escapes is kept in *held, which the caller deletes. */
-static r2__slice r2__json_key(r2__slice key, cJSON **held) {
-    const char *text = NULL;
-    *held = memchr(key.at, '\\', key.len) ? r2__json_parse(key.at, key.len) : NULL;
-    text = cJSON_GetStringValue(*held);
-    return text ? r2__slice_of(text, strlen(text)) : r2__slice_of(key.at + 1, key.len - 2);
+/* Takes the quotes off a key; one with escapes is kept in *held, which the caller deletes. */
+static r2_status r2__json_key(r2_ctx *ctx, r2__slice *key, cJSON **held) {
+    r2_status status = R2_FORMAT;
+    *held = NULL;
+    if (memchr(key->at, '\\', key->len)) status = r2__json_parse(ctx, *key, false, held);
+    *key = *held ? r2__slice_of((*held)->valuestring, strlen((*held)->valuestring))
+                 : r2__slice_of(key->at + 1, key->len - 2);
+    return status == R2_NO_MEMORY ? status : R2_OK;
 }
 
 /* What follows the brace of an object; empty if the line is none. */
@@ -10204,15 +10568,16 @@ static r2__slice r2__json_inside(r2__slice line) {
 
 /* Takes over the value of key `w`. */
 static r2_status r2__json_value(r2_ctx *ctx, r2__source *source, int w, r2__slice text) {
-    cJSON *value = r2__json_parse(text.at, text.len);
-    char expected[128];
-    r2_status status;
-    if (!value && r2__json_no_memory(ctx, text.len)) return ctx->status;
-    snprintf(expected, sizeof expected, "%s at the key \"%s\"",
-             r2__json_has_nul(text.at, text.len) ? "text without NUL" : "JSON", source->key[w]);
-    status = value ? r2__json_text(ctx, source, w, value)
-                   : r2__bad_line(ctx, &source->table.lines, expected, text);
+    cJSON *value;
+    r2_status status = r2__json_parse(ctx, text, false, &value);
+    if (status == R2_OK) status = r2__json_text(ctx, source, w, value);
     cJSON_Delete(value);
+    if (!value && status == R2_FORMAT) {
+        char expected[128];
+        snprintf(expected, sizeof expected, "%s at the key \"%s\"", r2__json_fault(text, false),
+                 source->key[w]);
+        r2__bad_line(ctx, &source->table.lines, expected, text);
+    }
     return status;
 }
 
@@ -10249,7 +10614,8 @@ static r2_status r2__json_columns(r2_ctx *ctx, r2__source *source, r2__slice lin
     r2__slice rest = r2__json_inside(line), key, value;
     cJSON *held;
     for (; r2__json_next(&rest, &key, &value); ++n) {
-        r2__source_column(source, wish, best, r2__json_key(key, &held), n);
+        if (r2__json_key(ctx, &key, &held) != R2_OK) return ctx->status;
+        r2__source_column(source, wish, best, key, n);
         cJSON_Delete(held);
     }
     if (rest.len != 1) return r2__bad_line(ctx, &source->table.lines, "a JSON object", line);
@@ -10274,7 +10640,8 @@ static r2_status r2__json_record(r2_ctx *ctx, r2__source *source, r2__slice line
     for (int w = 0; w < R2__WANTED; ++w) source->field[w] = r2__slice_of("", 0);
     source->is_list = false;
     while (status == R2_OK && r2__json_next(&rest, &key, &value)) {
-        status = r2__json_field(ctx, source, r2__json_key(key, &held), value, n_found);
+        status = r2__json_key(ctx, &key, &held);
+        if (status == R2_OK) status = r2__json_field(ctx, source, key, value, n_found);
         cJSON_Delete(held);
     }
     if (status == R2_OK && rest.len != 1)
@@ -11505,7 +11872,13 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
    purposes that C cannot express: a fused multiply-add (compilers contract a * b + c only outside
    ISO mode) and a square root that leaves errno alone. */
 
-#if defined(__AVX512F__)
+#if defined(__i386__) && !defined(__SSE_MATH__) /* the 80-bit registers of the x87 */
+#define R2__FLOAT_MATH 0
+#else
+#define R2__FLOAT_MATH 1
+#endif
+
+#if defined(__AVX512F__) && R2__FLOAT_MATH
 #include <immintrin.h>
 #define R2__LANES     16
 #define R2__TILE_ROWS 12 /* x 2 vectors = 24 accumulators of the 32 registers */
@@ -11515,7 +11888,7 @@ typedef uint32_t r2__uvec __attribute__((vector_size(64)));
 #define R2__MAX(a, b)    ((r2__vec)_mm512_maskz_max_ps((__mmask16)-1, (__m512)(a), (__m512)(b)))
 #define R2__SQRT(a)      ((r2__vec)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)(a)))
 #define R2__FIRST(n)     ((__mmask16)((1u << (n)) - 1u)) /* a mask of n lanes, n < 16 */
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX2__) && defined(__FMA__) && R2__FLOAT_MATH
 #include <immintrin.h>
 #define R2__LANES        8
 #define R2__TILE_ROWS    6 /* x 2 vectors = 12 accumulators of the 16 registers */
@@ -11524,7 +11897,7 @@ typedef uint32_t r2__uvec __attribute__((vector_size(32)));
 #define R2__FMA(a, b, c) ((r2__vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define R2__MAX(a, b)    ((r2__vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define R2__SQRT(a)      ((r2__vec)_mm256_sqrt_ps((__m256)(a)))
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && R2__FLOAT_MATH
 #define R2__LANES        4
 #define R2__TILE_ROWS    6
 typedef float r2__vec __attribute__((vector_size(16)));
@@ -13287,13 +13660,23 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
 
 /* ---- safetensors ---- */
 
+/* A tensor that a file is to hold. */
+typedef struct r2__named {
+    char name[120];
+    int rank; /* 1: a vector of cols, 2: a matrix */
+    int64_t rows, cols;
+    float *data;
+} r2__named;
+
+/* A tensor that a file does hold. */
 typedef struct r2__stored {
     const char *name;
     const char *dtype;
     int64_t shape[8];
     int rank;
-    uint64_t begin, end, size; /* size: bytes of one element */
+    uint64_t begin, end, size; /* size: bytes of one element        */
     const unsigned char *data;
+    const r2__named *want;     /* whose numbers it has; NULL: none */
 } r2__stored;
 
 /* The name of tensor `id` of `layer` in a file. */
@@ -13302,14 +13685,6 @@ static void r2__file_name(const r2_model *model, int id, int64_t layer, char *na
     if (t->per_layer) snprintf(name, size, "model.layers.%lld.%s", (long long)layer, t->name);
     else snprintf(name, size, "%s", t->name);
 }
-
-/* A tensor that a file is to hold. */
-typedef struct r2__named {
-    char name[120];
-    int rank; /* 1: a vector of cols, 2: a matrix */
-    int64_t rows, cols;
-    float *data;
-} r2__named;
 
 /* Lists all tensors of the model; returns how many. list NULL: only counts. */
 static int64_t r2__list_weights(const r2_model *model, r2__named *list) {
@@ -13426,12 +13801,10 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path) {
 }
 
 static uint64_t r2__dtype_size(const char *dtype) {
-    static const char *const names[] = {"BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3",
-                                        "I16",  "U16", "F16", "BF16",    "I32",
-                                        "U32",  "F32", "I64", "U64",     "F64"};
-    static const uint64_t sizes[] = {1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i)
-        if (strcmp(dtype, names[i]) == 0) return sizes[i];
+    static const char *const of_size[] = {"BOOL U8 I8 F8_E5M2 F8_E4M3", "I16 U16 F16 BF16",
+                                          "I32 U32 F32", "I64 U64 F64"};
+    for (int k = 0; k < 4; ++k)
+        if (r2__is_one_of(dtype, of_size[k])) return (uint64_t)1 << k;
     return 0;
 }
 
@@ -13478,30 +13851,32 @@ static int r2__by_begin(const void *a, const void *b) {
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
+/* Of structs that begin with a name. */
 static int r2__by_name(const void *a, const void *b) {
-    return strcmp(((const r2__stored *)a)->name, ((const r2__stored *)b)->name);
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Tensors must cover the data without gap or overlap, and no name may occur twice. Sorts them by
-   name. */
-static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
-                                  uint64_t bytes) {
-    uint64_t at = 0;
-    qsort(t, n, sizeof *t, r2__by_begin);
-    for (size_t i = 0; i < n; ++i) {
-        if (t[i].begin != at)
-            return r2_fail(ctx, R2_FORMAT, "%s: %s begins at byte %llu, expected %llu", path,
-                           t[i].name, (unsigned long long)t[i].begin, (unsigned long long)at);
-        at = t[i].end;
-    }
-    if (at != bytes)
-        return r2_fail(ctx, R2_FORMAT, "%s: tensors end at byte %llu of %llu", path,
-                       (unsigned long long)at, (unsigned long long)bytes);
-    qsort(t, n, sizeof *t, r2__by_name);
-    for (size_t i = 1; i < n; ++i)
-        if (strcmp(t[i - 1].name, t[i].name) == 0)
-            return r2_fail(ctx, R2_FORMAT, "%s: tensor %s occurs twice", path, t[i].name);
+/* Sorts such structs; no name may occur twice. */
+static r2_status r2__sort_names(r2_ctx *ctx, const char *path, void *list, size_t n, size_t size) {
+    const char *at = (const char *)list;
+    qsort(list, n, size, r2__by_name);
+    for (size_t i = 1; i < n; ++i, at += size)
+        if (r2__by_name(at, at + size) == 0)
+            return r2_fail(ctx, R2_FORMAT, "%s: tensor %s occurs twice", path,
+                           *(const char *const *)(const void *)at);
     return R2_OK;
+}
+
+/* Tensors must cover the data, of *bytes bytes, without gap or overlap. */
+static r2_status r2__check_stored(r2_ctx *ctx, const char *path, r2__stored *t, size_t n,
+                                  uint64_t *bytes) {
+    *bytes = 0;
+    qsort(t, n, sizeof *t, r2__by_begin);
+    for (size_t i = 0; i < n; *bytes = t[i++].end)
+        if (t[i].begin != *bytes)
+            return r2_fail(ctx, R2_FORMAT, "%s: %s begins at byte %llu, expected %llu", path,
+                           t[i].name, (unsigned long long)t[i].begin, (unsigned long long)*bytes);
+    return r2__sort_names(ctx, path, t, n, sizeof *t);
 }
 
 static bool r2__is_metadata(const cJSON *item) { return strcmp(item->string, "__metadata__") == 0; }
@@ -13533,96 +13908,128 @@ static r2_status r2__read_entries(r2_ctx *ctx, const char *path, const cJSON *ro
 }
 
 static float r2__half_to_float(uint16_t h) {
-    const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31u;
-    const uint32_t fraction = h & 0x3FFu;
-    uint32_t bits = sign | (exponent + 112u) << 23 | fraction << 13;
+    const uint32_t bits = (uint32_t)(h & 0x7FFF) << 13;
     float value;
-    if (exponent == 31u) bits = sign | 0x7F800000u | fraction << 13;
-    if (exponent == 0u) { /* zero and subnormal numbers: fraction x 2^-24 */
-        value = (float)fraction * 5.9604644775390625e-8f;
-        return sign ? -value : value;
-    }
     memcpy(&value, &bits, sizeof value);
-    return value;
+    value *= 0x1p112f; /* exponents count from 15 in place of 127; of subnormal numbers too */
+    if ((h & 0x7C00) == 0x7C00) value = h & 0x3FF ? NAN : INFINITY;
+    return h & 0x8000 ? -value : value;
 }
 
-/* n elements of a stored tensor as floats. */
-static void r2__read_floats(float *to, const r2__stored *t, int64_t n) {
-    const unsigned char *p = t->data;
-    for (int64_t i = 0; i < n; ++i, p += t->size) {
-        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-        if (strcmp(t->dtype, "F16") == 0) {
-            to[i] = r2__half_to_float((uint16_t)bits);
-            continue;
-        }
-        if (t->size == 2) bits <<= 16; /* BF16: the upper half of a float */
-        else bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-        memcpy(to + i, &bits, sizeof bits);
-    }
+/* Element i of a stored tensor of F32, F16 or BF16. */
+static float r2__stored_float(const r2__stored *t, int64_t i) {
+    const unsigned char *p = t->data + (uint64_t)i * t->size;
+    uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+    float value;
+    if (t->size == 2 && t->dtype[0] == 'F') return r2__half_to_float((uint16_t)bits);
+    if (t->size == 2) bits <<= 16; /* BF16: the upper half of a float */
+    else bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 /* A checked file of tensors; t (n) sorted by name. */
 typedef struct r2__tensor_file {
     const char *path;
     r2_text text;
+    size_t data; /* where the tensors begin */
     cJSON *root;
     r2__stored *t;
     size_t n;
 } r2__tensor_file;
 
-static const r2__stored *r2__find_stored(const r2__tensor_file *file, const char *name) {
-    r2__stored key;
-    memset(&key, 0, sizeof key);
-    key.name = name;
-    return (const r2__stored *)bsearch(&key, file->t, file->n, sizeof key, r2__by_name);
+static r2__stored *r2__find_stored(const r2__tensor_file *file, const char *name) {
+    return (r2__stored *)bsearch(&name, file->t, file->n, sizeof *file->t, r2__by_name);
 }
 
-/* Copies the tensors of the list (write false: only checks): the file must have exactly these, in
-   the right shapes. */
-static r2_status r2__take_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
-                                  int64_t n, bool write) {
-    for (int64_t i = 0; i < n; ++i) {
-        const r2__named *want = &list[i];
-        const r2__stored *found = r2__find_stored(file, want->name);
-        bool fits;
-        if (!found) return r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", file->path, want->name);
-        fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
-               (found->rank == 1 || found->shape[0] == want->rows);
-        if (!fits || (strcmp(found->dtype, "F32") != 0 && strcmp(found->dtype, "F16") != 0 &&
-                      strcmp(found->dtype, "BF16") != 0))
-            return r2_fail(ctx, R2_FORMAT,
-                           "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
-                           file->path, want->name, found->dtype,
-                           (long long)(found->rank > 1 ? found->shape[0] : 1),
-                           (long long)(found->rank > 0 ? found->shape[found->rank - 1] : 1),
-                           (long long)want->rows, (long long)want->cols);
-        if (write) r2__read_floats(want->data, found, want->rows * want->cols);
-    }
-    if (file->n != (size_t)n)
-        return r2_fail(ctx, R2_FORMAT, "%s: %llu tensors, expected %lld", file->path,
-                       (unsigned long long)file->n, (long long)n);
+/* Whether a tensor says nothing: it is empty, or a table that follows from the configuration. */
+static bool r2__says_nothing(const r2__stored *t) {
+    static const char table[] = "rotary_emb.inv_freq";
+    const size_t len = strlen(t->name), tail = sizeof table - 1;
+    return t->begin == t->end || (len >= tail && strcmp(t->name + len - tail, table) == 0);
+}
+
+/* Finds a wanted tensor and checks its type, its shape and its numbers. */
+static r2_status r2__check_tensor(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *want) {
+    r2__stored *found = r2__find_stored(file, want->name);
+    bool fits;
+    if (!found) return r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", file->path, want->name);
+    found->want = want;
+    fits = found->rank == want->rank && found->shape[found->rank - 1] == want->cols &&
+           (found->rank == 1 || found->shape[0] == want->rows);
+    if (!fits || !r2__is_one_of(found->dtype, "F32 F16 BF16"))
+        return r2_fail(ctx, R2_FORMAT,
+                       "%s: %s is %s of %lld x %lld, expected F32, F16 or BF16 of %lld x %lld",
+                       file->path, want->name, found->dtype,
+                       (long long)(found->rank > 1 ? found->shape[0] : 1),
+                       (long long)(found->rank > 0 ? found->shape[found->rank - 1] : 1),
+                       (long long)want->rows, (long long)want->cols);
+    for (int64_t i = 0; i < want->rows * want->cols; ++i)
+        if (!isfinite(r2__stored_float(found, i)))
+            return r2_fail(ctx, R2_FORMAT, "%s: %s: expected finite numbers, found %g at %lld",
+                           file->path, want->name, (double)r2__stored_float(found, i),
+                           (long long)i);
     return R2_OK;
 }
 
-/* The header's length and JSON; NULL, with the reason recorded, if they are wrong. */
-static cJSON *r2__parse_header(r2_ctx *ctx, const char *path, const r2_text *file,
-                               uint64_t *length) {
-    cJSON *root;
-    *length = 0;
-    for (int b = 0; b < 8 && file->len >= 8; ++b)
-        *length |= (uint64_t)(unsigned char)file->data[b] << 8 * b;
-    if (file->len < 8 || *length > 100000000u || *length > file->len - 8 || *length < 2 ||
-        file->data[8] != '{') {
-        r2_fail(ctx, R2_FORMAT, "%s: not a safetensors file: %llu bytes, header of %llu", path,
-                (unsigned long long)file->len, (unsigned long long)*length);
-        return NULL;
+/* Fills the tensors of the list from an open file, all or none: the file must have these, in the
+   right shapes, and no others that say anything. */
+static r2_status r2__fill_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
+                                  int64_t n) {
+    for (int64_t i = 0; i < n; ++i)
+        if (r2__check_tensor(ctx, file, &list[i]) != R2_OK) return ctx->status;
+    for (const r2__stored *t = file->t; t < file->t + file->n; ++t)
+        if (!t->want && !r2__says_nothing(t))
+            return r2_fail(ctx, R2_FORMAT, "%s: tensor %s: expected only those of the model",
+                           file->path, t->name);
+    for (const r2__stored *t = file->t; t < file->t + file->n; ++t)
+        for (int64_t i = 0; t->want && i < t->want->rows * t->want->cols; ++i)
+            t->want->data[i] = r2__stored_float(t, i);
+    return R2_OK;
+}
+
+/* Reads the header of a file: its length and its JSON, no more. */
+static r2_status r2__read_header(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
+    r2_text *text = &file->text;
+    uint64_t length = 0;
+    r2_status status = r2__read_up_to(ctx, in, file->path, 9, text);
+    for (int b = 0; b < 8 && text->len > 8; ++b)
+        length |= (uint64_t)(unsigned char)text->data[b] << 8 * b;
+    if (status == R2_OK && length >= 2 && length <= 100000000u && text->data[8] == '{') {
+        file->data = 8 + (size_t)length;
+        status = r2__read_up_to(ctx, in, file->path, file->data, text);
     }
-    root = r2__json_parse(file->data + 8, (size_t)*length);
-    if (cJSON_IsObject(root)) return root;
-    if (!root && r2__json_no_memory(ctx, (size_t)*length)) return NULL;
-    cJSON_Delete(root);
-    r2_fail(ctx, R2_FORMAT, "%s: the header is not one JSON object", path);
-    return NULL;
+    if (status == R2_OK && (!file->data || text->len < file->data))
+        return r2_fail(ctx, R2_FORMAT, "%s: not a safetensors file: %llu bytes, header of %llu",
+                       file->path, (unsigned long long)text->len, (unsigned long long)length);
+    if (status != R2_OK) return status;
+    status = r2__json_parse(ctx, r2__slice_of(text->data + 8, (size_t)length), true, &file->root);
+    return status != R2_FORMAT ? status
+                               : r2_fail(ctx, R2_FORMAT,
+                                         "%s: the header is not one JSON object of whole numbers",
+                                         file->path);
+}
+
+/* Reads and checks a file from the front: what its first bytes rule out is not read on. */
+static r2_status r2__read_tensors(r2_ctx *ctx, FILE *in, r2__tensor_file *file) {
+    uint64_t bytes = 0;
+    size_t end;
+    r2_status status = r2__read_header(ctx, in, file);
+    if (status != R2_OK) return status;
+    file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
+                                     sizeof *file->t);
+    if (!file->t) return ctx->status;
+    status = r2__read_entries(ctx, file->path, file->root, file->t, &file->n);
+    if (status == R2_OK) status = r2__check_stored(ctx, file->path, file->t, file->n, &bytes);
+    if (status != R2_OK) return status;
+    end = bytes < SIZE_MAX - file->data ? file->data + (size_t)bytes : SIZE_MAX - 1;
+    status = r2__read_up_to(ctx, in, file->path, end + 1, &file->text);
+    if (status == R2_OK && file->text.len != end)
+        return r2_fail(ctx, R2_FORMAT, "%s: expected %llu bytes of tensors, found %s", file->path,
+                       (unsigned long long)bytes, file->text.len < end ? "fewer" : "more");
+    for (size_t i = 0; i < file->n; ++i)
+        file->t[i].data = (const unsigned char *)file->text.data + file->data + file->t[i].begin;
+    return status;
 }
 
 static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
@@ -13632,34 +14039,17 @@ static void r2__tensor_close(r2_ctx *ctx, r2__tensor_file *file) {
     memset(file, 0, sizeof *file);
 }
 
-/* Reads and checks a whole file. Release with r2__tensor_close; a failed call needs none. */
+/* Release with r2__tensor_close; a failed call needs none. */
 static r2_status r2__tensor_open(r2_ctx *ctx, const char *path, r2__tensor_file *file) {
-    uint64_t length = 0;
-    r2_status status;
+    FILE *in;
+    r2_status status = r2__open(ctx, path, &in);
     memset(file, 0, sizeof *file);
     file->path = path;
-    status = r2_read_file(ctx, path, &file->text);
-    if (status == R2_OK) {
-        file->root = r2__parse_header(ctx, path, &file->text, &length);
-        if (file->root)
-            file->t = (r2__stored *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(file->root),
-                                             sizeof *file->t);
-        status = file->t ? r2__read_entries(ctx, path, file->root, file->t, &file->n) : ctx->status;
-    }
-    if (status == R2_OK)
-        status = r2__check_stored(ctx, path, file->t, file->n,
-                                  (uint64_t)file->text.len - 8 - length);
-    for (size_t i = 0; status == R2_OK && i < file->n; ++i)
-        file->t[i].data = (const unsigned char *)file->text.data + 8 + length + file->t[i].begin;
+    if (status != R2_OK) return status;
+    status = r2__read_tensors(ctx, in, file);
+    r2__file_close(ctx, in, path);
     if (status != R2_OK) r2__tensor_close(ctx, file);
     return status;
-}
-
-/* Fills the tensors of the list from an open file, all or none. */
-static r2_status r2__fill_tensors(r2_ctx *ctx, const r2__tensor_file *file, const r2__named *list,
-                                  int64_t n) {
-    r2_status status = r2__take_tensors(ctx, file, list, n, false);
-    return status == R2_OK ? r2__take_tensors(ctx, file, list, n, true) : status;
 }
 
 /* Fills the model's weights, or its adapters, from a file. */
@@ -13735,33 +14125,32 @@ static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing
     return 1;
 }
 
-/* A positive number, by the same rule. */
+/* A number that is positive as a float too, by the same rule. */
 static float r2__setting_float(r2__settings *s, const cJSON *object, const char *key,
                                float missing) {
     const cJSON *item = r2__setting(s, object, key);
     if (!item && missing > 0.0f) return missing;
-    if (cJSON_IsNumber(item) && item->valuedouble > 0.0 && item->valuedouble < 1e30)
+    if (cJSON_IsNumber(item) && item->valuedouble < 1e30 && (float)item->valuedouble > 0.0f)
         return (float)item->valuedouble;
     r2__settings_fail(s, key, "is missing or not a positive number");
     return 1.0f;
 }
 
-/* Refuses any other value of a setting than the supported one. */
+/* Refuses any other value of a setting than the supported ones. */
 static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
-                             const char *value) {
+                             const char *values) {
     const cJSON *item = r2__setting(s, object, key);
     char what[96];
-    snprintf(what, sizeof what, "is not \"%s\": not supported", value);
-    if (item && (!cJSON_IsString(item) || strcmp(item->valuestring, value) != 0))
+    snprintf(what, sizeof what, "is \"%.32s\", not %s: not supported",
+             cJSON_IsString(item) ? item->valuestring : "?", values);
+    if (item && (!cJSON_IsString(item) || !r2__is_one_of(item->valuestring, values)))
         r2__settings_fail(s, key, what);
 }
 
-/* Refuses a setting that is not absent, null, false or empty. */
-static void r2__setting_off(r2__settings *s, const char *key) {
-    const cJSON *item = r2__setting(s, s->root, key);
-    const bool empty = (cJSON_IsObject(item) || cJSON_IsArray(item)) && !item->child;
-    if (item && !cJSON_IsFalse(item) && !empty)
-        r2__settings_fail(s, key, "is in use: not supported");
+/* null, false or empty */
+static bool r2__is_off(const cJSON *item) {
+    const bool list = cJSON_IsObject(item) || cJSON_IsArray(item);
+    return cJSON_IsNull(item) || cJSON_IsFalse(item) || (list && !item->child);
 }
 
 /* ---- a Hugging Face directory ---- */
@@ -13779,8 +14168,7 @@ static float r2__setting_rope(r2__settings *s) {
         r2__setting_only(s, rope, "rope_type", "default");
         r2__setting_only(s, rope, "type", "default");
         for (const cJSON *item = rope->child; item; item = item->next)
-            if (item->string && strcmp(item->string, "rope_theta") != 0 &&
-                strcmp(item->string, "rope_type") != 0 && strcmp(item->string, "type") != 0)
+            if (!r2__is_one_of(item->string, "rope_theta rope_type type"))
                 r2__settings_fail(s, item->string, "changes positions: not supported");
         inner = r2__setting_float(s, rope, "rope_theta", outer);
         if (inner != outer && r2__setting(s, s->root, "rope_theta"))
@@ -13794,10 +14182,12 @@ static float r2__setting_rope(r2__settings *s) {
 static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
                                       "quantization_config", "pruned_heads"};
-    static const char *const dtype[] = {"torch_dtype", "dtype"};
     const cJSON *layers = r2__setting(s, s->root, "layer_types");
     const float partial = r2__setting_float(s, s->root, "partial_rotary_factor", 1.0f);
-    for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(s, off[k]);
+    for (size_t k = 0; k < sizeof off / sizeof *off; ++k) {
+        const cJSON *item = r2__setting(s, s->root, off[k]);
+        if (item && !r2__is_off(item)) r2__settings_fail(s, off[k], "is in use: not supported");
+    }
     r2__setting_only(s, s->root, "hidden_act", "silu");
     if (partial != 1.0f) r2__settings_fail(s, "partial_rotary_factor", "is not 1: not supported");
     for (const cJSON *item = layers ? layers->child : NULL; item; item = item->next)
@@ -13807,13 +14197,8 @@ static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
         r2__settings_fail(s, "hidden_size", "is less than num_attention_heads");
     if (r2__setting_int(s, "head_dim", c->d_model / c->n_head) != c->d_model / c->n_head)
         r2__settings_fail(s, "head_dim", "is not hidden_size / num_attention_heads");
-    for (int k = 0; k < 2; ++k) {
-        const cJSON *item = r2__setting(s, s->root, dtype[k]);
-        if (item && (!cJSON_IsString(item) || (strcmp(item->valuestring, "float32") != 0 &&
-                                               strcmp(item->valuestring, "float16") != 0 &&
-                                               strcmp(item->valuestring, "bfloat16") != 0)))
-            r2__settings_fail(s, dtype[k], "is not float32, float16 or bfloat16");
-    }
+    r2__setting_only(s, s->root, "torch_dtype", "float32 float16 bfloat16");
+    r2__setting_only(s, s->root, "dtype", "float32 float16 bfloat16");
 }
 
 /* The shape that config.json states. Whether the head is tied is decided by the weights. */
@@ -13852,80 +14237,131 @@ static bool r2__is_file_name(const cJSON *item) {
            !strpbrk(item->valuestring, "/\\:");
 }
 
-/* Fills list (n), whose tensor i is in the file shard[i], file by file. */
-static r2_status r2__load_shards(r2_ctx *ctx, const char *directory, const r2__named *list,
-                                 const char **shard, r2__named *part, int64_t n) {
-    r2_status status = R2_OK;
-    for (int64_t i = 0; i < n && status == R2_OK; ++i) {
-        const char *name = shard[i];
-        char path[R2__PATH];
-        int64_t n_part = 0;
-        r2__tensor_file file;
-        if (!name) continue; /* its file was read before */
-        for (int64_t k = i; k < n; ++k) {
-            if (!shard[k] || strcmp(shard[k], name) != 0) continue;
-            part[n_part++] = list[k];
-            shard[k] = NULL;
-        }
-        status = r2__join_path(ctx, path, directory, name);
-        if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
-        if (status != R2_OK) return status;
-        status = r2__fill_tensors(ctx, &file, part, n_part);
-        r2__tensor_close(ctx, &file);
-    }
-    return status;
-}
-
-/* Fills a new model from the files that weight_map names. */
-static r2_status r2__load_indexed(r2_ctx *ctx, r2_model *model, const char *directory,
-                                  r2__settings *s, const cJSON *map) {
-    int64_t n = 0;
-    r2__named *list = r2__list(ctx, model, false, &n), *part;
-    const char **shard = (const char **)r2_alloc(ctx, (uint64_t)n, sizeof *shard);
-    part = (r2__named *)r2_alloc(ctx, (uint64_t)n, sizeof *part);
-    if (!list || !part || !shard) s->status = ctx->status;
-    for (int64_t i = 0; i < n && s->status == R2_OK; ++i) {
-        const cJSON *item = r2__setting(s, map, list[i].name);
-        if (!r2__is_file_name(item))
-            r2__settings_fail(s, list[i].name, "has no file in weight_map");
-        else shard[i] = item->valuestring;
-    }
-    if (s->status == R2_OK && cJSON_GetArraySize(map) != n)
-        r2__settings_fail(s, "weight_map", "names tensors that the model does not have");
-    if (s->status == R2_OK) s->status = r2__load_shards(ctx, directory, list, shard, part, n);
-    r2_release(ctx, list);
-    r2_release(ctx, part);
-    r2_release(ctx, (void *)shard);
-    return s->status;
-}
-
-static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *directory,
-                                  r2_model_config *config, bool with_grad) {
-    r2__settings s;
-    if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
-        const cJSON *map = r2__setting(&s, s.root, "weight_map");
-        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is missing");
-        config->tied = !r2__setting(&s, map, "lm_head.weight");
-        if (s.status == R2_OK) s.status = r2_model_init(ctx, model, config, with_grad);
-        if (s.status == R2_OK) r2__load_indexed(ctx, model, directory, &s, map);
-    }
-    cJSON_Delete(s.root);
-    return s.status;
-}
-
-/* Refuses a config.json that asks for more parameters than the file has bytes, before memory for
-   them is allocated. */
+/* Refuses a config.json that asks for more parameters than there are bytes, two for each at least,
+   before memory for them is allocated. */
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
-                                size_t n_bytes) {
+                                uint64_t n_bytes) {
     r2_model plan;
     r2_status status = r2__check_config(ctx, config);
     if (status != R2_OK) return status;
     memset(&plan, 0, sizeof plan);
     plan.config = *config;
     r2__lay_out(&plan);
-    if ((uint64_t)plan.n_params <= n_bytes) return R2_OK;
-    return r2_fail(ctx, R2_FORMAT, "%s: has %llu bytes, config.json asks for %lld parameters", path,
+    if ((uint64_t)plan.n_params <= n_bytes / 2) return R2_OK;
+    return r2_fail(ctx, R2_FORMAT, "%s: %llu bytes, config.json asks for %lld parameters", path,
                    (unsigned long long)n_bytes, (long long)plan.n_params);
+}
+
+/* An entry of weight_map. */
+typedef struct r2__shard {
+    const char *name, *file;
+    const r2__named *want; /* NULL: not the model's */
+} r2__shard;
+
+static int r2__by_file(const void *a, const void *b) {
+    return strcmp(((const r2__shard *)a)->file, ((const r2__shard *)b)->file);
+}
+
+/* Opens all shards of entry (n), sorted by file, for their sizes -> *sum. A size beyond a long
+   counts as that of any model. */
+static r2_status r2__shard_bytes(r2_ctx *ctx, const char *directory, const r2__shard *entry,
+                                 size_t n, uint64_t *sum) {
+    for (size_t i = 0; i < n; ++i) {
+        char path[R2__PATH];
+        FILE *file;
+        long size;
+        if (i && r2__by_file(&entry[i - 1], &entry[i]) == 0) continue;
+        if (r2__join_path(ctx, path, directory, entry[i].file) != R2_OK ||
+            r2__open(ctx, path, &file) != R2_OK)
+            return ctx->status;
+        size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+        *sum += size < 0 ? UINT64_MAX >> 20 : (uint64_t)size;
+        r2__file_close(ctx, file, path);
+    }
+    return R2_OK;
+}
+
+/* Fills the tensors of entry (n), which are all in one file; part has room for them. */
+static r2_status r2__load_shard(r2_ctx *ctx, const char *directory, const r2__shard *entry,
+                                size_t n, r2__named *part) {
+    char path[R2__PATH];
+    int64_t n_part = 0;
+    r2__tensor_file file;
+    r2_status status = r2__join_path(ctx, path, directory, entry->file);
+    if (status == R2_OK) status = r2__tensor_open(ctx, path, &file);
+    if (status != R2_OK) return status;
+    for (size_t k = 0; k < n && status == R2_OK; ++k) {
+        if (entry[k].want) part[n_part++] = *entry[k].want;
+        else if (!r2__find_stored(&file, entry[k].name))
+            status = r2_fail(ctx, R2_FORMAT, "%s: no tensor %s", path, entry[k].name);
+    }
+    if (status == R2_OK) status = r2__fill_tensors(ctx, &file, part, n_part);
+    r2__tensor_close(ctx, &file);
+    return status;
+}
+
+/* Gives each tensor of the model its entry of weight_map, and sorts the entries by file. */
+static r2_status r2__find_places(r2__settings *s, const r2__named *list, int64_t n_list,
+                                 r2__shard *entry, size_t n) {
+    if (s->status == R2_OK) s->status = r2__sort_names(s->ctx, s->path, entry, n, sizeof *entry);
+    for (int64_t i = 0; i < n_list && s->status == R2_OK; ++i) {
+        const char *name = list[i].name;
+        r2__shard *found = (r2__shard *)bsearch(&name, entry, n, sizeof *entry, r2__by_name);
+        if (found) found->want = &list[i];
+        else r2__settings_fail(s, name, "has no file in weight_map");
+    }
+    qsort(entry, n, sizeof *entry, r2__by_file);
+    return s->status;
+}
+
+/* Makes a model and fills it from the files that weight_map names, entry (n). */
+static r2_status r2__load_indexed(r2__settings *s, r2_model *model, const char *directory,
+                                  const r2_model_config *config, bool with_grad, r2__shard *entry,
+                                  size_t n) {
+    r2__named *list = NULL, *part = NULL;
+    int64_t n_list = 0;
+    uint64_t bytes = 0;
+    qsort(entry, n, sizeof *entry, r2__by_file);
+    s->status = r2__shard_bytes(s->ctx, directory, entry, n, &bytes);
+    if (s->status == R2_OK) s->status = r2__check_room(s->ctx, s->path, config, bytes);
+    if (s->status == R2_OK) s->status = r2_model_init(s->ctx, model, config, with_grad);
+    if (s->status != R2_OK) return s->status;
+    list = r2__list(s->ctx, model, false, &n_list);
+    part = (r2__named *)r2_alloc(s->ctx, (uint64_t)n_list, sizeof *part);
+    if (!list || !part) s->status = s->ctx->status;
+    if (s->status == R2_OK) r2__find_places(s, list, n_list, entry, n);
+    for (size_t i = 0, end; i < n && s->status == R2_OK; i = end) {
+        for (end = i + 1; end < n && r2__by_file(&entry[i], &entry[end]) == 0;) ++end;
+        s->status = r2__load_shard(s->ctx, directory, entry + i, end - i, part);
+    }
+    r2_release(s->ctx, list);
+    r2_release(s->ctx, part);
+    return s->status;
+}
+
+static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *directory,
+                                  r2_model_config *config, bool with_grad) {
+    r2__settings s;
+    r2__shard *entry = NULL;
+    size_t n = 0;
+    if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
+        const cJSON *map = r2__setting(&s, s.root, "weight_map");
+        if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is missing");
+        config->tied = !r2__setting(&s, map, "lm_head.weight");
+        entry = (r2__shard *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(map), sizeof *entry);
+        if (!entry && s.status == R2_OK) s.status = ctx->status;
+        for (const cJSON *item = s.status == R2_OK ? map->child : NULL; item; item = item->next) {
+            if (!r2__is_file_name(item))
+                r2__settings_fail(&s, item->string, "has no file in weight_map");
+            entry[n].name = item->string;
+            entry[n++].file = item->valuestring;
+        }
+        if (s.status == R2_OK)
+            r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
+    }
+    r2_release(ctx, entry);
+    cJSON_Delete(s.root);
+    return s.status;
 }
 
 static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
@@ -14053,20 +14489,31 @@ static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
     return targets;
 }
 
+/* Refuses adapters that do more than add B A: every key that is not known here must be off. How the
+   factors began does not matter, unless the base weights were changed with them (PiSSA ...). */
+static void r2__check_adapter(r2__settings *s) {
+    static const char known[] =
+        "r lora_alpha target_modules peft_type bias init_lora_weights " /* looked at elsewhere */
+        "auto_mapping base_model_name_or_path inference_mode lora_dropout megatron_core "
+        "peft_version qalora_group_size revision runtime_config task_type"; /* change nothing */
+    if (!r2__setting(s, s->root, "peft_type")) r2__settings_fail(s, "peft_type", "is missing");
+    r2__setting_only(s, s->root, "peft_type", "LORA");
+    r2__setting_only(s, s->root, "bias", "none");
+    if (!cJSON_IsBool(r2__setting(s, s->root, "init_lora_weights")))
+        r2__setting_only(s, s->root, "init_lora_weights", "gaussian eva orthogonal");
+    for (const cJSON *item = s->root->child; item; item = item->next)
+        if (!r2__is_one_of(item->string, known) && !r2__is_off(item))
+            r2__settings_fail(s, item->string, "is in use: not supported");
+}
+
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory) {
-    static const char *const off[] = {
-        "fan_in_fan_out", "use_rslora",    "use_dora",  "layers_to_transform",    "modules_to_save",
-        "rank_pattern",   "alpha_pattern", "lora_bias", "trainable_token_indices"};
     r2_lora_config config = r2_lora_config_default();
     char path[R2__PATH];
     r2__settings s;
     r2_status status = r2__join_path(ctx, path, directory, "adapter_model.safetensors");
     if (status != R2_OK) return status;
     if (r2__settings_read(ctx, &s, directory, "adapter_config.json") == R2_OK) {
-        if (!r2__setting(&s, s.root, "peft_type")) r2__settings_fail(&s, "peft_type", "is missing");
-        r2__setting_only(&s, s.root, "peft_type", "LORA");
-        r2__setting_only(&s, s.root, "bias", "none");
-        for (size_t k = 0; k < sizeof off / sizeof *off; ++k) r2__setting_off(&s, off[k]);
+        r2__check_adapter(&s);
         config.rank = r2__setting_int(&s, "r", 0);
         config.alpha = r2__setting_float(&s, s.root, "lora_alpha", 0.0f);
         config.targets = r2__setting_targets(&s, model);
@@ -14223,7 +14670,7 @@ static void r2__unicode_fill(r2__unicode_set set, uint8_t value, uint8_t *out, u
 }
 
 enum { R2__SIGN = 0, R2__LETTER, R2__NUMBER, R2__SPACE, R2__END };
-#define R2__CLASSED 0x32400u /* no letter, number or space at or above */
+#define R2__CLASSED 0x33480u /* no letter, number or space at or above */
 
 /* White_Space of Unicode, which is what \s means to Hugging Face's tokenizers. */
 static uint8_t *r2__unicode_classes(r2_ctx *ctx, r2_arena *memory) {
@@ -14265,15 +14712,20 @@ static int r2__nfc_by_parts(const void *a, const void *b) {
     return (x->second > y->second) - (x->second < y->second);
 }
 
+/* The next number of a row of differences: 0, -1, 1, -2, ... to `last`. */
+static uint32_t r2__unicode_beside(r2__unicode_reader *in, uint32_t last) {
+    uint32_t n = 0;
+    r2__unicode_next(in, &n);
+    return last + (n & 1 ? ~(n >> 1) : n >> 1);
+}
+
 static int32_t r2__nfc_read(r2__unicode_set set, r2__nfc_pair *out, int32_t n) {
     r2__unicode_reader in = {r2__unicode_table(set), NULL};
-    uint32_t step, whole = 0;
-    while (n < R2__NFC_PAIRS && r2__unicode_next(&in, &step)) {
-        whole += step;
-        out[n].whole = whole;
-        r2__unicode_next(&in, &out[n].first);
-        r2__unicode_next(&in, &out[n].second);
-        ++n;
+    r2__nfc_pair pair = {0, 0, 0};
+    for (uint32_t step; n < R2__NFC_PAIRS && r2__unicode_next(&in, &step); out[n++] = pair) {
+        pair.whole += step >> 1;
+        pair.first = r2__unicode_beside(&in, pair.first);
+        if (step & 1) pair.second = r2__unicode_beside(&in, pair.second);
     }
     return n;
 }
@@ -14538,7 +14990,7 @@ static bool r2__letters_to_bytes(r2_ctx *ctx, const char *text, size_t len, r2_t
 /* What training and loading collect. */
 typedef struct r2__bpe_parts {
     r2_vocab word;   /* by id: pieces in letters, added tokens as they are      */
-    r2_tokens added; /* by id: 0 piece, 1 added, 2 added control                */
+    r2_tokens added; /* by id: as in r2_bpe                                     */
     r2_tokens merge; /* three ids a merge: left, right, joined                  */
 } r2__bpe_parts;
 
@@ -14611,6 +15063,72 @@ static r2_status r2__bpe_begin(r2_ctx *ctx, r2_bpe *bpe, r2_bpe_rule rule, bool 
     return R2_OK;
 }
 
+/* An added token as it is looked for. */
+typedef struct r2__added {
+    const char *text;
+    size_t len;
+    int32_t id, shorter; /* place of the longest other that begins this one, or -1 */
+} r2__added;
+
+static bool r2__added_begins(const r2__added *token, const char *text, size_t len) {
+    return token->len <= len && memcmp(token->text, text, token->len) == 0;
+}
+
+/* By their bytes; of equal ones that with the smallest id comes last and is found. */
+static int r2__by_text(const void *a, const void *b) {
+    const r2__added *x = (const r2__added *)a, *y = (const r2__added *)b;
+    const int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+    if (order) return order;
+    if (x->len != y->len) return x->len < y->len ? -1 : 1;
+    return (y->id > x->id) - (y->id < x->id);
+}
+
+/* Enters an added token into its list: a normalised one in normal form. */
+static r2_status r2__bpe_list_added(r2_ctx *ctx, r2_bpe *bpe, int32_t t) {
+    const int set = bpe->added[t] & R2_BPE_NORMALIZED ? 1 : 0;
+    r2__added *token = &bpe->find[set][bpe->n_find[set]++];
+    r2_text normal = {NULL, 0, 0, false};
+    char *copy;
+    token->text = bpe->bytes + bpe->begin[t];
+    token->len = (size_t)(bpe->begin[t + 1] - bpe->begin[t]);
+    token->id = t;
+    bpe->n_added++;
+    if (set && bpe->nfc) {
+        copy = r2__nfc_text(ctx, bpe->normal, token->text, token->len, &normal) == R2_OK
+                   ? r2__arena_string(ctx, &bpe->memory, normal.data)
+                   : NULL;
+        token->len = normal.len;
+        token->text = copy;
+        r2_text_free(ctx, &normal);
+        if (!copy) return ctx->status;
+    }
+    bpe->starts[(unsigned char)token->text[0]] |= (uint8_t)(1 << set);
+    return R2_OK;
+}
+
+/* Lists the added tokens, sorted, so that the longest one at a place is found by halving. */
+static r2_status r2__bpe_find_added(r2_ctx *ctx, r2_bpe *bpe) {
+    uint64_t n = 0;
+    for (int32_t t = 0; t < bpe->n_tokens; ++t) n += bpe->added[t] != 0;
+    for (int set = 0; set < 2; ++set) {
+        bpe->find[set] = (r2__added *)r2_arena_alloc(ctx, &bpe->memory, n, sizeof(r2__added));
+        if (!bpe->find[set]) return ctx->status;
+    }
+    for (int32_t t = 0; t < bpe->n_tokens; ++t)
+        if (bpe->added[t] && r2__bpe_list_added(ctx, bpe, t) != R2_OK) return ctx->status;
+    for (int set = 0; set < 2; ++set) {
+        r2__added *list = bpe->find[set];
+        qsort(list, (size_t)bpe->n_find[set], sizeof *list, r2__by_text);
+        for (int32_t i = 0; i < bpe->n_find[set]; ++i) {
+            int32_t k = i - 1; /* what begins this one and is not the one before begins that too */
+            while (k >= 0 && !r2__added_begins(&list[k], list[i].text, list[i].len))
+                k = list[k].shorter;
+            list[i].shorter = k;
+        }
+    }
+    return R2_OK;
+}
+
 /* Fills what r2__bpe_begin began; on failure the caller frees. */
 static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *parts) {
     uint64_t n = (uint64_t)parts->word.n_words, n_merges = (uint64_t)parts->merge.n / 3;
@@ -14620,15 +15138,12 @@ static r2_status r2__bpe_finish(r2_ctx *ctx, r2_bpe *bpe, const r2__bpe_parts *p
     bpe->n_merges = (int32_t)n_merges;
     bpe->begin = (int64_t *)r2_arena_alloc(ctx, &bpe->memory, n + 1, sizeof *bpe->begin);
     bpe->added = (uint8_t *)r2_arena_alloc(ctx, &bpe->memory, n, 1);
-    bpe->added_id = (int32_t *)r2_arena_alloc(ctx, &bpe->memory, n, sizeof *bpe->added_id);
     bpe->merge = (int32_t *)r2_arena_alloc(ctx, &bpe->memory, n_merges, 3 * sizeof *bpe->merge);
-    if (!bpe->begin || !bpe->added || !bpe->added_id || !bpe->merge) return ctx->status;
+    if (!bpe->begin || !bpe->added || !bpe->merge) return ctx->status;
     if (n_merges) memcpy(bpe->merge, parts->merge.id, (size_t)parts->merge.n * sizeof *bpe->merge);
-    for (int32_t t = 0; t < bpe->n_tokens; ++t) {
-        bpe->added[t] = (uint8_t)parts->added.id[t];
-        if (bpe->added[t]) bpe->added_id[bpe->n_added++] = t;
-    }
+    for (int32_t t = 0; t < bpe->n_tokens; ++t) bpe->added[t] = (uint8_t)parts->added.id[t];
     if (r2__bpe_lay_bytes(ctx, bpe, parts) != R2_OK) return ctx->status;
+    if (r2__bpe_find_added(ctx, bpe) != R2_OK) return ctx->status;
     return r2__bpe_table(ctx, bpe);
 }
 
@@ -14742,69 +15257,59 @@ static r2_status r2__merge_piece(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, 
     return out->owner.failed ? ctx->status : R2_OK;
 }
 
-/* Adds the tokens of text that holds no added token. */
-static r2_status r2__bpe_encode_plain(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m,
-                                      const char *text, size_t len, r2_tokens *out) {
+/* The longest added token of find[set] that begins the text, or NULL: the last that does not come
+   after the text, or one that begins it. */
+static const r2__added *r2__bpe_added_at(const r2_bpe *bpe, int set, const char *text, size_t len) {
+    const r2__added *list = bpe->find[set];
+    const r2__added key = {text, len, -1, -1}; /* comes after a token of the same text */
+    int32_t low = 0, high = bpe->n_find[set];
+    if (!(bpe->starts[(unsigned char)text[0]] >> set & 1)) return NULL;
+    while (low < high) {
+        const int32_t middle = low + (high - low) / 2;
+        if (r2__by_text(&list[middle], &key) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (int32_t i = low - 1; i >= 0; i = list[i].shorter)
+        if (r2__added_begins(&list[i], text, len)) return &list[i];
+    return NULL;
+}
+
+/* Adds the tokens of a text. Set 0: looks for added tokens, between them goes on with set 1: the
+   normal form, in which it looks for the normalised ones if `added`. */
+static r2_status r2__bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, r2__merger *m, int set,
+                                r2__slice in, bool added, r2_tokens *out) {
     r2_text normal = {NULL, 0, 0, false};
     r2_status status = R2_OK;
-    if (bpe->nfc && len > 0) {
-        status = r2__nfc_text(ctx, bpe->normal, text, len, &normal);
-        text = normal.data;
-        len = normal.len;
+    if (set == 1 && bpe->nfc && in.len > 0) {
+        status = r2__nfc_text(ctx, bpe->normal, in.at, in.len, &normal);
+        in = r2__slice_of(normal.data, normal.len);
     }
-    for (size_t at = 0, end; status == R2_OK && at < len; at = end) {
-        end = r2__bpe_cut(bpe, text, at, len);
-        status = r2__merge_piece(ctx, bpe, m, text + at, end - at, out);
+    for (size_t at = 0, end; status == R2_OK && at < in.len; at = end) {
+        const r2__added *token = NULL;
+        end = added ? at : in.len;
+        while (end < in.len && !(token = r2__bpe_added_at(bpe, set, in.at + end, in.len - end)))
+            ++end;
+        if (set == 0)
+            status = r2__bpe_encode(ctx, bpe, m, 1, r2__slice_of(in.at + at, end - at), added, out);
+        for (size_t next; set == 1 && status == R2_OK && at < end; at = next) {
+            next = r2__bpe_cut(bpe, in.at, at, end);
+            status = r2__merge_piece(ctx, bpe, m, in.at + at, next - at, out);
+        }
+        if (token && status == R2_OK) {
+            r2_tokens_add(ctx, out, token->id);
+            end += token->len;
+        }
     }
     r2_text_free(ctx, &normal);
     return status;
 }
 
-/* The longest added token that starts at text[0], or -1. */
-static int32_t r2__bpe_added_at(const r2_bpe *bpe, const char *text, size_t len) {
-    int32_t best = -1;
-    int64_t best_len = 0;
-    for (int32_t i = 0; i < bpe->n_added; ++i) {
-        int32_t t = bpe->added_id[i];
-        int64_t n = bpe->begin[t + 1] - bpe->begin[t];
-        if (n > best_len && n <= (int64_t)len &&
-            memcmp(text, bpe->bytes + bpe->begin[t], (size_t)n) == 0) {
-            best = t;
-            best_len = n;
-        }
-    }
-    return best;
-}
-
-/* First added token from `at` on: its place, or len; its id in *id. */
-static size_t r2__bpe_next_added(const r2_bpe *bpe, const char *text, size_t at, size_t len,
-                                 int32_t *id) {
-    bool starts[256] = {false};
-    for (int32_t i = 0; i < bpe->n_added; ++i)
-        starts[(unsigned char)bpe->bytes[bpe->begin[bpe->added_id[i]]]] = true;
-    *id = -1;
-    for (; at < len; ++at) {
-        if (starts[(unsigned char)text[at]]) *id = r2__bpe_added_at(bpe, text + at, len - at);
-        if (*id >= 0) break;
-    }
-    return at;
-}
-
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out) {
     r2__merger m;
-    r2_status status = R2_OK;
+    r2_status status;
     memset(&m, 0, sizeof m);
-    for (size_t at = 0; status == R2_OK && at < len;) {
-        int32_t id = -1;
-        size_t end = added ? r2__bpe_next_added(bpe, text, at, len, &id) : len;
-        status = r2__bpe_encode_plain(ctx, bpe, &m, text + at, end - at, out);
-        at = end;
-        if (status == R2_OK && id >= 0) {
-            r2_tokens_add(ctx, out, id);
-            at += (size_t)(bpe->begin[id + 1] - bpe->begin[id]);
-        }
-    }
+    status = r2__bpe_encode(ctx, bpe, &m, added ? 0 : 1, r2__slice_of(text, len), added, out);
     r2__array_free(ctx, &m.owner, &m.piece);
     r2__array_free(ctx, &m.heap.owner, &m.heap.item);
     return status != R2_OK ? status : out->owner.failed ? ctx->status : R2_OK;
@@ -14818,7 +15323,7 @@ r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64
                            (int)bpe->n_tokens);
     for (int64_t i = 0; i < n; ++i) {
         int32_t t = id[i];
-        if (bpe->added[t] == 2 && !control) continue;
+        if (bpe->added[t] & R2_BPE_CONTROL && !control) continue;
         r2_text_add(ctx, out, bpe->bytes + bpe->begin[t],
                     (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
     }
@@ -14826,9 +15331,15 @@ r2_status r2_bpe_decode(r2_ctx *ctx, const r2_bpe *bpe, const int32_t *id, int64
 }
 
 int32_t r2_bpe_added(const r2_bpe *bpe, const char *text) {
-    size_t len = strlen(text);
-    int32_t id = r2__bpe_added_at(bpe, text, len);
-    return id >= 0 && bpe->begin[id + 1] - bpe->begin[id] == (int64_t)len ? id : -1;
+    const size_t len = strlen(text);
+    for (int set = 0; set < 2; ++set)
+        for (int32_t i = 0; i < bpe->n_find[set]; ++i) {
+            const int32_t t = bpe->find[set][i].id;
+            if ((size_t)(bpe->begin[t + 1] - bpe->begin[t]) == len &&
+                memcmp(bpe->bytes + bpe->begin[t], text, len) == 0)
+                return t;
+        }
+    return -1;
 }
 
 r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message, int32_t n_messages,
@@ -15102,7 +15613,7 @@ static r2_status r2__train_controls(r2_ctx *ctx, const r2_bpe_config *config,
         if (r2__vocab_append(ctx, &parts->word, word) != R2_OK) return ctx->status;
     }
     for (int32_t i = 0; i < parts->word.n_words; ++i)
-        r2_tokens_add(ctx, &parts->added, i < n_pieces ? 0 : 2);
+        r2_tokens_add(ctx, &parts->added, i < n_pieces ? 0 : R2_BPE_ADDED | R2_BPE_CONTROL);
     return parts->added.owner.failed ? ctx->status : R2_OK;
 }
 
@@ -15154,39 +15665,34 @@ r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, co
 /* ---- tokenizer.json ---- */
 
 static void r2__bpe_save_added(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
-    for (int32_t i = 0; i < bpe->n_added; ++i) {
-        int32_t t = bpe->added_id[i];
-        r2_text_addf(ctx, out, "%s\n    {\"id\": %d, \"content\": ", i ? "," : "", (int)t);
+    const char *comma = "";
+    for (int32_t t = 0; t < bpe->n_tokens; ++t) {
+        if (!bpe->added[t]) continue;
+        r2_text_addf(ctx, out, "%s\n    {\"id\": %d, \"content\": ", comma, (int)t);
         r2__text_json(ctx, out, bpe->bytes + bpe->begin[t],
                       (size_t)(bpe->begin[t + 1] - bpe->begin[t]));
         r2_text_addf(ctx, out,
                      ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
-                     "\"normalized\": false, \"special\": %s}",
-                     bpe->added[t] == 2 ? "true" : "false");
+                     "\"normalized\": %s, \"special\": %s}",
+                     bpe->added[t] & R2_BPE_NORMALIZED ? "true" : "false",
+                     bpe->added[t] & R2_BPE_CONTROL ? "true" : "false");
+        comma = ",";
     }
 }
 
 static void r2__bpe_save_rule(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
-    const char *bytes = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-                        "\"trim_offsets\": false, \"use_regex\": ";
-    if (bpe->rule == R2_BPE_GPT2) {
-        r2_text_addf(ctx, out, "%strue}", bytes);
-        return;
-    }
-    r2_text_addf(ctx, out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    ");
-    if (bpe->rule == R2_BPE_QWEN2) {
+    const bool alone = bpe->rule == R2_BPE_GPT2, qwen2 = bpe->rule == R2_BPE_QWEN2;
+    if (!alone) r2_text_addf(ctx, out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    ");
+    if (qwen2) {
         r2_text_addf(ctx, out, "{\"type\": \"Split\", \"pattern\": {\"Regex\": ");
         r2__text_json(ctx, out, R2__QWEN2_REGEX, strlen(R2__QWEN2_REGEX));
-        r2_text_addf(ctx, out,
-                     "}, \"behavior\": \"Isolated\", \"invert\": false},\n    "
-                     "%sfalse}]}",
-                     bytes);
-    } else {
-        r2_text_addf(ctx, out,
-                     "{\"type\": \"Digits\", \"individual_digits\": true},\n    "
-                     "%strue}]}",
-                     bytes);
+        r2_text_addf(ctx, out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    ");
+    } else if (!alone) {
+        r2_text_addf(ctx, out, "{\"type\": \"Digits\", \"individual_digits\": true},\n    ");
     }
+    r2_text_addf(ctx, out, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                           "\"trim_offsets\": false, \"use_regex\": %s}%s",
+                 qwen2 ? "false" : "true", alone ? "" : "]}");
 }
 
 /* Adds a token as a JSON string of letters. */
@@ -15210,7 +15716,6 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2_text_addf(ctx, out, "%s\n      ", comma);
         r2__text_json(ctx, out, word.data, word.len);
         r2_text_addf(ctx, out, ": %d", (int)t);
-        out->failed = out->failed || word.failed;
         comma = ",";
     }
     r2_text_addf(ctx, out, "},\n    \"merges\": [");
@@ -15221,9 +15726,9 @@ static void r2__bpe_save_model(r2_ctx *ctx, const r2_bpe *bpe, r2_text *out) {
         r2__bpe_save_letters(ctx, bpe, bpe->merge[3 * (int64_t)i + 1], &word);
         r2_text_addf(ctx, out, "%s\n      ", i ? "," : "");
         r2__text_json(ctx, out, word.data, word.len);
-        out->failed = out->failed || word.failed;
     }
     r2_text_addf(ctx, out, "]}");
+    out->failed = out->failed || word.failed;
     r2_text_free(ctx, &word);
 }
 
@@ -15252,12 +15757,6 @@ r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path) {
 static bool r2__json_empty(const cJSON *object, const char *key) {
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
     return !value || cJSON_IsNull(value) || r2__json_is(object, key, "");
-}
-
-/* An integer in [0, limit), or -1. */
-static int32_t r2__json_id(const cJSON *value, int64_t limit) {
-    double x = cJSON_IsNumber(value) ? value->valuedouble : -1;
-    return x >= 0 && x < (double)limit && x == floor(x) ? (int32_t)x : -1;
 }
 
 /* Tells which of the rules a pre-tokenizer is; false: none. */
@@ -15297,20 +15796,20 @@ typedef struct r2__bpe_ids {
 } r2__bpe_ids;
 
 static r2_status r2__bpe_load_added(r2_ctx *ctx, const cJSON *list, r2__bpe_ids *ids) {
-    const cJSON *token = list ? list->child : NULL;
-    for (; token; token = token->next) {
-        int32_t id = r2__json_id(cJSON_GetObjectItemCaseSensitive(token, "id"), ids->cap);
+    for (const cJSON *token = list ? list->child : NULL; token; token = token->next) {
         const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(token, "content"));
-        if (id < 0 || !text || !*text || ids->word[id])
+        const cJSON *number = cJSON_GetObjectItemCaseSensitive(token, "id");
+        int64_t id;
+        if (!r2__json_whole(number, 0, ids->cap - 1, &id) || !text || !*text || ids->word[id])
             return r2_fail(ctx, R2_FORMAT, "an added token has no id of its own or no content");
         if (r2__json_true(token, "lstrip") || r2__json_true(token, "rstrip") ||
             r2__json_true(token, "single_word"))
             return r2_fail(ctx, R2_FORMAT,
-                           "added token '%.60s' strips or is a single word: not "
-                           "supported",
-                           text);
+                           "added token '%.60s' strips or is a single word: not supported", text);
         ids->word[id] = text;
-        ids->added[id] = r2__json_true(token, "special") ? 2 : 1;
+        ids->added[id] = (uint8_t)(R2_BPE_ADDED |
+                                   (r2__json_true(token, "special") ? R2_BPE_CONTROL : 0) |
+                                   (r2__json_true(token, "normalized") ? R2_BPE_NORMALIZED : 0));
         if (id >= ids->n) ids->n = id + 1;
     }
     return R2_OK;
@@ -15318,9 +15817,10 @@ static r2_status r2__bpe_load_added(r2_ctx *ctx, const cJSON *list, r2__bpe_ids 
 
 static r2_status r2__bpe_load_vocab(r2_ctx *ctx, const cJSON *vocab, r2__bpe_ids *ids) {
     for (const cJSON *token = vocab->child; token; token = token->next) {
-        int32_t id = r2__json_id(token, ids->cap);
-        bool same = id >= 0 && ids->added[id] && strcmp(ids->word[id], token->string) == 0;
-        if (id < 0 || (ids->word[id] && !same) || !token->string[0])
+        int64_t id = 0;
+        bool good = r2__json_whole(token, 0, ids->cap - 1, &id) && token->string[0];
+        bool same = good && ids->added[id] && strcmp(ids->word[id], token->string) == 0;
+        if (!good || (ids->word[id] && !same))
             return r2_fail(ctx, R2_FORMAT, "token '%.60s' has no id of its own", token->string);
         ids->word[id] = token->string;
         if (id >= ids->n) ids->n = id + 1;
@@ -15361,31 +15861,45 @@ static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON
 /* A merge is "left right" or ["left", "right"]. */
 static r2_status r2__bpe_load_merge(r2_ctx *ctx, const cJSON *merge, r2__bpe_parts *parts) {
     const cJSON *pair = cJSON_IsArray(merge) ? merge->child : NULL;
-    const char *first = cJSON_GetStringValue(pair ? pair : merge), *right;
-    size_t len = first ? pair ? strlen(first) : strcspn(first, " ") : 0;
-    r2_text left = {NULL, 0, 0, false}, joined = {NULL, 0, 0, false};
+    const char *left = cJSON_GetStringValue(pair ? pair : merge);
+    const char *blank = left && !pair ? strchr(left, ' ') : NULL, *right = blank ? blank + 1 : NULL;
+    size_t len = blank ? (size_t)(blank - left) : left ? strlen(left) : 0;
+    r2_text text = {NULL, 0, 0, false};
     r2_status status = R2_OK;
-    int32_t id[3];
-    right = pair ? cJSON_GetStringValue(pair->next) : first ? first + len : NULL;
-    if (!pair && right && *right) ++right; /* the space */
-    if (!first || !right) return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
-    r2_text_add(ctx, &left, first, len);
-    r2_text_addf(ctx, &joined, "%.*s%s", (int)len, first, right);
-    if (left.failed || joined.failed) {
-        status = ctx->status;
-    } else {
-        id[0] = r2_vocab_find(&parts->word, left.data);
+    int32_t id[3] = {-1, -1, -1};
+    if (pair && pair->next && !pair->next->next) right = cJSON_GetStringValue(pair->next);
+    if (!left || !right || (blank && strchr(right, ' ')))
+        return r2_fail(ctx, R2_FORMAT, "a merge is not a pair of strings");
+    r2_text_addf(ctx, &text, "%.*s%s", (int)len, left, right);
+    if (!text.failed) {
+        id[2] = r2_vocab_find(&parts->word, text.data);
+        text.data[len] = '\0';
+        id[0] = r2_vocab_find(&parts->word, text.data);
         id[1] = r2_vocab_find(&parts->word, right);
-        id[2] = r2_vocab_find(&parts->word, joined.data);
         for (int k = 0; k < 3; ++k) r2_tokens_add(ctx, &parts->merge, id[k]);
         if (id[0] < 0 || id[1] < 0 || id[2] < 0)
-            status = r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", left.data,
+            status = r2_fail(ctx, R2_FORMAT, "merge '%.60s' '%.60s' names no tokens", text.data,
                              right);
-        else if (parts->merge.owner.failed) status = ctx->status;
     }
-    r2_text_free(ctx, &left);
-    r2_text_free(ctx, &joined);
+    if (text.failed || parts->merge.owner.failed) status = ctx->status;
+    r2_text_free(ctx, &text);
     return status;
+}
+
+/* Refuses what would change ids, by name. */
+static r2_status r2__bpe_load_check(r2_ctx *ctx, const cJSON *root, const cJSON *model) {
+    static const char *const off[] = {"truncation", "padding", "dropout", "byte_fallback",
+                                      "ignore_merges"};
+    static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    for (int k = 0; k < 5; ++k) {
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(k < 2 ? root : model, off[k]);
+        if (item && !r2__is_off(item) && !(cJSON_IsNumber(item) && item->valuedouble == 0.0))
+            return r2_fail(ctx, R2_FORMAT, "%s is in use: not supported", off[k]);
+    }
+    for (int k = 0; k < 2; ++k)
+        if (!r2__json_empty(model, empty[k]))
+            return r2_fail(ctx, R2_FORMAT, "%s is in use: not supported", empty[k]);
+    return R2_OK;
 }
 
 static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
@@ -15393,17 +15907,11 @@ static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
     const cJSON *vocab = cJSON_GetObjectItemCaseSensitive(model, "vocab");
     const cJSON *merges = cJSON_GetObjectItemCaseSensitive(model, "merges");
-    const cJSON *dropout = cJSON_GetObjectItemCaseSensitive(model, "dropout");
     r2_bpe_rule rule;
     bool nfc;
     if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges))
         return r2_fail(ctx, R2_FORMAT, "expected model.vocab and model.merges of a BPE tokenizer");
-    if ((dropout && !cJSON_IsNull(dropout)) || r2__json_true(model, "byte_fallback") ||
-        r2__json_true(model, "ignore_merges"))
-        return r2_fail(ctx, R2_FORMAT, "dropout, byte_fallback, ignore_merges are not supported");
-    if (!r2__json_empty(model, "continuing_subword_prefix") ||
-        !r2__json_empty(model, "end_of_word_suffix"))
-        return r2_fail(ctx, R2_FORMAT, "marks on subwords or ends of words are not supported");
+    if (r2__bpe_load_check(ctx, root, model) != R2_OK) return ctx->status;
     if (!r2__bpe_load_rule(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), &rule))
         return r2_fail(ctx, R2_FORMAT, "pre_tokenizer is none of GPT-2, Qwen2, digits + GPT-2");
     if (!r2__bpe_load_nfc(cJSON_GetObjectItemCaseSensitive(root, "normalizer"), &nfc))
@@ -15416,25 +15924,20 @@ static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
 }
 
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
     r2__bpe_parts parts;
     cJSON *root = NULL;
-    r2_status status = r2_read_file(ctx, path, &text);
+    r2_status status = r2__json_read(ctx, path, &root);
     memset(bpe, 0, sizeof *bpe);
     memset(&parts, 0, sizeof parts);
     if (status == R2_OK) {
-        root = r2__json_parse(text.data, text.len);
-        status = root                               ? r2__bpe_load_json(ctx, bpe, root, &parts)
-                 : r2__json_no_memory(ctx, text.len) ? R2_NO_MEMORY
-                                                    : r2_fail(ctx, R2_FORMAT, "not JSON");
-    }
-    if (status == R2_FORMAT) {
-        char why[sizeof ctx->message];
-        memcpy(why, ctx->message, sizeof why);
-        r2_fail(ctx, status, "%s: %.400s", path, why);
+        status = r2__bpe_load_json(ctx, bpe, root, &parts);
+        if (status == R2_FORMAT) {
+            char why[sizeof ctx->message];
+            memcpy(why, ctx->message, sizeof why);
+            r2_fail(ctx, status, "%s: %.400s", path, why);
+        }
     }
     cJSON_Delete(root);
-    r2_text_free(ctx, &text);
     r2__bpe_parts_free(ctx, &parts);
     if (status != R2_OK) r2_bpe_free(ctx, bpe);
     return status;
@@ -15699,7 +16202,7 @@ static void r2__rules_chains(const r2_teacher_config *config, const r2_task *tas
         int32_t best = -1;
         for (int32_t c = 0; c < n; ++c)
             if (!cited[c] && (best < 0 || strength[c] > strength[best])) best = c;
-        cited[best] = true;
+        if (best >= 0) cited[best] = true;
     }
 }
 
@@ -16081,34 +16584,47 @@ void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text) {
 
 /* ---- records ---- */
 
-/* X(key, kind): the keys of a line in their order; the words of a record are its "template". */
-#define R2__RECORD_KEYS(X)                                                                         \
-    X(id, number)                                                                                  \
-    X(user, string) X(item, string) X(history, number) X(schedule, string) X(step, number)         \
-        X(words, string) X(shown, number) X(left_out, number) X(source, string)                 \
-            X(system, string) X(prompt, string) X(output, string) X(answer, number)
+/* The keys of a line in their order, with what data/records.schema.json allows. */
+static const struct r2__record_key {
+    const char *name;
+    size_t at;          /* its member                             */
+    int64_t low, high;  /* of a number; low > high: it is a text  */
+    const char *one_of; /* a text must be one of these words      */
+} r2__record_keys[] = {
+    {"id", offsetof(r2_record, id), -R2__WHOLE, R2__WHOLE, NULL},
+    {"user", offsetof(r2_record, user), 1, 0, NULL},
+    {"item", offsetof(r2_record, item), 1, 0, NULL},
+    {"history", offsetof(r2_record, history), 0, R2__WHOLE, NULL},
+    {"schedule", offsetof(r2_record, schedule), 1, 0, "progressive final-only all none"},
+    {"step", offsetof(r2_record, step), 1, R2_STEP_ASK, NULL},
+    {"template", offsetof(r2_record, words), 1, 0, "compact english"},
+    {"shown", offsetof(r2_record, shown), 0, R2_MAX_CHAINS, NULL},
+    {"left_out", offsetof(r2_record, left_out), 0, R2_MAX_CHAINS, NULL},
+    {"source", offsetof(r2_record, source), 1, 0, NULL},
+    {"system", offsetof(r2_record, system), 1, 0, NULL},
+    {"prompt", offsetof(r2_record, prompt), 1, 0, NULL},
+    {"output", offsetof(r2_record, output), 1, 0, NULL},
+    {"answer", offsetof(r2_record, answer), -1, R2_N_ANSWERS - 1, NULL}};
 
-static const char *r2__record_key(const char *member) {
-    return strcmp(member, "words") == 0 ? "template" : member;
-}
+enum { R2__RECORD_KEYS = sizeof r2__record_keys / sizeof *r2__record_keys };
 
-static void r2__record_add_key(r2_ctx *ctx, r2_text *text, const char *member, bool first) {
-    r2_text_addf(ctx, text, "%s\"%s\":", first ? "" : ",", r2__record_key(member));
+static bool r2__record_is_text(int k) { return r2__record_keys[k].low > r2__record_keys[k].high; }
+
+/* The member of key k: const char * or int64_t. */
+static const void *r2__record_at(const r2_record *record, int k) {
+    return (const char *)record + r2__record_keys[k].at;
 }
 
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text) {
-    bool first = true;
-    r2_text_add(ctx, text, "{", 1);
-#define R2__X_number(key) r2_text_addf(ctx, text, "%lld", (long long)record->key)
-#define R2__X_string(key) r2__text_json(ctx, text, record->key, strlen(record->key))
-#define R2__X(key, kind)                                                                           \
-    r2__record_add_key(ctx, text, #key, first);                                                    \
-    R2__X_##kind(key);                                                                             \
-    first = false;
-    R2__RECORD_KEYS(R2__X)
-#undef R2__X
-#undef R2__X_number
-#undef R2__X_string
+    for (int k = 0; k < R2__RECORD_KEYS; ++k) {
+        r2_text_addf(ctx, text, "%s\"%s\":", k ? "," : "{", r2__record_keys[k].name);
+        if (r2__record_is_text(k)) {
+            const char *value = *(const char *const *)r2__record_at(record, k);
+            r2__text_json(ctx, text, value, strlen(value));
+        } else {
+            r2_text_addf(ctx, text, "%lld", (long long)*(const int64_t *)r2__record_at(record, k));
+        }
+    }
     r2_text_add(ctx, text, "}", 1);
 }
 
@@ -16119,15 +16635,14 @@ r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *reco
         records->n = 0;
         return status;
     }
-#define R2__X_number(key)
-#define R2__X_string(key)                                                                          \
-    copy.key = r2__arena_string(ctx, &records->text, record->key);                                 \
-    if (!copy.key) return ctx->status;
-#define R2__X(key, kind) R2__X_##kind(key)
-    R2__RECORD_KEYS(R2__X)
-#undef R2__X
-#undef R2__X_number
-#undef R2__X_string
+    for (int k = 0; k < R2__RECORD_KEYS; ++k) {
+        const char *text;
+        if (!r2__record_is_text(k)) continue;
+        text = *(const char *const *)r2__record_at(record, k);
+        text = r2__arena_string(ctx, &records->text, text);
+        if (!text) return ctx->status;
+        memcpy((char *)&copy + r2__record_keys[k].at, &text, sizeof text);
+    }
     stbds_arrput(records->record, copy);
     records->n++;
     return R2_OK;
@@ -16146,49 +16661,67 @@ r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *p
     return status;
 }
 
-/* Reads the keys of one line; returns the one that is wrong, or NULL. Strings belong to `line`. */
-static const char *r2__record_parse(const cJSON *line, r2_record *record) {
-    const cJSON *value;
-    int n_keys = 0;
-#define R2__X_number(key) r2__json_whole(value, -R2__WHOLE, R2__WHOLE, &record->key)
-#define R2__X_string(key) (record->key = cJSON_GetStringValue(value)) != NULL
-#define R2__X(key, kind)                                                                           \
-    value = cJSON_GetObjectItemCaseSensitive(line, r2__record_key(#key));                          \
-    if (!(R2__X_##kind(key))) return r2__record_key(#key);                                         \
-    ++n_keys;
-    R2__RECORD_KEYS(R2__X)
-#undef R2__X
-#undef R2__X_number
-#undef R2__X_string
-    return cJSON_GetArraySize(line) == n_keys ? NULL : "(an unknown or repeated key)";
+/* Reads the value of key k; what is not allowed there is told in `expected`. */
+static bool r2__record_value(const cJSON *item, int k, r2_record *record, char expected[96]) {
+    const struct r2__record_key *key = &r2__record_keys[k];
+    const char *text = cJSON_GetStringValue(item);
+    int64_t number = 0;
+    if (r2__record_is_text(k)) {
+        snprintf(expected, 96, "%s", key->one_of ? key->one_of : "a text");
+        memcpy((char *)record + key->at, &text, sizeof text);
+        return text && (!key->one_of || r2__is_one_of(text, key->one_of));
+    }
+    snprintf(expected, 96, "a whole number from %lld to %lld", (long long)key->low,
+             (long long)key->high);
+    if (!r2__json_whole(item, key->low, key->high, &number)) return false;
+    memcpy((char *)record + key->at, &number, sizeof number);
+    return true;
 }
 
-static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const char *path,
-                                       int64_t number, const char *text, size_t len) {
-    cJSON *line = r2__json_parse(text, len);
+/* Reads the keys of one line: each of the schema once and no other. Strings belong to `line`. */
+static r2_status r2__record_parse(r2_ctx *ctx, const r2__lines *lines, const cJSON *line,
+                                  r2_record *record) {
+    bool seen[R2__RECORD_KEYS] = {false};
+    char expected[96];
+    for (const cJSON *item = line->child; item; item = item->next) {
+        int k = 0;
+        while (k < R2__RECORD_KEYS && strcmp(item->string, r2__record_keys[k].name) != 0) ++k;
+        snprintf(expected, sizeof expected, "the keys of a record, each once");
+        if (k == R2__RECORD_KEYS || seen[k] || !r2__record_value(item, k, record, expected))
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: \"%.40s\": expected %s", lines->path,
+                           (long long)lines->number, item->string, expected);
+        seen[k] = true;
+    }
+    for (int k = 0; k < R2__RECORD_KEYS; ++k)
+        if (!seen[k])
+            return r2_fail(ctx, R2_FORMAT, "%s:%lld: the key \"%s\" is missing", lines->path,
+                           (long long)lines->number, r2__record_keys[k].name);
+    return R2_OK;
+}
+
+static r2_status r2__records_read_line(r2_ctx *ctx, r2_records *records, const r2__lines *lines,
+                                       r2__slice text) {
+    cJSON *line = NULL;
     r2_record record;
-    const char *wrong = cJSON_IsObject(line) ? r2__record_parse(line, &record) : "(no JSON object)";
-    r2_status status = !line && r2__json_no_memory(ctx, len)
-                           ? R2_NO_MEMORY
-                       : wrong ? r2_fail(ctx, R2_FORMAT,
-                                       "%s:%lld: expected a record, but %s is missing or wrong",
-                                       path, (long long)number, wrong)
-                             : r2_records_add(ctx, records, &record);
+    r2_status status = r2__json_parse(ctx, text, false, &line);
+    if (status == R2_FORMAT || (status == R2_OK && !cJSON_IsObject(line)))
+        status = r2__bad_line(ctx, lines, "one JSON object", text);
+    if (status == R2_OK) status = r2__record_parse(ctx, lines, line, &record);
+    if (status == R2_OK) status = r2_records_add(ctx, records, &record);
     cJSON_Delete(line);
     return status;
 }
 
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &text);
-    int64_t number = 1;
-    for (size_t at = 0; status == R2_OK && at < text.len; ++number) {
-        const char *newline = (const char *)memchr(text.data + at, '\n', text.len - at);
-        size_t end = newline ? (size_t)(newline - text.data) : text.len;
-        status = r2__records_read_line(ctx, records, path, number, text.data + at, end - at);
-        at = end + 1;
+    r2__lines lines;
+    r2__slice line = {"", 0};
+    r2_status status = r2__lines_open(ctx, &lines, path);
+    while (status == R2_OK && line.at) {
+        status = r2__lines_next(ctx, &lines, &line);
+        if (status == R2_OK && line.at)
+            status = r2__records_read_line(ctx, records, &lines, line);
     }
-    r2_text_free(ctx, &text);
+    r2__lines_close(ctx, &lines);
     return status;
 }
 
@@ -16536,7 +17069,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
         if (!found) memset(change, 0, R2__N_CHANGES * sizeof *change); /* not chosen */
     }
     for (int k = -1; k < R2__N_CHANGES && status == R2_OK; ++k) {
-        memcpy(asked.prompt, examples->prompt, n_tokens * sizeof *asked.prompt);
+        memcpy(asked.prompt, examples->prompt, (size_t)n_tokens * sizeof *asked.prompt);
         for (int64_t e = 0; e < examples->n && k >= 0; ++e)
             if (chosen[R2__N_CHANGES * e].weight != chosen[R2__N_CHANGES * e].after)
                 r2__fact_change_apply(vocab, &chosen[R2__N_CHANGES * e + k],
@@ -16552,34 +17085,35 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 }
 
 /* ---- Unicode tables: tests/reference/unicode_tables.py writes these lines ---- */
-/* Unicode 14.0.0 */
+/* Unicode 17.0.0 */
 static const char *const r2__unicode_letters[] = {
     "R1J6JQ\?1:1415G1O1^:4<>57111T151224116113111D1RC1T;8U61Q6216Q9R7K44Q=Q;Q321S311\?272:321@11N",
-    "MRI;1HQ192415F419131GI7;5H16AQ:QJQF31B17:\?@48222F17113431@1=213>2:186422F17121212O411C3@913",
-    "1F17121531B1\?2G1;8222F17121531N213\?1A116331432111232333<F1QD8131G1@31J32122N148131G1:1531O",
-    "212\?2A9131Q921@15383H65B3H191127QJQ@12<7QJ211151H111:12912511E4Q01QO81Q4K5SCQ;D1@6443132734",
+    "MRI;1HQ192415F419131GI7;5H17@Q:QJQF31B17:\?@48222F17113431@1=213>2:186422F17121212O411C3@913",
+    "1F17121531B1\?2G1;8222F17121531N213\?1A116331432111232333<F1QD8131G1@31J31222N148131G1:1531N",
+    "312\?2A9131Q921@15383H65B3H191127QJQ@12<7QJ211151H111:12912511E4Q01QO81Q4K5SCQ;D1@6443132734",
     "=<1AQ611512Q;1Z=142711142Q9142Q1142711142\?1QI142R3Q5@@RF263c<2A1J5R;687B=C>B>=13\?QDQ3141R3",
-    "RI752Q2115R6:OQAN25;Q<4JQFG9QERB1RMQ\?A8QFN=2:Q<JQ4Q93:Q4297Q;23Q941612315V0R0XF262Q62628111",
+    "RI752Q2115R6:OQAN25;Q<4JQFG9QERB1RMQ\?A8QFN=2:Q<JQ4Q93:Q42;5Q;23Q941612315V0R0XF262Q62628111",
     "1111O2QE1711331734264=5317SD1=1@=S51412:1135611111141;245541QD2RcKW56432<Q611512QH71@G971717",
-    "1717171717R@1^E2Q:5524RF631RJ145Q;1RNAQ0Q@@`0V^0R0ed=R3Q>2X=3@:2DQ\?@O2R6QA92S72R0521115H@13",
-    "141GMQD>QBQN63112;L:GIM7Q\?L1@51::51Q9G318DG313QB1132252111H32;73<6262697171Q;1>6SCMZm4<G4QA",
-    "XX4[>2S:Q67<5511:1=151112121S<Q1[;BR02QFQ8<SD51T7Q4J6J;RI36262623Q3<1J1C121\?2>Q2SK\\5M3QA",
-    "Q\?Q0=D186Q6:N2Q448Q@TNBQ44Q44Q88QD<;1\?17121;1\?1712R3YG9F:8H61Q:19R56211Q<12312G:G9OR1C12:",
-    "F:JR6QH62R01\?4131MQ:M3MQ381LKQF:F:C=BS>R9QGQC=QC=Q4ZLQ:62R>M:18FQ:BQ>EKG<QEQI221=Q=Q0IJQ4M1",
-    "218Q331<Q@>4E111Q3B1IRD711141\?1:7Q\?Q68222F17121531B1<5TNQEB4D3NQ@D211UHQ\?Q94Q4Q@D1QKQ;=1",
-    "R7KQ57UIQ<SDR0O82128121H\?111RN82Q7@111L1:Q871E1;Q>C1BR9X791Q5A1QANS@7121Q6E1I6121Q0>1Z7CUM1",
-    "R\?lJW6V4Rb<S1\?QQ\?SnAb7X]IaI7OAR\?ANBQ@@4OE5Ce@R0T0R;51R2=R0211LUoH8QVFQ:9Xg7417121Y3Q=3A4",
-    "8\\<RX4S;5=397:Uk6RE1R7122122241<11171R11428171L141511371ZD2I1I1O1I1O1I1O1I1O1I18QiDO_1Q=:7@",
-    "1Z1NBQ<QWD714121\?1V5QKR471QUD41K1211211:141111614111111312112111111111121124171414111:1A531",
-    "51ATZ4QYg0Q0TQI7VN2Ud2>WYASPO`NQ_2Tj;",
+    "1717171717R@1^E2Q:5524RF631RJ145Q;1RNAQ0Q@@`0V^0R0ed=R3Q>2X=3@:2DQ\?@O2R6QA92S72RBDA13141GM",
+    "QD>QBQN63112;L:GIM7Q\?L1@51::51Q9G318DG313QB1132252111H32;73<6262697171Q;1>6SCMZm4<G4QAXX4[>",
+    "2S:Q67<5511:1=151112121S<Q1[;BR02QFQ8<SD51T7Q4J6J;RI36262623Q3<1J1C121\?2>Q2SK\\5M3QAQ\?Q0=D",
+    "186Q6:N2Q448Q@TNBQ44Q44Q88QD<;1\?17121;1\?17123QD<YG9F:8H61Q:19R56211Q<12312G:G9OR1C12:F:J6J",
+    "Q6QH62R01\?4131MQ:M3MQ381LKQF:F:C=BS>R9QGQC=QC=Q4Q6L9GWJQ:62@6QHM:18FQ:BQ>EKG<QEQI221=Q=Q0IJ",
+    "Q4M1218Q331<Q@>4E111Q3B1IC2QO711141\?1:7Q\?Q68222F17121531B1<5N:11211Q611I111Q<QEB4D3NQ@D211",
+    "UHQ\?Q94Q4Q@D1QKQ;=1R7KQ57UIQ<SDR0O82128121H\?111RN82Q7@111L1:Q871E1;Q>C1BR9V7Q1O91Q5A1QANS@",
+    "7121Q6E1I6121Q0>1GQ<X4C\?11=1Q2SL1R\?lJW6V4Rb<S1\?QQ@A6ISlK5b7VeINQg2aI7OAR\?ANBQ@@4OE5C]@Q=",
+    "VCR0Q0I2IQ<R;51R2=R0211>2<WVFQ9Q0S1SCX_M417121Y3\?1M321>48\\<RX4S;5=397:Uk6RE1R7122122241<11",
+    "171R11428171L141511371ZD2I1I1O1I1O1I1O1I1O1I18QiDO66X5QNTBQ=:7@1Z1NBQ<_4LW4N21V\?O1312172592",
+    "W0714121\?1V5QKR471QUD41K1211211:141111614111111312112111111111121124171414111:1A53151ATZ4",
+    "QYg0Q0TXN2Ud>2WYA\?c>R]2`NQ_2Tj;5XY:",
     NULL};
 
 static const char *const r2__unicode_numbers[] = {
     "Q@:SH25123Q]1:T6:V6:\\L:SF:46S<:SF:SF:26S>=SC:87S7:S877CS=:S0:SF:R6DX<:R6:f\?DkA3W\?:6:F:Y<:",
     "T0;U5:6:UF:RF:T6:6:QPF1366:V6QC25fFQLR>FcFNQ[91h91I9>3ZG4T::N81\?Q0:Q7\?lk0:UL:Z06TJ:Q6:V6:F",
-    ":RF:\\F:dhF:_=Q=<QIA2ZEKQ44M181T65V::m>8I7Q79R;5F6U022@2Q>R09QD2N3R;5S88H8Q97Z:6Q@:Y6OTN:Q:4",
-    "S@7T6NT0:QL:T@:7DWK:ZF:SF:[F:S6:S6<]4CRM:gFMW3:R6:`FEQQ;S\?a_A:RF:T6:17hNGiR9DS<IQREQBRZ0:]6",
-    ":Q^=9T0:hGQK1314R<Q=1\?n2=Rg3:",
+    ":RF:\\F:dhF:_=Q=<QIA2ZEKQ44M181T65V::m>8I7Q79R;5F6U022@2Q>R09QD2N3R;5S88H8Q97Z:6Q@:6:XFOTN:",
+    "Q:4S@7T6NT0:QL:T@:7DWK:ZF:SF:[F:S6:6DR<<]4CRM:dF:RFMW3:R6:QF:[6:S6EQQ;S\?_V1:RY6:RF:T6:17`>:",
+    "X6GZM3gWI:Q^6D<DS<IQREQBRZ0:]6:_F:WG:f<9T0:hGQK1314R<Q=1\?n2=Rg3:",
     NULL};
 
 static const char *const r2__unicode_combining[] = {
@@ -16588,166 +17122,115 @@ static const char *const r2__unicode_combining[] = {
     ":01;01<01=01>01\?01@01A01B02C01D01E01F11G11H01I11W601VL11BR88W601N01O01Q0Q@1K01L01M01N01O01",
     "Q001Q101Q202W602VL05W601VL02W601VL@1Q3S57W624W601VL01W622W611VL02W601VLQ31Q4N1W601VL02W601VL",
     "02W603VL01W602VL01W601VL03W601VL01W601VL01W601VL01W601VL02W6U07W601VL01W691VLH4W619W613W615",
-    "W6Q;3VLQL1W603VL04W6Q:5W605VL0>W611VL02W601VL02W601VL03W603VL01K01L01M03W601VL02W602VL05W6QL",
+    "W6Q;3VLQK2W603VL04W6Q:5W605VL0>W611VL02W601VL02W601VL03W603VL01K01L01M03W601VL02W602VL05W6QL",
     "17@1931W601VL02W6S717@19Q@1W6QM17@19S>17@19S>17@19SO19S>17@1971RD01RKS517@19S=29@19SL19S=2S7",
     "019=4S;S<2SF019=4SJR<2VLK1VL11VL11VHQG1T101T211T454T221T212W601912W6QN1VLS@17129RB1VLf\?3W6",
     "mD29N19TM19:1W6V;1W4T\?1VN01W601VLVK1W601VLR719D8W621VLQ@5W606VL02W601VL12VL02W602VL05W601VL",
-    "04W6S517\?19Q61W601VL07W6QF29QJ17;29R317TH3W611105VL02W604VL01W617141VL61W632W6V62W601VL07W6",
-    "01VL02W601W:01VF01VL01V:0Q5W601W802W401VL01VJ01W601W901VL01W601VLf@2W602104W603102W641W63210",
-    "1W601VL01W602104VL01W6RoN3W6T=19S0Q0W6a:1VJ01W401W801VN02W0S928m^D1W64:W6Q02W6R@2W6XD19Q519",
-    "TG19KBW6QI3VLQ519RO17<19W\?1W612W601VL22W652W611W6QD19WF19ci@1Jh17W607VL02W6n=1VLW21VLTE5W6",
-    "QdB1VL11W6Q81W601101VL419U51W601VLaM4W6\\32W6TI2VL03W601VL01W604VLQA1W601VL01W601VLV019Q919>",
-    "19QI19017R53W6Q@29QN17R<19917S:19017UB17019R@27@19H7W635W6V=19317G1W6S319017WK19017SN19SF190",
-    "17SC19X=19017X229417TL19RC19B19RA19]519X217129RA19cZH51QK7W6QUI26cU<11UV62VH03131W205VH88VL2",
-    "5W602VLN4W6TD3W6S]K7W61AW627W612W615W6X57W6[G1W6QM4W6Q_07VLS=6W6017",
+    "0BW601VL26W601VL04W601W:R817\?19Q61W601VL07W6QF29QJ17;29R317TH3W611105VL02W604VL01W617141VL6",
+    "1W632W6V62W601VL07W601VL02W601W:01VF01VL01V:0Q5W601W802W401VL01VJ01W601W901VL01W601VLf@2W602",
+    "104W603102W641W632101W601VL01W602104VL01W6RoN3W6T=19S0Q0W6a:1VJ01W401W801VN02W0S928m^D1W64:",
+    "W6Q02W6R@2W6XD19Q519TG19KBW6QI3VLQ519RO17<19W\?1W612W601VL22W652W611W6QD19WF19ci@1Jh17W607VL",
+    "02W6n=1VLW21VLTE5W6QdB1VL11W6Q81W601101VL419U51W601VLaM4W6R15W6YM2W6R=2VL13VLR62VL03W601VL01",
+    "W604VLQA1W601VL01W601VLV019Q919>19QI19017R53W6Q@29QN17R<19917S:19017UB17019R@27@19H7W635W6RI",
+    "39SA19317G1W6S319017WK19017SN19SF19017SC19X=19017X229417TL19RC19B19RA19]519X217129RA19]929",
+    "`_<19R^051QK7W6QUI26cU<11UV62VH03131W205VH88VL25W602VLN4W6TD3W6S]K7W61AW627W612W615W6S41W6U0",
+    "7W6[G1W6QM4W6_L2W801VL01W6WN1W601VLWC1W621W672W651W6^J7VLS=6W6017",
     NULL};
 
 static const char *const r2__unicode_composing[] = {
-    "V0R1h01R1h11R1h21R1h31R1h81R1h:2R3i71R5h01R5h11R5h21R5h81R9h01R9h11R9h21R9h82R>h31R\?h01R\?",
-    "h11R\?h21R\?h31R\?h83REh01REh11REh21REh81RIh13S1h01S1h11S1h21S1h31S1h81S1h:2S3i71S5h01S5h11",
-    "S5h21S5h81S9h01S9h11S9h21S9h82S>h31S\?h01S\?h11S\?h21S\?h31S\?h83SEh01SEh11SEh21SEh81SIh12SI",
-    "h81R1h41S1h41R1h61S1h61R1i81S1i81R3h11S3h11R3h21S3h21R3h71S3h71R3h<1S3h<1R4h<1S4h<3R5h41S5h4",
-    "1R5h61S5h61R5h71S5h71R5i81S5i81R5h<1S5h<1R7h21S7h21R7h61S7h61R7h71S7h71R7i71S7i71R8h21S8h23",
-    "R9h31S9h31R9h41S9h41R9h61S9h61R9i81S9i81R9h74R:h21S:h21R;i71S;i72R<h11S<h11R<i71S<i71R<h<1S<",
-    "h<5R>h11S>h11R>i71S>i71R>h<1S>h<4R\?h41S\?h41R\?h61S\?h61R\?h;1S\?h;3RBh11SBh11RBi71SBi71RB",
-    "h<1SBh<1RCh11SCh11RCh21SCh21RCi71SCi71RCh<1SCh<1RDi71SDi71RDh<1SDh<3REh31SEh31REh41SEh41REh6",
-    "1SEh61REh:1SEh:1REh;1SEh;1REi81SEi81RGh21SGh21RIh21SIh21RIh81RJh11SJh11RJh71SJh71RJh<1SJh<Q2",
-    "R\?hK1S\?hK>REhK1SEhKMR1h<1S1h<1R9h<1S9h<1R\?h<1S\?h<1REh<1SEh<1VLh41WLh41VLh11WLh11VLh<1WL",
-    "h<1VLh01WLh02V4h41W4h41a6h41a7h41V6h41W6h43R7h<1S7h<1R;h<1S;h<1R\?i81S\?i81_:h41_;h41]Gh<1dB",
-    "h<1S:h<4R7h11S7h13R>h01S>h01V5h11W5h11V6h11W6h11VHh11WHh11R1h\?1S1h\?1R1hA1S1hA1R5h\?1S5h\?1",
-    "R5hA1S5hA1R9h\?1S9h\?1R9hA1S9hA1R\?h\?1S\?h\?1R\?hA1S\?hA1RBh\?1SBh\?1RBhA1SBhA1REh\?1SEh\?1",
-    "REhA1SEhA1RCi61SCi61RDi61SDi63R8h<1S8h<7R1h71S1h71R5i71S5i71VFh41WFh41VEh41WEh41R\?h71S\?h71",
-    "a>h41a\?h41RIh41SIh4ZBU8h11lAh12lEh11lGh11lIh12lOh12m5h11m9h11n:h1JlIh81m5h81mAh11mEh11mGh11",
-    "mIh11n;h1JmIh81n5h81mOh11n5h11n9h15nBh11nBh8Q<QPEh01QPEh82QPCh14QP6h85QPJh11QPHh01QQ3h6;QPH",
-    "h6Q0QQHh6GQQEh01QQEh82QQCh14QRFh85QQJh11QQHh01QR3h6HQSDh\?1QSEh\?R:QPFh61QQFh6>QP@h61QQ@h61",
-    "QP@h81QQ@h83QPEh61QQEh63QVHh81QVIh81QPFh81QQFh81QPGh81QQGh83QPHh41QQHh41QPHh81QQHh81QPNh81",
-    "QQNh83QW8h81QW9h81QQ=h81QR=h81QQ3h41QR3h41QQ3h81QR3h81QQ3h;1QR3h;1QQ7h81QR7h83QQ;h81QR;h8Y9",
-    "Qa7QbC1Qa7QbD1Qb8QbD1Qa7QbE1Qb:QbDTJQfEQbD2Qf1QbDAQfBQbDbFRY8RYL8RY@RYL3RYCRYLTGR^7R]N1R^7",
-    "R^G[LRj7RjF3Rj7RiN1Rj7RjGR8RlBRnGQFRn6RmN1Rn7RmN1Rn6RnGSLSR6SRFSHSUOSVE7SV6SVE1SV6SVF2SV6SV2",
-    "1SV:SVESOSZ6SYN1SZ7SYN1SZ6SZGT>S^IS^:2S^IS^\?1S^LS^:1S^IS^Ob8TQ5TQ>Rg0Vh5ViE2Vh7ViE2Vh9ViE2",
-    "Vh;ViE2Vh=ViE4VhAViEQ9ViJViE2ViLViE3ViNViE1ViOViE2Vj2ViEeMR1i51S1i51R2h71S2h71R2i31S2i31R2iA",
-    "1S2iA1V7h11W7h11R4h71S4h71R4i31S4i31R4iA1S4iA1R4i71S4i71R4i=1S4i=1XBh01XCh01XBh11XCh11R5i=1",
-    "S5i=1R5i@1S5i@1a8h61a9h61R6h71S6h71R7h41S7h41R8h71S8h71R8i31S8i31R8h81S8h81R8i71S8i71R8i>1S8",
-    "i>1R9i@1S9i@1V\?h11W\?h11R;h11S;h11R;i31S;i31R;iA1S;iA1R<i31S<i31WaFh41WaGh41R<iA1S<iA1R<i=1",
-    "S<i=1R=h11S=h11R=h71S=h71R=i31S=i31R>h71S>h71R>i31S>i31R>iA1S>iA1R>i=1S>i=1VEh11WEh11VEh81WE",
-    "h81Z<h01Z=h01Z<h11Z=h11R@h11S@h11R@h71S@h71RBh71SBh71RBi31SBi31WbJh41WbKh41RBiA1SBiA1RCh71SC",
-    "h71RCi31SCi31ZJh71ZKh71[0h71[1h71Wc2h71Wc3h71RDh71SDh71RDi31SDi31RDiA1SDiA1RDi=1SDi=1REi41SE",
-    "i41REi@1SEi@1REi=1SEi=1[8h11[9h11[:h81[;h81RFh31SFh31RFi31SFi31RGh01SGh01RGh11SGh11RGh81SGh8",
-    "1RGh71SGh71RGi31SGi31RHh71SHh71RHh81SHh81RIh71SIh71RJh21SJh21RJi31SJi31RJiA1SJiA1S8iA1SDh81",
-    "SGh:1SIh:2[Oh75R1i31S1i31R1h91S1h91V2h11W2h11V2h01W2h01V2h91W2h91V2h31W2h31We0h21We1h21X2h11",
-    "X3h11X2h01X3h01X2h91X3h91X2h31X3h31We0h61We1h61R5i31S5i31R5h91S5h91R5h31S5h31V:h11W:h11V:h01",
-    "W:h01V:h91W:h91V:h31W:h31WeHh21WeIh21R9h91S9h91R9i31S9i31R\?i31S\?i31R\?h91S\?h91VDh11WDh11",
-    "VDh01WDh01VDh91WDh91VDh31WDh31Wf<h21Wf=h21]0h11]1h11]0h01]1h01]0h91]1h91]0h31]1h31]0i31]1i31",
-    "REi31SEi31REh91SEh91]\?h11]@h11]\?h01]@h01]\?h91]@h91]\?h31]@h31]\?i31]@i31RIh01SIh01RIi31SI",
-    "i31RIh91SIh91RIh31SIh37mAhC1mAhD1Wh0h01Wh1h01Wh0h11Wh1h11Wh0j21Wh1j21lAhC1lAhD1Wh8h01Wh9h01",
-    "Wh8h11Wh9h11Wh8j21Wh9j21mEhC1mEhD1Wh@h01WhAh01Wh@h11WhAh13lEhC1lEhD1WhHh01WhIh01WhHh11WhIh13",
-    "mGhC1mGhD1Wi0h01Wi1h01Wi0h11Wi1h11Wi0j21Wi1j21lGhC1lGhD1Wi8h01Wi9h01Wi8h11Wi9h11Wi8j21Wi9j21",
-    "mIhC1mIhD1Wi@h01WiAh01Wi@h11WiAh11Wi@j21WiAj21lIhC1lIhD1WiHh01WiIh01WiHh11WiIh11WiHj21WiIj21",
-    "mOhC1mOhD1Wj0h01Wj1h01Wj0h11Wj1h13lOhC1lOhD1Wj8h01Wj9h01Wj8h11Wj9h13n5hC1n5hD1Wj@h01WjAh01",
-    "Wj@h11WjAh11Wj@j21WjAj22m5hD2WjIh02WjIh12WjIj21n9hC1n9hD1Wk0h01Wk1h01Wk0h11Wk1h11Wk0j21Wk1j2",
-    "1m9hC1m9hD1Wk8h01Wk9h01Wk8h11Wk9h11Wk8j21Wk9j21mAh02mEh02mGh02mIh02mOh02n5h02n9h04Wh0j51Wh1",
-    "j51Wh2j51Wh3j51Wh4j51Wh5j51Wh6j51Wh7j51Wh8j51Wh9j51Wh:j51Wh;j51Wh<j51Wh=j51Wh>j51Wh\?j51Wi0",
-    "j51Wi1j51Wi2j51Wi3j51Wi4j51Wi5j51Wi6j51Wi7j51Wi8j51Wi9j51Wi:j51Wi;j51Wi<j51Wi=j51Wi>j51Wi\?",
-    "j51Wk0j51Wk1j51Wk2j51Wk3j51Wk4j51Wk5j51Wk6j51Wk7j51Wk8j51Wk9j51Wk:j51Wk;j51Wk<j51Wk=j51Wk>j5",
-    "1Wk\?j51mAh61mAh41Wk@j51mAj51m<j52mAj21WmFj51lAh61lAh41lAh02lAj55U8j21WkDj51mGj51m>j52mGj21",
-    "Wn6j51lEh02lGh02lGj51WmOh01WmOh11WmOj21mIh61mIh41n:h04mIj21n:j21lIh61lIh41lIh03WoNh01WoNh11",
-    "WoNj21n5h61n5h41n;h02n1hC1n1hD1n5j21n;j21m5h61m5h41m5h02m1hD1U8h05WkLj51n9j51n>j52n9j21WoFj5",
-    "1lOh02m9h02m9j5\\NX\\@iH1X\\BiHCX\\DiHOX^@iH1X^DiH1X^BiHQEX`3iH5X`8iH3X`;iHHXa3iH2Xa5iHKXaL",
-    "iH3Xb3iH3Xb5iH2Xb8iHGQMiH2Xc1iH;Xb=iH1QLiH1QNiH1Xc4iH1Xc5iH3XcBiH1XcCiH3XcFiH1XcGiH7XcJiH1",
-    "XcKiH3Xd2iH1Xd3iH3Xd6iH1Xd7iHQ3Xe2iH1Xe8iH1Xe9iH1Xe;iHQAXcLiH1XcMiH1XdAiH1XdBiH7XeBiH1XeCiH1",
-    "XeDiH1XeEiHSZO\\R;\\TI2\\R=\\TI2\\R\?\\TI2\\RA\\TI2\\RC\\TI2\\RE\\TI2\\RG\\TI2\\RI\\TI2\\RK",
-    "\\TI2\\RM\\TI2\\RO\\TI2\\S1\\TI3\\S4\\TI2\\S6\\TI2\\S8\\TI7\\S\?\\TI1\\S\?\\TJ2\\SB\\TI1\\SB",
-    "\\TJ2\\SE\\TI1\\SE\\TJ2\\SH\\TI1\\SH\\TJ2\\SK\\TI1\\SK\\TJG\\R6\\TI:\\TM\\TI>\\U;\\TI2\\U=",
-    "\\TI2\\U\?\\TI2\\UA\\TI2\\UC\\TI2\\UE\\TI2\\UG\\TI2\\UI\\TI2\\UK\\TI2\\UM\\TI2\\UO\\TI2\\V1",
-    "\\TI3\\V4\\TI2\\V6\\TI2\\V8\\TI7\\V\?\\TI1\\V\?\\TJ2\\VB\\TI1\\VB\\TJ2\\VE\\TI1\\VE\\TJ2\\VH",
-    "\\TI1\\VH\\TJ2\\VK\\TI1\\VK\\TJG\\U6\\TI3\\W\?\\TI1\\W@\\TI1\\WA\\TI1\\WB\\TI4\\WM\\TIQglL",
-    "RTTIRTUJ2RTTKRTUJ\?RTU5RTUJT3RTYARTY71RTYBRTY7`LRTj7RTiN1RTj7RTjG[\?RUUIRUUJ1RUUIRUU@2RUUI",
-    "RUUMWLRU]HRU]\?1RU]IRU]\?kMRVYERVY@",
+    "\\1T2Q`030230230230:30454QJ34R=30230230<38\?30230230<5:932530230230230:7<\?30230230<38=7@130",
+    "230230230:30454QJ34R=30230230<38\?30230230<5:932530230230230:7<\?30230230<38=50>3S\?72R03QO4",
+    "2R03QOR42R03QKR=2R03QO22R03QO:2R03QO:2R02QM2R07QM\?2R03QO42R03QO22R03QOR22R03QOQG2R03QKC2R03",
+    "QO82R03QO22R03QOR02R03QMR92R07QM22R03QO22R03QO42R03QOR42R03QOR19292R03QMR:2R05QMR;2R03QOR<2",
+    "R03QOQE2R0;QKE2R03QOR<2R03QOQE2R09QM\?2R03QO42R03QO:2R07QIC2R03QOR<2R03QOQE2R03QME2R03QO22R0",
+    "3QOR:2R03QOQE2R03QMQF2R03QOQE2R07QMA2R03QO22R03QO42R03QO82R03QO22R03QOQJ2R03QKR;2R02QK2R03QO",
+    "<32=2R03QO<2R03QO:2R0R5REN2R0LQC2R0QKS7M2R02Q\?2R02QC2R02QC2R03V>\?2R03QO52R03QOF2R03QOG2R05",
+    "S\?82R02d4222f12R07YM@2R02QG2R03QGQH2R03gFR7223S7@2]F2QR\?9R5E2R07QA12R03U>22R02QM2R02K2R03",
+    "[=L2R03QO42R03QG32R03QO42R03QG32R03QO42R03QC32R03QO42R03QI32R03QO42R03QI32R03QO42R03R3Q:2R02",
+    "QM2R07RGQC2R0\?R=92R03QGR02R03W2R52R02R12R03Z;62R03kN5222m;2R0e5RN52Q^B4824244<4<282R2QES1>2",
+    "H3H=2824242Q4QEQ3>2H3;=2<28:B30>RIT6\?30@53=9I>;Q8=3313F<FER0R0Q\?5;30@53=9R6>;QG=3313F<QAS2",
+    "B22TEUMA2R0LR;2R03QO42R07QE32R07Z64222\\52R02QM2R07QM72R03QO82R02QC2R06ZD222[G2R03RC72R03QO8",
+    "2R03QO62R03QG52R06QG2R0bCmHQdF3022R23R123R61YDXF4Q7Q2Q2QU=QU<Q^@@@66Y\?Y8X430QBgIh0gN70Q\?30",
+    "QBTATFX0S=S8QA2231QBWIX0WNWAWBWN>>30250Q738Q6WOWHVB2231QBXMY6W650:36935Q:QTAQTHQTNU^1U^0U`>4",
+    "444444488RBRB44642246Q[K]`1\\PO2R03QMQK2R03QOQH2R03QOL2R03V:RO2R03Z5<2R03QOQH2R03QOL2R03QOC2",
+    "R03QO<2R03ZLRI22312223\\KRH2R03QO62R03l6RC223n522R03QM52R03QM62R03QOQH2R03QOQE2R03QOQN2R03QO",
+    ">2R03QM42R03V<RM2R02Z72R03QOR42R03QOL2R03QMK2R03^lDQM223^nERJ2R03QO72R03QMRG2R03QO<2R03QOQH2",
+    "R03QMQG2R03QOQH2R03QOL2R03QO72R03V>RG2R03QO>2R03U>\?22312222_I2R03QO<2R02QK2R03QOQH2R03^n@QM",
+    "223_PARJ2R03QMRC2R03QOQH2R03^>QG222:222^`2222_PM2R03QOQH2R03QOL2R03QO72R03QMA2R03QOH2R03QO52",
+    "R03_6RG2232>223a992R03QOR02R03QMR52R03QO22R03QO>2R03QO12R03QOQH2R03QMQG2R03QO22R03QM12R03QM9",
+    "2R03QOR22R03QOL2R02Q33HRA364245`<5;cKQH2R03QOQC2R03V2\?2R03QO12R03QOB2R03QO;2R03^kL1223^iM12",
+    "23112231B2231;223^iJ6223_UGQJ2R03QOQC2R03QO;2R03V:32R03QO12R03QOB2R03QO;2R03^lL1223_VO>2R03",
+    "QOQD2R02QC2R03QOQC2R03V:\?2R03QO12R03QOB2R03QO;2R03^m@1223^bI1223112231B2231;2231R0222dG2R03",
+    "QOQC2R03cD\?223112231B2231;2231R0223e=R52R03QOR62R03QOQC2R03QO;2R0\?Qc@Q03023]dNQ7223122231",
+    "T2223]fORM3023]g>Q7223122231T2223]e7RM3023]eFQ722312227]gGQ43023]h6Q722312227]f3Q43023]fBQ72",
+    "23122231T2223]hCRM3023]i2Q7223122231T2223]fORM3023]g>Q7223122231T2223]i\?RM3023]iNQ722312223",
+    "1T2223]gCRM3023]h2Q722312227]j3Q43023]jBQ722312227]h7Q43023]hFQ7223122231T2225]jGRK5]k8Q7502",
+    "50T23]hORM3023]i>Q7223122231T2223]k\?RM3023]kNQ7223122231T2223]k\?T34844444<4<489]c>T:222222",
+    "2222222222222222222222222Q22222222222222222222222222222222S22222222222222222222222222222223",
+    "]kKSM3033]kNT22]kM295:53^P:63^R9SM30330750T:;Q^A53_\\H62]kI2A5B53^PN63^S1T94450T:3^R@T930230",
+    "T23^P;SG3033Q279Q1T42Q23S1SG3033076^V:30230T23^SASG3033<75CQ630238RL2<3R;SG30330757Q83Q_AQ7;",
+    "_]8T:2]k52:5953^RJ63^U=T94D50T:iM^n>I24Q64QNSH2823S:S2::66Q@Q@44QFQ>6>6446Q>aPE4aR8FQ72aQ124",
+    "2aR<226J226622>6226>226622R6QF2<2224S2RM222Q822>R0222222VeOVi<ff2444444444444444444444466444",
+    "4>>302561302561302561302561302Q\?S91DU>LL4444444444444444444444664444>>302561302561302561302",
+    "561302Q\?S916TB2222228FSZ\\GSZ]:fi3QF@U[=U[NTVk644NDX7XHVJ22QQIQQ:QQ>30QBS\?SFW454KC>>7:>S9",
+    "S4=50C30Q2_7_>_230C50J_I_N_422QgKQgHQh2QSnCQSnBQSnL30F30C2F3E236122312VT1VT<VT>272<",
     NULL};
 
 static const char *const r2__unicode_decomposing[] = {
-    "j0h001h102hC01h8h1Q@eI0:QK09UG0Q^ARXERYL1RXFRYL1RXGRYL1RXLRYL1RY1RYL1RY2RYL1RY;RYL1RY\?RYLSM",
-    "R]1R]L1R]2R]L2R]\?R]LRDRaBRaL3RaHRaLQ3R`FRaL1R`GRaL1R`LRaL3Ra;RaLWNRi1RiL1Ri2RiLo6Sj2SmG:Sj<",
-    "SmG5SjASmG5SjFSmG5SjKSmG=Sj0SmE:SkASkB2SkASkD1SmBSl02SmCSl09SkASl0BSlBSmG:SlLSmG5Sm1SmG5Sm6",
-    "SmG5Sm;SmG=Sl@SmESmHm<02m=02m>02m\?02n<02n=02n>0QNl603mI0;l802l908l@08l:08m@08l>03l501S00:l<",
-    "02l\?02UD03XP201XP30Y5m904R;01V50_N\\P801\\P90QmBZfMiHQca4QSR801igD01QSf:01QSV801kfA01caB01",
-    "do501QWlL01QWlL01fZA01QT^A01e\\701fZ801h_F01mc901ol501QQaO01QQmJ01QRWH01QTT\?01j`201kXK01lVI",
-    "01lnN01QQQM01QT[:01QV_A01cd201dkE01jh401l`K01QQa=01QW`N01gZ@01ko;01QQ^=01QR[401hf901QP^H01",
-    "QRPO01gf:01ihG01k[:01lgL01QTV>01cl601d]G01dfN01iV401jfC01l`@01mg701QPP101QQ`601QQbL01QS_\?01",
-    "QUiB01QVk\?01QW_J01nT<01n[O01o]001QPn901QTh401QWcO01QRfF01fVO01gh401oS001QPSN01lc201nV:01",
-    "QSV201QUgG01fVH01gS201j`C01k^J01kh\?01oY\?01oaG01QUb;01dfB01QPT;01d^L01d^<01n`L01o]N01QPoA01",
-    "QUcE01QRl001hf\?01j`201QRgN01caI01fo701hPB01ll701m[@01dhG01nWK01cmO01gm901c`=01kV<01i[H01oY2",
-    "01dn301fRN01mh101QQR901QRe:01jmJ01QSm@01kT801hgN01QPg501hm001m[501ce>01d[901d^901jT101oW701",
-    "QPc\?01QRfB01QT^\?01dgE01eR201f[C01gg<01i^501koN01nY:01QU]=01QVc:01QWdG01QWf>01ddK01if601jkG",
-    "01QSk201gcD01h\\@01h`001iTJ01ki301lZ901mT901n^:01o_D01QPS\?01QSi601QQW>01QTQ301QTj:01d`G01",
-    "de301eUM01lV801QRV201QRe:01gf901goE01hkK01jm>01oQN01lkE01cg401egI01fo701g]J01hPL01lmB01mS901",
-    "olJ01QPR601QTaD01QUgF01QUj801QVPH01cl;01n]>01QT]D01QUeH01hW101cd601dVJ01fo>01gQO01i\\I01j`20",
-    "1l^>01mb201QQWL01QTSL01QWl=01id801QUa>01dd901ikK01ioC01kZ101kdL01mP901mZI01nS;01oX@01QVRN01",
-    "d[=01ha>01QUcH01dQ;01gXI01k_:01QSi:01gl;01hZ401jPG01ll701QUd601da901eP\?01gS501i`C01ij>01jU8",
-    "01kW501mP601m_201okI01QRV\?01QRW101QT^<01QUg201diO01keJ01ePM01l^@01mTH01QQ_J01QUe301QWRG01",
-    "QWdO01ilG01k^;01QP_801nf;01ni001oTB01lf001lTI01QRjH01cf001QPiF01daJ01d`701ge601hfC01oVF01fl5",
-    "01kXN01ieD01QSiK01QRR<01QUb=01QR\\;01gfC01dZ001e^003fRJ02icD03d^N01li:01mf:01nYL01nZN01n[501",
-    "n\\\?01QUjF01oUN01omM02QQ`B02QRgH03QTQH01QTWM04QVW\?01QVWL01QVY801QW]D01QTVN01QUeG01cm>01dW7",
-    "01dZ=01df901dg401djA01e\\M01e`601ec801fR001fU801gS401gS>01hTD01h[801h\\>01h_B01iZ\?01i_201",
-    "idA01jT501k[G01k`J01ki201l[>01la;01mQ201nTA01nYN01nZ901nZ801nZ@01nZF01nZM01n\\=01n\\>01nb001",
-    "nd101nn001o_D01o`901ob101okB01QPP501QP_=01QPcI01QPcI01QQRG01QRX@01QR\\F01QRh101QRiI01QSVC01",
-    "QSX801QSmF01QTQH01QUg301QUoO01QVQK01hSE01T`g>01QP`H03ca601d]E01d[801cl001dZ501d\\001df701dgJ",
-    "01e\\M01eZE01e\\I01e_201fRJ01fUC01fZ401fZD01fc201fi801gfB01gfI01gk901gm=01hVH01hZ>01hX801",
-    "h\\>01h[001h_B01haD01hn401iPL01iRB01iZF01icD01ihG01ihK01ijF01jkI01jmJ01kZ101kfK01kf;01ki201",
-    "lPN01l[>01mm701laE01le\?01li:01mSA01mX601mYK01m`M01m`O01mf:01mfK01mgD01mj:01mj001nV<01neA01",
-    "nn001oSK01oZK01o_D01oiN01QPP501QPjB01QPo\?01QQkI01QRZ101QR\\601QR\\F01QReO01QRgH01QRf;01QRh1",
-    "01QRgN01QRg=01QRiI01QRl:01QSX801QSiH01QTSB01QT\\I01QTcF01QUcL01QUg301QUjF01QUnK01QUoO01QVP;0",
-    "1QVQK01QVhB01QWlL01TZR:01TZR401T\\nE01^lM01`PH01`QI01Tdb901TgV@01TofC01QWj301QWl>0R4Q^IQ]D2",
-    "Q_BQ]G;Q_9Q^11Q_9Q^21Qnj9Q^11Qnj9Q^21Q^@Q]G1Q^@Q]H1Q^@Q]L1Q^AQ]L1Q^BQ]L1Q^CQ]L1Q^DQ]L1Q^EQ]L",
-    "1Q^FQ]L2Q^HQ]L1Q^IQ]L1Q^JQ]L1Q^KQ]L1Q^LQ]L2Q^NQ]L2Q_0Q]L1Q_1Q]L2Q_3Q]L1Q_4Q]L2Q_6Q]L1Q_7Q]L1",
-    "Q_8Q]L1Q_9Q]L1Q_:Q]L1Q^EQ]I1Q^AQ]O1Q^KQ]O1Q_4Q]OQe`@SdZGSd[51SdZHSd[51SdZOSd[>1SdZOSd[\?1",
-    "SdZOSd[@1SdZOSd[A1SdZOSd[BRGSd]ISd[51Sd]JSd[51Sd]KSd[>1Sd]LSd[>1Sd]KSd[\?1Sd]LSd[\?RYb0caM01",
-    "caH01cb101TPY201ck001cm>01cmK01dP201dSJ01dTI01dW701dV\?01]TN01TQaJ01dZ=01dZD01d[401d[G01TQXL",
-    "01]UI01d[701d\\=01TQZ;01d\\G01d]401cf<01d]<01d]E01UT^O01d_E01d`301]VO01daK01db601dcB01dcG01",
-    "]XE01df701df901dg401dgJ01dh501dh601dhG01dj901djA01djJ01dkC01dkM01dkO01dkO01dkO01TRa<01lS@01",
-    "dn:01dnO01TRk301do;01doA01eP601eTN01eQH01eR801eS801eU201eWF01eX@01eZC01e[301e\\401e\\401e\\I",
-    "01e];01e]C01e^201ehF01e`601ehG01ebA01ecD01d`701fW>01en>01eoD01fP=01el;01fQB01fQA01fU<01TUW40",
-    "1fWB01fWG01fX601fXJ01fY201f[201TUe801TUg:01f_<01f`K01fa701f^H01fc601]g>01]gL01fh801fiN01fiN0",
-    "1TV^801fn301fnH01fo701foC01TVhH01foO01gP601gjC01gQ201]l101gS001gS>01gV001gT=01TW_401gZ301",
-    "TW_601g[>01g[;01g[L01g_101g_201^Q\?01g_M01ga801gaM01gc901^S201TX\\301^SL01ge@01geC01geF01gf:",
-    "01UXlB01ggN01TXiA01TXiA01QP`101gi201gi201^V701T\\eH01Th^J01gk201gk;01^W301glJ01gn=01gnG01goI",
-    "01hT101^YJ01^XL01hTD01TYfD01hV701hZ801hZ<01hZ>01hZ<01h[J01h\\>01h]B01h]401h]\?01h^N01h_B01",
-    "h_F01h`@01h`K01hbM01heA01hfD01hj@01TZh<01hiM01hgL01hk801hl301ho401TZoA01iQ201hn501hm901^a>01",
-    "iS901iSN01iTM01iSG01^c<01iZ\?01i[<01T\\P:01i_301igH01ib901^hI01idA01^h801^g401d\\B01d\\E01",
-    "ih001idL01QPU=01`nI01ihG01ihK01ii101ijN01ijC01T\\n301^j901ioJ01il501jRB01jT501T]S=01jT>01jPO",
-    "01jXD01^lM01jZ201j]301j_:01je801T]e301jfK01_PH01ji101T^U701jjD01_R>01jkB01jlO01jmJ01jmK01",
-    "T^d=01TWX;01T^gJ01kR>01T_UL01kUO01kV=01kS701kXF01kYN01k[G01kZ101k[901k[H01k\\501T_XN01kYD01",
-    "ka\?01kc>01_YC01kf;01kf701T_fA01k_I01kk>01T_jN01T_l>01kn601lQI01lPN01lPK01_\\F01lR:01lSM01",
-    "lSG01lU=01TQY501lZ501T`c301l\\L01T`m;01la801laE01lb@01Ta`801ld001ldE01TaiE01TbPD01lkJ01ll;01",
-    "_e<01lm501_eH01_eH01mR701mRL01mSA01mT501mV:01_hK01mY401TcQF01mYN01TcTB01m[@01TX\\O01m`@01",
-    "Tcm101TcmH01TdR401_oL01`P801mgD01TdWC01TdWB01TdXI01TdYC01mhN01mhO01mhO01mj:01`QI01ml;01`R601",
-    "`TF01TePM01nR>01nT<01nV<01`W301Tea601nZF01TedJ01Tef501n\\\?01n_;01`Y\?01nb001nb:01nb\?01Tf[L",
-    "01Tfe701Tfe701ng>01``201Tfm;01nn601nn901`a701TgT001oVB01`e001oW801oW301oX001Tgl601o[301`h101",
-    "o^701o`201ob501`iD01Tha801Thb701`jI01ThfI01okJ01ThiN01olE01ooJ01QPP501TiVJ01TiY301QPS001Ti]8",
-    "01QPS@01T\\jO01`nE01QPUB01QPX301aP;01QPYN01feE01Tim701TimE01T\\lC01T\\lL01QP`101QP`401QSlN01",
-    "aS;01QPdA01QPd;01QPdM01deC01QPeA01QPeC01QPeM01QPg601TjiL01QPg501QPhM01QPk301QPm=01QPi301QPmM",
-    "01QPo701QQRG01QPjC01QPn:01QPn<01QPnL01TkQF01Tk[;01TkVE01aY;01QQWA01QQWC01QQXF01Tln:01QQ[401",
-    "Tki<01aZM01a[101TkmA01TlVB01a[;01QQb@01QQbL01QQc701QQc901QQe901QQd801QQh>01QQg201QQkI01QQi80",
-    "1QQk;01QQl601a^G01QQo101QRP101a_I01QRS001QRS301Tmc701QRVG01QRVN01aaE01QRWJ01]UK01TnU>01Tn[60",
-    "1aeN01af701QRe001QRg=01QRl:01QSRE01ToU801QSU;01QSV101QSXK01QS[G01Toi\?01TRP401QS^;01QS]L01",
-    "QS_@01TRVN01QSfD01QSiH01UQ^B01UQ_=01QTTD01QTWA01QTXA01UQi>01QTXK01QTaH01QTfG01QTfH01QTcL01",
-    "QToI01QUPE01URoJ01QU\\;01b\\E01QU]G01US[G01b_601QUf301g]B01QUi301UTZ501UT`J01bc>01bcF01QUo00",
-    "1UUP:01beB01UUTF01QVP;01QVP;01QVQ901UU]F01QVW201biC01QVY901QV]701QV^201QV_N01bn>01UVi@01QVhB",
-    "01QWR001QWWM01cV>01cW=01QW[701UXV>01cWH01UXX501UX`>01UXdA01QWeK01cZF01QWgI01QWgN01QWh501",
-    "QWh\?01QWhF01QWiK01UY`00",
+    "Qd0Q`0224Q43EQ`2S1TMQ`1DQWKBWHRm3TULTcH22222:2:222B28WKW4X0224JU9X6X06<R6R3222:6N_M_<`022Qn=",
+    "RR0RWFDD::::::KQE3ES2T55043T2H42BT3Q5R2S>DD::::::KQE3WkAUn7Wk94242424QJ4242SLT\?6S6FS142@>@;",
+    "@R<@R36A2Qb9DQbH464Q]E6_dL22b:^UC8QeK2WDoLgd622Sk5RbGQc@SWR9Q`fFQc\?2be72cm<2QP32^o=2`YM2Rk6",
+    "2QUk>202QSTE2lX02nTC2Ql22TZL2ZW62TaH2S[D2gF2cL2Si>2cXI2QaB2QkL2Q`:2XUN2VbJ2TX>2QUfM2R_62[hN2",
+    "Sa>2ZQ42[o22QP\\K2YYF2Zn42Qi>2cYE2_`N2ST>2de92TTJ2SU62Ri42^m42QPd\?2QS22b>2Xn<2SPN2ScJ2R]>2",
+    "TaD2SP:2U<2Si62Td62RSJ2QXF2bfK2_62RR22SRB2WcF2UgF2YjA2ho=2SR:2^eH2RQL2WQG2SV@2Yo@2US:2oQM2",
+    "QhD2Vk22Ql>2c:2WR02`@2\\Q82QQgA2fkB2gZM2O2dU02Qj42SS62YX82U_92d[12Sc62`_H2n\\92VjL2RRF2Yg:2",
+    "nB2aUA2bn82dcG2WnD2XiG2_[N2Se72[jD2deM2RYF2_Z62Vd@2SV22_^O2ao<2ab\?2ThC2_n>2_d92Xl:2c[=2Q[F2",
+    "V02[[@2ZV<2Rh@2TV62S_J2o]C2dJ2Rc22RgB2S]B2USB2TbH2^X62R[J2RRJ2S>2QVS52ZRF2R[22anF2h^K2QaH2W0",
+    "2QYD2UXB2QR<2Qd02Rd22RRD2QWF2W[>2US\?2Uc:2Qb>2QPc52XH2QQD2^PF2[oD2n@2en12bH2Qh<2TS62XY02T\\A",
+    "2bY12TQ:2R^L2m62QV42Yi<2[>2Uc22ZH2XnL2R\\42U42]02QTXI2eR62\\P<2R`82jm=2YUE2QU82Ua82U22TeD2",
+    "RVB2SlH2RW82W[D2Uh02Wa22l`92gj<2QQj92Z_42W@2RdL2eF2RfJ2e02Qa42RZ:2]dL2QS_12X\\22jTD2QSTI2V^L",
+    "2X]22`d02giM2kB2S]62Ug02a_N2QRUI2n<2TU<2TjL2cF2eD2RSJ2Sb22mH2Ti>2Te<2Q42T^F2Ra<2QQj52]gF2]YI",
+    "2^k62Q\\@2Xf42XZB2Rk82QT@2k`\?2SS82ZQJ2SaI2U:2g42Tm32QR=2][N2nY\?2jW<2h_G2S52VYN2RRJ2]P62`e1",
+    "2XiB2SVC2dX>2S^M2WP22V\\32e[\?2Vi52RX06QYD4WQD6ZY;2`dH2Qj02QW42R42>2RD2^l>2]Y\?2Q_N4SU:4R^<6",
+    "Rd02\\:8So42J2RH2RXH2V];2RmB2QS`A2cB2V<2gH2QF2VJ2QTH2VB2V42m@2V@2QkH2D2RR<2]82R<2V82QeJ2Y62",
+    "ZN2o82R_42Z62`@2QTH2[J2o>2RVN2ZJ2F212@2<2>2S0222[42T22cN2QS82Q:2S@2c22Y62n@2XH202mL2R[B2X<2",
+    "fF2S@2iD2S:2QZL2X42SZF2aH2SH2kl;2WaWB2WP];6io32QhN2TI2n\?2l:2SF2d>2S62QZ62T\?2T82TB2QW@2UB2",
+    "Y22Q02`L2\\<2QjD2>2Y02T82bF2W<2T;2X<2RK2Y42T42i02U@2S<2`82aL2Z6282SF2RR62T22h>2iD2O2U>2_H2e0",
+    "2SSB2Rg32WD2WF2d>2Y:2S:2^4242ZF2Q22QB2U<2C2hH2n:2`N2[F2^02YB2dD2\\>2QdJ2YJ2QhD2l@2T:2Q02bB2",
+    "SB2RI2S<252Q12TH2U22gL2QS02cD2b>2]J2RP<2V>2W62X:2R82H2S02Q]>2RXD2VTZL2;2Ui22WlS\?2RWF2R22",
+    "XYQ02UX>2aP62W_hO2TFT9R\\k9Rk85QB6GAD3023Sjf013023SjgAE3023082222222222224422222222444422442",
+    "244222222223Q9537<2D2BS[Q1WUg6WUj<223>B302302302302U\?UDI2232B2231222TcT1VQgMWXfM292B2Vi^22",
+    "Vhl32TL2J2T>2W@2QN2TL2Q\?2^S12WXiH2Vj^I2>2Q02Q62Vij:2WXV52^ZL2R<2VikL2Vik72J2Q]\?2Q^02B2YPRD",
+    "2XonC2L2^b72^eH2F2RH2:2^f32^k4242QF2Q<2F222Q22S42@2B2QB2D2420202VkZJ2V\\kG2^Z;2Q:2Vkh82Vkg\?",
+    "2<2Q:2Y@2V;2Q02R02SD2U82QD2T62Q02R2202Q:2Q42@2N2e82`O2a22\\;2R62RVI2S^>2aO2R<2QB2X32Z>212WF2",
+    "VnS@2Vmo32:2N2Q82@2T02Vnd<2T42Vn_K2RN2H2TM2XL2ag\?2L2bPH2S<202VoXD2VoP92Q:2N2H2Vob:2VoaA2>2",
+    "QdJ2Qc12bZ12b]N2L2U42S52WPe>2WPZ12WPZ62WPW\?252Q22V:222bk52blL2RF2Q:2RH2cP=2Wdb22Wd`=2cS8262",
+    "62Q82YR\\@2YRY72WRS6202V`bO2a]M202cUE2Wlo22gb42XQW\?2B2cX\?2c[>2S62D2R42X@2cd=2QK2cg@2WST02",
+    "WSPI2X22824232RL2Q82R82K2F2RN2Q8282QD2F2T42U82R62WH2WSkH2WSlM2T12VH2QF2V22WTPJ2WSlM2UI2QG2",
+    "dgE2eSF2Q:2QN2R;2ePE2e^62QJ2WUYL2WUR=2a:2ZM2ebO2eg@2ehA2R72[ZL262ZfF2V72]Q22n]72acL282<2SJ2E",
+    "2WVW02WlWC2f[22W92\\J2S62WUn@2WUmM2VM2_:2fg=2fj:2V22T>2[L2WUoF2WUl\?2g\\52g`B2WVh<2WVe52g`;2",
+    "gb82RJ2QF222WW]42^h32^nN2WWZG2WXVL2WWoI2L2V;2ZN2R@2SB2S;2R@2N2J2WWiB2WWnC2_F2SN2hcE2hi@272",
+    "WXPD2WX]\?2g:2WWo02S02WWl\?2W62QE252iX92i[82S62;2S<2VZW@2VYmO2WXaL2WX\\=2WYPN2WXh52J2QF2WYk@",
+    "2WYh\?2Q:2WZZ02]N2WZYC2Q22j]M2j_B2j^I202jhN2Q:2Q:2Q82T:2jjM2kPB2W[a42W[_\?2W[e82W[b32VfRN2",
+    "VehM2W\\i22Q>2XH2XXT\?2H2k^H2W\\oN212R>2QD2W]Q922202RF2ka12ke42kd92U02XYh>2W]lM2SL2T02knA2",
+    "XZd62W^\\O2W^d82RF2W^c;2UH2l[G2la22D2:2W_bJ2bF202W_kA2l^G2X\\jB2W_n9262lj32X]UB2W_jK2mS32mT@",
+    "292QJ2WaX<2WaR52mV32m\\<2SF2T62ma12X__82QN2X_^K2X_h02WaeM2Wal82WajA2V:2F2Wb]:2TB2Wb\\52Wbd@2",
+    "Wbc\?2Vi^N2WghC2n]J2U22n_\?2nc62cXA2XV_42L2jR32B2VhiE262ViD2QUc52oR<2;2Q42gnC2goL242D2RB2",
+    "WdU<2WdU=2S@2T<2TD2XC2YD2RD2W02`72W>242Q02WdUD2c:2Y;2XcjC2ol<242R62Wg[82WgV;2Wdl@2XdlM282",
+    "XeU02b22Xef=2QP^:2H2F242T02R12X<2RG2Y>2U12T62QF2QPjM2QQPD2R02QQP\?2QQV>262WgP82WfhO2>2QQZA2",
+    "QQ\\:2QZSM2YQo62[@2XiZ\?2B2QQmB2TJ2YJ2\\F2WhU62WgoI2Q<2UD2UH2Whk@2QkbE2UmSA2M2S82Um^L2UmPC2",
+    "V82WkYD2QF2WjeA2UJ2R02WkQJ2WkQ52aJ2YN222UG2gJ2QH2Wkn:2WkVM2QUo;2QVR42Wkl02YQi12QV]J2la12lg22",
+    "WmR42]:2YSjG2@2QVfD2WnRD2YTe\?2YTn82WnXE202QL2WnhJ2Wn]72QVjM2QVo<2WL2QF2SH2QWRO2YWf42XPQK2bL",
+    "2[J2QXRM2QN2QXWD2XQf>2YYm;2YZPJ2`B2X62XQm;2QXf92QXj62:2>2D2>2R:2XS\\:",
     NULL};
 
 /* ---- end of the Unicode tables ---- */
 
 static const char *const *r2__unicode_table(r2__unicode_set set) {
-    switch (set) {
-    case R2__LETTERS: return r2__unicode_letters;
-    case R2__NUMBERS: return r2__unicode_numbers;
-    case R2__COMBINING: return r2__unicode_combining;
-    case R2__COMPOSING: return r2__unicode_composing;
-    case R2__DECOMPOSING: break;
-    }
-    return r2__unicode_decomposing;
+    static const char *const *const table[] = {r2__unicode_letters, r2__unicode_numbers,
+                                               r2__unicode_combining, r2__unicode_composing,
+                                               r2__unicode_decomposing};
+    return table[set];
 }
 
 #ifdef __cplusplus

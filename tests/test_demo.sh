@@ -55,7 +55,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses "$here/file" --out "$here/file"
     refuses "$here/file/below" --out "$here/file/below"
     "$demo" --help >"$here/said" 2>"$here/error"
-    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 18 \
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 23 \
         -a ! -s "$here/error"
 done
 
@@ -72,6 +72,18 @@ ok "a short journey" short one --threads 1
 ok "with two threads" short two --threads 2
 for file in metrics.json candidates.csv traces.jsonl model.safetensors codebook.json; do
     ok "$file: the same bytes again, with another number of threads" cmp "$here/one/$file" "$here/two/$file"
+done
+
+# Ctrl-C once the training has begun, then on to the same results.
+(trap - INT && exec $demo --data data/mini --out "$here/stopped" --sft-steps 6 --grpo-steps 1) >"$here/said" 2>&1 &
+while kill -0 $! 2>/dev/null && ! grep -q '^model: ' "$here/said"; do sleep 0.1; done
+kill -INT $! 2>/dev/null
+wait $!
+ok "Ctrl-C ends with 130" test $? -eq 130
+ok "and says how to go on" grep -q -e 'stopped; the same command with --continue goes on' "$here/said"
+ok "going on" short stopped --continue
+for file in metrics.json traces.jsonl model.safetensors; do
+    ok "$file: the same bytes after Ctrl-C" cmp "$here/one/$file" "$here/stopped/$file"
 done
 
 ok "a trace says what the model wrote and what was added" test "$(grep -c '"output":"<think>.*","completed":"<think>' \
@@ -92,7 +104,29 @@ $demo --data "$here/gaps/takes.csv" --user-column who --item-column what --items
 ok "a journey on data with gaps, and with columns of other names" test $? -eq 0
 ok "ids with commas are quoted" grep -q '^[0-9]*,"[0-9]*,' "$here/one/candidates.csv"
 ok "no rating column is told" grep -q '^no rating column: every rating is 1$' "$here/said"
-ok "titles of other films are told" grep -q 'films have no title and are called by their ids; [1-9][0-9]* titles belong to no rated film$' "$here/said"
+ok "missing titles are told" grep -q 'items have no title and are called by their ids$' "$here/said"
+ok "titles of other items are told" grep -q '^[1-9][0-9]* titles belong to no rated item$' "$here/said"
+ok "no row of GRPO without GRPO" sh -c "! grep -q 'grpo ' '$here/said'"
+ok "no song is called a film" sh -c "! grep -v '^$here' '$here/said' | grep -qi film"
+ok "no line is wider than a terminal" sh -c "! grep -v '^$here' '$here/said' | sed 's/[^ -~]/x/g' | grep -q '.\{81\}'"
+ok "a list in any case, and why" test "$(grep -c '^   1\. ' "$here/said")" -eq 3 -a "$(grep -c '^  Why ' "$here/said")" -eq 3
+ok "what helps is said" grep -q 'not sound: ' "$here/said"
+for file in report.html recommendations.txt results.txt settings.json; do
+    ok "$file is named at the end, and there" sh -c "grep -q '^  $file ' '$here/said' && test -s '$here/one/$file'"
+done
+
+# --- nothing is trained twice -----------------------------------------------------------------------
+
+ok "with the model of that run" sh -c "$demo --model '$here/one' --user 7 --quiet >'$here/again' 2>'$here/error'"
+ok "in silence" test ! -s "$here/error"
+ok "no training" sh -c "! grep -q fine-tuning '$here/again'"
+ok "it recommends to the user" grep -q '^User 7, ' "$here/again"
+ok "its columns are kept" grep -q '"user-column":.*"who"' "$here/one/settings.json"
+ok "a run repeated by its settings" sh -c "$demo --settings '$here/one/settings.json' --out '$here/repeated' --quiet >'$here/again' 2>&1"
+ok "ends at the same bytes" cmp "$here/one/model.safetensors" "$here/repeated/model.safetensors"
+echo '{"sft-steps": "ten"}' >"$here/wrong.json"
+refuses 'wrong.json: expected a setting, found "sft-steps"' --settings "$here/wrong.json"
+refuses 'settings.json: ' --model "$here/nothing"
 ok "no control characters" test -z "$(LC_ALL=C tr -d '\n\t\040-\377' <"$here/said")"
 
 # --- the whole journey ------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ refuses() { # refuses WORDS OPTION...: one line on standard error that holds WOR
 ok 'from nothing' short one --threads 1 --scratch --scratch-steps 4
 for row in popularity logistic zero-shot 'SFT, direct' 'SFT, reasoned' 'SFT + GRPO, reasoned'; do
     ok "a row for $row" grep -q "^  $row  *[01]\.[0-9]* *\[" "$here/one.txt"
-    ok "and in results.json" grep -q "\"$row\"" "$here/one/results.json"
+    ok "and in language.json" grep -q "\"$row\"" "$here/one/language.json"
 done
 ok 'memory and time are said before the table' [ "$(sed -n '/^memory: about/=' "$here/one.txt")" -lt \
     "$(sed -n '/^time: about/=' "$here/one.txt")" -a "$(sed -n '/^time: about/=' "$here/one.txt")" -lt \
@@ -40,13 +40,13 @@ ok 'adapters as PEFT names them' grep -q 'base_model.model.model.layers.0.self_a
     "$here/one/adapters/adapter_model.safetensors"
 
 ok 'with two threads' short two --threads 2 --scratch-steps 4
-for file in results.json base/model.safetensors base/tokenizer.json adapters/adapter_model.safetensors; do
+for file in language.json base/model.safetensors base/tokenizer.json adapters/adapter_model.safetensors; do
     ok "$file: the same bytes with another number of threads" cmp "$here/one/$file" "$here/two/$file"
 done
 
 # the directory that was written is one that can be read: the same model, the same adapters
 ok 'a directory' short three --threads 1 --model "$here/one/base"
-ok 'gives what the making gave' cmp "$here/one/results.json" "$here/three/results.json"
+ok 'gives what the making gave' cmp "$here/one/language.json" "$here/three/language.json"
 ok 'adapters' short four --threads 1 --model "$here/one/base" --adapters "$here/one/adapters" \
     --sft-steps 0 --grpo-steps 0
 ok 'that are loaded' grep -q '^  adapters as loaded ' "$here/four.txt"

@@ -135,6 +135,18 @@ check 'resumed in the midst of a chain: only the rest is asked' \
     says '^22 requests, 0 of them again; 6 answered, 0 given up; 10 replies from before'
 check 'resumed: the same triples' cmp "$here/good" "$here/out"
 
+# Two circles of people who share nothing: between them there is no chain
+mkdir "$here/apart" && awk 'BEGIN {
+    print "userId,movieId,rating,timestamp"
+    for (u = 1; u <= 40; ++u) for (k = 0; k < 30; ++k) if ((u * 7 + k * 5) % 3 == 0)
+        printf "%d,%d,%d,%d\n", u, k + (u % 2 ? 1 : 101), 3 + (u + k) % 3, 1e9 + 100 * ((u * 13 + k * 17) % 97) + u
+}' >"$here/apart/ratings.csv"
+fresh; teach good 0 --data "$here/apart"
+alone=$(grep -c 'Step 3: no chain to follow' "$here/out")
+check 'no chain: such questions are asked' [ "$alone" -gt 0 -a "$alone" -lt 8 ]
+check 'no chain: the last step alone' says "^$((32 - 3 * alone)) requests, 0 of them again; 8 answered"
+check 'no chain: all kept' says '^8 of 8 kept'
+
 teach good 2 --parallel 2x
 check 'a number must be one' says '^llm_teacher: --parallel: expected a whole number from 1 to 1000, found "2x"$'
 teach good 2 --schedule nun

@@ -12,7 +12,7 @@ echo 'extern int r2rec;' >"$tree/r2rec.h"
 for tool in tools/install-deps.sh tests/run.sh; do
     printf '#!/bin/sh\n' >"$tree/$tool" && chmod +x "$tree/$tool"
 done
-others="data/mini/generate.c tests/test_data.c tests/test_mini.c"
+others="data/mini/generate.c tests/test_data.c tests/test_mini.c tests/vectors/make.c"
 for program in $(ls examples/*.c examples/*/*.c) $others; do
     mkdir -p "$tree/${program%/*}"
     echo 'int main(void) { return 0; }' >"$tree/$program"
@@ -32,7 +32,7 @@ curl=$(printf '#include <curl/curl.h>\nint main(void) { return 0; }' |
 
 ok 'the demo and the library are compiled' [ "$(compiled demo)" = 'examples/movielens_demo.c r2rec.h' ]
 ok 'the tests and the other examples are compiled' [ "$(compiled test)" = "$(
-    echo "data/mini/generate.c $examples r2rec.h (tests) tests/test_data.c tests/test_mini.c" |
+    echo "data/mini/generate.c $examples r2rec.h (tests) tests/test_data.c tests/test_mini.c tests/vectors/make.c (portable)" |
         sed 's:examples/movielens_demo.c ::')" ]
 for target in all demo mini test; do
     ok "make $target after that compiles nothing" [ -z "$(compiled $target)" ]
@@ -48,7 +48,7 @@ ok 'other options rebuild every example' [ "$(CFLAGS=-O1 compiled all)" = "$exam
 make help >"$here/said"
 ok 'no line of help is wider than 80 columns' [ -z "$(awk 'length > 80' "$here/said")" ]
 ok 'the groups of help' [ "$(grep '^[a-z]' "$here/said" | sed 's/ .*//' | paste -s -d ' ' -)" = \
-    'make run experiments test measure install names' ]
+    'make run experiments test conformance measure install names' ]
 for target in $(sed -n 's/^\.PHONY: //p' Makefile); do
     case $target in FORCE | help) continue ;; esac
     ok "help names $target" grep -q "^  $target  " "$here/said"

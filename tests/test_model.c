@@ -1125,7 +1125,8 @@ TEST(hostile_directories_are_refused) {
          "\"model-00002-of-00002.safetensors\""},
         {"qwen2", index, "\"model.norm.weight\"", "\"model.other.weight\""},
         {"qwen2", index, "\"model.norm.weight\"", "\"model.embed_tokens.weight\""},
-        {"qwen2", index, "\"model.norm.weight\"", "\"a\": \"b\", \"model.norm.weight\""},
+        {"qwen2", index, "\"model.norm.weight\"",
+         "\"a\": \"model-00002-of-00002.safetensors\", \"model.norm.weight\""},
         {"qwen2", index, "\"model.norm.weight\"",
          "\"lm_head.weight\": \"model-00002-of-00002.safetensors\", \"model.norm.weight\""},
         {"qwen2", index, "\"weight_map\"", "\"weights\""},
@@ -1153,6 +1154,12 @@ TEST(hostile_directories_are_refused) {
                  r2_model_load_dir(
                      &ctx, &model,
                      altered_directory("qwen2", index, "\"model-00001", "\"model-00003"), 0, false),
+                 R2_IO);
+    CHECK_STATUS(&ctx, /* nor one of a tensor that the model does not have */
+                 r2_model_load_dir(&ctx, &model,
+                                   altered_directory("qwen2", index, "\"model.norm.weight\"",
+                                                     "\"a\": \"b\", \"model.norm.weight\""),
+                                   0, false),
                  R2_IO);
     CHECK_STATUS(&ctx, r2_model_load_dir(&ctx, &model, "tests/reference/nowhere", 0, false), R2_IO);
     REQUIRE_OK(&ctx, r2_model_load_dir(&ctx, &model, altered_directory("llama", NULL, NULL, NULL),

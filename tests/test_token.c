@@ -431,6 +431,175 @@ TEST(the_longest_added_token_wins) {
     r2_bpe_free(&ctx, &bpe);
 }
 
+/* Counts and hashes by ICU 78 (Unicode 17.0), through JavaScript's \\p{L}, \\p{N}, \\p{White_Space} and
+   normalize: of each code point's class, and of "a", the code point, a cedilla, an acute in form C. */
+TEST(unicode_is_icus_for_every_code_point) {
+    const r2_bpe *bpe = tokenizer(1);
+    r2_text raw = {NULL, 0, 0, false}, normal = {NULL, 0, 0, false};
+    uint32_t classes = 2166136261u, forms = 2166136261u;
+    int64_t n[R2__END] = {0};
+    REQUIRE(bpe != NULL);
+    for (uint32_t cp = 0; cp < 0x110000; ++cp) {
+        const int c = cp < R2__CLASSED ? bpe->char_class[cp] : R2__SIGN;
+        if (cp >= 0xD800 && cp < 0xE000) continue;
+        n[c]++;
+        classes = (classes ^ (uint32_t)c) * 16777619u;
+        r2_text_clear(&raw);
+        r2_text_clear(&normal);
+        r2_text_add(&ctx, &raw, "a", 1);
+        r2__utf8_add(&ctx, &raw, cp);
+        r2_text_add(&ctx, &raw, "\xCC\xA7\xCC\x81", 4);
+        REQUIRE_OK(&ctx, r2__nfc_text(&ctx, bpe->normal, raw.data, raw.len, &normal));
+        for (size_t k = 0; k < normal.len; ++k)
+            forms = (forms ^ (unsigned char)normal.data[k]) * 16777619u;
+    }
+    CHECK_EQ_INT(n[R2__LETTER], 145672);
+    CHECK_EQ_INT(n[R2__NUMBER], 1924);
+    CHECK_EQ_INT(classes, 1871716454u);
+    CHECK_EQ_INT(forms, 4006051408u);
+    r2_text_free(&ctx, &raw);
+    r2_text_free(&ctx, &normal);
+}
+
+/* The longest added token at each place, by halving a sorted list, is that of trying all of them. */
+TEST(added_tokens_are_found_as_by_trying_all) {
+    static const char *const content[] = {"<", "<a", "<ab>", "<abc", "a", "ab", "abcabc", "b<", "bb"};
+    enum { N = sizeof content / sizeof *content };
+    const char *path = "/tmp/r2_test_added.json";
+    r2_bpe_config config = r2_bpe_config_default();
+    r2_tokens ids = {NULL, 0, {NULL, false}};
+    r2_bpe bpe, again;
+    config.control = content;
+    config.n_control = N;
+    config.n_tokens = 256 + N;
+    REQUIRE(r2_bpe_train(&ctx, &bpe, &config, "", 0) == R2_ARGUMENT); /* "<" is a byte already */
+    config.control = content + 1;
+    config.n_control = 3;
+    config.n_tokens = 259;
+    REQUIRE_OK(&ctx, r2_bpe_train(&ctx, &bpe, &config, "", 0));
+    REQUIRE_OK(&ctx, r2_bpe_save(&ctx, &bpe, path));
+    REQUIRE_OK(&ctx, r2_bpe_load(&ctx, &again, path));
+    for (int trial = 0; trial < 2000; ++trial) {
+        r2_rng rng = r2_rng_make(3, R2_STREAM_USER, (uint64_t)trial);
+        char text[13] = "";
+        int64_t at = 0;
+        for (int k = 0; k < 12; ++k) text[k] = "<abc>"[r2_rng_below(&rng, 5)];
+        r2_tokens_clear(&ids);
+        REQUIRE_OK(&ctx, r2_bpe_encode(&ctx, &again, text, 12, true, &ids));
+        for (size_t p = 0; p < 12 && at < ids.n; ++at) {
+            size_t best = 0;
+            int32_t id = again.byte_token[(unsigned char)text[p]];
+            for (int k = 1; k < 4; ++k) {
+                const size_t len = strlen(content[k]);
+                if (len <= best || strncmp(text + p, content[k], len) != 0) continue;
+                best = len;
+                id = r2_bpe_added(&again, content[k]);
+            }
+            if (!CHECK_EQ_INT(ids.id[at], id)) printf("  in %s\n", text);
+            p += best ? best : 1;
+        }
+        CHECK_EQ_INT(at, ids.n);
+    }
+    r2_tokens_free(&ctx, &ids);
+    r2_bpe_free(&ctx, &bpe);
+    r2_bpe_free(&ctx, &again);
+    remove(path);
+}
+
+/* ---- JSON: what RFC 8259 allows, as far as cJSON reads it ---- */
+
+TEST(json_is_checked_before_it_is_read) {
+    static const char *const good[] = {
+        "0", "-0.5e+3", " [ ] ", "{\"a\":[1,2,{\"b\":null}],\"c\":true}", "\"\\u00e9\\n\\/\"",
+        "\"\\uD83D\\uDE00\"", "false", "[\"\\\\u0000\"]", "123456789012345678901234567890"};
+    static const char *const bad[] = {
+        "", " ", "00", "01", "-", "1.", ".5", "1e", "+1", "[1,]", "[,1]", "{\"a\"}", "{\"a\":}",
+        "{a:1}", "{\"a\":1,}", "[1 2]", "nul", "truee", "\"\\x\"", "\"\\u12g4\"", "\"\\uD800\"",
+        "\"\\uD800\\u0041\"", "\"\\uDC00\"", "\"abc", "[1", "{\"a\":1", "1 1", "\f1", "NaN",
+        "1234567890123456789012345678901234567890123456789012345678901234567890"};
+    char deep[2 * 1001 + 1];
+    cJSON *root;
+    for (size_t k = 0; k < sizeof good / sizeof *good; ++k) {
+        if (!CHECK_STATUS(&ctx, r2__json_parse(&ctx, r2__slice_of(good[k], strlen(good[k])), false,
+                                               &root), R2_OK))
+            printf("  %s\n", good[k]);
+        cJSON_Delete(root);
+    }
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; ++k) {
+        if (!CHECK_STATUS(&ctx, r2__json_parse(&ctx, r2__slice_of(bad[k], strlen(bad[k])), false,
+                                               &root), R2_FORMAT))
+            printf("  %s\n", bad[k]);
+        CHECK(root == NULL);
+    }
+    for (int n = 1000; n <= 1001; ++n) { /* the limit of cJSON, not one more */
+        memset(deep, '[', (size_t)n);
+        memset(deep + n, ']', (size_t)n);
+        CHECK_STATUS(&ctx, r2__json_parse(&ctx, r2__slice_of(deep, 2 * (size_t)n), false, &root),
+                     n == 1000 ? R2_OK : R2_FORMAT);
+        cJSON_Delete(root);
+    }
+    CHECK(r2__json_fault(r2__slice_of("\"a\0b\"", 5), false) != NULL);
+    CHECK_EQ_STR(r2__json_fault(r2__slice_of("\"\\u0000\"", 8), false), "text without NUL");
+    CHECK(!r2__json_fault(r2__slice_of("[12,0]", 6), true));
+    CHECK(r2__json_fault(r2__slice_of("[12,-1]", 7), true) != NULL);
+    CHECK(r2__json_fault(r2__slice_of("[1.5]", 5), true) != NULL);
+    CHECK(r2__json_fault(r2__slice_of("[5e0]", 5), true) != NULL);
+}
+
+static int64_t json_left;
+
+static void *json_scarce(size_t size) { return json_left-- == 0 ? NULL : malloc(size); }
+
+/* Each reader of JSON once, into nothing that is kept. */
+static r2_status read_json(int which) {
+    const char *data = "tests/cases/ratings-big-ids/exact.json";
+    r2_records records;
+    r2_data ratings;
+    r2_model model;
+    r2_bpe bpe;
+    r2_status status;
+    memset(&records, 0, sizeof records);
+    switch (which) {
+    case 0:
+        status = r2_bpe_load(&ctx, &bpe, "tests/cases/data/tokenizer.json");
+        r2_bpe_free(&ctx, &bpe);
+        return status;
+    case 1:
+        status = r2_records_read(&ctx, &records, "tests/cases/records-out-of-schema/rec-good");
+        r2_records_free(&ctx, &records);
+        return status;
+    case 2:
+        status = r2_data_load(&ctx, &ratings, data);
+        r2_data_free(&ctx, &ratings);
+        return status;
+    default: break;
+    }
+    status = r2_model_load_dir(&ctx, &model, which == 3 ? "tests/cases/data/model"
+                                                        : "tests/reference/hf/qwen2", 0, false);
+    if (status == R2_OK && which == 3) status = r2_lora_load(&ctx, &model, "tests/cases/data/adapter");
+    r2_model_free(&ctx, &model);
+    return status;
+}
+
+TEST(no_memory_inside_cjson_is_no_fault_of_the_file) {
+    cJSON_Hooks hooks = {json_scarce, free};
+    int64_t n_failed = 0;
+    cJSON_InitHooks(&hooks);
+    for (int which = 0; which < 5; ++which) {
+        bool done = false;
+        for (int64_t n = 0; !done; n += which == 0 && n > 60 ? 41 : 1) {
+            r2_status status;
+            json_left = n;
+            status = read_json(which);
+            done = json_left >= 0; /* there were fewer allocations than that */
+            CHECK_STATUS(&ctx, status, done ? R2_OK : R2_NO_MEMORY);
+            n_failed += !done;
+        }
+    }
+    cJSON_InitHooks(NULL);
+    CHECK(n_failed > 150);
+}
+
 /* ---- memory: every allocation in turn fails ---- */
 
 static int64_t allocations_left;
@@ -454,6 +623,24 @@ static void *scarce_once(void *user, void *ptr, size_t size) {
         return NULL;
     }
     return allocations_left-- != 0 ? realloc(ptr, size) : NULL;
+}
+
+TEST(a_text_that_failed_stays_failed) {
+    r2_ctx poor = r2_ctx_default();
+    r2_text text = {NULL, 0, 0, false};
+    poor.realloc_fn = scarce;
+    allocations_left = 0;
+    r2_text_add(&poor, &text, "a", 1);
+    CHECK(text.failed);
+    poor.realloc_fn = NULL;
+    poor.status = R2_OK;
+    r2_text_clear(&text);
+    r2_text_add(&poor, &text, "b", 1);
+    CHECK(text.failed && text.len == 0 && poor.status == R2_NO_MEMORY);
+    r2_text_free(&poor, &text);
+    r2_text_add(&poor, &text, "c", 1);
+    CHECK(!text.failed);
+    r2_text_free(&poor, &text);
 }
 
 TEST(out_of_memory_is_a_result) {

@@ -4,6 +4,7 @@
 #define R2_OPTIONS_H
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +12,14 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#if defined(__has_include)
+#if __has_include(<cjson/cJSON.h>)
+#include <cjson/cJSON.h>
+#else
+#include <cJSON.h>
+#endif
+#endif
 
 #include "output.h"
 
@@ -27,6 +36,21 @@ typedef struct options_entry {
     void *to;
     int64_t low, high;
 } options_entry;
+
+/* How a file of ratings is read: entries for an r2_format, and what --help says of them. */
+#define OPTIONS_FORMAT(f)                                                                          \
+    {"--user-column", OPTIONS_TEXT, &(f).user, 0, 0},                                              \
+        {"--item-column", OPTIONS_TEXT, &(f).item, 0, 0},                                          \
+        {"--rating-column", OPTIONS_TEXT, &(f).rating, 0, 0},                                      \
+        {"--time-column", OPTIONS_TEXT, &(f).time, 0, 0},                                          \
+        {"--separator", OPTIONS_TEXT, &(f).separator, 0, 0},                                       \
+        {"--items", OPTIONS_TEXT, &(f).items, 0, 0}
+#define OPTIONS_FORMAT_HELP                                                                        \
+    "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME\n"         \
+    "                 columns of that file, or their numbers from 1 (default: the usual names);\n" \
+    "                 \"-\" for a rating or time that it does not have\n"                          \
+    "  --separator C  between its columns (default: the one that its first line shows)\n"          \
+    "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"
 
 static inline void options_refuse(const char *program, const char *name, const char *expected,
                                   int64_t low, int64_t high, const char *found) {
@@ -101,6 +125,81 @@ static inline void options_read(const char *program, const char *usage, const op
         options_take(program, found, k + 1 < argc ? argv[k + 1] : NULL);
         k += found->kind != OPTIONS_FLAG;
     }
+}
+
+/* Ctrl-C asks the program to stop where it can go on later, a second one ends it at once. */
+static volatile sig_atomic_t options_stop;
+
+static void options_on_interrupt(int number) {
+    signal(number, SIG_DFL);
+    options_stop = 1;
+}
+
+static inline void options_watch_interrupt(void) { signal(SIGINT, options_on_interrupt); }
+
+/* How to go on, and the exit status of a program that Ctrl-C ended. */
+static inline void options_stopped(const char *program) {
+    fprintf(stderr, "%s: stopped; the same command with --continue goes on from here\n", program);
+    exit(130);
+}
+
+/* The values of the entries as a JSON object whose keys are the options without dashes; texts that
+   are not set are left out. NULL: no memory. */
+static inline cJSON *options_json(const options_entry *entry, size_t n) {
+    cJSON *json = cJSON_CreateObject();
+    for (size_t e = 0; e < n; ++e) {
+        const char *name = entry[e].name + 2;
+        if (entry[e].kind == OPTIONS_FLAG) cJSON_AddBoolToObject(json, name, *(bool *)entry[e].to);
+        else if (entry[e].kind == OPTIONS_WHOLE)
+            cJSON_AddNumberToObject(json, name, (double)*(int64_t *)entry[e].to);
+        else if (entry[e].kind == OPTIONS_NUMBER)
+            cJSON_AddNumberToObject(json, name, *(double *)entry[e].to);
+        else if (*(const char **)entry[e].to)
+            cJSON_AddStringToObject(json, name, *(const char **)entry[e].to);
+    }
+    return json;
+}
+
+/* One key of a file of settings. A negative whole number: not set. */
+static inline void options_set(const char *program, const options_entry *entry, size_t n,
+                               const char *path, const cJSON *value) {
+    char text[64];
+    for (size_t e = 0; e < n; ++e) {
+        if (strcmp(entry[e].name + 2, value->string) != 0) continue;
+        if (cJSON_IsBool(value) && entry[e].kind == OPTIONS_FLAG) {
+            *(bool *)entry[e].to = cJSON_IsTrue(value);
+        } else if (cJSON_IsString(value) && entry[e].kind == OPTIONS_TEXT) {
+            *(const char **)entry[e].to = value->valuestring;
+        } else if (cJSON_IsNumber(value) && entry[e].kind != OPTIONS_FLAG &&
+                   entry[e].kind != OPTIONS_TEXT) {
+            snprintf(text, sizeof text, "%.17g", value->valuedouble);
+            if (value->valuedouble >= 0.0) options_take(program, &entry[e], text);
+        } else break;
+        return;
+    }
+    fprintf(stderr, "%s: %s: expected a setting, found \"%s\" with a value that does not fit\n",
+            program, path, value->string);
+    exit(2);
+}
+
+/* Takes settings from a JSON file, PATH followed by `file`. Its texts stay in memory to the end. */
+static inline void options_load(const char *program, const options_entry *entry, size_t n,
+                                const char *directory, const char *file) {
+    static r2_text path, text;
+    static cJSON *json;
+    r2_ctx ctx = r2_ctx_default();
+    r2_text_addf(&ctx, &path, "%s%s", directory, file);
+    if (path.failed || r2_read_file(&ctx, path.data, &text) != R2_OK) {
+        fprintf(stderr, "%s: %s\n", program, ctx.message);
+        exit(1);
+    }
+    json = cJSON_Parse(text.data ? text.data : "");
+    if (!cJSON_IsObject(json)) {
+        fprintf(stderr, "%s: %s: expected one JSON object of settings\n", program, path.data);
+        exit(2);
+    }
+    for (const cJSON *value = json->child; value; value = value->next)
+        options_set(program, entry, n, path.data, value);
 }
 
 /* A directory to write into, made if need be: tried before hours of work, not after. */

@@ -1,4 +1,4 @@
-/* results.c: the tables of README and what is said beside them. All methods, tuned on validation,
+/* results.c: the tables of README.md, and what is said beside them. All methods, tuned on validation,
    under six protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or
    more (c5), popular negatives, 1 + 19 of all items (favourites and negatives that nobody else has
    rated in training are left out of the others), the full catalogue. Then rating prediction and
@@ -110,8 +110,9 @@ static void lab_train(lab *l, stage wanted) {
     if (rl) lab_train(l, SFT_DIRECT);
     snprintf(name, sizeof name, "model-m%d-%s", (int)l->model, rl ? "grpo" : "sft");
     if (!xp_load_weights(l->x, name, run)) {
-        xp_check(l->x, rl ? r2_run_grpo(&l->x->ctx, run) : r2_run_sft(&l->x->ctx, run));
+        xp_train(l->x, run, rl, name);
         xp_save_run(l->x, name, run);
+        xp_forget(l->x, name);
     }
     l->trained = wanted;
 }

@@ -8,12 +8,14 @@ static int show(void *user, const char *what, int64_t done, int64_t total) {
     return 0;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     r2_ctx ctx = r2_ctx_default();
     r2_run_config config = r2_run_config_default();
     r2_run run;
     r2_recommendation best[3];
     int64_t n = 0;
+    if (argc > 1) /* --help, or anything else */
+        return printf("usage: %s, which trains on data/mini for half a minute\n", argv[0]) < 0;
     ctx.progress = show, ctx.user = stderr;
     config.sft.n_steps = 200;
     if (r2_run_init(&ctx, &run, "data/mini", &config) != R2_OK || /* chains, prompts, traces */

@@ -17,29 +17,32 @@
 #include "../common/output.h"
 
 typedef struct options {
-    const char *data, *items, *user, *item, *out;
+    const char *data, *user, *item, *out;
+    r2_format format;
     double min_rating;
     int64_t n_chains;
 } options;
 
 static const char usage[] =
     "FILE_OR_DIRECTORY [options]\n"
-    "  --items FILE     titles of the items (id, title, genres), when the data have none\n"
     "  --user ID        whose chains (default: the user who lies in the most butterflies)\n"
     "  --item ID        ask for that user's rating of this item\n"
     "  --chains N       how many chains to show (default 5)\n"
     "  --min-rating R   drop lower ratings first\n"
     "  --out DIR        where chain.dot and chain.svg go (default out)\n"
+    OPTIONS_FORMAT_HELP
     "  --help           this text\n";
 
 static options parse_options(int argc, char **argv) {
-    options o = {NULL, NULL, NULL, NULL, "out", 0.0, 5};
-    const options_entry list[] = {{"--items", OPTIONS_TEXT, &o.items, 0, 0},
+    options o;
+    const options_entry list[] = {OPTIONS_FORMAT(o.format),
                                   {"--user", OPTIONS_TEXT, &o.user, 0, 0},
                                   {"--item", OPTIONS_TEXT, &o.item, 0, 0},
                                   {"--chains", OPTIONS_WHOLE, &o.n_chains, 1, 1000},
                                   {"--min-rating", OPTIONS_NUMBER, &o.min_rating, 0, 1000000},
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0}};
+    memset(&o, 0, sizeof o);
+    o.out = "out", o.n_chains = 5;
     options_read("chains", usage, list, sizeof list / sizeof *list, argc, argv, &o.data);
     if (o.data) return o;
     fprintf(stderr, "chains: expected a file or directory of ratings; --help says more\n");
@@ -158,14 +161,11 @@ static r2_status save_picture(r2_ctx *ctx, const r2_data *data, const r2_chain *
 /* ---- the work ---- */
 
 static r2_status load(r2_ctx *ctx, r2_data *data, const options *o) {
-    r2_format format;
     r2_filter filter;
     r2_status status;
-    memset(&format, 0, sizeof format);
     memset(&filter, 0, sizeof filter);
-    format.items = o->items;
     filter.min_rating = (float)o->min_rating;
-    status = r2_data_load_files(ctx, data, &o->data, 1, &format);
+    status = r2_data_load_files(ctx, data, &o->data, 1, &o->format);
     if (!status && o->min_rating > 0.0) status = r2_data_filter(ctx, data, &filter);
     return status;
 }

@@ -10,6 +10,7 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@ typedef struct lm_options {
     r2_format format;
     int64_t seed, threads, questions, cases, rank, batch;
     int64_t scratch_steps, sft_steps, grpo_steps;
-    bool validation;
+    bool cold, validation;
 } lm_options;
 
 static const char usage[] =
@@ -43,17 +44,18 @@ static const char usage[] =
     "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME,\n"
     "  --separator C, --items FILE\n"
     "                   what their first line does not say, as in movielens_demo\n"
-    "  --out DIR        where model, adapters and results go (default out/language)\n"
+    "  --out DIR        where model, adapters and results go (default out)\n"
     "  --seed N         of everything drawn (default 1)\n"
     "  --threads N      default: all processors; results do not depend on it\n"
     "  --questions N    groups of training questions (default 4096)\n"
     "  --cases N        users whose items are ranked, at most (default 8192)\n"
     "  --rank N         of the adapters (default 16)\n"
     "  --batch N        groups of questions in a step of fine-tuning (default 8)\n"
-    "  --scratch-steps N  batches in which the model learns to read prompts (default 400; with\n"
+    "  --scratch-steps N  batches in which the model learns to read prompts (default 300; with\n"
     "                   --model 0)\n"
-    "  --sft-steps N    batches of supervised fine-tuning (default 400)\n"
+    "  --sft-steps N    batches of supervised fine-tuning (default 300)\n"
     "  --grpo-steps N   batches of reinforcement learning (default 20)\n"
+    "  --cold           items that nobody else has rated take part, as in version 0.1.0\n"
     "  --validation     ranks the validation items: to choose settings without the test items\n"
     "  --help           this text\n";
 
@@ -81,17 +83,18 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--scratch-steps", OPTIONS_WHOLE, &o.scratch_steps, 0, most},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, most},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, most},
+                                  {"--cold", OPTIONS_FLAG, &o.cold, true, 0},
                                   {"--validation", OPTIONS_FLAG, &o.validation, true, 0}};
     memset(&o, 0, sizeof o);
-    o.data = "data/mini", o.out = "out/language", o.seed = 1;
+    o.data = "data/mini", o.out = "out", o.seed = 1;
     o.questions = 4096, o.cases = 8192, o.rank = 16, o.batch = 8;
-    o.scratch_steps = -1, o.sft_steps = 400, o.grpo_steps = 20;
+    o.scratch_steps = -1, o.sft_steps = 300, o.grpo_steps = 20;
     options_read("language_model", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     if (scratch && o.model) {
         fprintf(stderr, "language_model: expected --scratch or --model, found both\n");
         exit(2);
     }
-    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 400;
+    if (o.scratch_steps < 0) o.scratch_steps = o.model ? 0 : 300;
     return o;
 }
 
@@ -114,7 +117,7 @@ typedef struct lm {
     float *score;                /* (n_cases, n_per_case) of these                            */
     int32_t max_new;             /* tokens of an output                                       */
     int64_t scratch_left, sft_left, grpo_left; /* steps                                       */
-    cJSON *rows;                               /* of results.json                             */
+    cJSON *rows;                               /* of language.json                             */
 } lm;
 
 /* ---- interruptions and errors ---- */
@@ -402,6 +405,22 @@ static void learn_to_read(lm *m) {
 
 /* ---- the model ---- */
 
+/* Says how large the weights of the directory are, before they are read. */
+static void say_weights(const lm *m) {
+    DIR *directory = opendir(m->base.data);
+    double bytes = 0.0;
+    for (struct dirent *e; directory && (e = readdir(directory));) {
+        const char *end = strstr(e->d_name, ".safetensors");
+        char path[2048];
+        struct stat file;
+        snprintf(path, sizeof path, "%s/%s", m->base.data, e->d_name);
+        if (end && !end[12] && !stat(path, &file)) bytes += (double)file.st_size;
+    }
+    if (directory) closedir(directory);
+    printf("%s: %.2f GB of weights, in memory up to twice as much, with GRPO four times\n",
+           m->base.data, bytes / 1e9);
+}
+
 /* Reads the tokenizer of --model, or makes one; then the examples of the training questions. */
 static void open_tokenizer(lm *m) {
     const lm_options *o = &m->options;
@@ -433,6 +452,7 @@ static void open_model(lm *m) {
     r2_lora_config lora = r2_lora_config_default();
     int32_t n_ctx = m->train.longest > m->asked.longest ? m->train.longest : m->asked.longest;
     n_ctx += m->max_new + R2_MAX_MARK;
+    if (o->model) say_weights(m);
     if (!o->model) make_model(m);
     else if (reads) check(m, r2_model_load_dir(&m->ctx, &m->model, o->model, 0, true));
     if (reads) {
@@ -654,7 +674,7 @@ static void show_reasoning(lm *m) {
 static void write_results(lm *m) {
     r2_text path = {NULL, 0, 0, false};
     char *printed = (char *)need(m, cJSON_Print(m->rows));
-    r2_text_addf(&m->ctx, &path, "%s/results.json", m->options.out);
+    r2_text_addf(&m->ctx, &path, "%s/language.json", m->options.out);
     if (path.failed) check(m, R2_NO_MEMORY);
     check(m, r2_write_file(&m->ctx, path.data, printed, strlen(printed)));
     cJSON_free(printed);
@@ -671,6 +691,7 @@ static void prepare(lm *m, r2_examples *compact) {
     config.seed = (uint64_t)m->options.seed;
     config.n_groups = m->options.questions;
     config.n_cases = m->options.cases;
+    if (m->options.cold) config.min_train = 0;
     config.format = m->options.format;
     check(m, r2_run_init(&m->ctx, &m->run, m->options.data, &config));
     output_printable(&m->run.data);
@@ -721,7 +742,7 @@ int main(int argc, char **argv) {
     show_reasoning(&m);
     write_results(&m);
     printf("\npeak memory %.2f GB; base model %s, adapters (PEFT) %s/adapters, the table as\n"
-           "%s/results.json\n", peak_bytes() / 1e9, m.base.data, m.options.out, m.options.out);
+           "%s/language.json\n", peak_bytes() / 1e9, m.base.data, m.options.out, m.options.out);
     cJSON_Delete(m.rows);
     r2_release(&m.ctx, m.score);
     r2_examples_free(&m.ctx, &compact);

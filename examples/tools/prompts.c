@@ -13,6 +13,7 @@
 
 typedef struct options {
     const char *data, *user, *item;
+    r2_format format;
     int64_t max_tokens;
 } options;
 
@@ -24,14 +25,18 @@ static const char usage[] =
     "  --user ID        who is asked (default: the first test user)\n"
     "  --item ID        about what (default: the user's held-out item, else the first test user's)\n"
     "  --tokens N       of a prompt at most, then chains are left out (default 0: no limit)\n"
+    OPTIONS_FORMAT_HELP
     "  --help           this text\n";
 
 static options parse_options(int argc, char **argv) {
-    options o = {"data/mini", NULL, NULL, 0};
+    options o;
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
+                                  OPTIONS_FORMAT(o.format),
                                   {"--user", OPTIONS_TEXT, &o.user, 0, 0},
                                   {"--item", OPTIONS_TEXT, &o.item, 0, 0},
                                   {"--tokens", OPTIONS_WHOLE, &o.max_tokens, 0, 1000000}};
+    memset(&o, 0, sizeof o);
+    o.data = "data/mini";
     options_read("prompts", usage, list, sizeof list / sizeof *list, argc, argv, NULL);
     return o;
 }
@@ -105,6 +110,7 @@ int main(int argc, char **argv) {
     const options o = parse_options(argc, argv);
     r2_evidence evidence;
     r2_status status;
+    config.format = o.format;
     status = r2_run_init(&ctx, &run, o.data, &config);
     if (!status) status = choose(&ctx, &run, &o, &evidence);
     if (!status) output_printable(&run.data);
