@@ -11,6 +11,7 @@
 #include <cjson/cJSON.h>
 
 #include "common/baselines.h"
+#include "common/dump.h"
 #include "common/options.h"
 #include "common/output.h"
 #include "common/reasons.h"
@@ -22,7 +23,7 @@ typedef struct demo_options {
     const char *data, *out, *user, *candidates, *model, *settings;
     r2_format format;
     int64_t seed, threads;
-    bool full, ease, table, quiet, resume;
+    bool full, ease, table, quiet, resume, dump;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
@@ -41,6 +42,8 @@ static const char usage[] =
     "  --quick        a few minutes (the default)\n"
     "  --full         the long training: twice the questions, more steps, minutes more\n"
     "  --ease         EASE^R's score among the evidence, in the place of its kin `deep`\n"
+    "  --dump         all that another implementation is compared with, into OUT/dump: split,\n"
+    "                 candidates with values, prompts, scores, ranks; rankings for trec_eval\n"
     "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
     "  --grpo-steps N batches of reinforcement learning, likewise\n"
     "  --continue     goes on with a training that was stopped or killed, to the same results\n"
@@ -48,7 +51,7 @@ static const char usage[] =
     "  --help         this text\n";
 
 /* Those of the settings that a file keeps come first. */
-enum { DEMO_KEPT = 13, DEMO_OPTIONS = 22 };
+enum { DEMO_KEPT = 13, DEMO_OPTIONS = 23 };
 
 static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
     const options_entry all[DEMO_OPTIONS] = {
@@ -68,6 +71,7 @@ static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
         {"--table", OPTIONS_FLAG, &o->table, true, 0},
         {"--settings", OPTIONS_TEXT, &o->settings, 0, 0},
         {"--continue", OPTIONS_FLAG, &o->resume, true, 0},
+        {"--dump", OPTIONS_FLAG, &o->dump, true, 0},
         {"--quiet", OPTIONS_FLAG, &o->quiet, true, 0}};
     memcpy(list, all, sizeof all);
 }
@@ -208,7 +212,7 @@ static void check(demo *d, r2_status status) {
     if (status == R2_OK && !options_stop) return;
     clear_progress(&d->progress); /* a progress bar may stand there */
     if (options_stop) options_stopped("movielens_demo");
-    fprintf(stderr, "movielens_demo: %s\n", d->ctx.message);
+    fprintf(stderr, "movielens_demo: %s%s\n", d->ctx.message, options_hint(&d->ctx));
     exit(1);
 }
 
@@ -288,7 +292,7 @@ static void evaluate_baselines(demo *d) {
         const bl_method *method = &bl_methods[b];
         bl_model best;
         if (method->slow) continue;
-        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > BL_EASE_MOST) continue;
+        if (method->fit == bl_ease_fit && bl_ease_size(&d->run) > 2 * BL_EASE_MOST) continue;
         check(d, bl_tune(&d->ctx, method, &d->run, &best));
         best.asked_of = &d->run.test, best.asked = &d->test;
         check(d, method->score(&d->ctx, &best, &d->run.test, d->score));
@@ -353,8 +357,8 @@ static void table_text(demo *d, r2_text *text) {
     if (run->split.n_cold_test > 0)
         r2_text_addf(
             ctx, text,
-            "  %ss that somebody else has rated; the favourites of %lld more users nobody has"
-            "\n\n",
+            "  only %ss that somebody else has rated: the favourites of %lld other users are "
+            "left out\n\n",
             d->noun, (long long)run->split.n_cold_test);
     if (run->split.n_test + run->split.n_cold_test == run->config.n_cases)
         r2_text_addf(
@@ -579,6 +583,19 @@ static cJSON *json_results(const demo *d) {
     return results;
 }
 
+/* What each metric is called in data/vectors/SPEC.md, section 15. */
+static cJSON *json_definitions(void) {
+    static const char *const definition[][2] = {
+        {"hr", "hit_ratio/ties=expected"},
+        {"hr@1_lo, hr@1_hi", "bootstrap/percentile=nearest"},
+        {"ndcg", "ndcg/ties=expected/log2(rank+1)"},
+        {"mrr", "reciprocal_rank/ties=expected"}};
+    cJSON *json = cJSON_CreateObject();
+    for (size_t k = 0; k < sizeof definition / sizeof *definition; ++k)
+        cJSON_AddStringToObject(json, definition[k][0], definition[k][1]);
+    return json;
+}
+
 static cJSON *json_traces(const r2_trace_metrics *m) {
     cJSON *json = cJSON_CreateObject(), *verdicts = cJSON_AddObjectToObject(json, "verdicts");
     cJSON_AddNumberToObject(json, "n", (double)m->n);
@@ -595,6 +612,7 @@ static void write_metrics(demo *d) {
     const r2_run_config *c = &d->run.config;
     cJSON *json = cJSON_CreateObject(), *facts, *config;
     cJSON_AddItemToObject(json, "results", json_results(d));
+    cJSON_AddItemToObject(json, "definitions", json_definitions());
     cJSON_AddNumberToObject(json, "seed", (double)d->options.seed);
     facts = cJSON_AddObjectToObject(json, "data");
     cJSON_AddNumberToObject(facts, "users", (double)d->run.data.n_users);
@@ -696,6 +714,17 @@ static void write_traces(demo *d) {
     }
     write_file(d, "traces.jsonl", &lines);
     r2_text_free(&d->ctx, &lines);
+}
+
+/* OUT/dump, for --dump. */
+static void write_dump(demo *d) {
+    r2_text path = {NULL, 0, 0, false};
+    if (!d->options.dump) return;
+    r2_text_addf(&d->ctx, &path, "%s/dump", d->options.out);
+    if (path.failed) check(d, R2_NO_MEMORY);
+    options_directory("movielens_demo", path.data);
+    check(d, dump_write(&d->ctx, &d->run, path.data));
+    r2_text_free(&d->ctx, &path);
 }
 
 static void write_report(demo *d) {
@@ -903,6 +932,7 @@ int main(int argc, char **argv) {
         write_traces(&d);
         check(&d, r2_run_save(&d.ctx, &d.run, d.options.out));
     }
+    write_dump(&d);
     phase_ends(&d);
     if (!d.options.model) {
         write_report(&d);
