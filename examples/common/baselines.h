@@ -308,10 +308,12 @@ static void bl_cholesky(const r2_ctx *ctx, double *a, int64_t n) {
     }
 }
 
-/* U^T U X = B in `width` columns of B (n, cols), b the first of them, which become X. */
-static void bl_solve_columns(const double *u, double *b, int64_t n, int64_t cols, int64_t width) {
-    for (int64_t i = 0; i < n; ++i) {
-        bl_eliminate(b + i * cols, width, u + i, n, b, cols, i);
+/* U^T U X = B in `width` columns of B (n, cols), b the first of them, which become X. Rows of B before
+   the row `first` are 0 there. */
+static void bl_solve_columns(const double *u, double *b, int64_t n, int64_t cols, int64_t width,
+                             int64_t first) {
+    for (int64_t i = first; i < n; ++i) {
+        bl_eliminate(b + i * cols, width, u + first * n + i, n, b + first * cols, cols, i - first);
         bl_divide(b + i * cols, width, u[i * n + i]);
     }
     for (int64_t i = n - 1; i >= 0; --i) {
@@ -344,7 +346,17 @@ static void bl_solve(const r2_ctx *ctx, double *a, double *b, int64_t n, int64_t
     }
     R2_PARALLEL_FOR(r2_threads(ctx, n * n * cols), s, strips)
         bl_solve_columns(a, b + s * BL_STRIP, n, cols,
-                         s + 1 < strips ? BL_STRIP : cols - s * BL_STRIP);
+                         s + 1 < strips ? BL_STRIP : cols - s * BL_STRIP, 0);
+}
+
+/* x (n, n), all 0, becomes the inverse of A, which becomes U. */
+static void bl_invert(const r2_ctx *ctx, double *a, double *x, int64_t n) {
+    const int64_t strips = (n + BL_STRIP - 1) / BL_STRIP;
+    for (int64_t i = 0; i < n; ++i) x[i * n + i] = 1.0;
+    bl_cholesky(ctx, a, n);
+    R2_PARALLEL_FOR(r2_threads(ctx, n * n * n), s, strips)
+        bl_solve_columns(a, x + s * BL_STRIP, n, n,
+                         s + 1 < strips ? BL_STRIP : n - s * BL_STRIP, s * BL_STRIP);
 }
 
 static double bl_dot(const double *a, const double *b, int64_t n) {
@@ -373,9 +385,8 @@ static r2_status bl_ease_fit_items(r2_ctx *ctx, bl_model *m) {
                  ++e)
                 gram[i * n + g->user_item[e]] += 1.0;
         gram[i * n + i] += m->p[0];
-        m->item[i * n + i] = 1.0;
     }
-    bl_solve(ctx, gram, m->item, n, n);
+    bl_invert(ctx, gram, m->item, n);
     for (int64_t i = 0; i < n; ++i) m->bias[i] = m->item[i * n + i];
     R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, n) {
         for (int64_t j = 0; j < n; ++j) m->item[i * n + j] /= -m->bias[j];
@@ -399,9 +410,8 @@ static r2_status bl_ease_fit_users(r2_ctx *ctx, bl_model *m) {
         R2_PARALLEL_FOR(r2_threads(ctx, n * n), u, n) {
             bl_near(g, (uint32_t)u, NULL, gram + u * n);
             gram[u * n + u] = (double)r2_graph_user_degree(g, (uint32_t)u) + m->p[0];
-            m->user[u * n + u] = 1.0;
         }
-        bl_solve(ctx, gram, m->user, n, n);
+        bl_invert(ctx, gram, m->user, n);
         R2_PARALLEL_FOR(r2_threads(ctx, n * n), j, g->n_items) {
             for (int64_t a = g->item_begin[j]; a < g->item_begin[j + 1]; ++a)
                 for (int64_t b = g->item_begin[j]; b < g->item_begin[j + 1]; ++b)
@@ -450,6 +460,13 @@ static r2_status bl_most_popular(r2_ctx *ctx, bl_model *m) {
     return all && m->feature ? R2_OK : R2_NO_MEMORY;
 }
 
+/* Counts the items of a user that are among the most popular. */
+static void bl_count_most(const bl_model *m, uint32_t user, double *count) {
+    const r2_graph *g = &m->run->graph;
+    for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
+        if (m->feature[g->user_item[e]] >= 0) count[m->feature[g->user_item[e]]] += 1.0;
+}
+
 /* Where both are large: the `most` most popular items alone predict, themselves as in EASE^R, every
    other item j by ridge regression on them: with y = P q, X of these items alone,
        score_i = q_i - y_i / P_ii,    score_j = x_j^T X y.
@@ -464,15 +481,13 @@ static r2_status bl_ease_fit_most(r2_ctx *ctx, bl_model *m, int64_t most) {
     m->item = bl_array(ctx, m, n, n);
     if (!gram || !m->item) status = R2_NO_MEMORY;
     if (status == R2_OK) {
-        for (int64_t u = 0; u < g->n_users; ++u)
-            for (int64_t a = g->user_begin[u]; a < g->user_begin[u + 1]; ++a) {
-                const int64_t row = m->feature[g->user_item[a]];
-                for (int64_t b = g->user_begin[u]; b < g->user_begin[u + 1] && row >= 0; ++b)
-                    if (m->feature[g->user_item[b]] >= 0)
-                        gram[row * n + m->feature[g->user_item[b]]] += 1.0;
-            }
-        for (int64_t i = 0; i < n; ++i) gram[i * n + i] += m->p[0], m->item[i * n + i] = 1.0;
-        bl_solve(ctx, gram, m->item, n, n);
+        R2_PARALLEL_FOR(r2_threads(ctx, n * n), i, g->n_items) {
+            const int64_t row = m->feature[i];
+            for (int64_t a = g->item_begin[i]; a < g->item_begin[i + 1] && row >= 0; ++a)
+                bl_count_most(m, g->item_user[a], gram + row * n);
+        }
+        for (int64_t i = 0; i < n; ++i) gram[i * n + i] += m->p[0];
+        bl_invert(ctx, gram, m->item, n);
     }
     r2_release(ctx, gram);
     return status;
@@ -1008,7 +1023,7 @@ static r2_status bl_sasrec(r2_ctx *ctx, const bl_model *m, const r2_candidates *
 
 /* A feature is a word at a place of the prompt. feature (places, words) gives its column or -1;
    dim counts the columns, that of the constant included. Only what the training prompts hold gets
-   one. */
+   one, in order of place, so that the columns of an example ascend. */
 static r2_status bl_features(r2_ctx *ctx, bl_model *m) {
     const r2_examples *ex = &m->run->train;
     int64_t places = ex->prompt_begin[1] - ex->prompt_begin[0], words = m->run->vocab.n_words;
@@ -1016,12 +1031,12 @@ static r2_status bl_features(r2_ctx *ctx, bl_model *m) {
                                            sizeof(int32_t));
     if (!m->feature) return ctx->status;
     for (int64_t k = 0; k < places * words; ++k) m->feature[k] = -1;
-    m->dim = 1;
     for (int64_t e = 0; e < ex->n; ++e)
-        for (int64_t k = 0; k < places; ++k) {
-            int32_t *column = &m->feature[k * words + ex->prompt[ex->prompt_begin[e] + k]];
-            if (*column < 0) *column = (int32_t)m->dim++;
-        }
+        for (int64_t k = 0; k < places; ++k)
+            m->feature[k * words + ex->prompt[ex->prompt_begin[e] + k]] = 0;
+    m->dim = 1;
+    for (int64_t k = 0; k < places * words; ++k)
+        if (m->feature[k] == 0) m->feature[k] = (int32_t)m->dim++;
     return R2_OK;
 }
 
@@ -1043,107 +1058,133 @@ static double bl_log_odds(const double *weight, const int32_t *column, int64_t n
     return sum;
 }
 
-/* Adds weight x x^T to the upper triangle, for x that is 1 in n columns. */
-static void bl_add_square(double *hessian, int64_t d, const int32_t *column, int64_t n,
-                          double weight) {
-    for (int64_t a = 0; a < n; ++a)
-        for (int64_t b = a; b < n; ++b) {
-            int32_t row = column[a] < column[b] ? column[a] : column[b];
-            hessian[row * d + (column[a] ^ column[b] ^ row)] += weight;
-        }
-}
-
-/* Scratch of one sum over the examples. */
+/* What a thread sums up: every n_threads-th row of the Hessian and of the gradient, over all examples
+   in their order, so that the sums do not depend on the number of threads. */
 typedef struct bl_sums {
     int32_t *column, *met; /* (group, places) columns of each item; all columns of the group, once */
     double *mean;          /* (dim) of the group, by the items' probabilities                      */
-    double *gradient, *hessian;
+    double *odds;          /* (group)                                                              */
+    double *gradient, *hessian; /* (dim), (dim, dim), of all threads */
+    int thread, n_threads;
 } bl_sums;
+
+static bool bl_is_mine(const bl_sums *s, int32_t column) {
+    return column % s->n_threads == s->thread;
+}
+
+/* Adds slope x to the gradient and weight x x^T to the upper triangle, for x that is 1 in n columns,
+   which ascend. */
+static void bl_add_example(const bl_sums *s, int64_t d, const int32_t *column, int64_t n,
+                           double slope, double weight) {
+    for (int64_t a = 0; a < n; ++a) {
+        double *row = s->hessian + column[a] * d;
+        if (!bl_is_mine(s, column[a])) continue;
+        s->gradient[column[a]] += slope;
+        for (int64_t b = a; b < n; ++b) row[column[b]] += weight;
+    }
+}
 
 /* Log-likelihood of "observed", item by item. */
 static void bl_add_items(const bl_model *m, const r2_examples *ex, int64_t first, bl_sums *s) {
     for (int64_t e = first; e < first + ex->group; ++e) {
-        int64_t n = bl_columns(m, ex, e, s->column);
-        double p = 1.0 / (1.0 + exp(-bl_log_odds(m->bias, s->column, n)));
-        for (int64_t a = 0; a < n; ++a)
-            s->gradient[s->column[a]] += (double)(ex->answer[e] > 0) - p;
-        bl_add_square(s->hessian, m->dim, s->column, n, p * (1.0 - p));
+        const int64_t n = bl_columns(m, ex, e, s->column);
+        const double p = 1.0 / (1.0 + exp(-bl_log_odds(m->bias, s->column, n)));
+        bl_add_example(s, m->dim, s->column, n, (double)(ex->answer[e] > 0) - p, p * (1.0 - p));
     }
+}
+
+/* Takes mean mean^T, of the n columns met, out of the triangle; mean becomes 0. */
+static void bl_take_mean(const bl_sums *s, int64_t d, int64_t n) {
+    for (int64_t a = 0; a < n; ++a) {
+        double *row = s->hessian + s->met[a] * d;
+        const double mine = s->mean[s->met[a]];
+        for (int64_t b = a; b < n && bl_is_mine(s, s->met[a]); ++b)
+            row[s->met[b]] -= mine * s->mean[s->met[b]];
+    }
+    for (int64_t a = 0; a < n; ++a) s->mean[s->met[a]] = 0.0;
 }
 
 /* Log-likelihood of choosing the observed item, the first, out of its group. */
 static void bl_add_choice(const bl_model *m, const r2_examples *ex, int64_t first, bl_sums *s) {
-    int64_t places = ex->longest + 1, n_met = 0;
-    double total = 0.0;
+    const int64_t places = ex->longest + 1;
+    double total = 0.0, *odds = s->odds;
+    int64_t n = 0, n_met = 0;
     for (int64_t k = 0; k < ex->group; ++k) {
-        int64_t n = bl_columns(m, ex, first + k, s->column + k * places);
-        total += exp(bl_log_odds(m->bias, s->column + k * places, n));
+        n = bl_columns(m, ex, first + k, s->column + k * places);
+        odds[k] = exp(bl_log_odds(m->bias, s->column + k * places, n));
+        total += odds[k];
     }
-    for (int64_t k = 0; k < ex->group; ++k) {
-        int32_t *column = s->column + k * places;
-        int64_t n = bl_columns(m, ex, first + k, column);
-        double p = exp(bl_log_odds(m->bias, column, n)) / total;
-        for (int64_t a = 0; a < n; ++a) {
-            if (s->mean[column[a]] == 0.0) s->met[n_met++] = column[a];
-            s->mean[column[a]] += p;
-            s->gradient[column[a]] += (double)(k == 0) - p;
+    for (int64_t k = 0; k < ex->group; ++k)
+        bl_add_example(s, m->dim, s->column + k * places, n, (double)(k == 0) - odds[k] / total,
+                       odds[k] / total);
+    for (int64_t j = 0; j < n; ++j) /* place by place, so that these ascend, too */
+        for (int64_t k = 0; k < ex->group; ++k) {
+            const int32_t column = s->column[k * places + j];
+            if (s->mean[column] == 0.0) {
+                int64_t at = n_met++;
+                for (; at > 0 && s->met[at - 1] > column; --at) s->met[at] = s->met[at - 1];
+                s->met[at] = column;
+            }
+            s->mean[column] += odds[k] / total;
         }
-        bl_add_square(s->hessian, m->dim, column, n, p);
-    }
-    for (int64_t a = 0; a < n_met; ++a)
-        for (int64_t b = a; b < n_met; ++b) {
-            int32_t row = s->met[a] < s->met[b] ? s->met[a] : s->met[b];
-            s->hessian[row * m->dim + (s->met[a] ^ s->met[b] ^ row)] -=
-                s->mean[s->met[a]] * s->mean[s->met[b]];
-        }
-    for (int64_t a = 0; a < n_met; ++a) s->mean[s->met[a]] = 0.0;
+    bl_take_mean(s, m->dim, n_met);
 }
 
-/* Gradient and Hessian (upper triangle) of the log-likelihood, minus L2. */
+/* Gradient and Hessian (upper triangle) of the log-likelihood, minus L2. s: one a thread. */
 static void bl_logistic_sums(const bl_model *m, bl_sums *s) {
     const r2_examples *ex = &m->run->train;
-    int64_t d = m->dim;
+    const int64_t d = m->dim;
     memset(s->hessian, 0, (size_t)(d * d) * sizeof *s->hessian);
     for (int64_t j = 0; j < d; ++j) {
         s->hessian[j * d + j] = j ? m->p[0] : 1e-6;
         s->gradient[j] = -s->hessian[j * d + j] * m->bias[j];
     }
-    for (int64_t e = 0; e < ex->n; e += ex->group)
-        if (m->p[1] > 0.0) bl_add_choice(m, ex, e, s);
-        else bl_add_items(m, ex, e, s);
+    R2_PARALLEL_FOR(s->n_threads, t, s->n_threads) {
+        for (int64_t e = 0; e < ex->n; e += ex->group)
+            if (m->p[1] > 0.0) bl_add_choice(m, ex, e, &s[t]);
+            else bl_add_items(m, ex, e, &s[t]);
+    }
+}
+
+/* The sums of `threads` threads, or NULL. */
+static bl_sums *bl_sums_alloc(r2_ctx *ctx, r2_arena *memory, const bl_model *m, int threads) {
+    const uint64_t d = (uint64_t)m->dim, group = (uint64_t)m->run->train.group;
+    const uint64_t places = (uint64_t)m->run->train.longest + 1;
+    double *gradient = (double *)r2_arena_alloc(ctx, memory, d, sizeof *gradient);
+    double *hessian = (double *)r2_arena_alloc(ctx, memory, d * d, sizeof *hessian);
+    bl_sums *s = (bl_sums *)r2_arena_alloc(ctx, memory, (uint64_t)threads, sizeof *s);
+    if (!gradient || !hessian || !s) return NULL;
+    for (int t = 0; t < threads; ++t) {
+        s[t].column = (int32_t *)r2_arena_alloc(ctx, memory, group * places, sizeof(int32_t));
+        s[t].met = (int32_t *)r2_arena_alloc(ctx, memory, group * places, sizeof(int32_t));
+        s[t].mean = (double *)r2_arena_alloc(ctx, memory, d, sizeof(double));
+        s[t].odds = (double *)r2_arena_alloc(ctx, memory, group, sizeof(double));
+        if (!s[t].column || !s[t].met || !s[t].mean || !s[t].odds) return NULL;
+        s[t].gradient = gradient, s[t].hessian = hessian;
+        s[t].thread = t, s[t].n_threads = threads;
+    }
+    return s;
 }
 
 /* Newton's method; a penalised convex function like this takes six steps or so. */
 static r2_status bl_logistic_fit(r2_ctx *ctx, bl_model *m) {
-    const r2_examples *ex = &m->run->train;
-    uint64_t places = (uint64_t)ex->group * ((uint64_t)ex->longest + 1), d;
-    bl_sums s;
     r2_status status = bl_features(ctx, m);
-    memset(&s, 0, sizeof s);
+    r2_arena memory = {NULL, 0, 0};
+    bl_sums *s;
     if (status != R2_OK) return status;
-    d = (uint64_t)m->dim;
     m->bias = bl_array(ctx, m, m->dim, 1);
-    s.column = (int32_t *)r2_alloc(ctx, places, sizeof *s.column);
-    s.met = (int32_t *)r2_alloc(ctx, places, sizeof *s.met);
-    s.mean = (double *)r2_alloc(ctx, d, sizeof *s.mean);
-    s.gradient = (double *)r2_alloc(ctx, d, sizeof *s.gradient);
-    s.hessian = (double *)r2_alloc(ctx, d * d, sizeof *s.hessian);
-    if (!m->bias || !s.column || !s.met || !s.mean || !s.gradient || !s.hessian)
-        status = R2_NO_MEMORY;
+    s = bl_sums_alloc(ctx, &memory, m, r2_threads(ctx, m->run->train.n * 1000));
+    if (!m->bias || !s) status = R2_NO_MEMORY;
     for (double moved = 1.0; moved > 1e-5 && status == R2_OK;) {
-        bl_logistic_sums(m, &s);
-        bl_solve(ctx, s.hessian, s.gradient, m->dim, 1);
+        bl_logistic_sums(m, s);
+        bl_solve(ctx, s->hessian, s->gradient, m->dim, 1);
         moved = 0.0;
         for (int64_t j = 0; j < m->dim; ++j) {
-            m->bias[j] += s.gradient[j];
-            moved = fmax(moved, fabs(s.gradient[j]));
+            m->bias[j] += s->gradient[j];
+            moved = fmax(moved, fabs(s->gradient[j]));
         }
     }
-    r2_release(ctx, s.column);
-    r2_release(ctx, s.met);
-    r2_release(ctx, s.mean);
-    r2_release(ctx, s.gradient);
-    r2_release(ctx, s.hessian);
+    r2_arena_free(ctx, &memory);
     return status;
 }
 
