@@ -1140,6 +1140,10 @@ typedef struct r2_sft_config {
     uint64_t seed;                                            /* of the order of groups */
     void (*on_step)(void *user, const r2_sft_report *report); /* NULL: none */
     void *user;
+    /* The state of the training is written here as it goes, and one that is there is continued, to
+       the same bytes; on_step is told the steps so far once more. NULL: none */
+    const char *state_path;
+    float state_every; /* seconds between two writes, which take 1 % of the time at most */
 } r2_sft_config;
 
 r2_sft_config r2_sft_config_default(void);
@@ -1236,6 +1240,8 @@ typedef struct r2_grpo_config {
     uint64_t seed; /* of the order of groups and of sampling */
     void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
     void *user;
+    const char *state_path; /* as of r2_sft_config */
+    float state_every;
 } r2_grpo_config;
 
 r2_grpo_config r2_grpo_config_default(void);
@@ -2127,6 +2133,11 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
 static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
 static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text);
 static uint64_t r2__fnv(const char *text, size_t len);
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
+
 /* One setting of a configuration and the range that it must lie in. */
 typedef struct r2__bound {
     const char *name;
@@ -2134,7 +2145,12 @@ typedef struct r2__bound {
 } r2__bound;
 #define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
 #define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n);
+/* `print` (NULL: not wanted) takes the values too. */
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
+                                  uint64_t *print);
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
+static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
+static bool r2__file_exists(r2_ctx *ctx, const char *path);
 static int r2__compare_float(const void *a, const void *b);
 static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                const r2_evidence *evidence, r2_prompt *prompt);
@@ -4273,7 +4289,7 @@ static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
     const r2__bound bound[] = {
         R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
         R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
-    return r2__check_bounds(ctx, "training questions", bound, 4);
+    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
 }
 
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
@@ -5548,7 +5564,7 @@ static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
         return r2_fail(ctx, R2_ARGUMENT,
                        "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
                        c->n_kv_head);
-    return r2__check_bounds(ctx, "model", real, 3);
+    return r2__check_bounds(ctx, "model", real, 3, NULL);
 }
 
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
@@ -6056,12 +6072,13 @@ r2_adamw_config r2_adamw_config_default(void) {
     return c;
 }
 
-static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c) {
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
+                                 uint64_t *print) {
     const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
                                R2__BOUND(c, beta2, 0.0, 0.999999),
                                R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
                                R2__BOUND(c, clip, 0.0, 1e30)};
-    return r2__check_bounds(ctx, who, range, 5);
+    return r2__check_bounds(ctx, who, range, 5, print);
 }
 
 /* Only the adapters are trained, if there are any. */
@@ -6141,6 +6158,12 @@ typedef struct r2__training {
     bool has_measured; /* on validation data: then ...                                 */
     double lowest;     /* ... the loss of these weights                                */
     int64_t n_worse;   /* ... and how many measurements ago that was                   */
+    /* on disk */
+    const char *path;            /* NULL: not kept there                  */
+    double every, saved, cost;   /* seconds: between two saves; when; how long the last one took */
+    uint64_t print;              /* of what the training begins with      */
+    r2_text reports;             /* of all steps so far, end to end       */
+    size_t report_size;
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
@@ -6155,6 +6178,122 @@ static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
     r2_release(ctx, t->kept);
+    r2_text_free(ctx, &t->reports);
+}
+
+/* ---- the state of a training on disk ----
+
+       head | weights | first moments | second moments | weights kept | reports of all steps
+
+   Random numbers have no state: they are keyed by step and sample. Numbers are written as the
+   machine has them: the file is for the same program on the same machine. */
+typedef struct r2__state_head {
+    char magic[8];
+    uint64_t print, digest; /* of what it began with; of all that follows the head */
+    int64_t n_params, step, updates, n_worse, has_measured, n_reports;
+    double lowest;
+} r2__state_head;
+
+/* The parts after the head; returns their digest. */
+static uint64_t r2__state_parts(const r2__training *t, r2__slice part[5]) {
+    const size_t len = (size_t)t->opt.n_params * sizeof(float);
+    const void *at[5] = {r2__trained_params(t->model), t->opt.m, t->opt.v, t->kept,
+                         t->reports.data};
+    uint64_t digest = 0;
+    for (int k = 0; k < 5; ++k) {
+        part[k].at = (const char *)at[k];
+        part[k].len = k < 4 ? len : t->reports.len;
+        digest = r2__fnv_on(digest, at[k], part[k].len);
+    }
+    return digest;
+}
+
+static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
+    const double began = r2_seconds();
+    r2__slice piece[6];
+    r2__state_head head;
+    r2_status status;
+    if (t->reports.failed) return R2_NO_MEMORY;
+    memset(&head, 0, sizeof head);
+    memcpy(head.magic, "r2state1", sizeof head.magic);
+    head.print = t->print;
+    head.digest = r2__state_parts(t, piece + 1);
+    head.n_params = t->opt.n_params;
+    head.step = t->step;
+    head.updates = t->opt.step;
+    head.n_worse = t->n_worse;
+    head.has_measured = t->has_measured;
+    head.n_reports = (int64_t)(t->reports.len / t->report_size);
+    head.lowest = t->lowest;
+    piece[0].at = (const char *)&head;
+    piece[0].len = sizeof head;
+    status = r2__write_pieces(ctx, t->path, piece, 6);
+    t->saved = r2_seconds();
+    t->cost = t->saved - began;
+    return status;
+}
+
+/* Takes over what a file holds; false: it is not of this training, or damaged. */
+static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text) {
+    const size_t len = (size_t)t->opt.n_params * sizeof(float);
+    float *to[4];
+    r2__state_head head;
+    if (text->len < sizeof head) return false;
+    memcpy(&head, text->data, sizeof head);
+    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.print != t->print ||
+        head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
+        head.n_reports < 0 || head.n_reports > head.step ||
+        text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
+        head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
+        return false;
+    to[0] = r2__trained_params(t->model), to[1] = t->opt.m, to[2] = t->opt.v, to[3] = t->kept;
+    for (size_t k = 0; k < 4; ++k) memcpy(to[k], text->data + sizeof head + k * len, len);
+    r2_text_add(ctx, &t->reports, text->data + sizeof head + 4 * len,
+                (size_t)head.n_reports * t->report_size);
+    t->step = head.step;
+    t->opt.step = head.updates;
+    t->n_worse = head.n_worse;
+    t->has_measured = head.has_measured != 0;
+    t->lowest = head.lowest;
+    return true;
+}
+
+/* Goes on where a training with the same beginning stood, if its state is there. `print`: of its
+   data and settings; the weights are added. */
+static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
+                                   uint64_t print) {
+    const float *param = r2__trained_params(t->model);
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    t->path = path;
+    t->every = every;
+    t->saved = r2_seconds();
+    t->print = r2__fnv_on(print, param, (size_t)t->opt.n_params * sizeof *param);
+    if (!r2__file_exists(ctx, path)) return R2_OK;
+    status = r2_read_file(ctx, path, &text);
+    if (status == R2_OK && !r2__training_take(ctx, t, &text))
+        status = r2_fail(ctx, R2_FORMAT,
+                         "%s: not the state of this training: it began with other data, settings "
+                         "or weights, or the file is damaged; without it training begins anew",
+                         path);
+    if (status == R2_OK && t->reports.failed) status = ctx->status;
+    r2_text_free(ctx, &text);
+    return status;
+}
+
+/* After a step: tells the progress, saves when it is time to, when there is nothing more to do, and
+   when the training is to stop. Saving takes no more than a hundredth of the time. */
+static r2_status r2__training_pass(r2_ctx *ctx, r2__training *t, const void *report, bool ends) {
+    const int64_t done = ends ? t->n_steps : t->step + 1;
+    r2_status status, saved = R2_OK;
+    bool due;
+    ++t->step;
+    if (t->path) r2_text_add(ctx, &t->reports, (const char *)report, t->report_size);
+    status = r2_progress(ctx, t->name, done, t->n_steps);
+    due = r2_seconds() - t->saved >= fmax(t->every, 100.0 * t->cost);
+    if (t->path && (due || done == t->n_steps || status == R2_CANCELLED))
+        saved = r2__training_save(ctx, t);
+    return saved != R2_OK ? saved : status;
 }
 
 /* The first tensor whose values, weights or gradients, are not all of a size to reckon with. */
@@ -6833,6 +6972,7 @@ r2_sft_config r2_sft_config_default(void) {
     config.adamw = r2_adamw_config_default();
     config.valid_every = 250;
     config.patience = 4;
+    config.state_every = 3.0f;
     return config;
 }
 
@@ -6971,6 +7111,23 @@ static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t s
     return (int64_t)order[drawn % n_groups] * ex->group;
 }
 
+/* The order of the groups in the middle of an epoch. */
+static void r2__epoch_resume(const r2_examples *ex, int32_t *order, uint64_t seed, int64_t drawn) {
+    const int64_t n_groups = ex->n / ex->group;
+    if (drawn % n_groups) r2__shuffle(order, n_groups, seed, drawn / n_groups);
+}
+
+/* A digest of what there is to learn from. */
+static uint64_t r2__examples_print(const r2_examples *ex, uint64_t hash) {
+    const size_t n = (size_t)ex->n;
+    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
+    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
+    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
+    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
+    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
+    return r2__fnv_on(hash, ex->answer, n);
+}
+
 /* The state of one training. */
 typedef struct r2__sft {
     r2__training run;
@@ -7072,7 +7229,8 @@ static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report
 }
 
 /* What can be said of a configuration without the examples. */
-static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates) {
+static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                  uint64_t *print) {
     const double least = validates ? 1.0 : 0.0;
     const r2__bound range[] = {
         R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
@@ -7080,12 +7238,12 @@ static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool vali
         R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
         R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
         R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "sft", range, 10);
-    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw) : status;
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10, print);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, print) : status;
 }
 
 static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL);
+    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL, NULL);
     if (status == R2_OK)
         status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
     if (status != R2_OK || !c->valid) return status;
@@ -7120,6 +7278,11 @@ static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
     r2__batcher_free(ctx, &t->b);
 }
 
+static bool r2__sft_ends(const r2__sft *t) {
+    return t->run.step >= t->run.n_steps ||
+           (t->config->valid && t->run.n_worse >= t->config->patience);
+}
+
 /* Step number t->run.step. */
 static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
     const r2_sft_config *c = t->config;
@@ -7133,30 +7296,46 @@ static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
     r2__sft_batch(t, report.step);
     status = r2__sft_step(ctx, t, &report);
     if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
-    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    if (status != R2_OK) return status;
+    if (c->on_step) c->on_step(c->user, &report);
+    return r2__training_pass(ctx, &t->run, &report, r2__sft_ends(t));
+}
+
+/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
+    const r2_sft_config *c = t->config;
+    uint64_t print;
+    r2_status status;
+    if (!c->state_path) return R2_OK;
+    t->run.report_size = sizeof(r2_sft_report);
+    print = r2__examples_print(t->ex, c->seed);
+    if (c->valid) print = r2__examples_print(c->valid, print);
+    r2__sft_settings(ctx, c, false, &print); /* they were checked before */
+    status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, print);
+    for (size_t at = 0; at < t->run.reports.len && c->on_step && status == R2_OK;) {
+        r2_sft_report report;
+        memcpy(&report, t->run.reports.data + at, sizeof report);
+        c->on_step(c->user, &report);
+        at += sizeof report;
+    }
+    r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
     return status;
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
-    const int64_t n_steps = config->n_steps;
-    bool enough = false;
     r2_status status = r2__sft_check(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
     t.run.name = "sft";
     t.run.model = model;
-    t.run.n_steps = n_steps;
+    t.run.n_steps = config->n_steps;
     t.ex = examples;
     t.config = config;
     status = r2__sft_alloc(ctx, &t);
-    for (; t.run.step < n_steps && status == R2_OK && !enough; ++t.run.step) {
-        status = r2__sft_advance(ctx, &t);
-        enough = config->valid && t.run.n_worse >= config->patience;
-        if (status == R2_OK)
-            status = r2_progress(ctx, "sft", enough ? n_steps : t.run.step + 1, n_steps);
-    }
+    if (status == R2_OK) status = r2__sft_resume(ctx, &t);
+    while (status == R2_OK && !r2__sft_ends(&t)) status = r2__sft_advance(ctx, &t);
     if (status == R2_OK && t.run.has_measured)
         memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
     r2__sft_free(ctx, &t);
@@ -7239,6 +7418,7 @@ r2_grpo_config r2_grpo_config_default(void) {
     config.reward.w_accuracy = 0.0f;
     config.reward.w_rank = 1.0f;
     config.reward.w_faith = 2.0f;
+    config.state_every = 3.0f;
     config.adamw = r2_adamw_config_default();
     return config;
 }
@@ -7661,7 +7841,7 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
 }
 
 /* What can be said of a configuration without the examples. */
-static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
+static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *print) {
     const r2_reward_config *w = &c->reward;
     const r2__bound range[] = {
         R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
@@ -7673,12 +7853,12 @@ static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c) {
         R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
         R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
         R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "grpo", range, 17);
-    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw) : status;
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, print);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, print) : status;
 }
 
 static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status = r2__grpo_settings(ctx, c);
+    r2_status status = r2__grpo_settings(ctx, c, NULL);
     if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
     if (status != R2_OK) return status;
     return r2__codec_check(ctx, "grpo", examples);
@@ -7702,7 +7882,28 @@ static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
         status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
         if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
     }
-    if (status == R2_OK && c->on_step) c->on_step(c->user, &report);
+    if (status != R2_OK) return status;
+    if (c->on_step) c->on_step(c->user, &report);
+    return r2__training_pass(ctx, &rl->run, &report, false);
+}
+
+/* As r2__sft_resume. */
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
+    const r2_grpo_config *c = rl->config;
+    uint64_t print;
+    r2_status status;
+    if (!c->state_path) return R2_OK;
+    print = r2__examples_print(rl->ex, c->seed);
+    rl->run.report_size = sizeof(r2_grpo_report);
+    r2__grpo_settings(ctx, c, &print);
+    status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, print);
+    for (size_t at = 0; at < rl->run.reports.len && c->on_step && status == R2_OK;) {
+        r2_grpo_report report;
+        memcpy(&report, rl->run.reports.data + at, sizeof report);
+        c->on_step(c->user, &report);
+        at += sizeof report;
+    }
+    r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
     return status;
 }
 
@@ -7718,10 +7919,8 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     rl.ex = examples;
     rl.config = config;
     status = r2__grpo_init(ctx, &rl);
-    for (; rl.run.step < config->n_steps && status == R2_OK; ++rl.run.step) {
-        status = r2__grpo_advance(ctx, &rl);
-        if (status == R2_OK) status = r2_progress(ctx, "grpo", rl.run.step + 1, config->n_steps);
-    }
+    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl);
+    while (status == R2_OK && rl.run.step < config->n_steps) status = r2__grpo_advance(ctx, &rl);
     r2__grpo_free(ctx, &rl);
     return status;
 }
@@ -8128,11 +8327,11 @@ static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
         R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
     r2_model_config model = c->model;
     r2_grpo_config grpo = c->grpo;
-    r2_status status = r2__check_bounds(ctx, "run", range, 11);
+    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
     model.n_vocab = model.n_ctx = grpo.max_new = 1;
     if (status == R2_OK) status = r2__check_config(ctx, &model);
-    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0);
-    return status == R2_OK ? r2__grpo_settings(ctx, &grpo) : status;
+    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0, NULL);
+    return status == R2_OK ? r2__grpo_settings(ctx, &grpo, NULL) : status;
 }
 
 /* All draws of the run follow from its one seed. */
@@ -8768,7 +8967,10 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
 
 /* ---- settings ---- */
 
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n) {
+static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
+                                  uint64_t *print) {
+    for (int k = 0; k < n && print; ++k)
+        *print = r2__fnv_on(*print, &range[k].value, sizeof range[k].value);
     for (int k = 0; k < n; ++k)
         if (!(range[k].value >= range[k].low && range[k].value <= range[k].high))
             return r2_fail(ctx, R2_ARGUMENT, "%s: %s = %g, expected %g .. %g", who, range[k].name,
@@ -9174,11 +9376,6 @@ static void r2__text_json(r2_ctx *ctx, r2_text *text, const char *bytes, size_t 
 
 /* ---- slices, and JSON ---- */
 
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
 static r2__slice r2__slice_of(const char *at, size_t len) {
     r2__slice slice;
     slice.at = at;
@@ -9502,25 +9699,27 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
 }
 
 static bool r2__file_exists(r2_ctx *ctx, const char *path) {
-    FILE *file = strcmp(path, "-") ? r2__file_open(ctx, path, "rb") : NULL;
+    FILE *file;
+    if (strcmp(path, "-") == 0) return false; /* standard input */
+    file = r2__file_open(ctx, path, "rb");
     if (file) r2__file_close(ctx, file, path);
-    return file != NULL;
+    return file || (errno != ENOENT && errno != ENOTDIR); /* one that may not be read is there */
 }
 
-/* The name under which a file is written before it is whole. */
-static r2_status r2__aside(r2_ctx *ctx, const char *path, r2_text *aside) {
-    memset(aside, 0, sizeof *aside);
-    r2_text_addf(ctx, aside, "%s.tmp", path);
-    return aside->failed ? ctx->status : R2_OK;
+/* The name under which a file is written before it is whole; needs no memory. */
+#define R2__ASIDE 4096
+static r2_status r2__aside(r2_ctx *ctx, const char *path, char aside[R2__ASIDE]) {
+    const int n = snprintf(aside, R2__ASIDE, "%s.tmp", path);
+    if (n > 0 && n < R2__ASIDE) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%.200s...: the path is too long", path);
 }
 
 /* Renames what was written aside. */
 static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
-    r2_text aside;
-    r2_status status = r2__aside(ctx, path, &aside);
-    if (status == R2_OK && !r2__file_rename(ctx, aside.data, path))
+    char aside[R2__ASIDE];
+    r2_status status = r2__aside(ctx, path, aside);
+    if (status == R2_OK && !r2__file_rename(ctx, aside, path))
         status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, r2__reason());
-    r2_text_free(ctx, &aside);
     return status;
 }
 
@@ -9536,19 +9735,18 @@ static void r2__drop_aside(r2_ctx *ctx, const char *path) {
 
 /* Writes the pieces aside, whole and on the disk, or leaves nothing. */
 static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
-    r2_text aside;
-    r2_status status = r2__aside(ctx, path, &aside);
-    FILE *file = status == R2_OK ? r2__file_open(ctx, aside.data, "wb") : NULL;
+    char aside[R2__ASIDE];
+    r2_status status = r2__aside(ctx, path, aside);
+    FILE *file = status == R2_OK ? r2__file_open(ctx, aside, "wb") : NULL;
     bool good = file != NULL, closed = true;
-    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside.data, piece[k]);
-    good = good && r2__file_sync(ctx, file, aside.data);
+    for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside, piece[k]);
+    good = good && r2__file_sync(ctx, file, aside);
     if (status == R2_OK && !good)
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, r2__reason());
-    if (file) closed = r2__file_close(ctx, file, aside.data);
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside, r2__reason());
+    if (file) closed = r2__file_close(ctx, file, aside);
     if (status == R2_OK && !closed)
-        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside.data, r2__reason());
+        status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", aside, r2__reason());
     if (status != R2_OK && file) r2__drop_aside(ctx, path);
-    r2_text_free(ctx, &aside);
     return status;
 }
 
@@ -9593,18 +9791,16 @@ static r2_status r2__digest_file(r2_ctx *ctx, const char *path, char digest[17])
 /* Makes sure that directory/name is the file of this digest, written aside or in place. */
 static r2_status r2__settle_file(r2_ctx *ctx, const char *directory, const char *name,
                                  const char *digest) {
-    char path[R2__PATH], found[17] = "";
-    r2_text aside;
+    char path[R2__PATH], aside[R2__ASIDE], found[17] = "";
     r2_status status = r2__join_path(ctx, path, directory, name);
     if (status != R2_OK) return status;
     if (r2__digest_file(ctx, path, found) == R2_OK && strcmp(found, digest) == 0) return R2_OK;
-    status = r2__aside(ctx, path, &aside);
-    if (status == R2_OK && r2__digest_file(ctx, aside.data, found) == R2_OK &&
+    status = r2__aside(ctx, path, aside);
+    if (status == R2_OK && r2__digest_file(ctx, aside, found) == R2_OK &&
         strcmp(found, digest) == 0)
         status = r2__into_place(ctx, path);
     else if (status == R2_OK) /* once more, for the message */
         status = r2__digest_file(ctx, path, found);
-    r2_text_free(ctx, &aside);
     if (status != R2_OK || strcmp(found, digest) == 0) return status;
     return r2_fail(ctx, R2_FORMAT, "%s: not the file that was saved with the others of %s/run.json",
                    path, directory);
@@ -9615,7 +9811,7 @@ static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *cons
     char path[R2__PATH];
     r2_status status = r2__join_path(ctx, path, directory, "run.json");
     cJSON *json = NULL;
-    if (status == R2_OK && !r2__file_exists(ctx, path) && errno == ENOENT) return R2_OK;
+    if (status == R2_OK && !r2__file_exists(ctx, path)) return R2_OK;
     if (status == R2_OK) status = r2__json_read(ctx, path, &json);
     for (int k = 0; k < n && status == R2_OK; ++k) {
         const cJSON *digest = cJSON_GetObjectItemCaseSensitive(json, name[k]);
@@ -9773,10 +9969,14 @@ static r2_status r2__lines_next(r2_ctx *ctx, r2__lines *lines, r2__slice *line) 
 /* ---- random numbers ---- */
 
 /* 64-bit FNV-1a. */
-static uint64_t r2__fnv(const char *text, size_t len) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; ++i) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len) {
+    const unsigned char *at = (const unsigned char *)bytes;
+    for (size_t i = 0; i < len; ++i) hash = (hash ^ at[i]) * 0x100000001B3u;
     return hash;
+}
+
+static uint64_t r2__fnv(const char *text, size_t len) {
+    return r2__fnv_on(0xCBF29CE484222325u, text, len);
 }
 
 void r2_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {

@@ -11,6 +11,7 @@
 #include <cjson/cJSON.h>
 
 #include "common/baselines.h"
+#include "common/dump.h"
 #include "common/options.h"
 #include "common/output.h"
 #include "common/reasons.h"
@@ -22,7 +23,7 @@ typedef struct demo_options {
     const char *data, *out, *user, *candidates, *model, *settings;
     r2_format format;
     int64_t seed, threads;
-    bool full, ease, table, quiet;
+    bool full, ease, table, quiet, resume, dump;
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
@@ -41,13 +42,16 @@ static const char usage[] =
     "  --quick        a few minutes (the default)\n"
     "  --full         the long training: twice the questions, more steps, minutes more\n"
     "  --ease         EASE^R's score among the evidence, in the place of its kin `deep`\n"
+    "  --dump         all that another implementation is compared with, into OUT/dump: split,\n"
+    "                 candidates with values, prompts, scores, ranks; rankings for trec_eval\n"
     "  --sft-steps N  batches of supervised fine-tuning, instead of what these two say\n"
     "  --grpo-steps N batches of reinforcement learning, likewise\n"
+    "  --continue     goes on with a training that was stopped or killed, to the same results\n"
     "  --quiet        no progress\n"
     "  --help         this text\n";
 
 /* Those of the settings that a file keeps come first. */
-enum { DEMO_KEPT = 13, DEMO_OPTIONS = 21 };
+enum { DEMO_KEPT = 13, DEMO_OPTIONS = 23 };
 
 static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
     const options_entry all[DEMO_OPTIONS] = {
@@ -66,6 +70,8 @@ static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
         {"--model", OPTIONS_TEXT, &o->model, 0, 0},
         {"--table", OPTIONS_FLAG, &o->table, true, 0},
         {"--settings", OPTIONS_TEXT, &o->settings, 0, 0},
+        {"--continue", OPTIONS_FLAG, &o->resume, true, 0},
+        {"--dump", OPTIONS_FLAG, &o->dump, true, 0},
         {"--quiet", OPTIONS_FLAG, &o->quiet, true, 0}};
     memcpy(list, all, sizeof all);
 }
@@ -157,6 +163,7 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
     const double now = r2_seconds(), share = total > 0 ? (double)done / (double)total : 0.0;
     const int filled = (int)(16.0 * share);
     char label[64];
+    if (options_stop) return 1;
     if (p->quiet || (done < total && now - p->shown < (p->terminal ? 0.1 : 15.0))) return 0;
     if (done == total && !p->terminal) return 0;
     phase_label(p, label);
@@ -199,12 +206,27 @@ typedef struct demo {
     const char *noun; /* "film" or "item" */
     r2_text said;     /* recommendations.txt */
     report report;
+    char sft_state[1024], grpo_state[1024]; /* where the trainings stand, for --continue */
 } demo;
 
 static void check(demo *d, r2_status status) {
-    if (status == R2_OK) return;
+    if (status == R2_OK && !options_stop) return;
     clear_progress(&d->progress); /* a progress bar may stand there */
-    fprintf(stderr, "movielens_demo: %s\n", d->ctx.message);
+    if (options_stop) options_stopped("movielens_demo");
+    fprintf(stderr, "movielens_demo: %s%s\n", d->ctx.message, options_hint(&d->ctx));
+    exit(1);
+}
+
+/* The end of a training. One that diverged leaves its best weights: they are saved. */
+static void check_training(demo *d, r2_status status) {
+    char why[sizeof d->ctx.message];
+    if (status != R2_DIVERGED) {
+        check(d, status);
+        return;
+    }
+    memcpy(why, d->ctx.message, sizeof why);
+    check(d, r2_run_save(&d->ctx, &d->run, d->options.out));
+    fprintf(stderr, "movielens_demo: %s; they are saved in %s\n", why, d->options.out);
     exit(1);
 }
 
@@ -336,8 +358,8 @@ static void table_text(demo *d, r2_text *text) {
     if (run->split.n_cold_test > 0)
         r2_text_addf(
             ctx, text,
-            "  %ss that somebody else has rated; the favourites of %lld more users nobody has"
-            "\n\n",
+            "  only %ss that somebody else has rated: the favourites of %lld other users are "
+            "left out\n\n",
             d->noun, (long long)run->split.n_cold_test);
     if (run->split.n_test + run->split.n_cold_test == run->config.n_cases)
         r2_text_addf(
@@ -562,6 +584,19 @@ static cJSON *json_results(const demo *d) {
     return results;
 }
 
+/* What each metric is called in data/vectors/SPEC.md, section 15. */
+static cJSON *json_definitions(void) {
+    static const char *const definition[][2] = {
+        {"hr", "hit_ratio/ties=expected"},
+        {"hr@1_lo, hr@1_hi", "bootstrap/percentile=nearest"},
+        {"ndcg", "ndcg/ties=expected/log2(rank+1)"},
+        {"mrr", "reciprocal_rank/ties=expected"}};
+    cJSON *json = cJSON_CreateObject();
+    for (size_t k = 0; k < sizeof definition / sizeof *definition; ++k)
+        cJSON_AddStringToObject(json, definition[k][0], definition[k][1]);
+    return json;
+}
+
 static cJSON *json_traces(const r2_trace_metrics *m) {
     cJSON *json = cJSON_CreateObject(), *verdicts = cJSON_AddObjectToObject(json, "verdicts");
     cJSON_AddNumberToObject(json, "n", (double)m->n);
@@ -578,6 +613,7 @@ static void write_metrics(demo *d) {
     const r2_run_config *c = &d->run.config;
     cJSON *json = cJSON_CreateObject(), *facts, *config;
     cJSON_AddItemToObject(json, "results", json_results(d));
+    cJSON_AddItemToObject(json, "definitions", json_definitions());
     cJSON_AddNumberToObject(json, "seed", (double)d->options.seed);
     facts = cJSON_AddObjectToObject(json, "data");
     cJSON_AddNumberToObject(facts, "users", (double)d->run.data.n_users);
@@ -681,6 +717,17 @@ static void write_traces(demo *d) {
     r2_text_free(&d->ctx, &lines);
 }
 
+/* OUT/dump, for --dump. */
+static void write_dump(demo *d) {
+    r2_text path = {NULL, 0, 0, false};
+    if (!d->options.dump) return;
+    r2_text_addf(&d->ctx, &path, "%s/dump", d->options.out);
+    if (path.failed) check(d, R2_NO_MEMORY);
+    options_directory("movielens_demo", path.data);
+    check(d, dump_write(&d->ctx, &d->run, path.data));
+    r2_text_free(&d->ctx, &path);
+}
+
 static void write_report(demo *d) {
     for (int k = 0; k < d->n_rows; ++k) report_result(&d->report, d->row[k].method, &d->row[k].m);
     check(d, report_write(&d->report, &d->run, d->options.data, d->options.out));
@@ -696,6 +743,11 @@ static void write_settings(demo *d) {
 
 /* ---- the journey ---- */
 
+static void forget_states(demo *d) {
+    remove(d->sft_state);
+    remove(d->grpo_state);
+}
+
 static r2_run_config configure(demo *d) {
     const demo_options *o = &d->options;
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
@@ -705,6 +757,10 @@ static r2_run_config configure(demo *d) {
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     report_watch(&d->report, &config);
+    snprintf(d->sft_state, sizeof d->sft_state, "%s/sft.state", o->out);
+    snprintf(d->grpo_state, sizeof d->grpo_state, "%s/grpo.state", o->out);
+    config.sft.state_path = d->sft_state, config.grpo.state_path = d->grpo_state;
+    if (!o->resume && !o->model) forget_states(d);
     return config;
 }
 
@@ -773,14 +829,14 @@ static void train(demo *d) {
     evaluate_untrained(d);
     phase_ends(d);
     if (d->run.config.sft.n_steps > 0) {
-        check(d, r2_run_sft(&d->ctx, &d->run));
+        check_training(d, r2_run_sft(&d->ctx, &d->run));
         phase_ends(d);
     }
     evaluate_model(d, "sft", R2_REASONED, &d->sft_trace);
     if (d->run.config.grpo.n_steps == 0) evaluate_model(d, "direct", R2_DIRECT, NULL);
     phase_ends(d);
     if (d->run.config.grpo.n_steps == 0) return;
-    check(d, r2_run_grpo(&d->ctx, &d->run));
+    check_training(d, r2_run_grpo(&d->ctx, &d->run));
     phase_ends(d);
     evaluate_model(d, "direct", R2_DIRECT, NULL); /* the same model, asked to answer at once */
     evaluate_model(d, "sft+grpo", R2_REASONED, &d->rl_trace);
@@ -851,6 +907,7 @@ int main(int argc, char **argv) {
     d.ctx.user = &d.progress;
     d.progress.terminal = isatty(2);
     d.progress.quiet = d.options.quiet;
+    options_watch_interrupt();
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
@@ -876,10 +933,12 @@ int main(int argc, char **argv) {
         write_traces(&d);
         check(&d, r2_run_save(&d.ctx, &d.run, d.options.out));
     }
+    write_dump(&d);
     phase_ends(&d);
     if (!d.options.model) {
         write_report(&d);
         write_timings(&d);
+        forget_states(&d);
     }
     print_end(&d);
     demo_free(&d);

@@ -82,4 +82,9 @@ if [ -e $real/ratings.csv ]; then
     done
 fi
 
+printf 'reader;book;stars\nann;x;5\nann;y;4\nbob;x;3\nbob;y;2\n' >"$here/own.csv"
+refuses 1 'own.csv:1: .*; --user-column, --item-column and so on say them$' $chains "$here/own.csv" --out "$here"
+$chains "$here/own.csv" --user-column reader --item-column book --rating-column stars --out "$here" >"$here/said"
+ok 'columns of other names' grep -q '^butterflies 1$' "$here/said"
+
 finish

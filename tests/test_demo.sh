@@ -55,7 +55,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses "$here/file" --out "$here/file"
     refuses "$here/file/below" --out "$here/file/below"
     "$demo" --help >"$here/said" 2>"$here/error"
-    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 22 \
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 23 \
         -a ! -s "$here/error"
 done
 
@@ -69,9 +69,34 @@ short() { # short NAME OPTION...: a short journey, its files in $here/NAME
     $demo --data data/mini --out "$here/$name" --sft-steps 6 --grpo-steps 1 "$@" >"$here/$name.said" 2>&1
 }
 ok "a short journey" short one --threads 1
-ok "with two threads" short two --threads 2
+ok "with two threads" short two --threads 2 --dump
 for file in metrics.json candidates.csv traces.jsonl model.safetensors codebook.json; do
     ok "$file: the same bytes again, with another number of threads" cmp "$here/one/$file" "$here/two/$file"
+done
+
+# the dump: every candidate, and rankings from which trec_eval's arithmetic gives the metrics again
+dumped=$here/two/dump cases=$(($(wc -l <"$here/two/candidates.csv") - 1))
+ok "a line for every candidate" test "$(wc -l <"$dumped/candidates.jsonl")" -eq $((cases * 20))
+ok "the role of every interaction" test "$(wc -l <"$dumped/split.tsv")" -eq "$(wc -l <data/mini/ratings.csv)"
+ok "the test candidates are those of candidates.csv" test "$(tr '\t' , <"$dumped/test.tsv")" = "$(sed 1d "$here/two/candidates.csv")"
+ok "ranks as distinct scores" test "$(cut -d ' ' -f 1,5 "$dumped/direct.run" | sort -u | wc -l)" -eq $((cases * 20))
+mrr=$(awk 'NR == FNR { if ($4) positive[$1 " " $3] = 1; next } ($1 " " $3) in positive { sum += 1 / $4; ++n }
+    END { printf "%.9f", sum / n }' "$dumped/test.qrels" "$dumped/reasoned.run")
+ok "the ranking has the MRR that metrics.json says, but for ties" awk -v mrr="$mrr" -v tied="$(
+    grep '"positive":true' "$dumped/candidates.jsonl" | sed 's/.*"reasoned":{[^}]*"tied":\([0-9]*\)}.*/\1/' | grep -vc '^0$')" \
+    -v n="$cases" '/"method":.*"sft.grpo"/ { found = 1 } found && $1 == "\"mrr\":" { exit !(($2 - mrr) ^ 2 <= (tied / n + 1e-8) ^ 2) }' \
+    "$here/two/metrics.json"
+ok "metrics.json names its definitions" grep -q '"hit_ratio/ties=expected"' "$here/two/metrics.json"
+# Ctrl-C once the training has begun, then on to the same results.
+(trap - INT && exec $demo --data data/mini --out "$here/stopped" --sft-steps 6 --grpo-steps 1) >"$here/said" 2>&1 &
+while kill -0 $! 2>/dev/null && ! grep -q '^model: ' "$here/said"; do sleep 0.1; done
+kill -INT $! 2>/dev/null
+wait $!
+ok "Ctrl-C ends with 130" test $? -eq 130
+ok "and says how to go on" grep -q -e 'stopped; the same command with --continue goes on' "$here/said"
+ok "going on" short stopped --continue
+for file in metrics.json traces.jsonl model.safetensors; do
+    ok "$file: the same bytes after Ctrl-C" cmp "$here/one/$file" "$here/stopped/$file"
 done
 
 ok "a trace says what the model wrote and what was added" test "$(grep -c '"output":"<think>.*","completed":"<think>' \

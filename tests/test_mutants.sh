@@ -1,6 +1,6 @@
 #!/bin/sh
 # The vectors bite: each bug of tests/vectors/mutants, put into a copy of r2rec.h, makes a vector fail that has the
-# flag of the bug. A sample of them, one in sixteen; all with ALL=1 (`make mutants`), or those named on the
+# flag of the bug. (Those of `variants` are in examples/common.) A sample of them, one in sixteen; all with ALL=1 (`make mutants`), or those named on the
 # command line.
 cd "$(dirname "$0")/.." && . tests/test.sh
 
@@ -12,11 +12,14 @@ every=16
 # The plain loops, so that an op has one body; no optimisation, so that it is quickly built.
 build() { # build FLAG: the runner with this bug
     script=$(sed -n "s/^$1$tab[a-z]*$tab//p" tests/vectors/mutants)
-    mkdir -p "$here/$1/examples"
-    sed "$script" r2rec.h >"$here/$1/r2rec.h"
-    cmp -s r2rec.h "$here/$1/r2rec.h" && return 1
-    ln -sf "$PWD/examples/common" "$here/$1/examples/common"
-    mkdir -p "$here/$1/examples/tools" && cp examples/tools/verify.c "$here/$1/examples/tools"
+    of=r2rec.h
+    case $script in
+    @*) of=examples/common/${script%% *} script=${script#* } && of=$(echo "$of" | tr -d @) ;;
+    esac
+    mkdir -p "$here/$1/examples/tools" && cp -r examples/common "$here/$1/examples" && cp r2rec.h "$here/$1"
+    cp examples/tools/verify.c "$here/$1/examples/tools"
+    sed "$script" "$of" >"$here/$1/$of"
+    cmp -s "$of" "$here/$1/$of" && return 1
     ${CC:-cc} -std=c11 -O0 -w -DR2_REFERENCE -I"$here/$1" ${CPPFLAGS:-} $(pkg-config --cflags libcjson 2>/dev/null) \
         -o "$here/$1/verify" "$here/$1/examples/tools/verify.c" -lcjson -lm
 }

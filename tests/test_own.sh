@@ -2,7 +2,7 @@
 # A program of one's own, outside the tree: installed header, pkg-config, CMake, C and C++, two
 # translation units, without OpenMP, 32 bits, musl, MinGW-w64. What a machine does not have is skipped.
 cd "$(dirname "$0")/.." && . tests/test.sh
-unset MAKEFLAGS MFLAGS MAKELEVEL
+unset CPPFLAGS MAKEFLAGS MFLAGS MAKELEVEL # those of the make that runs this script
 
 prefix=$here/prefix
 ok 'the header is installed' make -s install-header PREFIX="$prefix"
@@ -73,7 +73,7 @@ fi
 # --- the command ------------------------------------------------------------------------------------
 
 if [ -x build/examples/movielens_demo ] && [ -x build/examples/tools/verify ]; then
-    ok 'install' make -s install PREFIX="$prefix"
+    ok 'install' make -s -o build/flags install PREFIX="$prefix" # nothing is compiled again
     r2rec=$prefix/bin/r2rec
     "$r2rec" --help >"$here/said"
     for command in demo train recommend eval chains prompts language export verify think; do

@@ -254,12 +254,13 @@ static inline void conform_print(r2_ctx *ctx, const cJSON *item, r2_text *text) 
 #include "conform_model.h"
 #include "conform_metrics.h"
 #include "conform_run.h"
+#include "conform_variants.h"
 
 /* ---- answering ---- */
 
 static const conform_op *const conform_groups[] = {
-    conform_numbers, conform_data, conform_evidence, conform_words, conform_learning,
-    conform_model,   conform_metrics, conform_runs, NULL};
+    conform_numbers, conform_data,    conform_evidence, conform_words,        conform_learning,
+    conform_model,   conform_metrics, conform_runs,     conform_variants_ops, NULL};
 
 static inline const conform_op *conform_find(const char *group, const char *name) {
     for (const conform_op *const *list = conform_groups; *list; ++list)

@@ -108,13 +108,13 @@ static inline void conform_future(conform *c) {
         conform_ok(c, r2_index_init(c->ctx, &w.index, &w.graph, &w.data, split.config.min_positive,
                                     config.seed));
     if (!c->bad) cJSON_ArrayForEach(pair, pairs) {
-        const uint32_t user = (uint32_t)conform_value(c, cJSON_GetArrayItem(pair, 0), "pairs");
-        const uint32_t item = (uint32_t)conform_value(c, cJSON_GetArrayItem(pair, 1), "pairs");
-        if ((int64_t)user >= w.data.n_users) conform_bad(c, "users of the data in", "pairs");
-        if (c->bad) break;
-        cJSON_AddItemToArray(
-            list, conform_json((double)r2_index_future(&w.index, &w.data, user, item)));
-    }
+            const uint32_t user = (uint32_t)conform_value(c, cJSON_GetArrayItem(pair, 0), "pairs");
+            const uint32_t item = (uint32_t)conform_value(c, cJSON_GetArrayItem(pair, 1), "pairs");
+            if ((int64_t)user >= w.data.n_users) conform_bad(c, "users of the data in", "pairs");
+            if (c->bad) break;
+            cJSON_AddItemToArray(
+                list, conform_json((double)r2_index_future(&w.index, &w.data, user, item)));
+        }
     r2_split_free(c->ctx, &split);
     conform_world_free(c, &w);
 }

@@ -117,7 +117,8 @@ static inline void conform_run_words(conform *c, const r2_run *run, const int32_
 }
 
 static inline void conform_run_prompts(conform *c) {
-    cJSON *prompts = conform_new_list(c->out, "prompts"), *traces = conform_new_list(c->out, "traces");
+    cJSON *prompts = conform_new_list(c->out, "prompts"),
+          *traces = conform_new_list(c->out, "traces");
     r2_text all = {NULL, 0, 0, false}, one = {NULL, 0, 0, false};
     const r2_examples *ex;
     r2_run run;
@@ -216,10 +217,12 @@ static inline void conform_run_metrics(conform *c, const char *name, const float
     const r2_eval_config config = r2_eval_config_default();
     cJSON *object = conform_new_object(c, name), *rows = conform_new_list(object, "scores");
     r2_metrics m;
-    if (!conform_ok(c, r2_evaluate(c->ctx, score, set->n_cases, set->n_per_case, &config, &m, NULL)))
+    if (!conform_ok(c,
+                    r2_evaluate(c->ctx, score, set->n_cases, set->n_per_case, &config, &m, NULL)))
         return;
     for (int64_t k = 0; k < set->n_cases; ++k)
-        cJSON_AddItemToArray(rows, conform_list_floats(score + k * set->n_per_case, set->n_per_case));
+        cJSON_AddItemToArray(rows,
+                             conform_list_floats(score + k * set->n_per_case, set->n_per_case));
     conform_add(object, "hr1", conform_json(m.hr1));
     conform_add(object, "hr1_lo", conform_json(m.hr1_lo));
     conform_add(object, "hr1_hi", conform_json(m.hr1_hi));
@@ -245,11 +248,8 @@ static inline void conform_run_scores(conform *c) {
     r2_run_free(c->ctx, &run);
 }
 
-static const conform_op conform_runs[] = {{"run", "data", conform_run_data},
-                                          {"run", "questions", conform_run_questions},
-                                          {"run", "evidence", conform_run_evidence},
-                                          {"run", "prompts", conform_run_prompts},
-                                          {"run", "sft", conform_run_sft},
-                                          {"run", "grpo", conform_run_grpo},
-                                          {"run", "scores", conform_run_scores},
-                                          {NULL, NULL, NULL}};
+static const conform_op conform_runs[] = {
+    {"run", "data", conform_run_data},         {"run", "questions", conform_run_questions},
+    {"run", "evidence", conform_run_evidence}, {"run", "prompts", conform_run_prompts},
+    {"run", "sft", conform_run_sft},           {"run", "grpo", conform_run_grpo},
+    {"run", "scores", conform_run_scores},     {NULL, NULL, NULL}};

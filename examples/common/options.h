@@ -4,6 +4,7 @@
 #define R2_OPTIONS_H
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,6 +51,13 @@ typedef struct options_entry {
     "                 \"-\" for a rating or time that it does not have\n"                          \
     "  --separator C  between its columns (default: the one that its first line shows)\n"          \
     "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"
+
+/* What to do about a table whose columns the library does not know; "" after any other error. */
+static inline const char *options_hint(const r2_ctx *ctx) {
+    return strstr(ctx->message, "expected names of the user and item columns")
+               ? "; --user-column, --item-column and so on say them"
+               : "";
+}
 
 static inline void options_refuse(const char *program, const char *name, const char *expected,
                                   int64_t low, int64_t high, const char *found) {
@@ -137,6 +145,22 @@ static inline void options_read(const char *program, const char *usage, const op
         options_take(program, found, k + 1 < argc ? argv[k + 1] : NULL);
         k += found->kind != OPTIONS_FLAG;
     }
+}
+
+/* Ctrl-C asks the program to stop where it can go on later, a second one ends it at once. */
+static volatile sig_atomic_t options_stop;
+
+static void options_on_interrupt(int number) {
+    signal(number, SIG_DFL);
+    options_stop = 1;
+}
+
+static inline void options_watch_interrupt(void) { signal(SIGINT, options_on_interrupt); }
+
+/* How to go on, and the exit status of a program that Ctrl-C ended. */
+static inline void options_stopped(const char *program) {
+    fprintf(stderr, "%s: stopped; the same command with --continue goes on from here\n", program);
+    exit(130);
 }
 
 /* The values of the entries as a JSON object whose keys are the options without dashes; texts that

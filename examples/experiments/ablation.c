@@ -317,6 +317,11 @@ static void row_key(char key[KEY], const xp *x, const ablation *a, int64_t model
              x->validate ? "v" : "c", (int)seed, mode_name[mode]);
 }
 
+/* Under which GRPO keeps its state until the rows are there. */
+static void rl_key(char key[KEY], const xp *x, const ablation *a, int64_t model) {
+    snprintf(key, KEY, "rl-%s-s%d-m%d", a->name, (int)x->steps, (int)model);
+}
+
 /* Trained once for --check, the test and all sets of candidates; rows that differ in RL alone go on
    from one and the same SFT, that of the whole. */
 static void fine_tune(xp *x, const ablation *a, int64_t model, r2_run *run) {
@@ -324,13 +329,15 @@ static void fine_tune(xp *x, const ablation *a, int64_t model, r2_run *run) {
     snprintf(name, sizeof name, "model-%s-s%d-m%d", a->rl ? list[0].name : a->name, (int)x->steps,
              (int)model);
     if (xp_load_weights(x, name, run)) return;
-    xp_check(x, r2_run_sft(&x->ctx, run));
+    xp_train(x, run, false, name);
     xp_save_run(x, name, run);
+    xp_forget(x, name);
 }
 
 /* False when this data set cannot have the row. */
 static bool make_run(xp *x, const ablation *a, int64_t model, twister *t, r2_run *run) {
     r2_run_config config = xp_config(x, (uint64_t)model);
+    char key[KEY];
     if (x->steps) config.sft.n_steps = x->steps;
     config.sft.valid_every = 0; /* every row is trained for as long */
     if (a->change) a->change(&config);
@@ -349,7 +356,8 @@ static bool make_run(xp *x, const ablation *a, int64_t model, twister *t, r2_run
     if (a->traces == GUIDED) guide_traces(x, run);
     if (a->traces == SHUFFLED) shuffle_traces(run);
     if (!a->no_sft) fine_tune(x, a, model, run);
-    if (a->rl) xp_check(x, r2_run_grpo(&x->ctx, run));
+    rl_key(key, x, a, model);
+    if (a->rl) xp_train(x, run, true, key);
     return true;
 }
 
@@ -393,6 +401,7 @@ static void ablate(xp *x, const ablation *a, int64_t model) {
     r2_run run;
     twister t;
     bool made = false, can = true;
+    char key[KEY];
     memset(&t, 0, sizeof t);
     t.how = a->evidence;
     for (int64_t seed = 1; seed <= x->seeds && can; ++seed) {
@@ -403,6 +412,8 @@ static void ablate(xp *x, const ablation *a, int64_t model) {
     }
     bl_free(&x->ctx, &t.ease);
     if (made) r2_run_free(&x->ctx, &run);
+    rl_key(key, x, a, model);
+    xp_forget(x, key);
 }
 
 /* ---- the table ---- */

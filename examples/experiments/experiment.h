@@ -15,7 +15,7 @@
 typedef struct xp {
     const char *name, *data, *out;
     char dir[512]; /* of the rows */
-    bool full, verbose, claimed; /* claimed: the directory of the rows is this data set's */
+    bool full, resume, verbose, claimed; /* claimed: the directory of the rows is this data set's */
     bool brief;          /* results only: what the table of several data sets needs */
     bool validate;       /* ablation, headline: leave the test positives alone */
     const char *design;  /* headline only: this one alone; NULL: all      */
@@ -29,7 +29,8 @@ typedef struct xp {
 } xp;
 
 static void xp_check(xp *x, r2_status status) {
-    if (status == R2_OK) return;
+    if (status == R2_OK && !options_stop) return;
+    if (options_stop) options_stopped(x->name);
     fprintf(stderr, "%s%s: %s\n", isatty(2) ? "\r\033[K" : "", x->name, x->ctx.message);
     exit(1);
 }
@@ -43,14 +44,14 @@ static void *xp_need(xp *x, void *memory) {
 static int xp_progress(void *user, const char *what, int64_t done, int64_t total) {
     xp *x = (xp *)user;
     double now = r2_seconds();
-    if (now - x->shown < (isatty(2) ? 0.2 : 60.0)) return 0;
+    if (now - x->shown < (isatty(2) ? 0.2 : 60.0)) return options_stop != 0;
     x->shown = now;
     fprintf(stderr,
             isatty(2) ? "\r\033[K  %lld of %lld rows, %.0f s; %s %lld of %lld"
                       : "  %lld of %lld rows, %.0f s; %s %lld of %lld\n",
             (long long)x->n_done, (long long)x->n_rows, now - x->began, what, (long long)done,
             (long long)total);
-    return 0;
+    return options_stop != 0;
 }
 
 static void xp_say(void *user, const char *line) {
@@ -74,6 +75,7 @@ static const char xp_usage[] =
     "  --only NAME    this method or row alone, however long it takes\n"
     "  --quick        the quick training (default)\n"
     "  --full         the long training\n"
+    "  --continue     goes on with a training that was stopped or killed, to the same results\n"
     "  --threads N    results do not depend on it\n"
     "  --verbose      every grid point that was tried\n"
     "  --help         this text\n";
@@ -104,6 +106,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
                                   {"--only", OPTIONS_TEXT, &x.only, 0, 0},
                                   {"--quick", OPTIONS_FLAG, &x.full, false, 0},
                                   {"--full", OPTIONS_FLAG, &x.full, true, 0},
+                                  {"--continue", OPTIONS_FLAG, &x.resume, true, 0},
                                   {"--threads", OPTIONS_WHOLE, &threads, 1, 256},
                                   {"--verbose", OPTIONS_FLAG, &x.verbose, true, 0}};
     memset(&x, 0, sizeof x);
@@ -119,6 +122,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     if (x.verbose) x.ctx.log = xp_say;
     if (!x.seeds) x.seeds = x.full ? 3 : 1;
     if (!x.models) x.models = x.full ? 3 : models;
+    options_watch_interrupt();
     x.began = r2_seconds();
     options_directory(name, x.out);
     xp_open(&x);
@@ -162,6 +166,13 @@ static void xp_put(xp *x, const char *key, cJSON *row) {
     xp_write(x, path, text);
     cJSON_free(text);
     cJSON_Delete(row);
+}
+
+/* Removes a row. */
+static inline void xp_drop(xp *x, const char *key) {
+    char path[1024];
+    xp_path(x, key, path);
+    remove(path);
 }
 
 /* OUT/NAME, of the long training OUT/NAME-full: what files about all rows begin with. */
@@ -221,13 +232,13 @@ static void xp_save(xp *x, const char *key, cJSON *row) {
     x->n_done++;
 }
 
-/* Whether a row is there; counts it as done. */
+/* Whether a row is there, and whole; counts it as done. */
 static inline bool xp_has(xp *x, const char *key) {
-    char path[1024];
-    xp_path(x, key, path);
-    if (access(path, R_OK) != 0) return false;
-    x->n_done++;
-    return true;
+    cJSON *row = xp_load(x, key);
+    const bool has = row != NULL;
+    cJSON_Delete(row);
+    x->n_done += has;
+    return has;
 }
 
 static double xp_number(const cJSON *row, const char *name) {
@@ -298,6 +309,28 @@ static inline void xp_save_run(xp *x, const char *name, const r2_run *run) {
     xp_own(x);
     options_directory(x->name, path);
     xp_check(x, r2_run_save(&x->ctx, run, path));
+}
+
+/* Where the training of that name keeps its state. Not asked to continue, it begins anew. */
+static inline const char *xp_state(xp *x, const char *name, char path[1024]) {
+    snprintf(path, 1024, "%s/%s.state", x->dir, name);
+    if (!x->resume) remove(path);
+    return path;
+}
+
+/* Its results are on disk: the state is not needed any more. */
+static inline void xp_forget(xp *x, const char *name) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s.state", x->dir, name);
+    remove(path);
+}
+
+static inline void xp_train(xp *x, r2_run *run, bool rl, const char *name) {
+    char state[1024];
+    const char **path = rl ? &run->config.grpo.state_path : &run->config.sft.state_path;
+    *path = xp_state(x, name, state);
+    xp_check(x, rl ? r2_run_grpo(&x->ctx, run) : r2_run_sft(&x->ctx, run));
+    *path = NULL;
 }
 
 /* ---- averages ---- */

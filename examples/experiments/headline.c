@@ -172,7 +172,7 @@ typedef struct student {
     double words_right, traces_right; /* shares, of its reasoning on validation */
 } student;
 
-static void student_train(student *s) {
+static void student_train(student *s, const char *key) {
     lab *l = s->l;
     xp *x = l->x;
     const int32_t prompt = 1 + l->design.n_slots, trace = hl_trace_length(&l->design);
@@ -180,6 +180,7 @@ static void student_train(student *s) {
     r2_model_config shape;
     r2_examples ex;
     double began;
+    char state[1024];
     tc_student(&shape, &sft, l->words.vocab.n_words, (int32_t)x->layers, prompt + trace + 3,
                (uint64_t)l->seed);
     sft.reasoned_share = s->a == REASONED ? 1.0f : 0.0f;
@@ -191,6 +192,7 @@ static void student_train(student *s) {
                             s->a == REASONED ? l->joined : NULL, l->train.slot, l->train.question,
                             l->train.n, l->train.group));
     began = (double)clock() / CLOCKS_PER_SEC;
+    sft.state_path = xp_state(x, key, state);
     xp_check(x, r2_sft(&x->ctx, &s->model, &ex, &sft));
     s->seconds = (double)clock() / CLOCKS_PER_SEC - began;
     r2_examples_free(&x->ctx, &ex);
@@ -327,9 +329,10 @@ static void study(lab *l, hl_kind kind, arm a) {
     memset(&s, 0, sizeof s);
     s.l = l;
     s.a = a;
-    if (a == DIRECT || a == REASONED) student_train(&s);
     row_key(key, x, kind, a, l->seed);
+    if (a == DIRECT || a == REASONED) student_train(&s, key);
     xp_save(x, key, student_row(&s, recipe));
+    xp_forget(x, key);
     r2_model_free(&x->ctx, &s.model);
 }
 

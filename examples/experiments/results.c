@@ -110,8 +110,9 @@ static void lab_train(lab *l, stage wanted) {
     if (rl) lab_train(l, SFT_DIRECT);
     snprintf(name, sizeof name, "model-m%d-%s", (int)l->model, rl ? "grpo" : "sft");
     if (!xp_load_weights(l->x, name, run)) {
-        xp_check(l->x, rl ? r2_run_grpo(&l->x->ctx, run) : r2_run_sft(&l->x->ctx, run));
+        xp_train(l->x, run, rl, name);
         xp_save_run(l->x, name, run);
+        xp_forget(l->x, name);
     }
     l->trained = wanted;
 }

@@ -162,6 +162,7 @@ typedef struct student {
     double seconds;            /* of processors, for training alone      */
     int64_t n_points;
     double curve[MAX_POINTS];         /* validation HR@1                        */
+    char curve_key[110], reward_key[110]; /* where it and GRPO are kept while the student learns */
     float *score;                     /* of the validation candidates           */
     double words_right, traces_right; /* shares, of its reasoning on validation */
 } student;
@@ -199,6 +200,26 @@ static double student_validate(student *s) {
     return sum / (double)c->n_cases;
 }
 
+/* A point of the curve is measured once: a training that continues tells its steps again, when the
+   model is not what it was then. */
+static double curve_point(student *s) {
+    xp *x = s->l->x;
+    cJSON *row = xp_load(x, s->curve_key), *points;
+    double value;
+    if (!row) row = cJSON_CreateObject();
+    points = cJSON_GetObjectItemCaseSensitive(row, "points");
+    if (!points) points = cJSON_AddArrayToObject(row, "points");
+    if (cJSON_GetArraySize(points) > s->n_points) {
+        value = cJSON_GetNumberValue(cJSON_GetArrayItem(points, (int)s->n_points));
+        cJSON_Delete(row);
+        return value;
+    }
+    value = student_validate(s);
+    cJSON_AddItemToArray(points, cJSON_CreateNumber(value));
+    xp_put(x, s->curve_key, row);
+    return value;
+}
+
 /* A point of the learning curve, of those two that the picture compares. */
 static void on_step(void *user, const r2_sft_report *r) {
     student *s = (student *)user;
@@ -207,7 +228,8 @@ static void on_step(void *user, const r2_sft_report *r) {
     if (r->step * points / r->n_steps == (r->step + 1) * points / r->n_steps ||
         (s->a != DIRECT && s->a != REASONED))
         return;
-    s->curve[s->n_points++] = student_validate(s);
+    s->curve[s->n_points] = curve_point(s);
+    s->n_points++;
     s->seconds -= processor_seconds() - began;
 }
 
@@ -256,10 +278,11 @@ static r2_check check_sums(const void *user, const char *prompt, const char *out
 }
 
 /* GRPO by the form and by how surely the answer after the reasoning ranks right, nothing else. */
-static void student_reward(student *s, const r2_sft_config *sft) {
+static void student_reward(student *s, const r2_sft_config *sft, const char *key) {
     lab *l = s->l;
     r2_grpo_config grpo = r2_grpo_config_default();
     r2_examples ex;
+    char state[1024];
     ask_training(l, 0, &ex);
     ex.codec.check = check_sums;
     grpo.groups = sft->groups;
@@ -270,17 +293,20 @@ static void student_reward(student *s, const r2_sft_config *sft) {
     s->n_steps += grpo.n_steps;
     s->n_tokens += grpo.n_steps * grpo.groups * ex.group *
                    (TC_PROMPT + grpo.n_samples * grpo.max_new);
+    snprintf(s->reward_key, sizeof s->reward_key, "%s-rl", key);
+    grpo.state_path = xp_state(l->x, s->reward_key, state);
     xp_check(l->x, r2_grpo(&l->x->ctx, &s->model, &ex, &grpo));
     r2_examples_free(&l->x->ctx, &ex);
 }
 
-static void student_train(student *s) {
+static void student_train(student *s, const char *key) {
     lab *l = s->l;
     xp *x = l->x;
     r2_sft_config sft;
     r2_model_config shape;
     r2_examples ex;
     double began;
+    char state[1024];
     tc_student(&shape, &sft, l->words.vocab.n_words, (int32_t)x->layers, TC_PROMPT + TC_STEPS + 3,
                (uint64_t)l->seed);
     sft.n_steps = s->n_steps = arm_steps(&shape, s->a, reasoned_steps(x));
@@ -294,8 +320,11 @@ static void student_train(student *s) {
     if (s->a == SHUFFLED) shuffle_traces(&ex, (uint64_t)l->seed);
     s->n_tokens = s->n_steps * sft.groups * ex.group * (ex.longest - (sft.reasoned_share == 0.0f));
     began = processor_seconds();
+    snprintf(s->curve_key, sizeof s->curve_key, "%s-curve", key);
+    if (!x->resume) xp_drop(x, s->curve_key);
+    sft.state_path = xp_state(x, key, state);
     xp_check(x, r2_sft(&x->ctx, &s->model, &ex, &sft));
-    if (is_rewarded(s->a)) student_reward(s, &sft);
+    if (is_rewarded(s->a)) student_reward(s, &sft, key);
     s->seconds += processor_seconds() - began;
     r2_examples_free(&x->ctx, &ex);
 }
@@ -466,9 +495,12 @@ static void study(lab *l, arm a) {
     s.l = l;
     s.a = a;
     s.score = (float *)xp_need(x, r2_alloc(&x->ctx, (uint64_t)l->valid.n, sizeof *s.score));
-    student_train(&s);
     row_key(key, x, a, l->seed);
+    student_train(&s, key);
     xp_save(x, key, student_row(&s));
+    xp_forget(x, key);
+    xp_forget(x, s.reward_key);
+    xp_drop(x, s.curve_key);
     r2_release(&x->ctx, s.score);
     r2_model_free(&x->ctx, &s.model);
 }

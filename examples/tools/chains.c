@@ -244,7 +244,7 @@ int main(int argc, char **argv) {
     if (!status) status = r2_butterflies_init(&ctx, &butterflies, &graph);
     if (!status) printf("butterflies %lld\n", (long long)butterflies.total);
     if (!status && data.n_users) status = ask(&ctx, &data, &graph, &butterflies, &o);
-    if (status) fprintf(stderr, "chains: %s\n", ctx.message);
+    if (status) fprintf(stderr, "chains: %s%s\n", ctx.message, options_hint(&ctx));
     r2_butterflies_free(&ctx, &butterflies);
     r2_graph_free(&ctx, &graph);
     r2_data_free(&ctx, &data);

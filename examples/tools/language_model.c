@@ -31,6 +31,7 @@ typedef struct lm_options {
     r2_format format;
     int64_t seed, threads, questions, cases, rank, batch;
     int64_t scratch_steps, sft_steps, grpo_steps;
+    double rate; /* 0: the default */
     bool cold, validation;
 } lm_options;
 
@@ -51,6 +52,7 @@ static const char usage[] =
     "  --cases N        users whose items are ranked, at most (default 8192)\n"
     "  --rank N         of the adapters (default 16)\n"
     "  --batch N        groups of questions in a step of fine-tuning (default 8)\n"
+    "  --rate X         highest learning rate of fine-tuning (default 0.005 x 64 / width)\n"
     "  --scratch-steps N  batches in which the model learns to read prompts (default 300; with\n"
     "                   --model 0)\n"
     "  --sft-steps N    batches of supervised fine-tuning (default 300)\n"
@@ -80,6 +82,7 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--cases", OPTIONS_WHOLE, &o.cases, 1, most},
                                   {"--rank", OPTIONS_WHOLE, &o.rank, 1, 1024},
                                   {"--batch", OPTIONS_WHOLE, &o.batch, 1, 1024},
+                                  {"--rate", OPTIONS_NUMBER, &o.rate, 0, 1},
                                   {"--scratch-steps", OPTIONS_WHOLE, &o.scratch_steps, 0, most},
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, most},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, most},
@@ -613,7 +616,8 @@ static void fine_tune(lm *m) {
     config.n_steps = m->options.sft_steps;
     config.warmup = 50;
     config.groups = (int32_t)m->options.batch;
-    config.lr = 2e-3f * 64.0f / (float)m->model.config.d_model;
+    config.lr = 5e-3f * 64.0f / (float)m->model.config.d_model;
+    if (m->options.rate > 0.0) config.lr = (float)m->options.rate;
     config.seed = (uint64_t)m->options.seed;
     config.on_step = on_sft;
     config.user = m;

@@ -17,7 +17,9 @@ typedef struct options {
     int64_t max_tokens;
 } options;
 
-static int fail(const r2_ctx *ctx) { return fprintf(stderr, "prompts: %s\n", ctx->message), 1; }
+static void fail(const r2_ctx *ctx) {
+    fprintf(stderr, "prompts: %s%s\n", ctx->message, options_hint(ctx));
+}
 
 static const char usage[] =
     "[options]\n"

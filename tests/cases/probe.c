@@ -587,6 +587,47 @@ static r2_status trained(r2_run *run, const char *data, uint64_t seed) {
     return s != R2_OK ? s : r2_run_sft(&ctx, run);
 }
 
+/* What a training reported, step after step. */
+static unsigned long long reports;
+static void add_report(const void *report, size_t n) {
+    for (size_t k = 0; k < n; ++k) reports = reports * 31 + ((const unsigned char *)report)[k];
+}
+static void sft_step(void *user, const r2_sft_report *r) { (void)user, add_report(r, sizeof *r); }
+static void grpo_step(void *user, const r2_grpo_report *r) { (void)user, add_report(r, sizeof *r); }
+
+/* train DATA DIR [STOP]: a training that keeps its state in DIR and saves its run there; goes on from
+   what is there. With STOP it asks itself to stop there, of all steps, as an interrupt does. */
+static int64_t stop_at;
+static int stop(void *user, const char *what, int64_t done, int64_t total) {
+    static int64_t n;
+    (void)user, (void)done, (void)total;
+    if (strcmp(what, "sft") && strcmp(what, "grpo")) return 0;
+    return stop_at && ++n == stop_at;
+}
+
+static int train(int n, char **a) {
+    r2_run_config c = small_run(5);
+    char sft[600], grpo[600];
+    r2_run run;
+    r2_status s;
+    snprintf(sft, sizeof sft, "%s/sft.state", a[1]);
+    snprintf(grpo, sizeof grpo, "%s/grpo.state", a[1]);
+    stop_at = n > 2 ? atoi(a[2]) : 0;
+    ctx.progress = stop;
+    c.sft.n_steps = 300, c.sft.valid_every = 20, c.sft.patience = 1000;
+    c.grpo.n_steps = 20;
+    c.sft.state_path = sft, c.grpo.state_path = grpo;
+    c.sft.state_every = c.grpo.state_every = 0.01f;
+    c.sft.on_step = sft_step, c.grpo.on_step = grpo_step;
+    s = r2_run_init(&ctx, &run, a[0], &c);
+    if (s == R2_OK) s = r2_run_sft(&ctx, &run);
+    if (s == R2_OK) s = r2_run_grpo(&ctx, &run);
+    if (s == R2_OK) s = r2_run_save(&ctx, &run, a[1]);
+    if (s == R2_OK) printf("reports %llx\n", reports);
+    r2_run_free(&ctx, &run);
+    return s != R2_OK ? failed(s) : 0;
+}
+
 /* A fingerprint of the weights: the sum of the bits of all. */
 static unsigned long long print_of(const r2_run *run) {
     unsigned long long sum = 0;
@@ -749,6 +790,7 @@ static const struct {
     {"run", 2, whole_run, "DATA OUT [NAME=VALUE]..."},
     {"recommend", 2, recommend, "DATA N"},
     {"torn", 3, torn, "DATA DIR BLOCKED"},
+    {"train", 2, train, "DATA DIR [STOP]"},
     {"json", 2, json, "IN OUT [PATH=JSON]..."},
     {"header", 3, header, "OUT JSON N"},
     {"tensor", 4, tensor, "IN OUT NAME N [VALUE]"}};

@@ -217,6 +217,19 @@ static r2_status stage_sft(void) {
     return s;
 }
 
+/* The state of a training is written, and a second training finds it. */
+static r2_status stage_state(void) {
+    char path[400];
+    r2_status s = R2_OK;
+    snprintf(path, sizeof path, "%s", in("sft.state"));
+    remove(path);
+    run.config.sft.state_path = path;
+    for (int k = 0; k < 2 && s == R2_OK; ++k) s = (restore(), r2_run_sft(&ctx, &run));
+    run.config.sft.state_path = NULL;
+    if (s == R2_OK) add(run.model.param, (size_t)run.model.n_params * sizeof(float));
+    return s;
+}
+
 static r2_status stage_grpo(void) {
     r2_status s = (restore(), r2_run_grpo(&ctx, &run));
     if (s == R2_OK) add(run.model.param, (size_t)run.model.n_params * sizeof(float));
@@ -379,7 +392,7 @@ static const struct {
     bool is_one; /* what it writes is one thing, all old or all new */
 } stages[] = {
     {"load", stage_load, false}, {"sets", stage_sets, false}, {"chains", stage_chains, false},
-    {"init", stage_init, false}, {"sft", stage_sft, false}, {"grpo", stage_grpo, false},
+    {"init", stage_init, false}, {"sft", stage_sft, false}, {"grpo", stage_grpo, false}, {"state", stage_state, false},
     {"score", stage_score, false}, {"counterfactual", stage_counterfactual, false},
     {"save", stage_save, true}, {"load-model", stage_load_model, false},
     {"adapters", stage_adapters, false}, {"tokenizer", stage_tokenizer, false},

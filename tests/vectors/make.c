@@ -18,6 +18,7 @@
 #include "make_learning.h"
 #include "make_metrics.h"
 #include "make_run.h"
+#include "make_variants.h"
 
 int main(int argc, char **argv) {
     maker m;
@@ -40,6 +41,7 @@ int main(int argc, char **argv) {
     make_model(&m);
     make_metrics(&m);
     make_run(&m);
+    make_variants(&m);
     printf("%d vectors\n", m.n_all);
     return 0;
 }

@@ -138,7 +138,6 @@ static void invalid(maker *m, const char *op, const char *flags, const char *abo
     add(m, op, "invalid", flags, about, input);
 }
 
-
 static void share(maker *m, const char *name, cJSON *value) {
     cJSON_AddItemToObject(m->shared, name, value);
 }

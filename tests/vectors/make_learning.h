@@ -161,9 +161,11 @@ static cJSON *grpo_input(r2_rng *rng, const char *variant, int n_prompts, int n_
     cJSON *prompts = cJSON_AddArrayToObject(in, "prompts");
     for (int p = 0; p < n_prompts; ++p) {
         cJSON *row = cJSON_CreateArray();
-        for (int s = 0; s < n_samples; ++s)
-            cJSON_AddItemToArray(row, grpo_output(rng, equal && p == 0 ? 1.5 : below(rng, 7) / 2.0,
-                                                  1 + below(rng, 6)));
+        for (int s = 0; s < n_samples; ++s) {
+            const int length = 1 + below(rng, 6);
+            const double reward = equal && p == 0 ? 1.5 : below(rng, 7) / 2.0;
+            cJSON_AddItemToArray(row, grpo_output(rng, reward, length));
+        }
         cJSON_AddItemToArray(prompts, row);
     }
     return in;
