@@ -163,8 +163,9 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
     const double now = r2_seconds(), share = total > 0 ? (double)done / (double)total : 0.0;
     const int filled = (int)(16.0 * share);
     char label[64];
-    if (p->quiet || (done < total && now - p->shown < (p->terminal ? 0.1 : 15.0))) return options_stop != 0;
-    if (done == total && !p->terminal) return options_stop != 0;
+    if (options_stop) return 1;
+    if (p->quiet || (done < total && now - p->shown < (p->terminal ? 0.1 : 15.0))) return 0;
+    if (done == total && !p->terminal) return 0;
     phase_label(p, label);
     if (p->terminal)
         fprintf(stderr, "\r%-37s [%.*s%*s] %3.0f %%  %4.0f s left ", label, filled,
@@ -173,7 +174,7 @@ static int show_progress(void *user, const char *what, int64_t done, int64_t tot
         fprintf(stderr, "%s: %s %.0f %%, about %.0f s left of the run\n", label, what,
                 100.0 * share, seconds_left(p, share));
     p->shown = now;
-    return options_stop != 0;
+    return 0;
 }
 
 static void clear_progress(const demo_progress *p) {
