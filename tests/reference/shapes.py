@@ -70,7 +70,8 @@ def counts(out, draw):
     for user, taken, times, liking in world(draw):
         loudness = draw.lognormal(1.0, 1.0)
         for i, t in zip(taken, times):
-            plays = 1 + draw.poisson(loudness * np.exp(0.8 * liking[i] + draw.normal()))
+            rate = loudness * np.exp(0.8 * liking[i] + draw.normal())
+            plays = 1 + draw.poisson(min(rate, 10_000))
             out.write(f"{user + 1},{i + 1},{plays},{t}\n")
 
 
