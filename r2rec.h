@@ -450,7 +450,7 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 #define R2_DEEP_EDGES (1 << 18)
 #endif
 #ifndef R2_MOST_PEOPLE
-#define R2_MOST_PEOPLE 128
+#define R2_MOST_PEOPLE 64
 #endif
 
 /* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
@@ -3001,7 +3001,7 @@ typedef struct r2__history {
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
-    r2__path *shared;  /* (length) paths over one u1, until all are listed                     */
+    r2__path *shared;  /* (1 + length) paths over one u1, by mark or side by side              */
     int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
@@ -3033,7 +3033,7 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     n = (uint64_t)h->length;
     h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
     h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
-    h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->shared);
+    h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n + 1, sizeof *h->shared);
     h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
                                         sizeof *h->mark);
     if (!h->degree || !h->weight || !h->shared || !h->mark) return false;
@@ -3095,12 +3095,14 @@ static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64
     }
     *n = 0;
     if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
-    for (int32_t p = 0; p < h->length; ++p) h->shared[p].place = -1;
+    for (int32_t p = 1; p <= h->length; ++p) h->shared[p].place = -1;
     for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
-        const r2__path path = {h->mark[g->user_item[e]] - 1, h->index->position[e], e};
-        if (path.place >= 0) h->shared[path.place] = path;
+        /* what is not shared goes to 0: a branch that nobody can foresee would take longer */
+        const int32_t mark = h->mark[g->user_item[e]];
+        const r2__path path = {mark - 1, h->index->position[e], e};
+        h->shared[mark] = path;
     }
-    for (int32_t p = 0; p < h->length; ++p) {
+    for (int32_t p = 1; p <= h->length; ++p) {
         h->shared[*n] = h->shared[p];
         *n += h->shared[p].place >= 0;
     }

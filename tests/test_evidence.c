@@ -539,6 +539,19 @@ static void check_chains(const ref_world *r, const r2_evidence *q, int32_t n_cha
     }
 }
 
+/* The chains shown are those that r2_chains_target finds, score for score. */
+static void check_asked_alone(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              const r2_evidence *q) {
+    const r2_chain_config config = {R2_CHAINS_COHERENT, 4, 1};
+    r2_chain chain[4];
+    int64_t n = 0;
+    CHECK_STATUS(ctx, r2_chains_target(ctx, index, question, &config, chain, &n), R2_OK);
+    CHECK_EQ_INT(n, q->n_chains);
+    for (int64_t c = 0; c < n && c < q->n_chains; ++c)
+        CHECK(chain[c].u1 == q->chain[c].chain.u1 && chain[c].i0 == q->chain[c].chain.i0 &&
+              chain[c].score == q->chain[c].chain.score);
+}
+
 static r2_question draw_question(const world *w, r2_rng *rng) {
     r2_question q = {0, 0, 0, 3, 0, 0, 0, 0};
     q.user = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_users);
@@ -574,6 +587,7 @@ static void check_shapes(int64_t stride) {
             CHECK_EQ_INT(evidence.history, r.n_history);
             check_fields(&r, &evidence);
             check_chains(&r, &evidence, 4);
+            check_asked_alone(&ctx, &w.index, &question, &evidence);
             ref_free(&r);
         }
         world_free(&ctx, &w);
