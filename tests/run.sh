@@ -4,9 +4,9 @@
 #     run.sh PROGRAM...
 #
 # A program ends its output with `# passed failed skipped` and exits with 1 when a test failed, else
-# with 0. One that ends otherwise, or without any test, has crashed: that counts as one failure, and nothing else it said
-# counts. The output of a program is shown only when it failed. No test reads standard input. Results
-# are told in the order of the arguments. JOBS=1: one program after another.
+# with 0. One that ends otherwise, or ran no test, has crashed: that is one failure, and nothing else
+# that it said counts. The output of a program is shown only when it failed. No test reads standard
+# input. Results are told in the order of the arguments. JOBS=1: one program after another.
 set -u
 
 logs=$(mktemp -d) && trap 'rm -rf "$logs"' EXIT || exit 1
