@@ -279,8 +279,8 @@ static void report_test(cJSON *report, const vectors_group *group, const cJSON *
     cJSON_AddStringToObject(line, "id", vectors_string(test, "id"));
     cJSON_AddStringToObject(line, "group", group->name);
     cJSON_AddStringToObject(line, "result", outcome_name[out]);
-    if (difference->found) cJSON_AddStringToObject(line, "difference", difference->text);
     if (flags) cJSON_AddItemToObject(line, "flags", cJSON_Duplicate(flags, true));
+    if (difference->found) cJSON_AddStringToObject(line, "difference", difference->text);
     cJSON_AddItemToArray(report, line);
 }
 

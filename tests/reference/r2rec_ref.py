@@ -43,7 +43,7 @@ def number(x):
     """A number of the wire: null is a rating not known, NaN and the infinities are strings."""
     if x is None:
         return math.nan
-    return float(x.replace("Infinity", "inf")) if isinstance(x, str) else x
+    return float(x) if isinstance(x, str) else x
 
 
 def word64(x):
@@ -76,6 +76,7 @@ class Data:
         kept = {}  # (user, item): the place of its row
         self.rows = []
         for place, (user_id, item_id, rating, time) in enumerate(ratings):
+            refuse_unless(math.isfinite(number(rating)), "a rating that is no number")
             u = user_number.setdefault(user_id, len(user_number))
             i = item_number.setdefault(item_id, len(item_number))
             self.rows.append((u, i, f32(number(rating)), time))
@@ -213,16 +214,19 @@ def op_draws(draw):
 
 
 def op_below(x):
+    """`below` of section 1."""
     generator = generator_of(x)
     return {"values": [hex(generator.below(word64(bound))) for bound in x["bounds"]]}
 
 
 def op_distinct(x):
+    """`distinct` of section 1."""
     refuse_unless(0 <= x["k"] <= x["total"], "more numbers than there are")
     return {"values": list(generator_of(x).distinct(x["total"], x["k"]))}
 
 
 def op_hash(x):
+    """`hash` of section 1."""
     return {"hash": hex(hash64(word64(x["seed"]), word64(x["a"]), word64(x["b"])))}
 
 
@@ -253,6 +257,7 @@ def level(rating, rating_min, rating_max):
 
 
 def op_level(x):
+    """`level` of section 2."""
     return {"level": level(*(number(x[name]) for name in ("rating", "rating_min", "rating_max")))}
 
 
@@ -314,6 +319,7 @@ def warm(targets, count, min_train):
 
 
 def op_leave_one_out(x):
+    """`leave_one_out` of section 3."""
     data, seed = Data.of_wire(x["data"]), word64(x["seed"])
     split = leave_one_out(data, seed, x["min_positive"])
     role = {row[:2]: "train" for row in split.train}
@@ -328,6 +334,7 @@ def op_leave_one_out(x):
 
 
 def op_warm(x):
+    """`warm` of section 3."""
     data = Data.of_wire(x["data"])
     split = leave_one_out(data, word64(x["seed"]), x["min_positive"])
     count = train_count(data, split)
@@ -340,6 +347,7 @@ def op_warm(x):
 
 
 def op_filter(x):
+    """`filter` of section 3."""
     data = Data.of_wire(x["data"])
     rows = [row for row in data.kept
             if (not x["min_rating"] or row[2] >= f32(x["min_rating"]))
@@ -409,6 +417,7 @@ def graph_of(x):
 
 
 def op_butterflies(x):
+    """`butterflies` of section 4."""
     data = Data.of_wire(x["data"])
     graph = Graph(data, data.kept, 0)
     common = (graph.adjacent @ graph.adjacent.T).astype(int)
@@ -562,12 +571,14 @@ def chains_output(question, x):
 
 
 def op_target(x):
+    """`target` of section 5."""
     asked = x["question"]
     question = Question(graph_of(x), asked["user"], asked["item"], asked["history"])
     return chains_output(question, x)
 
 
 def op_closed(x):
+    """`closed` of section 5."""
     graph = graph_of(x)
     refuse_unless(0 <= x["user"] < graph.n_users, "no such user")
     return chains_output(Question(graph, x["user"], None, len(graph.items_of[x["user"]])), x)
@@ -600,6 +611,7 @@ def candidates(data, target, n, seed, popular, count, min_train):
 
 
 def op_candidates(x):
+    """`candidates` of section 6."""
     data, common = Data.of_wire(x["data"]), x["common"]
     refuse_unless(not (x["popular"] and common), "popular negatives are never common ones")
     count, min_train = [0] * len(data.items), 0
@@ -667,6 +679,7 @@ def draw_questions(graph, n_groups, n_sampled, min_history, min_others, seed):
 
 
 def op_draw(x):
+    """`draw` of section 6."""
     return {"groups": draw_questions(graph_of(x), x["n_groups"], x["n_sampled"], x["min_history"],
                                      x["min_others"], word64(x["seed"]))}
 
@@ -693,13 +706,12 @@ MAX_CHAINS = 8
 
 
 class Evidence:
-    """The values of the 21 fields for a question."""
+    """The values of the 21 fields for a question; liked are ratings of at least `least`."""
 
-    def __init__(self, question, future, min_positive):
+    def __init__(self, question, future, least):
         graph = question.graph
         refuse_unless(0 <= future <= len(graph.rating), "no such future")
-        self.q, self.graph = question, graph
-        self.least = least_positive(graph.data, min_positive)
+        self.q, self.graph, self.least = question, graph, f32(least)
         self.hidden_ranks = [graph.rank[edge] for edge in question.hidden]
         self.n_edges = len(graph.rating) - len(question.hidden)  # N'
         moment = len(graph.rating) - future
@@ -865,10 +877,10 @@ def genre_numbers(data):
     return data.genre_numbers
 
 
-def evidence_of(question, future, min_positive, law, k, seed):
+def evidence_of(question, future, least, law, k, seed):
     """History, values and chains of a question, as the operation `evidence` has them."""
     refuse_unless(k <= MAX_CHAINS, "more chains than a prompt can show")
-    evidence = Evidence(question, future, min_positive)
+    evidence = Evidence(question, future, least)
     chosen = choose(question, law, k, seed)
     chains = []
     for u1, chain in chosen:
@@ -896,6 +908,7 @@ def hidden_of_step(asked):
 
 
 def op_evidence(x):
+    """`evidence` of section 8."""
     asked = x["question"]
     left_out = asked["other_user"] if asked.get("step", 4) < 4 else None
     question = Question(graph_of(x), asked["user"], asked["item"], asked["history"],
@@ -905,6 +918,7 @@ def op_evidence(x):
 
 
 def op_step(x):
+    """`step` of section 8."""
     graph, chain, k = graph_of(x), x["chain"], x["step"]
     u0, i0, u1, i1 = (chain[name] for name in ("u0", "i0", "u1", "i1"))
     user, other, item, other_item = {1: (u0, u1, i0, i1), 2: (u1, u0, i0, i1),
@@ -928,6 +942,7 @@ def future_of(graph, user, item):
 
 
 def op_future(x):
+    """`future` of section 8."""
     data, seed = Data.of_wire(x["data"]), word64(x["tie_seed"])
     graph = Graph(data, leave_one_out(data, seed, x["min_positive"]).train, seed)
     return {"future": [future_of(graph, *pair) for pair in x["pairs"]]}
@@ -954,6 +969,7 @@ def bucket_of(book, field, value):
 
 
 def op_bucket(x):
+    """`bucket` of section 9."""
     refuse_unless(x["field"] in ALL_FIELDS, "no such field")
     return {"buckets": [bucket_of(x["codebook"], x["field"], number(v)) for v in x["values"]]}
 
@@ -1020,6 +1036,7 @@ def fit(questions, n_chains):
 
 
 def op_fit(x):
+    """`fit` of section 9."""
     questions = [{"observed": question["observed"],
                   "values": [number(v) for v in question["values"]],
                   "chains": [[number(v) for v in chain] for chain in question["chains"]]}
@@ -1087,6 +1104,7 @@ def prompt(book, evidence, schedule, max_tokens, level_of):
 
 
 def op_prompt(x):
+    """`prompt` of section 10."""
     def level_of(rating):
         return level(rating, x["rating_min"], x["rating_max"])
     words, shown, left_out = prompt(x["codebook"], x["evidence"], x["schedule"], x["max_tokens"],
@@ -1160,6 +1178,7 @@ def teach(book, text, gumbel, seed, index):
 
 
 def op_teacher(x):
+    """`teacher` of section 11."""
     return {"text": teach(x["codebook"], x["prompt"], x["gumbel"], word64(x["seed"]),
                           word64(x["index"]))}
 
@@ -1305,6 +1324,7 @@ def sequence(prompt_ids, trace, answer, reasoned, marks):
 
 
 def op_encode(x):
+    """`encode` of section 12."""
     return {"ids": encode({word: place for place, word in enumerate(x["words"])}, x["text"])}
 
 
@@ -1340,6 +1360,7 @@ def expected_rating(levels):
 
 
 def op_score(x):
+    """`score` of section 13."""
     levels = [number(v) for v in x["logp"]]
     kinds = {"log_odds": log_odds, "rating": expected_rating}
     refuse_unless(len(levels) == 6 and x["kind"] in kinds, "a score has six answers and a kind")
@@ -1381,6 +1402,7 @@ def sft_loss(sequences, group, trace_weight, list_weight):
 
 
 def op_sft(x):
+    """`sft` of section 13."""
     return sft_loss(x["sequences"], x["group"], x["trace_weight"], x["list_weight"])
 
 
@@ -1418,11 +1440,12 @@ def reward(weights, checked, right_answer, share):
         faith = 0.5 * checked["right"] / checked["cited"]
     if checked["verdict"] == "ok":
         faith = 1
-    return (weights["format"] * checked["well_formed"] + weights["accuracy"] * accuracy
-            + weights["rank"] * share + weights["faith"] * faith)
+    parts = {"format": checked["well_formed"], "accuracy": accuracy, "rank": share, "faith": faith}
+    return sum(float(f32(weights[name])) * part for name, part in parts.items())
 
 
 def op_reward(x):
+    """`reward` of section 13."""
     return {"reward": reward(x["weights"], x["check"], x["right_answer"], x["rank_share"])}
 
 
@@ -1749,6 +1772,8 @@ def generate_one(model, start, max_new, stop, temperature, generator):
 
 def generate(model, prompts, n_samples, max_new, stop, temperature, seed):
     """The outputs (tokens, logp), prompt by prompt."""
+    for start in prompts:
+        refuse_unless(len(start) + max_new <= model.sizes["n_ctx"], "more tokens than positions")
     return [generate_one(model, start, max_new, stop, temperature,
                          Generator(seed, SAMPLE, p * n_samples + s))
             for p, start in enumerate(prompts) for s in range(n_samples)]
@@ -1759,6 +1784,7 @@ def flat(tensors):
 
 
 def op_init(x):
+    """`init` of section 14."""
     weights = flat(Model(x["model"]).w)
     return {"sums": {name: w.sum() for name, w in weights.items()},
             "first": {name: w[:4] for name, w in weights.items()}}
@@ -1769,15 +1795,18 @@ def batch_of(x):
 
 
 def op_forward(x):
+    """`forward` of section 14."""
     logp, entropy = measure(Model(x["model"]), *batch_of(x))
     return {"logp": logp, "entropy": entropy}
 
 
 def op_gradient(x):
+    """`gradient` of section 14."""
     return {"gradient": flat(gradient(Model(x["model"]), *batch_of(x), x["dlogp"]))}
 
 
 def op_train(x):
+    """`train` of section 14."""
     model = Model(x["model"])
     optimizer = AdamW(model, **x["adamw"])
     sequences, predictions = batch_of(x)
@@ -1790,6 +1819,7 @@ def op_train(x):
 
 
 def op_lora(x):
+    """`lora` of section 14."""
     model = Model(x["model"])
     scale = x["alpha"] / x["rank"]
     a, b = {}, {}
@@ -1804,6 +1834,7 @@ def op_lora(x):
 
 
 def op_generate(x):
+    """`generate` of section 14."""
     model = Model(x["model"])
     outputs = generate(model, x["prompts"], x["n_samples"], x["max_new"], x["stop"],
                        x["temperature"], word64(x["seed"]))
@@ -1816,15 +1847,18 @@ def op_generate(x):
 
 
 def op_rmsnorm(x):
+    """`rmsnorm` of section 14."""
     return {"y": rmsnorm(np.array(x["x"], float), np.array(x["gain"], float), x["eps"])}
 
 
 def op_rope(x):
+    """`rope` of section 14."""
     head = np.array(x["x"], float)[None]
     return {"y": rope(head, np.array([x["position"]]), x["theta"]).ravel()}
 
 
 def op_swiglu(x):
+    """`swiglu` of section 14."""
     gate, up = np.array(x["gate"], float), np.array(x["up"], float)
     return {"y": gate * sigmoid(gate) * up}
 
@@ -1871,6 +1905,7 @@ def bootstrap(values, n_bootstrap, seed):
 
 
 def op_mcnemar(x):
+    """`mcnemar` of section 15."""
     a, b = x["only_a"], x["only_b"]
     refuse_unless(min(a, b) >= 0, "a negative count")
     n = a + b
@@ -1879,6 +1914,7 @@ def op_mcnemar(x):
 
 
 def op_rank(x):
+    """`rank` of section 15."""
     better, tied = rank([number(s) for s in x["scores"]])
     return {"better": better, "tied": tied}
 
@@ -1943,6 +1979,7 @@ def list_metrics(rel, k):
 
 
 def op_list(x):
+    """`list` of section 15."""
     refuse_unless(x["k"] >= 1, "k is at least 1")
     items = in_order([(i, number(s), number(r)) for i, s, r in x["items"]], x["ties"])
     return {"order": [item[0] for item in items],
@@ -1950,12 +1987,14 @@ def op_list(x):
 
 
 def op_mean(x):
+    """`mean` of section 15."""
     refuse_unless(x["empty"] in ("skip", "zero"), "no such rule of users without relevant items")
     values = [v or 0 for v in x["values"] if v is not None or x["empty"] == "zero"]
     return {"mean": ratio(sum(values), len(values))}
 
 
 def op_percentile(x):
+    """`percentile` of section 15."""
     values, at = sorted(x["values"]), x["share"] * (len(x["values"]) - 1)
     refuse_unless(values and 0 <= x["share"] <= 1, "no values, or no such share")
     if x["rule"] == "nearest":
@@ -1973,7 +2012,7 @@ VARIANTS = {"list": op_list, "mean": op_mean, "percentile": op_percentile}
 
 N_CHAINS = 3
 MAX_NEW = 25
-BATCH_ADAMW = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "decay": 0, "clip": 1}
+RUN_ADAMW = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "decay": 0, "clip": 1}
 
 
 def load_movielens(directory):
@@ -2049,7 +2088,8 @@ class Run:
 
     def evidence_for(self, asked):
         question = Question(self.graph, asked["user"], asked["item"], asked["history"])
-        return evidence_of(question, asked["future"], 0, "coherent", N_CHAINS, 0)
+        least = least_positive(self.data, 0)
+        return evidence_of(question, asked["future"], least, "coherent", N_CHAINS, 0)
 
     @functools.cached_property
     def evidence(self):
@@ -2135,7 +2175,7 @@ class Run:
         model = Model({**self.x["model"], "n_vocab": len(self.words), "seed": self.x["seed"],
                        "n_ctx": self.longest + MAX_NEW, "rope_theta": 10000, "norm_eps": 1e-5,
                        "init_std": 0.02, "qkv_bias": False, "tied": True})
-        optimizer = AdamW(model, **BATCH_ADAMW)
+        optimizer = AdamW(model, **RUN_ADAMW)
         losses, weights = [], []
         for step in range(self.x["sft_steps"]):
             loss = self.sft_step(model, optimizer, step)
@@ -2240,7 +2280,7 @@ class Run:
     def grpo(self, variant):
         reference = self.sft[0]
         model = reference.copy()
-        optimizer = AdamW(model, **BATCH_ADAMW)
+        optimizer = AdamW(model, **RUN_ADAMW)
         steps = [self.grpo_step(model, reference, optimizer, variant, step)
                  for step in range(self.x["grpo_steps"])]
         return {"steps": steps, "weights": norms_of(model)}
@@ -2294,6 +2334,7 @@ def run_of(x):
 
 
 def op_run_data(x):
+    """`data` of section 16."""
     run = run_of(x)
     output = {"users": len(run.data.users), "items": len(run.data.items),
               "rows": len(run.data.kept), "train": len(run.split.train),
@@ -2307,6 +2348,7 @@ def op_run_data(x):
 
 
 def op_run_questions(x):
+    """`questions` of section 16."""
     questions = run_of(x).questions
     groups = []
     for start in (0, 5, 10):
@@ -2319,12 +2361,14 @@ def op_run_questions(x):
 
 
 def op_run_evidence(x):
+    """`evidence` of section 16."""
     run = run_of(x)
     return {"questions": run.evidence[:10], "edges": run.book["edges"],
             "weights": run.book["weights"]}
 
 
 def op_run_prompts(x):
+    """`prompts` of section 16."""
     run = run_of(x)
     lines = [line for both in zip(run.prompts, run.traces) for line in both]
     return {"prompts": run.prompts[:7], "traces": run.traces[:7], "words": len(run.words),
@@ -2332,6 +2376,7 @@ def op_run_prompts(x):
 
 
 def op_run_scores(x):
+    """`scores` of section 16."""
     run = run_of(x)
     return {"direct": run.scores(False), "reasoned": run.scores(True)}
 

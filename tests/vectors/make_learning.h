@@ -363,6 +363,9 @@ static void make_generation(maker *m) {
         json(
             "{'model':'@zeros','prompts':[[1]],'n_samples':1,'max_new':3,'stop':[],'temperature':0,"
             "'seed':'0x1','watch':[0,1]}"));
+    valid(m, "generate", "StopExcluded", "outputs that end with the stop token",
+          json("{'model':'@one_head','prompts':[[1,2]],'n_samples':2,'max_new':3,'stop':[3],"
+               "'temperature':1,'seed':'0x1','watch':[0]}"));
 }
 
 static void make_operations(maker *m) {

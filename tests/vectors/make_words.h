@@ -252,6 +252,10 @@ static void check_weights(maker *m) {
         {"Alien is great, 5 stars", "SubstringAnswer", "prose"},
         {"<think> nosuch:1 +1 =+2 genre:9 +9 =+9 </think> <answer> 3 <answer>", "OrderOfFaults",
          "many faults"},
+        {"<think> genre:9 +4 =+4 pop:2 +9 =+13 </think> <answer> 1 </answer>", "StepsUncounted",
+         "all weights right, a thought is missing"},
+        {"<think> shared:3 +8 =+8 genre:9 +4 =+12 pop:2 +9 =+21 </think> <answer> 1 </answer>",
+         "StepsUncounted", "all weights right, two thoughts in the other order"},
     };
     for (size_t k = 0; k < sizeof text / sizeof *text; ++k)
         valid(m, "check", text[k][1], text[k][2], check_input(text[k][0]));
