@@ -1342,8 +1342,8 @@ typedef struct r2_reasoning {
 } r2_reasoning;
 
 /* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens or, if the
-   examples have longer traces, in as many: out (n). Free each with r2_reasoning_free; after an error
-   there is nothing to free. Errors: as of r2_score. */
+   examples have longer traces, in as many: out (n). Free each with r2_reasoning_free; after an
+   error there is nothing to free. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
@@ -1358,9 +1358,9 @@ struct r2_run;
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
    field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
-   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item are
-   that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2: of
-   u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
+   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item
+   are that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2:
+   of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
    called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
@@ -9723,8 +9723,8 @@ static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
     return status;
 }
 
-/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs to
-   know. */
+/* Removes what was written aside, without memory: there may be none. That it cannot, nobody needs
+   to know. */
 static void r2__drop_aside(r2_ctx *ctx, const char *path) {
     char aside[4 * R2__PATH];
     size_t none = 0;

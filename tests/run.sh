@@ -4,9 +4,9 @@
 #     run.sh PROGRAM...
 #
 # A program ends its output with `# passed failed skipped` and exits with 1 when a test failed, else
-# with 0. One that ends otherwise has crashed: that counts as one failure, and nothing else it said
-# counts. The output of a program is shown only when it failed. No test reads standard input. Results
-# are told in the order of the arguments. JOBS=1: one program after another.
+# with 0. One that ends otherwise, or ran no test, has crashed: that is one failure, and nothing else
+# that it said counts. The output of a program is shown only when it failed. No test reads standard
+# input. Results are told in the order of the arguments. JOBS=1: one program after another.
 set -u
 
 logs=$(mktemp -d) && trap 'rm -rf "$logs"' EXIT || exit 1
@@ -30,7 +30,7 @@ tell() {
         until [ -e "$log.end" ] || [ -e "$logs/over" ]; do sleep 0.1; done
         [ ! -e "$log.end" ] || read -r status seconds <"$log.end"
         set -- $(tail -n 1 "$log" | sed -n 's/^# \([0-9]* [0-9]* [0-9]*\)$/\1/p')
-        if [ $# -eq 3 ] && [ "$status" -eq $(($2 > 0)) ]; then
+        if [ $# -eq 3 ] && [ "$status" -eq $(($2 > 0)) ] && [ $(($1 + $2 + $3)) -gt 0 ]; then
             p=$1 f=$2 s=$3 note=
         else
             p=0 f=1 s=0 note=" crashed, exit status $status"

@@ -27,6 +27,7 @@ program bad 'echo "# 2 1 0"; exit 1'
 program liar 'echo "# 2 0 0"; exit 1'
 program crash 'echo "# 9 0 0"; kill -SEGV $$'
 program silent 'exit 0'
+program idle 'echo "# 0 0 0"'
 
 expect 0 '3 passed, 0 failed' ./good
 expect 0 '4 passed, 0 failed, 2 skipped' ./good ./skips
@@ -34,6 +35,7 @@ expect 1 '5 passed, 1 failed' ./good ./bad
 expect 1 '0 passed, 1 failed' ./liar
 expect 1 '3 passed, 1 failed' ./good ./crash
 expect 1 '3 passed, 1 failed' ./good ./silent
+expect 1 '3 passed, 1 failed' ./good ./idle
 expect 1 '0 passed, 1 failed' ./missing
 expect 1 '0 passed, 0 failed'
 

@@ -1,9 +1,9 @@
-/* results.c: the tables of README.md, and what is said beside them. All methods, tuned on validation,
-   under six protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training ratings or
-   more (c5), popular negatives, 1 + 19 of all items (favourites and negatives that nobody else has
-   rated in training are left out of the others), the full catalogue. Then rating prediction and
-   counterfactual faithfulness. Of several data sets one table: the best classical method, the
-   logistic regression and ours, under 1 + 19 and 1 + 19 of all items.
+/* results.c: the tables of README.md, and what is said beside them. All methods, tuned on
+   validation, under six protocols: 1 + 19 and 1 + 99 uniform negatives, negatives with 5 training
+   ratings or more (c5), popular negatives, 1 + 19 of all items (favourites and negatives that
+   nobody else has rated in training are left out of the others), the full catalogue. Then rating
+   prediction and counterfactual faithfulness. Of several data sets one table: the best classical
+   method, the logistic regression and ours, under 1 + 19 and 1 + 19 of all items.
 
    Each row is a file (experiment.h): stop it when you like, it goes on where it stood. */
 #define _POSIX_C_SOURCE 200809L /* access, mkdir */
@@ -294,8 +294,8 @@ static void set_row(lab *l) {
 /* ---- rating prediction: every rating held out of training, of users that have some in it ----
 
    From the validation positive on everything of a user is held out, and besides the two positives
-   nothing of that is a favourite. So the ratings held out are lower than those trained on, and every
-   method guesses too high, which the calibration error shows: the figures compare methods. */
+   nothing of that is a favourite. So the ratings held out are lower than those trained on, and
+   every method guesses too high, which the calibration error shows: the figures compare methods. */
 
 typedef struct rated {
     int64_t n;
@@ -677,7 +677,8 @@ static void protocol_table(report *r, protocol p, int reference) {
     xp_mean_free(x, &base);
 }
 
-/* One stage against another under one protocol: the paired difference, and each model seed's own. */
+/* One stage against another under one protocol: the paired difference, and each model seed's own.
+   */
 static void stage_row(report *r, stage a, stage b, protocol p) {
     xp *x = r->x;
     int method_a = BL_N_METHODS + (int)a, method_b = BL_N_METHODS + (int)b;
