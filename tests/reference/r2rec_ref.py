@@ -2212,7 +2212,7 @@ class Run:
         return outputs
 
     def measure_output(self, model, reference, out):
-        """Log-probabilities of an output's tokens, and of the six answers if it has <answer>."""
+        """Log-probabilities of an output's tokens, and of the six answers after its <answer>."""
         tokens, start = out["tokens"], out["start"]
         table, old = model.log_softmax(tokens)[0], reference.log_softmax(tokens)[0]
         rows = range(start - 1, len(tokens) - 1)
@@ -2221,7 +2221,7 @@ class Run:
         out["logp_ref"] = [old[row, token] for row, token in out["predictions"]]
         out["entropy"] = [-(np.exp(table[row]) * table[row]).sum() for row in rows]
         out["levels"] = None
-        if self.marks["answer"] in tokens[start:]:
+        if self.marks["answer"] in tokens[start:-1]:
             row = tokens.index(self.marks["answer"], start)
             out["row"], out["levels"] = row, [table[row, token] for token in self.marks["level"]]
 
