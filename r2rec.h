@@ -218,6 +218,7 @@ typedef struct r2_data {
     int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
     int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
     char *items_error;    /* why the items file was not read to its end, or NULL */
+    char *unused;         /* names of the ratings' columns that were not read, or NULL */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
     r2_arena text;                /* holds the strings */
     r2__owner owner;              /* holds user_key and item_key */
@@ -11198,6 +11199,24 @@ static r2_status r2__loader_title(r2_ctx *ctx, r2__loader *loader, const r2__sli
 
 /* ---- files and directories ---- */
 
+/* Keeps the names of a table's columns that are not read, while they are the current line. */
+static r2_status r2__loader_unused(r2_ctx *ctx, r2__loader *loader, const r2__source *source) {
+    r2_text names = {NULL, 0, 0, false};
+    r2_status status = R2_OK;
+    for (int k = 0; k < source->table.n_fields; ++k) {
+        bool used = false;
+        for (int w = 0; w < R2__WANTED; ++w) used = used || source->column[w] == k;
+        if (used) continue;
+        if (names.len) r2_text_add(ctx, &names, ", ", 2);
+        r2_text_add(ctx, &names, source->table.field[k].at, source->table.field[k].len);
+    }
+    if (names.len)
+        loader->data->unused = r2__loader_keep(ctx, loader, r2__slice_of(names.data, names.len));
+    if (names.failed || (names.len && !loader->data->unused)) status = ctx->status;
+    r2_text_free(ctx, &names);
+    return status;
+}
+
 /* Every record of one file -> rows of the loader. */
 static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *path,
                                   const r2_format *format) {
@@ -11213,6 +11232,7 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
         if (source.json || !source.pending)
             r2__plain_name(loader->item_name, sizeof loader->item_name,
                            r2__slice_of(source.key[1], strlen(source.key[1])));
+        if (!source.json && !source.pending) status = r2__loader_unused(ctx, loader, &source);
     }
     while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
@@ -11630,6 +11650,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
                  cells > 0.0 ? 100.0 * (double)data->n_ratings / cells : 0.0);
     r2_text_addf(ctx, text, "titles %lld, and %lld of items that nobody rated\n",
                  (long long)n_titles, (long long)data->n_unrated);
+    if (data->unused) r2_text_addf(ctx, text, "columns that are not read: %s\n", data->unused);
     if (data->items_error)
         r2_text_addf(ctx, text, "titles that are missing: %s\n", data->items_error);
     if (data->was_counted)

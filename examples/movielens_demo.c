@@ -784,6 +784,8 @@ static void print_data(demo *d) {
                  (long long)d->run.graph.n_users);
     for (int64_t i = 0; i < data->n_items; ++i) untitled += !data->title[i][0];
     if (!data->has_rating) r2_text_addf(&d->ctx, &text, "no rating column: every rating is 1\n");
+    if (data->unused)
+        r2_text_addf(&d->ctx, &text, "columns that are not read: %s\n", data->unused);
     if (data->was_counted)
         r2_text_addf(&d->ctx, &text,
                      "counts, not grades: each user's are graded 1 to 5 by their order\n");

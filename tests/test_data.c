@@ -876,6 +876,26 @@ TEST(filters_by_rating_and_time_and_the_report) {
     r2_data_free(&ctx, &data);
 }
 
+/* Somebody who sees that a column is not read gives its name. */
+TEST(columns_that_are_not_read_are_named) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_text text = {NULL, 0, 0, false};
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "user,mood,item,rating,weather\na,good,x,4,rain\n"
+                                               "b,bad,y,5,sun\n"));
+    CHECK(data.unused && strcmp(data.unused, "mood, weather") == 0);
+    REQUIRE_OK(&ctx, r2_data_report(&ctx, &data, &text));
+    CHECK(strstr(text.data, "\ncolumns that are not read: mood, weather\n") != NULL);
+    r2_text_free(&ctx, &text);
+    r2_data_free(&ctx, &data);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "user,item,rating\na,x,4\nb,y,5\n"));
+    CHECK(data.unused == NULL);
+    r2_data_free(&ctx, &data);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, "a x 1 951782400\na y 4 1104537600\n"));
+    CHECK(data.unused == NULL);
+    r2_data_free(&ctx, &data);
+}
+
 /* time_zero is the earliest time of what is left, whatever the filter took away. */
 TEST(a_filter_moves_the_beginning_of_time) {
     r2_ctx ctx = r2_ctx_default();
