@@ -1406,7 +1406,12 @@ def op_sft(x):
     return sft_loss(x["sequences"], x["group"], x["trace_weight"], x["list_weight"])
 
 
+VARIANT_NAMES = {"grpo", "dapo", "dr_grpo", "sample_1e-4", "population_1e-4", "leave_one_out"}
+
+
 def advantages(variant, rewards):
+    """Of the rewards of one prompt."""
+    refuse_unless(variant in VARIANT_NAMES and rewards, "no such variant, or no rewards")
     n = len(rewards)
     mean = sum(rewards) / n
     squares = sum((r - mean) ** 2 for r in rewards)
@@ -1416,7 +1421,6 @@ def advantages(variant, rewards):
     factor = {"grpo": 1 / (s + 1e-6), "dapo": 1 / (s + 1e-6), "dr_grpo": 1,
               "sample_1e-4": 1 / (s + 1e-4),
               "population_1e-4": 1 / (math.sqrt(squares / n) + 1e-4), "leave_one_out": n / (n - 1)}
-    refuse_unless(variant in factor, "no such variant")
     return [factor[variant] * (r - mean) for r in rewards]
 
 
