@@ -51,7 +51,8 @@
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
-       R2_MOST_PEOPLE         how many users of an item chains lead over, about, at most ([A4])
+       R2_MOST_PEOPLE         how many users of an item, about, coherent chains lead over in
+                              graphs of more edges than that ([A4])
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
                               tables take its realloc, and the program crashes when that fails.
                               Not defined: this header compiles it, with the context's memory
@@ -317,7 +318,8 @@ void r2_split_thin(r2_split *split, int64_t n);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
 /* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that
-   the user never interacted with in all data (D12). */
+   the user never interacted with in all data (D12). Training draws its own: r2_questions_draw
+   [A5]. */
 typedef struct r2_candidates {
     int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
@@ -424,7 +426,7 @@ typedef struct r2_index {
     double rating_sum;
     int64_t degree_square; /* sum over items of n_i^2, all users counted                       */
     int64_t stride;        /* s: every s-th user takes part in `uknn` and `deep`               */
-    int64_t most_people;   /* R2_MOST_PEOPLE                                                   */
+    int64_t most_people;   /* R2_MOST_PEOPLE; all users where s = 1                            */
     uint32_t *key;         /* (n_users) who is walked to where there are more: a fixed draw    */
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
@@ -463,8 +465,8 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
    All questions about one held-out interaction, the sampled items too, have its moment. So a test
    tells a model when a user came, and never what for.
 
-   A question about a step of a chain hides more (r2_question_of_step fills the last three members
-   in); zero them for a plain question. */
+   A question about a step of a chain hides more (r2_question_of_step fills in step, other_user and
+   other_item); a plain question has zeros there. */
 typedef struct r2_question {
     uint32_t user, item;
     int32_t history;
@@ -494,7 +496,7 @@ typedef enum r2_chain_law {
 } r2_chain_law;
 
 typedef struct r2_chain_config {
-    r2_chain_law law;
+    r2_chain_law law; /* default R2_CHAINS_COHERENT */
     int64_t k;     /* chains wanted (3)                                                          */
     uint64_t seed; /* of the draws, which depend on (seed, user, item) alone. To draw with
                       replacement, draw single chains with different seeds                       */
@@ -524,14 +526,15 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
 /* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
    few chains worth showing. Fields stand in the order of the paper's steps, three to a thought:
-   step k describes edge e_k of the chain; step 4 weighs the shown chains, which close on the
-   question. Of u0 only the first `history` interactions count; the edge (u0, i*) and its rating
-   enter no number (D2).
+   step k describes edge e_k of the chain; step 4 weighs the best person and the shown chains,
+   which close on the question. Of u0 only the first `history` interactions count; the edge (u0, i*)
+   and its rating enter no number (D2).
 
    In the formulas: i* the item asked for, v any user; n_i, n_v degrees without u0; pos place in a
    user's own history; age = history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
    signed steps in u1's history; N the number of all interactions, of which `clock` = N - future are
-   before the question; ago = clock - rank in time; simrec as in r2_chain_law, simidf the same
+   before the question; ago = clock - rank in time; only fresh, trend and season heed the clock, all
+   else counts what others did later, too; simrec as in r2_chain_law, simidf the same
    without the age. A `link` is
        sum over chains of 0.5^(age/h) kernel(d, r) / sqrt(n_i0 (n_i* + 1) + 10).
    `a` solves (K + ridge) a = c, with K(v,w) the cosine of the items of v and w, c_v that of the
@@ -683,7 +686,8 @@ typedef struct r2_codebook {
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
     int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
                                                    items / share of the sampled ones)) in the
-                                                   bucket, clipped to +-9 */
+                                                   bucket, half an observed question added to
+                                                   each share [M6], clipped to +-9 */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -779,7 +783,7 @@ typedef enum r2_verdict {
     R2_TRACE_ANSWER_FIRST, /* an answer before the reasoning has ended                           */
     R2_TRACE_UNKNOWN_FACT, /* cites a fact that is not in the prompt                             */
     R2_TRACE_WRONG_WEIGHT, /* cites a fact of the prompt with a weight that is not its own       */
-    R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far                            */
+    R2_TRACE_WRONG_TOTAL,  /* the running total is not the sum so far, held within +-24          */
     R2_TRACE_MISSING_STEP, /* not one fact of each thought that has some, in their order         */
     R2_TRACE_WRONG_RATING, /* English only: quotes a rating that is not in the prompt            */
     R2_TRACE_CONTRADICTS,  /* English only: the answer is not what the reasoning concludes       */
@@ -1078,7 +1082,7 @@ r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
                            const r2_codebook *codebook);
 
 /* Triples (Q, R, A) as tokens: prompts, traces and answers. They come in groups: an observed item,
-   then items sampled from those that its user has not rated, with answer 0 (D8). */
+   then items sampled from those that its user has no training edge with, with answer 0 (D8). */
 typedef struct r2_examples {
     int64_t n;
     int32_t group;                       /* examples in a group; n is a multiple          */
@@ -1132,8 +1136,8 @@ typedef struct r2_sft_report {
 typedef struct r2_sft_config {
     int64_t n_steps, warmup; /* steps of rising learning rate; at most a fifth of n_steps is used */
     int32_t groups;          /* in a batch                                                       */
-    float reasoned_share;    /* of the groups, 0 .. 1                                            */
-    float trace_weight, list_weight;
+    float reasoned_share;    /* of the groups, 0 .. 1; default 0.5                               */
+    float trace_weight, list_weight; /* 1.5 and 1 */
     float lr, lr_floor; /* highest learning rate; lowest one, as a share of it              */
     r2_adamw_config adamw;
     const r2_examples *valid; /* borrowed; NULL: no early stopping                               */
@@ -1142,7 +1146,8 @@ typedef struct r2_sft_config {
     void (*on_step)(void *user, const r2_sft_report *report); /* NULL: none */
     void *user;
     /* The state of the training is written here as it goes, and one that is there is continued, to
-       the same bytes; on_step is told the steps so far once more. NULL: none */
+       the same bytes; on_step is told the steps so far once more. A file of other data, settings
+       (n_steps too) or first weights is R2_FORMAT. NULL: none */
     const char *state_path;
     float state_every; /* seconds between two writes, which take 1 % of the time at most */
 } r2_sft_config;
@@ -1184,9 +1189,10 @@ typedef struct r2_sample {
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
     double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
-                             outputs about item j of the group. For the observed item the mean of
-                             sigmoid(s - m_j) over the sampled items j; for a sampled item
-                             sigmoid(m_0 - s); 0 without an answer; 1 in a group of one      */
+                             outputs about item j of the group, 0 for one without an answer. For
+                             the observed item the mean of sigmoid(s - m_j) over the sampled
+                             items j; for a sampled item sigmoid(m_0 - s); 0 without an
+                             answer; 1 in a group of one                                     */
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1342,8 +1348,8 @@ typedef struct r2_reasoning {
     r2_check check;
 } r2_reasoning;
 
-/* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens or, if the
-   examples have longer traces, in as many: out (n). Free each with r2_reasoning_free; after an
+/* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens, or as many
+   as their longest trace and R2_MAX_MARK more: out (n). Free each with r2_reasoning_free; after an
    error there is nothing to free. Errors: as of r2_score. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
@@ -1374,7 +1380,8 @@ typedef struct r2_run_config {
     int32_t n_sampled;   /* D8                                                                  */
     int32_t min_history; /* of a training question, see r2_draw_config                          */
     int64_t min_train;   /* training interactions, by other users, of the favourites and the sampled
-                            items of candidates and training questions (D12). 0: all items      */
+                            items of candidates and training questions (D12); 0: all items.
+                            Default 1: what nobody else has is never asked for                  */
     r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
@@ -1435,7 +1442,8 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
-   validation cases (config.sft.valid_every 0: not stopped). */
+   validation cases (not stopped: config.sft.valid_every 0, n_negatives < n_sampled, no case). A
+   training that was cut off goes on by config.sft.state_path and config.grpo.state_path, [A9]. */
 #define R2_N_VALID_CASES 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 /* Reinforcement learning on questions drawn anew: the users' latest interactions again, beside
@@ -1456,7 +1464,8 @@ r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* The n items with the highest direct scores among those that `user` never interacted with in all
    data, held-out interactions included; best first, with their reasons. out (n) takes *n_found of
-   them, to be freed with r2_recommendations_free; on failure none. */
+   them, to be freed with r2_recommendations_free; on failure none. Equal scores: the smaller item
+   number first. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
@@ -2182,7 +2191,7 @@ static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const cha
        role     train  train  VALID  unused TEST   unused
 
    Test positive: the last 5 or 4, Tron. Validation positive: the one before it, Alien. Training
-   ends before Alien, so no model sees the future of what it is asked.
+   ends before Alien, so no model sees this user's own future; what others did later counts.
    Candidates of the test case in a catalogue of 10 items: Tron, and negatives from the 4 items that
    the user never rated. With Heat, Jaws, Alien, Big, Tron, Cube as items 0, 2, 3, 5, 8, 9 these are
    1, 4, 6, 7; r2__unseen_item(seen, 6, 2) = 6 finds the third without a list of them.
@@ -2950,7 +2959,7 @@ static bool r2__asks_step(const r2_question *q) { return q->step >= 1 && q->step
        history   r2__history_edge skips their places, later places move up
        ranks     r2__rank_without moves later ranks up, and the clock
        counts    u0's own edges and those of the person left out are in none
-       means     r2__target_start subtracts their ratings */
+       mean      r2__target_start subtracts their ratings from the global one */
 static r2__hidden r2__without_target(const r2_index *index, const r2_question *q) {
     const int64_t begin = index->graph->user_begin[q->user];
     const int64_t end = index->graph->user_begin[q->user + 1];
@@ -7865,8 +7874,8 @@ static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const 
     return r2__codec_check(ctx, "grpo", examples);
 }
 
-/* Step number rl->run.step. After the last update one more look tells whether it was one too much.
-   */
+/* Step number rl->run.step. After the last update one more look tells whether it was one too
+   much. */
 static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     const int64_t step = rl->run.step;
