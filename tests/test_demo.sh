@@ -45,7 +45,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses 'ratings.csv:200: ' --data "$here/columns"
     refuses 'ratings.csv' --data "$here/empty"
     refuses 'ratings.csv:5001: ' --data "$here/cut"
-    refuses 'no user "nobody"' --data data/mini --user nobody
+    refuses 'no user "nobody"' --data data/mini --user nobody --quiet
     refuses '"--nonsense"' --nonsense
     refuses '--seed' --seed
     refuses '--seed' --seed ten
@@ -55,7 +55,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses "$here/file" --out "$here/file"
     refuses "$here/file/below" --out "$here/file/below"
     "$demo" --help >"$here/said" 2>"$here/error"
-    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 23 \
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 24 \
         -a ! -s "$here/error"
 done
 

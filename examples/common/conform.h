@@ -1,4 +1,4 @@
-/* conform.h: r2rec.h answers the requests of data/vectors/SPEC.md: what `r2rec-verify --self` checks and
+/* conform.h: r2rec.h answers the requests of data/vectors/SPEC.md: what `r2rec verify --self` checks and
    what the vectors are made with. Include after the implementation of r2rec.h: some definitions are
    functions that only the header itself has.
 

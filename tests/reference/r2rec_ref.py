@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """R2Rec in plain Python and NumPy, written from data/vectors/SPEC.md alone.
 
-It is the example of an implementation that r2rec-verify checks over the wire (section 0.2):
+It is the example of an implementation that r2rec verify checks over the wire (section 0.2):
 
     build/examples/tools/verify -- python3 tests/reference/r2rec_ref.py
 

@@ -1,5 +1,5 @@
 // adapter.mjs: groups rng and metrics of data/vectors, in JavaScript, from SPEC.md. An example of how little
-// an adapter is:  r2rec-verify -- node tests/vectors/adapter.mjs
+// an adapter is:  r2rec verify -- node tests/vectors/adapter.mjs
 import { createInterface } from 'node:readline';
 
 const mask = 0xffffffffn, lo = x => x & mask, hi = x => x >> 32n;
