@@ -6291,6 +6291,14 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
     return status;
 }
 
+/* Copies the report at byte *at of the steps so far and moves on; false: there are no more. */
+static bool r2__training_report(const r2__training *t, size_t *at, void *report) {
+    if (*at >= t->reports.len) return false;
+    memcpy(report, t->reports.data + *at, t->report_size);
+    *at += t->report_size;
+    return true;
+}
+
 /* After a step: tells the progress, saves when it is time to, when there is nothing more to do, and
    when the training is to stop. Saving takes no more than a hundredth of the time. */
 static r2_status r2__training_pass(r2_ctx *ctx, r2__training *t, const void *report, bool ends) {
@@ -7314,6 +7322,8 @@ static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
 /* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
 static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
     const r2_sft_config *c = t->config;
+    r2_sft_report report;
+    size_t at = 0;
     uint64_t print;
     r2_status status;
     if (!c->state_path) return R2_OK;
@@ -7322,12 +7332,8 @@ static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
     if (c->valid) print = r2__examples_print(c->valid, print);
     r2__sft_settings(ctx, c, false, &print); /* they were checked before */
     status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, print);
-    for (size_t at = 0; at < t->run.reports.len && c->on_step && status == R2_OK;) {
-        r2_sft_report report;
-        memcpy(&report, t->run.reports.data + at, sizeof report);
+    while (c->on_step && status == R2_OK && r2__training_report(&t->run, &at, &report))
         c->on_step(c->user, &report);
-        at += sizeof report;
-    }
     r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
     return status;
 }
@@ -7900,6 +7906,8 @@ static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
 /* As r2__sft_resume. */
 static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
+    r2_grpo_report report;
+    size_t at = 0;
     uint64_t print;
     r2_status status;
     if (!c->state_path) return R2_OK;
@@ -7907,12 +7915,8 @@ static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
     rl->run.report_size = sizeof(r2_grpo_report);
     r2__grpo_settings(ctx, c, &print);
     status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, print);
-    for (size_t at = 0; at < rl->run.reports.len && c->on_step && status == R2_OK;) {
-        r2_grpo_report report;
-        memcpy(&report, rl->run.reports.data + at, sizeof report);
+    while (c->on_step && status == R2_OK && r2__training_report(&rl->run, &at, &report))
         c->on_step(c->user, &report);
-        at += sizeof report;
-    }
     r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
     return status;
 }

@@ -19,7 +19,6 @@
 #include "r2rec.h"
 
 #include <cjson/cJSON.h>
-#include <math.h>
 
 #include "../common/options.h"
 #include "../common/output.h"
@@ -64,7 +63,6 @@ typedef struct exporter {
     r2_prompt_config how;
     r2_evidence *test; /* (n_test) the candidates of all cases, case after case */
     int64_t n_test;
-    char *weights;   /* compact: the weight of every word, as JSON */
     r2_text line[8]; /* one growing text a file; the last: cited lines */
 } exporter;
 
@@ -203,10 +201,9 @@ static char *ground_truth(exporter *x, const r2_prompt *prompt, int32_t answer) 
 /* ---- the shapes ---- */
 
 /* One shape for TRL, verl and OpenRLHF. */
-static r2_status write_rl(exporter *x, const char *split, int64_t index, const r2_evidence *q,
-                          const r2_prompt *prompt, r2_text *lines) {
-    const int32_t answer = *split == 't' && split[1] == 'r' ? q->answer : right_answer(x, q);
-    char *truth = ground_truth(x, prompt, answer);
+static r2_status write_rl(exporter *x, bool train, int64_t index, const r2_evidence *q,
+                          const r2_prompt *prompt) {
+    char *truth = ground_truth(x, prompt, train ? q->answer : right_answer(x, q));
     cJSON *json = cJSON_CreateObject(), *part;
     add_text(json, "data_source", "r2rec");
     add_messages(json, "prompt", prompt);
@@ -215,7 +212,7 @@ static r2_status write_rl(exporter *x, const char *split, int64_t index, const r
     add_text(part, "style", "rule");
     add_text(part, "ground_truth", truth);
     part = add(json, "extra_info", cJSON_CreateObject());
-    add_text(part, "split", split);
+    add_text(part, "split", train ? "train" : "test");
     add_number(part, "index", (double)index);
     add_text(part, "user", x->run.data.user_key[q->user]);
     add_text(part, "item", x->run.data.item_key[q->item]);
@@ -226,7 +223,7 @@ static r2_status write_rl(exporter *x, const char *split, int64_t index, const r
         json = NULL;
     }
     cJSON_free(truth);
-    return add_line(x, lines, json);
+    return add_line(x, &x->line[train ? 0 : 1], json);
 }
 
 static r2_status write_sft(exporter *x, const r2_prompt *prompt, const char *output) {
@@ -282,7 +279,7 @@ static r2_status export_train(exporter *x, int64_t k, r2_prompt *prompt, r2_text
     r2_teacher_config teacher = x->run.config.teacher;
     r2_task task = {k, &x->how, q, prompt, q->answer};
     r2_status status = r2_prompt_build(&x->ctx, &x->how, q, prompt);
-    if (!status) status = write_rl(x, "train", k, q, prompt, &x->line[0]);
+    if (!status) status = write_rl(x, true, k, q, prompt);
     r2_text_clear(output);
     if (!status) status = r2_teacher_rules(&x->ctx, &teacher, &task, output);
     if (!status && r2_check_output(&task, output->data).verdict == R2_TRACE_OK)
@@ -293,7 +290,7 @@ static r2_status export_train(exporter *x, int64_t k, r2_prompt *prompt, r2_text
 static r2_status export_test(exporter *x, int64_t k, r2_prompt *prompt, r2_text *id) {
     r2_status status = r2_prompt_build(&x->ctx, &x->how, &x->test[k], prompt);
     question_id(x, "test", k, &x->test[k], id);
-    if (!status) status = write_rl(x, "test", k, &x->test[k], prompt, &x->line[1]);
+    if (!status) status = write_rl(x, false, k, &x->test[k], prompt);
     return status ? status : write_request(x, id->data, prompt);
 }
 
