@@ -13183,11 +13183,13 @@ typedef struct r2__decoder {
     int64_t first; /* index in `out` of the chunk's first output     */
     int64_t n_prompt, n_out, n_active, rows;
     int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk   */
+    int32_t *last;            /* (n_prompt) its last row                        */
     int32_t *active;          /* (n_active) outputs of the chunk still running  */
     bool *stays;              /* (n_active) whether each goes on                */
     int32_t *position, *next; /* (n_active) of the next token, and that token   */
     r2_rng *rng;              /* (n_out)                                        */
     float *prefix, *suffix;
+    float *words;  /* (n_vocab, cols of qkv) of the first layer, before rope; NULL: not kept */
     r2__acts acts; /* of one step                                    */
     float *normed, *rstd, *logits, *lse;
     float *scratch; /* per thread: scores of attention, or n_vocab    */
@@ -13367,13 +13369,36 @@ static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int6
 
 /* ---- the decoder ---- */
 
+/* qkv(R) of a layer, before rope, from R rows of the residual stream. */
+static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, const float *x,
+                           int64_t R) {
+    const r2_model *m = d->model;
+    const r2_model_config *c = &m->config;
+    const r2__acts *a = &d->acts;
+    r2_rmsnorm_fwd(d->ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
+                   c->norm_eps);
+    r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n1, R);
+    if (c->qkv_bias)
+        r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
+}
+
+/* Leaves of x and att the last row of each prompt; returns how many. */
+static int64_t r2__keep_last(const r2__decoder *d) {
+    const int64_t C = d->model->config.d_model;
+    for (int64_t p = 0; p < d->n_prompt; ++p) {
+        memmove(d->acts.x + p * C, d->acts.x + d->last[p] * C, (size_t)C * sizeof(float));
+        memmove(d->acts.att + p * C, d->acts.att + d->last[p] * C, (size_t)C * sizeof(float));
+    }
+    return d->n_prompt;
+}
+
 /* R rows through the decoder, the layers of r2__decoder_fwd: all rows of the prompts, whose keys
    and values are kept, or one row of each active output, which attends to what is kept. */
 static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, bool prompts) {
     const r2_ctx *ctx = d->ctx;
     const r2_model *m = d->model;
     const r2_model_config *c = &m->config;
-    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
+    r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
     const r2__acts *a = &d->acts;
     const int64_t C = c->d_model, qkv_cols = r2__qkv_cols(c);
     int64_t keys = 0;
@@ -13382,15 +13407,16 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
     threads = r2_threads(ctx, 2 * keys * C);
     r2_embed_fwd(ctx, a->x, r2_weight(m, R2_EMBED, 0), token, R, C);
     for (int32_t l = 0; l < c->n_layer; ++l) {
-        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
-                       c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
-        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
+        const bool last = l == c->n_layer - 1;
+        if (l == 0 && d->words) r2_embed_fwd(ctx, a->qkv, d->words, token, R, qkv_cols);
+        else r2__decode_qkv(d, l, a->qkv, a->x, R);
         r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
                 shape.d_head, 1);
         if (prompts) {
             r2__keep_prompts(d, l);
+            shape.first = last ? d->last : NULL;
             r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, d->scratch);
+            if (last) R = r2__keep_last(d);
         } else {
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
@@ -13414,13 +13440,13 @@ static void r2__decode_head(r2__decoder *d, int64_t n) {
 
 /* Runs the chunk's prompts; leaves the logits after the last row of each. */
 static void r2__decode_prompts(r2__decoder *d, const int32_t *token) {
-    const int64_t C = d->model->config.d_model;
-    float *x = d->acts.x;
-    for (int64_t p = 0; p < d->n_prompt; ++p)
+    for (int64_t p = 0; p < d->n_prompt; ++p) {
         for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
+        d->last[p] = d->begin[p + 1] - 1;
+    }
+    if (d->words)
+        r2__decode_qkv(d, 0, d->words, r2_weight(d->model, R2_EMBED, 0), d->model->config.n_vocab);
     r2__decode_rows(d, token, d->rows, true);
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
     r2__decode_head(d, d->n_prompt);
 }
 
@@ -13450,6 +13476,7 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
     d->slot = scores > c->n_vocab ? scores : c->n_vocab;
     d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
+    d->last = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt, sizeof(int32_t));
     d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
     d->stays = (bool *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(bool));
     d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
@@ -13458,6 +13485,8 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     d->prefix = r2__floats(d->ctx, arena, r2__kept_rows(rows, n_out, d->config->max_new), kv,
                            &good);
     d->suffix = d->prefix ? d->prefix + rows * kv : NULL;
+    d->words = NULL; /* kept where there are fewer words than rows of prompts */
+    if (c->n_vocab <= rows) d->words = r2__floats(d->ctx, arena, c->n_vocab, r2__qkv_cols(c), &good);
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
     r2__take_layer(d->ctx, arena, d->model, wide, wide, false, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
@@ -13465,7 +13494,7 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
     d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
-    good = good && d->begin && d->active && d->stays && d->next && d->position && d->rng;
+    good = good && d->begin && d->last && d->active && d->stays && d->next && d->position && d->rng;
     return good ? R2_OK : d->ctx->status;
 }
 
