@@ -7110,8 +7110,7 @@ static void r2__batch_write(r2__batcher *b, const int32_t *token, int64_t n, boo
 
 /* Writes Q, then R when reasoned, then <answer> A, and asks for the predictions. The first mark
    after Q, <think> or <answer>, is not asked for: the caller chooses the mode, not the model. A
-   reasoned output must learn to close its answer: RL generates it up to there and checks it. The
-   last token is asked for but not written: nothing reads it. */
+   reasoned output must learn to close its answer: RL generates it up to there and checks it. */
 static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64_t e,
                                     bool reasoned) {
     const r2_markup *mark = &ex->codec.markup;
@@ -7128,12 +7127,9 @@ static r2__sft_row r2__sft_sequence(r2__batcher *b, const r2_examples *ex, int64
     row.trace_end = b->n_pred;
     b->level_pred[b->n_seq] = r2__batch_predict_answers(b, mark);
     row.answer = b->level_pred[b->n_seq] + ex->answer[e];
+    r2__batch_write(b, level, 1, false);
     row.close = b->n_pred;
-    if (reasoned) {
-        r2__batch_write(b, level, 1, false);
-        r2__batch_write(b, mark->answer_end.id, mark->answer_end.n - 1, true);
-        r2__batch_predict(b, mark->answer_end.id[mark->answer_end.n - 1]);
-    }
+    if (reasoned) r2__batch_write(b, mark->answer_end.id, mark->answer_end.n, true);
     row.close_end = b->n_pred;
     row.asks = !ex->step || ex->step[e] == R2_STEP_ASK;
     r2__batch_end_sequence(b, false);
