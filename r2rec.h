@@ -258,7 +258,7 @@ typedef struct r2_format {
     const char *items;
     /* In seconds, 10^-12 to 10^9; 0: numbers of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
-    /* A rating that says "not rated": "-1", "0", "NA". Its rows are left out. NULL: there is none. */
+    /* A rating that means not rated: "-1", "0", "NA". Rows with it are left out. NULL: none. */
     const char *not_rated;
 } r2_format;
 
@@ -11667,8 +11667,8 @@ static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     for (int64_t k = 0; k < data->n_ratings; ++k) n_low += data->rating[k] == low;
     if ((low == -1.0f || low == 0.0f) && data->rating_max > 1.0f && 10 * n_low >= data->n_ratings)
         r2_text_addf(ctx, text,
-                     "rating %g is frequent, often a mark of not rated: option --not-rated %g, in a "
-                     "program r2_format.not_rated, leaves such rows out\n",
+                     "rating %g is frequent, often a mark of not rated: option --not-rated %g, or "
+                     "r2_format.not_rated, leaves such rows out\n",
                      (double)low, (double)low);
     if (r2__all_differ(data))
         r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the "
