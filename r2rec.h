@@ -218,6 +218,7 @@ typedef struct r2_data {
     bool was_counted;             /* r2_data_grade replaced counts by grades                      */
     int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
     int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
+    int64_t n_not_rated;  /* rows left out, see r2_format.not_rated                               */
     char *items_error;    /* why the items file was not read to its end, or NULL */
     char *unused;         /* names of the ratings' columns that were not read, or NULL */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
@@ -257,6 +258,8 @@ typedef struct r2_format {
     const char *items;
     /* In seconds, 10^-12 to 10^9; 0: numbers of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
+    /* A rating that means not rated: "-1", "0", "NA". Rows with it are left out. NULL: none. */
+    const char *not_rated;
 } r2_format;
 
 /* Loads several paths, each as in r2_data_load, into one r2_data; `format` NULL: a zeroed one.
@@ -10407,6 +10410,7 @@ typedef struct r2__source {
     bool twice;                  /* two columns have one name                            */
     bool is_list;                /* JSON: the genres of the current record were a list   */
     bool none[R2__WANTED];       /* the caller said that there is no such column         */
+    const char *not_rated;       /* see r2_format                                        */
     int64_t first;               /* line of the first record or the names                */
     int column[R2__WANTED];      /* of the wanted fields; -1: there is none              */
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
@@ -10992,6 +10996,16 @@ static bool r2__source_number(const r2__source *source, int w, double *number) {
     return !isnan(*number) || r2__number(source->field[w], number);
 }
 
+/* Does the current record say that it has no rating? */
+static bool r2__source_not_rated(const r2__source *source) {
+    const char *mark = source->not_rated;
+    double number, rating;
+    if (!mark || source->column[2] < 0) return false;
+    if (r2__same_key(mark, r2__trim(source->field[2]))) return true;
+    return r2__number(r2__slice_of(mark, strlen(mark)), &number) &&
+           r2__source_number(source, 2, &rating) && rating == number;
+}
+
 /* Adds the record user, item, rating, time. A field without text stands for a missing column. */
 static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__source *source) {
     const r2__lines *lines = &source->table.lines;
@@ -11248,16 +11262,22 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
             r2__plain_name(loader->item_name, sizeof loader->item_name,
                            r2__slice_of(source.key[1], strlen(source.key[1])));
         if (!source.json && !source.pending) status = r2__loader_unused(ctx, loader, &source);
+        source.not_rated = format->not_rated;
+        if (source.not_rated && source.column[2] < 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s: expected a rating column, for not_rated = \"%s\"",
+                             path, source.not_rated);
     }
     while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
-        if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
-        if (status == R2_OK && loader->n_rows % (1 << 20) == 0)
+        if (status == R2_OK && more && r2__source_not_rated(&source)) loader->data->n_not_rated++;
+        else if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
+        if (status == R2_OK && source.table.lines.number % (1 << 20) == 0)
             status = r2_progress(ctx, "reading ratings", loader->n_rows, 0);
     }
     r2__source_close(ctx, &source);
     if (status == R2_OK && loader->n_rows == before)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found none", path);
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found %s", path,
+                         loader->data->n_not_rated ? "only marks of not rated" : "none");
     return status;
 }
 
@@ -11647,8 +11667,9 @@ static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     for (int64_t k = 0; k < data->n_ratings; ++k) n_low += data->rating[k] == low;
     if ((low == -1.0f || low == 0.0f) && data->rating_max > 1.0f && 10 * n_low >= data->n_ratings)
         r2_text_addf(ctx, text,
-                     "rating %g is frequent, often a mark of not rated: a least rating drops it\n",
-                     (double)low);
+                     "rating %g is frequent, often a mark of not rated: option --not-rated %g, or "
+                     "r2_format.not_rated, leaves such rows out\n",
+                     (double)low, (double)low);
     if (r2__all_differ(data))
         r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the "
                                 "rating column\n");
@@ -11670,6 +11691,8 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
         r2_text_addf(ctx, text, "titles that are missing: %s\n", data->items_error);
     if (data->was_counted)
         r2_text_addf(ctx, text, "counts, not grades: graded 1 to 5 by their order, user by user\n");
+    if (data->n_not_rated)
+        r2_text_addf(ctx, text, "not rated, left out: %lld\n", (long long)data->n_not_rated);
     if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
     else {
         r2__add_histogram(ctx, text, data);
@@ -11725,13 +11748,16 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     if (format) {
         wish[0] = format->user;
         wish[1] = format->item;
+        if (format->not_rated) wish[2] = format->rating;
     }
     status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
                              format ? format->separator : NULL, wish);
+    source.not_rated = format ? format->not_rated : NULL;
     while (status == R2_OK && more) {
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
         if (status != R2_OK || !more) break;
+        if (r2__source_not_rated(&source)) continue;
         status = r2__id_find(ctx, data->user_key, r2__trim(source.field[0]), &key, &user);
         if (status == R2_OK)
             status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);
