@@ -26,11 +26,8 @@ typedef struct xp {
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
     double began, shown;
-<<<<<<< HEAD
     r2_format format; /* of the ratings, where their first line does not say it */
-=======
     double planned; /* seconds of one processor, not said yet */
->>>>>>> main
 } xp;
 
 static void xp_check(xp *x, r2_status status) {
