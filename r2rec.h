@@ -8351,7 +8351,7 @@ static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
         R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, min_train, 0.0, R2__MOST),
         R2__BOUND(c, n_negatives, 0.0, R2__MOST),
         R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
-        {"chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
         R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
         R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
         R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
