@@ -13521,7 +13521,8 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
                            &good);
     d->suffix = d->prefix ? d->prefix + rows * kv : NULL;
     d->words = NULL; /* kept where there are fewer words than rows of prompts */
-    if (c->n_vocab <= rows) d->words = r2__floats(d->ctx, arena, c->n_vocab, r2__qkv_cols(c), &good);
+    if (c->n_vocab <= rows)
+        d->words = r2__floats(d->ctx, arena, c->n_vocab, r2__qkv_cols(c), &good);
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
     r2__take_layer(d->ctx, arena, d->model, wide, wide, false, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
