@@ -9719,7 +9719,7 @@ static int r2__by_key(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Refuses an object with a key twice, at any depth: readers differ in which of the two they take. */
+/* Refuses an object with a key twice, at any depth: of two values readers take either. */
 static r2_status r2__json_once(r2_ctx *ctx, const cJSON *value, const char *path) {
     const uint64_t n = cJSON_IsObject(value) ? (uint64_t)cJSON_GetArraySize(value) : 0;
     const char **key = n > 1 ? (const char **)r2_alloc(ctx, n, sizeof *key) : NULL;
@@ -10796,8 +10796,11 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
                  {"\xFD" "7zXZ", "xz: unpack it", 5},
                  {"\x28\xB5\x2F\xFD", "zstd: unpack it", 4},
                  {"PAR1", "Parquet", 4},
+                 {"[{", "one JSON array: write one object a line", 2},
+                 {"[\n", "one JSON array: write one object a line", 2},
                  {"\xFF\xFE", "UTF-16", 2},
-                 {"\xFE\xFF", "UTF-16", 2}};
+                 {"\xFE\xFF", "UTF-16", 2},
+                 {"\xFF\xFE\0\0", "UTF-32", 4}};
     const char *name = NULL, *at;
     r2_status status = r2__lines_fill(ctx, lines);
     if (status != R2_OK) return status;
@@ -10807,8 +10810,11 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
             name = other[k].name;
     if (lines->end >= 4 && !name && (!at[0] != !at[1]) && !at[0] == !at[2] && !at[1] == !at[3])
         name = "UTF-16";
-    return name ? r2_fail(ctx, R2_FORMAT, "%s: expected text in UTF-8, found %s", lines->path, name)
-                : R2_OK;
+    if (!name && lines->end > 1 && !memchr(at, '\n', lines->end) &&
+        memchr(at, '\r', lines->end - 1))
+        name = "lines that end in CR alone";
+    if (!name) return R2_OK;
+    return r2_fail(ctx, R2_FORMAT, "%s: expected lines of UTF-8 text, found %s", lines->path, name);
 }
 
 /* Opens a file; its first line decides between JSON and a table, and gives the separator and the
