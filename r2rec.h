@@ -109,11 +109,11 @@ typedef enum r2_status {
 
 /* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
    called from several threads at once. */
-typedef void *(*r2_realloc_fn)(void *user, void *ptr, size_t size);
+typedef void *(*r2_realloc_fn)(void *hook_data, void *ptr, size_t size);
 
 /* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
    non-zero asks to stop. */
-typedef int (*r2_progress_fn)(void *user, const char *what, int64_t done, int64_t total);
+typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, int64_t total);
 
 /* File hook: asked before everything that is done with the file `path` (a renamed one: its new
    name). It returns 0, or the number of the error (errno.h) with which this fails instead; after
@@ -128,10 +128,10 @@ typedef enum r2_file_op {
     R2_FILE_RENAME,
     R2_FILE_REMOVE
 } r2_file_op;
-typedef int (*r2_file_fn)(void *user, r2_file_op op, const char *path, size_t *size);
+typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
 
 /* Log hook: one line of text, without the newline. */
-typedef void (*r2_log_fn)(void *user, const char *line);
+typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
 #define R2_MOST_THREADS 256
 
@@ -156,7 +156,7 @@ typedef struct r2_ctx {
     r2_progress_fn progress;  /* NULL: silent                             */
     r2_log_fn log;            /* NULL: silent                             */
     r2_file_fn file;          /* NULL: every operation is done            */
-    void *user;               /* passed to the four hooks                 */
+    void *hook_data;          /* passed to the four hooks                 */
     int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
     r2_team *team;            /* NULL: this process works alone           */
     r2_status status;         /* of the last failure                      */
@@ -491,7 +491,7 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
    other_item); a plain question has zeros there. */
 typedef struct r2_question {
     uint32_t user, item;
-    int32_t history;
+    int32_t n_history;
     int32_t answer; /* 0 .. 5: guidance for training, never shown; -1 unknown           */
     int32_t step;   /* 1 .. 3: asks for edge e_step of a chain; 0 or 4: plain           */
     uint32_t other_user, other_item; /* steps 1 .. 3: the chain's other person and item */
@@ -652,7 +652,7 @@ r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain
 /* A question with its evidence. `history` counts the interactions that were used. */
 typedef struct r2_evidence {
     uint32_t user, item;
-    int32_t history, answer, n_chains;
+    int32_t n_history, answer, n_chains;
     int32_t step; /* 1 .. 3: about edge e_step of the first chain; 0 or 4: a question of its own */
     float value[R2_FIRST_CHAIN_FIELD];
     struct {
@@ -1072,9 +1072,9 @@ r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
 
 /* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
    `user`: the codebook of r2_check_compact; r2_check_english needs nothing. */
-typedef r2_check (*r2_check_fn)(const void *user, const char *prompt, const char *output);
-r2_check r2_check_compact(const void *user, const char *prompt, const char *output);
-r2_check r2_check_english(const void *user, const char *prompt, const char *output);
+typedef r2_check (*r2_check_fn)(const void *hook_data, const char *prompt, const char *output);
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output);
+r2_check r2_check_english(const void *hook_data, const char *prompt, const char *output);
 
 /* A mark as the tokens that write it. */
 #define R2_MAX_MARK 8
@@ -1092,13 +1092,13 @@ typedef struct r2_codec {
     r2_tokenizer tokenizer;
     r2_markup markup;
     r2_check_fn check; /* NULL: outputs cannot be checked */
-    const void *check_user;
+    const void *check_data;
 } r2_codec;
 
 /* Finds the marks. `check` may be NULL. Errors: R2_ARGUMENT (a mark of more than R2_MAX_MARK
    tokens, an answer of more than one), those of the tokenizer. */
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
-                        const void *check_user);
+                        const void *check_data);
 /* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
    pointers to both. Errors: R2_NO_MEMORY. */
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
@@ -1166,8 +1166,8 @@ typedef struct r2_sft_config {
     const r2_examples *valid; /* borrowed; NULL: no early stopping                               */
     int32_t valid_every, patience;
     uint64_t seed;                                            /* of the order of groups */
-    void (*on_step)(void *user, const r2_sft_report *report); /* NULL: none */
-    void *user;
+    void (*on_step)(void *hook_data, const r2_sft_report *report); /* NULL: none */
+    void *on_step_data;
     /* The state of the training is written here as it goes, and one that is there is continued, to
        the same bytes; on_step is told the steps so far once more. A file of other data, settings
        (n_steps too) or first weights is R2_FORMAT. NULL: none */
@@ -1234,7 +1234,8 @@ double r2_reward(const r2_reward_config *config, const r2_sample *sample);
 
 /* A reward of the caller's: a finite number into *reward, on any scale. Called for one sample after
    the other, from one thread. A status other than R2_OK, recorded by r2_fail, ends r2_grpo. */
-typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *user, const r2_sample *sample, double *reward);
+typedef r2_status (*r2_reward_fn)(r2_ctx *ctx, void *hook_data, const r2_sample *sample,
+                                  double *reward);
 
 /* Log of one step. */
 typedef struct r2_grpo_report {
@@ -1265,11 +1266,11 @@ typedef struct r2_grpo_config {
     float sft_weight, list_weight;
     r2_reward_config reward; /* of r2_reward                    */
     r2_reward_fn reward_fn;  /* in its place; NULL: r2_reward   */
-    void *reward_user;
+    void *reward_data;
     r2_adamw_config adamw;
     uint64_t seed; /* of the order of groups and of sampling */
-    void (*on_step)(void *user, const r2_grpo_report *report); /* NULL: none */
-    void *user;
+    void (*on_step)(void *hook_data, const r2_grpo_report *report); /* NULL: none */
+    void *on_step_data;
     const char *state_path; /* as of r2_sft_config */
     float state_every;
 } r2_grpo_config;
@@ -1394,7 +1395,7 @@ struct r2_run;
    called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
-typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *user, const struct r2_run *run,
+typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *hook_data, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_evidence *evidence);
 
 typedef struct r2_run_config {
@@ -1424,7 +1425,7 @@ typedef struct r2_run_config {
     r2_sft_config sft;
     r2_grpo_config grpo;
     r2_evidence_fn evidence_hook; /* NULL: none */
-    void *evidence_hook_user;
+    void *evidence_hook_data;
 } r2_run_config;
 
 typedef struct r2_run {
@@ -1669,15 +1670,16 @@ typedef struct r2_task {
 } r2_task;
 
 /* Adds an output, <think> ... </think><answer> k </answer>, for a task. */
-typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *task,
+                                   r2_text *output);
 
 /* `user` points to r2_teacher_config. Writes from the facts of the chains and the weights, compact
    or in English as the prompt is. Guided, it cites what supports the answer; every sentence stays
    true. */
-r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 /* `user` points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
-r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output);
+r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 
 /* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
@@ -1698,7 +1700,7 @@ void r2_tally_report(r2_ctx *ctx, const r2_tally *tally, r2_text *text);
 /* One line of a file, the same keys and types on each (data/records.schema.json). A prompt has no
    output and answer -1; a triple (Q, R, A) has system + prompt, output, answer. */
 typedef struct r2_record {
-    int64_t id, history, step, shown, left_out, answer;
+    int64_t id, n_history, step, shown, left_out, answer;
     const char *user, *item; /* the data's own ids */
     const char *schedule, *words, *source, *system, *prompt, *output;
 } r2_record;
@@ -1723,7 +1725,7 @@ void r2_records_free(r2_ctx *ctx, r2_records *records);
 /* Who writes the outputs of r2_teach. */
 typedef struct r2_teacher {
     r2_teacher_fn write; /* NULL: nobody, the records are prompts */
-    void *user;          /* handed to it                          */
+    void *write_data;    /* handed to it                          */
     const char *name;    /* of records: their source              */
     bool guided;         /* tasks name the right answer           */
     r2_tally *tally;     /* counts the verdicts; NULL: not wanted */
@@ -3033,7 +3035,7 @@ static r2__hidden r2__without_target(const r2_index *index, const r2_question *q
         r2__hide(index, &hidden, q->other_user, q->item);
     for (int k = 0; k < hidden.n_edges; ++k) {
         const int64_t edge = hidden.edge[k];
-        if (edge < begin || edge >= end || (int64_t)index->position[edge] >= q->history) continue;
+        if (edge < begin || edge >= end || (int64_t)index->position[edge] >= q->n_history) continue;
         hidden.place[hidden.n_places++] = (int64_t)index->position[edge];
     }
     if (hidden.n_places == 2 && hidden.place[0] > hidden.place[1]) {
@@ -3096,8 +3098,8 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->index = index;
     h->user = question->user;
     h->hidden = r2__without_target(index, question);
-    h->end = question->history;
-    h->length = question->history - h->hidden.n_places;
+    h->end = question->n_history;
+    h->length = question->n_history - h->hidden.n_places;
     n = (uint64_t)h->length;
     h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
     h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
@@ -3155,7 +3157,7 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
 
 /* The paths over u1 in order of place, and their number: listed, or by the marks on u1's row; then
    they stay valid until the next call. */
-static const r2__path *r2__shared_paths(const r2__history *h, uint32_t u1, int64_t *n) {
+static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
     const r2_graph *g = h->index->graph;
     if (h->path_begin) {
         *n = h->path_begin[u1 + 1] - h->path_begin[u1];
@@ -3332,7 +3334,7 @@ static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t 
         r2__chosen chain;
         int64_t n;
         if (h->index->key[u1] > last_key) continue;
-        path = r2__shared_paths(h, u1, &n);
+        path = r2__paths_over(h, u1, &n);
         if (r2__n_chains(item, n) < 1) continue;
         if (item != R2_NO_ITEM) {
             r2__keep_target(h, u1, path, n, (int64_t)g->item_edge[g->item_begin[item] + j], &best);
@@ -3352,7 +3354,7 @@ static int64_t r2__list_people(const r2__history *h, uint32_t item, r2__person *
         int64_t n_paths;
         person[n].user = r2__person_at(h, item, j);
         person[n].before = before;
-        r2__shared_paths(h, person[n].user, &n_paths);
+        r2__paths_over(h, person[n].user, &n_paths);
         before += r2__n_chains(item, n_paths);
         n += r2__n_chains(item, n_paths) > 0;
     }
@@ -3383,7 +3385,7 @@ static void r2__pair_number(int64_t j, int64_t *first, int64_t *second) {
 /* Chain number j over one person. */
 static r2__chosen r2__chain_number(const r2__history *h, uint32_t item, uint32_t u1, int64_t j) {
     int64_t n, second = 0;
-    const r2__path *path = r2__shared_paths(h, u1, &n);
+    const r2__path *path = r2__paths_over(h, u1, &n);
     const float simrec = r2__simrec(h, u1, path, n);
     if (item != R2_NO_ITEM)
         return r2__chain_score(h, u1, simrec, path[j],
@@ -3445,7 +3447,7 @@ static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r
         over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
         if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
         over.position = h->index->position[over.edge];
-        path = r2__shared_paths(h, u1, &n_paths);
+        path = r2__paths_over(h, u1, &n_paths);
         chosen[n++] =
             r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
                             r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
@@ -3522,9 +3524,9 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
         return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
                        (unsigned)q->item, (long long)g->n_items);
     degree = r2_graph_user_degree(g, q->user);
-    if (q->history < 0 || q->history > degree)
+    if (q->n_history < 0 || q->n_history > degree)
         return r2_fail(ctx, R2_ARGUMENT, "question: history = %d, expected 0 to %lld, the "
-                       "interactions of user %u", (int)q->history, (long long)degree,
+                       "interactions of user %u", (int)q->n_history, (long long)degree,
                        (unsigned)q->user);
     if (q->step < 0 || q->step > 4)
         return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
@@ -3578,7 +3580,7 @@ r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
     question.user = user;
     question.item = R2_NO_ITEM;
     if ((int64_t)user < index->graph->n_users)
-        question.history = (int32_t)r2_graph_user_degree(index->graph, user);
+        question.n_history = (int32_t)r2_graph_user_degree(index->graph, user);
     return r2__chains_of(ctx, index, &question, config, chains, n_chains);
 }
 
@@ -3594,7 +3596,7 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
         status = ctx->status;
     for (int64_t j = 0; status == R2_OK && j < r2__n_people(&h, question->item); ++j) {
         int64_t n;
-        r2__shared_paths(&h, r2__person_at(&h, question->item, j), &n);
+        r2__paths_over(&h, r2__person_at(&h, question->item, j), &n);
         *count += r2__n_chains(question->item, n);
     }
     r2_arena_free(ctx, &h.memory);
@@ -3656,8 +3658,8 @@ typedef struct r2__user_view {
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     float *simrec;         /* (n_users) of every s-th user                           */
     int32_t *n_paths;      /* (n_users) likewise                                     */
-    float *near50;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
-    double near50_sum;
+    float *closest;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
+    double closest_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
     r2__link_sum *sum;     /* (h.length) scratch of one target                       */
     float genre[64];       /* how much of each genre u0 took, fading                 */
@@ -3676,7 +3678,7 @@ static void r2__view_similarity(r2__user_view *view) {
         view->inv_degree[p] = 1.0f / sqrtf((float)h->degree[p] + 1.0f);
     for (int64_t v = 0; v < h->index->graph->n_users; v += h->index->stride) {
         int64_t n;
-        const r2__path *path = r2__shared_paths(h, (uint32_t)v, &n);
+        const r2__path *path = r2__paths_over(h, (uint32_t)v, &n);
         view->simrec[v] = r2__simrec(h, (uint32_t)v, path, n);
         view->n_paths[v] = (int32_t)n;
     }
@@ -3704,8 +3706,8 @@ static void r2__view_nearest(r2__user_view *view) {
     }
     for (int k = 0; k < n; ++k) {
         float square = sim[nearest[k]] * sim[nearest[k]];
-        view->near50[nearest[k]] = square;
-        view->near50_sum += (double)square;
+        view->closest[nearest[k]] = square;
+        view->closest_sum += (double)square;
     }
 }
 
@@ -3744,9 +3746,9 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
     view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->n_paths = (int32_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
-    view->near50 = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
+    view->closest = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
     view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
-    if (!view->inv_degree || !view->simrec || !view->n_paths || !view->near50 || !view->sum)
+    if (!view->inv_degree || !view->simrec || !view->n_paths || !view->closest || !view->sum)
         return false;
     r2__view_similarity(view);
     r2__view_nearest(view);
@@ -3912,7 +3914,7 @@ static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2_
 /* Sums over the users of a target, before they become fields. */
 typedef struct r2__target_sums {
     r2__hidden hidden; /* of this question */
-    double n, rating, near50, deep, trend, season, first; /* over all users of i*            */
+    double n, rating, closest, deep, trend, season, first; /* over all users of i*            */
     double n_kept, n_shared, pred, sim, path, scale; /* over those kept; scale = n / n_kept  */
     double n_edges, rating_all, clock; /* of the graph without the hidden edges              */
 } r2__target_sums;
@@ -3953,7 +3955,7 @@ static void r2__add_user(const r2__user_view *view, r2__target_sums *s, uint32_t
     double rank = r2__rank_without(index, index->rank[edge], &s->hidden);
     s->n += 1.0;
     s->rating += rating;
-    s->near50 += (double)view->near50[u1];
+    s->closest += (double)view->closest[u1];
     s->deep += (double)view->deep[u1];
     r2__add_moment(s, rank);
     if (s->n == 1.0 || rank < s->first) s->first = rank;
@@ -4004,7 +4006,7 @@ static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *
         if (u1 == h->user || u1 == h->hidden.left_out) continue;
         r2__add_user(view, s, u1, edge);
         if (h->index->key[u1] > last_key) continue;
-        path = r2__shared_paths(h, u1, &n);
+        path = r2__paths_over(h, u1, &n);
         r2__add_chains(view, s, u1, edge, path, n);
         if (best->k > 0 && n > 0) r2__keep_target(h, u1, path, n, edge, best);
     }
@@ -4016,7 +4018,7 @@ static void r2__user_fields(const r2__user_view *view, const r2__target_sums *s,
     double global_mean = s->n_edges > 0.0 ? s->rating_all / s->n_edges : 0.0;
     q->value[R2_FIELD_hist] = (float)view->h.length;
     q->value[R2_FIELD_shared] = s->n_kept > 0.0 ? (float)(s->n_shared / s->n_kept) : 0.0f;
-    if (view->near50_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->near50 / view->near50_sum);
+    if (view->closest_sum > 0.0) q->value[R2_FIELD_uknn] = (float)(s->closest / view->closest_sum);
     q->value[R2_FIELD_deep] = (float)s->deep;
     q->value[R2_FIELD_pop] = (float)s->n;
     q->value[R2_FIELD_meanr] = (float)((s->rating + 5.0 * global_mean) / (s->n + 5.0));
@@ -4083,8 +4085,8 @@ static void r2__show_chain(const r2__history *h, const r2__chosen *chosen, r2_ev
 }
 
 /* The evidence of one question in its view; false: no memory. */
-static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
-                                const r2_chain_config *chains, r2_evidence *q) {
+static bool r2__evidence_of(r2_ctx *ctx, r2__user_view *view, const r2_question *question,
+                            const r2_chain_config *chains, r2_evidence *q) {
     const r2__history *h = &view->h;
     const bool coherent = chains->law == R2_CHAINS_COHERENT;
     r2__chosen chosen[R2_MAX_CHAINS];
@@ -4095,7 +4097,7 @@ static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_quest
     memset(view->sum, 0, (size_t)h->length * sizeof *view->sum);
     q->user = question->user;
     q->item = question->item;
-    q->history = h->length;
+    q->n_history = h->length;
     q->answer = question->answer;
     r2__add_target(view, q->item, &s, &best);
     r2__user_fields(view, &s, q);
@@ -4108,7 +4110,7 @@ static bool r2__answer_question(r2_ctx *ctx, r2__user_view *view, const r2_quest
 
 static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
     r2__hidden x, y;
-    if (a->user != b->user || a->history != b->history) return false;
+    if (a->user != b->user || a->n_history != b->n_history) return false;
     x = r2__without_target(index, a);
     y = r2__without_target(index, b);
     return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
@@ -4116,13 +4118,13 @@ static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_
 }
 
 /* What a call of r2_evidence_compute computes. */
-typedef struct r2__batch {
+typedef struct r2__asked {
     const r2_index *index;
     const r2_question *question;
     const r2_chain_config *chains;
     r2_evidence *evidence;
     int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
-} r2__batch;
+} r2__asked;
 
 /* What a thread works with, block after block. */
 typedef struct r2__desk {
@@ -4131,60 +4133,60 @@ typedef struct r2__desk {
 } r2__desk;
 
 /* Answers n_lanes runs, the first of them run r. False when memory ran out. */
-static bool r2__answer_runs(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk, int64_t r,
-                            int n_lanes) {
-    const int64_t *run = batch->run + r;
+static bool r2__evidence_of_runs(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t r,
+                                 int n_lanes) {
+    const int64_t *run = asked->run + r;
     r2__user_view *view = desk->view;
     bool fine = true;
     for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__view_init(ctx, &view[j], batch->index, &batch->question[run[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->solve, batch->index, view, n_lanes);
+        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[run[j]]);
+    fine = fine && r2__solve_deep(ctx, &desk->solve, asked->index, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
         for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
-            fine = r2__answer_question(ctx, &view[j], &batch->question[q], batch->chains,
-                                       &batch->evidence[q]);
+            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
+                                   &asked->evidence[q]);
     return fine;
 }
 
-static r2_status r2__batch_start(r2_ctx *ctx, r2__batch *batch, int64_t n) {
-    r2_status status = r2__check_chains(ctx, batch->chains);
-    if (status == R2_OK && batch->chains->k > R2_MAX_CHAINS)
+static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
+    r2_status status = r2__check_chains(ctx, asked->chains);
+    if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
         return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
-                       (long long)batch->chains->k, R2_MAX_CHAINS);
+                       (long long)asked->chains->k, R2_MAX_CHAINS);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const r2_question *question = &batch->question[q];
-        status = r2__check_question(ctx, batch->index->graph, question, false);
-        if (status == R2_OK && (q == 0 || !r2__same_view(batch->index, question, question - 1)))
-            batch->run[batch->n_runs++] = q;
+        const r2_question *question = &asked->question[q];
+        status = r2__check_question(ctx, asked->index->graph, question, false);
+        if (status == R2_OK && (q == 0 || !r2__same_view(asked->index, question, question - 1)))
+            asked->run[asked->n_runs++] = q;
     }
-    batch->run[batch->n_runs] = n;
+    asked->run[asked->n_runs] = n;
     return status;
 }
 
 /* Blocks of runs, as many at a time as lie between two reports of progress. */
-static r2_status r2__answer_blocks(r2_ctx *ctx, const r2__batch *batch, r2__desk *desk,
-                                   int threads) {
+static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk,
+                                        int threads) {
     /* as many lanes as leave work for every thread */
-    const int64_t share = (batch->n_runs + threads - 1) / threads;
+    const int64_t share = (asked->n_runs + threads - 1) / threads;
     const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
     r2_status status = R2_OK;
-    for (int64_t done = 0; done < batch->n_runs && status == R2_OK; done += round) {
-        const int64_t end = done + round < batch->n_runs ? done + round : batch->n_runs;
+    for (int64_t done = 0; done < asked->n_runs && status == R2_OK; done += round) {
+        const int64_t end = done + round < asked->n_runs ? done + round : asked->n_runs;
         const int64_t n_blocks = (end - done + lanes - 1) / lanes;
         int64_t n_failed = 0;
         R2_PARALLEL_FOR(threads, t, threads) {
             r2_ctx own = *ctx; /* a context serves one thread at a time */
             for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
                 const int64_t first = done + b * lanes, left = end - first;
-                if (!r2__answer_runs(&own, batch, &desk[t], first,
-                                     (int)(left < lanes ? left : lanes)))
-                    batch->evidence[batch->run[first]].n_chains = -1;
+                if (!r2__evidence_of_runs(&own, asked, &desk[t], first,
+                                          (int)(left < lanes ? left : lanes)))
+                    asked->evidence[asked->run[first]].n_chains = -1;
             }
         }
         for (int64_t r = done; r < end; ++r)
-            n_failed += batch->evidence[batch->run[r]].n_chains < 0;
+            n_failed += asked->evidence[asked->run[r]].n_chains < 0;
         if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
-        status = r2_progress(ctx, "evidence", batch->run[end], batch->run[batch->n_runs]);
+        status = r2_progress(ctx, "evidence", asked->run[end], asked->run[asked->n_runs]);
     }
     return status;
 }
@@ -4192,19 +4194,19 @@ static r2_status r2__answer_blocks(r2_ctx *ctx, const r2__batch *batch, r2__desk
 static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                                     int64_t n, const r2_chain_config *chains,
                                     r2_evidence *evidence) {
-    r2__batch batch = {index, question, chains, evidence, NULL, 0};
+    r2__asked asked = {index, question, chains, evidence, NULL, 0};
     const int threads = r2_threads(ctx, n * 1000);
     r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
     r2_status status = R2_NO_MEMORY;
-    batch.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *batch.run);
-    if (desk && batch.run) status = r2__batch_start(ctx, &batch, n);
-    if (status == R2_OK) status = r2__answer_blocks(ctx, &batch, desk, threads);
+    asked.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *asked.run);
+    if (desk && asked.run) status = r2__asked_start(ctx, &asked, n);
+    if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
     for (int t = 0; t < threads && desk; ++t) {
         for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
         r2_arena_free(ctx, &desk[t].solve.memory);
     }
     r2_release(ctx, desk);
-    r2_release(ctx, batch.run);
+    r2_release(ctx, asked.run);
     return status;
 }
 
@@ -4239,7 +4241,7 @@ r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain
     if (edge < 0 && step < 4)
         return r2_fail(ctx, R2_ARGUMENT, "step %d: the graph has no edge from user %u to item %u",
                        (int)step, (unsigned)question->user, (unsigned)question->item);
-    question->history = (int32_t)(edge >= 0 ? (int64_t)index->position[edge]
+    question->n_history = (int32_t)(edge >= 0 ? (int64_t)index->position[edge]
                                             : r2_graph_user_degree(g, question->user));
     question->answer = isnan(rating[step - 1])
                            ? -1
@@ -4339,7 +4341,7 @@ static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_
     for (int32_t k = 0; k <= d->config->n_sampled; ++k) {
         memset(&group[k], 0, sizeof group[k]);
         group[k].user = user;
-        group[k].history = (int32_t)place;
+        group[k].n_history = (int32_t)place;
         group[k].future = g->n_edges - d->index->rank[edge];
         group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
@@ -6862,8 +6864,8 @@ r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
     return t;
 }
 
-r2_check r2_check_compact(const void *user, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)user, prompt, output);
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
 }
 
 /* ---- marks ---- */
@@ -6882,7 +6884,7 @@ static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const
 }
 
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
-                        const void *check_user) {
+                        const void *check_data) {
     static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
     r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
                              &codec->markup.answer_end};
@@ -6890,7 +6892,7 @@ r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2
     memset(codec, 0, sizeof *codec);
     codec->tokenizer = tokenizer;
     codec->check = check;
-    codec->check_user = check_user;
+    codec->check_data = check_data;
     for (int k = 0; k < 4 && status == R2_OK; ++k)
         status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
     for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
@@ -7365,8 +7367,8 @@ static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch)
 }
 
 /* The first example of the drawn-th group of a training; shuffles anew where an epoch begins. */
-static int64_t r2__epoch_group(const r2_examples *ex, int32_t *order, uint64_t seed,
-                               int64_t drawn) {
+static int64_t r2__next_group(const r2_examples *ex, int32_t *order, uint64_t seed,
+                              int64_t drawn) {
     int64_t n_groups = ex->n / ex->group;
     if (drawn % n_groups == 0) r2__shuffle(order, n_groups, seed, drawn / n_groups);
     return (int64_t)order[drawn % n_groups] * ex->group;
@@ -7405,7 +7407,7 @@ static void r2__sft_batch(r2__sft *t, int64_t step) {
     int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
     r2__batcher_clear(&t->b);
     for (int32_t g = 0; g < config->groups; ++g) {
-        int64_t first = r2__epoch_group(ex, t->order, config->seed, step * config->groups + g);
+        int64_t first = r2__next_group(ex, t->order, config->seed, step * config->groups + g);
         for (int32_t k = 0; k < ex->group; ++k)
             t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, first + k, g < n_reasoned);
     }
@@ -7558,7 +7560,7 @@ static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
     status = r2__sft_step(ctx, t, &report);
     if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
     if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->user, &report);
+    if (c->on_step) c->on_step(c->on_step_data, &report);
     return r2__training_pass(ctx, &t->run, &report, r2__sft_ends(t));
 }
 
@@ -7576,7 +7578,7 @@ static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
     r2__sft_settings(ctx, c, false, &print); /* they were checked before */
     status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, print);
     while (c->on_step && status == R2_OK && r2__training_report(&t->run, &at, &report))
-        c->on_step(c->user, &report);
+        c->on_step(c->on_step_data, &report);
     r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
     return status;
 }
@@ -7778,7 +7780,7 @@ static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
     const r2_grpo_config *c = rl->config;
     rl->prompts.n = 0;
     for (int32_t g = 0; g < c->groups; ++g) {
-        int64_t first = r2__epoch_group(rl->ex, rl->order, c->seed, step * c->groups + g);
+        int64_t first = r2__next_group(rl->ex, rl->order, c->seed, step * c->groups + g);
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
@@ -7863,11 +7865,11 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
                                  gen->length[o], &output);
     if (status == R2_OK) {
         r2_sample sample = {own->example, prompt.data, output.data, own->check, 0, 0.0};
-        sample.check = rl->ex->codec.check(rl->ex->codec.check_user, prompt.data, output.data);
+        sample.check = rl->ex->codec.check(rl->ex->codec.check_data, prompt.data, output.data);
         sample.right_answer = rl->ex->answer[own->example];
         sample.rank_share = r2__rank_share(rl, o);
         own->check = sample.check;
-        if (c->reward_fn) status = c->reward_fn(ctx, c->reward_user, &sample, &own->reward);
+        if (c->reward_fn) status = c->reward_fn(ctx, c->reward_data, &sample, &own->reward);
         else own->reward = r2_reward(&c->reward, &sample);
     }
     if (status == R2_OK && !isfinite(own->reward))
@@ -8142,7 +8144,7 @@ static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
         if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
     }
     if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->user, &report);
+    if (c->on_step) c->on_step(c->on_step_data, &report);
     return r2__training_pass(ctx, &rl->run, &report, false);
 }
 
@@ -8159,7 +8161,7 @@ static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
     r2__grpo_settings(ctx, c, &print);
     status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, print);
     while (c->on_step && status == R2_OK && r2__training_report(&rl->run, &at, &report))
-        c->on_step(c->user, &report);
+        c->on_step(c->on_step_data, &report);
     r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
     return status;
 }
@@ -8454,7 +8456,7 @@ static r2_status r2__score_check(r2_ctx *ctx, const r2_examples *ex, int64_t e,
         status = all.owner.failed ? R2_NO_MEMORY
                             : r2__output_text(ctx, codec, all.id, all.n, &out->text);
     }
-    if (status == R2_OK) out->check = codec->check(codec->check_user, prompt.data, out->text.data);
+    if (status == R2_OK) out->check = codec->check(codec->check_data, prompt.data, out->text.data);
     r2_tokens_free(ctx, &all);
     r2_text_free(ctx, &prompt);
     return status;
@@ -8656,7 +8658,7 @@ static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_quest
     const r2_run_config *c = &run->config;
     r2_status status = r2_evidence_compute(ctx, &run->index, question, n, &c->chains, evidence);
     if (status != R2_OK || !c->evidence_hook) return status;
-    return c->evidence_hook(ctx, c->evidence_hook_user, run, question, n, evidence);
+    return c->evidence_hook(ctx, c->evidence_hook_data, run, question, n, evidence);
 }
 
 /* Draws n_groups groups of training questions and computes their evidence: *n of them. The caller
@@ -8689,7 +8691,7 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     const r2_run_config *c = &run->config;
     uint8_t *observed;
     r2_status status = R2_OK;
-    if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_user, run, NULL, 0, NULL);
+    if (c->evidence_hook) status = c->evidence_hook(ctx, c->evidence_hook_data, run, NULL, 0, NULL);
     if (status != R2_OK) return status;
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
                           &run->n_train);
@@ -8845,7 +8847,7 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
         const int64_t row = r2_data_find(data, user, item[0]);
         question[q].user = user;
         question[q].item = item[q % group];
-        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
         question[q].future = r2_index_future(&run->index, data, user, item[0]);
         if (q % group == 0)
             question[q].answer =
@@ -8916,7 +8918,7 @@ static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates
         question[q].user = user;
         question[q].item = c->item[q];
         question[q].answer = -1;
-        question[q].history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
         if (moments && q % c->n_per_case == 0)
             question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
         else if (moments) question[q].future = question[q - 1].future;
@@ -9206,7 +9208,7 @@ const char *r2_status_name(r2_status status) {
 }
 
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total) {
-    if (ctx->progress && ctx->progress(ctx->user, what, done, total))
+    if (ctx->progress && ctx->progress(ctx->hook_data, what, done, total))
         return r2_fail(ctx, R2_CANCELLED, "%s: stopped at %lld of %lld", what, (long long)done,
                        (long long)total);
     return R2_OK;
@@ -9219,7 +9221,7 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    (ctx->log)(ctx->user, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
+    (ctx->log)(ctx->hook_data, line); /* in parentheses: <tgmath.h> makes log( ) a macro */
 }
 
 /* ---- settings ---- */
@@ -9248,7 +9250,7 @@ bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum) {
 }
 
 static void *r2__realloc(r2_ctx *ctx, void *ptr, size_t size) {
-    if (ctx->realloc_fn) return ctx->realloc_fn(ctx->user, ptr, size);
+    if (ctx->realloc_fn) return ctx->realloc_fn(ctx->hook_data, ptr, size);
     if (size) return realloc(ptr, size);
     free(ptr);
     return NULL;
@@ -9809,7 +9811,7 @@ static const char *r2__reason(void) { return strerror(errno); /* NOLINT(concurre
 
 static bool r2__file_may(r2_ctx *ctx, r2_file_op op, const char *path, size_t *size) {
     const size_t all = *size;
-    const int error = ctx->file ? ctx->file(ctx->user, op, path, size) : 0;
+    const int error = ctx->file ? ctx->file(ctx->hook_data, op, path, size) : 0;
     if (*size > all || *size < 1) *size = all;
     if (error) errno = error;
     return error == 0;
@@ -16476,10 +16478,10 @@ static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
     r2__english_system(ctx, config, r2__step(evidence), &prompt->system);
     r2__asked_person(evidence, name);
     if (r2__step(evidence) == R2_STEP_ASK)
-        r2_text_addf(ctx, text, "The user has rated %d items.\n", (int)evidence->history);
+        r2_text_addf(ctx, text, "The user has rated %d items.\n", (int)evidence->n_history);
     else
         r2_text_addf(ctx, text, "Before that, %s had rated %d items.\n", name,
-                     (int)evidence->history);
+                     (int)evidence->n_history);
     r2__english_evidence(ctx, config, evidence, text);
     r2__english_chains(ctx, config, evidence, prompt->n_shown, text);
     if (evidence->n_chains > prompt->n_shown)
@@ -16867,8 +16869,8 @@ static r2_check r2__check_english(const char *prompt, const char *output) {
 
 /* ---- teachers and their checks ---- */
 
-r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
-    const r2_teacher_config *config = (const r2_teacher_config *)user;
+r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output) {
+    const r2_teacher_config *config = (const r2_teacher_config *)hook_data;
     int32_t answer = task->answer >= 0 ? task->answer : r2__rules_answer(task);
     int32_t lean = task->answer < 0 ? 0 : task->answer > 0 ? 1 : -1;
     r2_status status = R2_OK;
@@ -16882,8 +16884,8 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *user, const r2_task *task, r2_text
     return status == R2_OK && output->failed ? ctx->status : status;
 }
 
-r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
-    const r2_records *records = (const r2_records *)user;
+r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output) {
+    const r2_records *records = (const r2_records *)hook_data;
     int64_t at = 0;
     for (int64_t end = records->n; at < end;) { /* the first id that is not smaller */
         int64_t middle = at + (end - at) / 2;
@@ -16895,8 +16897,8 @@ r2_status r2_teacher_records(r2_ctx *ctx, void *user, const r2_task *task, r2_te
     return output->failed ? ctx->status : R2_OK;
 }
 
-r2_check r2_check_english(const void *user, const char *prompt, const char *output) {
-    (void)user;
+r2_check r2_check_english(const void *hook_data, const char *prompt, const char *output) {
+    (void)hook_data;
     return r2__check_english(prompt, output);
 }
 
@@ -16942,7 +16944,7 @@ static const struct r2__record_key {
     {"id", offsetof(r2_record, id), -R2__WHOLE, R2__WHOLE, NULL},
     {"user", offsetof(r2_record, user), 1, 0, NULL},
     {"item", offsetof(r2_record, item), 1, 0, NULL},
-    {"history", offsetof(r2_record, history), 0, R2__WHOLE, NULL},
+    {"history", offsetof(r2_record, n_history), 0, R2__WHOLE, NULL},
     {"schedule", offsetof(r2_record, schedule), 1, 0, "progressive final-only all none"},
     {"step", offsetof(r2_record, step), 1, R2_STEP_ASK, NULL},
     {"template", offsetof(r2_record, words), 1, 0, "compact english"},
@@ -17088,7 +17090,7 @@ static r2_status r2__teach_record(r2_ctx *ctx, const r2_task *task, const char *
     record.id = task->index;
     record.user = config->data->user_key[task->evidence->user];
     record.item = config->data->item_key[task->evidence->item];
-    record.history = task->evidence->history;
+    record.n_history = task->evidence->n_history;
     record.schedule = r2_schedule_name(config->schedule);
     record.step = r2__step(task->evidence);
     record.words = r2_words_name(config->words);
@@ -17114,7 +17116,7 @@ static r2_status r2__teach_one(r2_ctx *ctx, r2_task *task, const r2_teacher *tea
     task->answer = teacher->guided ? answer : -1;
     r2_text_clear(output);
     r2_text_add(ctx, output, "", 0);
-    status = teacher->write(ctx, teacher->user, task, output);
+    status = teacher->write(ctx, teacher->write_data, task, output);
     if (status != R2_OK) return status; /* a callback need not have recorded it */
     if (output->failed) return ctx->status;
     task->answer = answer;
@@ -17243,7 +17245,7 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
         return r2_fail(ctx, R2_ARGUMENT,
                        "explain: data is NULL, or codebook with a compact output");
     r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
-                 config->data->user_key[evidence->user], (int)evidence->history,
+                 config->data->user_key[evidence->user], (int)evidence->n_history,
                  r2__item_title(config->data, evidence->item));
     r2_text_addf(ctx, text, "schedule %s, step %d of %d; %d chains shown, %d left out\n",
                  r2_schedule_name(config->schedule), (int)r2__step(evidence), R2_STEP_ASK,

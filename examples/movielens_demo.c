@@ -158,8 +158,8 @@ static void phase_label(const demo_progress *p, char label[64]) {
 }
 
 /* A bar with the time left of the whole run on a terminal; now and then a line elsewhere. */
-static int show_progress(void *user, const char *what, int64_t done, int64_t total) {
-    demo_progress *p = (demo_progress *)user;
+static int show_progress(void *hook_data, const char *what, int64_t done, int64_t total) {
+    demo_progress *p = (demo_progress *)hook_data;
     const double now = r2_seconds(), share = total > 0 ? (double)done / (double)total : 0.0;
     const int filled = (int)(16.0 * share);
     char label[64];
@@ -753,7 +753,7 @@ static r2_run_config configure(demo *d) {
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = (uint64_t)o->seed;
     config.format = o->format;
-    if (o->ease) config.evidence_hook = bl_ease_evidence, config.evidence_hook_user = &d->ease;
+    if (o->ease) config.evidence_hook = bl_ease_evidence, config.evidence_hook_data = &d->ease;
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
     report_watch(&d->report, &config);
@@ -906,7 +906,7 @@ int main(int argc, char **argv) {
     d.options = parse_options(argc, argv);
     d.ctx = r2_ctx_default();
     d.ctx.progress = show_progress;
-    d.ctx.user = &d.progress;
+    d.ctx.hook_data = &d.progress;
     d.progress.terminal = isatty(2);
     d.progress.quiet = d.options.quiet;
     options_watch_interrupt();

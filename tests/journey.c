@@ -39,18 +39,18 @@ static void write_tensors(const char *what, const r2_model *model, bool gradient
     }
 }
 
-static void sft_step(void *user, const r2_sft_report *report) {
+static void sft_step(void *hook_data, const r2_sft_report *report) {
     const float loss[] = {report->answer_loss, report->trace_loss, report->list_loss,
                           report->grad_norm};
-    printf("%s step %2lld: loss of answers %.4f, of traces %.4f, of ranking %.4f\n", (const char *)user,
+    printf("%s step %2lld: loss of answers %.4f, of traces %.4f, of ranking %.4f\n", (const char *)hook_data,
            (long long)report->step, (double)loss[0], (double)loss[1], (double)loss[2]);
     write_array("loss", loss, 4);
 }
 
-static void grpo_step(void *user, const r2_grpo_report *report) {
+static void grpo_step(void *hook_data, const r2_grpo_report *report) {
     const float value[] = {(float)report->reward_mean, (float)report->reward_std, (float)report->entropy,
                            (float)report->kl, (float)report->grad_norm};
-    (void)user;
+    (void)hook_data;
     printf("GRPO step %lld: reward %.4f, entropy %.4f\n", (long long)report->step,
            report->reward_mean, report->entropy);
     write_array("grpo", value, 5);
@@ -75,7 +75,7 @@ static r2_run_config small_run(void) {
     c.sft.lr = 1e-2f;
     c.sft.valid_every = 0;
     c.sft.on_step = sft_step;
-    c.sft.user = (void *)(uintptr_t) "SFT";
+    c.sft.on_step_data = (void *)(uintptr_t) "SFT";
     c.grpo.n_steps = 2;
     c.grpo.groups = 1;
     c.grpo.n_samples = 4;
@@ -130,7 +130,7 @@ static void adapters(r2_run *run) {
     r2_sft_config sft = run->config.sft;
     r2_model model;
     sft.n_steps = 5;
-    sft.user = (void *)(uintptr_t) "LoRA";
+    sft.on_step_data = (void *)(uintptr_t) "LoRA";
     need(r2_model_init(&ctx, &model, &run->model.config, false));
     need(r2_lora_attach(&ctx, &model, &lora));
     need(r2_sft(&ctx, &model, &run->train, &sft));

@@ -72,8 +72,8 @@ typedef struct ratings_memory {
     int64_t left, alive;
 } ratings_memory;
 
-static inline void *ratings_realloc(void *user, void *ptr, size_t size) {
-    ratings_memory *memory = (ratings_memory *)user;
+static inline void *ratings_realloc(void *hook_data, void *ptr, size_t size) {
+    ratings_memory *memory = (ratings_memory *)hook_data;
     if (size == 0) {
         memory->alive -= ptr != NULL;
         free(ptr);

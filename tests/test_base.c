@@ -10,8 +10,8 @@ typedef struct scarce {
     size_t asked[8]; /* sizes of the first calls */
 } scarce;
 
-static void *scarce_realloc(void *user, void *ptr, size_t size) {
-    scarce *s = (scarce *)user;
+static void *scarce_realloc(void *hook_data, void *ptr, size_t size) {
+    scarce *s = (scarce *)hook_data;
     void *block;
     if (!size) {
         s->n_alive -= ptr != NULL;
@@ -30,7 +30,7 @@ static r2_ctx scarce_ctx(scarce *s, int64_t fails_at) {
     memset(s, 0, sizeof *s);
     s->fails_at = fails_at;
     ctx.realloc_fn = scarce_realloc;
-    ctx.user = s;
+    ctx.hook_data = s;
     return ctx;
 }
 

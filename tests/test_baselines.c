@@ -195,7 +195,7 @@ static double never_seen(world *w, const r2_question *q, const double *p) {
     items.fit = bl_ease_fit_items;
     CHECK_STATUS(&w->ctx, r2_graph_init(&w->ctx, &without.run.graph, &w->run.data, role), R2_OK);
     CHECK_STATUS(&w->ctx, bl_fit(&w->ctx, &items, &without.run, p, &m), R2_OK);
-    for (int64_t at = q->history - 1; at >= 0; --at) {
+    for (int64_t at = q->n_history - 1; at >= 0; --at) {
         const int64_t place = w->run.graph.user_begin[q->user] + at;
         const uint32_t i = w->run.graph.user_item[w->run.index.by_time[place]];
         if (i == q->item) continue;

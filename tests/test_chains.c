@@ -51,7 +51,7 @@ static void world_free(world *w) {
 /* After the user's first `history` interactions; -1: after all of them. */
 static r2_question ask(const world *w, uint32_t user, uint32_t item, int32_t history) {
     r2_question q = {user, item, history, -1, 0, 0, 0, 0};
-    if (history < 0) q.history = (int32_t)r2_graph_user_degree(&w->g, user);
+    if (history < 0) q.n_history = (int32_t)r2_graph_user_degree(&w->g, user);
     return q;
 }
 
@@ -88,7 +88,7 @@ static int64_t place_of(const world *w, const r2_question *q, uint32_t user, uin
 /* How long u0's history is without the edge to the target. */
 static int64_t length_of(const world *w, const r2_question *q) {
     int64_t target = q->item == R2_NO_ITEM ? -1 : r2_graph_find(&w->g, q->user, q->item);
-    return q->history - (target >= 0 && (int64_t)w->index.position[target] < q->history);
+    return q->n_history - (target >= 0 && (int64_t)w->index.position[target] < q->n_history);
 }
 
 /* Whether item is in u0's history and not the target. */
@@ -226,7 +226,7 @@ TEST(every_chain_is_listed_once) {
                 r2_question q = ask(&w, u0, closed ? R2_NO_ITEM : i, closed || i % 2 ? -1 : 3);
                 int64_t n, count;
                 if (!closed && i >= w.g.n_items) continue;
-                if (q.history > r2_graph_user_degree(&w.g, u0)) continue;
+                if (q.n_history > r2_graph_user_degree(&w.g, u0)) continue;
                 list_make(&all, &w, &q);
                 config.law = i % 2 ? R2_CHAINS_UNIFORM : R2_CHAINS_UNIFORM_USERS;
                 REQUIRE_OK(&w.ctx, draw(&w, &q, &config, chains, &n));
@@ -459,7 +459,7 @@ TEST(a_run_shows_these_chains) {
             r2_question q = {user, run.test.item[k], 0, -1, 0, 0, 0, 0};
             r2_chain chains[R2_MAX_CHAINS];
             int64_t n;
-            q.history = (int32_t)r2_graph_user_degree(&run.graph, user);
+            q.n_history = (int32_t)r2_graph_user_degree(&run.graph, user);
             REQUIRE_OK(&ctx, r2_chains_target(&ctx, &run.index, &q, &run.config.chains, chains, &n));
             CHECK_EQ_INT(n, evidence[k].n_chains);
             for (int64_t c = 0; c < n && c < evidence[k].n_chains; ++c)
@@ -518,8 +518,8 @@ TEST(wrong_questions) {
     q = good, q.user = 5, refused(&w, &q, &config, "user = 5, expected user < 5");
     q = good, q.item = 5, refused(&w, &q, &config, "item = 5, expected item < 5");
     q = good, q.item = R2_NO_ITEM, refused(&w, &q, &config, "expected a target");
-    q = good, q.history = -1, refused(&w, &q, &config, "history = -1");
-    q = good, q.history++, refused(&w, &q, &config, "history = ");
+    q = good, q.n_history = -1, refused(&w, &q, &config, "history = -1");
+    q = good, q.n_history++, refused(&w, &q, &config, "history = ");
     q = good, q.step = 5, refused(&w, &q, &config, "step = 5, expected 0 to 4");
     q = good, q.step = 1, q.other_item = 1, refused(&w, &q, &config, "other_user = 0");
     q = good, q.step = 1, q.other_user = 1, refused(&w, &q, &config, "other_item = 0");
@@ -558,13 +558,13 @@ static void check_blind(world *w, uint8_t *role, r2_target target, int32_t histo
     r2_question q = {target.user, target.item, history, -1, 0, 0, 0, 0};
     role[target.row] = R2_TRAIN;
     if (!world_index(w, role)) return;
-    if (history < 0) q.history = (int32_t)r2_graph_user_degree(&w->g, target.user);
-    if (q.history <= r2_graph_user_degree(&w->g, target.user) && CHECK(derive(w, &q, &as_it_is))) {
+    if (history < 0) q.n_history = (int32_t)r2_graph_user_degree(&w->g, target.user);
+    if (q.n_history <= r2_graph_user_degree(&w->g, target.user) && CHECK(derive(w, &q, &as_it_is))) {
         int64_t e = r2_graph_find(&w->g, target.user, target.item);
         w->g.user_rating[e] = w->g.user_rating[e] > 2.5f ? 0.5f : 5.0f;
         CHECK(derive(w, &q, &flipped));
         CHECK(memcmp(&as_it_is, &flipped, sizeof as_it_is) == 0);
-        if ((int64_t)w->index.position[e] < q.history) q.history--;
+        if ((int64_t)w->index.position[e] < q.n_history) q.n_history--;
         world_unindex(w);
         role[target.row] = R2_UNUSED;
         if (!world_index(w, role)) return;
@@ -628,7 +628,7 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     REQUIRE(world_make(&w, 20, 15, 0.5, 3));
     ctx = w.ctx;
     ctx.realloc_fn = ratings_realloc;
-    ctx.user = &memory;
+    ctx.hook_data = &memory;
     for (bool done = false; !done; ++n_allocations) {
         r2_chain_config config = r2_chain_config_default();
         r2_question q = ask(&w, 0, 0, -1);

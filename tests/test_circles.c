@@ -182,7 +182,7 @@ TEST(the_edge_asked_for_is_invisible) {
         check_leak(w, asked, false);
         check_leak(w, asked, true);
         /* also where the edge lies within the history: without it that is one shorter */
-        asked.history++;
+        asked.n_history++;
         check_leak(w, asked, false);
     }
 }
@@ -194,7 +194,7 @@ TEST(history_is_a_prefix) {
     for (int64_t q = 0; q < w->run.n_train; q += 50) {
         r2_question asked = w->run.question[q];
         tc_strength now = tc_measure(&w->circles, &asked), earlier;
-        asked.history = 1;
+        asked.n_history = 1;
         earlier = tc_measure(&w->circles, &asked);
         CHECK(!memcmp(now.b, earlier.b, sizeof now.b));
         changed += memcmp(now.a, earlier.a, sizeof now.a) != 0;

@@ -719,7 +719,7 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     REQUIRE(!text.failed && ratings_write_text(path, text.data));
     r2_text_free(&ctx, &text);
     ctx.realloc_fn = ratings_realloc;
-    ctx.user = &memory;
+    ctx.hook_data = &memory;
     for (bool done = false; !done; ++n_allocations) {
         r2_data data;
         r2_split split;
@@ -764,8 +764,8 @@ typedef struct bytes {
     int64_t now, peak;
 } bytes;
 
-static void *counted(void *user, void *ptr, size_t size) {
-    bytes *b = (bytes *)user;
+static void *counted(void *hook_data, void *ptr, size_t size) {
+    bytes *b = (bytes *)hook_data;
     int64_t *base = ptr ? (int64_t *)ptr - 2 : NULL;
     int64_t old = base ? base[0] : 0;
     b->now += (int64_t)size - old;
@@ -788,7 +788,7 @@ TEST(memory_of_an_interaction) {
     r2_graph graph;
     double n;
     ctx.realloc_fn = counted;
-    ctx.user = &b;
+    ctx.hook_data = &b;
     REQUIRE(file != NULL);
     for (int u = 0; u < 700; ++u)
         for (int i = 0; i < 500; ++i) fprintf(file, "%d %d %d %d\n", u, i * 7, i % 5 + 1, i * u);
@@ -944,7 +944,7 @@ TEST(counts_become_grades_and_grades_stay) {
     REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text.data));
     memory.left = 0;
     poor.realloc_fn = ratings_realloc;
-    poor.user = &memory;
+    poor.hook_data = &memory;
     CHECK_STATUS(&poor, r2_data_grade(&poor, &data), R2_NO_MEMORY);
     CHECK(memcmp(raw.rating, data.rating, sizeof(float) * (size_t)raw.n_ratings) == 0);
     REQUIRE_OK(&ctx, r2_data_grade(&ctx, &data));

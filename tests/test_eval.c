@@ -371,9 +371,9 @@ TEST(an_unfinished_output_is_asked_all_the_same) {
     tiny_free(&ctx, &t);
 }
 
-static int only_score(void *user, const char *what, int64_t done, int64_t total) {
+static int only_score(void *hook_data, const char *what, int64_t done, int64_t total) {
     (void)done, (void)total;
-    ++*(int *)user;
+    ++*(int *)hook_data;
     return strcmp(what, "score") != 0;
 }
 
@@ -387,7 +387,7 @@ TEST(progress_is_that_of_the_whole) {
     REQUIRE(tiny_make(&ctx, &t, 2));
     how.mode = R2_REASONED;
     ctx.progress = only_score;
-    ctx.user = &calls;
+    ctx.hook_data = &calls;
     REQUIRE_OK(&ctx, r2_score(&ctx, &t.model, &t.ex, &how, score, NULL));
     CHECK(calls > 0);
     tiny_free(&ctx, &t);
@@ -423,7 +423,7 @@ TEST(scoring_survives_any_failed_allocation) {
         r2_model model;
         float score[2 * TINY_GROUP];
         poor.realloc_fn = ratings_realloc;
-        poor.user = &memory;
+        poor.hook_data = &memory;
         poor.n_threads = 1;
         how.mode = R2_REASONED;
         how.max_new = 6;

@@ -192,7 +192,7 @@ static void ref_make(ref_world *r, const world *w, const r2_question *question) 
         bool asked = ref_hides(question, r->edge[e].user, r->edge[e].item);
         if (e == 0) r->n = 0;
         r->clock += !asked && e < n - (int)question->future;
-        if (mine && seen++ < question->history && !asked) r->history[r->n_history++] = r->n;
+        if (mine && seen++ < question->n_history && !asked) r->history[r->n_history++] = r->n;
         if (!asked) r->edge[r->n++] = r->edge[e];
     }
     for (int e = 0; e < r->n; ++e) {
@@ -507,7 +507,7 @@ static void check_fields(const ref_world *r, const r2_evidence *q) {
             continue;
         if (!strcmp(name, "era") && fabs(got - want) < 1e-3)
             continue; /* years around 2000 in float */
-        printf("field %s of (%u, %u, %d) ", name, q->user, q->item, q->history);
+        printf("field %s of (%u, %u, %d) ", name, q->user, q->item, q->n_history);
         CHECK_NEAR(got, want, 1e-5);
     }
 }
@@ -556,7 +556,7 @@ static r2_question draw_question(const world *w, r2_rng *rng) {
     r2_question q = {0, 0, 0, 3, 0, 0, 0, 0};
     q.user = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_users);
     q.item = (uint32_t)r2_rng_below(rng, (uint64_t)w->data.n_items);
-    q.history = (int32_t)r2_rng_below(rng, (uint64_t)r2_graph_user_degree(&w->graph, q.user) + 1);
+    q.n_history = (int32_t)r2_rng_below(rng, (uint64_t)r2_graph_user_degree(&w->graph, q.user) + 1);
     q.future = (int64_t)r2_rng_below(rng, (uint64_t)w->graph.n_edges + 1);
     return q;
 }
@@ -584,7 +584,7 @@ static void check_shapes(int64_t stride) {
             ref_world r;
             REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question, 1, 4, &evidence));
             ref_make(&r, &w, &question);
-            CHECK_EQ_INT(evidence.history, r.n_history);
+            CHECK_EQ_INT(evidence.n_history, r.n_history);
             check_fields(&r, &evidence);
             check_chains(&r, &evidence, 4);
             check_asked_alone(&ctx, &w.index, &question, &evidence);
@@ -684,7 +684,7 @@ static r2_status draw_training(r2_ctx *ctx, const r2_index *index, int64_t n_gro
 /* The same question when the edge asked for does not exist: a history that held it is shorter. */
 static r2_question without_edge(const world *w, r2_question q) {
     int64_t edge = r2_graph_find(&w->graph, q.user, q.item);
-    if (edge >= 0 && (int64_t)w->index.position[edge] < q.history) q.history--;
+    if (edge >= 0 && (int64_t)w->index.position[edge] < q.n_history) q.n_history--;
     q.future -= edge >= 0 && w->index.rank[edge] >= w->graph.n_edges - q.future;
     return q;
 }
@@ -838,7 +838,7 @@ static r2_question step_by_hand(const world *w, const r2_chain *c, int step) {
     const float rating[4] = {c->r1, c->r2, c->r3, c->r4};
     if (step == 2 || step == 3) q.user = c->u1, q.other_user = c->u0;
     if (step >= 3) q.item = c->i1, q.other_item = c->i0;
-    q.history = (int32_t)w->index.position[r2_graph_find(&w->graph, q.user, q.item)];
+    q.n_history = (int32_t)w->index.position[r2_graph_find(&w->graph, q.user, q.item)];
     q.answer = r2_answer_level(rating[step - 1], 0.5f, 5.0f);
     q.future = r2_index_future(&w->index, &w->data, q.user, q.item);
     return q;
@@ -873,7 +873,7 @@ TEST(every_step_asks_about_its_edge) {
                     REQUIRE_OK(&ctx, compute(&ctx, &w.index, &question, 1, 4, &evidence));
                     if (step == 4) question.step = 0; /* the plain question */
                     ref_make(&r, &w, &question);
-                    CHECK_EQ_INT(evidence.history, r.n_history);
+                    CHECK_EQ_INT(evidence.n_history, r.n_history);
                     check_fields(&r, &evidence);
                     check_chains(&r, &evidence, 4);
                     ref_free(&r);
@@ -905,8 +905,8 @@ static void check_blind_step(r2_ctx *ctx, world *w, const r2_chain *chain, int s
             w->data.rating[row] = 5.5f - w->data.rating[row];
             if (!(gone >> (k - step) & 1)) continue;
             w->role[row] = R2_UNUSED;
-            after.history -= ends[k - 1][0] == question.user &&
-                             (int64_t)w->index.position[edge] < question.history;
+            after.n_history -= ends[k - 1][0] == question.user &&
+                             (int64_t)w->index.position[edge] < question.n_history;
             after.future -= w->index.rank[edge] >= w->graph.n_edges - question.future;
         }
         world_unindex(ctx, w);
@@ -960,7 +960,7 @@ TEST(steps_that_cannot_be_asked) {
     wrong = chain, wrong.r4 = NAN;
     for (wrong.i1 = 0; r2_graph_find(&w.graph, 0, wrong.i1) >= 0;) wrong.i1++;
     REQUIRE_OK(&ctx, r2_question_of_step(&ctx, &w.index, &wrong, 4, &q));
-    CHECK(q.history == r2_graph_user_degree(&w.graph, 0) && q.answer == -1 && q.future == 0);
+    CHECK(q.n_history == r2_graph_user_degree(&w.graph, 0) && q.answer == -1 && q.future == 0);
     world_free(&ctx, &w);
 }
 
@@ -978,7 +978,7 @@ TEST(any_number_of_threads_gives_the_same_bytes) {
     for (int k = 0; k < N; ++k) {
         question[k] = draw_question(&w, &rng);
         if (k % 3)
-            question[k].user = question[k - 1].user, question[k].history = question[k - 1].history;
+            question[k].user = question[k - 1].user, question[k].n_history = question[k - 1].n_history;
     }
     for (int law = 2; law >= 0; --law)
         for (int t = 0; t < 3; ++t) {
@@ -1013,11 +1013,11 @@ TEST(questions_that_cannot_be_asked) {
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.user = 0, q.item = 5;
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
-    q.item = 0, q.history = -1;
+    q.item = 0, q.n_history = -1;
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
-    q.history = (int32_t)r2_graph_user_degree(&w.graph, 0) + 1;
+    q.n_history = (int32_t)r2_graph_user_degree(&w.graph, 0) + 1;
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
-    q.history = 0, q.future = -1;
+    q.n_history = 0, q.future = -1;
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
     q.future = w.graph.n_edges + 1;
     CHECK_STATUS(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence), R2_ARGUMENT);
@@ -1062,14 +1062,14 @@ static bool could_ask(const world *w, const r2_draw_config *c, uint32_t user, in
 static void check_group(const world *w, const r2_draw_config *c, const r2_question *first) {
     const int64_t edge = r2_graph_find(&w->graph, first->user, first->item);
     if (!CHECK(edge >= 0)) return;
-    CHECK_EQ_INT(w->index.position[edge], first->history);
-    CHECK(could_ask(w, c, first->user, first->history));
+    CHECK_EQ_INT(w->index.position[edge], first->n_history);
+    CHECK(could_ask(w, c, first->user, first->n_history));
     CHECK_EQ_INT(first->answer, r2_answer_level(w->graph.user_rating[edge], 0.5f, 5.0f));
     for (int32_t j = 0; j <= c->n_sampled; ++j)
         CHECK_EQ_INT(first[j].future,
                      r2_index_future(&w->index, &w->data, first->user, first->item));
     for (int32_t j = 1; j <= c->n_sampled; ++j) {
-        CHECK(first[j].user == first->user && first[j].history == first->history);
+        CHECK(first[j].user == first->user && first[j].n_history == first->n_history);
         CHECK_EQ_INT(first[j].answer, 0);
         CHECK_EQ_INT(r2_graph_find(&w->graph, first[j].user, first[j].item), -1);
         CHECK(n_others(w, first[j].item, first->user) >= c->min_others);
@@ -1092,7 +1092,7 @@ static int64_t check_draw(const world *w, const r2_draw_config *c, const r2_ques
         for (int64_t k = 0, later; --place >= 0;) { /* the latest of each */
             if (!could_ask(w, c, u, place)) continue;
             for (k = 0, later = 0; k < n; ++k)
-                later += q[k * group].user == u && q[k * group].history == place;
+                later += q[k * group].user == u && q[k * group].n_history == place;
             CHECK_EQ_INT(later, could++ < mine);
         }
         CHECK(mine <= could);
@@ -1175,7 +1175,7 @@ TEST(evidence_survives_any_failed_allocation) {
     REQUIRE(world_make(&ctx, &w, 9, 14, 0.5, 3));
     for (int k = 0; k < 30; ++k) question[k] = draw_question(&w, &rng);
     ctx.realloc_fn = ratings_realloc;
-    ctx.user = &memory;
+    ctx.hook_data = &memory;
     ctx.n_threads = 1;
     for (int64_t room = 0; status != R2_OK && room < 1000; ++room) {
         r2_index index;

@@ -265,7 +265,7 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     REQUIRE_OK(&plain, ratings_random(&plain, &data, 20, 15, 0.5, 3));
     REQUIRE_OK(&plain, r2_split_init(&plain, &split, &data, NULL));
     ctx.realloc_fn = ratings_realloc;
-    ctx.user = &memory;
+    ctx.hook_data = &memory;
     for (bool done = false; !done; ++n_allocations) {
         r2_graph graph;
         r2_butterflies b;

@@ -43,10 +43,10 @@ static world *the_world(void) {
 static double plain_record(world *w, const r2_question *q, int r) {
     const r2_graph *g = &w->run.graph;
     double sum = 0.0, total = 0.0;
-    for (int32_t age = 0; age < HL_LOOK_BACK && age < q->history; ++age) {
-        r2_question then = {q->user, 0, q->history - 1 - age, -1, 0, 0, 0, 0};
+    for (int32_t age = 0; age < HL_LOOK_BACK && age < q->n_history; ++age) {
+        r2_question then = {q->user, 0, q->n_history - 1 - age, -1, 0, 0, 0, 0};
         r2_evidence evidence;
-        int64_t e = w->run.index.by_time[g->user_begin[q->user] + then.history];
+        int64_t e = w->run.index.by_time[g->user_begin[q->user] + then.n_history];
         then.item = g->user_item[e];
         if (then.item == q->item) continue;
         if (!CHECK_STATUS(&w->ctx,
@@ -85,7 +85,7 @@ static void check_leak(world *w, const r2_question *q) {
     r2_index index;
     hl_past past;
     memcpy(role, w->run.split.role, (size_t)w->run.data.n_ratings);
-    for (int64_t e = g->user_begin[q->user] + q->history; e < g->user_begin[q->user + 1]; ++e)
+    for (int64_t e = g->user_begin[q->user] + q->n_history; e < g->user_begin[q->user + 1]; ++e)
         role[r2_data_find(&w->run.data, q->user, g->user_item[w->run.index.by_time[e]])] =
             R2_UNUSED;
     REQUIRE_OK(&w->ctx, r2_graph_init(&w->ctx, &graph, &w->run.data, role));

@@ -1324,8 +1324,8 @@ typedef struct rationed {
     int left, live; /* allocations until one fails; blocks not yet freed */
 } rationed;
 
-static void *rationed_realloc(void *user, void *ptr, size_t size) {
-    rationed *r = (rationed *)user;
+static void *rationed_realloc(void *hook_data, void *ptr, size_t size) {
+    rationed *r = (rationed *)hook_data;
     void *block;
     if (size == 0) {
         r->live -= ptr != NULL;
@@ -1390,7 +1390,7 @@ TEST(every_allocation_may_fail) {
         rationed r = {n, 0};
         fresh(2);
         ctx.realloc_fn = rationed_realloc;
-        ctx.user = &r;
+        ctx.hook_data = &r;
         status = use_everything(directory);
         CHECK(status == R2_OK || status == R2_NO_MEMORY);
         CHECK_EQ_INT(r.live, 0);

@@ -79,9 +79,9 @@ static r2_task task_of(const r2_prompt_config *config, const r2_evidence *eviden
     return task;
 }
 
-static r2_teacher teacher_of(r2_teacher_fn write, void *user, const char *name, bool guided,
+static r2_teacher teacher_of(r2_teacher_fn write, void *hook_data, const char *name, bool guided,
                              r2_tally *tally) {
-    r2_teacher teacher = {write, user, name, guided, tally};
+    r2_teacher teacher = {write, hook_data, name, guided, tally};
     return teacher;
 }
 
@@ -106,7 +106,7 @@ static bool closed_query(uint32_t user, r2_evidence *evidence) {
     if (r2_chains_closed(&ctx, &world.run.index, user, &config, chain, &n) || n < 1) return false;
     evidence->user = user;
     evidence->item = chain[0].i1;
-    evidence->history = 20;
+    evidence->n_history = 20;
     evidence->answer = -1;
     evidence->n_chains = (int32_t)n;
     for (int64_t c = 0; c < n; ++c) evidence->chain[c].chain = chain[c];
@@ -221,7 +221,7 @@ TEST(a_step_asks_about_its_edge) {
             CHECK_EQ_INT(e->answer, r2_answer_level(rating, world.run.data.rating_min,
                                                     world.run.data.rating_max));
             REQUIRE_OK(&ctx, r2_question_of_step(&ctx, &world.run.index, chain, step, &question));
-            CHECK(e->history <= question.history); /* less what later steps reveal */
+            CHECK(e->n_history <= question.n_history); /* less what later steps reveal */
             REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &world.run.index, &question, 1,
                                                  &world.run.config.chains, &plain));
             CHECK(!memcmp(e->value, plain.value, sizeof plain.value));
@@ -354,7 +354,7 @@ static int64_t same_steps(uint8_t *role, const r2_index *index, int64_t target_r
         CHECK_STATUS(&ctx, r2_question_of_step(&ctx, index, chain, step, &question), R2_OK);
         for (int v = 0; v < N_CHANGES; ++v) {
             r2_chain *seen = &evidence[v].chain[0].chain;
-            if (v == REMOVED) question.history = evidence[0].history; /* counts the removed, too */
+            if (v == REMOVED) question.n_history = evidence[0].n_history; /* counts the removed, too */
             CHECK_STATUS(&ctx,
                          ask_changed(role, row + step - 1, 5 - step, (enum change)v, &question,
                                      &evidence[v]),
@@ -397,7 +397,7 @@ TEST(the_answer_never_leaks_into_a_prompt) {
         memset(&question, 0, sizeof question);
         question.user = (uint32_t)user;
         question.item = data->item[row];
-        question.history = (int32_t)(k - data->user_begin[user]);
+        question.n_history = (int32_t)(k - data->user_begin[user]);
         for (int v = 0; v < N_CHANGES; ++v) {
             question.answer = 5 - v;
             REQUIRE_OK(&ctx, ask_changed(role, &row, 1, (enum change)v, &question, &evidence[v]));
@@ -1113,14 +1113,14 @@ TEST(hostile_titles) {
 
 /* ---- the three sources, and records ---- */
 
-static r2_status my_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text *output) {
-    ++*(int *)user;
+static r2_status my_teacher(r2_ctx *c, void *hook_data, const r2_task *task, r2_text *output) {
+    ++*(int *)hook_data;
     r2_text_addf(c, output, "<think>I just know.</think><answer>%d</answer>", (int)task->answer);
     return R2_OK;
 }
 
-static r2_status ill_teacher(r2_ctx *c, void *user, const r2_task *task, r2_text *output) {
-    (void)c, (void)user, (void)task, (void)output;
+static r2_status ill_teacher(r2_ctx *c, void *hook_data, const r2_task *task, r2_text *output) {
+    (void)c, (void)hook_data, (void)task, (void)output;
     return R2_CANCELLED;
 }
 
@@ -1301,8 +1301,8 @@ TEST(records_are_the_same_under_a_decimal_comma) {
 
 static int64_t allocations_left;
 
-static void *scarce(void *user, void *ptr, size_t size) {
-    (void)user;
+static void *scarce(void *hook_data, void *ptr, size_t size) {
+    (void)hook_data;
     if (size == 0) {
         free(ptr);
         return NULL;

@@ -319,8 +319,8 @@ static r2_status reinforce(r2_ctx *ctx, tiny *t, const r2_grpo_config *c, sample
     return status;
 }
 
-static void keep_report(void *user, const r2_grpo_report *report) {
-    ((r2_grpo_report *)user)[report->step] = *report;
+static void keep_report(void *hook_data, const r2_grpo_report *report) {
+    ((r2_grpo_report *)hook_data)[report->step] = *report;
 }
 
 TEST(a_step_against_a_second_implementation) {
@@ -345,7 +345,7 @@ TEST(a_step_against_a_second_implementation) {
         if (k >= 3) /* some groups will be all right or all wrong: they have no variance */
             c.reward.w_accuracy = c.reward.w_rank = c.reward.w_faith = 0.0f;
         c.on_step = keep_report;
-        c.user = &report;
+        c.on_step_data = &report;
         REQUIRE_OK(&ctx, sample(&ctx, &t, &c, out));
         REQUIRE_OK(&ctx, reinforce(&ctx, &t, &c, out, &mean_reward));
         memcpy(want, t.model.grad, (size_t)t.model.n_params * sizeof *want);
@@ -384,7 +384,7 @@ TEST(the_reward_rises) {
     c.reward.w_format = 1.0f;
     c.reward.w_accuracy = c.reward.w_rank = c.reward.w_faith = 0.0f;
     c.on_step = keep_report;
-    c.user = report;
+    c.on_step_data = report;
     REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     for (int k = 0; k < 8; ++k) {
         before += report[k].reward_mean / 8;
@@ -404,8 +404,8 @@ typedef struct strange_reward {
     int refuses; /* 1: a status, 2: a number that is none */
 } strange_reward;
 
-static r2_status words_of(r2_ctx *ctx, void *user, const r2_sample *sample, double *reward) {
-    strange_reward *r = (strange_reward *)user;
+static r2_status words_of(r2_ctx *ctx, void *hook_data, const r2_sample *sample, double *reward) {
+    strange_reward *r = (strange_reward *)hook_data;
     r2_check again = r2_check_trace(&r->t->codebook, sample->prompt, sample->output);
     if (r->refuses == 1) return r2_fail(ctx, R2_CANCELLED, "no judge today");
     CHECK(again.verdict == sample->check.verdict && again.answer == sample->check.answer);
@@ -428,8 +428,8 @@ TEST(a_reward_of_the_callers) {
     REQUIRE_OK(&ctx, learn_the_shape(&ctx, &t, 60));
     r.t = &t;
     c = small_grpo(&t);
-    c.reward_fn = words_of, c.reward_user = &r;
-    c.on_step = keep_report, c.user = &report;
+    c.reward_fn = words_of, c.reward_data = &r;
+    c.on_step = keep_report, c.on_step_data = &report;
     REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     CHECK_EQ_INT(r.n_asked, TINY_GROUP * SAMPLES);
     CHECK_NEAR(report.reward_mean, report.output_length, 1e-9); /* a blank before every token */
@@ -457,7 +457,7 @@ TEST(adapters_belong_to_the_reference) {
     c = small_grpo(&t);
     c.n_steps = 1;
     c.on_step = keep_report;
-    c.user = &report;
+    c.on_step_data = &report;
     REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     CHECK(report.kl == 0.0);
     tiny_free(&ctx, &t);
@@ -475,7 +475,7 @@ TEST(later_updates_meet_the_clip) {
     c.n_updates = 3;
     c.lr = 0.1f;
     c.on_step = keep_report;
-    c.user = &report;
+    c.on_step_data = &report;
     REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
     CHECK(report.clipped_tokens > 0.0 && report.clipped_tokens < 1.0 && report.kl > 0.0);
     tiny_free(&ctx, &t);
@@ -505,8 +505,8 @@ TEST(threads_do_not_change_the_weights) {
     tiny_free(&ctx, &t);
 }
 
-static int stop_at_second(void *user, const char *what, int64_t done, int64_t total) {
-    (void)user, (void)what, (void)total;
+static int stop_at_second(void *hook_data, const char *what, int64_t done, int64_t total) {
+    (void)hook_data, (void)what, (void)total;
     return done >= 2;
 }
 
@@ -548,7 +548,7 @@ TEST(learning_survives_any_failed_allocation) {
     tiny t;
     REQUIRE(tiny_make(&ctx, &t, 1));
     poor.realloc_fn = ratings_realloc;
-    poor.user = &memory;
+    poor.hook_data = &memory;
     poor.n_threads = 1;
     for (int64_t room = 0; status != R2_OK && room < 5000; ++room) {
         r2_model_config shape = tiny_shape(&t);

@@ -186,8 +186,8 @@ typedef struct crash {
     bool removes;
 } crash;
 
-static int crash_at(void *user, r2_file_op op, const char *path, size_t *size) {
-    crash *c = (crash *)user;
+static int crash_at(void *hook_data, r2_file_op op, const char *path, size_t *size) {
+    crash *c = (crash *)hook_data;
     (void)path, (void)size;
     c->n++;
     c->removes = c->removes || (op == R2_FILE_REMOVE && c->n < c->at);
@@ -206,7 +206,7 @@ TEST(a_save_that_is_cut_off) {
     REQUIRE(small_make(&ctx, &run, &config));
     REQUIRE(mkdir(path, 0777) == 0);
     cut = ctx;
-    cut.file = crash_at, cut.user = &c;
+    cut.file = crash_at, cut.hook_data = &c;
     for (int n_calls = 1, at = 1; at <= n_calls; ++at) {
         const float own = run.model.param[0];
         c.n = 0, c.at = 1 << 30;
@@ -282,7 +282,7 @@ static void refused(const char *data, const r2_run_config *config, r2_status wan
     r2_ctx ctx = r2_ctx_default();
     r2_run run;
     ctx.realloc_fn = ratings_realloc;
-    ctx.user = &memory;
+    ctx.hook_data = &memory;
     ctx.n_threads = 1;
     CHECK_STATUS(&ctx, r2_run_init(&ctx, &run, data, config), want);
     if (!CHECK(strstr(ctx.message, words) != NULL)) printf("    it said: %s\n", ctx.message);
@@ -429,7 +429,7 @@ TEST(asking_about_what_was_rated) {
         r2_evidence evidence;
         r2_examples asked;
         REQUIRE_OK(&ctx, r2_run_prompts(&ctx, &run, &u, &item, 1, &evidence, &asked));
-        CHECK_EQ_INT(evidence.history, r2_graph_user_degree(&run.graph, u) - 1);
+        CHECK_EQ_INT(evidence.n_history, r2_graph_user_degree(&run.graph, u) - 1);
         CHECK(evidence.answer == -1 && asked.answer[0] == -1);
         for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f) CHECK(isfinite(evidence.value[f]));
         for (int c = 0; c < evidence.n_chains; ++c) CHECK(evidence.chain[c].chain.i0 != item);
@@ -453,9 +453,9 @@ typedef struct stranger {
 
 static float strange(const r2_question *q) { return (float)(1 + (q->user + 7 * q->item) % 50); }
 
-static r2_status speak(r2_ctx *ctx, void *user, const r2_run *run, const r2_question *question,
+static r2_status speak(r2_ctx *ctx, void *hook_data, const r2_run *run, const r2_question *question,
                        int64_t n, r2_evidence *evidence) {
-    stranger *s = (stranger *)user;
+    stranger *s = (stranger *)hook_data;
     if (s->refuses) return r2_fail(ctx, R2_CANCELLED, "the stranger is silent");
     CHECK(run == s->run);
     if (n == 0) {
@@ -465,7 +465,7 @@ static r2_status speak(r2_ctx *ctx, void *user, const r2_run *run, const r2_ques
     }
     for (int64_t q = 0; q < n; ++q) {
         CHECK(evidence[q].user == question[q].user && evidence[q].item == question[q].item);
-        CHECK(question[q].history <= r2_graph_user_degree(&run->graph, question[q].user));
+        CHECK(question[q].n_history <= r2_graph_user_degree(&run->graph, question[q].user));
         *(question[q].answer < 0 ? &s->n_asked : &s->n_training) += 1;
         evidence[q].value[R2_FIELD_pop] = strange(&question[q]);
     }
@@ -499,7 +499,7 @@ TEST(evidence_from_elsewhere_is_in_every_prompt) {
     int64_t n;
     s.run = &run;
     config.evidence_hook = speak;
-    config.evidence_hook_user = &s;
+    config.evidence_hook_data = &s;
     REQUIRE(small_make(&ctx, &run, &config));
     CHECK_EQ_INT(s.n_training, run.n_train);
     CHECK_EQ_INT(s.n_ready, 1);
@@ -586,7 +586,7 @@ TEST(short_histories_are_enough) {
     CHECK_EQ_INT(run.test.n_cases, 60);
     /* the later half of three, and what comes after five of ten */
     CHECK_EQ_INT(run.n_train, (3 * 5 + 57) * (1 + config.n_sampled));
-    for (int64_t q = 0; q < run.n_train; ++q) CHECK(run.question[q].history >= 2);
+    for (int64_t q = 0; q < run.n_train; ++q) CHECK(run.question[q].n_history >= 2);
     REQUIRE_OK(&ctx, r2_run_sft(&ctx, &run));
     REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run));
     r2_run_free(&ctx, &run);
@@ -660,7 +660,7 @@ TEST(when_a_case_is_asked) {
     for (int64_t k = 0; k < n; ++k) {
         const int64_t first = k - k % run.test.n_per_case;
         const uint32_t user = run.test.user[k / run.test.n_per_case];
-        r2_question q = {user, run.test.item[k], evidence[k].history, -1, 0, 0, 0, 0};
+        r2_question q = {user, run.test.item[k], evidence[k].n_history, -1, 0, 0, 0, 0};
         r2_evidence by_hand;
         q.future = r2_index_future(&run.index, &run.data, user, run.test.item[first]);
         REQUIRE_OK(&ctx, r2_evidence_compute(&ctx, &run.index, &q, 1, &run.config.chains, &by_hand));
@@ -740,7 +740,7 @@ TEST(a_run_survives_any_failed_allocation) {
     char path[64];
     REQUIRE(small_file(&ctx, path, sizeof path, false));
     poor.realloc_fn = ratings_realloc;
-    poor.user = &memory;
+    poor.hook_data = &memory;
     poor.n_threads = 1;
     config.n_groups = 4;
     for (int64_t room = 0; status != R2_OK && room < 100000; room += 1 + room / 30) {

@@ -19,8 +19,8 @@ static r2_sft_config still(int32_t groups, float reasoned_share) {
     return c;
 }
 
-static void keep_report(void *user, const r2_sft_report *report) {
-    r2_sft_report *to = (r2_sft_report *)user;
+static void keep_report(void *hook_data, const r2_sft_report *report) {
+    r2_sft_report *to = (r2_sft_report *)hook_data;
     to[report->step] = *report;
 }
 
@@ -166,7 +166,7 @@ TEST(english_records_teach_through_bpe) {
         CHECK(!strcmp(trace.data + trace.len - 8, "</think>"));
         CHECK_EQ_INT(ex.answer[e], r->answer);
         r2_text_addf(&ctx, &trace, "<answer>%d</answer>", (int)ex.answer[e]);
-        check = codec.check(codec.check_user, prompt.data, trace.data);
+        check = codec.check(codec.check_data, prompt.data, trace.data);
         CHECK(check.verdict == R2_TRACE_OK && check.answer == ex.answer[e]);
     }
     shape = tiny_shape(&t);
@@ -174,7 +174,7 @@ TEST(english_records_teach_through_bpe) {
     shape.n_ctx = ex.longest + 64;
     REQUIRE_OK(&ctx, r2_model_init(&ctx, &model, &shape, true));
     c.n_steps = 12, c.warmup = 1, c.groups = 4, c.lr = 2e-2f, c.reasoned_share = 1.0f;
-    c.on_step = keep_report, c.user = report;
+    c.on_step = keep_report, c.on_step_data = report;
     REQUIRE_OK(&ctx, r2_sft(&ctx, &model, &ex, &c));
     CHECK(report[11].trace_loss < 0.8f * report[0].trace_loss && report[11].list_loss == 0.0f);
     how.mode = R2_REASONED, how.max_new = 24;
@@ -387,7 +387,7 @@ TEST(examples_of_every_step_in_one_batch) {
         r2_text_free(&ctx, &text);
     }
     for (int k = 1; k < 5; ++k) CHECK(n_step[k] > 0);
-    c.on_step = keep_report, c.user = &report;
+    c.on_step = keep_report, c.on_step_data = &report;
     REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &ex, &c));
     CHECK(isfinite(report.answer_loss) && report.trace_loss > 0.0f);
     r2_examples_free(&ctx, &ex);
@@ -527,7 +527,7 @@ TEST(the_loss_is_what_it_says) {
         r2_sft_report report;
         losses mean;
         c.on_step = keep_report;
-        c.user = &report;
+        c.on_step_data = &report;
         REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
         batch_loss(&ctx, &t, 4, reasoned ? 4 : 0, &c, &mean);
         CHECK_NEAR(report.answer_loss, mean.answer, 1e-5);
@@ -606,7 +606,7 @@ TEST(an_epoch_visits_every_group_once) {
     REQUIRE(tiny_make(&ctx, &t, GROUPS));
     c.n_steps = GROUPS * EPOCHS;
     c.on_step = keep_report;
-    c.user = report;
+    c.on_step_data = report;
     REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
     for (int k = 0; k < GROUPS * EPOCHS; ++k) {
         loss[k / GROUPS][k % GROUPS] = report[k].answer_loss;
@@ -635,7 +635,7 @@ TEST(it_learns_a_few_examples_by_heart) {
     c.groups = 4;
     c.lr = 1e-2f;
     c.on_step = keep_report;
-    c.user = report;
+    c.on_step_data = report;
     REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &t.ex, &c));
     CHECK(report[0].answer_loss > 2.0f && report[0].trace_loss > 2.0f);
     CHECK(report[STEPS - 1].answer_loss < 0.1f);
@@ -672,7 +672,7 @@ TEST(it_stops_when_it_gets_worse_at_what_was_held_out) {
     c.valid_every = EVERY;
     c.patience = PATIENCE;
     c.on_step = keep_report;
-    c.user = report;
+    c.on_step_data = report;
     REQUIRE_OK(&ctx, r2_sft(&ctx, &t.model, &few, &c));
     for (int k = 0; k < STEPS && report[k].step == k; ++k) {
         end = k;
@@ -718,8 +718,8 @@ TEST(threads_do_not_change_the_weights) {
     tiny_free(&ctx, &t);
 }
 
-static int stop_at_third(void *user, const char *what, int64_t done, int64_t total) {
-    (void)user, (void)what, (void)total;
+static int stop_at_third(void *hook_data, const char *what, int64_t done, int64_t total) {
+    (void)hook_data, (void)what, (void)total;
     return done >= 3;
 }
 
@@ -771,7 +771,7 @@ TEST(training_survives_any_failed_allocation) {
     ratings_memory memory = {0, 0};
     r2_status status = R2_NO_MEMORY;
     ctx.realloc_fn = ratings_realloc;
-    ctx.user = &memory;
+    ctx.hook_data = &memory;
     ctx.n_threads = 1;
     for (int64_t room = 0; status != R2_OK && room < 20000; room += 1 + room / 40) {
         r2_sft_config c = still(2, 0.5f);

@@ -604,8 +604,8 @@ TEST(no_memory_inside_cjson_is_no_fault_of_the_file) {
 
 static int64_t allocations_left;
 
-static void *scarce(void *user, void *ptr, size_t size) {
-    (void)user;
+static void *scarce(void *hook_data, void *ptr, size_t size) {
+    (void)hook_data;
     if (size == 0) {
         free(ptr);
         return NULL;
@@ -616,8 +616,8 @@ static void *scarce(void *user, void *ptr, size_t size) {
 static int once;
 
 /* Fails once, then there is memory again. */
-static void *scarce_once(void *user, void *ptr, size_t size) {
-    (void)user;
+static void *scarce_once(void *hook_data, void *ptr, size_t size) {
+    (void)hook_data;
     if (size == 0) {
         free(ptr);
         return NULL;

@@ -652,7 +652,7 @@ static void bl_ease_unseen_users(const bl_model *m, const double *q, const r2_qu
 static void bl_ease_unseen(const bl_model *m, const r2_question *question, int64_t n,
                            double *scratch, r2_evidence *evidence) {
     double *q = scratch, *rest = scratch + m->run->graph.n_items;
-    bl_ease_query(m, question->user, question->history, question->item, q);
+    bl_ease_query(m, question->user, question->n_history, question->item, q);
     if (m->item) bl_ease_unseen_items(m, q, question, n, rest, evidence);
     else bl_ease_unseen_users(m, q, question, n, rest, evidence);
 }
@@ -1328,12 +1328,12 @@ static r2_status bl_evidence_tune(r2_ctx *ctx, const r2_run *run, bl_model *ease
 /* Whether the question's item is among the interactions that its history counts. */
 static bool bl_is_past(const r2_run *run, const r2_question *q) {
     int64_t edge = r2_graph_find(&run->graph, q->user, q->item);
-    return edge >= 0 && (int64_t)run->index.position[edge] < q->history;
+    return edge >= 0 && (int64_t)run->index.position[edge] < q->n_history;
 }
 
 /* Candidates of one user and moment share a query, unless one of them lies in the history. */
 static bool bl_same_query(const r2_run *run, const r2_question *a, const r2_question *b) {
-    return a->user == b->user && a->history == b->history && !bl_is_past(run, a) &&
+    return a->user == b->user && a->n_history == b->n_history && !bl_is_past(run, a) &&
            !bl_is_past(run, b);
 }
 
@@ -1342,10 +1342,10 @@ static bool bl_same_query(const r2_run *run, const r2_question *a, const r2_ques
    to others, and the item of an observed training question is one of these; so each question is put
    to an EASE^R that has never seen its user, with the history that the question knows. Tuned when a
    run gets ready; whoever changes the graph prepares the run anew. Free with bl_free. */
-static inline r2_status bl_ease_evidence(r2_ctx *ctx, void *user, const r2_run *run,
+static inline r2_status bl_ease_evidence(r2_ctx *ctx, void *hook_data, const r2_run *run,
                                          const r2_question *question, int64_t n,
                                          r2_evidence *evidence) {
-    bl_model *ease = (bl_model *)user;
+    bl_model *ease = (bl_model *)hook_data;
     const r2_graph *g = &run->graph;
     const int64_t room = g->n_items + (g->n_items > g->n_users ? g->n_items : g->n_users);
     const int64_t threads = r2_threads(ctx, n * room);

@@ -226,7 +226,7 @@ static inline r2_question conform_question(conform *c, const cJSON *in) {
     if (user < 0 || item < 0) conform_bad(c, "a user and an item >= 0 in", "question");
     question.user = (uint32_t)user;
     question.item = (uint32_t)item;
-    question.history = (int32_t)conform_whole(c, in, "history");
+    question.n_history = (int32_t)conform_whole(c, in, "history");
     question.answer = -1;
     return question;
 }
@@ -272,7 +272,7 @@ static inline void conform_chains(conform *c, bool closed) {
         question.user = (uint32_t)conform_whole(c, c->in, "user");
         question.item = R2_NO_ITEM;
         if (!c->bad && (int64_t)question.user < w.graph.n_users)
-            question.history = (int32_t)r2_graph_user_degree(&w.graph, question.user);
+            question.n_history = (int32_t)r2_graph_user_degree(&w.graph, question.user);
     } else {
         question = conform_question(c, conform_member(c, c->in, "question"));
     }

@@ -128,7 +128,7 @@ static inline void conform_groups_of(conform *c, const r2_question *question, in
         const r2_question *q = question + g * group;
         cJSON *one = cJSON_CreateObject(), *items = cJSON_CreateArray();
         conform_add(one, "user", conform_json((double)q->user));
-        conform_add(one, "history", conform_json((double)q->history));
+        conform_add(one, "history", conform_json((double)q->n_history));
         conform_add(one, "answer", conform_json((double)q->answer));
         conform_add(one, "future", conform_json((double)q->future));
         for (int64_t k = 0; k < group; ++k)
@@ -163,7 +163,7 @@ static inline void conform_draw(conform *c) {
 static inline void conform_write_evidence(conform *c, const r2_evidence *e) {
     cJSON *values = cJSON_AddObjectToObject(c->out, "values");
     cJSON *chains = conform_new_list(c->out, "chains");
-    conform_add_number(c, "history", e->history);
+    conform_add_number(c, "history", e->n_history);
     for (int f = 0; f < R2_FIRST_CHAIN_FIELD; ++f)
         conform_add(values, r2_field_name((r2_field)f), conform_json((double)e->value[f]));
     for (int32_t k = 0; k < e->n_chains; ++k) {
@@ -217,7 +217,7 @@ static inline void conform_step_of(conform *c) {
     if (!c->bad) {
         conform_add_number(c, "user", (double)q.user);
         conform_add_number(c, "item", (double)q.item);
-        conform_add_number(c, "history", (double)q.history);
+        conform_add_number(c, "history", (double)q.n_history);
         conform_add_number(c, "future", (double)q.future);
         conform_add_number(c, "answer", (double)q.answer);
         conform_add_number(c, "other_user", (double)q.other_user);

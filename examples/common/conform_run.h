@@ -88,7 +88,7 @@ static inline void conform_run_questions(conform *c) {
     if (!conform_run_start(c, &run)) return;
     for (int64_t q = 0; q < run.n_train; ++q)
         r2_text_addf(c->ctx, &text, "%u %u %d %d %lld\n", (unsigned)run.question[q].user,
-                     (unsigned)run.question[q].item, (int)run.question[q].history,
+                     (unsigned)run.question[q].item, (int)run.question[q].n_history,
                      (int)run.question[q].answer, (long long)run.question[q].future);
     conform_add_number(c, "n", (double)run.n_train);
     conform_groups_of(c, run.question, 3, 1 + run.config.n_sampled);
@@ -154,8 +154,8 @@ static inline void conform_visit_norm(cJSON *out, const char *name, const float 
     conform_add(out, name, conform_json(sqrt(sum)));
 }
 
-static inline void conform_log_sft(void *user, const r2_sft_report *report) {
-    const conform_log *log = (const conform_log *)user;
+static inline void conform_log_sft(void *hook_data, const r2_sft_report *report) {
+    const conform_log *log = (const conform_log *)hook_data;
     const double loss[] = {(double)report->answer_loss, (double)report->trace_loss,
                            (double)report->list_loss, (double)report->grad_norm};
     const bool last = report->step + 1 == report->n_steps;
@@ -174,15 +174,15 @@ static inline void conform_run_sft(conform *c) {
     if (!conform_run_start(c, &run)) return;
     log.model = &run.model;
     run.config.sft.on_step = conform_log_sft;
-    run.config.sft.user = &log;
+    run.config.sft.on_step_data = &log;
     if (conform_ok(c, r2_run_sft(c->ctx, &run)))
         conform_tensors(&run.model, run.model.param, conform_new_object(c, "first"),
                         conform_visit_first);
     r2_run_free(c->ctx, &run);
 }
 
-static inline void conform_log_grpo(void *user, const r2_grpo_report *report) {
-    cJSON *steps = ((const conform_log *)user)->losses, *one = cJSON_CreateObject();
+static inline void conform_log_grpo(void *hook_data, const r2_grpo_report *report) {
+    cJSON *steps = ((const conform_log *)hook_data)->losses, *one = cJSON_CreateObject();
     conform_add(one, "reward_mean", conform_json(report->reward_mean));
     conform_add(one, "reward_std", conform_json(report->reward_std));
     conform_add(one, "zero_variance_prompts", conform_json(report->zero_variance_prompts));
@@ -202,7 +202,7 @@ static inline void conform_run_grpo(conform *c) {
     if (!conform_run_start(c, &run)) return;
     run.config.grpo.variant = (r2_rl_variant)variant;
     run.config.grpo.on_step = conform_log_grpo;
-    run.config.grpo.user = &log;
+    run.config.grpo.on_step_data = &log;
     if (conform_ok(c, r2_run_sft(c->ctx, &run))) conform_ok(c, r2_run_grpo(c->ctx, &run));
     if (!c->bad)
         conform_tensors(&run.model, run.model.param, conform_new_object(c, "weights"),

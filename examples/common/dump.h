@@ -83,7 +83,7 @@ static cJSON *dump_question(const dump *d, int64_t k) {
     cJSON_AddStringToObject(out, "user", d->run->data.user_key[e->user]);
     cJSON_AddStringToObject(out, "item", d->run->data.item_key[e->item]);
     cJSON_AddBoolToObject(out, "positive", k % test->n_per_case == 0);
-    cJSON_AddNumberToObject(out, "history", e->history);
+    cJSON_AddNumberToObject(out, "history", e->n_history);
     cJSON_AddNumberToObject(
         out, "future",
         (double)r2_index_future(&d->run->index, &d->run->data, test->user[of], positive));

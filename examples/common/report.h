@@ -90,8 +90,8 @@ typedef struct report {
     r2_ctx *ctx;
     r2_text command;
     report_curve sft, grpo;
-    void (*sft_next)(void *user, const r2_sft_report *step); /* who watched before */
-    void (*grpo_next)(void *user, const r2_grpo_report *step);
+    void (*sft_next)(void *hook_data, const r2_sft_report *step); /* who watched before */
+    void (*grpo_next)(void *hook_data, const r2_grpo_report *step);
     void *sft_user, *grpo_user;
     report_method method[REPORT_METHODS];
     int n_methods;
@@ -159,8 +159,8 @@ static void report_curve_add(report *r, report_curve *curve, const double *row) 
     memcpy(curve->value + curve->n++ * curve->width, row, (size_t)curve->width * sizeof *row);
 }
 
-static void report_sft_step(void *user, const r2_sft_report *step) {
-    report *r = (report *)user;
+static void report_sft_step(void *hook_data, const r2_sft_report *step) {
+    report *r = (report *)hook_data;
 #define REPORT__X(name) , (double)step->name
     const double row[] = {(double)step->step REPORT_SFT(REPORT__X)};
 #undef REPORT__X
@@ -168,8 +168,8 @@ static void report_sft_step(void *user, const r2_sft_report *step) {
     if (r->sft_next) r->sft_next(r->sft_user, step);
 }
 
-static void report_grpo_step(void *user, const r2_grpo_report *step) {
-    report *r = (report *)user;
+static void report_grpo_step(void *hook_data, const r2_grpo_report *step) {
+    report *r = (report *)hook_data;
 #define REPORT__X(name) , (double)step->name
     const double row[] = {(double)step->step REPORT_GRPO(REPORT__X)};
 #undef REPORT__X
@@ -180,12 +180,12 @@ static void report_grpo_step(void *user, const r2_grpo_report *step) {
 /* Call it before r2_run_init. Who else wants to see the steps sets the hooks before. */
 static void report_watch(report *r, r2_run_config *config) {
     r->sft_next = config->sft.on_step;
-    r->sft_user = config->sft.user;
+    r->sft_user = config->sft.on_step_data;
     r->grpo_next = config->grpo.on_step;
-    r->grpo_user = config->grpo.user;
+    r->grpo_user = config->grpo.on_step_data;
     config->sft.on_step = report_sft_step;
     config->grpo.on_step = report_grpo_step;
-    config->sft.user = config->grpo.user = r;
+    config->sft.on_step_data = config->grpo.on_step_data = r;
 }
 
 /* Entry of a name, made if need be; NULL when there are too many. */

@@ -151,10 +151,10 @@ static bool is_of_ratings(int field) { return is_among(field, "meanr pred liked"
 static float similarity(const r2_index *index, const r2_evidence *q, uint32_t u1) {
     const r2_graph *g = index->graph;
     double sum = 0.0;
-    for (int32_t p = 0; p < q->history; ++p) {
+    for (int32_t p = 0; p < q->n_history; ++p) {
         uint32_t i0 = g->user_item[index->by_time[g->user_begin[q->user] + p]];
         if (r2_graph_find(g, u1, i0) < 0) continue;
-        sum += exp2(-(double)(q->history - 1 - p) / 10.0) /
+        sum += exp2(-(double)(q->n_history - 1 - p) / 10.0) /
                sqrt((double)r2_graph_item_degree(g, i0)); /* without u0: n_i0 + 1 */
     }
     return (float)(sum / sqrt((double)r2_graph_user_degree(g, u1) + 1.0));
@@ -167,7 +167,7 @@ static void add_chain(const r2_index *index, r2_evidence *q, uint32_t i0, uint32
     int64_t own = r2_graph_find(g, q->user, i0), theirs = r2_graph_find(g, u1, i0);
     int64_t took = r2_graph_find(g, u1, i1);
     float *value = q->chain[q->n_chains++].value;
-    value[0] = (float)(q->history - (int64_t)index->position[own]);
+    value[0] = (float)(q->n_history - (int64_t)index->position[own]);
     value[1] = g->user_rating[own];
     value[2] = similarity(index, q, u1);
     value[3] = theirs >= 0 ? g->user_rating[theirs] : NAN;
@@ -182,8 +182,8 @@ static void add_chain(const r2_index *index, r2_evidence *q, uint32_t i0, uint32
 static void loose_chains(const r2_run *run, bool open, r2_evidence *q) {
     const r2_graph *g = &run->graph;
     r2_rng rng = r2_rng_make(run->config.seed, R2_STREAM_CHAINS, r2_hash(q->user, q->item, 0));
-    for (int tries = 0; tries < 100 && q->n_chains < run->config.chains.k && q->history; ++tries) {
-        uint64_t p = r2_rng_below(&rng, (uint64_t)q->history);
+    for (int tries = 0; tries < 100 && q->n_chains < run->config.chains.k && q->n_history; ++tries) {
+        uint64_t p = r2_rng_below(&rng, (uint64_t)q->n_history);
         uint32_t i0 = g->user_item[run->index.by_time[g->user_begin[q->user] + (int64_t)p]];
         uint32_t over = open ? i0 : q->item, u1, i1 = q->item;
         if (r2_graph_item_degree(g, over) < 1) continue;
@@ -226,9 +226,9 @@ typedef struct twister {
 } twister;
 
 /* The hook (r2_evidence_fn). Early stopping is off: only training questions know their answer. */
-static r2_status twist_evidence(r2_ctx *ctx, void *user, const r2_run *run,
+static r2_status twist_evidence(r2_ctx *ctx, void *hook_data, const r2_run *run,
                                 const r2_question *question, int64_t n, r2_evidence *evidence) {
-    twister *t = (twister *)user;
+    twister *t = (twister *)hook_data;
     r2_status status = R2_OK;
     if (t->how == EASE_FOR_DEEP) {
         status = bl_ease_evidence(ctx, &t->ease, run, question, n, evidence);
@@ -341,7 +341,7 @@ static bool make_run(xp *x, const ablation *a, int64_t model, twister *t, r2_run
     if (x->steps) config.sft.n_steps = x->steps;
     config.sft.valid_every = 0; /* every row is trained for as long */
     if (a->change) a->change(&config);
-    if (a->evidence) config.evidence_hook = twist_evidence, config.evidence_hook_user = t;
+    if (a->evidence) config.evidence_hook = twist_evidence, config.evidence_hook_data = t;
     if (r2_run_init(&x->ctx, run, x->data, &config) != R2_OK) {
         if (!t->refused) xp_check(x, x->ctx.status);
         fprintf(stderr, "no row \"%s\": %s\n", a->name, x->ctx.message);
@@ -501,7 +501,7 @@ static const char *ablation_name(int k) { return list[k].name; }
 int main(int argc, char **argv) {
     xp x = xp_begin("ablation", 1, argc, argv);
     int64_t n = 0;
-    x.ctx.user = &x;
+    x.ctx.hook_data = &x;
     for (int k = 0; k < N_ABLATIONS; ++k) n += !x.only || !strcmp(x.only, list[k].name);
     if (xp_unknown(&x, "row", ablation_name, N_ABLATIONS)) return 2;
     xp_claim(&x);

@@ -223,7 +223,7 @@ static tc_strength tc_measure(const tc_circles *c, const r2_question *q) {
     double others = (double)g->n_users - 1.0, sum = 0.0;
     tc_strength s;
     memset(&s, 0, sizeof s);
-    for (int32_t p = q->history - 1; p >= 0; --p) {
+    for (int32_t p = q->n_history - 1; p >= 0; --p) {
         if (g->user_item[edge[p]] == q->item) continue;
         n_all = tc_ratings(c, g->user_item[edge[p]], mine, 1, n);
         for (int k = 0; k < TC_CIRCLES; ++k) s.a[k] += n[k] * tc_fade(age, n_all);
@@ -246,7 +246,7 @@ static inline uint32_t tc_link(const tc_circles *c, const r2_question *q, int k)
     uint32_t best = R2_NO_ITEM;
     double most = 0.0, weight;
     int32_t n[TC_CIRCLES], n_all, age = 0;
-    for (int32_t p = q->history - 1; p >= 0; --p) {
+    for (int32_t p = q->n_history - 1; p >= 0; --p) {
         uint32_t item = g->user_item[edge[p]];
         if (item == q->item) continue;
         n_all = tc_ratings(c, item, c->of[q->user], 1, n);

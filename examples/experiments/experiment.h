@@ -41,8 +41,8 @@ static void *xp_need(xp *x, void *memory) {
 }
 
 /* One line that is written over on a terminal; elsewhere a line a minute. */
-static int xp_progress(void *user, const char *what, int64_t done, int64_t total) {
-    xp *x = (xp *)user;
+static int xp_progress(void *hook_data, const char *what, int64_t done, int64_t total) {
+    xp *x = (xp *)hook_data;
     double now = r2_seconds();
     if (now - x->shown < (isatty(2) ? 0.2 : 60.0)) return options_stop != 0;
     x->shown = now;
@@ -54,8 +54,8 @@ static int xp_progress(void *user, const char *what, int64_t done, int64_t total
     return options_stop != 0;
 }
 
-static void xp_say(void *user, const char *line) {
-    (void)user;
+static void xp_say(void *hook_data, const char *line) {
+    (void)hook_data;
     fprintf(stderr, "%s%s\n", isatty(2) ? "\r\033[K" : "", line);
 }
 

@@ -71,7 +71,7 @@ static void lab_ask(lab *l, const r2_candidates *c, asked *a) {
     for (int64_t k = 0; k < n; ++k) {
         q[k].user = c->user[k / c->n_per_case];
         q[k].item = c->item[k];
-        q[k].history = (int32_t)r2_graph_user_degree(&l->run.graph, q[k].user);
+        q[k].n_history = (int32_t)r2_graph_user_degree(&l->run.graph, q[k].user);
         q[k].answer = -1;
         q[k].future = r2_index_future(&l->run.index, &l->run.data, q[k].user,
                                       c->item[k - k % c->n_per_case]);
@@ -483,7 +483,7 @@ int main(int argc, char **argv) {
     xp x = xp_begin("headline", 2, argc, argv);
     bool tokens = x.only && !strcmp(x.only, "tokens");
     int n_asked = 0, n_designs = 0;
-    x.ctx.user = &x;
+    x.ctx.hook_data = &x;
     for (int a = 0; a <= REASONED; ++a) n_asked += !x.only || !strcmp(x.only, arm_key[a]);
     for (int k = 0; k < HL_N_DESIGNS; ++k) n_designs += chosen(&x, (hl_kind)k);
     if ((n_asked == 0 && !tokens) || n_designs == 0) {

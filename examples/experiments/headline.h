@@ -99,7 +99,7 @@ static r2_status hl_past_init(r2_ctx *ctx, hl_past *past, const r2_index *index)
 static void hl_past_want(hl_past *past, const r2_question *q, int64_t n) {
     for (int64_t k = 0; k < n; ++k) {
         int64_t begin = past->index->graph->user_begin[q[k].user];
-        for (int32_t p = q[k].history - 1; p >= 0 && p >= q[k].history - HL_LOOK_BACK; --p)
+        for (int32_t p = q[k].n_history - 1; p >= 0 && p >= q[k].n_history - HL_LOOK_BACK; --p)
             past->wanted[begin + p] = 1;
     }
 }
@@ -117,7 +117,7 @@ static r2_status hl_past_fill(r2_ctx *ctx, hl_past *past, const r2_codebook *boo
             if (!past->wanted[e]) continue;
             q[n].user = (uint32_t)u;
             q[n].item = g->user_item[past->index->by_time[e]];
-            q[n].history = (int32_t)(e - g->user_begin[u]);
+            q[n].n_history = (int32_t)(e - g->user_begin[u]);
             q[n].answer = -1;
             q[n].future = g->n_edges - past->index->rank[past->index->by_time[e]];
             at[n++] = e;
@@ -145,8 +145,8 @@ static void hl_record(const hl_past *past, const r2_question *q, double record[H
     int64_t begin = g->user_begin[q->user];
     double total = 0.0;
     memset(record, 0, HL_RECORDS * sizeof *record);
-    for (int32_t p = q->history - 1; p >= 0 && p >= q->history - HL_LOOK_BACK; --p) {
-        double weight = pow(0.5, (q->history - 1 - p) / 3.0);
+    for (int32_t p = q->n_history - 1; p >= 0 && p >= q->n_history - HL_LOOK_BACK; --p) {
+        double weight = pow(0.5, (q->n_history - 1 - p) / 3.0);
         if (g->user_item[past->index->by_time[begin + p]] == q->item) continue;
         for (int r = 0; r < HL_RECORDS; ++r)
             record[r] += weight * past->bucket[(begin + p) * HL_RECORDS + r];

@@ -234,7 +234,7 @@ static double share_with_chain(xp *x, const r2_run *run, const r2_candidates *c,
         memset(&question, 0, sizeof question);
         question.user = c->user[k / c->n_per_case];
         question.item = c->item[k];
-        question.history = (int32_t)r2_graph_user_degree(&run->graph, question.user);
+        question.n_history = (int32_t)r2_graph_user_degree(&run->graph, question.user);
         xp_check(x, r2_chains_count(&x->ctx, &run->index, &question, &count));
         found += count > 0;
         n++;
@@ -893,7 +893,7 @@ static int64_t count_rows(const xp *x) {
 }
 
 static void compute(xp *x) {
-    x->ctx.user = x;
+    x->ctx.hook_data = x;
     xp_claim(x);
     x->n_rows = count_rows(x);
     for (int64_t model = x->first; model <= x->models; ++model) {
@@ -1039,7 +1039,7 @@ static void several(xp *all) {
 
 int main(int argc, char **argv) {
     xp x = xp_begin("results", 1, argc, argv);
-    x.ctx.user = &x;
+    x.ctx.hook_data = &x;
     if (xp_unknown(&x, "method", method_name, N_METHODS)) return 2;
     if (strchr(x.data, ' ')) {
         several(&x);

@@ -109,7 +109,7 @@ static r2_question lab_question(const lab *l, const r2_candidates *c, int64_t k)
     memset(&q, 0, sizeof q);
     q.user = c->user[k / c->n_per_case];
     q.item = c->item[k];
-    q.history = (int32_t)r2_graph_user_degree(&l->run.graph, q.user);
+    q.n_history = (int32_t)r2_graph_user_degree(&l->run.graph, q.user);
     q.answer = -1;
     q.future = r2_index_future(&l->run.index, &l->run.data, q.user, c->item[k - k % c->n_per_case]);
     return q;
@@ -221,8 +221,8 @@ static double curve_point(student *s) {
 }
 
 /* A point of the learning curve, of those two that the picture compares. */
-static void on_step(void *user, const r2_sft_report *r) {
-    student *s = (student *)user;
+static void on_step(void *hook_data, const r2_sft_report *r) {
+    student *s = (student *)hook_data;
     int64_t points = curve_points(s->l->x);
     double began = processor_seconds();
     if (r->step * points / r->n_steps == (r->step + 1) * points / r->n_steps ||
@@ -253,11 +253,11 @@ static void ask_training(const lab *l, int32_t length, r2_examples *ex) {
 
 /* What can be checked without the table: the form, and whether the totals are the sums of the
    weights written. The weights stand in no prompt. */
-static r2_check check_sums(const void *user, const char *prompt, const char *output) {
+static r2_check check_sums(const void *hook_data, const char *prompt, const char *output) {
     r2_check check = {R2_TRACE_MALFORMED, -1, 0, 0, 0, 0, false};
     const char *p = output + strlen("<think> ");
     int answer = -1, n = 0;
-    (void)user, (void)prompt;
+    (void)hook_data, (void)prompt;
     if (strncmp(output, "<think> ", strlen("<think> ")) != 0) return check;
     for (int k = 0; k < TC_CIRCLES; ++k) {
         int weight, total, sum;
@@ -314,7 +314,7 @@ static void student_train(student *s, const char *key) {
     sft.reasoned_share = arm_base(s->a) == DIRECT ? 0.0f : 1.0f;
     sft.groups = 8;
     sft.on_step = on_step;
-    sft.user = s;
+    sft.on_step_data = s;
     xp_check(x, r2_model_init(&x->ctx, &s->model, &shape, true));
     ask_training(l, trace_length(s->a), &ex);
     if (s->a == SHUFFLED) shuffle_traces(&ex, (uint64_t)l->seed);
@@ -392,7 +392,7 @@ static void describe(student *s, int64_t k, r2_text *text) {
     r2_generation gen;
     student_think(s, &l->valid, k * c->n_per_case, 1, 1, &gen);
     r2_text_addf(ctx, text, "user %s, %d items rated; asked for: %s\n",
-                 l->run.data.user_key[q.user], (int)q.history, item_title(l, q.item));
+                 l->run.data.user_key[q.user], (int)q.n_history, item_title(l, q.item));
     for (int32_t j = 0; j < TC_CIRCLES; ++j)
         r2_text_addf(
             ctx, text,
@@ -702,7 +702,7 @@ static void write_report(xp *x) {
 int main(int argc, char **argv) {
     xp x = xp_begin("think", 2, argc, argv);
     int n_asked = 0;
-    x.ctx.user = &x;
+    x.ctx.hook_data = &x;
     for (int a = 0; a < N_ARMS; ++a) n_asked += !x.only || !strcmp(x.only, arm_key[a]);
     if (n_asked == 0) {
         fprintf(stderr, "think: --only one of");

@@ -2,9 +2,9 @@
 #define R2REC_IMPLEMENTATION
 #include "r2rec.h"
 
-static int show(void *user, const char *what, int64_t done, int64_t total) {
+static int show(void *hook_data, const char *what, int64_t done, int64_t total) {
     const char *end = done == total ? "\n" : "";
-    fprintf((FILE *)user, "\r%s: %lld of %lld%s", what, (long long)done, (long long)total, end);
+    fprintf((FILE *)hook_data, "\r%s: %lld of %lld%s", what, (long long)done, (long long)total, end);
     return 0;
 }
 
@@ -16,7 +16,7 @@ int main(int argc, char **argv) {
     int64_t n = 0;
     if (argc > 1) /* --help, or anything else */
         return printf("usage: %s, which trains on data/mini for half a minute\n", argv[0]) < 0;
-    ctx.progress = show, ctx.user = stderr;
+    ctx.progress = show, ctx.hook_data = stderr;
     config.sft.n_steps = 200;
     if (r2_run_init(&ctx, &run, "data/mini", &config) != R2_OK || /* chains, prompts, traces */
         r2_run_sft(&ctx, &run) != R2_OK ||                        /* supervised fine-tuning */

@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
     if (status == R2_OK) status = r2_index_init(&ctx, &index, &graph, &data, 4.0f, 1);
     if (status == R2_OK) {
         q.user = (uint32_t)user, q.item = (uint32_t)item;
-        q.history = (int32_t)r2_graph_user_degree(&graph, q.user), q.answer = -1;
+        q.n_history = (int32_t)r2_graph_user_degree(&graph, q.user), q.answer = -1;
         printf("Would %s take %s? Every chain, by hand:\n", data.user_key[user],
                data.item_key[item]);
         chains_by_hand(&data, &index, &q);

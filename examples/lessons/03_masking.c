@@ -30,7 +30,7 @@ static r2_status print_question(r2_ctx *ctx, const r2_data *data, const r2_index
     r2_status status = r2_question_of_step(ctx, index, chain, step, &q);
     if (status != R2_OK) return status;
     printf("\n--- step %d asks for e%d: %s about %s, interactions before it %d; ", (int)step,
-           (int)step, data->user_key[q.user], data->item_key[q.item], (int)q.history);
+           (int)step, data->user_key[q.user], data->item_key[q.item], (int)q.n_history);
     if (q.answer < 0) printf("the answer is not in the data ---\n");
     else printf("the answer is %d ---\n", (int)q.answer);
     return R2_OK;
@@ -60,7 +60,7 @@ static r2_status ask(r2_ctx *ctx, const r2_data *data, const r2_index *index) {
     r2_evidence evidence;
     r2_status status;
     q.user = (uint32_t)r2_data_user(data, "Ann");
-    q.item = (uint32_t)r2_data_item(data, "Tron"), q.history = 2, q.answer = -1;
+    q.item = (uint32_t)r2_data_item(data, "Tron"), q.n_history = 2, q.answer = -1;
     status = r2_evidence_compute(ctx, index, &q, 1, &chains, &evidence);
     for (int32_t step = 1; step <= R2_STEP_ASK && status == R2_OK; ++step)
         status = print_step(ctx, data, index, &evidence, step);

@@ -16,8 +16,8 @@ typedef struct watch {
     r2_sft_report first, last;
 } watch;
 
-static void keep(void *user, const r2_sft_report *report) {
-    watch *w = (watch *)user;
+static void keep(void *hook_data, const r2_sft_report *report) {
+    watch *w = (watch *)hook_data;
     if (report->step <= 1) w->first = *report;
     w->last = *report;
 }
@@ -66,7 +66,7 @@ static r2_status teach(r2_ctx *ctx, r2_run *run, const r2_model *fresh, const r2
     r2_status status = r2_model_copy(ctx, &run->model, fresh);
     run->config.sft.n_steps = n_steps;
     run->config.sft.on_step = keep;
-    run->config.sft.user = &w;
+    run->config.sft.on_step_data = &w;
     printf("\n%d steps\n", (int)n_steps);
     if (status == R2_OK && n_steps > 0) status = r2_run_sft(ctx, run);
     if (status == R2_OK && n_steps > 0)

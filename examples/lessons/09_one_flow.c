@@ -44,18 +44,18 @@ static void print_step(r2_ctx *ctx, const r2_run *run, r2_evidence evidence, int
 }
 
 /* examples -> the losses of a step of supervised fine-tuning */
-static void losses(void *user, const r2_sft_report *r) {
+static void losses(void *hook_data, const r2_sft_report *r) {
     if (r->step > 1 && r->step < r->n_steps) return;
-    fprintf((FILE *)user, "\nSFT step %d of %d: loss = answer %.3f + 1.5 trace %.3f + list %.3f\n",
+    fprintf((FILE *)hook_data, "\nSFT step %d of %d: loss = answer %.3f + 1.5 trace %.3f + list %.3f\n",
             (int)r->step, (int)r->n_steps, (double)r->answer_loss, (double)r->trace_loss,
             (double)r->list_loss);
 }
 
 /* sampled outputs -> rewards -> advantages, of the first prompt of a GRPO step */
-static r2_status reward(r2_ctx *ctx, void *user, const r2_sample *s, double *value) {
+static r2_status reward(r2_ctx *ctx, void *hook_data, const r2_sample *s, double *value) {
     static double group[GROUP], advantage[GROUP];
     const r2_grpo_config defaults = r2_grpo_config_default();
-    int *n = (int *)user;
+    int *n = (int *)hook_data;
     (void)ctx;
     *value = r2_reward(&defaults.reward, s);
     if (*n >= GROUP) return R2_OK; /* the first prompt is enough */
@@ -96,12 +96,12 @@ int main(int argc, char **argv) {
     int n_seen = 0;
     config.n_groups = 512, config.n_cases = 100, config.model.n_layer = 1;
     config.sft.groups = 8, config.sft.n_steps = 150, config.sft.warmup = 30, config.sft.lr = 5e-3f;
-    config.sft.valid_every = 0, config.sft.on_step = losses, config.sft.user = stdout;
-    config.grpo.n_steps = 1, config.grpo.reward_fn = reward, config.grpo.reward_user = &n_seen;
+    config.sft.valid_every = 0, config.sft.on_step = losses, config.sft.on_step_data = stdout;
+    config.grpo.n_steps = 1, config.grpo.reward_fn = reward, config.grpo.reward_data = &n_seen;
     must(&ctx, r2_run_init(&ctx, &run, "data/mini", &config)); /* ratings -> split, graph, words */
     t = run.split.test + (argc > 1 ? strtoull(argv[1], NULL, 10) % (uint64_t)run.split.n_test : 0);
     q.user = t->user, q.item = t->item;
-    q.history = (int32_t)r2_graph_user_degree(&run.graph, t->user);
+    q.n_history = (int32_t)r2_graph_user_degree(&run.graph, t->user);
     q.answer = r2_answer_level(run.data.rating[t->row], run.data.rating_min, run.data.rating_max);
     printf("QUESTION: would user %s take %s? (In truth: answer %d.)\n",
            run.data.user_key[q.user], run.data.title[q.item], (int)q.answer);

@@ -219,7 +219,7 @@ static r2_status ask(r2_ctx *ctx, r2_data *data, const r2_graph *graph, const r2
     memset(&question, 0, sizeof question);
     question.user = (uint32_t)user;
     question.item = (uint32_t)item;
-    question.history = (int32_t)r2_graph_user_degree(graph, question.user);
+    question.n_history = (int32_t)r2_graph_user_degree(graph, question.user);
     status = show_chains(ctx, data, &index, &question, o);
     r2_index_free(ctx, &index);
     return status;

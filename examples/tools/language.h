@@ -59,7 +59,7 @@ static inline void lang_title(r2_ctx *ctx, const r2_data *data, uint32_t item, r
 /* Adds the question of `evidence`, asked at step 4; n_chains are told at most. */
 static inline void lang_prompt(r2_ctx *ctx, const r2_data *data, const r2_codebook *codebook,
                         const r2_evidence *evidence, int32_t n_chains, r2_text *text) {
-    r2_text_addf(ctx, text, "The user has rated %d items. The target is ", (int)evidence->history);
+    r2_text_addf(ctx, text, "The user has rated %d items. The target is ", (int)evidence->n_history);
     lang_title(ctx, data, evidence->item, text);
     r2_text_addf(ctx, text, ".\n");
     for (int32_t c = 0; c < evidence->n_chains && c < n_chains; ++c) {
@@ -160,7 +160,7 @@ static inline void lang_compact_facts(r2_ctx *ctx, const char *prompt, r2_text *
 }
 
 /* An r2_check_fn; `user` is the codebook. */
-static inline r2_check lang_check(const void *user, const char *prompt, const char *output) {
+static inline r2_check lang_check(const void *hook_data, const char *prompt, const char *output) {
     r2_check check = {R2_TRACE_MALFORMED, -1, 0, 0, 0, 0, false};
     r2_ctx ctx = r2_ctx_default();
     r2_text facts = {NULL, 0, 0, false}, compact = {NULL, 0, 0, false};
@@ -168,7 +168,7 @@ static inline r2_check lang_check(const void *user, const char *prompt, const ch
     r2_text_add(&ctx, &compact, "", 0);
     lang_compact_output(&ctx, output, &compact);
     if (!facts.failed && !compact.failed)
-        check = r2_check_trace((const r2_codebook *)user, facts.data, compact.data);
+        check = r2_check_trace((const r2_codebook *)hook_data, facts.data, compact.data);
     r2_text_free(&ctx, &facts);
     r2_text_free(&ctx, &compact);
     return check;

@@ -133,11 +133,11 @@ static void on_interrupt(int number) {
 }
 
 /* The time left, at most every second on a terminal, every 15 elsewhere. */
-static int show_progress(void *user, const char *what, int64_t done, int64_t total) {
+static int show_progress(void *hook_data, const char *what, int64_t done, int64_t total) {
     static char task[32];
     static double began, shown;
     const double now = r2_seconds(), every = isatty(2) ? 1.0 : 15.0;
-    (void)user;
+    (void)hook_data;
     if (strncmp(task, what, sizeof task - 1) != 0 || done <= 1) {
         snprintf(task, sizeof task, "%s", what);
         began = shown = now;
@@ -210,12 +210,12 @@ static void *need(lm *m, void *memory) {
 
 /* ---- prompts in English ---- */
 
-typedef r2_status (*lm_each_fn)(lm *m, void *user, const char *prompt, const char *thoughts,
+typedef r2_status (*lm_each_fn)(lm *m, void *hook_data, const char *prompt, const char *thoughts,
                                 int32_t answer);
 
 /* Hands on the prompt, the teacher's thoughts and the answer of each of n questions. */
 static r2_status each_question(lm *m, const r2_evidence *evidence, int64_t n, lm_each_fn each,
-                               void *user) {
+                               void *hook_data) {
     const r2_codebook *codebook = &m->run.codebook;
     r2_text prompt = {NULL, 0, 0, false}, thoughts = {NULL, 0, 0, false};
     r2_status status = R2_OK;
@@ -227,16 +227,16 @@ static r2_status each_question(lm *m, const r2_evidence *evidence, int64_t n, lm
         if (status == R2_OK)
             status = lang_teach(&m->ctx, codebook, &m->run.config.teacher, prompt.data,
                                 (uint64_t)q, &thoughts);
-        if (status == R2_OK) status = each(m, user, prompt.data, thoughts.data, evidence[q].answer);
+        if (status == R2_OK) status = each(m, hook_data, prompt.data, thoughts.data, evidence[q].answer);
     }
     r2_text_free(&m->ctx, &prompt);
     r2_text_free(&m->ctx, &thoughts);
     return status;
 }
 
-static r2_status add_record(lm *m, void *user, const char *prompt, const char *thoughts,
+static r2_status add_record(lm *m, void *hook_data, const char *prompt, const char *thoughts,
                             int32_t answer) {
-    r2_records *records = (r2_records *)user;
+    r2_records *records = (r2_records *)hook_data;
     r2_record record;
     memset(&record, 0, sizeof record);
     record.id = records->n;
@@ -276,9 +276,9 @@ static void make_asked(lm *m, r2_examples *compact) {
 
 /* ---- a directory from nothing ---- */
 
-static r2_status add_text(lm *m, void *user, const char *prompt, const char *thoughts,
+static r2_status add_text(lm *m, void *hook_data, const char *prompt, const char *thoughts,
                           int32_t answer) {
-    r2_text *text = (r2_text *)user;
+    r2_text *text = (r2_text *)hook_data;
     (void)answer;
     r2_text_addf(&m->ctx, text, "system\n%s\nuser\n%s\nassistant\n%s\n", lang_system, prompt,
                  thoughts);
@@ -591,8 +591,8 @@ static void rank_by_baselines(lm *m, const r2_examples *compact) {
 
 /* ---- learning ---- */
 
-static void on_sft(void *user, const r2_sft_report *report) {
-    lm *m = (lm *)user;
+static void on_sft(void *hook_data, const r2_sft_report *report) {
+    lm *m = (lm *)hook_data;
     m->sft_left--;
     if (report->step == 0 || report->step + 1 == report->n_steps)
         fprintf(stderr, "  sft, step %lld: losses of answers %.3f, thoughts %.3f, lists %.3f\n",
@@ -600,8 +600,8 @@ static void on_sft(void *user, const r2_sft_report *report) {
                 (double)report->trace_loss, (double)report->list_loss);
 }
 
-static void on_grpo(void *user, const r2_grpo_report *report) {
-    lm *m = (lm *)user;
+static void on_grpo(void *hook_data, const r2_grpo_report *report) {
+    lm *m = (lm *)hook_data;
     m->grpo_left--;
     if (report->step == 0 || report->step + 1 == report->n_steps)
         fprintf(stderr, "  grpo, step %lld: reward %.3f, faithful %.1f %%, KL %.4f\n",
@@ -620,7 +620,7 @@ static void fine_tune(lm *m) {
     if (m->options.rate > 0.0) config.lr = (float)m->options.rate;
     config.seed = (uint64_t)m->options.seed;
     config.on_step = on_sft;
-    config.user = m;
+    config.on_step_data = m;
     check(m, r2_sft(&m->ctx, &m->model, &m->train, &config));
     fprintf(stderr, "  sft: %.2f s a step\n", (r2_seconds() - began) / (double)config.n_steps);
     save_adapters(m);
@@ -649,7 +649,7 @@ static void reinforce(lm *m) {
                                  evidence));
     make_examples(m, evidence, n * group, group, &fresh);
     config.on_step = on_grpo;
-    config.user = m;
+    config.on_step_data = m;
     check(m, r2_grpo(&m->ctx, &m->model, &fresh, &config));
     fprintf(stderr, "  grpo: %.2f s a step\n", (r2_seconds() - began) / (double)config.n_steps);
     save_adapters(m);

@@ -383,9 +383,9 @@ static r2_status read_earlier(teacher *t, const char *path) {
 
 /* ---- one request ---- */
 
-static size_t receive(char *bytes, size_t size, size_t count, void *user) {
-    job *j = (job *)((void **)user)[1];
-    r2_text_add((r2_ctx *)((void **)user)[0], &j->reply, bytes, size * count);
+static size_t receive(char *bytes, size_t size, size_t count, void *hook_data) {
+    job *j = (job *)((void **)hook_data)[1];
+    r2_text_add((r2_ctx *)((void **)hook_data)[0], &j->reply, bytes, size * count);
     return j->reply.failed || j->reply.len > 16u << 20 ? 0 : size * count;
 }
 
@@ -440,7 +440,7 @@ static bool log_content(teacher *t, const job *j, const char *content) {
     const r2_evidence *e = &j->evidence;
     r2_text line = {NULL, 0, 0, false};
     r2_record record = {j->id,
-                        e->history,
+                        e->n_history,
                         j->step,
                         j->prompt.n_shown,
                         j->prompt.n_left_out,
@@ -561,8 +561,8 @@ static int ask_all(teacher *t) {
 /* ---- the result ---- */
 
 /* The callback of r2_teach: what came of the conversation. */
-static r2_status write_output(r2_ctx *ctx, void *user, const r2_task *task, r2_text *output) {
-    const teacher *t = (const teacher *)user;
+static r2_status write_output(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output) {
+    const teacher *t = (const teacher *)hook_data;
     r2_text_addf(ctx, output, "%s", t->job[task->index].output.data);
     return R2_OK;
 }

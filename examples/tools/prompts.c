@@ -58,7 +58,7 @@ static r2_status choose(r2_ctx *ctx, const r2_run *run, const options *o, r2_evi
     memset(&question, 0, sizeof question);
     question.user = (uint32_t)user;
     question.item = (uint32_t)item;
-    question.history = (int32_t)r2_graph_user_degree(&run->graph, question.user);
+    question.n_history = (int32_t)r2_graph_user_degree(&run->graph, question.user);
     question.answer = row < 0 ? 0
                               : r2_answer_level(run->data.rating[row], run->data.rating_min,
                                                 run->data.rating_max);

@@ -53,8 +53,8 @@ typedef struct reading {
     int64_t read_rows; /* and how many there were                       */
 } reading;
 
-static int note_progress(void *user, const char *what, int64_t done, int64_t total) {
-    reading *m = (reading *)user;
+static int note_progress(void *hook_data, const char *what, int64_t done, int64_t total) {
+    reading *m = (reading *)hook_data;
     (void)total;
     if (strcmp(what, "reading ratings")) return 0;
     m->read_at = processor();
@@ -191,7 +191,7 @@ static double chains_per_second(r2_ctx *ctx, const r2_index *index, const r2_tar
             r2_question q = {pairs[k].user, pairs[k].item, 0, -1, 0, 0, 0, 0};
             r2_chain chains[4];
             int64_t n_chains;
-            q.history = (int32_t)r2_graph_user_degree(index->graph, q.user);
+            q.n_history = (int32_t)r2_graph_user_degree(index->graph, q.user);
             stop_if(ctx, r2_chains_target(ctx, index, &q, &config, chains, &n_chains));
             found += (double)n_chains;
         }
@@ -237,7 +237,7 @@ static void bench_large(r2_ctx *ctx, bool keep) {
     memset(&m, 0, sizeof m);
     ctx->realloc_fn = metered;
     ctx->progress = note_progress;
-    ctx->user = &m;
+    ctx->hook_data = &m;
     write_ratings(&size, path);
     bench_load(ctx, &m, path, &data, &graph);
     if (!keep) remove(path);

@@ -99,7 +99,7 @@ static void bench_chains(bench *b, r2_chain_law law, int n, const char *name) {
         memset(&q, 0, sizeof q);
         q.user = (uint32_t)r2_rng_below(&rng, (uint64_t)g->n_users);
         q.item = g->user_item[r2_rng_below(&rng, (uint64_t)g->n_edges)];
-        q.history = (int32_t)r2_graph_user_degree(g, q.user);
+        q.n_history = (int32_t)r2_graph_user_degree(g, q.user);
         check(b, r2_chains_target(&b->ctx, &b->run.index, &q, &config, chains, &found));
     }
     ends(b, name);
@@ -253,7 +253,7 @@ int main(int argc, char **argv) {
     b.ctx = r2_ctx_default();
     b.ctx.n_threads = 1;
     b.ctx.realloc_fn = metered;
-    b.ctx.user = &b.memory;
+    b.ctx.hook_data = &b.memory;
     mkdir("out", 0777);
     for (int s = 0; s < MAX_SIZES; ++s)
         if (b.wanted[s]) bench_size(&b, s);

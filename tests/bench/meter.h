@@ -15,8 +15,8 @@ typedef struct meter {
 
 #define HEAD 64 /* keeps the size before the block, and the block aligned */
 
-static void *metered(void *user, void *ptr, size_t size) {
-    meter *m = (meter *)user;
+static void *metered(void *hook_data, void *ptr, size_t size) {
+    meter *m = (meter *)hook_data;
     char *base = ptr ? (char *)ptr - HEAD : NULL;
     int64_t old = base ? *(int64_t *)(void *)base : 0;
     if (!size) {

@@ -30,9 +30,9 @@ typedef union block {
     max_align_t align;
 } block;
 
-static void *take(void *user, void *p, size_t size) {
+static void *take(void *hook_data, void *p, size_t size) {
     block *old = p ? (block *)p - 1 : NULL, *new_block;
-    (void)user;
+    (void)hook_data;
     if (size > largest) largest = size;
     if (size > limit) return NULL;
     if (old) __atomic_sub_fetch(&held, old->size, __ATOMIC_RELAXED); /* threads come here too */
@@ -55,8 +55,8 @@ static int failed(r2_status s) {
     return 1;
 }
 
-static void log_line(void *user, const char *line) {
-    (void)user;
+static void log_line(void *hook_data, const char *line) {
+    (void)hook_data;
     printf("log: %s\n", line);
 }
 
@@ -233,7 +233,7 @@ static int chains(int n, char **a) {
     if (s != R2_OK) return failed(s);
     c.k = strtoll(a[3], NULL, 10);
     q.user = (uint32_t)atoi(a[1]), q.item = (uint32_t)atoi(a[2]);
-    q.history = q.user < d.n_users ? (int32_t)r2_graph_user_degree(&g, q.user) : 1;
+    q.n_history = q.user < d.n_users ? (int32_t)r2_graph_user_degree(&g, q.user) : 1;
     s = r2_chains_target(&ctx, &ix, &q, &c, chain, &found);
     if (s == R2_OK) printf("chains %lld\n", (long long)found);
     else failed(s);
@@ -592,15 +592,15 @@ static unsigned long long reports;
 static void add_report(const void *report, size_t n) {
     for (size_t k = 0; k < n; ++k) reports = reports * 31 + ((const unsigned char *)report)[k];
 }
-static void sft_step(void *user, const r2_sft_report *r) { (void)user, add_report(r, sizeof *r); }
-static void grpo_step(void *user, const r2_grpo_report *r) { (void)user, add_report(r, sizeof *r); }
+static void sft_step(void *hook_data, const r2_sft_report *r) { (void)hook_data, add_report(r, sizeof *r); }
+static void grpo_step(void *hook_data, const r2_grpo_report *r) { (void)hook_data, add_report(r, sizeof *r); }
 
 /* train DATA DIR [STOP]: a training that keeps its state in DIR and saves its run there; goes on from
    what is there. With STOP it asks itself to stop there, of all steps, as an interrupt does. */
 static int64_t stop_at;
-static int stop(void *user, const char *what, int64_t done, int64_t total) {
+static int stop(void *hook_data, const char *what, int64_t done, int64_t total) {
     static int64_t n;
-    (void)user, (void)done, (void)total;
+    (void)hook_data, (void)done, (void)total;
     if (strcmp(what, "sft") && strcmp(what, "grpo")) return 0;
     return stop_at && ++n == stop_at;
 }

@@ -47,8 +47,8 @@ enum { FUZZ_LARGE = 1 << 20, FUZZ_KEPT = 4 };
 static void *fuzz_kept[FUZZ_KEPT];
 static int fuzz_n_kept;
 
-static inline void *fuzz_realloc(void *user, void *p, size_t size) {
-    (void)user;
+static inline void *fuzz_realloc(void *hook_data, void *p, size_t size) {
+    (void)hook_data;
     if (!p && size == FUZZ_LARGE && fuzz_n_kept) return fuzz_kept[--fuzz_n_kept];
     if (size) return realloc(p, size);
 #if defined(__linux__)

@@ -54,9 +54,9 @@ static int memory_fails(void) {
     return fails;
 }
 
-static void *take(void *user, void *p, size_t size) {
+static void *take(void *hook_data, void *p, size_t size) {
     void *q;
-    (void)user;
+    (void)hook_data;
     if (!size) {
         if (p) __atomic_sub_fetch(&now.blocks, 1, __ATOMIC_RELAXED);
         return free(p), NULL;
@@ -74,10 +74,10 @@ static void json_give(void *p) { take(NULL, p, 0); }
 #include "r2rec.h"
 
 /* The file hook of the context. */
-static int file_fails(void *user, r2_file_op op, const char *path, size_t *size) {
+static int file_fails(void *hook_data, r2_file_op op, const char *path, size_t *size) {
     const bool is_file = now.kind == NOTHING || now.kind >= FILES;
     const bool here = is_file && ++now.n_file == now.point, from_here = is_file && now.n_file >= now.point;
-    (void)user, (void)path;
+    (void)hook_data, (void)path;
     if (here && now.kind == SHORT) *size /= 2;
     if (here && now.kind == INTERRUPTED) return EINTR;
     if (op == R2_FILE_REMOVE) return 0; /* a full disk does not prevent it */
@@ -356,7 +356,7 @@ static r2_status stage_records(void) {
     r2_status s;
     memset(&records, 0, sizeof records);
     memset(&again, 0, sizeof again);
-    teacher.user = &rules;
+    teacher.write_data = &rules;
     config.data = &run.data, config.codebook = &run.codebook;
     s = r2_teach(&ctx, &config, run.evidence, 4, 0, &teacher, &records);
     config.words = R2_WORDS_ENGLISH, teacher.guided = true;
