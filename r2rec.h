@@ -144,8 +144,8 @@ typedef struct r2_team {
     int rank, size; /* process 0 .. size - 1 of so many, at most R2_MOST_RANKS                      */
     /* Process r has bytes begin[r] .. begin[r + 1] - 1 of data; afterwards each has all of them.
        Returns false when a process is lost. */
-    bool (*gather)(void *user, void *data, const int64_t *begin);
-    void *user;
+    bool (*gather)(void *hook_data, void *data, const int64_t *begin);
+    void *hook_data;
     r2_status ended; /* R2_OK, or why the team works no longer: set by the library */
 } r2_team;
 
@@ -6279,12 +6279,13 @@ static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts
 /* Whether the parts are as the forward of this batch left them. */
 static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
     const struct r2__parts *parts = model->parts;
-    const r2_ctx within = r2__within(ctx, model);
     r2__range own;
+    r2_ctx within;
     if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
         parts->begin[parts->n] != batch->n_pred)
         return false;
     own = r2__own_parts(ctx, model);
+    within = r2__within(ctx, model);
     for (int64_t k = own.begin; k < own.end; ++k) {
         const struct r2__work *w = &parts->work[k];
         const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
@@ -17606,7 +17607,7 @@ static r2__range r2__team_share(const r2_ctx *ctx, int64_t n) {
 /* Gives all to all; bytes begin[r] .. begin[r + 1] - 1 are those of process r. */
 static r2_status r2__team_exchange(r2_ctx *ctx, void *data, const int64_t *begin) {
     r2_team *team = ctx->team;
-    if (team->gather(team->user, data, begin)) return R2_OK;
+    if (team->gather(team->hook_data, data, begin)) return R2_OK;
     team->ended = R2_IO;
     return r2_fail(ctx, R2_IO, "team: process %d of %d has lost another", team->rank, team->size);
 }
@@ -17663,8 +17664,8 @@ r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
 #if defined(R2_MPI)
 
 /* MPI counts bytes by int: what is more goes in pieces, and so does what one process alone has. */
-static bool r2__mpi_gather(void *user, void *data, const int64_t *begin) {
-    const int size = ((const r2_team *)user)->size, piece = 1 << 30;
+static bool r2__mpi_gather(void *hook_data, void *data, const int64_t *begin) {
+    const int size = ((const r2_team *)hook_data)->size, piece = 1 << 30;
     int count[R2_MOST_RANKS], at[R2_MOST_RANKS], n_givers = 0;
     bool good = true;
     for (int r = 0; r < size; ++r) n_givers += begin[r + 1] > begin[r];
@@ -17704,7 +17705,7 @@ r2_status r2_mpi_join(r2_ctx *ctx, r2_team *team) {
         return r2_fail(ctx, R2_ARGUMENT, "team: %d processes, expected at most %d", team->size,
                        R2_MOST_RANKS);
     team->gather = r2__mpi_gather;
-    team->user = team;
+    team->hook_data = team;
     ctx->team = team;
     return R2_OK;
 }
