@@ -135,14 +135,14 @@ typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
 #define R2_MOST_THREADS 256
 
-/* Several processes that do one job: each makes the same calls with the same arguments, computes its
-   share of what is much (parts of a batch, outputs, evidence) and gets the shares of the others. All
-   have the same results then, to the byte those of one process. Process 0 reads and writes files.
-   With R2_MPI: r2_mpi_join [B1]. */
+/* Several processes that do one job: each makes the same calls with the same arguments, computes
+   its share of what is much (parts of a batch, outputs, evidence) and gets the shares of the
+   others. All have the same results then, to the byte those of one process. Process 0 reads and
+   writes files. With R2_MPI: r2_mpi_join [B1]. */
 #define R2_MOST_RANKS 1024
 typedef struct r2_team {
-    int rank, size; /* process 0 .. size - 1 of so many, at most R2_MOST_RANKS                      */
-    /* Process r has bytes begin[r] .. begin[r + 1] - 1 of data; afterwards each has all of them.
+    int rank, size; /* process 0 .. size - 1 of so many, at most R2_MOST_RANKS       */
+    /* Process r has bytes begin[r] .. begin[r + 1] - 1 of data; afterwards each has all.
        Returns false when a process is lost. */
     bool (*gather)(void *hook_data, void *data, const int64_t *begin);
     void *hook_data;
@@ -181,8 +181,8 @@ void r2_printable(char *text);
 /* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
 
-/* The end of a team's work, called by every process with its own status: a failure of one alone, such
-   as a full disk, ends the others too. Returns the first failure, with its sentence. */
+/* The end of a team's work, called by every process with its own status: a failure of one alone,
+   such as a full disk, ends the others too. Returns the first failure, with its sentence. */
 r2_status r2_team_end(r2_ctx *ctx, r2_status status);
 
 /* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
@@ -1606,8 +1606,8 @@ int r2_threads(const r2_ctx *ctx, int64_t work);
 double r2_seconds(void);
 
 #if defined(R2_MPI)
-/* Makes the processes that mpirun started a team, which `ctx` joins, and divides the processors of a
-   machine among its processes. Begins MPI if need be. Errors: R2_ARGUMENT (too many). */
+/* Makes the processes that mpirun started a team, which `ctx` joins, and divides the processors of
+   a machine among its processes. Begins MPI if need be. Errors: R2_ARGUMENT (too many). */
 r2_status r2_mpi_join(r2_ctx *ctx, r2_team *team);
 /* r2_team_end, and the end of MPI. */
 r2_status r2_mpi_leave(r2_ctx *ctx, r2_status status);
@@ -6141,7 +6141,8 @@ static void r2__number_rows(struct r2__work *w) {
 
 /* ---- parts of a batch ---- */
 
-/* Where parts begin: at the first sequence, no branch, with a part's share of the rows before it. */
+/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
+   it. */
 static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
     const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
     const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
@@ -6166,8 +6167,8 @@ static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
     return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
 }
 
-/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it is
-   with large models, which gain nothing, and with adapters, which have one scratch. */
+/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
+   is with large models, which gain nothing, and with adapters, which have one scratch. */
 static bool r2__is_small(const r2_model *model) {
     return !model->lora && model->n_params <= R2__APART;
 }
@@ -9836,7 +9837,7 @@ static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
     return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
 }
 
-/* Reads `size` bytes; *got are fewer only at the end of the file. Returns the number of the error. */
+/* Reads `size` bytes; *got are fewer only at the end of the file. Returns the error, as errno. */
 static int r2__file_take(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
                          size_t *got) {
     while (*got < size) {
@@ -9904,8 +9905,8 @@ static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
     return done;
 }
 
-/* Opens a file to read, "-" for standard input. Only process 0 of a team reads: what the others hold
-   is its standard input, which is never touched. */
+/* Opens a file to read, "-" for standard input. Only process 0 of a team reads: what the others
+   hold is their standard input, which is never touched. */
 static r2_status r2__open(r2_ctx *ctx, const char *path, FILE **file) {
     const bool reads = strcmp(path, "-") != 0 && r2__is_first(ctx);
     int error = 0;
@@ -10020,8 +10021,8 @@ static void r2__drop_aside(r2_ctx *ctx, const char *path) {
         remove(aside);
 }
 
-/* Writes the pieces aside, whole and on the disk, or leaves nothing. Only process 0 of a team writes:
-   when it fails, the others hear of it the next time that they work together. */
+/* Writes the pieces aside, whole and on the disk, or leaves nothing. Only process 0 of a team
+   writes: when it fails, the others hear of it the next time that they work together. */
 static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
     char aside[R2__ASIDE];
     r2_status status = r2__aside(ctx, path, aside);
@@ -13331,8 +13332,8 @@ typedef struct r2__decoder {
     r2_model *model;
     const r2_generate_config *config;
     r2_generation *out;
-    const int64_t *chunk;        /* chunk k is prompts chunk[k] .. chunk[k + 1] - 1, all of them: ... */
-    const int64_t *prompt_begin; /* ... prompt p is tokens from here on                               */
+    const int64_t *chunk;        /* chunk k is prompts chunk[k] .. chunk[k + 1] - 1 of all, ... */
+    const int64_t *prompt_begin; /* ... prompt p is tokens prompt_begin[p] .. of prompt         */
     const int32_t *prompt;
     r2_arena memory;
     int64_t kv;    /* floats of keys (or values) in a row            */
@@ -13627,7 +13628,8 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
 
 static r2_status r2__generate_chunk(r2__decoder *d, int64_t k) {
     const int64_t samples = d->config->n_samples;
-    const int64_t first = d->chunk[k], n = d->chunk[k + 1] - first, *begin = d->prompt_begin + first;
+    const int64_t first = d->chunk[k], n = d->chunk[k + 1] - first;
+    const int64_t *begin = d->prompt_begin + first;
     r2_arena_reset(d->ctx, &d->memory);
     d->rows = begin[n] - begin[0];
     if (r2__decoder_reserve(d, d->rows, n) != R2_OK) return d->ctx->status;
@@ -13705,7 +13707,8 @@ static int64_t r2__cut_prompts(const r2_model *model, const r2_generate_config *
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out) {
-    const uint64_t samples = (uint64_t)config->n_samples, cells = samples * (uint64_t)config->max_new;
+    const uint64_t samples = (uint64_t)config->n_samples;
+    const uint64_t cells = samples * (uint64_t)config->max_new;
     int64_t n = 0, *chunk;
     r2_status status;
     r2__decoder d;
@@ -13722,7 +13725,8 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
     d.prompt = token;
     d.kv = (int64_t)model->config.n_kv_head * (model->config.d_model / model->config.n_head);
     if (chunk) n = r2__cut_prompts(model, config, n_prompt, begin, chunk);
-    status = chunk ? r2__generate_own(ctx, &d, r2__team_share(ctx, n), task, n_prompt) : ctx->status;
+    status = chunk ? R2_OK : ctx->status;
+    if (chunk) status = r2__generate_own(ctx, &d, r2__team_share(ctx, n), task, n_prompt);
     status = r2__team_gather(ctx, status, out->token, n, chunk, cells * sizeof *out->token);
     status = r2__team_gather(ctx, status, out->logp, n, chunk, cells * sizeof *out->logp);
     status = r2__team_gather(ctx, status, out->length, n, chunk, samples * sizeof *out->length);
@@ -17630,8 +17634,8 @@ static r2_status r2__team_agree(r2_ctx *ctx, r2_status status) {
     return team->ended = ctx->status = (r2_status)said[bad];
 }
 
-/* Thing k of n is elements begin[k] .. begin[k + 1] - 1 of data (begin NULL: element k), `size` bytes
-   each. Every process has computed its share, or failed with `status`. */
+/* Thing k of n is elements begin[k] .. begin[k + 1] - 1 of data (begin NULL: element k), `size`
+   bytes each. Every process has computed its share, or failed with `status`. */
 static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int64_t n,
                                  const int64_t *begin, uint64_t size) {
     const r2_team *team = ctx->team;
