@@ -55,22 +55,34 @@ ok 'rank as the model with them did' [ "$(sed -n '/^One prompt/,/^peak/p' "$here
 ok 'without test items' short five --model "$here/one/base" --validation --sft-steps 0 --grpo-steps 0
 ok 'which is said' grep -q '(validation)' "$here/five.txt"
 
-# Ctrl-C: saved, and how to go on
-( OMP_WAIT_POLICY=passive exec $lm --data "$here/data" --out "$here/six" --questions 100 --cases 8 --batch 2 \
-    --threads 1 --model "$here/one/base" --sft-steps 100000 --grpo-steps 2 >"$here/six.txt" 2>"$here/six.err" ) &
+# Ctrl-C: the state is kept, and --continue ends with the same bytes
+learn() { # DIR [OPTION...]
+    dir=$1
+    shift
+    OMP_WAIT_POLICY=passive $lm --data "$here/data" --out "$dir" --questions 100 --cases 8 --batch 2 --threads 1 \
+        --model "$here/one/base" --sft-steps 150 --grpo-steps 2 "$@" >"$dir.txt" 2>"$dir.err"
+}
+ok 'a longer learning' learn "$here/whole"
+cat >"$here/learn.sh" <<END
+exec env OMP_WAIT_POLICY=passive $lm --data "$here/data" --out "$here/six" --questions 100 --cases 8 --batch 2 --threads 1 \
+    --model "$here/one/base" --sft-steps 150 --grpo-steps 2
+END
+sh "$here/learn.sh" >"$here/six.txt" 2>"$here/six.err" &
 pid=$!
-for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+for tenth in $(seq 300); do
     grep -q 'sft, step 1:' "$here/six.err" 2>/dev/null && break
-    sleep 1
+    sleep 0.1
 done
 kill -INT $pid
 wait $pid
 ok 'Ctrl-C is status 130' [ $? -eq 130 ]
-ok 'the adapters are saved' test -s "$here/six/adapters/adapter_model.safetensors"
-again=$(sed -n 's/^  //p' "$here/six.err" | tail -n 1)
-ok 'the command to go on' expr "$again" : ".*--model .*--adapters .*--sft-steps 99[0-9]* --grpo-steps 2" >/dev/null
-ok 'which is one' sh -c "$again --sft-steps 1 --grpo-steps 0 >'$here/again.txt' 2>&1"
-ok 'and goes on' grep -q '^  SFT, reasoned ' "$here/again.txt"
+ok 'how to go on' grep -q 'the same command with --continue goes on from here' "$here/six.err"
+ok 'where it stood' test -s "$here/six/language-sft.state"
+ok 'it goes on' learn "$here/six" --continue
+for file in language.json adapters/adapter_model.safetensors; do
+    ok "$file: the same bytes as without a stop" cmp "$here/whole/$file" "$here/six/$file"
+done
+ok 'nothing is left of the state' [ -z "$(ls "$here/six" | grep state)" ]
 
 refuses "$here/none" --model "$here/none"
 refuses 'tokenizer.json' --model "$here/data"

@@ -21,6 +21,7 @@ method_hits() { # method_hits METHOD PROTOCOL: over its sets of candidates
 ok 'a method' short one --threads 1 --only popularity
 ok 'and another beside it' short one --threads 1 --only ease
 ok 'and an untrained model' short one --threads 1 --only untrained
+ok 'what there is to do is said first' grep -q "^results: [0-9]* rows of .*; about [0-9]* minutes* on 1 processor," "$here/error"
 short two --threads 2 --only popularity && short two --threads 2 --only ease
 ok 'with two threads' short two --threads 2 --only untrained
 ok 'the same bytes' cmp "$here/one/results.json" "$here/two/results.json"

@@ -498,6 +498,21 @@ static void write_report(xp *x) {
 
 static const char *ablation_name(int k) { return list[k].name; }
 
+/* Of all rows asked for, from one model seed: rows that differ in RL alone share their SFT. */
+static double training_seconds(const xp *x) {
+    const double sft = xp_training_seconds(x, false), rl = xp_training_seconds(x, true) - sft;
+    double seconds = 0.0;
+    bool shared = false;
+    for (int k = 0; k < N_ABLATIONS; ++k) {
+        const bool of_whole = k == 0 || list[k].rl;
+        if (x->only && strcmp(x->only, list[k].name) != 0) continue;
+        if (!list[k].no_sft && !(of_whole && shared)) seconds += sft;
+        shared = shared || (of_whole && !list[k].no_sft);
+        if (list[k].rl) seconds += rl;
+    }
+    return seconds;
+}
+
 int main(int argc, char **argv) {
     xp x = xp_begin("ablation", 1, argc, argv);
     int64_t n = 0;
@@ -506,6 +521,8 @@ int main(int argc, char **argv) {
     if (xp_unknown(&x, "row", ablation_name, N_ABLATIONS)) return 2;
     xp_claim(&x);
     x.n_rows = 2 * n * x.models * x.seeds;
+    xp_plan(&x, (double)(n * x.models) * (12.0 + 7.0 * (double)x.seeds) +
+                    (double)x.models * training_seconds(&x));
     for (int64_t model = x.first; model <= x.models; ++model)
         for (int k = 0; k < N_ABLATIONS; ++k)
             if (!x.only || !strcmp(x.only, list[k].name)) ablate(&x, &list[k], model);

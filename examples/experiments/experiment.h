@@ -26,6 +26,8 @@ typedef struct xp {
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
     double began, shown;
+    r2_format format; /* of the ratings, where their first line does not say it */
+    double planned; /* seconds of one processor, not said yet */
 } xp;
 
 static void xp_check(xp *x, r2_status status) {
@@ -40,10 +42,22 @@ static void *xp_need(xp *x, void *memory) {
     return memory;
 }
 
+static void xp_say_plan(xp *x) {
+    const int threads = r2_threads(&x->ctx, INT64_MAX);
+    const double minutes = x->planned / 60.0 / (double)threads;
+    if (x->planned > 0.0)
+        fprintf(stderr, "%s: %lld rows of %s; about %.0f minute%s on %d processor%s, less where rows "
+                        "are there already\n",
+                x->name, (long long)x->n_rows, x->data, minutes < 1.0 ? 1.0 : minutes,
+                minutes < 1.5 ? "" : "s", threads, threads == 1 ? "" : "s");
+    x->planned = 0.0;
+}
+
 /* One line that is written over on a terminal; elsewhere a line a minute. */
 static int xp_progress(void *hook_data, const char *what, int64_t done, int64_t total) {
     xp *x = (xp *)hook_data;
     double now = r2_seconds();
+    xp_say_plan(x);
     if (now - x->shown < (isatty(2) ? 0.2 : 60.0)) return options_stop != 0;
     x->shown = now;
     fprintf(stderr,
@@ -62,6 +76,7 @@ static void xp_say(void *hook_data, const char *line) {
 static const char xp_usage[] =
     "[options]\n"
     "  --data DIR     ratings (default data/ml-latest-small); results: or several, \"DIR DIR ...\"\n"
+    OPTIONS_FORMAT_HELP
     "  --out DIR      where results go; what is already there is not computed again (out)\n"
     "  --seeds N      candidate sets of the test users (results, ablation: quick 1, full 3)\n"
     "  --models N     trainings from different seeds (quick 1, think and headline 2; full 3)\n"
@@ -93,6 +108,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     xp x;
     int64_t threads = 0;
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &x.data, 0, 0},
+                                  OPTIONS_FORMAT(x.format),
                                   {"--out", OPTIONS_TEXT, &x.out, 0, 0},
                                   {"--seeds", OPTIONS_WHOLE, &x.seeds, 1, 1000},
                                   {"--models", OPTIONS_WHOLE, &x.models, 1, 1000},
@@ -133,6 +149,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
 static r2_run_config xp_config(const xp *x, uint64_t seed) {
     r2_run_config config = x->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = seed;
+    config.format = x->format;
     return config;
 }
 
@@ -199,29 +216,37 @@ static inline void xp_report(xp *x, r2_text *text, cJSON *json) {
     r2_text_free(&x->ctx, text);
 }
 
+/* The data set and how it is read. */
+static cJSON *xp_source(xp *x) {
+    const options_entry list[] = {OPTIONS_FORMAT(x->format)};
+    cJSON *source = options_json(list, sizeof list / sizeof *list);
+    if (x->format.time_unit == 0.0) cJSON_DeleteItemFromObject(source, "time-unit");
+    cJSON_AddStringToObject(source, "data", x->data);
+    return source;
+}
+
 /* Rows are named by method and seed: a directory holds those of one data set alone. Refuses one
    that holds those of another; to be called before any work. */
 static inline void xp_claim(xp *x) {
-    cJSON *row = xp_load(x, "data");
+    cJSON *row = xp_load(x, "data"), *source = xp_source(x);
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(row, "data");
     x->claimed = cJSON_IsString(data);
-    if (x->claimed && strcmp(data->valuestring, x->data) != 0) {
+    if (x->claimed && !cJSON_Compare(row, source, true)) {
+        const bool same = !strcmp(data->valuestring, x->data);
         fprintf(stderr, "%s: %s holds results of %s, not of %s: choose another --out\n", x->name,
-                x->dir, data->valuestring, x->data);
+                x->dir, data->valuestring, same ? "it read in this way" : x->data);
         exit(1);
     }
+    cJSON_Delete(source);
     cJSON_Delete(row);
 }
 
 /* Says in the directory whose results it holds: with the first of them, since before that the data
    may turn out not to be there. */
 static void xp_own(xp *x) {
-    cJSON *row;
     if (!x->claimed) xp_claim(x); /* another program may have begun at the same time */
     if (x->claimed) return;
-    row = cJSON_CreateObject();
-    cJSON_AddStringToObject(row, "data", x->data);
-    xp_put(x, "data", row);
+    xp_put(x, "data", xp_source(x));
     x->claimed = true;
 }
 
@@ -267,6 +292,16 @@ static cJSON *xp_row(const float *score, int64_t n_cases, int64_t n_per_case) {
 static inline int xp_end(const xp *x) {
     if (isatty(2)) fprintf(stderr, "\r\033[K"); /* the progress line */
     return output_end(x->name, 0);
+}
+
+/* Notes how long the rows take, to be said when the data are found: `seconds` of one processor of
+   2026 on MovieLens latest-small; training does not grow with the data, the rest does. */
+static inline void xp_plan(xp *x, double seconds) { x->planned = seconds; }
+
+/* What the demo's training takes: SFT of x->steps steps, and GRPO where it is wanted. */
+static inline double xp_training_seconds(const xp *x, bool rl) {
+    const double sft = x->steps ? 0.06 * (double)x->steps : 120.0;
+    return x->full ? 2.0 * sft + (rl ? 130.0 : 0.0) : sft + (rl ? 55.0 : 0.0);
 }
 
 /* Whether --only names none of the n rows; then says what they are called. */

@@ -479,6 +479,8 @@ static void write_report(xp *x) {
     xp_report(x, &r.text, r.json);
 }
 
+enum { ARM_SECONDS = 15 }; /* of one processor, with its share of the preparation */
+
 int main(int argc, char **argv) {
     xp x = xp_begin("headline", 2, argc, argv);
     bool tokens = x.only && !strcmp(x.only, "tokens");
@@ -493,6 +495,7 @@ int main(int argc, char **argv) {
     }
     xp_claim(&x);
     x.n_rows = x.models * n_asked * n_designs;
+    xp_plan(&x, ARM_SECONDS * (double)x.n_rows);
     for (int64_t seed = x.seed; seed < x.seed + x.models; ++seed) {
         lab *l = (lab *)xp_need(&x, r2_alloc(&x.ctx, 1, sizeof *l));
         l->x = &x;

@@ -892,10 +892,24 @@ static int64_t count_rows(const xp *x) {
     return x->only ? n - 1 : n + x->models * (4 + 4);
 }
 
+/* A slow method takes minutes, the others take one in all. */
+static double seconds_of_rows(const xp *x) {
+    double seconds = 60.0;
+    bool ours = !x->only;
+    for (int method = 0; method < N_METHODS && x->only; ++method)
+        if (!strcmp(x->only, method_name(method))) {
+            ours = method >= BL_N_METHODS;
+            if (!ours && bl_methods[method].slow) seconds = 600.0 * (double)x->models;
+        }
+    if (ours) seconds += (double)x->models * xp_training_seconds(x, true);
+    return seconds + 4.0 * (double)x->n_rows;
+}
+
 static void compute(xp *x) {
     x->ctx.hook_data = x;
     xp_claim(x);
     x->n_rows = count_rows(x);
+    xp_plan(x, seconds_of_rows(x));
     for (int64_t model = x->first; model <= x->models; ++model) {
         lab l;
         memset(&l, 0, sizeof l);

@@ -699,6 +699,8 @@ static void write_report(xp *x) {
     r2_text_free(&x->ctx, &r.curves);
 }
 
+enum { ARM_SECONDS = 15 }; /* of one processor, with its share of the preparation */
+
 int main(int argc, char **argv) {
     xp x = xp_begin("think", 2, argc, argv);
     int n_asked = 0;
@@ -712,6 +714,7 @@ int main(int argc, char **argv) {
     }
     xp_claim(&x);
     x.n_rows = x.models * n_asked;
+    xp_plan(&x, ARM_SECONDS * (double)x.n_rows);
     for (int64_t seed = x.seed; seed < x.seed + x.models; ++seed) {
         lab l;
         memset(&l, 0, sizeof l);

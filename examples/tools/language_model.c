@@ -32,7 +32,7 @@ typedef struct lm_options {
     int64_t seed, threads, questions, cases, rank, batch;
     int64_t scratch_steps, sft_steps, grpo_steps;
     double rate; /* 0: the default */
-    bool cold, validation;
+    bool cold, validation, resume;
 } lm_options;
 
 static const char usage[] =
@@ -42,9 +42,7 @@ static const char usage[] =
     "  --scratch        the default, said aloud\n"
     "  --adapters DIR   LoRA adapters to begin with, as PEFT writes them\n"
     "  --data PATH      ratings, as in movielens_demo (default data/mini)\n"
-    "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME,\n"
-    "  --separator C, --items FILE\n"
-    "                   what their first line does not say, as in movielens_demo\n"
+    OPTIONS_FORMAT_HELP
     "  --out DIR        where model, adapters and results go (default out)\n"
     "  --seed N         of everything drawn (default 1)\n"
     "  --threads N      default: all processors; results do not depend on it\n"
@@ -58,6 +56,7 @@ static const char usage[] =
     "  --sft-steps N    batches of supervised fine-tuning (default 300)\n"
     "  --grpo-steps N   batches of reinforcement learning (default 20)\n"
     "  --cold           items that nobody else has rated take part, as in version 0.1.0\n"
+    "  --continue       goes on with learning that was stopped or killed, to the same results\n"
     "  --validation     ranks the validation items: to choose settings without the test items\n"
     "  --help           this text\n";
 
@@ -69,12 +68,7 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--scratch", OPTIONS_FLAG, &scratch, true, 0},
                                   {"--adapters", OPTIONS_TEXT, &o.adapters, 0, 0},
                                   {"--data", OPTIONS_TEXT, &o.data, 0, 0},
-                                  {"--user-column", OPTIONS_TEXT, &o.format.user, 0, 0},
-                                  {"--item-column", OPTIONS_TEXT, &o.format.item, 0, 0},
-                                  {"--rating-column", OPTIONS_TEXT, &o.format.rating, 0, 0},
-                                  {"--time-column", OPTIONS_TEXT, &o.format.time, 0, 0},
-                                  {"--separator", OPTIONS_TEXT, &o.format.separator, 0, 0},
-                                  {"--items", OPTIONS_TEXT, &o.format.items, 0, 0},
+                                  OPTIONS_FORMAT(o.format),
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0},
                                   {"--seed", OPTIONS_WHOLE, &o.seed, 0, INT64_MAX},
                                   {"--threads", OPTIONS_WHOLE, &o.threads, 1, 256},
@@ -87,6 +81,7 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--sft-steps", OPTIONS_WHOLE, &o.sft_steps, 0, most},
                                   {"--grpo-steps", OPTIONS_WHOLE, &o.grpo_steps, 0, most},
                                   {"--cold", OPTIONS_FLAG, &o.cold, true, 0},
+                                  {"--continue", OPTIONS_FLAG, &o.resume, true, 0},
                                   {"--validation", OPTIONS_FLAG, &o.validation, true, 0}};
     memset(&o, 0, sizeof o);
     o.data = "data/mini", o.out = "out", o.seed = 1;
@@ -107,8 +102,6 @@ enum { TOLD_CHAINS = 2, READ_AT_ONCE = 8 };
 
 typedef struct lm {
     lm_options options;
-    int argc;
-    char **argv;
     r2_ctx ctx;
     r2_run run; /* data, split, candidates, questions, evidence, codebook */
     r2_text base; /* the model's directory */
@@ -119,18 +112,10 @@ typedef struct lm {
     const r2_candidates *ranked; /* the test candidates, or those of validation               */
     float *score;                /* (n_cases, n_per_case) of these                            */
     int32_t max_new;             /* tokens of an output                                       */
-    int64_t scratch_left, sft_left, grpo_left; /* steps                                       */
-    cJSON *rows;                               /* of language.json                             */
+    cJSON *rows;                 /* of language.json                                          */
 } lm;
 
-/* ---- interruptions and errors ---- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number) {
-    (void)number;
-    interrupted = 1;
-}
+/* ---- progress and errors ---- */
 
 /* The time left, at most every second on a terminal, every 15 elsewhere. */
 static int show_progress(void *hook_data, const char *what, int64_t done, int64_t total) {
@@ -149,7 +134,7 @@ static int show_progress(void *hook_data, const char *what, int64_t done, int64_
         shown = now;
     }
     if (every < 2.0 && done == total) fprintf(stderr, "\r%60s\r", "");
-    return interrupted;
+    return options_stop != 0;
 }
 
 static void check(lm *m, r2_status status);
@@ -178,27 +163,9 @@ static void save_base(lm *m) {
     r2_text_free(&m->ctx, &path);
 }
 
-/* Ctrl-C: saves what has been learned, and says how to go on. Of an option given twice the last
-   counts. */
-static void stop(lm *m) {
-    interrupted = 0;
-    fprintf(stderr, "\nlanguage_model: stopped.");
-    if (!m->model.n_params) exit((fprintf(stderr, " Nothing has been learned yet.\n"), 130));
-    if (m->model.lora) save_adapters(m);
-    else save_base(m);
-    fprintf(stderr, " What it has learned is saved; to go on:\n ");
-    for (int k = 0; k < m->argc; ++k)
-        if (strcmp(m->argv[k], "--scratch")) fprintf(stderr, " '%s'", m->argv[k]);
-    fprintf(stderr, " --model '%s'", m->base.data);
-    if (m->model.lora) fprintf(stderr, " --adapters '%s/adapters'", m->options.out);
-    fprintf(stderr, " --scratch-steps %lld --sft-steps %lld --grpo-steps %lld\n",
-            (long long)m->scratch_left, (long long)m->sft_left, (long long)m->grpo_left);
-    exit(130);
-}
-
 static void check(lm *m, r2_status status) {
     if (status == R2_OK) return;
-    if (status == R2_CANCELLED) stop(m);
+    if (status == R2_CANCELLED) options_stopped("language_model");
     fprintf(stderr, "language_model: %s\n", m->ctx.message);
     exit(1);
 }
@@ -397,7 +364,6 @@ static void learn_to_read(lm *m) {
     for (int64_t step = 0; step < steps && status == R2_OK; ++step) {
         reading_draw(m, &r, step);
         status = reading_step(m, &r, r2_lr_cosine(step, steps, steps / 10, 6e-3f, 0.02f), &loss);
-        if (status == R2_OK) m->scratch_left--;
         if (step == 0) first = loss;
         if (status == R2_OK) status = r2_progress(&m->ctx, "reading", step + 1, steps);
     }
@@ -501,11 +467,11 @@ static r2_grpo_config grpo_config(const lm *m) {
 static void say_memory(lm *m) {
     const r2_grpo_config grpo = grpo_config(m);
     const double group = m->train.group, longest = m->train.longest;
-    const double copies = m->grpo_left > 0 ? 2.0 : 1.0;
+    const double copies = m->options.grpo_steps > 0 ? 2.0 : 1.0;
     const double sft = (double)m->options.batch * group * longest;
     const double rl = (double)grpo.groups * group *
                       (longest + (double)grpo.n_samples * (double)grpo.max_new);
-    const double rows = m->grpo_left > 0 && rl > sft ? rl : sft;
+    const double rows = m->options.grpo_steps > 0 && rl > sft ? rl : sft;
     const double weights = 4.0 * copies * (double)m->model.n_params;
     const double adapters = 4.0 * (3.0 + copies) * (double)m->model.lora->n_params;
     m->model.recompute = step_bytes(m, rows) > 2e9;
@@ -530,8 +496,8 @@ static void say_time(lm *m) {
     check(m, r2_score(&m->ctx, &m->model, &few, &how, score, NULL));
     seconds = (r2_seconds() - seconds) / (double)few.prompt_begin[few.n]; /* of a token */
     question = (double)ex->prompt_begin[ex->n] / (double)ex->n;
-    cost = (double)(m->sft_left * m->options.batch * ex->group) * 3.0 * (question + output / 2.0);
-    cost += (double)(m->grpo_left * grpo.groups * ex->group) *
+    cost = (double)(m->options.sft_steps * m->options.batch * ex->group) * 3.0 * (question + output / 2.0);
+    cost += (double)(m->options.grpo_steps * grpo.groups * ex->group) *
             (6.0 * question + 8.0 * grpo.n_samples * output);
     cost += (double)m->asked.n * (4.0 * question + 2.0 * 3.0 * output);
     printf("time: about %.0f minutes; a prompt has %.0f tokens, %.0f tokens a second are read\n",
@@ -592,8 +558,7 @@ static void rank_by_baselines(lm *m, const r2_examples *compact) {
 /* ---- learning ---- */
 
 static void on_sft(void *hook_data, const r2_sft_report *report) {
-    lm *m = (lm *)hook_data;
-    m->sft_left--;
+    (void)hook_data;
     if (report->step == 0 || report->step + 1 == report->n_steps)
         fprintf(stderr, "  sft, step %lld: losses of answers %.3f, thoughts %.3f, lists %.3f\n",
                 (long long)report->step + 1, (double)report->answer_loss,
@@ -601,16 +566,25 @@ static void on_sft(void *hook_data, const r2_sft_report *report) {
 }
 
 static void on_grpo(void *hook_data, const r2_grpo_report *report) {
-    lm *m = (lm *)hook_data;
-    m->grpo_left--;
+    (void)hook_data;
     if (report->step == 0 || report->step + 1 == report->n_steps)
         fprintf(stderr, "  grpo, step %lld: reward %.3f, faithful %.1f %%, KL %.4f\n",
                 (long long)report->step + 1, report->reward_mean,
                 100.0 * report->faithful_outputs, report->kl);
 }
 
+/* Where a training keeps its state in OUT, to be freed; not asked to continue, it begins anew. */
+static r2_text state_of(lm *m, const char *name) {
+    r2_text path = {NULL, 0, 0, false};
+    r2_text_addf(&m->ctx, &path, "%s/language-%s.state", m->options.out, name);
+    if (path.failed) check(m, R2_NO_MEMORY);
+    if (!m->options.resume) remove(path.data);
+    return path;
+}
+
 static void fine_tune(lm *m) {
     r2_sft_config config = r2_sft_config_default();
+    r2_text state;
     const double began = r2_seconds();
     if (m->options.sft_steps < 1) return;
     config.n_steps = m->options.sft_steps;
@@ -620,8 +594,10 @@ static void fine_tune(lm *m) {
     if (m->options.rate > 0.0) config.lr = (float)m->options.rate;
     config.seed = (uint64_t)m->options.seed;
     config.on_step = on_sft;
-    config.on_step_data = m;
+    state = state_of(m, "sft");
+    config.state_path = state.data;
     check(m, r2_sft(&m->ctx, &m->model, &m->train, &config));
+    r2_text_free(&m->ctx, &state);
     fprintf(stderr, "  sft: %.2f s a step\n", (r2_seconds() - began) / (double)config.n_steps);
     save_adapters(m);
     rank_by_model(m, "SFT, direct", R2_DIRECT);
@@ -641,6 +617,7 @@ static void reinforce(lm *m) {
     r2_question *question;
     r2_evidence *evidence;
     r2_examples fresh;
+    r2_text state;
     if (draw.n_groups < 1) return;
     question = (r2_question *)need(m, r2_alloc(&m->ctx, most, sizeof *question));
     evidence = (r2_evidence *)need(m, r2_alloc(&m->ctx, most, sizeof *evidence));
@@ -649,14 +626,25 @@ static void reinforce(lm *m) {
                                  evidence));
     make_examples(m, evidence, n * group, group, &fresh);
     config.on_step = on_grpo;
-    config.on_step_data = m;
+    state = state_of(m, "grpo");
+    config.state_path = state.data;
     check(m, r2_grpo(&m->ctx, &m->model, &fresh, &config));
+    r2_text_free(&m->ctx, &state);
     fprintf(stderr, "  grpo: %.2f s a step\n", (r2_seconds() - began) / (double)config.n_steps);
     save_adapters(m);
     rank_by_model(m, "SFT + GRPO, reasoned", R2_REASONED);
     r2_examples_free(&m->ctx, &fresh);
     r2_release(&m->ctx, question);
     r2_release(&m->ctx, evidence);
+}
+
+/* All is on disk: the states are not needed any more. */
+static void forget_states(lm *m) {
+    m->options.resume = false;
+    for (int rl = 0; rl < 2; ++rl) {
+        r2_text path = state_of(m, rl ? "grpo" : "sft");
+        r2_text_free(&m->ctx, &path);
+    }
 }
 
 /* ---- what it says, and where it leaves it ---- */
@@ -717,16 +705,12 @@ static void prepare(lm *m, r2_examples *compact) {
 
 static void begin(lm *m, int argc, char **argv) {
     m->options = parse_options(argc, argv);
-    m->argc = argc, m->argv = argv;
     m->ctx = r2_ctx_default();
     m->ctx.progress = show_progress;
     if (m->options.threads) m->ctx.n_threads = (int)m->options.threads;
-    m->scratch_left = m->options.scratch_steps;
-    m->sft_left = m->options.sft_steps;
-    m->grpo_left = m->options.grpo_steps;
     m->rows = (cJSON *)need(m, cJSON_CreateArray());
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
-    signal(SIGINT, on_interrupt);
+    options_watch_interrupt();
     options_directory("language_model", m->options.out);
 }
 
@@ -745,6 +729,7 @@ int main(int argc, char **argv) {
     reinforce(&m);
     show_reasoning(&m);
     write_results(&m);
+    forget_states(&m);
     printf("\npeak memory %.2f GB; base model %s, adapters (PEFT) %s/adapters, the table as\n"
            "%s/language.json\n", peak_bytes() / 1e9, m.base.data, m.options.out, m.options.out);
     cJSON_Delete(m.rows);
