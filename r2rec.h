@@ -2070,6 +2070,8 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #include <omp.h>
 #endif
 #if defined(R2_MPI)
+#define OMPI_SKIP_MPICXX /* the C interface alone, of OpenMPI ... */
+#define MPICH_SKIP_MPICXX /* ... and MPICH */
 #include <mpi.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)

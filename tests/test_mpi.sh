@@ -49,15 +49,29 @@ wait $job
 ok 'a killed process ends the job' [ $? -ne 0 ]
 ok 'and all of its processes' [ -z "$(pgrep -f -- "^$demo .*--out $here/killed")" ]
 
-# Cut off by a full disk once a state is there, then continued by another number of processes.
-if [ "$(id -u)" -eq 0 ] && mkdir "$here/small" && mount -t tmpfs -o size=6m none "$here/small" 2>/dev/null; then
+# Another number goes on from a state that a killed run has left: with the options of `alone`.
+mkdir "$here/resumed"
+together 2 "$here/resumed" & job=$!
+tries=0
+until [ -s "$here/resumed/grpo.state" ] || [ -s "$here/resumed/sft.state" ] || [ $tries -ge 1200 ]; do
+    sleep 0.05 && tries=$((tries + 1))
+done
+victim=$(pgrep -f -- "^$demo .*--out $here/resumed" | head -n 1)
+ok 'a process of another run is killed' kill -9 "$victim"
+wait $job
+ok 'the run is not at its end' [ ! -e "$here/resumed/metrics.json" ]
+ok 'three processes go on' together 3 "$here/resumed" --continue
+ok 'to the same files' same "$here/resumed"
+
+# A disk that is full when the first state is written.
+if [ "$(id -u)" -eq 0 ] && mkdir "$here/small" && mount -t tmpfs -o size=256k none "$here/small" 2>/dev/null; then
     trap 'umount "$here/small"; rm -rf "$here"' EXIT
-    head -c 5800000 /dev/zero >"$here/small/filler"
-    together 2 "$here/small/out"
-    status=$?
-    ok 'a full disk ends the job' [ $status -ne 0 ]
-    ok 'with a sentence' grep -q 'movielens_demo: .*: cannot write: No space left on device' "$here/small/out.err"
-    ok 'said once' [ "$(grep -c 'cannot write' "$here/small/out.err")" -eq 1 ]
+    mkdir "$here/small/out"
+    timeout 300 mpirun --quiet -n 2 $demo $options --out "$here/small/out" >/dev/null 2>"$here/full" </dev/null
+    ok 'a full disk ends the job' [ $? -eq 1 ]
+    ok 'with one sentence' [ "$(grep -c 'movielens_demo: .*cannot write: No space left' "$here/full")" -eq 1 ]
 else
     skip 'no small disk can be mounted here'
 fi
+
+finish
