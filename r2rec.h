@@ -17190,7 +17190,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 }
 
 /* ---- Unicode tables: tests/reference/unicode_tables.py writes these lines ---- */
-/* Unicode 17.0.0 */
+/* Unicode 17.0.0: two files of https://www.unicode.org/Public/17.0.0/ucd, as this script says */
 static const char *const r2__unicode_letters[] = {
     "R1J6JQ\?1:1415G1O1^:4<>57111T151224116113111D1RC1T;8U61Q6216Q9R7K44Q=Q;Q321S311\?272:321@11N",
     "MRI;1HQ192415F419131GI7;5H17@Q:QJQF31B17:\?@48222F17113431@1=213>2:186422F17121212O411C3@913",
