@@ -1640,13 +1640,16 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
    hook is told. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
-/* Adds lines of text: sizes, density, ratings, time span, dropped rows and why. */
+/* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
+   a scale, ratings like serial numbers, times of January 1970. */
+r2_status r2_data_doubts(r2_ctx *ctx, const r2_data *data, r2_text *text);
+/* Adds lines of text: sizes, density, ratings, time span, doubts, dropped rows and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
 /* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
    interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
    positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
-   for an interaction that is not in `data`). */
+   for an interaction that is not in `data`, or in both files). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
@@ -1878,6 +1881,8 @@ typedef struct r2_attention {
     int32_t n_seq, n_head, n_kv_head, d_head;
     const int32_t *seq_begin; /* (n_seq + 1) rows of sequence s                             */
     const bool *branch;       /* (n_seq) as in r2_batch; NULL: each sequence stands alone   */
+    const int32_t *first;     /* (n_seq) rows of s before it are keys alone: their out and lse are
+                                 left as they are, their dq is 0; NULL: there are none      */
 } r2_attention;
 
 /* Floats of scratch that the next two need for these sequences and ctx->n_threads. */
@@ -2567,9 +2572,10 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
     uint8_t *marked = NULL;
     r2_status status;
     memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n < 0 || n >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: n_targets = %lld, n = %lld, expected >= 0",
-                       (long long)n_targets, (long long)n);
+    if (n_targets < 0 || n < 0 || n > data->n_items)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "candidates: n_targets = %lld, expected >= 0; n = %lld, expected 0 to %lld",
+                       (long long)n_targets, (long long)n, (long long)data->n_items);
     if (negatives->popular && negatives->common)
         return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
     if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
@@ -5361,6 +5367,11 @@ static inline r2__keys r2__keys_of(const r2_attention *shape, int32_t s) {
     return keys;
 }
 
+/* The first row of sequence s that attends. */
+static inline int64_t r2__first_query(const r2_attention *shape, int32_t s) {
+    return shape->first ? shape->first[s] : shape->seq_begin[s];
+}
+
 /* The row of key j. */
 static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
     return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
@@ -5440,7 +5451,7 @@ R2__PLAIN(void, r2_attention_fwd)
     (void)ctx;
     for (int32_t s = 0; s < shape->n_seq; ++s) {
         const r2__keys keys = r2__keys_of(shape, s);
-        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+        for (int64_t r = r2__first_query(shape, s); r < shape->seq_begin[s + 1]; ++r)
             r2__attend_row(shape, &keys, r, out + r * H * D, lse + r * H, qkv, scratch);
     }
 }
@@ -5455,7 +5466,7 @@ R2__PLAIN(void, r2_attention_bwd)
     memset(dqkv, 0, (size_t)(R * (H + 2 * shape->n_kv_head) * D) * sizeof *dqkv);
     for (int32_t s = 0; s < shape->n_seq; ++s) {
         const r2__keys keys = r2__keys_of(shape, s);
-        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+        for (int64_t r = r2__first_query(shape, s); r < shape->seq_begin[s + 1]; ++r)
             r2__attend_row_bwd(shape, &keys, r, dqkv, dout + r * H * D, out + r * H * D,
                                lse + r * H, qkv);
     }
@@ -5736,14 +5747,14 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
    What the forward pass leaves for the backward pass. A model that is not trained has one set of
    buffers for all layers, in which x, mid and the next layer's x are one. */
 
-typedef struct r2__acts { /* of one layer, R rows */
+typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_after) */
     float *x;             /* (R, d_model) the residual stream on entry        */
     float *n1, *rstd1;    /* (R, d_model), (R) its norm                       */
     float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
     float *att, *lse;     /* (R, d_model), (R, n_head)                        */
-    float *mid;           /* (R, d_model) the stream after attention          */
-    float *n2, *rstd2;    /* (R, d_model), (R) its norm                       */
-    float *gu, *act;      /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
+    float *mid;           /* (T, d_model) the stream after attention          */
+    float *n2, *rstd2;    /* (T, d_model), (T) its norm                       */
+    float *gu, *act;      /* (T, 2 d_ff), (T, d_ff) gate and up; their swiglu */
 } r2__acts;
 
 struct r2__work {
@@ -5755,15 +5766,21 @@ struct r2__work {
     r2_batch batch;     /* the part of the batch, with numbers of its own: */
     int32_t *seq_begin; /* (n_seq + 1)                                     */
     int32_t *pred_row;  /* (n_pred)                                        */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x          */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model) */
     int64_t n_rows;    /* R, of the last forward                     */
     int32_t *position; /* (R)                                        */
+    int32_t *first;    /* (n_seq) first row that is predicted from   */
+    int64_t n_words;   /* N: different tokens of the batch           */
+    int32_t *word;     /* (N) each of them once                      */
+    int32_t *word_of;  /* (R) where the token of a row is in `word`  */
+    int32_t *found;    /* (n_vocab) scratch                          */
+    float *words;      /* (N, cols of qkv) queries, keys and values before rope */
     float *scratch;
     float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients, of one layer     */
     int64_t n_last;                            /* U: rows that are predicted from            */
     int32_t *row;                              /* (U) which rows                             */
     int64_t *begin;                            /* (U + 1) predictions from row i             */
-    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..) */
+    float *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..)        */
     float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)     */
     int64_t chunk; /* rows of logits made at a time              */
 };
@@ -5801,18 +5818,18 @@ static int64_t r2__qkv_cols(const r2_model_config *c) {
 
 /* Everything of one layer but x; mid is its own, or NULL. */
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                           bool own_mid, r2__acts *a, bool *good) {
+                           int64_t T, bool own_mid, r2__acts *a, bool *good) {
     const r2_model_config *c = &model->config;
     a->n1 = r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd1 = r2__floats(ctx, arena, R, 1, good);
     a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
     a->att = r2__floats(ctx, arena, R, c->d_model, good);
     a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, R, c->d_model, good) : NULL;
-    a->n2 = r2__floats(ctx, arena, R, c->d_model, good);
-    a->rstd2 = r2__floats(ctx, arena, R, 1, good);
-    a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
-    a->act = r2__floats(ctx, arena, R, c->d_ff, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
+    a->n2 = r2__floats(ctx, arena, T, c->d_model, good);
+    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
+    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
+    a->act = r2__floats(ctx, arena, T, c->d_ff, good);
 }
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
@@ -5825,14 +5842,19 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        float *x = l > 0 && !w->trains ? w->layer[0].x
-                                       : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
+        const int64_t after = l < c->n_layer - 1 || shared ? w->max_rows : w->max_pred;
+        const int64_t rows = l < c->n_layer ? w->max_rows : w->max_pred;
+        float *x = l > 0 && l < c->n_layer && !w->trains
+                       ? w->layer[0].x
+                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
         if (l > 0 && shared) w->layer[l] = w->layer[0];
         else if (l < c->n_layer)
-            r2__take_layer(ctx, &w->memory, model, w->max_rows, w->trains, &w->layer[l], good);
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains, &w->layer[l],
+                           good);
         w->layer[l].x = x;
         if (!w->trains) w->layer[l].mid = x;
     }
+    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
 }
 
 static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
@@ -5855,13 +5877,25 @@ static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool
     w->chunk = keep || U < chunk ? U : chunk;
     w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
     w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
-    w->last = r2__floats(ctx, &w->memory, U, C, good);
     w->normed = r2__floats(ctx, &w->memory, U, C, good);
     w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
     w->lse = r2__floats(ctx, &w->memory, U, 1, good);
     w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
     w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
     if (!w->begin || !w->row) *good = false;
+}
+
+/* What is known of the rows before any layer runs. */
+static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t R = w->max_rows, V = model->config.n_vocab;
+    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
+                              &w->found,    &w->seq_begin, &w->pred_row};
+    for (int k = 0; k < 7; ++k) {
+        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
+        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
+        if (!*list[k]) *good = false;
+    }
+    w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
 }
 
 /* Whether the room is laid out for the model as it is now. */
@@ -5886,17 +5920,12 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, i
     w->trains = r2__trains(model);
     w->lora = model->lora;
     r2_arena_free(ctx, &w->memory);
-    w->seq_begin = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows + 1,
-                                             sizeof *w->seq_begin);
-    w->pred_row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_pred,
-                                            sizeof *w->pred_row);
-    w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
-                                            sizeof *w->position);
+    r2__take_rows(ctx, model, w, &good);
     w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
     r2__take_layers(ctx, model, w, &good);
     r2__take_head(ctx, model, w, &good);
     if (w->trains) r2__take_gradients(ctx, model, w, &good);
-    if (good && w->seq_begin && w->pred_row && w->position) return R2_OK;
+    if (good) return R2_OK;
     r2_arena_free(ctx, &w->memory);
     w->max_rows = w->max_pred = w->max_scratch = 0;
     return ctx->status;
@@ -5938,7 +5967,8 @@ static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
 static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
                              int64_t layer, float *y, const float *x, int64_t R);
 static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x);
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R);
 
 /* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
 static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
@@ -5952,11 +5982,11 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
 
 /* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x) {
+                            int64_t layer, float *dx, const float *dy, const float *x,
+                            int64_t R) {
     const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    const int64_t R = model->work->n_rows;
     if (model->lora) {
-        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x);
+        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
         return;
     }
     r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
@@ -5979,6 +6009,7 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
                                      const bool *branch) {
     r2_attention shape;
     shape.branch = branch;
+    shape.first = NULL;
     shape.n_seq = n_seq;
     shape.seq_begin = begin;
     shape.n_head = model->config.n_head;
@@ -5987,45 +6018,70 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
     return shape;
 }
 
+/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
+   token alone until rope turns them: they are computed for N different tokens, then spread over R
+   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
+   Spreading and choosing rows is what r2_embed_fwd does to a table. */
+static int64_t r2__rows_after(const r2_model *m, int64_t layer) {
+    return layer == m->config.n_layer - 1 ? m->work->n_last : m->work->n_rows;
+}
+
+/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
+static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
+
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    r2__project(ctx, m, r2__qkv, l, qkv, a->n1, N);
+    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
+    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
+    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, 1);
+}
+
 /* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass
    runs single layers again when activations are not kept: then without the head (logp NULL).
-   R rows, U of which are predicted from; C = d_model, D = C / n_head, F = d_ff, V = n_vocab. */
+   R rows, U of which are predicted from; C = d_model, F = d_ff, V = n_vocab. */
 static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
                             int32_t first, int32_t end, float *logp, float *entropy) {
     const r2_model_config *c = &m->config;
     struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
-    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
-    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff, V = c->n_vocab;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
     const float eps = c->norm_eps;
 
     if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
     for (int32_t l = first; l < end; ++l) {
-        r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x;
+        const bool last = l == c->n_layer - 1;
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *next = w->layer[l + 1].x, *att = last ? w->normed : a->att;
 
-        /* mid = x + Wo attention(rope(Wqkv rmsnorm(x) + b)) */
-        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
-        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
-        r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-                (int32_t)D, 1);
+        /* mid = x + Wo attention(qkv) */
+        r2__qkv_fwd(ctx, m, l, a);
+        shape.first = last ? w->first : NULL;
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        r2__copy(a->mid, a->x, R * C);
-        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
+        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
+        if (last) r2_embed_fwd(ctx, a->mid, a->x, w->row, U, C);
+        else r2__copy(a->mid, a->x, R * C);
+        r2__project(ctx, m, r2__out, l, a->mid, att, T);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
-        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
-        r2__copy(next, a->mid, R * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, R);
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, T);
+        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+        r2__copy(next, a->mid, T * C);
+        r2__project(ctx, m, r2__down, l, next, a->act, T);
     }
     if (!logp) return;
 
     /* logits = head rmsnorm(x), logp = log-softmax of logits; some rows at a time */
-    for (int64_t i = 0; i < U; ++i) r2__copy(w->last + i * C, w->layer[end].x + w->row[i] * C, C);
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(m, R2_FINAL_NORM, 0), U, C, eps);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->layer[end].x, r2_weight(m, R2_FINAL_NORM, 0), U, C,
+                   eps);
     for (int64_t i = 0; i < U; i += w->chunk) {
         const int64_t n = U - i < w->chunk ? U - i : w->chunk;
         r2_matmul(ctx, R2_NT, n, V, C, w->normed + i * C, C, r2__head(m), C, w->logits, V, false);
@@ -6039,17 +6095,37 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     }
 }
 
-/* Backward: the same in reverse. w->dx holds the gradient of the residual stream, first after the
-   last layer, then before each. */
-static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            const float *dlogp) {
+/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
+static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
     const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
-    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
-    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
-    float *dembed = r2__trained(m, R2_EMBED, 0),
-          *dhead = c->tied ? dembed : r2__trained(m, R2_HEAD, 0);
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *dqkv = l == 0 ? w->words : w->dqkv, *x = l == 0 ? a->att : a->x;
+    float *dx = l == 0 ? w->datt : w->dx;
+    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
+    float *dbias = r2__trained(m, R2_BQ, l);
+
+    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, -1);
+    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
+    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
+    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
+    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n1, N);
+    if (!dn) return;
+    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
+                   a->rstd1, N, C);
+    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
+}
+
+/* Backward of the head: the gradients of the U rows of the residual stream after the last layer. */
+static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                         const float *dlogp) {
+    const struct r2__work *w = m->work;
+    const int64_t U = w->n_last, C = m->config.d_model, V = m->config.n_vocab;
+    float *dhead = r2__trained(m, m->config.tied ? R2_EMBED : R2_HEAD, 0);
 
     for (int64_t i = 0; i < U; i += w->chunk) {
         const int64_t n = U - i < w->chunk ? U - i : w->chunk;
@@ -6061,32 +6137,46 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         if (dhead) r2_matmul(ctx, R2_TN, V, C, n, w->logits, V, normed, C, dhead, C, true);
     }
     memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed, w->last,
-                   r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
-    memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
-    for (int64_t i = 0; i < U; ++i) r2__copy(w->dx + w->row[i] * C, w->dlast + i * C, C);
+    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed,
+                   w->layer[m->config.n_layer].x, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
+}
 
+/* Backward: the same in reverse. The gradient of the residual stream is first in w->dlast, of U
+   rows, and below the last layer's attention in w->dx, of R. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    float *dembed = r2__trained(m, R2_EMBED, 0);
+
+    r2__head_bwd(ctx, m, batch, dlogp);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        r2__acts *a = &w->layer[l];
-        float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
-        float *dbias = r2__trained(m, R2_BQ, l);
+        const bool last = l == c->n_layer - 1;
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
+        float *att = last ? w->dnormed : a->att;
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act);
-        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2);
-        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
-                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, R, C);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
+        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, T, F);
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, T);
+        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
+                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
 
-        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att);
+        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
+        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
+        if (last) {
+            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
+            memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
+            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
+            r2_embed_bwd(ctx, w->dx, dx, w->row, U, C);
+        }
+        shape.first = last ? w->first : NULL;
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-        r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-                (int32_t)D, -1);
-        if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, qkv_cols);
-        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1);
-        if (dn)
-            r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_ATTN_NORM, l), dn, a->x,
-                           r2_weight(m, R2_ATTN_NORM, l), a->rstd1, R, C);
+        r2__qkv_bwd(ctx, m, l, a);
     }
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
@@ -6131,24 +6221,30 @@ static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const
     return R2_OK;
 }
 
-/* Positions of the rows; the rows that are predicted from, each once, and the predictions from
-   each. A branch continues the positions of its sequence. */
-static void r2__number_rows(struct r2__work *w) {
-    const r2_batch *batch = &w->batch;
+/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
+   predictions from each. A branch continues the positions of its sequence. */
+static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
     const int32_t *begin = batch->seq_begin;
     int32_t shared = 0;
     w->n_rows = begin[batch->n_seq];
-    for (int32_t s = 0; s < batch->n_seq; ++s) {
+    w->n_words = w->n_last = 0;
+    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
+    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
         const bool branch = batch->branch && batch->branch[s];
-        for (int32_t r = begin[s]; r < begin[s + 1]; ++r)
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
+            int32_t *at = &w->found[batch->token[r]];
+            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
+            w->word_of[r] = *at;
             w->position[r] = r - begin[s] + (branch ? shared : 0);
+        }
         if (!branch) shared = begin[s + 1] - begin[s];
-    }
-    w->n_last = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (j > 0 && batch->pred_row[j] == batch->pred_row[j - 1]) continue;
-        w->begin[w->n_last] = j;
-        w->row[w->n_last++] = batch->pred_row[j];
+        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
+                                                                            : begin[s + 1];
+        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
+            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
+            w->begin[w->n_last] = j;
+            w->row[w->n_last++] = batch->pred_row[j];
+        }
     }
     w->begin[w->n_last] = batch->n_pred;
 }
@@ -6220,7 +6316,7 @@ static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *bat
     for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
     w->batch.seq_begin = w->seq_begin;
     w->batch.pred_row = w->pred_row;
-    r2__number_rows(w);
+    r2__number_rows(w, &w->batch, model->config.n_vocab);
     return R2_OK;
 }
 
@@ -6742,7 +6838,7 @@ static inline r2_status r2__decoding_init(r2_ctx *ctx, r2__decoding *o, r2_model
     memset(o, 0, sizeof *o);
     o->ctx = ctx;
     o->model = model;
-    r2__take_layer(ctx, &o->memory, model, 1, false, &o->acts, &good);
+    r2__take_layer(ctx, &o->memory, model, 1, 1, false, &o->acts, &good);
     o->acts.x = r2__floats(ctx, &o->memory, 1, c->d_model, &good);
     o->cache = r2__floats(ctx, &o->memory, (int64_t)c->n_layer * c->n_ctx, r2__qkv_cols(c), &good);
     o->logits = r2__floats(ctx, &o->memory, 1, c->n_vocab, &good);
@@ -9985,6 +10081,28 @@ static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text) {
     return status;
 }
 
+static int r2__by_key(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Refuses an object with a key twice, at any depth: of two values readers take either. */
+static r2_status r2__json_once(r2_ctx *ctx, const cJSON *value, const char *path) {
+    const uint64_t n = cJSON_IsObject(value) ? (uint64_t)cJSON_GetArraySize(value) : 0;
+    const char **key = n > 1 ? (const char **)r2_alloc(ctx, n, sizeof *key) : NULL;
+    r2_status status = n > 1 && !key ? ctx->status : R2_OK;
+    uint64_t k = 0;
+    for (const cJSON *item = value->child; item && status == R2_OK; item = item->next) {
+        if (key) key[k++] = item->string;
+        status = r2__json_once(ctx, item, path);
+    }
+    if (key) qsort(key, (size_t)k, sizeof *key, r2__by_key);
+    for (uint64_t i = 1; i < k && status == R2_OK; ++i)
+        if (!strcmp(key[i - 1], key[i]))
+            status = r2_fail(ctx, R2_FORMAT, "%s: the key \"%.60s\" occurs twice", path, key[i]);
+    r2_release(ctx, key);
+    return status;
+}
+
 /* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
 static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
     r2_text text = {NULL, 0, 0, false};
@@ -9996,6 +10114,7 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
         if (status == R2_FORMAT)
             r2_fail(ctx, status, "%s: expected %s, found something else", path,
                     r2__json_fault(all, false));
+        if (status == R2_OK) status = r2__json_once(ctx, *root, path);
     }
     r2_text_free(ctx, &text);
     return status;
@@ -11047,8 +11166,11 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
                  {"\xFD" "7zXZ", "xz: unpack it", 5},
                  {"\x28\xB5\x2F\xFD", "zstd: unpack it", 4},
                  {"PAR1", "Parquet", 4},
+                 {"[{", "one JSON array: write one object a line", 2},
+                 {"[\n", "one JSON array: write one object a line", 2},
                  {"\xFF\xFE", "UTF-16", 2},
-                 {"\xFE\xFF", "UTF-16", 2}};
+                 {"\xFE\xFF", "UTF-16", 2},
+                 {"\xFF\xFE\0\0", "UTF-32", 4}};
     const char *name = NULL, *at;
     r2_status status = r2__lines_fill(ctx, lines);
     if (status != R2_OK) return status;
@@ -11058,8 +11180,11 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
             name = other[k].name;
     if (lines->end >= 4 && !name && (!at[0] != !at[1]) && !at[0] == !at[2] && !at[1] == !at[3])
         name = "UTF-16";
-    return name ? r2_fail(ctx, R2_FORMAT, "%s: expected text in UTF-8, found %s", lines->path, name)
-                : R2_OK;
+    if (!name && lines->end > 1 && !memchr(at, '\n', lines->end) &&
+        memchr(at, '\r', lines->end - 1))
+        name = "lines that end in CR alone";
+    if (!name) return R2_OK;
+    return r2_fail(ctx, R2_FORMAT, "%s: expected lines of UTF-8 text, found %s", lines->path, name);
 }
 
 /* Opens a file; its first line decides between JSON and a table, and gives the separator and the
@@ -11948,23 +12073,31 @@ static bool r2__all_differ(const r2_data *data) {
     return n >= 10 && 10 * n_same < n;
 }
 
-/* What ratings do not look like: serial numbers; -1 or 0 in a tenth of the rows below a scale. */
-static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
+r2_status r2_data_doubts(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     const float low = data->rating_min;
-    int64_t n_low = 0;
-    for (int64_t k = 0; k < data->n_ratings; ++k) n_low += data->rating[k] == low;
+    int64_t n_low = 0, n_first_year = 0;
+    for (int64_t k = 0; k < data->n_ratings; ++k) {
+        n_low += data->rating[k] == low;
+        n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
+    }
     if ((low == -1.0f || low == 0.0f) && data->rating_max > 1.0f && 10 * n_low >= data->n_ratings)
         r2_text_addf(ctx, text,
                      "rating %g is frequent, often a mark of not rated: option --not-rated %g, or "
                      "r2_format.not_rated, leaves such rows out\n",
                      (double)low, (double)low);
-    if (r2__all_differ(data))
+    if (data->has_rating && r2__all_differ(data))
         r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the "
                                 "rating column\n");
+    if (data->has_time && 2 * n_first_year > data->n_ratings)
+        r2_text_addf(ctx, text,
+                     "%lld times lie within a year of January 1970, which is wrong: check "
+                     "the time column and its unit\n",
+                     (long long)n_first_year);
+    return text->failed ? ctx->status : R2_OK;
 }
 
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
-    int64_t last = 0, n_titles = 0, n_first_year = 0;
+    int64_t last = 0, n_titles = 0;
     double cells = (double)data->n_users * (double)data->n_items;
     for (int64_t i = 0; i < data->n_items; ++i) n_titles += data->title[i][0] != '\0';
     for (int64_t k = 0; k < data->n_ratings; ++k)
@@ -11982,10 +12115,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     if (data->n_not_rated)
         r2_text_addf(ctx, text, "not rated, left out: %lld\n", (long long)data->n_not_rated);
     if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
-    else {
-        r2__add_histogram(ctx, text, data);
-        r2__add_doubts(ctx, text, data);
-    }
+    else r2__add_histogram(ctx, text, data);
     if (!data->has_time) {
         r2_text_addf(ctx, text, "no time column: every time is 0\n");
     } else {
@@ -11994,14 +12124,8 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
         r2_text_addf(ctx, text, " to ");
         r2__add_date(ctx, text, data->time_zero + last);
         r2_text_addf(ctx, text, "\n");
-        for (int64_t k = 0; k < data->n_ratings; ++k)
-            n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
-        if (2 * n_first_year > data->n_ratings)
-            r2_text_addf(ctx, text,
-                         "%lld times lie within a year of January 1970, which is wrong: check "
-                         "the time column and its unit\n",
-                         (long long)n_first_year);
     }
+    r2_data_doubts(ctx, data, text);
     r2_text_addf(ctx, text,
                  "dropped: duplicates %lld, low ratings %lld, outside the time window "
                  "%lld, not in the core %lld\n",
@@ -12051,9 +12175,12 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
             status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);
         if (status != R2_OK) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
-        if (row >= 0) split->role[row] = (uint8_t)role;
+        if (row >= 0 && (split->role[row] == R2_TRAIN || split->role[row] == role))
+            split->role[row] = (uint8_t)role;
         else
-            status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
+            status = r2__bad_line(ctx, &source.table.lines,
+                                  row < 0 ? "an interaction of the data"
+                                          : "an interaction of one of the two files",
                                   source.field[1]);
     }
     r2_text_free(ctx, &key);
@@ -13009,6 +13136,7 @@ static float r2__softmax(float *s, int64_t keys, float scale) {
 /* One query head of one sequence, pointers at its first row; k0, v0 at the shared rows. */
 typedef struct r2__head_view {
     int64_t length, shared; /* own rows, shared rows (0: no branch) */
+    int64_t first;          /* the first own row that attends       */
     int64_t ld, ld_out, n_head, d;
     const float *q, *k, *v, *k0, *v0, *out, *dout, *lse;
     float *dq, *dk, *dv, *dk0, *dv0;
@@ -13017,7 +13145,7 @@ typedef struct r2__head_view {
 static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s) {
     const float scale = 1.0f / sqrtf((float)x->d);
     const int64_t ld = x->ld, d = x->d, m = x->shared;
-    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+    for (int64_t q0 = x->first; q0 < x->length; q0 += R2__QUERIES) {
         int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
         int64_t width = m + q1;
         float *y = out + q0 * x->ld_out;
@@ -13074,7 +13202,7 @@ static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, c
 static void r2__attend_bwd(const r2__head_view *x, float *p, float *dp) {
     const float scale = 1.0f / sqrtf((float)x->d);
     const int64_t ld = x->ld, d = x->d, m = x->shared;
-    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+    for (int64_t q0 = x->first; q0 < x->length; q0 += R2__QUERIES) {
         int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
         int64_t width = m + q1;
         r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
@@ -13103,6 +13231,7 @@ static r2__head_view r2__view_head(const r2_attention *shape, int32_t s, int32_t
     memset(&x, 0, sizeof x);
     x.length = begin[s + 1] - begin[s];
     x.shared = s == root ? 0 : begin[root + 1] - begin[root];
+    x.first = r2__first_query(shape, s) - begin[s];
     x.ld = ld;
     x.ld_out = H * d;
     x.n_head = H;
@@ -13159,6 +13288,8 @@ static void r2__attend_kv_bwd(const r2__attention_pass *pass, int32_t s, int32_t
         x.out = pass->out + row * x.ld_out + h * x.d;
         x.dout = pass->dout + row * x.ld_out + h * x.d;
         x.lse = pass->lse + row * H + h;
+        for (int64_t r = 0; r < x.first; ++r)
+            memset(x.dq + r * x.ld, 0, (size_t)x.d * sizeof *x.dq);
         for (int64_t r = 0; r < x.length && h == g * sharing; ++r) {
             memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
             memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
@@ -13381,11 +13512,13 @@ typedef struct r2__decoder {
     int64_t first; /* index in `out` of the chunk's first output     */
     int64_t n_prompt, n_out, n_active, rows;
     int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk   */
+    int32_t *last;            /* (n_prompt) its last row                        */
     int32_t *active;          /* (n_active) outputs of the chunk still running  */
     bool *stays;              /* (n_active) whether each goes on                */
     int32_t *position, *next; /* (n_active) of the next token, and that token   */
     r2_rng *rng;              /* (n_out)                                        */
     float *prefix, *suffix;
+    float *words;  /* (n_vocab, cols of qkv) of the first layer, before rope; NULL: not kept */
     r2__acts acts; /* of one step                                    */
     float *normed, *rstd, *logits, *lse;
     float *scratch; /* per thread: scores of attention, or n_vocab    */
@@ -13565,13 +13698,36 @@ static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int6
 
 /* ---- the decoder ---- */
 
+/* qkv(R) of a layer, before rope, from R rows of the residual stream. */
+static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, const float *x,
+                           int64_t R) {
+    const r2_model *m = d->model;
+    const r2_model_config *c = &m->config;
+    const r2__acts *a = &d->acts;
+    r2_rmsnorm_fwd(d->ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
+                   c->norm_eps);
+    r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n1, R);
+    if (c->qkv_bias)
+        r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
+}
+
+/* Leaves of x and att the last row of each prompt; returns how many. */
+static int64_t r2__keep_last(const r2__decoder *d) {
+    const int64_t C = d->model->config.d_model;
+    for (int64_t p = 0; p < d->n_prompt; ++p) {
+        memmove(d->acts.x + p * C, d->acts.x + d->last[p] * C, (size_t)C * sizeof(float));
+        memmove(d->acts.att + p * C, d->acts.att + d->last[p] * C, (size_t)C * sizeof(float));
+    }
+    return d->n_prompt;
+}
+
 /* R rows through the decoder, the layers of r2__decoder_fwd: all rows of the prompts, whose keys
    and values are kept, or one row of each active output, which attends to what is kept. */
 static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, bool prompts) {
     const r2_ctx *ctx = d->ctx;
     const r2_model *m = d->model;
     const r2_model_config *c = &m->config;
-    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
+    r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
     const r2__acts *a = &d->acts;
     const int64_t C = c->d_model, qkv_cols = r2__qkv_cols(c);
     int64_t keys = 0;
@@ -13580,15 +13736,16 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
     threads = r2_threads(ctx, 2 * keys * C);
     r2_embed_fwd(ctx, a->x, r2_weight(m, R2_EMBED, 0), token, R, C);
     for (int32_t l = 0; l < c->n_layer; ++l) {
-        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
-                       c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
-        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
+        const bool last = l == c->n_layer - 1;
+        if (l == 0 && d->words) r2_embed_fwd(ctx, a->qkv, d->words, token, R, qkv_cols);
+        else r2__decode_qkv(d, l, a->qkv, a->x, R);
         r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
                 shape.d_head, 1);
         if (prompts) {
             r2__keep_prompts(d, l);
+            shape.first = last ? d->last : NULL;
             r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, d->scratch);
+            if (last) R = r2__keep_last(d);
         } else {
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
@@ -13612,13 +13769,13 @@ static void r2__decode_head(r2__decoder *d, int64_t n) {
 
 /* Runs the chunk's prompts; leaves the logits after the last row of each. */
 static void r2__decode_prompts(r2__decoder *d, const int32_t *token) {
-    const int64_t C = d->model->config.d_model;
-    float *x = d->acts.x;
-    for (int64_t p = 0; p < d->n_prompt; ++p)
+    for (int64_t p = 0; p < d->n_prompt; ++p) {
         for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
+        d->last[p] = d->begin[p + 1] - 1;
+    }
+    if (d->words)
+        r2__decode_qkv(d, 0, d->words, r2_weight(d->model, R2_EMBED, 0), d->model->config.n_vocab);
     r2__decode_rows(d, token, d->rows, true);
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
     r2__decode_head(d, d->n_prompt);
 }
 
@@ -13648,6 +13805,7 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
     d->slot = scores > c->n_vocab ? scores : c->n_vocab;
     d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
+    d->last = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt, sizeof(int32_t));
     d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
     d->stays = (bool *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(bool));
     d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
@@ -13656,14 +13814,17 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     d->prefix = r2__floats(d->ctx, arena, r2__kept_rows(rows, n_out, d->config->max_new), kv,
                            &good);
     d->suffix = d->prefix ? d->prefix + rows * kv : NULL;
+    d->words = NULL; /* kept where there are fewer words than rows of prompts */
+    if (c->n_vocab <= rows)
+        d->words = r2__floats(d->ctx, arena, c->n_vocab, r2__qkv_cols(c), &good);
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__take_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
+    r2__take_layer(d->ctx, arena, d->model, wide, wide, false, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
     d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
-    good = good && d->begin && d->active && d->stays && d->next && d->position && d->rng;
+    good = good && d->begin && d->last && d->active && d->stays && d->next && d->position && d->rng;
     return good ? R2_OK : d->ctx->status;
 }
 
@@ -13914,9 +14075,10 @@ static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__proje
 
 /* r2__project_bwd with adapters: W is frozen. */
 static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x) {
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
-    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in, R = model->work->n_rows;
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
     bool added = false;
     if (dx) {
         const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);
@@ -14500,19 +14662,14 @@ static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *dir
 }
 
 /* The value of `key`; NULL when it is absent or null. */
-static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char *key) {
-    const cJSON *found = NULL;
-    for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
-        if (!item->string || strcmp(item->string, key) != 0) continue;
-        if (found) r2__settings_fail(s, key, "occurs twice");
-        found = item;
-    }
-    return found && !cJSON_IsNull(found) ? found : NULL;
+static const cJSON *r2__setting(const cJSON *object, const char *key) {
+    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsNull(found) ? NULL : found;
 }
 
 /* A positive integer; `missing` if it is absent, unless that is 0: then it is required. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
-    const cJSON *item = r2__setting(s, s->root, key);
+    const cJSON *item = r2__setting(s->root, key);
     int64_t value;
     if (!item && missing > 0) return missing;
     if (item && r2__json_whole(item, 1, INT32_MAX, &value)) return (int32_t)value;
@@ -14523,7 +14680,7 @@ static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing
 /* A number that is positive as a float too, by the same rule. */
 static float r2__setting_float(r2__settings *s, const cJSON *object, const char *key,
                                float missing) {
-    const cJSON *item = r2__setting(s, object, key);
+    const cJSON *item = r2__setting(object, key);
     if (!item && missing > 0.0f) return missing;
     if (cJSON_IsNumber(item) && item->valuedouble < 1e30 && (float)item->valuedouble > 0.0f)
         return (float)item->valuedouble;
@@ -14534,7 +14691,7 @@ static float r2__setting_float(r2__settings *s, const cJSON *object, const char 
 /* Refuses any other value of a setting than the supported ones. */
 static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
                              const char *values) {
-    const cJSON *item = r2__setting(s, object, key);
+    const cJSON *item = r2__setting(object, key);
     char what[96];
     snprintf(what, sizeof what, "is \"%.32s\", not %s: not supported",
              cJSON_IsString(item) ? item->valuestring : "?", values);
@@ -14557,7 +14714,7 @@ static float r2__setting_rope(r2__settings *s) {
     float outer = 10000.0f, inner;
     outer = r2__setting_float(s, s->root, "rope_theta", outer);
     for (int k = 0; k < 2; ++k) {
-        const cJSON *rope = r2__setting(s, s->root, places[k]);
+        const cJSON *rope = r2__setting(s->root, places[k]);
         if (!rope) continue;
         if (!cJSON_IsObject(rope)) r2__settings_fail(s, places[k], "is not an object");
         r2__setting_only(s, rope, "rope_type", "default");
@@ -14566,7 +14723,7 @@ static float r2__setting_rope(r2__settings *s) {
             if (!r2__is_one_of(item->string, "rope_theta rope_type type"))
                 r2__settings_fail(s, item->string, "changes positions: not supported");
         inner = r2__setting_float(s, rope, "rope_theta", outer);
-        if (inner != outer && r2__setting(s, s->root, "rope_theta"))
+        if (inner != outer && r2__setting(s->root, "rope_theta"))
             r2__settings_fail(s, "rope_theta", "occurs twice, with two values");
         outer = inner;
     }
@@ -14577,10 +14734,10 @@ static float r2__setting_rope(r2__settings *s) {
 static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
                                       "quantization_config", "pruned_heads"};
-    const cJSON *layers = r2__setting(s, s->root, "layer_types");
+    const cJSON *layers = r2__setting(s->root, "layer_types");
     const float partial = r2__setting_float(s, s->root, "partial_rotary_factor", 1.0f);
     for (size_t k = 0; k < sizeof off / sizeof *off; ++k) {
-        const cJSON *item = r2__setting(s, s->root, off[k]);
+        const cJSON *item = r2__setting(s->root, off[k]);
         if (item && !r2__is_off(item)) r2__settings_fail(s, off[k], "is in use: not supported");
     }
     r2__setting_only(s, s->root, "hidden_act", "silu");
@@ -14603,7 +14760,7 @@ static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_c
     const cJSON *type;
     *c = r2_model_config_default();
     if (r2__settings_read(ctx, &s, directory, "config.json") == R2_OK) {
-        type = r2__setting(&s, s.root, "model_type");
+        type = r2__setting(s.root, "model_type");
         c->qkv_bias = cJSON_IsString(type) && strcmp(type->valuestring, "qwen2") == 0;
         if (!c->qkv_bias && !(cJSON_IsString(type) && strcmp(type->valuestring, "llama") == 0))
             r2__settings_fail(&s, "model_type", "is neither \"llama\" nor \"qwen2\"");
@@ -14741,9 +14898,9 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     r2__shard *entry = NULL;
     size_t n = 0;
     if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
-        const cJSON *map = r2__setting(&s, s.root, "weight_map");
+        const cJSON *map = r2__setting(s.root, "weight_map");
         if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is missing");
-        config->tied = !r2__setting(&s, map, "lm_head.weight");
+        config->tied = !r2__setting(map, "lm_head.weight");
         entry = (r2__shard *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(map), sizeof *entry);
         if (!entry && s.status == R2_OK) s.status = ctx->status;
         for (const cJSON *item = s.status == R2_OK ? map->child : NULL; item; item = item->next) {
@@ -14864,7 +15021,7 @@ r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory
 /* The targets that target_modules names. */
 static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
     const uint32_t allowed = r2_lora_config_default().targets;
-    const cJSON *modules = r2__setting(s, s->root, "target_modules");
+    const cJSON *modules = r2__setting(s->root, "target_modules");
     uint32_t targets = 0;
     if (!cJSON_IsArray(modules) || !modules->child)
         r2__settings_fail(s, "target_modules", "is not a list of projections");
@@ -14892,10 +15049,10 @@ static void r2__check_adapter(r2__settings *s) {
         "r lora_alpha target_modules peft_type bias init_lora_weights " /* looked at elsewhere */
         "auto_mapping base_model_name_or_path inference_mode lora_dropout megatron_core "
         "peft_version qalora_group_size revision runtime_config task_type"; /* change nothing */
-    if (!r2__setting(s, s->root, "peft_type")) r2__settings_fail(s, "peft_type", "is missing");
+    if (!r2__setting(s->root, "peft_type")) r2__settings_fail(s, "peft_type", "is missing");
     r2__setting_only(s, s->root, "peft_type", "LORA");
     r2__setting_only(s, s->root, "bias", "none");
-    if (!cJSON_IsBool(r2__setting(s, s->root, "init_lora_weights")))
+    if (!cJSON_IsBool(r2__setting(s->root, "init_lora_weights")))
         r2__setting_only(s, s->root, "init_lora_weights", "gaussian eva orthogonal");
     for (const cJSON *item = s->root->child; item; item = item->next)
         if (!r2__is_one_of(item->string, known) && !r2__is_off(item))
@@ -17481,7 +17638,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 }
 
 /* ---- Unicode tables: tests/reference/unicode_tables.py writes these lines ---- */
-/* Unicode 17.0.0 */
+/* Unicode 17.0.0: two files of https://www.unicode.org/Public/17.0.0/ucd, as this script says */
 static const char *const r2__unicode_letters[] = {
     "R1J6JQ\?1:1415G1O1^:4<>57111T151224116113111D1RC1T;8U61Q6216Q9R7K44Q=Q;Q321S311\?272:321@11N",
     "MRI;1HQ192415F419131GI7;5H17@Q:QJQF31B17:\?@48222F17113431@1=213>2:186422F17121212O411C3@913",
