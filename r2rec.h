@@ -37,8 +37,8 @@
                    score 0.5^((1 + 1)/10) 0.311 = 0.271
        evidence    over all her chains to Tron: pop = 2, meanr = 4.22, next = 0.467  [M4]
        prompt      <q> c1 age:2 own:2 sim:2 theirs:3 gap:1 took:2 ...                [M5]
-                   ... pop:2 ... (36 words). Behind each colon stands the bucket of
-                   the value, 1 the lowest
+                   ... pop:2 ... (36 words, two chains shown). Behind each colon
+                   stands the bucket of the value, 1 the lowest
        reasoning   <think> hist:2 +0 =+0 uknn:1 +1 =+1 ...                           [M6]
                    ... path:1 +2 =+10 </think>
        answer      <answer> 4 </answer>: the answer of this training question,
@@ -51,8 +51,8 @@
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
                               the specification that the fast engine is tested against
        R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
-       R2_MOST_PEOPLE         how many users of an item, about, coherent chains lead over in
-                              graphs of more edges than that ([A4])
+       R2_MOST_PEOPLE         how many users of an item, about, sums over chains and coherent
+                              chains go over in graphs of more edges than that ([A4], [A5])
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
                               tables take its realloc, and the program crashes when that fails.
                               Not defined: this header compiles it, with the context's memory
@@ -218,6 +218,7 @@ typedef struct r2_data {
     bool was_counted;             /* r2_data_grade replaced counts by grades                      */
     int64_t n_duplicates; /* repeated (user, item) pairs; the latest by time was kept             */
     int64_t n_unrated;    /* records of the items file whose items nobody rated                   */
+    int64_t n_not_rated;  /* rows left out, see r2_format.not_rated                               */
     char *items_error;    /* why the items file was not read to its end, or NULL */
     char *unused;         /* names of the ratings' columns that were not read, or NULL */
     int64_t n_dropped_rating, n_dropped_time, n_dropped_core; /* by r2_data_filter                */
@@ -257,6 +258,8 @@ typedef struct r2_format {
     const char *items;
     /* In seconds, 10^-12 to 10^9; 0: numbers of 10^11 and more are milliseconds, others seconds. */
     double time_unit;
+    /* A rating that means not rated: "-1", "0", "NA". Rows with it are left out. NULL: none. */
+    const char *not_rated;
 } r2_format;
 
 /* Loads several paths, each as in r2_data_load, into one r2_data; `format` NULL: a zeroed one.
@@ -312,8 +315,8 @@ r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
    that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
    R2_NO_MEMORY. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
-/* Keeps at most n validation and n test targets, evenly spaced among all users. The interactions of
-   the others are still not trained on. */
+/* Keeps at most n validation and n test targets, evenly spaced among them. The interactions of the
+   others are still not trained on. */
 void r2_split_thin(r2_split *split, int64_t n);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
@@ -456,9 +459,10 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 #define R2_MOST_PEOPLE 64
 #endif
 
-/* What is asked: would `user`, after its first `history` interactions, take `item`? If the graph
-   has the edge (user, item), it is hidden: all results are as if it did not exist (D2). An edge
-   within the history is left out of it too; then one interaction fewer than `history` is used.
+/* What is asked: would `user`, after its first `n_history` interactions of the graph, take `item`?
+   If the graph has the edge (user, item), as it has for a training question, it is hidden: all
+   results are as if it did not exist (D2). An edge within the history is left out of it too; then
+   one interaction fewer is used. Held-out interactions are not in the graph at all.
 
    When it is asked matters as well: what everybody takes changes. Of the graph's edges, anybody's,
    the last `future` are still to come; evidence of popularity lately looks at those before them.
@@ -524,14 +528,14 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
 /* ============================================================= [A5] questions and evidence ==== */
 
-/* Evidence: what all target chains u0 -> i0 -> u1 -> i* say together, one number a field, and the
-   few chains worth showing. Fields stand in the order of the paper's steps, three to a thought:
-   step k describes edge e_k of the chain; step 4 weighs the best person and the shown chains,
-   which close on the question. Of u0 only the first `history` interactions count; the edge (u0, i*)
-   and its rating enter no number (D2).
+/* Evidence: what u0, i* and all target chains u0 -> i0 -> u1 -> i* between them say, one number a
+   field, and the few chains worth showing. Fields stand in the order of the paper's steps, three to
+   a thought: step k describes edge e_k of the chain; step 4 weighs the best person and the shown
+   chains, which close on the question. Of u0 only the first n_history interactions count; the edge
+   (u0, i*) and its rating enter no number (D2).
 
    In the formulas: i* the item asked for, v any user; n_i, n_v degrees without u0; pos place in a
-   user's own history; age = history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
+   user's own history; age = n_history - 1 - pos (0: the latest); d = pos(u1, i*) - pos(u1, i0),
    signed steps in u1's history; N the number of all interactions, of which `clock` = N - future are
    before the question; ago = clock - rank in time; only fresh, trend and season heed the clock, all
    else counts what others did later, too; simrec as in r2_chain_law, simidf the same
@@ -627,7 +631,8 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
-/* A question with its evidence. `history` counts the interactions that were used. */
+/* A question with its evidence. n_history: the interactions that were used, hidden ones left out.
+   */
 typedef struct r2_evidence {
     uint32_t user, item;
     int32_t n_history, answer, n_chains;
@@ -635,18 +640,18 @@ typedef struct r2_evidence {
     float value[R2_FIRST_CHAIN_FIELD];
     struct {
         r2_chain chain; /* r4 is NAN: it is the question */
-        float value[R2_FIELD_took - R2_FIELD_age + 1];
+        float value[R2_N_CHAIN_FIELDS];
     } chain[R2_MAX_CHAINS]; /* at steps 1 .. 3 those of the question that the chains lead to */
 } r2_evidence;
 
 /* Computes evidence[q] for question[q], with the chains of r2_chains_target; chains->k at most
-   R2_MAX_CHAINS. Fastest when questions of the same (user, history) stand together.
+   R2_MAX_CHAINS. Fastest when questions of the same (user, n_history) stand together.
    Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
 
 /* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
-   of edge e_step of its first chain. User, item, history, answer and values are those of the
+   of edge e_step of its first chain. User, item, n_history, answer and values are those of the
    question r2_question_of_step; the chains stay. Errors: R2_ARGUMENT (step not 1 .. 3, no chain),
    those of r2_evidence_compute; then evidence is unchanged. */
 r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
@@ -774,7 +779,8 @@ r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
                              r2_text *text);
 
-/* What the strict checker says of an output (D6, D7): the first fault it meets. */
+/* What the strict checker says of an output (D6, D7): a fault of its shape, else the first fault of
+   a thought. */
 typedef enum r2_verdict {
     R2_TRACE_OK = 0,
     R2_TRACE_MALFORMED,    /* not <think> thoughts </think> <answer> k </answer> and nothing else */
@@ -1048,7 +1054,7 @@ r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
 r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
 
 /* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
-   `user`: the codebook of r2_check_compact; r2_check_english needs nothing. */
+   hook_data: the codebook of r2_check_compact; r2_check_english needs nothing. */
 typedef r2_check (*r2_check_fn)(const void *hook_data, const char *prompt, const char *output);
 r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output);
 r2_check r2_check_english(const void *hook_data, const char *prompt, const char *output);
@@ -1368,8 +1374,8 @@ struct r2_run;
    field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
    > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item
    are that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2:
-   of u0 it may use the first `history` interactions, and never the edge (u0, i*). It is
-   called once with n = 0 before the first questions, to prepare or to refuse: then data, split,
+   of u0 it may use the first n_history interactions, and never the edge (u0, i*). It is called
+   once with n = 0 before the first questions, to prepare or to refuse: then data, split,
    candidates, graph and index exist, and nothing else. It is never called from two threads at once.
    A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *hook_data, const struct r2_run *run,
@@ -1648,11 +1654,11 @@ typedef struct r2_task {
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *task,
                                    r2_text *output);
 
-/* `user` points to r2_teacher_config. Writes from the facts of the chains and the weights, compact
-   or in English as the prompt is. Guided, it cites what supports the answer; every sentence stays
-   true. */
+/* hook_data points to r2_teacher_config. Writes from the facts of the chains and the weights,
+   compact or in English as the prompt is. Guided, it cites what supports the answer; every sentence
+   stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
-/* `user` points to r2_records with ascending ids: adds the output of the record whose id is the
+/* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
 r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 
@@ -2163,9 +2169,9 @@ typedef struct r2__bound {
 } r2__bound;
 #define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
 #define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
-/* `print` (NULL: not wanted) takes the values too. */
+/* `fingerprint` (NULL: not wanted) takes the values too. */
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
-                                  uint64_t *print);
+                                  uint64_t *fingerprint);
 static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
 static bool r2__file_exists(r2_ctx *ctx, const char *path);
@@ -2330,7 +2336,7 @@ static void r2__split_user(r2_split *split, const r2_data *data, uint32_t user) 
     split->test[split->n_test++] = r2__target_make(data, user, split->by_time[test]);
 }
 
-/* A split with everything in training, rows in order of time. */
+/* A split with everything in training (R2_TRAIN is 0), rows in order of time. */
 static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *data,
                                  const r2_split_config *config, int64_t n_targets) {
     const uint64_t n = (uint64_t)data->n_ratings;
@@ -2380,7 +2386,7 @@ static int64_t *r2__train_degrees(r2_ctx *ctx, const r2_data *data, const uint8_
     return n;
 }
 
-/* The targets with min_train or more change places with those before them, in their order; returns
+/* Moves the targets with min_train or more to the front, in their order; returns
    how many there are. */
 static int64_t r2__warm_first(r2_target *target, int64_t n_targets, const int64_t *degree,
                               int64_t min_train) {
@@ -2465,9 +2471,11 @@ static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target ta
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
                              (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
-    for (int64_t k = 1, j; k <= negatives->n; k += j == k) { /* drawn before: draw again */
+    for (int64_t k = 1; k <= negatives->n;) {
+        int64_t j = 1;
         row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
-        for (j = 1; row[j] != row[k];) ++j;
+        while (j < k && row[j] != row[k]) ++j;
+        if (j == k) ++k; /* else it was drawn before: draw again */
     }
 }
 
@@ -2488,7 +2496,7 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-/* Marks the common items; NULL where all are meant, or without memory. */
+/* Marks the items with min_train training interactions or more (n_items); NULL: no memory. */
 static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
     int64_t *n = r2__train_degrees(ctx, data, negatives->common->role);
@@ -2542,7 +2550,7 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
    Out:  r2_graph: the items of every user, the users of every item, and how many butterflies
          (two users, two items, all four edges) lie at each edge.
 
-       Ann   Alien 5, Heat 4            Rows are in order of time. Ann and Bob share two items,
+       Ann   Alien 5, Heat 4            Lines are in order of time. Ann and Bob share two items,
        Bob   Alien 5, Heat 3, Tron 4    so do Bob and Cyd: 2 butterflies, and Bob is in both.
        Cyd   Heat 2, Tron 5             [M3] and [M4] go on with these seven ratings.
 
@@ -2824,6 +2832,7 @@ static void r2__index_fade(r2_index *index) {
     for (int64_t n = 0; n < 2 * longest; ++n) index->half10[n] = exp2f(-(float)n / 10.0f);
     for (int64_t d = 0; d < longest; ++d) {
         const float far = (float)d;
+        /* 1/d of d = 0 is infinite and never read: i0 is not i* */
         const r2_fade fade = {exp2f(-far / 5.0f), exp2f(-far / 30.0f), 1.0f / far};
         index->fade[d] = fade;
     }
@@ -3032,7 +3041,7 @@ static int64_t r2__history_edge(const r2__history *h, int64_t place) {
     return h->index->by_time[h->index->graph->user_begin[h->user] + place];
 }
 
-/* Users of an item besides u0 and the person left out, if u0 has the item. */
+/* Users of an item that u0 has, without u0 and the person left out. */
 static int64_t r2__degree_without(const r2__history *h, uint32_t item) {
     const r2_graph *g = h->index->graph;
     int64_t n = r2_graph_item_degree(g, item) - 1;
@@ -3115,7 +3124,7 @@ static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t
     if (u1 == h->user || u1 == h->hidden.left_out) return h->shared;
     for (int32_t p = 1; p <= h->length; ++p) h->shared[p].place = -1;
     for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
-        /* what is not shared goes to 0: a branch that nobody can foresee would take longer */
+        /* what is not shared goes to 0, which is cheaper than an unpredictable branch */
         const int32_t mark = h->mark[g->user_item[e]];
         const r2__path path = {mark - 1, h->index->position[e], e};
         h->shared[mark] = path;
@@ -3230,8 +3239,7 @@ static r2__path r2__best_path(const r2__history *h, const r2__path *path, int64_
 }
 
 /* The best pair of the n paths over one u1, for closed chains: the smallest age + |d|, then the
-   earlier i0, then the earlier i1. Once the age alone reaches the best
-   sum, no later i1 can win. */
+   earlier i0, then the earlier i1. Once the age alone reaches the best sum, no later i1 can win. */
 static void r2__best_pair(const r2__history *h, const r2__path *path, int64_t n, r2__path *over,
                           r2__path *to) {
     int64_t best = INT64_MAX;
@@ -3451,7 +3459,7 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 
 /* ---- asking for chains ---- */
 
-static r2_status r2__check_chains(r2_ctx *ctx, const r2_chain_config *config) {
+static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config) {
     if (config->k < 0)
         return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0",
                        (long long)config->k);
@@ -3473,7 +3481,7 @@ static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_que
                        (unsigned)q->item, (long long)g->n_items);
     degree = r2_graph_user_degree(g, q->user);
     if (q->n_history < 0 || q->n_history > degree)
-        return r2_fail(ctx, R2_ARGUMENT, "question: history = %d, expected 0 to %lld, the "
+        return r2_fail(ctx, R2_ARGUMENT, "question: n_history = %d, expected 0 to %lld, the "
                        "interactions of user %u", (int)q->n_history, (long long)degree,
                        (unsigned)q->user);
     if (q->step < 0 || q->step > 4)
@@ -3493,7 +3501,7 @@ static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_ques
                                const r2_chain_config *config, r2_chain *chains,
                                int64_t *n_chains) {
     const bool closed = question->item == R2_NO_ITEM;
-    r2_status status = r2__check_chains(ctx, config);
+    r2_status status = r2__check_chain_config(ctx, config);
     r2__chosen *chosen;
     r2__history h;
     int64_t n = -1;
@@ -3553,8 +3561,8 @@ r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question 
 
 /* ========================================================================== [M4] questions ==== */
 
-/* In:   an index; questions (user, item, history), drawn for training or asked for.
-   Out:  r2_evidence: 21 numbers that all chains of the question make together, and the chains shown
+/* In:   an index; questions (user, item, n_history), drawn for training or asked for.
+   Out:  r2_evidence: 21 numbers about u0, i* and all chains between them, and the chains shown
          with six facts each; for any chain, the question that each of its edges asks.
 
    Ann's question about Tron (see [M2] and [M3]) has three chains:
@@ -3606,7 +3614,7 @@ typedef struct r2__user_view {
     float *inv_degree;     /* (h.length) 1 / sqrt(n_i0 + 1)                          */
     float *simrec;         /* (n_users) of every s-th user                           */
     int32_t *n_paths;      /* (n_users) likewise                                     */
-    float *closest;         /* (n_users) simrec^2 of the 50 nearest, else 0           */
+    float *closest;        /* (n_users) simrec^2 of the 50 nearest, else 0           */
     double closest_sum;
     const float *deep;     /* (n_users) a_v / sqrt(n_v)                              */
     r2__link_sum *sum;     /* (h.length) scratch of one target                       */
@@ -3890,6 +3898,7 @@ static void r2__target_start(r2__target_sums *s, const r2_index *index,
 static void r2__add_moment(r2__target_sums *s, double rank) {
     const double ago = s->clock - rank;
     if (ago <= 0.0) return;
+    /* one power for both: half^10 is that of a tenth of the half-life */
     const double half = exp2(-ago / (0.1 * s->n_edges)), half2 = half * half;
     const double half5 = half2 * half2 * half;
     s->season += half;
@@ -3929,13 +3938,13 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
         r2__link_sum *sum = &view->sum[p];
         const int64_t d = position - (int64_t)path[k].position, far = d < 0 ? -d : d;
         const r2_fade *fade = &index->fade[far];
-        const float age = r2__fade10(h, p);
+        const float weight = r2__fade10(h, p); /* its square is 0.5^(age/5) */
         sum->link += fade->half30;
         sum->rel += fade_share[far];
         sum->near += fade->inverse;
         sum->next += d >= 1 && d <= 10 ? 1.0f : 0.0f;
         sum->liked += liked;
-        if (d > 0) route += (double)(age * age * fade->half5);
+        if (d > 0) route += (double)(weight * weight * fade->half5);
     }
     if (route > s->path) s->path = route;
 }
@@ -4097,7 +4106,7 @@ static bool r2__evidence_of_runs(r2_ctx *ctx, const r2__asked *asked, r2__desk *
 }
 
 static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
-    r2_status status = r2__check_chains(ctx, asked->chains);
+    r2_status status = r2__check_chain_config(ctx, asked->chains);
     if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
         return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
                        (long long)asked->chains->k, R2_MAX_CHAINS);
@@ -4159,6 +4168,14 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
 
 /* ---- the questions of a chain's steps ---- */
 
+int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
+    double range = (double)rating_max - (double)rating_min;
+    double share = range > 0.0 ? ((double)rating - (double)rating_min) / range : 1.0;
+    if (!(share >= 0.0)) share = 0.0;
+    if (share > 1.0) share = 1.0;
+    return 1 + (int32_t)(4.0 * share + 0.5);
+}
+
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question) {
     const r2_graph *g = index->graph;
@@ -4189,15 +4206,39 @@ r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain
     return R2_OK;
 }
 
-/* ---- training questions ---- */
-
-int32_t r2_answer_level(float rating, float rating_min, float rating_max) {
-    double range = (double)rating_max - (double)rating_min;
-    double share = range > 0.0 ? ((double)rating - (double)rating_min) / range : 1.0;
-    if (!(share >= 0.0)) share = 0.0;
-    if (share > 1.0) share = 1.0;
-    return 1 + (int32_t)(4.0 * share + 0.5);
+/* Gives the evidence of the question of e_step the chains of the question they lead to. */
+static void r2__evidence_at_step(r2_evidence *evidence, int32_t step, const r2_evidence *target) {
+    evidence->step = step;
+    evidence->n_chains = target->n_chains;
+    memcpy(evidence->chain, target->chain, sizeof evidence->chain);
 }
+
+r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
+                              const r2_chain_config *chains, r2_evidence *evidence) {
+    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
+    r2_status status = question && asked ? R2_OK : ctx->status;
+    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
+        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q)
+        status = evidence[q].n_chains < 1
+                     ? r2_fail(ctx, R2_ARGUMENT,
+                               "evidence: step %d needs a chain, question %lld "
+                               "has none",
+                               (int)step, (long long)q)
+                     : r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step,
+                                           &question[q]);
+    if (status == R2_OK) status = r2_evidence_compute(ctx, index, question, n, chains, asked);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        r2__evidence_at_step(&asked[q], step, &evidence[q]);
+        evidence[q] = asked[q];
+    }
+    r2_release(ctx, question);
+    r2_release(ctx, asked);
+    return status;
+}
+
+/* ---- training questions ---- */
 
 /* What training questions are drawn from. */
 typedef struct r2__draw {
@@ -4206,8 +4247,9 @@ typedef struct r2__draw {
     int64_t n_common; /* items that min_others users have */
 } r2__draw;
 
-static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_users) {
-    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_users;
+/* Whether min_others users have the item, besides n_askers of its own. */
+static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_askers) {
+    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_askers;
 }
 
 /* Items that can be sampled for a user. */
@@ -4219,9 +4261,9 @@ static int64_t r2__count_sampled(const r2__draw *d, uint32_t user) {
     return n;
 }
 
-/* Whether the interaction at a place of a history is asked for: others have the item, too, and
-   enough precedes it. A model is asked with all that a user has, so those who have little do not
-   ask with next to nothing. */
+/* Whether the interaction at a place of a history may be asked for: others have the item, and
+   enough interactions precede it: min_history, or half of what the user has when that is less. (A
+   model is later asked with all that a user has.) */
 static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
     const r2_graph *g = d->index->graph;
     const int64_t half = (r2_graph_user_degree(g, user) + 1) / 2;
@@ -4351,8 +4393,9 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
                      step 3   e1 4 stars, e2 4 stars, e3 [?]      how did u1 rate i1?
                      step 4   e1, e2, e3 with ratings, e4 [?]     the question itself
 
-   The evidence of step k is that of the question "would this user, with the history of then, take
-   this item?" about e_k, and so are thought and answer; nothing in the prompt depends on e_k.
+   Evidence, thought and answer of step k belong to the question whether this user, with the history
+   of then, takes this item. No word of the prompt knows its rating; three chain facts know that the
+   edge is there, since the chain is (`age` at step 1, `sim` at step 2, `gap` at step 3).
 
        final-only    step 4 alone
        all           every rating [?]
@@ -4551,38 +4594,6 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
 
 /* ---- the evidence of earlier steps ---- */
 
-/* Gives the evidence of the question of e_step the chains of the question they lead to. */
-static void r2__evidence_at_step(r2_evidence *evidence, int32_t step, const r2_evidence *target) {
-    evidence->step = step;
-    evidence->n_chains = target->n_chains;
-    memcpy(evidence->chain, target->chain, sizeof evidence->chain);
-}
-
-r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
-                              const r2_chain_config *chains, r2_evidence *evidence) {
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    r2_status status = question && asked ? R2_OK : ctx->status;
-    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
-        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q)
-        status = evidence[q].n_chains < 1
-                     ? r2_fail(ctx, R2_ARGUMENT,
-                               "evidence: step %d needs a chain, question %lld "
-                               "has none",
-                               (int)step, (long long)q)
-                     : r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step,
-                                           &question[q]);
-    if (status == R2_OK) status = r2_evidence_compute(ctx, index, question, n, chains, asked);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        r2__evidence_at_step(&asked[q], step, &evidence[q]);
-        evidence[q] = asked[q];
-    }
-    r2_release(ctx, question);
-    r2_release(ctx, asked);
-    return status;
-}
-
 /* ---- token lists and the closed vocabulary ---- */
 
 static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
@@ -4752,9 +4763,9 @@ void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
 /* In:   evidence of training questions, each observed or sampled; a compact prompt; an output.
    Out:  the codebook; the rule-based trace of a prompt; the verdict on an output.
 
-       a field's values     0  |  0.1 0.3  |  0.4 0.9  |  ...     cut at quantiles
-       word                 pop:-    pop:1      pop:2
-       weight                 -2       -1         +4              positive: speaks for the item
+       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
+       word               pop:-   pop:1   pop:2
+       weight              -2      -1      +4             positive: speaks for the item
 
        prompt               <q> ... hist:4 genre:9 era:2 shared:3 uknn:8 deep:- ...
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
@@ -4815,9 +4826,9 @@ static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
     qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
 }
 
-/* The middle of the gap between sampled values that an edge lies in. An observed item lacks its
-   asker's edge, a sampled one does not: of one item the first shows 999 users, the second 1000. An
-   edge between the two would give the answer away, and only in training. */
+/* The middle of the gap between sampled values that an edge lies in. An observed item is counted
+   without its asker, a sampled one loses nobody: of one item the first shows 999 users, the second
+   1000. An edge between the two would give the answer away, and only in training. */
 static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
     int64_t low = 0, high = n;
     while (low < high) { /* the first that is not below the edge */
@@ -5158,8 +5169,8 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
    Logits 0 and ln 3: the log-probability of the second token is ln 3/4 = -0.288.
    (test_ops.c computes all three.)
 
-   Below stand the ops, each forward directly above its backward, then the parameters, the decoder
-   forward and backward, AdamW, and decoding. */
+   Below stand the ops, each with its backward below it, then the parameters, the decoder forward
+   and backward, AdamW, and decoding. */
 
 /* ---- ops ----
    Plain loops with sums in double, on one thread: the specification. R2_REFERENCE makes them the
@@ -5428,7 +5439,8 @@ R2__PLAIN(void, r2_logsumexp_fwd)
     }
 }
 
-/* Over the predictions j of row r:  dx_v = sum_j dlogp_j ([token_j = v] - exp(x_v - lse)). */
+/* Overwrites the logits with their gradient. Over the predictions j of row r:  dx_v = sum_j dlogp_j
+   ([token_j = v] - exp(x_v - lse)). */
 R2__PLAIN(void, r2_logp_bwd)
 (const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin, const int32_t *token,
  const float *dlogp, int64_t R, int64_t V) {
@@ -6091,12 +6103,12 @@ r2_adamw_config r2_adamw_config_default(void) {
 }
 
 static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
-                                 uint64_t *print) {
+                                 uint64_t *fingerprint) {
     const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
                                R2__BOUND(c, beta2, 0.0, 0.999999),
                                R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
                                R2__BOUND(c, clip, 0.0, 1e30)};
-    return r2__check_bounds(ctx, who, range, 5, print);
+    return r2__check_bounds(ctx, who, range, 5, fingerprint);
 }
 
 /* Only the adapters are trained, if there are any. */
@@ -6179,7 +6191,7 @@ typedef struct r2__training {
     /* on disk */
     const char *path;            /* NULL: not kept there                  */
     double every, saved, cost;   /* seconds: between two saves; when; how long the last one took */
-    uint64_t print;              /* of what the training begins with      */
+    uint64_t fingerprint;              /* of what the training begins with      */
     r2_text reports;             /* of all steps so far, end to end       */
     size_t report_size;
 } r2__training;
@@ -6207,7 +6219,7 @@ static void r2__training_free(r2_ctx *ctx, r2__training *t) {
    machine has them: the file is for the same program on the same machine. */
 typedef struct r2__state_head {
     char magic[8];
-    uint64_t print, digest; /* of what it began with; of all that follows the head */
+    uint64_t fingerprint, digest; /* of what it began with; of all that follows the head */
     int64_t n_params, step, updates, n_worse, has_measured, n_reports;
     double lowest;
 } r2__state_head;
@@ -6234,7 +6246,7 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     if (t->reports.failed) return R2_NO_MEMORY;
     memset(&head, 0, sizeof head);
     memcpy(head.magic, "r2state1", sizeof head.magic);
-    head.print = t->print;
+    head.fingerprint = t->fingerprint;
     head.digest = r2__state_parts(t, piece + 1);
     head.n_params = t->opt.n_params;
     head.step = t->step;
@@ -6258,7 +6270,7 @@ static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text)
     r2__state_head head;
     if (text->len < sizeof head) return false;
     memcpy(&head, text->data, sizeof head);
-    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.print != t->print ||
+    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.fingerprint != t->fingerprint ||
         head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
         head.n_reports < 0 || head.n_reports > head.step ||
         text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
@@ -6276,17 +6288,17 @@ static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text)
     return true;
 }
 
-/* Goes on where a training with the same beginning stood, if its state is there. `print`: of its
-   data and settings; the weights are added. */
+/* Goes on where a training with the same beginning stood, if its state is there. `fingerprint`: of
+   its data and settings; the weights are added. */
 static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
-                                   uint64_t print) {
+                                   uint64_t fingerprint) {
     const float *param = r2__trained_params(t->model);
     r2_text text = {NULL, 0, 0, false};
     r2_status status;
     t->path = path;
     t->every = every;
     t->saved = r2_seconds();
-    t->print = r2__fnv_on(print, param, (size_t)t->opt.n_params * sizeof *param);
+    t->fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
     if (!r2__file_exists(ctx, path)) return R2_OK;
     status = r2_read_file(ctx, path, &text);
     if (status == R2_OK && !r2__training_take(ctx, t, &text))
@@ -6309,7 +6321,8 @@ static bool r2__training_report(const r2__training *t, size_t *at, void *report)
 
 /* After a step: tells the progress, saves when it is time to, when there is nothing more to do, and
    when the training is to stop. Saving takes no more than a hundredth of the time. */
-static r2_status r2__training_pass(r2_ctx *ctx, r2__training *t, const void *report, bool ends) {
+static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report,
+                                        bool ends) {
     const int64_t done = ends ? t->n_steps : t->step + 1;
     r2_status status, saved = R2_OK;
     bool due;
@@ -6322,7 +6335,8 @@ static r2_status r2__training_pass(r2_ctx *ctx, r2__training *t, const void *rep
     return saved != R2_OK ? saved : status;
 }
 
-/* The first tensor whose values, weights or gradients, are not all of a size to reckon with. */
+/* The first tensor whose values, weights or gradients, are not all finite (and of a usable size).
+   */
 static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
                                   int64_t *at_layer) {
     for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
@@ -7067,8 +7081,8 @@ static double r2__log_odds(const float *level_logp) {
 }
 
 /* -log softmax of the log-odds s of a group at the observed item, its first, and the derivatives.
-   level (group): the first of the predictions of the six answers of each example.
-   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)). */
+   level (group): the first of the predictions of the six answers of each example. d s / d log p(0)
+   = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)), also where s is clipped. */
 static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group, double weight) {
     double top = -INFINITY, sum = 0.0;
     for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b->logp + level[k]));
@@ -7084,7 +7098,7 @@ static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group,
     return top + log(sum) - r2__log_odds(b->logp + level[0]);
 }
 
-/* Adds -log p of predictions first .. end - 1 to *loss, and its derivative times `weight`. */
+/* Adds -log p of predictions first .. end - 1 to *loss, and -weight to the gradient of each. */
 static void r2__nll(r2__batcher *b, int32_t first, int32_t end, float weight, double *loss) {
     for (int32_t k = first; k < end; ++k) {
         *loss -= (double)b->logp[k];
@@ -7144,7 +7158,7 @@ static void r2__epoch_resume(const r2_examples *ex, int32_t *order, uint64_t see
 }
 
 /* A digest of what there is to learn from. */
-static uint64_t r2__examples_print(const r2_examples *ex, uint64_t hash) {
+static uint64_t r2__examples_fingerprint(const r2_examples *ex, uint64_t hash) {
     const size_t n = (size_t)ex->n;
     hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
     hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
@@ -7228,7 +7242,7 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
 }
 
 /* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
-   the last batch shows whether the last update was one too much. */
+   a last look at the last batch shows whether the last update diverged. */
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
@@ -7256,7 +7270,7 @@ static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report
 
 /* What can be said of a configuration without the examples. */
 static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                  uint64_t *print) {
+                                  uint64_t *fingerprint) {
     const double least = validates ? 1.0 : 0.0;
     const r2__bound range[] = {
         R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
@@ -7264,8 +7278,8 @@ static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool vali
         R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
         R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
         R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "sft", range, 10, print);
-    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, print) : status;
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, fingerprint) : status;
 }
 
 static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
@@ -7324,7 +7338,7 @@ static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
     if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
     if (status != R2_OK) return status;
     if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_pass(ctx, &t->run, &report, r2__sft_ends(t));
+    return r2__training_step_done(ctx, &t->run, &report, r2__sft_ends(t));
 }
 
 /* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
@@ -7332,14 +7346,14 @@ static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
     const r2_sft_config *c = t->config;
     r2_sft_report report;
     size_t at = 0;
-    uint64_t print;
+    uint64_t fingerprint;
     r2_status status;
     if (!c->state_path) return R2_OK;
     t->run.report_size = sizeof(r2_sft_report);
-    print = r2__examples_print(t->ex, c->seed);
-    if (c->valid) print = r2__examples_print(c->valid, print);
-    r2__sft_settings(ctx, c, false, &print); /* they were checked before */
-    status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, print);
+    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
+    r2__sft_settings(ctx, c, false, &fingerprint); /* they were checked before */
+    status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, fingerprint);
     while (c->on_step && status == R2_OK && r2__training_report(&t->run, &at, &report))
         c->on_step(c->on_step_data, &report);
     r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
@@ -7865,7 +7879,7 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
 }
 
 /* What can be said of a configuration without the examples. */
-static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *print) {
+static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint) {
     const r2_reward_config *w = &c->reward;
     const r2__bound range[] = {
         R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
@@ -7877,8 +7891,8 @@ static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_
         R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
         R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
         R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, print);
-    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, print) : status;
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
 }
 
 static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
@@ -7908,7 +7922,7 @@ static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
     }
     if (status != R2_OK) return status;
     if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_pass(ctx, &rl->run, &report, false);
+    return r2__training_step_done(ctx, &rl->run, &report, false);
 }
 
 /* As r2__sft_resume. */
@@ -7916,13 +7930,13 @@ static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     r2_grpo_report report;
     size_t at = 0;
-    uint64_t print;
+    uint64_t fingerprint;
     r2_status status;
     if (!c->state_path) return R2_OK;
-    print = r2__examples_print(rl->ex, c->seed);
+    fingerprint = r2__examples_fingerprint(rl->ex, c->seed);
     rl->run.report_size = sizeof(r2_grpo_report);
-    r2__grpo_settings(ctx, c, &print);
-    status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, print);
+    r2__grpo_settings(ctx, c, &fingerprint);
+    status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, fingerprint);
     while (c->on_step && status == R2_OK && r2__training_report(&rl->run, &at, &report))
         c->on_step(c->on_step_data, &report);
     r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
@@ -8114,8 +8128,8 @@ static bool r2__has_mark(const int32_t *token, int64_t n, const r2_mark *mark) {
     return false;
 }
 
-/* Adds a prompt as it stands, with the output after it, cut where the marks would not fit, and what
-   is missing of </think> <answer>. */
+/* Adds the prompt and its output (cut to leave room), then </think> if it is missing, then
+   <answer>. */
 static void r2__prompts_finish(r2__prompts *p, const r2_markup *mark, const r2__prompts *from,
                                int64_t k, const int32_t *output, int64_t n, int64_t n_ctx) {
     const int64_t len = from->begin[k + 1] - from->begin[k];
@@ -8125,8 +8139,8 @@ static void r2__prompts_finish(r2__prompts *p, const r2_markup *mark, const r2__
     memcpy(to, from->token + from->begin[k], (size_t)len * sizeof *to);
     memcpy(to += len, output, (size_t)n * sizeof *to);
     to += n;
-    for (int32_t j = 0; j < mark->think_end.n && !r2__has_mark(output, n, &mark->think_end); ++j)
-        *to++ = mark->think_end.id[j];
+    if (!r2__has_mark(output, n, &mark->think_end))
+        for (int32_t j = 0; j < mark->think_end.n; ++j) *to++ = mark->think_end.id[j];
     for (int32_t j = 0; j < mark->answer.n; ++j) *to++ = mark->answer.id[j];
     p->n++;
     p->begin[p->n] = to - p->token;
@@ -8253,7 +8267,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
         for (int64_t e = first; e < first + n && status == R2_OK; ++e)
             if (!isfinite(score[e]))
                 status = r2_fail(ctx, R2_DIVERGED, "score: the model gives example %lld no "
-                                 "probabilities: its weights are no numbers to reckon with",
+                                 "probabilities: its weights are not finite",
                                  (long long)e);
         if (status == R2_OK) status = r2_progress(ctx, "score", first + n, examples->n);
     }
@@ -8356,13 +8370,15 @@ static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
     return status == R2_OK ? r2__grpo_settings(ctx, &grpo, NULL) : status;
 }
 
-/* All draws of the run follow from its one seed. */
+/* All draws of the run follow from its one seed, but for the tie rule of equal times: split.seed.
+   */
 static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
     config->chains.seed = config->seed;
 }
 
-/* The ratings, and which of them are held out: the last of each user, or those of other files. */
+/* The ratings, and which of them are held out: the last two positives of each user, or other files.
+   */
 static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     const char *paths[3] = {path, NULL, NULL};
@@ -9090,9 +9106,9 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
 /* ---- settings ---- */
 
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
-                                  uint64_t *print) {
-    for (int k = 0; k < n && print; ++k)
-        *print = r2__fnv_on(*print, &range[k].value, sizeof range[k].value);
+                                  uint64_t *fingerprint) {
+    for (int k = 0; k < n && fingerprint; ++k)
+        *fingerprint = r2__fnv_on(*fingerprint, &range[k].value, sizeof range[k].value);
     for (int k = 0; k < n; ++k)
         if (!(range[k].value >= range[k].low && range[k].value <= range[k].high))
             return r2_fail(ctx, R2_ARGUMENT, "%s: %s = %g, expected %g .. %g", who, range[k].name,
@@ -10513,6 +10529,7 @@ typedef struct r2__source {
     bool twice;                  /* two columns have one name                            */
     bool is_list;                /* JSON: the genres of the current record were a list   */
     bool none[R2__WANTED];       /* the caller said that there is no such column         */
+    const char *not_rated;       /* see r2_format                                        */
     int64_t first;               /* line of the first record or the names                */
     int column[R2__WANTED];      /* of the wanted fields; -1: there is none              */
     char key[R2__WANTED][64];    /* JSON: their keys                                     */
@@ -11098,6 +11115,16 @@ static bool r2__source_number(const r2__source *source, int w, double *number) {
     return !isnan(*number) || r2__number(source->field[w], number);
 }
 
+/* Does the current record say that it has no rating? */
+static bool r2__source_not_rated(const r2__source *source) {
+    const char *mark = source->not_rated;
+    double number, rating;
+    if (!mark || source->column[2] < 0) return false;
+    if (r2__same_key(mark, r2__trim(source->field[2]))) return true;
+    return r2__number(r2__slice_of(mark, strlen(mark)), &number) &&
+           r2__source_number(source, 2, &rating) && rating == number;
+}
+
 /* Adds the record user, item, rating, time. A field without text stands for a missing column. */
 static r2_status r2__loader_add(r2_ctx *ctx, r2__loader *loader, const r2__source *source) {
     const r2__lines *lines = &source->table.lines;
@@ -11354,16 +11381,22 @@ static r2_status r2__load_ratings(r2_ctx *ctx, r2__loader *loader, const char *p
             r2__plain_name(loader->item_name, sizeof loader->item_name,
                            r2__slice_of(source.key[1], strlen(source.key[1])));
         if (!source.json && !source.pending) status = r2__loader_unused(ctx, loader, &source);
+        source.not_rated = format->not_rated;
+        if (source.not_rated && source.column[2] < 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s: expected a rating column, for not_rated = \"%s\"",
+                             path, source.not_rated);
     }
     while (status == R2_OK && more) {
         status = r2__source_next(ctx, &source, &more);
-        if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
-        if (status == R2_OK && loader->n_rows % (1 << 20) == 0)
+        if (status == R2_OK && more && r2__source_not_rated(&source)) loader->data->n_not_rated++;
+        else if (status == R2_OK && more) status = r2__loader_add(ctx, loader, &source);
+        if (status == R2_OK && source.table.lines.number % (1 << 20) == 0)
             status = r2_progress(ctx, "reading ratings", loader->n_rows, 0);
     }
     r2__source_close(ctx, &source);
     if (status == R2_OK && loader->n_rows == before)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found none", path);
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected ratings, found %s", path,
+                         loader->data->n_not_rated ? "only marks of not rated" : "none");
     return status;
 }
 
@@ -11753,8 +11786,9 @@ static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
     for (int64_t k = 0; k < data->n_ratings; ++k) n_low += data->rating[k] == low;
     if ((low == -1.0f || low == 0.0f) && data->rating_max > 1.0f && 10 * n_low >= data->n_ratings)
         r2_text_addf(ctx, text,
-                     "rating %g is frequent, often a mark of not rated: a least rating drops it\n",
-                     (double)low);
+                     "rating %g is frequent, often a mark of not rated: option --not-rated %g, or "
+                     "r2_format.not_rated, leaves such rows out\n",
+                     (double)low, (double)low);
     if (r2__all_differ(data))
         r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the "
                                 "rating column\n");
@@ -11776,6 +11810,8 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
         r2_text_addf(ctx, text, "titles that are missing: %s\n", data->items_error);
     if (data->was_counted)
         r2_text_addf(ctx, text, "counts, not grades: graded 1 to 5 by their order, user by user\n");
+    if (data->n_not_rated)
+        r2_text_addf(ctx, text, "not rated, left out: %lld\n", (long long)data->n_not_rated);
     if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
     else {
         r2__add_histogram(ctx, text, data);
@@ -11831,13 +11867,16 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
     if (format) {
         wish[0] = format->user;
         wish[1] = format->item;
+        if (format->not_rated) wish[2] = format->rating;
     }
     status = r2__source_open(ctx, &source, path, r2__rating_names, NULL,
                              format ? format->separator : NULL, wish);
+    source.not_rated = format ? format->not_rated : NULL;
     while (status == R2_OK && more) {
         int64_t user, item, row;
         status = r2__source_next(ctx, &source, &more);
         if (status != R2_OK || !more) break;
+        if (r2__source_not_rated(&source)) continue;
         status = r2__id_find(ctx, data->user_key, r2__trim(source.field[0]), &key, &user);
         if (status == R2_OK)
             status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);

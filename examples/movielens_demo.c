@@ -51,7 +51,7 @@ static const char usage[] =
     "  --help         this text\n";
 
 /* Those of the settings that a file keeps come first. */
-enum { DEMO_KEPT = 13, DEMO_OPTIONS = 23 };
+enum { DEMO_KEPT = 15, DEMO_OPTIONS = 25 };
 
 static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
     const options_entry all[DEMO_OPTIONS] = {

@@ -86,5 +86,7 @@ printf 'reader;book;stars\nann;x;5\nann;y;4\nbob;x;3\nbob;y;2\n' >"$here/own.csv
 refuses 1 'own.csv:1: .*; --user-column, --item-column and so on say them$' $chains "$here/own.csv" --out "$here"
 $chains "$here/own.csv" --user-column reader --item-column book --rating-column stars --out "$here" >"$here/said"
 ok 'columns of other names' grep -q '^butterflies 1$' "$here/said"
+$chains "$here/own.csv" --user-column reader --item-column book --rating-column stars --not-rated 2 --out "$here" >"$here/said"
+ok 'a mark for not rated' grep -q "^not rated, left out: 1$" "$here/said"
 
 finish

@@ -104,7 +104,7 @@ TEST(the_question_of_the_cover) {
     REQUIRE(first && last);
     CHECK(header_holds("%.*s ...", (int)(first - prompt.data), prompt.data));
     CHECK(header_holds("...%.*s ...", (int)strcspn(last + 1, " ") + 1, last));
-    CHECK(header_holds("(%d words)", (int)j.examples.prompt_begin[1]));
+    CHECK(header_holds("(%d words, two chains shown)", (int)j.examples.prompt_begin[1]));
 
     REQUIRE_OK(
         &ctx, r2_vocab_decode(&ctx, &j.vocab, j.examples.trace, j.examples.trace_begin[1], &trace));

@@ -1066,6 +1066,30 @@ TEST(titles_of_ones_own_for_a_directory) {
     r2_data_free(&ctx, &data);
 }
 
+/* The files of a split may have rows that the data left out. */
+TEST(rows_that_are_not_rated_are_left_out) {
+    static const char *const path = "build/test_not_rated.tmp";
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_split split;
+    r2_format format;
+    memset(&format, 0, sizeof format);
+    format.not_rated = "0";
+    REQUIRE(ratings_write_text(path, "user,item,rating\na,x,0\na,y,5\na,z,4\nb,y,0.0\nb,x,3\n"));
+    REQUIRE_OK(&ctx, r2_data_load_files(&ctx, &data, &path, 1, &format));
+    CHECK_EQ_INT(data.n_ratings, 3);
+    CHECK_EQ_INT(data.n_not_rated, 2);
+    CHECK_NEAR(data.rating_min, 3, 0);
+    REQUIRE(ratings_write_text(path, "user,item,rating\na,x,0\na,z,4\n"));
+    REQUIRE_OK(&ctx, r2_split_given(&ctx, &split, &data, NULL, NULL, path, &format));
+    CHECK_EQ_INT(split.n_test, 1);
+    r2_split_free(&ctx, &split);
+    format.not_rated = NULL;
+    CHECK_STATUS(&ctx, r2_split_given(&ctx, &split, &data, NULL, NULL, path, &format), R2_FORMAT);
+    remove(path);
+    r2_data_free(&ctx, &data);
+}
+
 TEST(blanks_around_ids_do_not_belong_to_them) {
     r2_ctx ctx = r2_ctx_default();
     r2_data data;

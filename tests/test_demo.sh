@@ -55,7 +55,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses "$here/file" --out "$here/file"
     refuses "$here/file/below" --out "$here/file/below"
     "$demo" --help >"$here/said" 2>"$here/error"
-    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 24 \
+    ok "$demo --help names every option" test $? -eq 0 -a "$(grep -o -e '--[a-z-]*' "$here/said" | sort -u | wc -l)" -eq 26 \
         -a ! -s "$here/error"
 done
 

@@ -61,11 +61,24 @@ other() { # other COMPILER OPTION...: the header compiles without a warning
         test -s "$here/other.o"
     rm -f "$here/other.o"
 }
+# windows COMPILER: program.c links with the C library of Windows: all that is missing is cJSON, for
+# which functions stand in that end the program.
+windows() {
+    builds "$@" || return
+    "$@" -std=c11 -O1 -w -I"$prefix/include" -I"$here/alone" -c "$here/program.c" -o "$here/program.o"
+    "$@" -std=c11 -O1 -w -I"$prefix/include" -I"$here/alone" -c "$here/other.c" -o "$here/otherwise.o"
+    nm -u "$here/program.o" | sed -n 's/.* \(cJSON_[A-Za-z_]*\)$/void \1(void) { abort(); }/p' | sort -u |
+        sed '1i #include <stdlib.h>' >"$here/cjson.c"
+    "$@" -w -fno-builtin "$here/program.o" "$here/otherwise.o" "$here/cjson.c" -lm -o "$here/own.exe" 2>"$here/error"
+    ok "$*: it links: $(head -n 3 "$here/error")" test -s "$here/own.exe"
+    rm -f "$here"/*.o
+}
 if [ -n "$directory" ] && [ -n "$stb" ]; then
     other ${CC:-cc} -m32
     other musl-gcc
     other ${CC:-cc} -m32 -march=native
     other x86_64-w64-mingw32-gcc -Wno-float-conversion # its isnan converts
+    windows x86_64-w64-mingw32-gcc
 else
     skip 'other machines: cJSON.h or stb_ds.h is not where it usually is'
 fi

@@ -37,6 +37,8 @@ assert all(t.startswith("<script>alert(1)</script><!-- </SCRIPT> &lt; %s \\N \" 
 assert len(run["sft"]["rows"]) == 12 and len(run["grpo"]["rows"]) == 2
 names = [m["name"] for m in run["methods"]]
 assert names[-1] == "sft+grpo" and "popularity" in names
+explained = open("examples/common/report.html").read()
+assert all(f'"{name}": ' in explained for name in names), names
 for m in run["methods"]:
     hit = m["hit"]
     assert len(hit) == 20 and hit == sorted(hit) and hit[-1] == 1, m["name"]

@@ -44,13 +44,17 @@ typedef struct options_entry {
         {"--rating-column", OPTIONS_TEXT, &(f).rating, 0, 0},                                      \
         {"--time-column", OPTIONS_TEXT, &(f).time, 0, 0},                                          \
         {"--separator", OPTIONS_TEXT, &(f).separator, 0, 0},                                       \
-        {"--items", OPTIONS_TEXT, &(f).items, 0, 0}
+        {"--items", OPTIONS_TEXT, &(f).items, 0, 0},                                               \
+        {"--time-unit", OPTIONS_NUMBER, &(f).time_unit, 0, 1000000000},                            \
+        {"--not-rated", OPTIONS_TEXT, &(f).not_rated, 0, 0}
 #define OPTIONS_FORMAT_HELP                                                                        \
     "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME\n"         \
     "                 columns of that file, or their numbers from 1 (default: the usual names);\n" \
     "                 \"-\" for a rating or time that it does not have\n"                          \
     "  --separator C  between its columns (default: the one that its first line shows)\n"          \
-    "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"
+    "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"              \
+    "  --time-unit X  of times that are numbers, in seconds (default: 1, or 0.001 by their size)\n" \
+    "  --not-rated X  a rating that means not rated (-1, 0, NA): its rows are left out\n"
 
 /* What to do about a table whose columns the library does not know; "" after any other error. */
 static inline const char *options_hint(const r2_ctx *ctx) {

@@ -26,6 +26,7 @@ typedef struct xp {
     r2_ctx ctx;
     int64_t n_done, n_rows; /* rows so far, rows in all */
     double began, shown;
+    r2_format format; /* of the ratings, where their first line does not say it */
     double planned; /* seconds of one processor, not said yet */
 } xp;
 
@@ -75,6 +76,7 @@ static void xp_say(void *hook_data, const char *line) {
 static const char xp_usage[] =
     "[options]\n"
     "  --data DIR     ratings (default data/ml-latest-small); results: or several, \"DIR DIR ...\"\n"
+    OPTIONS_FORMAT_HELP
     "  --out DIR      where results go; what is already there is not computed again (out)\n"
     "  --seeds N      candidate sets of the test users (results, ablation: quick 1, full 3)\n"
     "  --models N     trainings from different seeds (quick 1, think and headline 2; full 3)\n"
@@ -106,6 +108,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     xp x;
     int64_t threads = 0;
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &x.data, 0, 0},
+                                  OPTIONS_FORMAT(x.format),
                                   {"--out", OPTIONS_TEXT, &x.out, 0, 0},
                                   {"--seeds", OPTIONS_WHOLE, &x.seeds, 1, 1000},
                                   {"--models", OPTIONS_WHOLE, &x.models, 1, 1000},
@@ -146,6 +149,7 @@ static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
 static r2_run_config xp_config(const xp *x, uint64_t seed) {
     r2_run_config config = x->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = seed;
+    config.format = x->format;
     return config;
 }
 
@@ -212,29 +216,37 @@ static inline void xp_report(xp *x, r2_text *text, cJSON *json) {
     r2_text_free(&x->ctx, text);
 }
 
+/* The data set and how it is read. */
+static cJSON *xp_source(xp *x) {
+    const options_entry list[] = {OPTIONS_FORMAT(x->format)};
+    cJSON *source = options_json(list, sizeof list / sizeof *list);
+    if (x->format.time_unit == 0.0) cJSON_DeleteItemFromObject(source, "time-unit");
+    cJSON_AddStringToObject(source, "data", x->data);
+    return source;
+}
+
 /* Rows are named by method and seed: a directory holds those of one data set alone. Refuses one
    that holds those of another; to be called before any work. */
 static inline void xp_claim(xp *x) {
-    cJSON *row = xp_load(x, "data");
+    cJSON *row = xp_load(x, "data"), *source = xp_source(x);
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(row, "data");
     x->claimed = cJSON_IsString(data);
-    if (x->claimed && strcmp(data->valuestring, x->data) != 0) {
+    if (x->claimed && !cJSON_Compare(row, source, true)) {
+        const bool same = !strcmp(data->valuestring, x->data);
         fprintf(stderr, "%s: %s holds results of %s, not of %s: choose another --out\n", x->name,
-                x->dir, data->valuestring, x->data);
+                x->dir, data->valuestring, same ? "it read in this way" : x->data);
         exit(1);
     }
+    cJSON_Delete(source);
     cJSON_Delete(row);
 }
 
 /* Says in the directory whose results it holds: with the first of them, since before that the data
    may turn out not to be there. */
 static void xp_own(xp *x) {
-    cJSON *row;
     if (!x->claimed) xp_claim(x); /* another program may have begun at the same time */
     if (x->claimed) return;
-    row = cJSON_CreateObject();
-    cJSON_AddStringToObject(row, "data", x->data);
-    xp_put(x, "data", row);
+    xp_put(x, "data", xp_source(x));
     x->claimed = true;
 }
 

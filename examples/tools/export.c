@@ -26,11 +26,13 @@
 typedef struct options {
     const char *data, *out, *words, *import, *model;
     int64_t seed, n_train, max_tokens;
+    r2_format format;
 } options;
 
 static const char usage[] =
     "[options]\n"
     "  --data DIR       ratings (default data/mini)\n"
+    OPTIONS_FORMAT_HELP
     "  --out DIR        where the files go (default out/export)\n"
     "  --words KIND     english or compact (default english)\n"
     "  --train N        training questions at most (default 0: all)\n"
@@ -41,8 +43,9 @@ static const char usage[] =
     "  --help           this text\n";
 
 static options parse_options(int argc, char **argv) {
-    options o = {"data/mini", "out/export", "english", NULL, "model", 1, 0, 512};
+    options o = {"data/mini", "out/export", "english", NULL, "model", 1, 0, 512, {0}};
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
+                                  OPTIONS_FORMAT(o.format),
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0},
                                   {"--words", OPTIONS_TEXT, &o.words, 0, 0},
                                   {"--train", OPTIONS_WHOLE, &o.n_train, 0, INT32_MAX},
@@ -72,6 +75,7 @@ static r2_status prepare(exporter *x) {
     r2_status status;
     memset(&unused, 0, sizeof unused);
     config.seed = (uint64_t)x->o.seed;
+    config.format = x->o.format;
     x->how = r2_prompt_config_default();
     if (strcmp(x->o.words, "english") && strcmp(x->o.words, "compact"))
         return r2_fail(&x->ctx, R2_ARGUMENT, "--words: expected english or compact, found \"%s\"",

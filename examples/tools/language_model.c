@@ -42,9 +42,7 @@ static const char usage[] =
     "  --scratch        the default, said aloud\n"
     "  --adapters DIR   LoRA adapters to begin with, as PEFT writes them\n"
     "  --data PATH      ratings, as in movielens_demo (default data/mini)\n"
-    "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME,\n"
-    "  --separator C, --items FILE\n"
-    "                   what their first line does not say, as in movielens_demo\n"
+    OPTIONS_FORMAT_HELP
     "  --out DIR        where model, adapters and results go (default out)\n"
     "  --seed N         of everything drawn (default 1)\n"
     "  --threads N      default: all processors; results do not depend on it\n"
@@ -70,12 +68,7 @@ static lm_options parse_options(int argc, char **argv) {
                                   {"--scratch", OPTIONS_FLAG, &scratch, true, 0},
                                   {"--adapters", OPTIONS_TEXT, &o.adapters, 0, 0},
                                   {"--data", OPTIONS_TEXT, &o.data, 0, 0},
-                                  {"--user-column", OPTIONS_TEXT, &o.format.user, 0, 0},
-                                  {"--item-column", OPTIONS_TEXT, &o.format.item, 0, 0},
-                                  {"--rating-column", OPTIONS_TEXT, &o.format.rating, 0, 0},
-                                  {"--time-column", OPTIONS_TEXT, &o.format.time, 0, 0},
-                                  {"--separator", OPTIONS_TEXT, &o.format.separator, 0, 0},
-                                  {"--items", OPTIONS_TEXT, &o.format.items, 0, 0},
+                                  OPTIONS_FORMAT(o.format),
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0},
                                   {"--seed", OPTIONS_WHOLE, &o.seed, 0, INT64_MAX},
                                   {"--threads", OPTIONS_WHOLE, &o.threads, 1, 256},

@@ -37,6 +37,7 @@ typedef struct options {
     const char *data, *out;
     r2_schedule schedule;
     int64_t n, parallel, retries, timeout_ms, backoff_ms;
+    r2_format format;
 } options;
 
 /* Where the server is and what it costs: from the environment. */
@@ -91,6 +92,7 @@ typedef struct teacher {
 static const char usage_text[] =
     "[options]\n"
     "  --data DIR       ratings (default data/mini)\n"
+    OPTIONS_FORMAT_HELP
     "  --out FILE       what passed (default traces.jsonl); FILE.raw holds all replies\n"
     "  --n N            questions (default 100)\n"
     "  --schedule NAME  progressive: step by step (default); none, all, final-only: one request\n"
@@ -115,9 +117,10 @@ static r2_schedule find_schedule(const char *name) {
 }
 
 static options parse_options(int argc, char **argv) {
-    options o = {"data/mini", "traces.jsonl", R2_MASK_PROGRESSIVE, 100, 4, 4, 120000, 1000};
+    options o = {"data/mini", "traces.jsonl", R2_MASK_PROGRESSIVE, 100, 4, 4, 120000, 1000, {0}};
     const char *schedule = r2_schedule_name(o.schedule);
     const options_entry list[] = {{"--data", OPTIONS_TEXT, &o.data, 0, 0},
+                                  OPTIONS_FORMAT(o.format),
                                   {"--out", OPTIONS_TEXT, &o.out, 0, 0},
                                   {"--schedule", OPTIONS_TEXT, &schedule, 0, 0},
                                   {"--n", OPTIONS_WHOLE, &o.n, 1, 10000000},
@@ -164,6 +167,7 @@ static r2_status make_questions(teacher *t) {
     t->prompt.schedule = t->opt.schedule;
     config.n_groups = 2048 +
                       t->opt.n / (1 + config.n_sampled); /* some more, to count weights from */
+    config.format = t->opt.format;
     status = r2_run_init(&t->ctx, &t->run, t->opt.data, &config);
     if (status != R2_OK) return status;
     t->n = t->opt.n < t->run.n_train ? t->opt.n : t->run.n_train;

@@ -88,7 +88,7 @@ static void spill(const char *path, const char *bytes, size_t n) {
 
 /* --- ratings ---------------------------------------------------------------------------------------- */
 
-/* load [-s SEPARATOR] [-u COLUMN] [-i COLUMN] [-r COLUMN] [-t COLUMN] [-T UNIT] [-I ITEMS] FILE...
+/* load [-s SEPARATOR] [-u COLUMN] [-i COLUMN] [-r COLUMN] [-t COLUMN] [-T UNIT] [-I ITEMS] [-N MARK] FILE...
    A column "-": there is none. */
 static r2_status load_data(r2_data *d, int n, char **a) {
     const char *path[16];
@@ -104,6 +104,7 @@ static r2_status load_data(r2_data *d, int n, char **a) {
             case 't': f.time = a[k]; break;
             case 'T': f.time_unit = strtod(a[k], NULL); break;
             case 'I': f.items = a[k]; break;
+            case 'N': f.not_rated = a[k]; break;
             default: printf("probe: option %s?\n", a[k - 1]), exit(2);
             }
         else if (n_paths < 16) path[n_paths++] = a[k];

@@ -103,6 +103,12 @@ static inline bool fuzz_same(const r2_text *a, const r2_text *b) {
 /* The ratings that targets need beside their input: 16 users, 40 films. */
 #define FUZZ_RATINGS "tests/cases/data/ratings"
 
+/* Three ratings, for targets that load them with every input. */
+static inline const char *fuzz_few_ratings(void) {
+    static const char text[] = "userId,movieId,rating,timestamp\n1,10,4,100\n1,11,3,200\n2,12,5,300\n";
+    return fuzz_file("few.csv", text, sizeof text - 1);
+}
+
 /* A run that is ready to train, made once. */
 static inline r2_run *fuzz_run(void) {
     static r2_run run;

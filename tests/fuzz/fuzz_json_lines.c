@@ -2,7 +2,7 @@
 #include "fuzz.h"
 
 static void fuzz_one(const char *text, size_t size) {
-    const char *path = fuzz_file("records.json", text, size), *ratings = FUZZ_RATINGS "/ratings.csv";
+    const char *path = fuzz_file("records.json", text, size), *ratings = fuzz_few_ratings();
     r2_data data;
     r2_format format;
     if (r2_data_load(&ctx, &data, path) == R2_OK) {
