@@ -1017,34 +1017,12 @@ static void write_sets(xp *all, xp *set, int n) {
     xp_report(all, &r.text, r.json);
 }
 
-enum { MOST_SETS = 64 };
-
-/* The directories of --data, parted by blanks; returns how many. `names` keeps their text. */
-static int part_sets(xp *all, char *names, const char *dir[MOST_SETS]) {
-    int n = 0;
-    for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
-        if (n == MOST_SETS) xp_check(all, r2_fail(&all->ctx, R2_ARGUMENT, "more than 64 sets"));
-        dir[n++] = name;
-    }
-    return n;
-}
-
 static void several(xp *all) {
-    static xp set[MOST_SETS];
-    static char out[MOST_SETS][600];
-    const char *dir[MOST_SETS];
+    static xp set[XP_MOST_SETS];
     char *names = (char *)xp_need(all, r2_alloc(&all->ctx, strlen(all->data) + 1, 1));
-    memcpy(names, all->data, strlen(all->data));
-    const int n = part_sets(all, names, dir);
+    const int n = xp_open_sets(all, all->name, names, set);
     for (int s = 0; s < n; ++s) {
-        const char *slash = strrchr(dir[s], '/');
-        set[s] = *all;
         set[s].brief = true;
-        set[s].data = dir[s];
-        snprintf(out[s], sizeof out[s], "%s/%s", all->out, slash ? slash + 1 : dir[s]);
-        set[s].out = out[s];
-        options_directory(all->name, out[s]);
-        xp_open(&set[s]);
         compute(&set[s]);
     }
     write_sets(all, set, n);
