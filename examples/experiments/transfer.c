@@ -131,6 +131,8 @@ int main(int argc, char **argv) {
     for (int s = 0; s < n; ++s) { /* every model before the first is borrowed */
         char path[1024];
         r2_run run;
+        set[s].ctx.hook_data = &set[s];
+        set[s].n_rows = n + 1;
         snprintf(path, sizeof path, "%s/%s/model.safetensors", set[s].dir, model_name);
         xp_claim(&set[s]);
         if (access(path, R_OK) == 0) continue;
