@@ -1621,7 +1621,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 /* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
    interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
    positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
-   for an interaction that is not in `data`). */
+   for an interaction that is not in `data`, or in both files). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
@@ -2513,9 +2513,10 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
     uint8_t *marked = NULL;
     r2_status status;
     memset(c, 0, sizeof *c);
-    if (n_targets < 0 || n < 0 || n >= INT64_MAX)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: n_targets = %lld, n = %lld, expected >= 0",
-                       (long long)n_targets, (long long)n);
+    if (n_targets < 0 || n < 0 || n > data->n_items)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "candidates: n_targets = %lld, expected >= 0; n = %lld, expected 0 to %lld",
+                       (long long)n_targets, (long long)n, (long long)data->n_items);
     if (negatives->popular && negatives->common)
         return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
     if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
@@ -9820,6 +9821,28 @@ static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text) {
     return status;
 }
 
+static int r2__by_key(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Refuses an object with a key twice, at any depth: of two values readers take either. */
+static r2_status r2__json_once(r2_ctx *ctx, const cJSON *value, const char *path) {
+    const uint64_t n = cJSON_IsObject(value) ? (uint64_t)cJSON_GetArraySize(value) : 0;
+    const char **key = n > 1 ? (const char **)r2_alloc(ctx, n, sizeof *key) : NULL;
+    r2_status status = n > 1 && !key ? ctx->status : R2_OK;
+    uint64_t k = 0;
+    for (const cJSON *item = value->child; item && status == R2_OK; item = item->next) {
+        if (key) key[k++] = item->string;
+        status = r2__json_once(ctx, item, path);
+    }
+    if (key) qsort(key, (size_t)k, sizeof *key, r2__by_key);
+    for (uint64_t i = 1; i < k && status == R2_OK; ++i)
+        if (!strcmp(key[i - 1], key[i]))
+            status = r2_fail(ctx, R2_FORMAT, "%s: the key \"%.60s\" occurs twice", path, key[i]);
+    r2_release(ctx, key);
+    return status;
+}
+
 /* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
 static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
     r2_text text = {NULL, 0, 0, false};
@@ -9831,6 +9854,7 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
         if (status == R2_FORMAT)
             r2_fail(ctx, status, "%s: expected %s, found something else", path,
                     r2__json_fault(all, false));
+        if (status == R2_OK) status = r2__json_once(ctx, *root, path);
     }
     r2_text_free(ctx, &text);
     return status;
@@ -10878,8 +10902,11 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
                  {"\xFD" "7zXZ", "xz: unpack it", 5},
                  {"\x28\xB5\x2F\xFD", "zstd: unpack it", 4},
                  {"PAR1", "Parquet", 4},
+                 {"[{", "one JSON array: write one object a line", 2},
+                 {"[\n", "one JSON array: write one object a line", 2},
                  {"\xFF\xFE", "UTF-16", 2},
-                 {"\xFE\xFF", "UTF-16", 2}};
+                 {"\xFE\xFF", "UTF-16", 2},
+                 {"\xFF\xFE\0\0", "UTF-32", 4}};
     const char *name = NULL, *at;
     r2_status status = r2__lines_fill(ctx, lines);
     if (status != R2_OK) return status;
@@ -10889,8 +10916,11 @@ static r2_status r2__text_only(r2_ctx *ctx, r2__lines *lines) {
             name = other[k].name;
     if (lines->end >= 4 && !name && (!at[0] != !at[1]) && !at[0] == !at[2] && !at[1] == !at[3])
         name = "UTF-16";
-    return name ? r2_fail(ctx, R2_FORMAT, "%s: expected text in UTF-8, found %s", lines->path, name)
-                : R2_OK;
+    if (!name && lines->end > 1 && !memchr(at, '\n', lines->end) &&
+        memchr(at, '\r', lines->end - 1))
+        name = "lines that end in CR alone";
+    if (!name) return R2_OK;
+    return r2_fail(ctx, R2_FORMAT, "%s: expected lines of UTF-8 text, found %s", lines->path, name);
 }
 
 /* Opens a file; its first line decides between JSON and a table, and gives the separator and the
@@ -11882,9 +11912,12 @@ static r2_status r2__split_file(r2_ctx *ctx, r2_split *split, const r2_data *dat
             status = r2__id_find(ctx, data->item_key, r2__trim(source.field[1]), &key, &item);
         if (status != R2_OK) break;
         row = user < 0 || item < 0 ? -1 : r2_data_find(data, (uint32_t)user, (uint32_t)item);
-        if (row >= 0) split->role[row] = (uint8_t)role;
+        if (row >= 0 && (split->role[row] == R2_TRAIN || split->role[row] == role))
+            split->role[row] = (uint8_t)role;
         else
-            status = r2__bad_line(ctx, &source.table.lines, "an interaction of the data",
+            status = r2__bad_line(ctx, &source.table.lines,
+                                  row < 0 ? "an interaction of the data"
+                                          : "an interaction of one of the two files",
                                   source.field[1]);
     }
     r2_text_free(ctx, &key);
@@ -14288,19 +14321,14 @@ static r2_status r2__settings_read(r2_ctx *ctx, r2__settings *s, const char *dir
 }
 
 /* The value of `key`; NULL when it is absent or null. */
-static const cJSON *r2__setting(r2__settings *s, const cJSON *object, const char *key) {
-    const cJSON *found = NULL;
-    for (const cJSON *item = object ? object->child : NULL; item; item = item->next) {
-        if (!item->string || strcmp(item->string, key) != 0) continue;
-        if (found) r2__settings_fail(s, key, "occurs twice");
-        found = item;
-    }
-    return found && !cJSON_IsNull(found) ? found : NULL;
+static const cJSON *r2__setting(const cJSON *object, const char *key) {
+    const cJSON *found = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsNull(found) ? NULL : found;
 }
 
 /* A positive integer; `missing` if it is absent, unless that is 0: then it is required. */
 static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing) {
-    const cJSON *item = r2__setting(s, s->root, key);
+    const cJSON *item = r2__setting(s->root, key);
     int64_t value;
     if (!item && missing > 0) return missing;
     if (item && r2__json_whole(item, 1, INT32_MAX, &value)) return (int32_t)value;
@@ -14311,7 +14339,7 @@ static int32_t r2__setting_int(r2__settings *s, const char *key, int32_t missing
 /* A number that is positive as a float too, by the same rule. */
 static float r2__setting_float(r2__settings *s, const cJSON *object, const char *key,
                                float missing) {
-    const cJSON *item = r2__setting(s, object, key);
+    const cJSON *item = r2__setting(object, key);
     if (!item && missing > 0.0f) return missing;
     if (cJSON_IsNumber(item) && item->valuedouble < 1e30 && (float)item->valuedouble > 0.0f)
         return (float)item->valuedouble;
@@ -14322,7 +14350,7 @@ static float r2__setting_float(r2__settings *s, const cJSON *object, const char 
 /* Refuses any other value of a setting than the supported ones. */
 static void r2__setting_only(r2__settings *s, const cJSON *object, const char *key,
                              const char *values) {
-    const cJSON *item = r2__setting(s, object, key);
+    const cJSON *item = r2__setting(object, key);
     char what[96];
     snprintf(what, sizeof what, "is \"%.32s\", not %s: not supported",
              cJSON_IsString(item) ? item->valuestring : "?", values);
@@ -14345,7 +14373,7 @@ static float r2__setting_rope(r2__settings *s) {
     float outer = 10000.0f, inner;
     outer = r2__setting_float(s, s->root, "rope_theta", outer);
     for (int k = 0; k < 2; ++k) {
-        const cJSON *rope = r2__setting(s, s->root, places[k]);
+        const cJSON *rope = r2__setting(s->root, places[k]);
         if (!rope) continue;
         if (!cJSON_IsObject(rope)) r2__settings_fail(s, places[k], "is not an object");
         r2__setting_only(s, rope, "rope_type", "default");
@@ -14354,7 +14382,7 @@ static float r2__setting_rope(r2__settings *s) {
             if (!r2__is_one_of(item->string, "rope_theta rope_type type"))
                 r2__settings_fail(s, item->string, "changes positions: not supported");
         inner = r2__setting_float(s, rope, "rope_theta", outer);
-        if (inner != outer && r2__setting(s, s->root, "rope_theta"))
+        if (inner != outer && r2__setting(s->root, "rope_theta"))
             r2__settings_fail(s, "rope_theta", "occurs twice, with two values");
         outer = inner;
     }
@@ -14365,10 +14393,10 @@ static float r2__setting_rope(r2__settings *s) {
 static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     static const char *const off[] = {"attention_bias", "mlp_bias", "use_sliding_window",
                                       "quantization_config", "pruned_heads"};
-    const cJSON *layers = r2__setting(s, s->root, "layer_types");
+    const cJSON *layers = r2__setting(s->root, "layer_types");
     const float partial = r2__setting_float(s, s->root, "partial_rotary_factor", 1.0f);
     for (size_t k = 0; k < sizeof off / sizeof *off; ++k) {
-        const cJSON *item = r2__setting(s, s->root, off[k]);
+        const cJSON *item = r2__setting(s->root, off[k]);
         if (item && !r2__is_off(item)) r2__settings_fail(s, off[k], "is in use: not supported");
     }
     r2__setting_only(s, s->root, "hidden_act", "silu");
@@ -14391,7 +14419,7 @@ static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_c
     const cJSON *type;
     *c = r2_model_config_default();
     if (r2__settings_read(ctx, &s, directory, "config.json") == R2_OK) {
-        type = r2__setting(&s, s.root, "model_type");
+        type = r2__setting(s.root, "model_type");
         c->qkv_bias = cJSON_IsString(type) && strcmp(type->valuestring, "qwen2") == 0;
         if (!c->qkv_bias && !(cJSON_IsString(type) && strcmp(type->valuestring, "llama") == 0))
             r2__settings_fail(&s, "model_type", "is neither \"llama\" nor \"qwen2\"");
@@ -14528,9 +14556,9 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
     r2__shard *entry = NULL;
     size_t n = 0;
     if (r2__settings_read(ctx, &s, directory, "model.safetensors.index.json") == R2_OK) {
-        const cJSON *map = r2__setting(&s, s.root, "weight_map");
+        const cJSON *map = r2__setting(s.root, "weight_map");
         if (!cJSON_IsObject(map)) r2__settings_fail(&s, "weight_map", "is missing");
-        config->tied = !r2__setting(&s, map, "lm_head.weight");
+        config->tied = !r2__setting(map, "lm_head.weight");
         entry = (r2__shard *)r2_alloc(ctx, (uint64_t)cJSON_GetArraySize(map), sizeof *entry);
         if (!entry && s.status == R2_OK) s.status = ctx->status;
         for (const cJSON *item = s.status == R2_OK ? map->child : NULL; item; item = item->next) {
@@ -14651,7 +14679,7 @@ r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory
 /* The targets that target_modules names. */
 static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
     const uint32_t allowed = r2_lora_config_default().targets;
-    const cJSON *modules = r2__setting(s, s->root, "target_modules");
+    const cJSON *modules = r2__setting(s->root, "target_modules");
     uint32_t targets = 0;
     if (!cJSON_IsArray(modules) || !modules->child)
         r2__settings_fail(s, "target_modules", "is not a list of projections");
@@ -14679,10 +14707,10 @@ static void r2__check_adapter(r2__settings *s) {
         "r lora_alpha target_modules peft_type bias init_lora_weights " /* looked at elsewhere */
         "auto_mapping base_model_name_or_path inference_mode lora_dropout megatron_core "
         "peft_version qalora_group_size revision runtime_config task_type"; /* change nothing */
-    if (!r2__setting(s, s->root, "peft_type")) r2__settings_fail(s, "peft_type", "is missing");
+    if (!r2__setting(s->root, "peft_type")) r2__settings_fail(s, "peft_type", "is missing");
     r2__setting_only(s, s->root, "peft_type", "LORA");
     r2__setting_only(s, s->root, "bias", "none");
-    if (!cJSON_IsBool(r2__setting(s, s->root, "init_lora_weights")))
+    if (!cJSON_IsBool(r2__setting(s->root, "init_lora_weights")))
         r2__setting_only(s, s->root, "init_lora_weights", "gaussian eva orthogonal");
     for (const cJSON *item = s->root->child; item; item = item->next)
         if (!r2__is_one_of(item->string, known) && !r2__is_off(item))

@@ -10,7 +10,7 @@ PROBE=${PROBE:-${SAFE:-build/checked}/tests/cases/probe}
 [ -x "$PROBE" ] || make -s "$PROBE" || exit 1
 export PROBE CASE TMP CC="${CC:-cc}" CPPFLAGS="${CPPFLAGS:--I.}" LC_ALL=C
 export ASAN_OPTIONS="detect_leaks=0:exitcode=99:${ASAN_OPTIONS:-}" OMP_WAIT_POLICY=passive
-limit=$(command -v timeout >/dev/null && echo "timeout ${CASE_LIMIT:-120}")
+limit=$(command -v timeout >/dev/null && echo "timeout ${CASE_LIMIT:-300}")
 fatal='AddressSanitizer|runtime error:|Segmentation fault|Aborted|^memory: .* not given back'
 
 # Says what is wrong with the output in $here/said; nothing when it is right.

@@ -24,7 +24,7 @@
 #include "output.h"
 
 typedef enum options_kind {
-    OPTIONS_TEXT = 0, /* to a const char *                  */
+    OPTIONS_TEXT = 0, /* to a const char *; low: may be ""  */
     OPTIONS_WHOLE,    /* to an int64_t in [low, high]       */
     OPTIONS_NUMBER,   /* to a double in [low, high]         */
     OPTIONS_FLAG      /* no value; the bool becomes low     */
@@ -46,7 +46,7 @@ typedef struct options_entry {
         {"--separator", OPTIONS_TEXT, &(f).separator, 0, 0},                                       \
         {"--items", OPTIONS_TEXT, &(f).items, 0, 0},                                               \
         {"--time-unit", OPTIONS_NUMBER, &(f).time_unit, 0, 1000000000},                            \
-        {"--not-rated", OPTIONS_TEXT, &(f).not_rated, 0, 0}
+        {"--not-rated", OPTIONS_TEXT, &(f).not_rated, true, 0}
 #define OPTIONS_FORMAT_HELP                                                                        \
     "  --user-column NAME, --item-column NAME, --rating-column NAME, --time-column NAME\n"         \
     "                 columns of that file, or their numbers from 1 (default: the usual names);\n" \
@@ -54,7 +54,7 @@ typedef struct options_entry {
     "  --separator C  between its columns (default: the one that its first line shows)\n"          \
     "  --items FILE   titles, genres, years (default: the file beside the ratings)\n"              \
     "  --time-unit X  of times that are numbers, in seconds (default: 1, or 0.001 by their size)\n" \
-    "  --not-rated X  a rating that means not rated (-1, 0, NA): its rows are left out\n"
+    "  --not-rated X  a rating that means not rated (-1, 0, NA, \"\"): its rows are left out\n"
 
 /* What to do about a table whose columns the library does not know; "" after any other error. */
 static inline const char *options_hint(const r2_ctx *ctx) {
@@ -98,7 +98,7 @@ static inline void options_take(const char *program, const options_entry *o, con
         *(bool *)o->to = o->low != 0;
         return;
     }
-    if (!value || (!*value && o->kind == OPTIONS_TEXT)) {
+    if (!value || (!*value && o->kind == OPTIONS_TEXT && !o->low)) {
         fprintf(stderr, "%s: %s needs a value\n", program, o->name);
         exit(2);
     }

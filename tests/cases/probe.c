@@ -582,6 +582,19 @@ static int recommend(int n, char **a) {
     return s != R2_OK ? failed(s) : 0;
 }
 
+/* reload DATA DIR: the small run of seed 5, filled from what `run DATA DIR` saved */
+static int reload(int n, char **a) {
+    r2_run_config c = small_run(5);
+    r2_run run;
+    r2_status s = r2_run_init(&ctx, &run, a[0], &c);
+    (void)n;
+    if (s != R2_OK) return failed(s);
+    s = r2_run_load_model(&ctx, &run, a[1]);
+    if (s == R2_OK) printf("reloaded\n");
+    r2_run_free(&ctx, &run);
+    return s != R2_OK ? failed(s) : 0;
+}
+
 static r2_status trained(r2_run *run, const char *data, uint64_t seed) {
     r2_run_config c = small_run(seed);
     r2_status s = r2_run_init(&ctx, run, data, &c);
@@ -771,7 +784,7 @@ static const struct {
     int (*run)(int n, char **a);
     const char *arguments;
 } command[] = {
-    {"load", 1, load, "[-s|-u|-i|-r|-t|-T|-I VALUE] FILE..."},
+    {"load", 1, load, "[-s|-u|-i|-r|-t|-T|-I|-N VALUE] FILE..."},
     {"genre", 1, genre, "FILE..."},
     {"candidates", 2, candidates, "DATA FILE"},
     {"candidates-again", 3, candidates_again, "DATA FILE N"},
@@ -789,6 +802,7 @@ static const struct {
     {"advantages", 1, advantages, "REWARD..."},
     {"rank", 2, rank, "SCORE..."},
     {"run", 2, whole_run, "DATA OUT [NAME=VALUE]..."},
+    {"reload", 2, reload, "DATA DIR"},
     {"recommend", 2, recommend, "DATA N"},
     {"torn", 3, torn, "DATA DIR BLOCKED"},
     {"train", 2, train, "DATA DIR [STOP]"},

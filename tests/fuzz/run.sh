@@ -3,7 +3,7 @@
 #
 #     T=600 run.sh build/fuzz/fuzz_ratings ...
 #
-# build/fuzz/executions.log keeps a line for each: reader, executions, edges, exit status.
+# FLAGS adds options of libFuzzer. build/fuzz/executions.log keeps a line for each: reader, executions, edges, exit status.
 # It begins with tests/fuzz/corpus/READER and what earlier runs have found, in build/fuzz/corpus. An
 # input that fails is kept in build/fuzz as READER-crash-...; it becomes a test: put it into
 # tests/fuzz/corpus/READER, where `make test` replays it. `MERGE=1 run.sh ...` puts into that folder what
@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/../.."
 failed=0 total=0
 export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
-options='-rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 -max_len=4096 -use_value_profile=1'
+options='-rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 -max_len=4096 -use_value_profile=1 '${FLAGS:-}
 limit=-max_total_time=${T:-60}
 [ -z "${RUNS:-}" ] || limit=-runs=$RUNS
 
