@@ -8976,7 +8976,8 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     r2_model model;
     r2_examples train;
     int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
-    r2_status status = word ? r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES) : ctx->status;
+    r2_status status = ctx->status;
+    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
     memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
     memset(&train, 0, sizeof train);
     if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
