@@ -1853,6 +1853,8 @@ typedef struct r2_attention {
     int32_t n_seq, n_head, n_kv_head, d_head;
     const int32_t *seq_begin; /* (n_seq + 1) rows of sequence s                             */
     const bool *branch;       /* (n_seq) as in r2_batch; NULL: each sequence stands alone   */
+    const int32_t *first;     /* (n_seq) rows of s before it are keys alone: their out and lse are
+                                 left as they are, their dq is 0; NULL: there are none      */
 } r2_attention;
 
 /* Floats of scratch that the next two need for these sequences and ctx->n_threads. */
@@ -5299,6 +5301,11 @@ static inline r2__keys r2__keys_of(const r2_attention *shape, int32_t s) {
     return keys;
 }
 
+/* The first row of sequence s that attends. */
+static inline int64_t r2__first_query(const r2_attention *shape, int32_t s) {
+    return shape->first ? shape->first[s] : shape->seq_begin[s];
+}
+
 /* The row of key j. */
 static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
     return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
@@ -5378,7 +5385,7 @@ R2__PLAIN(void, r2_attention_fwd)
     (void)ctx;
     for (int32_t s = 0; s < shape->n_seq; ++s) {
         const r2__keys keys = r2__keys_of(shape, s);
-        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+        for (int64_t r = r2__first_query(shape, s); r < shape->seq_begin[s + 1]; ++r)
             r2__attend_row(shape, &keys, r, out + r * H * D, lse + r * H, qkv, scratch);
     }
 }
@@ -5393,7 +5400,7 @@ R2__PLAIN(void, r2_attention_bwd)
     memset(dqkv, 0, (size_t)(R * (H + 2 * shape->n_kv_head) * D) * sizeof *dqkv);
     for (int32_t s = 0; s < shape->n_seq; ++s) {
         const r2__keys keys = r2__keys_of(shape, s);
-        for (int64_t r = shape->seq_begin[s]; r < shape->seq_begin[s + 1]; ++r)
+        for (int64_t r = r2__first_query(shape, s); r < shape->seq_begin[s + 1]; ++r)
             r2__attend_row_bwd(shape, &keys, r, dqkv, dout + r * H * D, out + r * H * D,
                                lse + r * H, qkv);
     }
@@ -5665,14 +5672,14 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
    What the forward pass leaves for the backward pass. A model that is not trained has one set of
    buffers for all layers, in which x, mid and the next layer's x are one. */
 
-typedef struct r2__acts { /* of one layer, R rows */
+typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_after) */
     float *x;             /* (R, d_model) the residual stream on entry        */
     float *n1, *rstd1;    /* (R, d_model), (R) its norm                       */
     float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
     float *att, *lse;     /* (R, d_model), (R, n_head)                        */
-    float *mid;           /* (R, d_model) the stream after attention          */
-    float *n2, *rstd2;    /* (R, d_model), (R) its norm                       */
-    float *gu, *act;      /* (R, 2 d_ff), (R, d_ff) gate and up; their swiglu */
+    float *mid;           /* (T, d_model) the stream after attention          */
+    float *n2, *rstd2;    /* (T, d_model), (T) its norm                       */
+    float *gu, *act;      /* (T, 2 d_ff), (T, d_ff) gate and up; their swiglu */
 } r2__acts;
 
 struct r2__work {
@@ -5682,15 +5689,21 @@ struct r2__work {
     bool recompute, trains;     /* the model that the room was laid out for   */
     const r2_lora *lora;
     bool ready;        /* a forward has left what backward needs     */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x          */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model) */
     int64_t n_rows;    /* R, of the last forward                     */
     int32_t *position; /* (R)                                        */
+    int32_t *first;    /* (n_seq) first row that is predicted from   */
+    int64_t n_words;   /* N: different tokens of the batch           */
+    int32_t *word;     /* (N) each of them once                      */
+    int32_t *word_of;  /* (R) where the token of a row is in `word`  */
+    int32_t *found;    /* (n_vocab) scratch                          */
+    float *words;      /* (N, cols of qkv) queries, keys and values before rope */
     float *scratch;
     float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients, of one layer     */
     int64_t n_last;                            /* U: rows that are predicted from            */
     int32_t *row;                              /* (U) which rows                             */
     int64_t *begin;                            /* (U + 1) predictions from row i             */
-    float *last, *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..) */
+    float *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..)        */
     float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)     */
     int64_t chunk; /* rows of logits made at a time              */
 };
@@ -5712,18 +5725,18 @@ static int64_t r2__qkv_cols(const r2_model_config *c) {
 
 /* Everything of one layer but x; mid is its own, or NULL. */
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                           bool own_mid, r2__acts *a, bool *good) {
+                           int64_t T, bool own_mid, r2__acts *a, bool *good) {
     const r2_model_config *c = &model->config;
     a->n1 = r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd1 = r2__floats(ctx, arena, R, 1, good);
     a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
     a->att = r2__floats(ctx, arena, R, c->d_model, good);
     a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, R, c->d_model, good) : NULL;
-    a->n2 = r2__floats(ctx, arena, R, c->d_model, good);
-    a->rstd2 = r2__floats(ctx, arena, R, 1, good);
-    a->gu = r2__floats(ctx, arena, R, 2 * c->d_ff, good);
-    a->act = r2__floats(ctx, arena, R, c->d_ff, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
+    a->n2 = r2__floats(ctx, arena, T, c->d_model, good);
+    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
+    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
+    a->act = r2__floats(ctx, arena, T, c->d_ff, good);
 }
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
@@ -5736,14 +5749,19 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        float *x = l > 0 && !w->trains ? w->layer[0].x
-                                       : r2__floats(ctx, &w->memory, w->max_rows, c->d_model, good);
+        const int64_t after = l < c->n_layer - 1 || shared ? w->max_rows : w->max_pred;
+        const int64_t rows = l < c->n_layer ? w->max_rows : w->max_pred;
+        float *x = l > 0 && l < c->n_layer && !w->trains
+                       ? w->layer[0].x
+                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
         if (l > 0 && shared) w->layer[l] = w->layer[0];
         else if (l < c->n_layer)
-            r2__take_layer(ctx, &w->memory, model, w->max_rows, w->trains, &w->layer[l], good);
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains, &w->layer[l],
+                           good);
         w->layer[l].x = x;
         if (!w->trains) w->layer[l].mid = x;
     }
+    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
 }
 
 static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
@@ -5766,13 +5784,24 @@ static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool
     w->chunk = keep || U < chunk ? U : chunk;
     w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
     w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
-    w->last = r2__floats(ctx, &w->memory, U, C, good);
     w->normed = r2__floats(ctx, &w->memory, U, C, good);
     w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
     w->lse = r2__floats(ctx, &w->memory, U, 1, good);
     w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
     w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
     if (!w->begin || !w->row) *good = false;
+}
+
+/* What is known of the rows before any layer runs. */
+static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t R = w->max_rows, V = model->config.n_vocab;
+    int32_t **const list[] = {&w->position, &w->first, &w->word, &w->word_of, &w->found};
+    for (int k = 0; k < 5; ++k) {
+        const int64_t n = list[k] == &w->found ? V : R;
+        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
+        if (!*list[k]) *good = false;
+    }
+    w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
 }
 
 /* Whether the room is laid out for the model as it is now. */
@@ -5801,13 +5830,12 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
     w->trains = r2__trains(model);
     w->lora = model->lora;
     r2_arena_free(ctx, &w->memory);
-    w->position = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)w->max_rows,
-                                            sizeof *w->position);
+    r2__take_rows(ctx, model, w, &good);
     w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
     r2__take_layers(ctx, model, w, &good);
     r2__take_head(ctx, model, w, &good);
     if (w->trains) r2__take_gradients(ctx, model, w, &good);
-    if (good && w->position) return R2_OK;
+    if (good) return R2_OK;
     r2_arena_free(ctx, &w->memory);
     w->max_rows = w->max_pred = w->max_scratch = 0;
     return ctx->status;
@@ -5847,7 +5875,8 @@ static int64_t r2__projection_rows(const r2_model *model, r2__projection p) {
 static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__projection p,
                              int64_t layer, float *y, const float *x, int64_t R);
 static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x);
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R);
 
 /* y(R,O) = or += x(R,I) W(O,I)^T. Adapters put W + scale B A in the place of W ([E6]). */
 static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection p, int64_t layer,
@@ -5861,11 +5890,11 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
 
 /* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x) {
+                            int64_t layer, float *dx, const float *dy, const float *x,
+                            int64_t R) {
     const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
-    const int64_t R = model->work->n_rows;
     if (model->lora) {
-        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x);
+        r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
         return;
     }
     r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
@@ -5888,6 +5917,7 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
                                      const bool *branch) {
     r2_attention shape;
     shape.branch = branch;
+    shape.first = NULL;
     shape.n_seq = n_seq;
     shape.seq_begin = begin;
     shape.n_head = model->config.n_head;
@@ -5896,45 +5926,70 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
     return shape;
 }
 
+/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
+   token alone until rope turns them: they are computed for N different tokens, then spread over R
+   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
+   Spreading and choosing rows is what r2_embed_fwd does to a table. */
+static int64_t r2__rows_after(const r2_model *m, int64_t layer) {
+    return layer == m->config.n_layer - 1 ? m->work->n_last : m->work->n_rows;
+}
+
+/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
+static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
+
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    r2__project(ctx, m, r2__qkv, l, qkv, a->n1, N);
+    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
+    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
+    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, 1);
+}
+
 /* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass
    runs single layers again when activations are not kept: then without the head (logp NULL).
-   R rows, U of which are predicted from; C = d_model, D = C / n_head, F = d_ff, V = n_vocab. */
+   R rows, U of which are predicted from; C = d_model, F = d_ff, V = n_vocab. */
 static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
                             int32_t first, int32_t end, float *logp, float *entropy) {
     const r2_model_config *c = &m->config;
     struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
-    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
-    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff, V = c->n_vocab;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
     const float eps = c->norm_eps;
 
     if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
     for (int32_t l = first; l < end; ++l) {
-        r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x;
+        const bool last = l == c->n_layer - 1;
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *next = w->layer[l + 1].x, *att = last ? w->normed : a->att;
 
-        /* mid = x + Wo attention(rope(Wqkv rmsnorm(x) + b)) */
-        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
-        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
-        r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-                (int32_t)D, 1);
+        /* mid = x + Wo attention(qkv) */
+        r2__qkv_fwd(ctx, m, l, a);
+        shape.first = last ? w->first : NULL;
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        r2__copy(a->mid, a->x, R * C);
-        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
+        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
+        if (last) r2_embed_fwd(ctx, a->mid, a->x, w->row, U, C);
+        else r2__copy(a->mid, a->x, R * C);
+        r2__project(ctx, m, r2__out, l, a->mid, att, T);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), R, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
-        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
-        r2__copy(next, a->mid, R * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, R);
+        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, T);
+        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+        r2__copy(next, a->mid, T * C);
+        r2__project(ctx, m, r2__down, l, next, a->act, T);
     }
     if (!logp) return;
 
     /* logits = head rmsnorm(x), logp = log-softmax of logits; some rows at a time */
-    for (int64_t i = 0; i < U; ++i) r2__copy(w->last + i * C, w->layer[end].x + w->row[i] * C, C);
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(m, R2_FINAL_NORM, 0), U, C, eps);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->layer[end].x, r2_weight(m, R2_FINAL_NORM, 0), U, C,
+                   eps);
     for (int64_t i = 0; i < U; i += w->chunk) {
         const int64_t n = U - i < w->chunk ? U - i : w->chunk;
         r2_matmul(ctx, R2_NT, n, V, C, w->normed + i * C, C, r2__head(m), C, w->logits, V, false);
@@ -5948,17 +6003,37 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     }
 }
 
-/* Backward: the same in reverse. w->dx holds the gradient of the residual stream, first after the
-   last layer, then before each. */
-static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            const float *dlogp) {
+/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
+static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
     const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, D = C / c->n_head, F = c->d_ff;
-    const int64_t V = c->n_vocab, qkv_cols = r2__qkv_cols(c);
-    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
-    float *dembed = r2__trained(m, R2_EMBED, 0),
-          *dhead = c->tied ? dembed : r2__trained(m, R2_HEAD, 0);
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *dqkv = l == 0 ? w->words : w->dqkv, *x = l == 0 ? a->att : a->x;
+    float *dx = l == 0 ? w->datt : w->dx;
+    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
+    float *dbias = r2__trained(m, R2_BQ, l);
+
+    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, -1);
+    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
+    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
+    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
+    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n1, N);
+    if (!dn) return;
+    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
+                   a->rstd1, N, C);
+    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
+}
+
+/* Backward of the head: the gradients of the U rows of the residual stream after the last layer. */
+static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                         const float *dlogp) {
+    const struct r2__work *w = m->work;
+    const int64_t U = w->n_last, C = m->config.d_model, V = m->config.n_vocab;
+    float *dhead = r2__trained(m, m->config.tied ? R2_EMBED : R2_HEAD, 0);
 
     for (int64_t i = 0; i < U; i += w->chunk) {
         const int64_t n = U - i < w->chunk ? U - i : w->chunk;
@@ -5970,32 +6045,46 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         if (dhead) r2_matmul(ctx, R2_TN, V, C, n, w->logits, V, normed, C, dhead, C, true);
     }
     memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed, w->last,
-                   r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
-    memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
-    for (int64_t i = 0; i < U; ++i) r2__copy(w->dx + w->row[i] * C, w->dlast + i * C, C);
+    r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed,
+                   w->layer[m->config.n_layer].x, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
+}
 
+/* Backward: the same in reverse. The gradient of the residual stream is first in w->dlast, of U
+   rows, and below the last layer's attention in w->dx, of R. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    float *dembed = r2__trained(m, R2_EMBED, 0);
+
+    r2__head_bwd(ctx, m, batch, dlogp);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        r2__acts *a = &w->layer[l];
-        float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
-        float *dbias = r2__trained(m, R2_BQ, l);
+        const bool last = l == c->n_layer - 1;
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
+        float *att = last ? w->dnormed : a->att;
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act);
-        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, R, F);
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2);
-        r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
-                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, R, C);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
+        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, T, F);
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, T);
+        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
+                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
 
-        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att);
+        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
+        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
+        if (last) {
+            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
+            memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
+            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
+            r2_embed_bwd(ctx, w->dx, dx, w->row, U, C);
+        }
+        shape.first = last ? w->first : NULL;
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-        r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-                (int32_t)D, -1);
-        if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, qkv_cols);
-        r2__project_bwd(ctx, m, r2__qkv, l, dn, w->dqkv, a->n1);
-        if (dn)
-            r2_rmsnorm_bwd(ctx, w->dx, r2__trained(m, R2_ATTN_NORM, l), dn, a->x,
-                           r2_weight(m, R2_ATTN_NORM, l), a->rstd1, R, C);
+        r2__qkv_bwd(ctx, m, l, a);
     }
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
@@ -6040,23 +6129,30 @@ static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const
     return R2_OK;
 }
 
-/* Positions of the rows; the rows that are predicted from, each once, and the predictions from
-   each. A branch continues the positions of its sequence. */
-static void r2__number_rows(struct r2__work *w, const r2_batch *batch) {
+/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
+   predictions from each. A branch continues the positions of its sequence. */
+static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
     const int32_t *begin = batch->seq_begin;
     int32_t shared = 0;
     w->n_rows = begin[batch->n_seq];
-    for (int32_t s = 0; s < batch->n_seq; ++s) {
+    w->n_words = w->n_last = 0;
+    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
+    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
         const bool branch = batch->branch && batch->branch[s];
-        for (int32_t r = begin[s]; r < begin[s + 1]; ++r)
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
+            int32_t *at = &w->found[batch->token[r]];
+            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
+            w->word_of[r] = *at;
             w->position[r] = r - begin[s] + (branch ? shared : 0);
+        }
         if (!branch) shared = begin[s + 1] - begin[s];
-    }
-    w->n_last = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (j > 0 && batch->pred_row[j] == batch->pred_row[j - 1]) continue;
-        w->begin[w->n_last] = j;
-        w->row[w->n_last++] = batch->pred_row[j];
+        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
+                                                                            : begin[s + 1];
+        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
+            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
+            w->begin[w->n_last] = j;
+            w->row[w->n_last++] = batch->pred_row[j];
+        }
     }
     w->begin[w->n_last] = batch->n_pred;
 }
@@ -6070,7 +6166,7 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
         r2__reserve(ctx, model, batch->seq_begin[batch->n_seq], batch->n_pred,
                     r2_attention_scratch(ctx, &shape)) != R2_OK)
         return ctx->status;
-    r2__number_rows(model->work, batch);
+    r2__number_rows(model->work, batch, model->config.n_vocab);
     r2__decoder_fwd(ctx, model, batch, 0, model->config.n_layer, logp, entropy);
     model->work->ready = r2__trains(model);
     return R2_OK;
@@ -6502,7 +6598,7 @@ static inline r2_status r2__decoding_init(r2_ctx *ctx, r2__decoding *o, r2_model
     memset(o, 0, sizeof *o);
     o->ctx = ctx;
     o->model = model;
-    r2__take_layer(ctx, &o->memory, model, 1, false, &o->acts, &good);
+    r2__take_layer(ctx, &o->memory, model, 1, 1, false, &o->acts, &good);
     o->acts.x = r2__floats(ctx, &o->memory, 1, c->d_model, &good);
     o->cache = r2__floats(ctx, &o->memory, (int64_t)c->n_layer * c->n_ctx, r2__qkv_cols(c), &good);
     o->logits = r2__floats(ctx, &o->memory, 1, c->n_vocab, &good);
@@ -12889,6 +12985,7 @@ static float r2__softmax(float *s, int64_t keys, float scale) {
 /* One query head of one sequence, pointers at its first row; k0, v0 at the shared rows. */
 typedef struct r2__head_view {
     int64_t length, shared; /* own rows, shared rows (0: no branch) */
+    int64_t first;          /* the first own row that attends       */
     int64_t ld, ld_out, n_head, d;
     const float *q, *k, *v, *k0, *v0, *out, *dout, *lse;
     float *dq, *dk, *dv, *dk0, *dv0;
@@ -12897,7 +12994,7 @@ typedef struct r2__head_view {
 static void r2__attend(const r2__head_view *x, float *out, float *lse, float *s) {
     const float scale = 1.0f / sqrtf((float)x->d);
     const int64_t ld = x->ld, d = x->d, m = x->shared;
-    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+    for (int64_t q0 = x->first; q0 < x->length; q0 += R2__QUERIES) {
         int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
         int64_t width = m + q1;
         float *y = out + q0 * x->ld_out;
@@ -12954,7 +13051,7 @@ static void r2__attend_keys_bwd(const r2__head_view *x, int64_t q0, int64_t n, c
 static void r2__attend_bwd(const r2__head_view *x, float *p, float *dp) {
     const float scale = 1.0f / sqrtf((float)x->d);
     const int64_t ld = x->ld, d = x->d, m = x->shared;
-    for (int64_t q0 = 0; q0 < x->length; q0 += R2__QUERIES) {
+    for (int64_t q0 = x->first; q0 < x->length; q0 += R2__QUERIES) {
         int64_t q1 = q0 + R2__QUERIES < x->length ? q0 + R2__QUERIES : x->length, n = q1 - q0;
         int64_t width = m + q1;
         r2__view queries = {x->q + q0 * ld, ld, 1}, keys = {x->k, 1, ld}, keys0 = {x->k0, 1, ld};
@@ -12983,6 +13080,7 @@ static r2__head_view r2__view_head(const r2_attention *shape, int32_t s, int32_t
     memset(&x, 0, sizeof x);
     x.length = begin[s + 1] - begin[s];
     x.shared = s == root ? 0 : begin[root + 1] - begin[root];
+    x.first = r2__first_query(shape, s) - begin[s];
     x.ld = ld;
     x.ld_out = H * d;
     x.n_head = H;
@@ -13039,6 +13137,8 @@ static void r2__attend_kv_bwd(const r2__attention_pass *pass, int32_t s, int32_t
         x.out = pass->out + row * x.ld_out + h * x.d;
         x.dout = pass->dout + row * x.ld_out + h * x.d;
         x.lse = pass->lse + row * H + h;
+        for (int64_t r = 0; r < x.first; ++r)
+            memset(x.dq + r * x.ld, 0, (size_t)x.d * sizeof *x.dq);
         for (int64_t r = 0; r < x.length && h == g * sharing; ++r) {
             memset(x.dk + r * x.ld, 0, (size_t)x.d * sizeof *x.dk);
             memset(x.dv + r * x.ld, 0, (size_t)x.d * sizeof *x.dv);
@@ -13258,11 +13358,13 @@ typedef struct r2__decoder {
     int64_t first; /* index in `out` of the chunk's first output     */
     int64_t n_prompt, n_out, n_active, rows;
     int32_t *begin;           /* (n_prompt + 1) rows of prompt p in the chunk   */
+    int32_t *last;            /* (n_prompt) its last row                        */
     int32_t *active;          /* (n_active) outputs of the chunk still running  */
     bool *stays;              /* (n_active) whether each goes on                */
     int32_t *position, *next; /* (n_active) of the next token, and that token   */
     r2_rng *rng;              /* (n_out)                                        */
     float *prefix, *suffix;
+    float *words;  /* (n_vocab, cols of qkv) of the first layer, before rope; NULL: not kept */
     r2__acts acts; /* of one step                                    */
     float *normed, *rstd, *logits, *lse;
     float *scratch; /* per thread: scores of attention, or n_vocab    */
@@ -13442,13 +13544,36 @@ static void r2__attend_part(const r2__decoder *d, int64_t layer, int64_t t, int6
 
 /* ---- the decoder ---- */
 
+/* qkv(R) of a layer, before rope, from R rows of the residual stream. */
+static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, const float *x,
+                           int64_t R) {
+    const r2_model *m = d->model;
+    const r2_model_config *c = &m->config;
+    const r2__acts *a = &d->acts;
+    r2_rmsnorm_fwd(d->ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
+                   c->norm_eps);
+    r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n1, R);
+    if (c->qkv_bias)
+        r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
+}
+
+/* Leaves of x and att the last row of each prompt; returns how many. */
+static int64_t r2__keep_last(const r2__decoder *d) {
+    const int64_t C = d->model->config.d_model;
+    for (int64_t p = 0; p < d->n_prompt; ++p) {
+        memmove(d->acts.x + p * C, d->acts.x + d->last[p] * C, (size_t)C * sizeof(float));
+        memmove(d->acts.att + p * C, d->acts.att + d->last[p] * C, (size_t)C * sizeof(float));
+    }
+    return d->n_prompt;
+}
+
 /* R rows through the decoder, the layers of r2__decoder_fwd: all rows of the prompts, whose keys
    and values are kept, or one row of each active output, which attends to what is kept. */
 static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, bool prompts) {
     const r2_ctx *ctx = d->ctx;
     const r2_model *m = d->model;
     const r2_model_config *c = &m->config;
-    const r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
+    r2_attention shape = r2__attention_of(m, (int32_t)d->n_prompt, d->begin, NULL);
     const r2__acts *a = &d->acts;
     const int64_t C = c->d_model, qkv_cols = r2__qkv_cols(c);
     int64_t keys = 0;
@@ -13457,15 +13582,16 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
     threads = r2_threads(ctx, 2 * keys * C);
     r2_embed_fwd(ctx, a->x, r2_weight(m, R2_EMBED, 0), token, R, C);
     for (int32_t l = 0; l < c->n_layer; ++l) {
-        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, a->x, r2_weight(m, R2_ATTN_NORM, l), R, C,
-                       c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n1, R);
-        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, qkv_cols);
+        const bool last = l == c->n_layer - 1;
+        if (l == 0 && d->words) r2_embed_fwd(ctx, a->qkv, d->words, token, R, qkv_cols);
+        else r2__decode_qkv(d, l, a->qkv, a->x, R);
         r2_rope(ctx, a->qkv, qkv_cols, d->position, m->rope, R, c->n_head + c->n_kv_head,
                 shape.d_head, 1);
         if (prompts) {
             r2__keep_prompts(d, l);
+            shape.first = last ? d->last : NULL;
             r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, d->scratch);
+            if (last) R = r2__keep_last(d);
         } else {
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
@@ -13489,13 +13615,13 @@ static void r2__decode_head(r2__decoder *d, int64_t n) {
 
 /* Runs the chunk's prompts; leaves the logits after the last row of each. */
 static void r2__decode_prompts(r2__decoder *d, const int32_t *token) {
-    const int64_t C = d->model->config.d_model;
-    float *x = d->acts.x;
-    for (int64_t p = 0; p < d->n_prompt; ++p)
+    for (int64_t p = 0; p < d->n_prompt; ++p) {
         for (int32_t r = d->begin[p]; r < d->begin[p + 1]; ++r) d->position[r] = r - d->begin[p];
+        d->last[p] = d->begin[p + 1] - 1;
+    }
+    if (d->words)
+        r2__decode_qkv(d, 0, d->words, r2_weight(d->model, R2_EMBED, 0), d->model->config.n_vocab);
     r2__decode_rows(d, token, d->rows, true);
-    for (int64_t p = 0; p < d->n_prompt; ++p)
-        memmove(x + p * C, x + (d->begin[p + 1] - 1) * C, (size_t)C * sizeof *x);
     r2__decode_head(d, d->n_prompt);
 }
 
@@ -13525,6 +13651,7 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     bool good = r2__lora_reserve(d->ctx, d->model, wide) == R2_OK;
     d->slot = scores > c->n_vocab ? scores : c->n_vocab;
     d->begin = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt + 1, sizeof(int32_t));
+    d->last = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_prompt, sizeof(int32_t));
     d->active = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
     d->stays = (bool *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(bool));
     d->next = (int32_t *)r2_arena_alloc(d->ctx, arena, (uint64_t)n_out, sizeof(int32_t));
@@ -13533,14 +13660,17 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     d->prefix = r2__floats(d->ctx, arena, r2__kept_rows(rows, n_out, d->config->max_new), kv,
                            &good);
     d->suffix = d->prefix ? d->prefix + rows * kv : NULL;
+    d->words = NULL; /* kept where there are fewer words than rows of prompts */
+    if (c->n_vocab <= rows)
+        d->words = r2__floats(d->ctx, arena, c->n_vocab, r2__qkv_cols(c), &good);
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__take_layer(d->ctx, arena, d->model, wide, false, &d->acts, &good);
+    r2__take_layer(d->ctx, arena, d->model, wide, wide, false, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->logits = r2__floats(d->ctx, arena, n_out, c->n_vocab, &good);
     d->scratch = r2__floats(d->ctx, arena, threads, d->slot, &good);
-    good = good && d->begin && d->active && d->stays && d->next && d->position && d->rng;
+    good = good && d->begin && d->last && d->active && d->stays && d->next && d->position && d->rng;
     return good ? R2_OK : d->ctx->status;
 }
 
@@ -13736,9 +13866,10 @@ static void r2__lora_project(const r2_ctx *ctx, const r2_model *model, r2__proje
 
 /* r2__project_bwd with adapters: W is frozen. */
 static void r2__lora_project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                                 int64_t layer, float *dx, const float *dy, const float *x) {
+                                 int64_t layer, float *dx, const float *dy, const float *x,
+                                 int64_t R) {
     const r2_adapters all = r2__adapters_of(model, p, layer);
-    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in, R = model->work->n_rows;
+    const int64_t n_out = r2__projection_rows(model, p), n_in = all.n_in;
     bool added = false;
     if (dx) {
         const float *w = r2__adapted_weights(ctx, model, p, layer, R, &all, &added);

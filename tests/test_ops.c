@@ -129,20 +129,25 @@ static const attention_case attention_cases[] = {
 #define N_ATTENTION_CASES (int)(sizeof attention_cases / sizeof *attention_cases)
 
 static r2_attention attention_shape(const attention_case *c) {
-    r2_attention shape = {c->n_seq, c->n_head, c->n_kv_head, c->d_head, c->begin, c->branch};
+    r2_attention shape = {c->n_seq, c->n_head, c->n_kv_head, c->d_head, c->begin, c->branch, NULL};
     return shape;
 }
 
 TEST(attention_is_its_plain_loop) {
     const r2_ctx ctx = context(2);
-    for (int k = 0; k < N_ATTENTION_CASES; ++k) {
-        const r2_attention shape = attention_shape(&attention_cases[k]);
+    for (int k = 0; k < 2 * N_ATTENTION_CASES; ++k) {
+        r2_attention shape = attention_shape(&attention_cases[k / 2]);
+        int32_t first[5]; /* of the first sequence no row attends, of the others a third */
+        for (int32_t s = 0; s < shape.n_seq; ++s)
+            first[s] = shape.seq_begin[s + 1] - (shape.seq_begin[s + 1] - shape.seq_begin[s]) / 3;
+        first[0] = shape.seq_begin[1];
+        if (k % 2) shape.first = first;
         const int64_t R = shape.seq_begin[shape.n_seq], O = R * shape.n_head * shape.d_head;
         const int64_t n = R * (shape.n_head + 2 * shape.n_kv_head) * shape.d_head;
         float *scratch = (float *)malloc((size_t)r2_attention_scratch(&ctx, &shape) * sizeof(float));
         REQUIRE(n <= MOST);
         fill(buffer[0], n, 10);
-        fill(buffer[1], O, 11);
+        for (int b = 1; b <= 5; ++b) fill(buffer[b], O, 11); /* rows that do not attend keep it */
         r2_attention_fwd(&ctx, &shape, buffer[2], buffer[3], buffer[0], scratch);
         r2_attention_fwd_plain(&ctx, &shape, buffer[4], buffer[5], buffer[0], scratch);
         CHECK_ARRAY_NEAR(buffer[2], buffer[4], O, 2e-6);
@@ -268,7 +273,7 @@ TEST(adamw_is_its_plain_loop) {
 TEST(worked_numbers_of_the_model) {
     const r2_ctx ctx = context(1);
     const int32_t begin[] = {0, 2};
-    const r2_attention shape = {1, 1, 1, 2, begin, NULL};
+    const r2_attention shape = {1, 1, 1, 2, begin, NULL, NULL};
     const float gain[] = {1.0f, 1.0f}, x[] = {3.0f, 4.0f}, logits[] = {0.0f, 1.0986123f};
     /* rows | q | k | v |: the second row has the scores 0 and ln 3 */
     const float qkv[] = {0.0f,       0.0f, 0.0f,       0.0f, 1.0f, 0.0f,
