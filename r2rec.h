@@ -1615,7 +1615,10 @@ r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
    hook is told. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
-/* Adds lines of text: sizes, density, ratings, time span, dropped rows and why. */
+/* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
+   a scale, ratings like serial numbers, times of January 1970. */
+r2_status r2_data_doubts(r2_ctx *ctx, const r2_data *data, r2_text *text);
+/* Adds lines of text: sizes, density, ratings, time span, doubts, dropped rows and why. */
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
 /* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
@@ -11906,23 +11909,31 @@ static bool r2__all_differ(const r2_data *data) {
     return n >= 10 && 10 * n_same < n;
 }
 
-/* What ratings do not look like: serial numbers; -1 or 0 in a tenth of the rows below a scale. */
-static void r2__add_doubts(r2_ctx *ctx, r2_text *text, const r2_data *data) {
+r2_status r2_data_doubts(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     const float low = data->rating_min;
-    int64_t n_low = 0;
-    for (int64_t k = 0; k < data->n_ratings; ++k) n_low += data->rating[k] == low;
+    int64_t n_low = 0, n_first_year = 0;
+    for (int64_t k = 0; k < data->n_ratings; ++k) {
+        n_low += data->rating[k] == low;
+        n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
+    }
     if ((low == -1.0f || low == 0.0f) && data->rating_max > 1.0f && 10 * n_low >= data->n_ratings)
         r2_text_addf(ctx, text,
                      "rating %g is frequent, often a mark of not rated: option --not-rated %g, or "
                      "r2_format.not_rated, leaves such rows out\n",
                      (double)low, (double)low);
-    if (r2__all_differ(data))
+    if (data->has_rating && r2__all_differ(data))
         r2_text_addf(ctx, text, "ratings that all differ look like serial numbers: check the "
                                 "rating column\n");
+    if (data->has_time && 2 * n_first_year > data->n_ratings)
+        r2_text_addf(ctx, text,
+                     "%lld times lie within a year of January 1970, which is wrong: check "
+                     "the time column and its unit\n",
+                     (long long)n_first_year);
+    return text->failed ? ctx->status : R2_OK;
 }
 
 r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
-    int64_t last = 0, n_titles = 0, n_first_year = 0;
+    int64_t last = 0, n_titles = 0;
     double cells = (double)data->n_users * (double)data->n_items;
     for (int64_t i = 0; i < data->n_items; ++i) n_titles += data->title[i][0] != '\0';
     for (int64_t k = 0; k < data->n_ratings; ++k)
@@ -11940,10 +11951,7 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
     if (data->n_not_rated)
         r2_text_addf(ctx, text, "not rated, left out: %lld\n", (long long)data->n_not_rated);
     if (!data->has_rating) r2_text_addf(ctx, text, "no rating column: every rating is 1\n");
-    else {
-        r2__add_histogram(ctx, text, data);
-        r2__add_doubts(ctx, text, data);
-    }
+    else r2__add_histogram(ctx, text, data);
     if (!data->has_time) {
         r2_text_addf(ctx, text, "no time column: every time is 0\n");
     } else {
@@ -11952,14 +11960,8 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text) {
         r2_text_addf(ctx, text, " to ");
         r2__add_date(ctx, text, data->time_zero + last);
         r2_text_addf(ctx, text, "\n");
-        for (int64_t k = 0; k < data->n_ratings; ++k)
-            n_first_year += llabs(data->time_zero + data->time[k]) < 365 * 86400;
-        if (2 * n_first_year > data->n_ratings)
-            r2_text_addf(ctx, text,
-                         "%lld times lie within a year of January 1970, which is wrong: check "
-                         "the time column and its unit\n",
-                         (long long)n_first_year);
     }
+    r2_data_doubts(ctx, data, text);
     r2_text_addf(ctx, text,
                  "dropped: duplicates %lld, low ratings %lld, outside the time window "
                  "%lld, not in the core %lld\n",
@@ -17428,7 +17430,7 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 }
 
 /* ---- Unicode tables: tests/reference/unicode_tables.py writes these lines ---- */
-/* Unicode 17.0.0 */
+/* Unicode 17.0.0: two files of https://www.unicode.org/Public/17.0.0/ucd, as this script says */
 static const char *const r2__unicode_letters[] = {
     "R1J6JQ\?1:1415G1O1^:4<>57111T151224116113111D1RC1T;8U61Q6216Q9R7K44Q=Q;Q321S311\?272:321@11N",
     "MRI;1HQ192415F419131GI7;5H17@Q:QJQF31B17:\?@48222F17113431@1=213>2:186422F17121212O411C3@913",

@@ -799,6 +799,9 @@ static void print_data(demo *d) {
     if (!data->has_rating) r2_text_addf(&d->ctx, &text, "no rating column: every rating is 1\n");
     if (data->unused)
         r2_text_addf(&d->ctx, &text, "columns that are not read: %s\n", data->unused);
+    if (data->n_not_rated)
+        r2_text_addf(&d->ctx, &text, "not rated, left out: %lld\n", (long long)data->n_not_rated);
+    check(d, r2_data_doubts(&d->ctx, data, &text));
     if (data->was_counted)
         r2_text_addf(&d->ctx, &text,
                      "counts, not grades: each user's are graded 1 to 5 by their order\n");
@@ -927,6 +930,11 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
+    if (d.options.candidates && access(d.options.candidates, R_OK)) { /* they are read later */
+        fprintf(stderr, "movielens_demo: --candidates %s: %s\n", d.options.candidates,
+                strerror(errno));
+        return 1;
+    }
     report_init(&d.report, &d.ctx, argc, argv);
     prepare(&d);
     user = wanted_user(&d);

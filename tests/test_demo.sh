@@ -46,6 +46,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses 'ratings.csv' --data "$here/empty"
     refuses 'ratings.csv:5001: ' --data "$here/cut"
     refuses 'no user "nobody"' --data data/mini --user nobody --quiet
+    refuses "--candidates $here/none: " --data data/mini --candidates "$here/none"
     refuses '"--nonsense"' --nonsense
     refuses '--seed' --seed
     refuses '--seed' --seed ten
