@@ -113,7 +113,7 @@ static void write_table(xp *all, xp *set, int n) {
     for (int from = -1; from < n; ++from) {
         const char *name = from < 0 ? "nothing: popularity" : set[from].data;
         cJSON *line = cJSON_AddObjectToObject(json, name);
-        r2_text_addf(&all->ctx, &text, "|\n| %s", name);
+        r2_text_addf(&all->ctx, &text, " |\n| %s", name);
         for (int s = 0; s < n; ++s)
             add_cell(all, &set[s], from < 0 ? NULL : &set[from], &text, line);
     }
