@@ -75,7 +75,7 @@ FED     := $(patsubst %.c,%,$(wildcard tests/cases/probe.c)) $(READERS:%=tests/f
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all help deps demo language reference results ablation think headline data mini test sanitize install install-header
+.PHONY: all help deps demo language reference results transfer permuted ablation think headline data mini test sanitize install install-header
 .PHONY: uninstall clean FORCE bench bench-graph bench-scale fuzz torture coverage lint vectors verify mutants
 
 # As many compilers at once as there are processors, unless the caller chose.
@@ -123,6 +123,15 @@ REAL = $(if $(filter file,$(origin DATA)),data/ml-latest-small,$(DATA))
 
 results: build/examples/experiments/results ## tables of all methods: ARGS=--full; one table: DATA="a b"
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+transfer: build/examples/experiments/transfer ## train on one, ask another: DATA="a b c", best after their results
+	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+# The Python that has NumPy, where there are several.
+NUMPY = $(shell for p in python3 /usr/bin/python3; do $$p -c 'import numpy' 2>/dev/null && echo $$p && break; done)
+permuted: build/examples/experiments/results ## control: who took what means nothing; needs NumPy
+	@for d in $(REAL); do $(NUMPY) tests/reference/shapes.py permute $$d '$(OUT)'/permuted/$$(basename $$d) || exit; done
+	@$< --brief --data '$(foreach d,$(REAL),$(OUT)/permuted/$(notdir $d))' --out '$(OUT)/permuted' $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 ablation: build/examples/experiments/ablation ## what each part is worth: ARGS="--models 2 --seeds 3"
 	@$< --data '$(REAL)' --out '$(OUT)' $(if $(THREADS),--threads $(THREADS)) $(ARGS)

@@ -1486,6 +1486,12 @@ r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
    r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
    and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
+/* Takes a model that was saved by a run on other data, instead of training: prompts speak of
+   buckets, not of items. The run keeps its own edges, which need no training; what a bucket means,
+   its word in the model and its weight in traces, is that of the bucket at the same place there.
+   Errors: R2_FORMAT (another shape, fields or number of chains), and those of r2_run_load_model;
+   then nothing has changed. */
+r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
 /* ######################################################## INTERFACE B: for builders ########### */
 
@@ -8994,6 +9000,107 @@ r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
     } else {
         r2_examples_free(ctx, &train);
     }
+    return status;
+}
+
+/* ---- a model of other data ---- */
+
+/* How many buckets of each field a vocabulary has words for. */
+static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        char word[40];
+        int32_t n = 0;
+        do r2__fact_word(word, sizeof word, (r2_field)f, n);
+        while (r2_vocab_find(vocab, word) >= 0 && ++n < R2_MAX_BUCKETS);
+        codebook->n_bucket[f] = n;
+    }
+}
+
+/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
+   highest. */
+static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
+    if (bucket == 0 || n_theirs < 2) return 0;
+    if (n < 3) return n_theirs / 2;
+    return 1 + ((bucket - 1) * (n_theirs - 2) + (n - 2) / 2) / (n - 2);
+}
+
+/* word (words of the run) = the word of `vocab`, whose buckets are `theirs`, that each means; the
+   codebook of the run gets the weights of theirs. */
+static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab *vocab,
+                                 const r2_codebook *theirs, r2_codebook *codebook, int32_t *word) {
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        word[w] = r2_vocab_find(vocab, run->vocab.word[w]);
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
+            const int32_t there = r2__bucket_there(b, codebook->n_bucket[f], theirs->n_bucket[f]);
+            char own[40], other[40];
+            r2__fact_word(own, sizeof own, (r2_field)f, b);
+            r2__fact_word(other, sizeof other, (r2_field)f, there);
+            word[r2_vocab_find(&run->vocab, own)] = r2_vocab_find(vocab, other);
+            codebook->weight[f][b] = theirs->weight[f][there];
+        }
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        if (word[w] < 0)
+            return r2_fail(ctx, R2_FORMAT, "the model has no word \"%s\"", run->vocab.word[w]);
+    return R2_OK;
+}
+
+/* Copies all weights, the rows of words as `word` says. Errors: R2_FORMAT (another shape). */
+static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
+                                const int32_t *word) {
+    const size_t width = (size_t)to->config.d_model;
+    r2_model_config shape = from->config;
+    shape.n_vocab = to->config.n_vocab, shape.n_ctx = to->config.n_ctx;
+    shape.seed = to->config.seed, shape.init_std = to->config.init_std;
+    if (memcmp(&shape, &to->config, sizeof shape) != 0)
+        return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
+            float *w = r2_weight(to, (r2_tensor_id)id, layer);
+            const float *theirs = r2_weight(from, (r2_tensor_id)id, layer);
+            if (id != R2_EMBED && id != R2_HEAD)
+                memcpy(w, theirs, (size_t)r2__tensor_size(&to->tensor[id]) * sizeof *w);
+            else
+                for (int32_t k = 0; k < to->config.n_vocab; ++k)
+                    memcpy(w + (size_t)k * width, theirs + (size_t)word[k] * width,
+                           width * sizeof *w);
+        }
+    return R2_OK;
+}
+
+r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook theirs = run->codebook, codebook = run->codebook;
+    r2_vocab vocab;
+    r2_model model;
+    r2_examples train;
+    int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
+    r2_status status = ctx->status;
+    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
+    memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2_vocab_load(ctx, &vocab, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) r2__vocab_buckets(&vocab, &theirs);
+    if (status == R2_OK) status = r2_codebook_load(ctx, &theirs, path);
+    if (status == R2_OK)
+        status = r2_model_load_dir(ctx, &model, directory, run->model.config.n_ctx, false);
+    if (status == R2_OK && model.config.n_vocab != vocab.n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: %d words, the model has %d", directory,
+                         (int)vocab.n_words, (int)model.config.n_vocab);
+    if (status == R2_OK) status = r2__words_there(ctx, run, &vocab, &theirs, &codebook, word);
+    if (status == R2_OK) status = r2__run_examples(ctx, run, &codebook, &train);
+    if (status == R2_OK) status = r2__copy_there(ctx, &run->model, &model, word);
+    if (status == R2_OK) {
+        r2_examples change = run->train;
+        run->train = train, train = change;
+        run->codebook = codebook;
+    }
+    r2_examples_free(ctx, &train);
+    r2_model_free(ctx, &model);
+    r2_vocab_free(ctx, &vocab);
+    r2_release(ctx, word);
     return status;
 }
 
