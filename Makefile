@@ -170,7 +170,7 @@ torture: $(SAFE)/tests/torture/torture ## fail each allocation and file call: AR
 	@ASAN_OPTIONS=detect_leaks=0 $< $(ARGS)
 
 # Which lines and branches of r2rec.h the tests reach, room by room.
-coverage: $(TESTS:build/%=build/coverage/%) $(FED:%=build/coverage/%) ## lines and branches per room that tests reach
+coverage: $(TESTS:build/%=build/coverage/%) $(FED:%=build/coverage/%) build/coverage/tests/torture/torture ## lines and branches per room that tests reach
 	@tests/coverage.sh $^
 
 # The whole header as one file; .clang-tidy and tests/cppcheck.txt say what is looked at.

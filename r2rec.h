@@ -12171,13 +12171,14 @@ static bool r2__all_differ(const r2_data *data) {
     float sample[R2__SAMPLE_MAX];
     const int64_t n = data->n_ratings < R2__SAMPLE_MAX ? data->n_ratings : R2__SAMPLE_MAX;
     int64_t n_same = 0;
+    if (n < 10) return false;
     for (int64_t k = 0; k < n; ++k) {
         sample[k] = data->rating[k * (data->n_ratings / n)];
         if (floorf(sample[k]) != sample[k]) return false;
     }
     qsort(sample, (size_t)n, sizeof *sample, r2__compare_float);
     for (int64_t k = 1; k < n; ++k) n_same += sample[k] == sample[k - 1];
-    return n >= 10 && 10 * n_same < n;
+    return 10 * n_same < n;
 }
 
 r2_status r2_data_doubts(r2_ctx *ctx, const r2_data *data, r2_text *text) {
