@@ -24,6 +24,7 @@ typedef struct demo_options {
     r2_format format;
     int64_t seed, threads;
     bool full, ease, table, quiet, resume, dump;
+    bool borrows; /* --model of other data than --data */
     int64_t sft_steps, grpo_steps; /* -1: as quick or full say */
 } demo_options;
 
@@ -34,7 +35,8 @@ static const char usage[] =
     "  --candidates FILE  test candidates, as r2_candidates_save writes them\n"
     "  --out DIR      where results go (default out)\n"
     "  --user ID      recommend to this user of the data, not to three test users\n"
-    "  --model DIR    do not train: take the model and the settings of an earlier --out\n"
+    "  --model DIR    do not train: take the model and the settings of an earlier --out; with\n"
+    "                 --data of other ratings, its model alone: fast, and ranks less well\n"
     "  --table        with --model: the table of results as well\n"
     "  --settings FILE  options as JSON, as each run leaves them in OUT/settings.json\n"
     "  --seed N       of everything drawn (default 1)\n"
@@ -80,6 +82,7 @@ static void list_options(demo_options *o, options_entry list[DEMO_OPTIONS]) {
    beside it. */
 static demo_options parse_options(int argc, char **argv) {
     static demo_options o; /* the entries point here */
+    demo_options trained;
     options_entry list[DEMO_OPTIONS];
     o.data = "data/mini", o.out = "out", o.seed = 1;
     o.sft_steps = o.grpo_steps = -1;
@@ -88,7 +91,13 @@ static demo_options parse_options(int argc, char **argv) {
     if (!o.model && !o.settings) return o;
     if (o.settings) options_load("movielens_demo", list, DEMO_KEPT, o.settings, "");
     else options_load("movielens_demo", list, DEMO_KEPT, o.model, "/settings.json");
+    trained = o;
     o.out = o.settings ? o.out : o.model;
+    options_read("movielens_demo", usage, list, DEMO_OPTIONS, argc, argv, NULL);
+    if (o.settings || strcmp(o.data, trained.data) == 0) return o;
+    memset(&o, 0, sizeof o); /* the settings describe other files */
+    o.data = "data/mini", o.out = "out", o.seed = 1, o.ease = trained.ease, o.borrows = true;
+    o.sft_steps = o.grpo_steps = -1;
     options_read("movielens_demo", usage, list, DEMO_OPTIONS, argc, argv, NULL);
     return o;
 }
@@ -744,6 +753,7 @@ static void write_settings(demo *d) {
 /* ---- the journey ---- */
 
 static void forget_states(demo *d) {
+    if (!options_is_first()) return;
     remove(d->sft_state);
     remove(d->grpo_state);
 }
@@ -753,6 +763,7 @@ static r2_run_config configure(demo *d) {
     r2_run_config config = o->full ? r2_run_config_full() : r2_run_config_default();
     config.seed = (uint64_t)o->seed;
     config.format = o->format;
+    if (o->borrows) config.n_groups = 2048; /* enough for buckets */
     if (o->ease) config.evidence_hook = bl_ease_evidence, config.evidence_hook_data = &d->ease;
     if (o->sft_steps >= 0) config.sft.n_steps = o->sft_steps;
     if (o->grpo_steps >= 0) config.grpo.n_steps = o->grpo_steps;
@@ -783,9 +794,15 @@ static void print_data(demo *d) {
                  (long long)data->n_ratings, (long long)d->run.n_train,
                  (long long)d->run.graph.n_users);
     for (int64_t i = 0; i < data->n_items; ++i) untitled += !data->title[i][0];
+    if (d->options.borrows)
+        r2_text_addf(&d->ctx, &text, "the model in %s was trained on other data\n",
+                     d->options.model);
     if (!data->has_rating) r2_text_addf(&d->ctx, &text, "no rating column: every rating is 1\n");
     if (data->unused)
         r2_text_addf(&d->ctx, &text, "columns that are not read: %s\n", data->unused);
+    if (data->n_not_rated)
+        r2_text_addf(&d->ctx, &text, "not rated, left out: %lld\n", (long long)data->n_not_rated);
+    check(d, r2_data_doubts(&d->ctx, data, &text));
     if (data->was_counted)
         r2_text_addf(&d->ctx, &text,
                      "counts, not grades: each user's are graded 1 to 5 by their order\n");
@@ -847,7 +864,8 @@ static void train(demo *d) {
 
 /* --model: what was trained before. */
 static void take_model(demo *d) {
-    check(d, r2_run_load_model(&d->ctx, &d->run, d->options.model));
+    check(d, d->options.borrows ? r2_run_borrow_model(&d->ctx, &d->run, d->options.model)
+                                : r2_run_load_model(&d->ctx, &d->run, d->options.model));
     if (!d->options.table) return;
     evaluate_baselines(d);
     phase_ends(d);
@@ -903,9 +921,9 @@ static void prepare(demo *d) {
 int main(int argc, char **argv) {
     static demo d;
     int64_t user;
-    d.options = parse_options(argc, argv);
     d.ctx = r2_ctx_default();
-    d.ctx.progress = show_progress;
+    options_join("movielens_demo", argv, &d.ctx, show_progress);
+    d.options = parse_options(argc, argv);
     d.ctx.hook_data = &d.progress;
     d.progress.terminal = isatty(2);
     d.progress.quiet = d.options.quiet;
@@ -913,6 +931,11 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe sees each line when it is written */
     if (d.options.threads) d.ctx.n_threads = (int)d.options.threads;
     options_directory("movielens_demo", d.options.out);
+    if (d.options.candidates && access(d.options.candidates, R_OK)) { /* they are read later */
+        fprintf(stderr, "movielens_demo: --candidates %s: %s\n", d.options.candidates,
+                strerror(errno));
+        return 1;
+    }
     report_init(&d.report, &d.ctx, argc, argv);
     prepare(&d);
     user = wanted_user(&d);

@@ -6,6 +6,8 @@
 #
 # build/coverage/uncovered.txt has what no program reached, a line each. A program that compiles the
 # header itself and one that shares the library are added up: a line counts when any of them reached it.
+# What is left has a reason in tests/uncovered.txt: "# reason", then lines of the source that it is about.
+# A line that is neither reached nor there fails, and so does one that is there and reached.
 set -u
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=passive LC_ALL=C
@@ -15,6 +17,7 @@ for program; do
     case $program in
     */fuzz/*) "$program" "tests/fuzz/corpus/${program##*/fuzz_}" ;;
     */probe) PROBE=$program tests/test_cases.sh ;;
+    */torture) "$program" stride=7 ;; # errors that only a failing machine makes
     *) "$program" ;;
     esac >build/coverage/said 2>&1 </dev/null ||
         echo "$program: exit status $? (what it reached counts all the same)"
@@ -70,7 +73,17 @@ done | awk '
                 printf "%-42s lines %5.1f %% of %5d, branches %5.1f %% of %5d\n", rooms[k],
                     100 * good[rooms[k]] / lines[rooms[k]], lines[rooms[k]],
                     b[rooms[k]] ? 100 * r[rooms[k]] / b[rooms[k]] : 100, b[rooms[k]]
+        close("build/coverage/uncovered.txt")
         if (all_lines)
             printf "%-42s lines %5.1f %% of %5d, branches %5.1f %% of %5d\n", "r2rec.h",
                 100 * all_good / all_lines, all_lines, 100 * all_r / all_b, all_b
     }' | tee build/coverage/report.txt
+
+# lines without their numbers and indentation, each once
+plain() { sed 's/^[0-9]*: *//' | sort -u; }
+plain <build/coverage/uncovered.txt >build/coverage/left
+grep -v '^#' tests/uncovered.txt | grep . | sort -u >build/coverage/listed
+comm -23 build/coverage/left build/coverage/listed | sed 's/^/not reached, without a reason: /' >build/coverage/differ
+comm -13 build/coverage/left build/coverage/listed | sed 's/^/reached, take it off tests\/uncovered.txt: /' >>build/coverage/differ
+cat build/coverage/differ
+[ ! -s build/coverage/differ ]

@@ -596,6 +596,47 @@ TEST(text_is_utf8_or_latin1) {
     }
 }
 
+/* An id may be longer than any room that is kept for short ones: in ratings, titles, candidates. */
+TEST(long_ids_are_ids) {
+    static const char *const path = "build/test_long_ids.tmp";
+    char a[201], b[201], text[2000];
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    r2_candidates cases;
+    memset(a, 'a', 200), memset(b, 'a', 200);
+    a[200] = b[200] = '\0', b[199] = 'b'; /* differ in the last byte alone */
+    snprintf(text, sizeof text, "user,item,rating\n%s,%s,4\n%s,%s,3\n", a, a, b, b);
+    REQUIRE_OK(&ctx, ratings_load(&ctx, &data, text));
+    CHECK_EQ_INT(data.n_users, 2);
+    CHECK_EQ_INT(data.n_items, 2);
+    check_rating(&data, b, b, 3, 0);
+    snprintf(text, sizeof text, "%s\t%s\t%s\n", a, a, b);
+    REQUIRE(ratings_write_text(path, text));
+    REQUIRE_OK(&ctx, r2_candidates_load(&ctx, &cases, &data, path));
+    CHECK_EQ_INT(cases.item[1], r2_data_item(&data, b));
+    r2_candidates_free(&ctx, &cases);
+    remove(path);
+    r2_data_free(&ctx, &data);
+}
+
+/* NAME.inter alone, outside a folder of its name, has its titles in NAME.item. */
+TEST(titles_beside_an_inter_file) {
+    static const char *const ratings = "build/test_beside.inter", *const items = "build/test_beside.item";
+    r2_ctx ctx = r2_ctx_default();
+    r2_data data;
+    REQUIRE(ratings_write_text(ratings, "user_id:token\titem_id:token\trating:float\n1\tx\t4\n"));
+    REQUIRE(ratings_write_text(items, "item_id:token\ttitle:token_seq\nx\tTin Lamp\n"));
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, ratings));
+    CHECK_EQ_STR(data.title[0], "Tin Lamp");
+    r2_data_free(&ctx, &data);
+    REQUIRE(ratings_write_text(items, "useless\n"));
+    REQUIRE_OK(&ctx, r2_data_load(&ctx, &data, ratings)); /* titles do not cost the ratings */
+    CHECK(data.items_error && !strncmp(data.items_error, items, strlen(items)));
+    r2_data_free(&ctx, &data);
+    remove(ratings);
+    remove(items);
+}
+
 /* An id is one user or item, however a file spells it: as latin-1, as UTF-8, in JSON. */
 TEST(latin1_ids_are_one_name) {
     static const char *const ratings = "build/test_data_latin1.tmp",

@@ -46,6 +46,7 @@ for demo in build/examples/movielens_demo build/checked/examples/movielens_demo;
     refuses 'ratings.csv' --data "$here/empty"
     refuses 'ratings.csv:5001: ' --data "$here/cut"
     refuses 'no user "nobody"' --data data/mini --user nobody --quiet
+    refuses "--candidates $here/none: " --data data/mini --candidates "$here/none"
     refuses '"--nonsense"' --nonsense
     refuses '--seed' --seed
     refuses '--seed' --seed ten
@@ -135,6 +136,9 @@ ok "in silence" test ! -s "$here/error"
 ok "no training" sh -c "! grep -q fine-tuning '$here/again'"
 ok "it recommends to the user" grep -q '^User 7, ' "$here/again"
 ok "its columns are kept" grep -q '"user-column":.*"who"' "$here/one/settings.json"
+ok "the model, of other ratings" sh -c "$demo --model '$here/one' --data data/mini --out '$here/borrowed' --user 7 --quiet >'$here/again' 2>'$here/error'"
+ok "which is said" grep -q "^the model in $here/one was trained on other data$" "$here/again"
+ok "and recommends" grep -q '^User 7, ' "$here/borrowed/recommendations.txt"
 ok "a run repeated by its settings" sh -c "$demo --settings '$here/one/settings.json' --out '$here/repeated' --quiet >'$here/again' 2>&1"
 ok "ends at the same bytes" cmp "$here/one/model.safetensors" "$here/repeated/model.safetensors"
 echo '{"sft-steps": "ten"}' >"$here/wrong.json"

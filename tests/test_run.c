@@ -180,6 +180,63 @@ TEST(a_saved_run_scores_the_same) {
     remove_directory(path);
 }
 
+/* Of the same data a borrowed model is the model. Other data have other buckets: a word's row is
+   that of the word at the same place there, and edges stay the run's own. */
+TEST(a_model_of_other_data_is_borrowed) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_run_config config = small_run(), other = small_run();
+    r2_score_config how = r2_score_config_default();
+    float score[2][16 * 7];
+    char path[64], word[2][40];
+    r2_run trained, same, few;
+    r2_codebook before;
+    size_t width;
+    snprintf(path, sizeof path, "build/run-%p", (void *)&trained);
+    other.n_groups = 2;
+    REQUIRE(small_make(&ctx, &trained, &config) && small_make(&ctx, &same, &config));
+    REQUIRE(small_make(&ctx, &few, &other));
+    REQUIRE_OK(&ctx, r2_run_sft(&ctx, &trained));
+    CHECK(mkdir(path, 0777) == 0);
+    CHECK_STATUS(&ctx, r2_run_borrow_model(&ctx, &few, path), R2_IO); /* nothing there yet */
+    REQUIRE_OK(&ctx, r2_run_save(&ctx, &trained, path));
+    REQUIRE_OK(&ctx, r2_run_borrow_model(&ctx, &same, path));
+    CHECK(!memcmp(same.model.param, trained.model.param,
+                  (size_t)trained.model.n_params * sizeof(float)));
+    CHECK(!memcmp(&same.codebook, &trained.codebook, sizeof same.codebook));
+    REQUIRE_OK(&ctx, r2_run_score(&ctx, &trained, &trained.test, &how, score[0], NULL));
+    REQUIRE_OK(&ctx, r2_run_score(&ctx, &same, &same.test, &how, score[1], NULL));
+    CHECK(!memcmp(score[0], score[1], (size_t)trained.test.n_cases * 7 * sizeof(float)));
+    before = few.codebook;
+    REQUIRE_OK(&ctx, r2_run_borrow_model(&ctx, &few, path));
+    CHECK(few.vocab.n_words < trained.vocab.n_words);
+    CHECK(!memcmp(before.edge, few.codebook.edge, sizeof before.edge));
+    width = (size_t)few.model.config.d_model;
+    for (int f = 0; f < R2_N_FIELDS; ++f) { /* lowest, highest and nothing to count mean the same */
+        const int32_t n = few.codebook.n_bucket[f], there = trained.codebook.n_bucket[f];
+        const int32_t own[3] = {0, 1, n - 1}, theirs[3] = {0, 1, there - 1};
+        for (int k = 0; k < 3 && n > 2; ++k) {
+            int32_t a, b;
+            snprintf(word[0], 40, own[k] ? "%s:%d" : "%s:-", r2_field_name((r2_field)f), own[k]);
+            snprintf(word[1], 40, own[k] ? "%s:%d" : "%s:-", r2_field_name((r2_field)f), theirs[k]);
+            a = r2_vocab_find(&few.vocab, word[0]), b = r2_vocab_find(&trained.vocab, word[1]);
+            REQUIRE(a >= 0 && b >= 0);
+            CHECK(!memcmp(r2_weight(&few.model, R2_EMBED, 0) + (size_t)a * width,
+                          r2_weight(&trained.model, R2_EMBED, 0) + (size_t)b * width,
+                          width * sizeof(float)));
+            CHECK(few.codebook.weight[f][own[k]] == trained.codebook.weight[f][theirs[k]]);
+        }
+    }
+    r2_run_free(&ctx, &few);
+    other.model.n_layer = config.model.n_layer + 1;
+    REQUIRE(small_make(&ctx, &few, &other));
+    CHECK_STATUS(&ctx, r2_run_borrow_model(&ctx, &few, path), R2_FORMAT);
+    CHECK(strstr(ctx.message, "another shape") != NULL);
+    r2_run_free(&ctx, &few);
+    r2_run_free(&ctx, &same);
+    r2_run_free(&ctx, &trained);
+    remove_directory(path);
+}
+
 /* The hook ends the process, as it were, at its n-th file operation: nothing happens from there on. */
 typedef struct crash {
     int n, at;
@@ -233,7 +290,7 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     r2_run_config config = small_run(), other = small_run();
     r2_run run, fresh;
     char path[64], file[128];
-    snprintf(path, sizeof path, "build/run-%p", (void *)&run);
+    snprintf(path, sizeof path, "build/unfit-%p", (void *)&run);
     config.model.n_head = 4, config.model.n_kv_head = 2;
     other.model.n_head = 2, other.model.n_kv_head = 1;
     REQUIRE(small_make(&ctx, &run, &config) && small_make(&ctx, &fresh, &other));

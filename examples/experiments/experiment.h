@@ -103,6 +103,26 @@ static void xp_open(xp *x) {
     options_directory(x->name, x->dir);
 }
 
+enum { XP_MOST_SETS = 64 };
+
+/* One xp for each of the directories in all->data, parted by blanks, with the rows of program
+   `name` in OUT/SET; returns how many. `names` (strlen(all->data) + 1) keeps their text. */
+static inline int xp_open_sets(xp *all, const char *name, char *names, xp set[XP_MOST_SETS]) {
+    static char out[XP_MOST_SETS][600];
+    int n = 0;
+    memcpy(names, all->data, strlen(all->data) + 1);
+    for (char *dir = strtok(names, " "); dir; dir = strtok(NULL, " "), ++n) {
+        const char *slash = strrchr(dir, '/');
+        if (n == XP_MOST_SETS) xp_check(all, r2_fail(&all->ctx, R2_ARGUMENT, "more than 64 sets"));
+        set[n] = *all;
+        set[n].name = name, set[n].data = dir, set[n].out = out[n];
+        snprintf(out[n], sizeof out[n], "%s/%s", all->out, slash ? slash + 1 : dir);
+        options_directory(name, out[n]);
+        xp_open(&set[n]);
+    }
+    return n;
+}
+
 /* `models`: trainings of a quick run, unless the user says. */
 static xp xp_begin(const char *name, int64_t models, int argc, char **argv) {
     xp x;
@@ -266,7 +286,7 @@ static inline bool xp_has(xp *x, const char *key) {
     return has;
 }
 
-static double xp_number(const cJSON *row, const char *name) {
+static inline double xp_number(const cJSON *row, const char *name) {
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(row, name);
     return cJSON_IsNumber(value) ? value->valuedouble : NAN;
 }

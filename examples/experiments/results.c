@@ -943,15 +943,16 @@ static void add_difference(report *r, const xp_mean *a, const xp_mean *b) {
 
 /* One set under one protocol; returns ours / best classical, NAN without either. */
 static double set_line(report *r, protocol p) {
-    enum { CLASSICAL, LOGISTIC, DIRECT, REASONED, GRPO, N };
+    enum { CLASSICAL, LOGISTIC, DIRECT, REASONED, GRPO, POPULARITY, N };
     xp *x = r->x;
     const int reference = reference_method(x);
     int method[N] = {reference, 0, BL_N_METHODS + SFT_DIRECT, BL_N_METHODS + SFT_REASONED,
-                     BL_N_METHODS + RL_REASONED};
+                     BL_N_METHODS + RL_REASONED, 0};
     xp_mean mean[N];
     double ratio;
     cJSON *set = xp_load(x, "set"), *json = cJSON_CreateObject();
     while (bl_methods[method[LOGISTIC]].fit != bl_logistic_fit) method[LOGISTIC]++;
+    while (bl_methods[method[POPULARITY]].score != bl_popularity) method[POPULARITY]++;
     for (int k = 0; k < N; ++k) mean[k] = mean_of(x, method[k], p);
     ratio = mean[GRPO].n ? xp_average(&mean[GRPO], XP_HR1) / xp_average(&mean[CLASSICAL], XP_HR1)
                          : NAN;
@@ -965,7 +966,7 @@ static double set_line(report *r, protocol p) {
     for (int k = 0; k < N; ++k) {
         double lo = NAN, hi = NAN;
         if (mean[k].n) xp_interval(x, &mean[k], NULL, XP_HR1, &lo, &hi);
-        if (mean[k].n)
+        if (mean[k].n && (k != POPULARITY || method[k] != reference))
             cJSON_AddNumberToObject(json, method_name(method[k]), xp_average(&mean[k], XP_HR1));
         if (mean[k].n)
             r2_text_addf(&x->ctx, &r->text, "%s %.3f [%.3f, %.3f]", k == CLASSICAL ? "" : " |",
@@ -997,8 +998,8 @@ static void write_sets(xp *all, xp *set, int n) {
     r2_text_addf(&all->ctx, &r.text,
                  "| data | users, items, ratings | items with a single rating | protocol | cases | "
                  "best classical, on validation | logistic | SFT, direct | SFT, reasoned | GRPO | "
-                 "GRPO - classical | reasoned - direct | GRPO - SFT |\n"
-                 "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+                 "popularity | GRPO - classical | reasoned - direct | GRPO - SFT |\n"
+                 "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (int k = 0; k < 2; ++k) {
         double product = 0.0, least = INFINITY, n_ratios = 0.0;
         for (int s = 0; s < n; ++s) {
@@ -1009,7 +1010,7 @@ static void write_sets(xp *all, xp *set, int n) {
         }
         if (n_ratios > 0.0)
             r2_text_addf(&all->ctx, &r.text, "| GRPO / classical | | | %s | | geometric mean %.3f, "
-                         "lowest %.3f | | | | | | | |\n", protocol_name[shown[k]],
+                         "lowest %.3f | | | | | | | | |\n", protocol_name[shown[k]],
                          exp(product / n_ratios), least);
     }
     r.x = all;
@@ -1017,34 +1018,12 @@ static void write_sets(xp *all, xp *set, int n) {
     xp_report(all, &r.text, r.json);
 }
 
-enum { MOST_SETS = 64 };
-
-/* The directories of --data, parted by blanks; returns how many. `names` keeps their text. */
-static int part_sets(xp *all, char *names, const char *dir[MOST_SETS]) {
-    int n = 0;
-    for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
-        if (n == MOST_SETS) xp_check(all, r2_fail(&all->ctx, R2_ARGUMENT, "more than 64 sets"));
-        dir[n++] = name;
-    }
-    return n;
-}
-
 static void several(xp *all) {
-    static xp set[MOST_SETS];
-    static char out[MOST_SETS][600];
-    const char *dir[MOST_SETS];
+    static xp set[XP_MOST_SETS];
     char *names = (char *)xp_need(all, r2_alloc(&all->ctx, strlen(all->data) + 1, 1));
-    memcpy(names, all->data, strlen(all->data));
-    const int n = part_sets(all, names, dir);
+    const int n = xp_open_sets(all, all->name, names, set);
     for (int s = 0; s < n; ++s) {
-        const char *slash = strrchr(dir[s], '/');
-        set[s] = *all;
         set[s].brief = true;
-        set[s].data = dir[s];
-        snprintf(out[s], sizeof out[s], "%s/%s", all->out, slash ? slash + 1 : dir[s]);
-        set[s].out = out[s];
-        options_directory(all->name, out[s]);
-        xp_open(&set[s]);
         compute(&set[s]);
     }
     write_sets(all, set, n);

@@ -81,7 +81,9 @@ def permute(source, out, draw):
         path, separator = os.path.join(source, "ratings.dat"), "::"
     with open(path, encoding="utf-8") as lines:
         rows = [line.rstrip("\n").split(separator) for line in lines]
-    rows = [row for row in rows if row[2].replace(".", "", 1).isdigit()]  # no line of names
+    names = ["userId", "movieId", "rating", "timestamp"]
+    if not rows[0][2].lstrip("-").replace(".", "", 1).isdigit():
+        names = rows.pop(0)
     dealt, has = list(range(len(rows))), {(row[0], row[1]) for row in rows}
     for j, k in draw.integers(len(rows), size=(10 * len(rows), 2)).tolist():
         (u, i), (v, other) = (rows[j][0], rows[dealt[j]][1]), (rows[k][0], rows[dealt[k]][1])
@@ -90,7 +92,7 @@ def permute(source, out, draw):
         has -= {(u, i), (v, other)}
         has |= {(u, other), (v, i)}
         dealt[j], dealt[k] = dealt[k], dealt[j]
-    out.write("userId,movieId,rating,timestamp\n")
+    out.write(",".join(names[:len(rows[0])]) + "\n")
     for row, d in zip(rows, dealt):
         out.write(",".join([row[0], rows[d][1], rows[d][2], *row[3:4]]) + "\n")
 

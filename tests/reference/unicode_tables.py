@@ -103,7 +103,7 @@ def tables(path):
         back = len(part) == 2 and starters and cp not in excluded
         (composing if back else decomposing).append((cp, *(part + [0])[:2]))
     return (
-        f"/* Unicode {VERSION} */\n"
+        f"/* Unicode {VERSION}: two files of https://www.unicode.org/Public/{VERSION}/ucd, as this script says */\n"
         + table("letters", run_numbers([c[0] == "L" for c in category], False))
         + table("numbers", run_numbers([c[0] == "N" for c in category], False))
         + table("combining", run_numbers(combining, True))
