@@ -8184,6 +8184,7 @@ static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
     *reference = *model;
     reference->memory = empty;
     reference->grad = NULL;
+    reference->parts = NULL;
     reference->work = NULL;
     reference->lora = NULL;
     if (model->lora) {
