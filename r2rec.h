@@ -1905,7 +1905,8 @@ void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
 /* y(R,F) = silu(g) u with g, u the halves of gu(R, 2F); silu(g) = g / (1 + exp(-g))
    (arXiv 2002.05202). */
 void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
-/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). */
+/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). dgu may be
+   gu. */
 void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
                    int64_t F);
 
@@ -5706,7 +5707,7 @@ r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *con
 
 /* Whether a forward is to keep what a backward needs. */
 static bool r2__trains(const r2_model *model) {
-    return model->lora ? !model->lora->merged : model->grad != NULL;
+    return model->lora ? !model->lora->merged && model->lora->grad : model->grad != NULL;
 }
 
 /* Only the adapters are trained, if there are any. */
@@ -5750,16 +5751,17 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
 }
 
 /* ---- activations ----
-   What the forward pass leaves for the backward pass. A model that is not trained has one set of
-   buffers for all layers, in which x, mid and the next layer's x are one. */
+   What the forward pass leaves for the backward pass. Norms and swiglu overwrite those of the layer
+   before: the backward pass computes them again. A model that is not trained has one set of buffers
+   for all layers, in which x, mid and the next layer's x are one. */
 
 typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_after) */
     float *x;             /* (R, d_model) the residual stream on entry        */
-    float *n1, *rstd1;    /* (R, d_model), (R) its norm                       */
+    float *n, *rstd1;     /* (R, d_model), (R) its norm                       */
     float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
     float *att, *lse;     /* (R, d_model), (R, n_head)                        */
     float *mid;           /* (T, d_model) the stream after attention          */
-    float *n2, *rstd2;    /* (T, d_model), (T) its norm                       */
+    float *rstd2;         /* (T) its norm is in n, too                        */
     float *gu, *act;      /* (T, 2 d_ff), (T, d_ff) gate and up; their swiglu */
 } r2__acts;
 
@@ -5780,9 +5782,9 @@ struct r2__work {
     int32_t *word;     /* (N) each of them once                      */
     int32_t *word_of;  /* (R) where the token of a row is in `word`  */
     int32_t *found;    /* (n_vocab) scratch                          */
-    float *words;      /* (N, cols of qkv) queries, keys and values before rope */
+    float *words;      /* (N, cols of qkv) their queries, keys and values before rope */
     float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients, of one layer     */
+    float *dx, *dn, *datt, *dqkv, *dact;       /* gradients, of one layer     */
     int64_t n_last;                            /* U: rows that are predicted from            */
     int32_t *row;                              /* (U) which rows                             */
     int64_t *begin;                            /* (U + 1) predictions from row i             */
@@ -5822,25 +5824,27 @@ static int64_t r2__qkv_cols(const r2_model_config *c) {
     return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
 }
 
-/* Everything of one layer but x; mid is its own, or NULL. */
+/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
+   swiglu are those of `shared`, if it is not NULL. */
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                           int64_t T, bool own_mid, r2__acts *a, bool *good) {
+                           int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
+                           bool *good) {
     const r2_model_config *c = &model->config;
-    a->n1 = r2__floats(ctx, arena, R, c->d_model, good);
+    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd1 = r2__floats(ctx, arena, R, 1, good);
     a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
     a->att = r2__floats(ctx, arena, R, c->d_model, good);
     a->lse = r2__floats(ctx, arena, R, c->n_head, good);
     a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
-    a->n2 = r2__floats(ctx, arena, T, c->d_model, good);
     a->rstd2 = r2__floats(ctx, arena, T, 1, good);
     a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
-    a->act = r2__floats(ctx, arena, T, c->d_ff, good);
+    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
 }
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
     const bool shared = !w->trains || w->recompute;
+    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
     w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                           sizeof *w->layer);
     if (!w->layer) {
@@ -5848,15 +5852,15 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l < c->n_layer - 1 || shared ? w->max_rows : w->max_pred;
-        const int64_t rows = l < c->n_layer ? w->max_rows : w->max_pred;
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
         float *x = l > 0 && l < c->n_layer && !w->trains
                        ? w->layer[0].x
                        : r2__floats(ctx, &w->memory, rows, c->d_model, good);
         if (l > 0 && shared) w->layer[l] = w->layer[0];
         else if (l < c->n_layer)
-            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains, &w->layer[l],
-                           good);
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
+                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
         w->layer[l].x = x;
         if (!w->trains) w->layer[l].mid = x;
     }
@@ -5869,11 +5873,10 @@ static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w,
     w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
     w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
     w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dqkv = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
-    w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
-    w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
-    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
-    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
+    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
+    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
+    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
+    w->dnormed = w->dx;
 }
 
 static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
@@ -5901,7 +5904,8 @@ static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool
         *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
         if (!*list[k]) *good = false;
     }
-    w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
+    if (!w->trains)
+        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
 }
 
 /* Whether the room is laid out for the model as it is now. */
@@ -5930,7 +5934,7 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, i
     w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
     r2__take_layers(ctx, model, w, &good);
     r2__take_head(ctx, model, w, &good);
-    if (w->trains) r2__take_gradients(ctx, model, w, &good);
+    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
     if (good) return R2_OK;
     r2_arena_free(ctx, &w->memory);
     w->max_rows = w->max_pred = w->max_scratch = 0;
@@ -5986,7 +5990,8 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
                   n_out, p.adds);
 }
 
-/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
+/* dW(O,I) += dy(R,O)^T x(R,I);  dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted). Without adapters dx
+   may be x. */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
                             int64_t layer, float *dx, const float *dy, const float *x,
                             int64_t R) {
@@ -5995,10 +6000,10 @@ static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projec
         r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
         return;
     }
-    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
-              n_in, false);
     r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
               n_in, true);
+    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
+              n_in, false);
 }
 
 /* ---- the decoder ---- */
@@ -6041,8 +6046,8 @@ static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r
     float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
 
     if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    r2__project(ctx, m, r2__qkv, l, qkv, a->n1, N);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
     if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
     if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
     r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
@@ -6077,8 +6082,8 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         r2__project(ctx, m, r2__out, l, a->mid, att, T);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, T);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
         r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
         r2__copy(next, a->mid, T * C);
         r2__project(ctx, m, r2__down, l, next, a->act, T);
@@ -6107,20 +6112,21 @@ static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r
     const struct r2__work *w = m->work;
     const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
     const int64_t qkv_cols = r2__qkv_cols(c);
-    float *dqkv = l == 0 ? w->words : w->dqkv, *x = l == 0 ? a->att : a->x;
+    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
     float *dx = l == 0 ? w->datt : w->dx;
     float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
     float *dbias = r2__trained(m, R2_BQ, l);
 
     r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
             c->d_model / c->n_head, -1);
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
     if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
     if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
     if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
-    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n1, N);
+    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
     if (!dn) return;
     if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
     r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
                    a->rstd1, N, C);
     if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
@@ -6165,20 +6171,25 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
         float *att = last ? w->dnormed : a->att;
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
+        else if (!last) { /* the last layer's are still there */
+            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
+                           c->norm_eps);
+        }
 
         r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
-        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, T, F);
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, T);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
         r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
 
         if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
         r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
         if (last) {
-            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
             memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
             r2_embed_bwd(ctx, w->dx, dx, w->row, U, C);
+            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
+            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
         }
         shape.first = last ? w->first : NULL;
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
@@ -6844,7 +6855,7 @@ static inline r2_status r2__decoding_init(r2_ctx *ctx, r2__decoding *o, r2_model
     memset(o, 0, sizeof *o);
     o->ctx = ctx;
     o->model = model;
-    r2__take_layer(ctx, &o->memory, model, 1, 1, false, &o->acts, &good);
+    r2__take_layer(ctx, &o->memory, model, 1, 1, false, NULL, &o->acts, &good);
     o->acts.x = r2__floats(ctx, &o->memory, 1, c->d_model, &good);
     o->cache = r2__floats(ctx, &o->memory, (int64_t)c->n_layer * c->n_ctx, r2__qkv_cols(c), &good);
     o->logits = r2__floats(ctx, &o->memory, 1, c->n_vocab, &good);
@@ -6870,20 +6881,20 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), &token, 1, C);
     for (int32_t l = 0; l < c->n_layer; ++l) {
         float *cache = o->cache + l * c->n_ctx * qkv_cols, *qkv = cache + position * qkv_cols;
-        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, qkv, a->n, 1);
         if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), 1, qkv_cols);
         r2_rope(ctx, qkv, qkv_cols, &position, m->rope, 1, c->n_head + c->n_kv_head, (int32_t)D, 1);
         r2__attend_row(&shape, &keys, position, a->att, a->lse, cache, o->scratch);
         r2__project(ctx, m, r2__out, l, x, a->att, 1);
 
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, 1);
         r2_swiglu_fwd(ctx, a->act, a->gu, 1, F);
         r2__project(ctx, m, r2__down, l, x, a->act, 1);
     }
-    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
-    r2_matmul(ctx, R2_NT, 1, V, C, a->n1, C, r2__head(m), C, o->logits, V, false);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
+    r2_matmul(ctx, R2_NT, 1, V, C, a->n, C, r2__head(m), C, o->logits, V, false);
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
@@ -8164,17 +8175,31 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* A copy of the model as it comes in, its adapters included. */
+/* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
+   is not trained is the model's own. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_lora *lora = rl->run.model->lora;
+    const r2_model *model = rl->run.model;
+    const r2_arena empty = {NULL, 0, 0};
     r2_model *reference = &rl->reference;
-    r2_status status = r2_model_init(ctx, reference, &rl->run.model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->run.model);
-    if (status != R2_OK || !lora) return status;
-    status = r2_lora_attach(ctx, reference, &lora->config);
-    if (status == R2_OK)
-        memcpy(reference->lora->param, lora->param, (size_t)lora->n_params * sizeof(float));
-    return status;
+    *reference = *model;
+    reference->memory = empty;
+    reference->grad = NULL;
+    reference->parts = NULL;
+    reference->work = NULL;
+    reference->lora = NULL;
+    if (model->lora) {
+        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
+        memcpy(reference->lora->param, model->lora->param,
+               (size_t)model->lora->n_params * sizeof(float));
+        reference->lora->merged = model->lora->merged;
+        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
+        return R2_OK;
+    }
+    reference->param = (float *)r2_arena_alloc(ctx, &reference->memory, (uint64_t)model->n_params,
+                                               sizeof(float));
+    if (!reference->param) return ctx->status;
+    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
+    return R2_OK;
 }
 
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
@@ -13812,9 +13837,9 @@ static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, cons
     const r2_model *m = d->model;
     const r2_model_config *c = &m->config;
     const r2__acts *a = &d->acts;
-    r2_rmsnorm_fwd(d->ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
+    r2_rmsnorm_fwd(d->ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
                    c->norm_eps);
-    r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n1, R);
+    r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n, R);
     if (c->qkv_bias)
         r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
 }
@@ -13858,8 +13883,8 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
         r2__project(ctx, m, r2__out, l, a->x, a->att, R);
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, c->d_ff);
         r2__project(ctx, m, r2__down, l, a->x, a->act, R);
     }
@@ -13926,7 +13951,7 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     if (c->n_vocab <= rows)
         d->words = r2__floats(d->ctx, arena, c->n_vocab, r2__qkv_cols(c), &good);
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__take_layer(d->ctx, arena, d->model, wide, wide, false, &d->acts, &good);
+    r2__take_layer(d->ctx, arena, d->model, wide, wide, false, NULL, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
@@ -14148,8 +14173,8 @@ static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int6
             adapter->n_out = t->rows;
             adapter->a = lora->param + a;
             adapter->b = lora->param + b;
-            adapter->da = lora->grad + a;
-            adapter->db = lora->grad + b;
+            adapter->da = lora->grad ? lora->grad + a : NULL;
+            adapter->db = lora->grad ? lora->grad + b : NULL;
         }
         column += t->rows;
     }
