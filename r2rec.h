@@ -4668,8 +4668,6 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
     memset(prompt, 0, sizeof *prompt);
 }
 
-/* ---- the evidence of earlier steps ---- */
-
 /* ---- token lists and the closed vocabulary ---- */
 
 static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
