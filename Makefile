@@ -17,6 +17,10 @@ hash  := \#
 builds = $(shell printf '$(hash)include <$(2)>\nint main(void) { return 0; }' | \
                  $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo 1 || echo 0)
 
+# Several processes by MPI, in build/mpi: `make MPI=1`, then mpirun -n 4 build/mpi/examples/movielens_demo
+MPI   ?= 0
+MPICC ?= mpicc
+
 # Threads, and a second run of the tests under sanitizers: 0 or 1; left out, 1 where it is possible.
 SANITIZERS = -fsanitize=address -fsanitize=undefined
 ifndef OPENMP
@@ -68,6 +72,9 @@ CHECKED_DEMO  := $(if $(CHECKED_TESTS),$(patsubst %.c,build/checked/%,$(wildcard
 INSIDERS  := $(shell grep -lE '(r2|R2)__|cJSON|define R2_' $(wildcard tests/test_*.c) /dev/null)
 OUTSIDERS := $(filter-out $(INSIDERS:%.c=build/%),$(TESTS))
 
+# The demo for several processes; in the tests where MPI is installed.
+MPI_DEMO := build/mpi/examples/movielens_demo
+
 # Programs that a test script feeds with many inputs, under sanitizers where they exist.
 SAFE    := build$(if $(CHECKED_TESTS),/checked)
 READERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -91,14 +98,15 @@ help:
 	@printf '%s\n' '' 'names' \
 	  '  DATA=dir OUT=dir SEED=n THREADS=n  for demo and experiments' \
 	  '  ARGS="..."  options of the program itself; ARGS=--help lists them' \
-	  '  CC CFLAGS PREFIX OPENMP=0 SANITIZE=0 V=1 (verbose) PORTABLE=1 (any machine)'
+	  '  CC CFLAGS PREFIX OPENMP=0 SANITIZE=0 V=1 (verbose) PORTABLE=1 (any machine)' \
+	  '  MPI=1  the demo for several processes too, build/mpi/examples/movielens_demo'
 
 # --- run --------------------------------------------------------------------------------------------
 
 # Waiting threads sleep instead of spinning: on a busy machine spinning halves the speed.
 export OMP_WAIT_POLICY ?= passive
 
-all: $(EXAMPLES) ## build every example into build/examples
+all: $(EXAMPLES) $(if $(filter 1,$(MPI)),$(MPI_DEMO)) ## build every example into build/examples
 
 demo: build/examples/movielens_demo ## train a model and recommend, with reasons; a few minutes
 	@tools/install-deps.sh pictures </dev/null 2>&1 | sed -n 's/^install-deps: missing/for pictures in the report/p'
@@ -145,7 +153,7 @@ headline: build/examples/experiments/headline ## whether it helps on full eviden
 # --- test -------------------------------------------------------------------------------------------
 
 # The scripts run the examples, the demo under sanitizers too, and the generator.
-test: $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(FED:%=$(SAFE)/%) build/data/mini/generate build/portable/tests/vectors/make ## run all tests, plain and under ASan + UBSan
+test: $(if $(shell command -v $(MPICC)),$(MPI_DEMO)) $(TESTS) $(CHECKED_TESTS) $(CHECKED_DEMO) $(EXAMPLES) $(FED:%=$(SAFE)/%) build/data/mini/generate build/portable/tests/vectors/make ## run all tests, plain and under ASan + UBSan
 	$(if $(filter 1,$(SANITIZE)),,@echo 'no sanitizers here: that part is left out')
 	@CC='$(CC)' CPPFLAGS='$(INCLUDES)' SAFE='$(SAFE)' tests/run.sh $(TESTS) $(CHECKED_TESTS) $(SCRIPTS)
 
@@ -252,6 +260,7 @@ OPTIONS   = $(CFLAGS)
 MORE_LIBS =
 $(TESTS) build/tests/r2rec.o: OPTIONS = $(TEST_CFLAGS)
 build/examples/tools/llm_teacher: MORE_LIBS = -lcurl
+build/tests/test_team build/checked/tests/test_team: MORE_LIBS = -pthread
 
 build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
@@ -269,6 +278,11 @@ build/portable/%: %.c r2rec.h build/flags | deps
 	$(if $(V),,@echo '  CC      $< (portable)')
 	$(Q)$(COMPILE) -O2 -ffp-contract=off $(DEPEND) -o $@ $< $(LIBS)
 
+build/mpi/%: %.c r2rec.h build/flags | deps
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo '  CC      $< (MPI)')
+	$(Q)$(MPICC) -DR2_MPI $(wordlist 2,99,$(COMPILE)) $(OPTIONS) $(DEPEND) -o $@ $< $(LIBS)
+
 build/checked/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo '  CC      $< (sanitizers)')
@@ -280,7 +294,7 @@ build/report_page.h: examples/common/report.html
 	$(Q){ echo 'static const char *const report_page[] = {'; \
 	  sed 's/[\"]/\\&/g; s/??/?\\?/g; s/.*/"&\\n",/' $<; echo 'NULL};'; } > $@
 
-build/examples/movielens_demo build/checked/examples/movielens_demo: build/report_page.h
+build/examples/movielens_demo build/checked/examples/movielens_demo $(MPI_DEMO): build/report_page.h
 
 # The library as an object, for programs that have it among their prerequisites: the header leaves the
 # implementation out when R2REC_IMPLEMENTED says that it is there already.

@@ -24,7 +24,7 @@
                                  [M6] traces  [M7] model  [M8] SFT  [M9] RL  [M10] eval  [M11] run
        part two, the engine room [E1] base  [E2] loaders  [E3] filters, splits, candidate sets
                                  [E4] kernels  [E5] batched decoding  [E6] adapters
-                                 [E7] weights on disk  [E8] text
+                                 [E7] weights on disk  [E8] text  [E9] teams
 
    ONE QUESTION, from a rating to a loss (tests/test_cover.c computes every number)
 
@@ -53,6 +53,8 @@
        R2_DEEP_EDGES          how many edges `uknn` and `deep` walk along at most ([A5])
        R2_MOST_PEOPLE         how many users of an item, about, sums over chains and coherent
                               chains go over in graphs of more edges than that ([A4], [A5])
+       R2_MPI                 several processes by MPI ([E9]): compile with mpicc. Not defined:
+                              MPI is not needed, and a team may be one's own (r2_team)
        R2_STB_DS_IMPLEMENTED  the program compiles the implementation of stb_ds itself. Then
                               tables take its realloc, and the program crashes when that fails.
                               Not defined: this header compiles it, with the context's memory
@@ -69,7 +71,8 @@
                  On busy machines set OMP_WAIT_POLICY=PASSIVE in the environment; on one of your
                  own OMP_PROC_BIND=true, so that two threads do not wake up on one processor.
    DETERMINISM   random numbers are Philox4x32-10, keyed by (seed, stream, index), never by thread.
-                 Work is divided over outputs; no sum is ever divided over threads.
+                 Work is divided over outputs and over fixed parts of a batch, never by the
+                 number of threads, or of processes (r2_team).
    NOTATION      u users, i items, r rating (stars), t Unix time in seconds; shapes stand in
                  comments as (rows, columns). What the paper states and what we decided is told
                  apart in PAPER_NOTES.md; "D5" in a comment is decision 5 there.
@@ -132,6 +135,20 @@ typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
 #define R2_MOST_THREADS 256
 
+/* Several processes that do one job: each makes the same calls with the same arguments, computes
+   its share of what is much (parts of a batch, outputs, evidence) and gets the shares of the
+   others. All have the same results then, to the byte those of one process. Process 0 reads and
+   writes files. With R2_MPI: r2_mpi_join [B1]. */
+#define R2_MOST_RANKS 1024
+typedef struct r2_team {
+    int rank, size; /* process 0 .. size - 1 of so many, at most R2_MOST_RANKS       */
+    /* Process r has bytes begin[r] .. begin[r + 1] - 1 of data; afterwards each has all.
+       Returns false when a process is lost. */
+    bool (*gather)(void *hook_data, void *data, const int64_t *begin);
+    void *hook_data;
+    r2_status ended; /* R2_OK, or why the team works no longer: set by the library */
+} r2_team;
+
 /* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
    any field, pass its address to every call. It owns nothing and needs no free. */
 typedef struct r2_ctx {
@@ -141,6 +158,7 @@ typedef struct r2_ctx {
     r2_file_fn file;          /* NULL: every operation is done            */
     void *hook_data;          /* passed to the four hooks                 */
     int n_threads;            /* 1 .. R2_MOST_THREADS; more are not used  */
+    r2_team *team;            /* NULL: this process works alone           */
     r2_status status;         /* of the last failure                      */
     char message[480];        /* its sentence                             */
 } r2_ctx;
@@ -162,6 +180,10 @@ void r2_printable(char *text);
 
 /* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
+
+/* The end of a team's work, called by every process with its own status: a failure of one alone,
+   such as a full disk, ends the others too. Returns the first failure, with its sentence. */
+r2_status r2_team_end(r2_ctx *ctx, r2_status status);
 
 /* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
@@ -937,7 +959,8 @@ typedef struct r2_model {
     bool recompute;        /* set by the caller: the backward pass computes each layer's    */
                            /* activations again instead of keeping them; a third more time  */
     r2_arena memory;
-    struct r2__work *work; /* activations of the last forward                               */
+    struct r2__parts *parts; /* activations of the last forward, in parts of its batch ... */
+    struct r2__work *work;   /* ... and those of one part, while it is computed            */
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
@@ -961,7 +984,7 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
 /* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
    every objective that is a function of log-probabilities (cross-entropy, GRPO, a listwise term).
    Call it once after r2_forward of the same batch: it overwrites the activations.
-   Errors: R2_ARGUMENT (no such forward before it). */
+   Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 /* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -1594,6 +1617,14 @@ int r2_threads(const r2_ctx *ctx, int64_t work);
 /* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
+#if defined(R2_MPI)
+/* Makes the processes that mpirun started a team, which `ctx` joins, and divides the processors of
+   a machine among its processes. Begins MPI if need be. Errors: R2_ARGUMENT (too many). */
+r2_status r2_mpi_join(r2_ctx *ctx, r2_team *team);
+/* r2_team_end, and the end of MPI. */
+r2_status r2_mpi_leave(r2_ctx *ctx, r2_status status);
+#endif
+
 /* =========================================== [B2] filters, other splits and candidate sets ==== */
 
 /* Which interactions to keep; 0 disables a condition. */
@@ -1874,7 +1905,8 @@ void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv,
 /* y(R,F) = silu(g) u with g, u the halves of gu(R, 2F); silu(g) = g / (1 + exp(-g))
    (arXiv 2002.05202). */
 void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
-/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). */
+/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). dgu may be
+   gu. */
 void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
                    int64_t F);
 
@@ -2050,6 +2082,11 @@ r2_status r2_counterfactual(r2_ctx *ctx, r2_model *model, const r2_examples *exa
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(R2_MPI)
+#define OMPI_SKIP_MPICXX /* the C interface alone, of OpenMPI ... */
+#define MPICH_SKIP_MPICXX /* ... and MPICH */
+#include <mpi.h>
+#endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #define R2__HAS_FSYNC
@@ -2188,6 +2225,30 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static int r2__n_threads(const r2_ctx *ctx);
+/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
+typedef struct r2__range {
+    int64_t begin, end;
+} r2__range;
+
+static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts);
+static r2__range r2__team_share(const r2_ctx *ctx, int64_t n);
+static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int64_t n,
+                                 const int64_t *begin, uint64_t size);
+static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
+static bool r2__is_first(const r2_ctx *ctx);
+
+/* R2_PARALLEL_FOR where the body is one statement. One thread goes without a parallel region: even
+   that of a single thread costs as much as norming a row, and so does the next one of several. */
+#define R2__FOR_EACH(threads, i, n, statement)                                                     \
+    do {                                                                                           \
+        if ((threads) > 1) {                                                                       \
+            R2_PARALLEL_FOR(threads, i, n) statement;                                              \
+        } else {                                                                                   \
+            for (int64_t i = 0; i < (n); ++i) statement;                                           \
+        }                                                                                          \
+    } while (0)
+
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
 static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
@@ -4155,8 +4216,9 @@ static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2_
     return status;
 }
 
-r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
+static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                                    int64_t n, const r2_chain_config *chains,
+                                    r2_evidence *evidence) {
     r2__asked asked = {index, question, chains, evidence, NULL, 0};
     const int threads = r2_threads(ctx, n * 1000);
     r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
@@ -4171,6 +4233,14 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     r2_release(ctx, desk);
     r2_release(ctx, asked.run);
     return status;
+}
+
+r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
+    const r2__range own = r2__team_share(ctx, n);
+    const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
+                                                own.end - own.begin, chains, evidence + own.begin);
+    return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
 }
 
 /* ---- the questions of a chain's steps ---- */
@@ -4598,8 +4668,6 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
     r2_text_free(ctx, &prompt->user);
     memset(prompt, 0, sizeof *prompt);
 }
-
-/* ---- the evidence of earlier steps ---- */
 
 /* ---- token lists and the closed vocabulary ---- */
 
@@ -5638,7 +5706,16 @@ r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *con
 
 /* Whether a forward is to keep what a backward needs. */
 static bool r2__trains(const r2_model *model) {
-    return model->lora ? !model->lora->merged : model->grad != NULL;
+    return model->lora ? !model->lora->merged && model->lora->grad : model->grad != NULL;
+}
+
+/* Only the adapters are trained, if there are any. */
+static int64_t r2__n_trained(const r2_model *model) {
+    return model->lora ? model->lora->n_params : model->n_params;
+}
+
+static float *r2__trained_params(const r2_model *model) {
+    return model->lora ? model->lora->param : model->param;
 }
 
 /* The gradient of a weight that is being trained: NULL for all of a model with adapters. */
@@ -5673,16 +5750,17 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
 }
 
 /* ---- activations ----
-   What the forward pass leaves for the backward pass. A model that is not trained has one set of
-   buffers for all layers, in which x, mid and the next layer's x are one. */
+   What the forward pass leaves for the backward pass. Norms and swiglu overwrite those of the layer
+   before: the backward pass computes them again. A model that is not trained has one set of buffers
+   for all layers, in which x, mid and the next layer's x are one. */
 
 typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_after) */
     float *x;             /* (R, d_model) the residual stream on entry        */
-    float *n1, *rstd1;    /* (R, d_model), (R) its norm                       */
+    float *n, *rstd1;     /* (R, d_model), (R) its norm                       */
     float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
     float *att, *lse;     /* (R, d_model), (R, n_head)                        */
     float *mid;           /* (T, d_model) the stream after attention          */
-    float *n2, *rstd2;    /* (T, d_model), (T) its norm                       */
+    float *rstd2;         /* (T) its norm is in n, too                        */
     float *gu, *act;      /* (T, 2 d_ff), (T, d_ff) gate and up; their swiglu */
 } r2__acts;
 
@@ -5692,7 +5770,9 @@ struct r2__work {
     int64_t max_scratch;        /* floats of attention scratch                */
     bool recompute, trains;     /* the model that the room was laid out for   */
     const r2_lora *lora;
-    bool ready;        /* a forward has left what backward needs     */
+    r2_batch batch;     /* the part of the batch, with numbers of its own: */
+    int32_t *seq_begin; /* (n_seq + 1)                                     */
+    int32_t *pred_row;  /* (n_pred)                                        */
     r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model) */
     int64_t n_rows;    /* R, of the last forward                     */
     int32_t *position; /* (R)                                        */
@@ -5701,9 +5781,9 @@ struct r2__work {
     int32_t *word;     /* (N) each of them once                      */
     int32_t *word_of;  /* (R) where the token of a row is in `word`  */
     int32_t *found;    /* (n_vocab) scratch                          */
-    float *words;      /* (N, cols of qkv) queries, keys and values before rope */
+    float *words;      /* (N, cols of qkv) their queries, keys and values before rope */
     float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dgu, *dact; /* gradients, of one layer     */
+    float *dx, *dn, *datt, *dqkv, *dact;       /* gradients, of one layer     */
     int64_t n_last;                            /* U: rows that are predicted from            */
     int32_t *row;                              /* (U) which rows                             */
     int64_t *begin;                            /* (U + 1) predictions from row i             */
@@ -5712,8 +5792,24 @@ struct r2__work {
     int64_t chunk; /* rows of logits made at a time              */
 };
 
-/* Logits are kept for the backward pass up to this many floats; beyond, they are made again. */
-#define R2__KEEP_LOGITS ((int64_t)1 << 24)
+/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
+   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
+   own, and these are added in their order. So results depend on neither. */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+#define R2__APART ((int64_t)1 << 25) /* the most parameters of which every part has a gradient */
+
+struct r2__parts {
+    struct r2__work work[R2__PARTS];
+    int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
+    int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
+    bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
+    float *grad;       /* (n, n_trained) room for `room` floats                             */
+    int64_t room;
+};
+
+/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
+   again. */
+#define R2__KEEP_LOGITS ((int64_t)1 << 21)
 
 /* Not cleared: activations are written before they are read. */
 static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
@@ -5727,25 +5823,27 @@ static int64_t r2__qkv_cols(const r2_model_config *c) {
     return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
 }
 
-/* Everything of one layer but x; mid is its own, or NULL. */
+/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
+   swiglu are those of `shared`, if it is not NULL. */
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
-                           int64_t T, bool own_mid, r2__acts *a, bool *good) {
+                           int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
+                           bool *good) {
     const r2_model_config *c = &model->config;
-    a->n1 = r2__floats(ctx, arena, R, c->d_model, good);
+    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
     a->rstd1 = r2__floats(ctx, arena, R, 1, good);
     a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
     a->att = r2__floats(ctx, arena, R, c->d_model, good);
     a->lse = r2__floats(ctx, arena, R, c->n_head, good);
     a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
-    a->n2 = r2__floats(ctx, arena, T, c->d_model, good);
     a->rstd2 = r2__floats(ctx, arena, T, 1, good);
     a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
-    a->act = r2__floats(ctx, arena, T, c->d_ff, good);
+    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
 }
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
     const bool shared = !w->trains || w->recompute;
+    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
     w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                           sizeof *w->layer);
     if (!w->layer) {
@@ -5753,15 +5851,15 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l < c->n_layer - 1 || shared ? w->max_rows : w->max_pred;
-        const int64_t rows = l < c->n_layer ? w->max_rows : w->max_pred;
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
         float *x = l > 0 && l < c->n_layer && !w->trains
                        ? w->layer[0].x
                        : r2__floats(ctx, &w->memory, rows, c->d_model, good);
         if (l > 0 && shared) w->layer[l] = w->layer[0];
         else if (l < c->n_layer)
-            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains, &w->layer[l],
-                           good);
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
+                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
         w->layer[l].x = x;
         if (!w->trains) w->layer[l].mid = x;
     }
@@ -5774,11 +5872,10 @@ static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w,
     w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
     w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
     w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dqkv = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
-    w->dgu = r2__floats(ctx, &w->memory, R, 2 * c->d_ff, good);
-    w->dact = r2__floats(ctx, &w->memory, R, c->d_ff, good);
-    w->dlast = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
-    w->dnormed = r2__floats(ctx, &w->memory, w->max_pred, c->d_model, good);
+    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
+    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
+    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
+    w->dnormed = w->dx;
 }
 
 static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
@@ -5799,13 +5896,15 @@ static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool
 /* What is known of the rows before any layer runs. */
 static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const int64_t R = w->max_rows, V = model->config.n_vocab;
-    int32_t **const list[] = {&w->position, &w->first, &w->word, &w->word_of, &w->found};
-    for (int k = 0; k < 5; ++k) {
-        const int64_t n = list[k] == &w->found ? V : R;
+    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
+                              &w->found,    &w->seq_begin, &w->pred_row};
+    for (int k = 0; k < 7; ++k) {
+        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
         *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
         if (!*list[k]) *good = false;
     }
-    w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
+    if (!w->trains)
+        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
 }
 
 /* Whether the room is laid out for the model as it is now. */
@@ -5814,21 +5913,17 @@ static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
            w->lora == model->lora;
 }
 
-/* Makes room for a batch of so many rows and predictions; keeps the room that is there when it
-   suffices. */
-static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t preds,
-                             int64_t scratch) {
-    struct r2__work *w = model->work;
+/* Makes room for a part of so many rows and predictions; keeps the room that is there when it
+   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
+static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
+                             int64_t preds, int64_t scratch) {
     bool good = true;
-    if (!w) w = model->work = (struct r2__work *)r2_alloc(ctx, 1, sizeof *w);
-    if (!w) return ctx->status;
-    w->ready = false;
     if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
     if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
         r2__work_fits(w, model))
         return R2_OK;
-    if (rows > w->max_rows) w->max_rows = rows;
-    if (preds > w->max_pred) w->max_pred = preds;
+    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
+    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
     if (scratch > w->max_scratch) w->max_scratch = scratch;
     w->recompute = model->recompute;
     w->trains = r2__trains(model);
@@ -5838,7 +5933,7 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
     w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
     r2__take_layers(ctx, model, w, &good);
     r2__take_head(ctx, model, w, &good);
-    if (w->trains) r2__take_gradients(ctx, model, w, &good);
+    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
     if (good) return R2_OK;
     r2_arena_free(ctx, &w->memory);
     w->max_rows = w->max_pred = w->max_scratch = 0;
@@ -5846,9 +5941,11 @@ static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, int64_t rows, int64_t
 }
 
 static void r2__work_free(r2_ctx *ctx, r2_model *model) {
-    if (model->work) r2_arena_free(ctx, &model->work->memory);
-    r2_release(ctx, model->work);
-    model->work = NULL;
+    struct r2__parts *parts = model->parts;
+    for (int k = 0; parts && k < R2__PARTS; ++k) r2_arena_free(ctx, &parts->work[k].memory);
+    if (parts) r2_release(ctx, parts->grad);
+    r2_release(ctx, parts);
+    model->parts = NULL;
 }
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
@@ -5892,7 +5989,8 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
                   n_out, p.adds);
 }
 
-/* dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted);  dW(O,I) += dy(R,O)^T x(R,I). */
+/* dW(O,I) += dy(R,O)^T x(R,I);  dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted). Without adapters dx
+   may be x. */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
                             int64_t layer, float *dx, const float *dy, const float *x,
                             int64_t R) {
@@ -5901,10 +5999,10 @@ static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projec
         r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
         return;
     }
-    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
-              n_in, false);
     r2_matmul(ctx, R2_TN, n_out, n_in, R, dy, n_out, x, n_in, r2_gradient(model, p.first, layer),
               n_in, true);
+    r2_matmul(ctx, R2_NN, R, n_in, n_out, dy, n_out, r2_weight(model, p.first, layer), n_in, dx,
+              n_in, false);
 }
 
 /* ---- the decoder ---- */
@@ -5947,8 +6045,8 @@ static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r
     float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
 
     if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    r2__project(ctx, m, r2__qkv, l, qkv, a->n1, N);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
     if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
     if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
     r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
@@ -5983,8 +6081,8 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         r2__project(ctx, m, r2__out, l, a->mid, att, T);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, T);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
         r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
         r2__copy(next, a->mid, T * C);
         r2__project(ctx, m, r2__down, l, next, a->act, T);
@@ -6013,20 +6111,21 @@ static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r
     const struct r2__work *w = m->work;
     const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
     const int64_t qkv_cols = r2__qkv_cols(c);
-    float *dqkv = l == 0 ? w->words : w->dqkv, *x = l == 0 ? a->att : a->x;
+    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
     float *dx = l == 0 ? w->datt : w->dx;
     float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
     float *dbias = r2__trained(m, R2_BQ, l);
 
     r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
             c->d_model / c->n_head, -1);
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
     if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
     if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
     if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
-    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n1, N);
+    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
     if (!dn) return;
     if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
     r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
                    a->rstd1, N, C);
     if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
@@ -6071,20 +6170,25 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
         float *att = last ? w->dnormed : a->att;
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
+        else if (!last) { /* the last layer's are still there */
+            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
+                           c->norm_eps);
+        }
 
         r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
-        r2_swiglu_bwd(ctx, w->dgu, w->dact, a->gu, T, F);
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, w->dgu, a->n2, T);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
         r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
 
         if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
         r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
         if (last) {
-            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
             memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
             r2_embed_bwd(ctx, w->dx, dx, w->row, U, C);
+            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
+            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
         }
         shape.first = last ? w->first : NULL;
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
@@ -6161,34 +6265,191 @@ static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n
     w->begin[w->n_last] = batch->n_pred;
 }
 
-r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
-                     float *entropy) {
-    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
-                                                batch->branch);
-    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
-        r2__check_predictions(ctx, model, batch) != R2_OK ||
-        r2__reserve(ctx, model, batch->seq_begin[batch->n_seq], batch->n_pred,
-                    r2_attention_scratch(ctx, &shape)) != R2_OK)
+/* ---- parts of a batch ---- */
+
+/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
+   it. */
+static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
+    const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
+    const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
+    int32_t j = 0;
+    parts->n = 1;
+    for (int32_t s = 1; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        if (!branch && parts->n < n && batch->seq_begin[s] * n >= rows * parts->n)
+            parts->first[parts->n++] = s;
+    }
+    parts->first[parts->n] = batch->n_seq;
+    for (int64_t k = 0; k <= parts->n; ++k) {
+        while (j < batch->n_pred && batch->pred_row[j] < batch->seq_begin[parts->first[k]]) ++j;
+        parts->begin[k] = j;
+    }
+}
+
+/* The parts of this process: all where they add to one gradient. */
+static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
+    const struct r2__parts *parts = model->parts;
+    const r2__range all = {0, parts->n};
+    return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
+}
+
+/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
+   is with large models, which gain nothing, and with adapters, which have one scratch. */
+static bool r2__is_small(const r2_model *model) {
+    return !model->lora && model->n_params <= R2__APART;
+}
+
+static int r2__part_threads(const r2_ctx *ctx, const r2_model *model) {
+    return r2__is_small(model) && model->parts->n > 1 ? r2__n_threads(ctx) : 1;
+}
+
+/* The context within part k: that of one thread, if threads take whole parts. */
+static r2_ctx r2__within(const r2_ctx *ctx, const r2_model *model) {
+    r2_ctx own = *ctx;
+    if (r2__part_threads(ctx, model) > 1) own.n_threads = 1;
+    return own;
+}
+
+/* Part k as a batch of its own, and room for it. */
+static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *batch, int64_t k) {
+    const struct r2__parts *parts = model->parts;
+    struct r2__work *w = &model->parts->work[k];
+    const int32_t first = parts->first[k], row = batch->seq_begin[first];
+    const int64_t from = parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_attention shape;
+    w->batch.n_seq = parts->first[k + 1] - first;
+    w->batch.token = batch->token + row;
+    w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
+    w->batch.pred_token = batch->pred_token + from;
+    w->batch.branch = batch->branch ? batch->branch + first : NULL;
+    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
+    if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
+                    r2_attention_scratch(&own, &shape)) != R2_OK)
         return ctx->status;
-    r2__number_rows(model->work, batch, model->config.n_vocab);
-    r2__decoder_fwd(ctx, model, batch, 0, model->config.n_layer, logp, entropy);
-    model->work->ready = r2__trains(model);
+    for (int32_t s = 0; s <= w->batch.n_seq; ++s)
+        w->seq_begin[s] = batch->seq_begin[first + s] - row;
+    for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
+    w->batch.seq_begin = w->seq_begin;
+    w->batch.pred_row = w->pred_row;
+    r2__number_rows(w, &w->batch, model->config.n_vocab);
     return R2_OK;
 }
 
+static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, float *logp,
+                             float *entropy) {
+    const int64_t from = model->parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    part.work = &model->parts->work[k];
+    r2__decoder_fwd(&own, &part, &part.work->batch, 0, model->config.n_layer, logp + from,
+                    entropy ? entropy + from : NULL);
+}
+
+r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
+                     float *entropy) {
+    struct r2__parts *parts = model->parts;
+    r2_status status = R2_OK;
+    r2__range own;
+    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
+        r2__check_predictions(ctx, model, batch) != R2_OK)
+        return ctx->status;
+    if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
+    if (!parts) return ctx->status;
+    r2__cut_batch(parts, batch);
+    parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
+        status = r2__part_init(ctx, model, batch, k);
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
+    parts->ready = status == R2_OK && r2__trains(model);
+    if (own.end - own.begin == parts->n) return status;
+    status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
+    if (!entropy) return status;
+    return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
+}
+
+static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
+                              const float *dlogp) {
+    const struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    r2_lora lora;
+    part.work = &model->parts->work[k];
+    if (parts->apart) {
+        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
+        if (model->lora) {
+            lora = *model->lora;
+            lora.grad = part.grad;
+            part.lora = &lora;
+        }
+    }
+    r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
+}
+
+/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
+static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
+                          int64_t n) {
+    enum { BLOCK = 1024 };
+    const int threads = r2_threads(ctx, n * parts->n / 4);
+    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
+        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
+        for (int64_t k = 0; k < parts->n; ++k)
+            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
+    }
+}
+
+/* Whether the parts are as the forward of this batch left them. */
+static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const struct r2__parts *parts = model->parts;
+    r2__range own;
+    r2_ctx within;
+    if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
+        parts->begin[parts->n] != batch->n_pred)
+        return false;
+    own = r2__own_parts(ctx, model);
+    within = r2__within(ctx, model);
+    for (int64_t k = own.begin; k < own.end; ++k) {
+        const struct r2__work *w = &parts->work[k];
+        const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
+                                                    w->batch.branch);
+        if (!r2__work_fits(w, model) || r2_attention_scratch(&within, &shape) > w->max_scratch ||
+            w->n_rows != batch->seq_begin[parts->first[k + 1]] - batch->seq_begin[parts->first[k]])
+            return false; /* max_scratch: there are more threads */
+    }
+    return true;
+}
+
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
-    const r2_attention shape = r2__attention_of(model, batch->n_seq, batch->seq_begin,
-                                                batch->branch);
-    struct r2__work *w = model->work;
-    if (!w || !w->ready || w->n_rows != batch->seq_begin[batch->n_seq] ||
-        w->begin[w->n_last] != batch->n_pred || !r2__work_fits(w, model) ||
-        r2_attention_scratch(ctx, &shape) > w->max_scratch) /* more threads */
+    struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    r2_status status = R2_OK;
+    r2__range own;
+    if (!r2__parts_ready(ctx, model, batch))
         return r2_fail(ctx, R2_ARGUMENT,
                        "backward: expected a forward of this batch before it, by a model with "
                        "gradients and with the same adapters, recompute and threads");
-    w->ready = false;
-    r2__decoder_bwd(ctx, model, batch, dlogp);
-    return R2_OK;
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    if (parts->apart && parts->room < n * parts->n) {
+        r2_release(ctx, parts->grad);
+        parts->room = n * R2__PARTS;
+        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
+        if (!parts->grad) parts->room = 0, status = ctx->status;
+    }
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__backward_part(ctx, model, own.begin + k, dlogp));
+    if (!parts->apart) return status;
+    status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
+                             (uint64_t)n * sizeof *parts->grad);
+    if (status == R2_OK)
+        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
+    return status;
 }
 
 /* ---- AdamW ---- */
@@ -6210,15 +6471,6 @@ static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_co
                                R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
                                R2__BOUND(c, clip, 0.0, 1e30)};
     return r2__check_bounds(ctx, who, range, 5, fingerprint);
-}
-
-/* Only the adapters are trained, if there are any. */
-static int64_t r2__n_trained(const r2_model *model) {
-    return model->lora ? model->lora->n_params : model->n_params;
-}
-
-static float *r2__trained_params(const r2_model *model) {
-    return model->lora ? model->lora->param : model->param;
 }
 
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
@@ -6602,7 +6854,7 @@ static inline r2_status r2__decoding_init(r2_ctx *ctx, r2__decoding *o, r2_model
     memset(o, 0, sizeof *o);
     o->ctx = ctx;
     o->model = model;
-    r2__take_layer(ctx, &o->memory, model, 1, 1, false, &o->acts, &good);
+    r2__take_layer(ctx, &o->memory, model, 1, 1, false, NULL, &o->acts, &good);
     o->acts.x = r2__floats(ctx, &o->memory, 1, c->d_model, &good);
     o->cache = r2__floats(ctx, &o->memory, (int64_t)c->n_layer * c->n_ctx, r2__qkv_cols(c), &good);
     o->logits = r2__floats(ctx, &o->memory, 1, c->n_vocab, &good);
@@ -6628,20 +6880,20 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), &token, 1, C);
     for (int32_t l = 0; l < c->n_layer; ++l) {
         float *cache = o->cache + l * c->n_ctx * qkv_cols, *qkv = cache + position * qkv_cols;
-        r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__qkv, l, qkv, a->n1, 1);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, qkv, a->n, 1);
         if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), 1, qkv_cols);
         r2_rope(ctx, qkv, qkv_cols, &position, m->rope, 1, c->n_head + c->n_kv_head, (int32_t)D, 1);
         r2__attend_row(&shape, &keys, position, a->att, a->lse, cache, o->scratch);
         r2__project(ctx, m, r2__out, l, x, a->att, 1);
 
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, 1);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, x, r2_weight(m, R2_FFN_NORM, l), 1, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, 1);
         r2_swiglu_fwd(ctx, a->act, a->gu, 1, F);
         r2__project(ctx, m, r2__down, l, x, a->act, 1);
     }
-    r2_rmsnorm_fwd(ctx, a->n1, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
-    r2_matmul(ctx, R2_NT, 1, V, C, a->n1, C, r2__head(m), C, o->logits, V, false);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_FINAL_NORM, 0), 1, C, c->norm_eps);
+    r2_matmul(ctx, R2_NT, 1, V, C, a->n, C, r2__head(m), C, o->logits, V, false);
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
@@ -7922,17 +8174,31 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* A copy of the model as it comes in, its adapters included. */
+/* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
+   is not trained is the model's own. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_lora *lora = rl->run.model->lora;
+    const r2_model *model = rl->run.model;
+    const r2_arena empty = {NULL, 0, 0};
     r2_model *reference = &rl->reference;
-    r2_status status = r2_model_init(ctx, reference, &rl->run.model->config, false);
-    if (status == R2_OK) status = r2_model_copy(ctx, reference, rl->run.model);
-    if (status != R2_OK || !lora) return status;
-    status = r2_lora_attach(ctx, reference, &lora->config);
-    if (status == R2_OK)
-        memcpy(reference->lora->param, lora->param, (size_t)lora->n_params * sizeof(float));
-    return status;
+    *reference = *model;
+    reference->memory = empty;
+    reference->grad = NULL;
+    reference->parts = NULL;
+    reference->work = NULL;
+    reference->lora = NULL;
+    if (model->lora) {
+        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
+        memcpy(reference->lora->param, model->lora->param,
+               (size_t)model->lora->n_params * sizeof(float));
+        reference->lora->merged = model->lora->merged;
+        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
+        return R2_OK;
+    }
+    reference->param = (float *)r2_arena_alloc(ctx, &reference->memory, (uint64_t)model->n_params,
+                                               sizeof(float));
+    if (!reference->param) return ctx->status;
+    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
+    return R2_OK;
 }
 
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
@@ -9816,21 +10082,36 @@ static bool r2__file_close(r2_ctx *ctx, FILE *file, const char *path) {
     return (fclose(file) == 0 && may) || errno == EINTR; /* closed all the same: no second time */
 }
 
-/* Reads `size` bytes; *got are fewer only at the end of the file. */
-static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
-                               size_t *got) {
-    *got = 0;
+/* Reads `size` bytes; *got are fewer only at the end of the file. Returns the error, as errno. */
+static int r2__file_take(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
+                         size_t *got) {
     while (*got < size) {
         size_t more = size - *got, n = 0;
         const bool may = r2__file_may(ctx, R2_FILE_READ, path, &more);
         if (may) *got += n = fread(to + *got, 1, more, file);
-        if (may && n < more && !ferror(file)) return R2_OK;
+        if (may && n < more && !ferror(file)) return 0;
         if (may && n == more) continue;
-        if (errno != EINTR)
-            return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, r2__reason());
+        if (errno != EINTR) return errno;
         clearerr(file);
     }
-    return R2_OK;
+    return 0;
+}
+
+/* The same for a team: process 0 reads, the others get what it has read. */
+static r2_status r2__file_read(r2_ctx *ctx, FILE *file, const char *path, char *to, size_t size,
+                               size_t *got) {
+    struct {
+        size_t got;
+        int error;
+    } first = {0, 0};
+    r2_status status;
+    if (r2__is_first(ctx)) first.error = r2__file_take(ctx, file, path, to, size, &first.got);
+    status = r2__team_tell(ctx, R2_OK, &first, sizeof first);
+    *got = first.got;
+    if (status == R2_OK && *got > 0) status = r2__team_tell(ctx, status, to, *got);
+    errno = first.error;
+    if (status != R2_OK || !first.error) return status;
+    return r2_fail(ctx, R2_IO, "%s: cannot read: %s", path, r2__reason());
 }
 
 static bool r2__file_write(r2_ctx *ctx, FILE *file, const char *path, r2__slice bytes) {
@@ -9869,10 +10150,19 @@ static bool r2__file_rename(r2_ctx *ctx, const char *from, const char *to) {
     return done;
 }
 
-/* Opens a file to read, "-" for standard input. */
+/* Opens a file to read, "-" for standard input. Only process 0 of a team reads: what the others
+   hold is their standard input, which is never touched. */
 static r2_status r2__open(r2_ctx *ctx, const char *path, FILE **file) {
-    *file = strcmp(path, "-") == 0 ? stdin : r2__file_open(ctx, path, "rb");
-    return *file ? R2_OK : r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, r2__reason());
+    const bool reads = strcmp(path, "-") != 0 && r2__is_first(ctx);
+    int error = 0;
+    r2_status status;
+    *file = reads ? r2__file_open(ctx, path, "rb") : stdin;
+    if (!*file) error = errno;
+    status = r2__team_tell(ctx, R2_OK, &error, sizeof error);
+    if (status != R2_OK && reads && *file) r2__file_close(ctx, *file, path);
+    if (status != R2_OK) return status;
+    errno = error;
+    return !error ? R2_OK : r2_fail(ctx, R2_IO, "%s: cannot open: %s", path, r2__reason());
 }
 
 /* Reads on until the text has `limit` bytes or the file ends. */
@@ -9962,11 +10252,13 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
 }
 
 static bool r2__file_exists(r2_ctx *ctx, const char *path) {
-    FILE *file;
+    FILE *file = NULL;
+    bool there;
     if (strcmp(path, "-") == 0) return false; /* standard input */
-    file = r2__file_open(ctx, path, "rb");
+    if (r2__is_first(ctx)) file = r2__file_open(ctx, path, "rb");
+    there = file || (errno != ENOENT && errno != ENOTDIR); /* one that may not be read is there */
     if (file) r2__file_close(ctx, file, path);
-    return file || (errno != ENOENT && errno != ENOTDIR); /* one that may not be read is there */
+    return r2__team_tell(ctx, R2_OK, &there, sizeof there) == R2_OK && there;
 }
 
 /* The name under which a file is written before it is whole; needs no memory. */
@@ -9981,7 +10273,7 @@ static r2_status r2__aside(r2_ctx *ctx, const char *path, char aside[R2__ASIDE])
 static r2_status r2__into_place(r2_ctx *ctx, const char *path) {
     char aside[R2__ASIDE];
     r2_status status = r2__aside(ctx, path, aside);
-    if (status == R2_OK && !r2__file_rename(ctx, aside, path))
+    if (status == R2_OK && r2__is_first(ctx) && !r2__file_rename(ctx, aside, path))
         status = r2_fail(ctx, R2_IO, "%s: cannot write: %s", path, r2__reason());
     return status;
 }
@@ -9992,14 +10284,17 @@ static void r2__drop_aside(r2_ctx *ctx, const char *path) {
     char aside[4 * R2__PATH];
     size_t none = 0;
     const int n = snprintf(aside, sizeof aside, "%s.tmp", path);
-    if (n > 0 && n < (int)sizeof aside && r2__file_may(ctx, R2_FILE_REMOVE, aside, &none))
+    if (n > 0 && n < (int)sizeof aside && r2__is_first(ctx) &&
+        r2__file_may(ctx, R2_FILE_REMOVE, aside, &none))
         remove(aside);
 }
 
-/* Writes the pieces aside, whole and on the disk, or leaves nothing. */
+/* Writes the pieces aside, whole and on the disk, or leaves nothing. Only process 0 of a team
+   writes: when it fails, the others hear of it the next time that they work together. */
 static r2_status r2__write_aside(r2_ctx *ctx, const char *path, const r2__slice *piece, int n) {
     char aside[R2__ASIDE];
     r2_status status = r2__aside(ctx, path, aside);
+    if (!r2__is_first(ctx)) return status;
     FILE *file = status == R2_OK ? r2__file_open(ctx, aside, "wb") : NULL;
     bool good = file != NULL, closed = true;
     for (int k = 0; k < n && good; ++k) good = r2__file_write(ctx, file, aside, piece[k]);
@@ -10329,16 +10624,15 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b) {
 
 /* ---- threads and time ---- */
 
-/* R2_PARALLEL_FOR where the body is one statement. One thread goes without a parallel region: even
-   that of a single thread costs as much as norming a row, and so does the next one of several. */
-#define R2__FOR_EACH(threads, i, n, statement)                                                     \
-    do {                                                                                           \
-        if ((threads) > 1) {                                                                       \
-            R2_PARALLEL_FOR(threads, i, n) statement;                                              \
-        } else {                                                                                   \
-            for (int64_t i = 0; i < (n); ++i) statement;                                           \
-        }                                                                                          \
-    } while (0)
+static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
+    int64_t units = (n + unit - 1) / unit;
+    r2__range range;
+    range.begin = units * t / parts * unit;
+    range.end = units * (t + 1) / parts * unit;
+    if (range.end > n) range.end = n;
+    if (range.begin > n) range.begin = n;
+    return range;
+}
 
 /* More threads than R2_MOST_THREADS are not asked for: the system may have no more, and then OpenMP
    ends the process. */
@@ -12407,21 +12701,6 @@ R2__INLINE r2__vec r2__exp_below(r2__vec x) {
 /* The same for any x: clipped to +-87.3. */
 R2__INLINE r2__vec r2__exp(r2__vec x) { return r2__exp_below(-R2__MAX(r2__all(-87.3f), -x)); }
 
-/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
-typedef struct r2__range {
-    int64_t begin, end;
-} r2__range;
-
-static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts) {
-    int64_t units = (n + unit - 1) / unit;
-    r2__range range;
-    range.begin = units * t / parts * unit;
-    range.end = units * (t + 1) / parts * unit;
-    if (range.end > n) range.end = n;
-    if (range.begin > n) range.begin = n;
-    return range;
-}
-
 /* ---- matrix product ----
    c is computed in tiles of R2__TILE_ROWS x 2 vectors that stay in registers while k runs. b is
    packed first, R2__PANELS panels of two vectors' width at a time, for R2__DEPTH values of k. a is
@@ -13357,6 +13636,9 @@ typedef struct r2__decoder {
     r2_model *model;
     const r2_generate_config *config;
     r2_generation *out;
+    const int64_t *chunk;        /* chunk k is prompts chunk[k] .. chunk[k + 1] - 1 of all, ... */
+    const int64_t *prompt_begin; /* ... prompt p is tokens prompt_begin[p] .. of prompt         */
+    const int32_t *prompt;
     r2_arena memory;
     int64_t kv;    /* floats of keys (or values) in a row            */
     int64_t first; /* index in `out` of the chunk's first output     */
@@ -13554,9 +13836,9 @@ static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, cons
     const r2_model *m = d->model;
     const r2_model_config *c = &m->config;
     const r2__acts *a = &d->acts;
-    r2_rmsnorm_fwd(d->ctx, a->n1, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
+    r2_rmsnorm_fwd(d->ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
                    c->norm_eps);
-    r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n1, R);
+    r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n, R);
     if (c->qkv_bias)
         r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
 }
@@ -13600,8 +13882,8 @@ static void r2__decode_rows(r2__decoder *d, const int32_t *token, int64_t R, boo
             R2__FOR_EACH(threads, t, threads, r2__attend_part(d, l, t, threads));
         }
         r2__project(ctx, m, r2__out, l, a->x, a->att, R);
-        r2_rmsnorm_fwd(ctx, a->n2, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n2, R);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->x, r2_weight(m, R2_FFN_NORM, l), R, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, R);
         r2_swiglu_fwd(ctx, a->act, a->gu, R, c->d_ff);
         r2__project(ctx, m, r2__down, l, a->x, a->act, R);
     }
@@ -13668,7 +13950,7 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     if (c->n_vocab <= rows)
         d->words = r2__floats(d->ctx, arena, c->n_vocab, r2__qkv_cols(c), &good);
     d->acts.x = r2__floats(d->ctx, arena, wide, c->d_model, &good);
-    r2__take_layer(d->ctx, arena, d->model, wide, wide, false, &d->acts, &good);
+    r2__take_layer(d->ctx, arena, d->model, wide, wide, false, NULL, &d->acts, &good);
     d->normed = r2__floats(d->ctx, arena, n_out, c->d_model, &good);
     d->rstd = r2__floats(d->ctx, arena, n_out, 1, &good);
     d->lse = r2__floats(d->ctx, arena, n_out, 1, &good);
@@ -13678,22 +13960,22 @@ static r2_status r2__decoder_reserve(r2__decoder *d, int64_t rows, int64_t n_pro
     return good ? R2_OK : d->ctx->status;
 }
 
-/* Prompts first .. first + n - 1. */
-static r2_status r2__generate_chunk(r2__decoder *d, int64_t first, int64_t n, const int64_t *begin,
-                                    const int32_t *token) {
+static r2_status r2__generate_chunk(r2__decoder *d, int64_t k) {
     const int64_t samples = d->config->n_samples;
+    const int64_t first = d->chunk[k], n = d->chunk[k + 1] - first;
+    const int64_t *begin = d->prompt_begin + first;
     r2_arena_reset(d->ctx, &d->memory);
-    d->rows = begin[first + n] - begin[first];
+    d->rows = begin[n] - begin[0];
     if (r2__decoder_reserve(d, d->rows, n) != R2_OK) return d->ctx->status;
     d->first = first * samples;
     d->n_prompt = n;
     d->n_out = d->n_active = n * samples;
-    for (int64_t p = 0; p <= n; ++p) d->begin[p] = (int32_t)(begin[first + p] - begin[first]);
+    for (int64_t p = 0; p <= n; ++p) d->begin[p] = (int32_t)(begin[p] - begin[0]);
     for (int64_t o = 0; o < d->n_out; ++o) {
         d->active[o] = (int32_t)o;
         d->rng[o] = r2_rng_make(d->config->seed, R2_STREAM_SAMPLE, (uint64_t)(d->first + o));
     }
-    r2__decode_prompts(d, token + begin[first]);
+    r2__decode_prompts(d, d->prompt + begin[0]);
     r2__choose(d, samples);
     while (d->n_active > 0) {
         r2__decode_step(d);
@@ -13702,37 +13984,92 @@ static r2_status r2__generate_chunk(r2__decoder *d, int64_t first, int64_t n, co
     return R2_OK;
 }
 
+/* Chunks one after the other. */
+static r2_status r2__generate_chunks(r2_ctx *ctx, r2__decoder d, r2__range chunks, const char *task,
+                                     int64_t n_prompt) {
+    r2_status status = R2_OK;
+    d.ctx = ctx;
+    for (int64_t k = chunks.begin; k < chunks.end && status == R2_OK; ++k) {
+        status = r2__generate_chunk(&d, k);
+        if (status == R2_OK && task) status = r2_progress(ctx, task, d.chunk[k + 1], n_prompt);
+    }
+    r2_arena_free(ctx, &d.memory);
+    return status;
+}
+
+/* The same, side by side, as r2__part_threads says of parts. */
+static r2_status r2__generate_own(r2_ctx *ctx, const r2__decoder *d, r2__range chunks,
+                                  const char *task, int64_t n_prompt) {
+    const int64_t n = chunks.end - chunks.begin;
+    const int threads = r2__is_small(d->model) && n > 1 ? r2__n_threads(ctx) : 1;
+    bool failed[R2_MOST_THREADS], any = false;
+    if (threads == 1) return r2__generate_chunks(ctx, *d, chunks, task, n_prompt);
+    R2_PARALLEL_FOR(threads, t, threads) {
+        r2_ctx own = *ctx; /* a context serves one thread at a time */
+        r2__range part = r2__share(n, 1, t, threads);
+        part.begin += chunks.begin;
+        part.end += chunks.begin;
+        own.n_threads = 1;
+        failed[t] = r2__generate_chunks(&own, *d, part, NULL, n_prompt) != R2_OK;
+    }
+    for (int t = 0; t < threads; ++t) any = any || failed[t];
+    if (any) return r2_fail(ctx, R2_NO_MEMORY, "generate: out of memory");
+    return task ? r2_progress(ctx, task, n_prompt, n_prompt) : R2_OK;
+}
+
+/* Chunks of prompts: an R2__PARTS-th of all, as the parts of a batch, with R2__PART_ROWS outputs at
+   least, which keep the products busy; few enough rows and outputs for the caches, and 64 MB of
+   logits. Returns how many there are. */
+static int64_t r2__cut_prompts(const r2_model *model, const r2_generate_config *config,
+                               int64_t n_prompt, const int64_t *begin, int64_t *chunk) {
+    const int64_t most_rows = 8192, most_outputs = 1024, most_logits = (int64_t)1 << 24;
+    const int64_t samples = config->n_samples, V = model->config.n_vocab;
+    const int64_t even = (n_prompt + R2__PARTS - 1) / R2__PARTS;
+    int64_t k = 0;
+    for (int64_t p = 0, n; p < n_prompt; p += n) {
+        chunk[k++] = p;
+        for (n = 1; p + n < n_prompt && (n < even || n * samples < R2__PART_ROWS) &&
+                    begin[p + n + 1] - begin[p] <= most_rows && (n + 1) * samples <= most_outputs &&
+                    (n + 1) * samples * V <= most_logits;
+             ++n) {
+        }
+    }
+    chunk[k] = n_prompt;
+    return k;
+}
+
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out) {
-    /* Enough rows to keep the products busy, few enough for the caches and for 64 MB of logits. */
-    const int64_t most_rows = 8192, most_outputs = 1024, most_logits = (int64_t)1 << 24;
-    const int64_t samples = config->n_samples, V = model->config.n_vocab;
-    r2_status status = R2_OK;
+    const uint64_t samples = (uint64_t)config->n_samples;
+    const uint64_t cells = samples * (uint64_t)config->max_new;
+    int64_t n = 0, *chunk;
+    r2_status status;
     r2__decoder d;
     memset(out, 0, sizeof *out);
     if (r2__check_generate(ctx, model, config, n_prompt, begin, token) != R2_OK ||
         r2__generation_init(ctx, out, n_prompt, config) != R2_OK)
         return ctx->status;
     memset(&d, 0, sizeof d);
-    d.ctx = ctx;
     d.model = model;
     d.config = config;
     d.out = out;
+    d.chunk = chunk = (int64_t *)r2_alloc(ctx, (uint64_t)n_prompt + 1, sizeof *chunk);
+    d.prompt_begin = begin;
+    d.prompt = token;
     d.kv = (int64_t)model->config.n_kv_head * (model->config.d_model / model->config.n_head);
-    for (int64_t p = 0, n; p < n_prompt && status == R2_OK; p += n) {
-        for (n = 1; p + n < n_prompt && begin[p + n + 1] - begin[p] <= most_rows &&
-                    (n + 1) * samples <= most_outputs && (n + 1) * samples * V <= most_logits;
-             ++n) {
-        }
-        status = r2__generate_chunk(&d, p, n, begin, token);
-        if (status == R2_OK && task) status = r2_progress(ctx, task, p + n, n_prompt);
-    }
-    r2_arena_free(ctx, &d.memory);
+    if (chunk) n = r2__cut_prompts(model, config, n_prompt, begin, chunk);
+    status = chunk ? R2_OK : ctx->status;
+    if (chunk) status = r2__generate_own(ctx, &d, r2__team_share(ctx, n), task, n_prompt);
+    status = r2__team_gather(ctx, status, out->token, n, chunk, cells * sizeof *out->token);
+    status = r2__team_gather(ctx, status, out->logp, n, chunk, cells * sizeof *out->logp);
+    status = r2__team_gather(ctx, status, out->length, n, chunk, samples * sizeof *out->length);
+    status = r2__team_gather(ctx, status, out->watch_logp, n, chunk,
+                             samples * (uint64_t)config->n_watch * sizeof *out->watch_logp);
+    r2_release(ctx, chunk);
     if (status != R2_OK) r2_generation_free(ctx, out);
     return status;
 }
-
 #endif /* !R2_REFERENCE */
 
 /* =========================================================================== [E6] adapters ====
@@ -13835,8 +14172,8 @@ static r2_adapters r2__adapters_of(const r2_model *model, r2__projection p, int6
             adapter->n_out = t->rows;
             adapter->a = lora->param + a;
             adapter->b = lora->param + b;
-            adapter->da = lora->grad + a;
-            adapter->db = lora->grad + b;
+            adapter->da = lora->grad ? lora->grad + a : NULL;
+            adapter->db = lora->grad ? lora->grad + b : NULL;
         }
         column += t->rows;
     }
@@ -14626,7 +14963,8 @@ static r2_status r2__shard_bytes(r2_ctx *ctx, const char *directory, const r2__s
         if (r2__join_path(ctx, path, directory, entry[i].file) != R2_OK ||
             r2__open(ctx, path, &file) != R2_OK)
             return ctx->status;
-        size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+        size = r2__is_first(ctx) && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+        if (r2__team_tell(ctx, R2_OK, &size, sizeof size) != R2_OK) return ctx->status;
         *sum += size < 0 ? UINT64_MAX >> 20 : (uint64_t)size;
         r2__file_close(ctx, file, path);
     }
@@ -17602,6 +17940,140 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
                                                r2__unicode_decomposing};
     return table[set];
 }
+
+/* ============================================================================== [E9] teams ====
+   In:   processes that make the same calls, each with its share of a result.
+   Out:  the whole result for each of them, or one error for all.
+
+       n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
+       gather                   every process gets the things of the others, byte by byte
+
+   Nothing is summed on the way: gradients of parts are gathered, then added in the order of the
+   parts by everybody (r2_backward). Before any bytes move, all tell whether they have failed: so a
+   process that comes with a failure from elsewhere (r2_team_end) meets the others there, and nobody
+   waits for it. (test_team.c: the_shares_of_the_opening) */
+
+static bool r2__is_first(const r2_ctx *ctx) { return !ctx->team || ctx->team->rank == 0; }
+
+/* What this process computes of n things. A single thing is computed by all. */
+static r2__range r2__team_share(const r2_ctx *ctx, int64_t n) {
+    const r2_team *team = ctx->team;
+    return team && n > 1 ? r2__share(n, 1, team->rank, team->size) : r2__share(n, 1, 0, 1);
+}
+
+/* Gives all to all; bytes begin[r] .. begin[r + 1] - 1 are those of process r. */
+static r2_status r2__team_exchange(r2_ctx *ctx, void *data, const int64_t *begin) {
+    r2_team *team = ctx->team;
+    if (team->gather(team->hook_data, data, begin)) return R2_OK;
+    team->ended = R2_IO;
+    return r2_fail(ctx, R2_IO, "team: process %d of %d has lost another", team->rank, team->size);
+}
+
+/* The first failure that any process comes with, and its sentence. It ends the team: there is
+   nobody left to wait for. */
+static r2_status r2__team_agree(r2_ctx *ctx, r2_status status) {
+    r2_team *team = ctx->team;
+    int32_t said[R2_MOST_RANKS];
+    int64_t begin[R2_MOST_RANKS + 1];
+    int bad = 0;
+    if (team->ended != R2_OK) return status != R2_OK ? status : team->ended;
+    for (int r = 0; r <= team->size; ++r) begin[r] = r * (int64_t)sizeof *said;
+    said[team->rank] = (int32_t)status;
+    if (r2__team_exchange(ctx, said, begin) != R2_OK) return ctx->status;
+    while (bad < team->size && said[bad] == R2_OK) ++bad;
+    if (bad == team->size) return R2_OK;
+    for (int r = 0; r <= team->size; ++r) begin[r] = r > bad ? (int64_t)sizeof ctx->message : 0;
+    if (r2__team_exchange(ctx, ctx->message, begin) != R2_OK) return ctx->status;
+    return team->ended = ctx->status = (r2_status)said[bad];
+}
+
+/* Thing k of n is elements begin[k] .. begin[k + 1] - 1 of data (begin NULL: element k), `size`
+   bytes each. Every process has computed its share, or failed with `status`. */
+static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int64_t n,
+                                 const int64_t *begin, uint64_t size) {
+    const r2_team *team = ctx->team;
+    int64_t byte[R2_MOST_RANKS + 1];
+    if (!team || team->size < 2 || (n < 2 && status == R2_OK)) return status;
+    status = r2__team_agree(ctx, status);
+    if (status != R2_OK) return status;
+    for (int r = 0; r <= team->size; ++r) {
+        const int64_t k = r < team->size ? r2__share(n, 1, r, team->size).begin : n;
+        byte[r] = (begin ? begin[k] : k) * (int64_t)size;
+    }
+    return r2__team_exchange(ctx, data, byte);
+}
+
+/* Gives all what process 0 has in `bytes`. */
+static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size) {
+    const r2_team *team = ctx->team;
+    int64_t byte[R2_MOST_RANKS + 1];
+    if (!team || team->size < 2) return status;
+    status = r2__team_agree(ctx, status);
+    if (status != R2_OK) return status;
+    for (int r = 0; r <= team->size; ++r) byte[r] = r > 0 ? (int64_t)size : 0;
+    return r2__team_exchange(ctx, bytes, byte);
+}
+
+r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
+    return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+}
+
+#if defined(R2_MPI)
+
+/* MPI counts bytes by int: what is more goes in pieces, and so does what one process alone has. */
+static bool r2__mpi_gather(void *hook_data, void *data, const int64_t *begin) {
+    const int size = ((const r2_team *)hook_data)->size, piece = 1 << 30;
+    int count[R2_MOST_RANKS], at[R2_MOST_RANKS], n_givers = 0;
+    bool good = true;
+    for (int r = 0; r < size; ++r) n_givers += begin[r + 1] > begin[r];
+    if (n_givers > 1 && begin[size] <= INT_MAX) {
+        for (int r = 0; r < size; ++r) {
+            at[r] = (int)begin[r];
+            count[r] = (int)(begin[r + 1] - begin[r]);
+        }
+        return MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_BYTE, data, count, at, MPI_BYTE,
+                              MPI_COMM_WORLD) == MPI_SUCCESS;
+    }
+    for (int r = 0; r < size; ++r)
+        for (int64_t b = begin[r]; b < begin[r + 1] && good; b += piece) {
+            const int64_t left = begin[r + 1] - b;
+            good = MPI_Bcast((char *)data + b, left < piece ? (int)left : piece, MPI_BYTE, r,
+                             MPI_COMM_WORLD) == MPI_SUCCESS;
+        }
+    return good;
+}
+
+r2_status r2_mpi_join(r2_ctx *ctx, r2_team *team) {
+    int begun, level, near = 1, all = ctx->n_threads;
+    MPI_Comm machine;
+    memset(team, 0, sizeof *team);
+    MPI_Initialized(&begun);
+    if (!begun) MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
+    MPI_Comm_rank(MPI_COMM_WORLD, &team->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &team->size);
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+    MPI_Comm_size(machine, &near);
+    MPI_Comm_free(&machine);
+#if defined(R2__HAS_FSYNC) /* POSIX: processors of the machine, not those that mpirun left us */
+    all = (int)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+    if (ctx->n_threads > all / near) ctx->n_threads = all > near ? all / near : 1;
+    if (team->size > R2_MOST_RANKS)
+        return r2_fail(ctx, R2_ARGUMENT, "team: %d processes, expected at most %d", team->size,
+                       R2_MOST_RANKS);
+    team->gather = r2__mpi_gather;
+    team->hook_data = team;
+    ctx->team = team;
+    return R2_OK;
+}
+
+r2_status r2_mpi_leave(r2_ctx *ctx, r2_status status) {
+    status = r2_team_end(ctx, status);
+    MPI_Finalize();
+    return status;
+}
+
+#endif /* R2_MPI */
 
 #ifdef __cplusplus
 }

@@ -753,6 +753,7 @@ static void write_settings(demo *d) {
 /* ---- the journey ---- */
 
 static void forget_states(demo *d) {
+    if (!options_is_first()) return;
     remove(d->sft_state);
     remove(d->grpo_state);
 }
@@ -920,9 +921,9 @@ static void prepare(demo *d) {
 int main(int argc, char **argv) {
     static demo d;
     int64_t user;
-    d.options = parse_options(argc, argv);
     d.ctx = r2_ctx_default();
-    d.ctx.progress = show_progress;
+    options_join("movielens_demo", argv, &d.ctx, show_progress);
+    d.options = parse_options(argc, argv);
     d.ctx.hook_data = &d.progress;
     d.progress.terminal = isatty(2);
     d.progress.quiet = d.options.quiet;

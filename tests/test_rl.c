@@ -463,6 +463,55 @@ TEST(adapters_belong_to_the_reference) {
     tiny_free(&ctx, &t);
 }
 
+/* Bytes in use, and the most so far. */
+typedef struct bytes {
+    int64_t now, peak;
+} bytes;
+
+static void *counted(void *hook_data, void *ptr, size_t size) {
+    bytes *b = (bytes *)hook_data;
+    int64_t *base = ptr ? (int64_t *)ptr - 2 : NULL;
+    b->now += (int64_t)size - (base ? base[0] : 0);
+    if (b->now > b->peak) b->peak = b->now;
+    if (!size) {
+        free(base);
+        return NULL;
+    }
+    base = (int64_t *)realloc(base, size + 16);
+    if (base) base[0] = (int64_t)size;
+    return base ? base + 2 : NULL;
+}
+
+/* With adapters the reference shares the frozen weights: a training takes less memory than they. */
+TEST(the_reference_of_adapters_copies_no_weights) {
+    r2_ctx ctx = r2_ctx_default();
+    r2_lora_config lora = r2_lora_config_default();
+    bytes b = {0, 0};
+    r2_model_config shape;
+    r2_grpo_config c;
+    int64_t before;
+    tiny t;
+    ctx.realloc_fn = counted;
+    ctx.hook_data = &b;
+    REQUIRE(tiny_make(&ctx, &t, 1));
+    shape = tiny_shape(&t);
+    shape.d_model = 768;
+    shape.d_ff = 128;
+    shape.n_layer = 3;
+    r2_model_free(&ctx, &t.model);
+    REQUIRE_OK(&ctx, r2_model_init(&ctx, &t.model, &shape, false));
+    lora.rank = 1;
+    lora.targets = 1u << R2_WO;
+    REQUIRE_OK(&ctx, r2_lora_attach(&ctx, &t.model, &lora));
+    c = small_grpo(&t);
+    c.n_steps = 1;
+    c.max_new = 2;
+    before = b.peak = b.now;
+    REQUIRE_OK(&ctx, r2_grpo(&ctx, &t.model, &t.ex, &c));
+    CHECK(b.peak - before < t.model.n_params * (int64_t)sizeof(float));
+    tiny_free(&ctx, &t);
+}
+
 /* A second update on the same outputs is no longer at ratio 1: large steps are clipped. */
 TEST(later_updates_meet_the_clip) {
     r2_ctx ctx = r2_ctx_default();

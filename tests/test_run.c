@@ -290,7 +290,7 @@ TEST(what_does_not_fit_is_refused_and_changes_nothing) {
     r2_run_config config = small_run(), other = small_run();
     r2_run run, fresh;
     char path[64], file[128];
-    snprintf(path, sizeof path, "build/run-%p", (void *)&run);
+    snprintf(path, sizeof path, "build/unfit-%p", (void *)&run);
     config.model.n_head = 4, config.model.n_kv_head = 2;
     other.model.n_head = 2, other.model.n_kv_head = 1;
     REQUIRE(small_make(&ctx, &run, &config) && small_make(&ctx, &fresh, &other));

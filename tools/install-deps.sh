@@ -8,6 +8,7 @@
 #     checks    a second compiler and NumPy, for the widest set of tests
 #     bench     PyTorch, NumPy and OpenBLAS, to measure against
 #     pictures  Graphviz and gnuplot
+#     mpi       OpenMPI, for several processes (make MPI=1)
 #     teacher   libcurl, to ask a language model for traces
 #
 # Every need is tried first: a probe is compiled, a command is looked for. When all is there, nothing
@@ -35,6 +36,9 @@ PyTorch|have_python torch|python3-torch|python3-torch|py3-pytorch|python-pytorch
 NumPy|have_python numpy|python3-numpy|python3-numpy|py3-numpy|python-numpy|numpy
 OpenBLAS|have_library openblas cblas.h openblas/cblas.h|libopenblas-dev|openblas-devel|openblas-dev|openblas|openblas
 END
+    mpi) cat <<'END' ;;
+MPI|have_command mpicc|libopenmpi-dev openmpi-bin|openmpi-devel openmpi|openmpi-dev openmpi|openmpi|open-mpi
+END
     pictures) cat <<'END' ;;
 Graphviz|have_command dot|graphviz|graphviz|graphviz|graphviz|graphviz
 gnuplot|have_command gnuplot|gnuplot-nox|gnuplot|gnuplot|gnuplot|gnuplot
@@ -42,7 +46,7 @@ END
     teacher) cat <<'END' ;;
 libcurl|have_library curl curl/curl.h|libcurl4-openssl-dev|libcurl-devel|curl-dev|curl|curl
 END
-    *) echo "install-deps: no group '$1'; there are fetch, checks, bench, pictures, teacher" >&2
+    *) echo "install-deps: no group '$1'; there are fetch, checks, bench, mpi, pictures, teacher" >&2
        exit 2 ;;
     esac
 }

@@ -125,6 +125,53 @@ static inline void options_sleep(char **argv) {
 #endif
 }
 
+/* ---- several processes: mpirun -n N PROGRAM ---- */
+
+static r2_team *options_team; /* NULL: this process works alone */
+
+#if defined(R2_MPI)
+static r2_ctx *options_member;
+static const char *options_program;
+
+/* However the program ends, the others hear of it. Theirs may be news to this one. */
+static void options_leave(void) {
+    const r2_status own = output_ended ? R2_OK
+                          : options_member->status == R2_OK ? R2_ARGUMENT : options_member->status;
+    if (r2_mpi_leave(options_member, own) == R2_OK || own != R2_OK) return;
+    fprintf(stderr, "%s: %s\n", options_program, options_member->message);
+    _exit(1);
+}
+#endif
+
+/* Joins the processes that mpirun started, if the program was built with MPI. Call it first: only
+   process 0 is heard and seen, and has the progress hook `progress`. */
+static inline void options_join(const char *program, char **argv, r2_ctx *ctx,
+                                r2_progress_fn progress) {
+    options_sleep(argv);
+    ctx->progress = progress;
+#if defined(R2_MPI)
+    static r2_team team;
+    if (r2_mpi_join(ctx, &team) != R2_OK) {
+        fprintf(stderr, "%s: %s\n", program, ctx->message);
+        exit(1);
+    }
+    options_team = &team;
+    options_member = ctx;
+    options_program = program;
+    atexit(options_leave);
+    if (team.rank == 0) return;
+    ctx->progress = NULL;
+    if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) exit(1);
+#else
+    (void)program;
+#endif
+}
+
+/* Whether this process is the one that is seen. */
+static inline bool options_is_first(void) { return !options_team || options_team->rank == 0; }
+
+/* ---- the command line ---- */
+
 /* Reads all of argv. `usage` follows the program's name in what --help prints. `argument`: where
    the one word that is no option goes ("-" is such a word), NULL: there is none. */
 static inline void options_read(const char *program, const char *usage, const options_entry *entry,
@@ -159,7 +206,9 @@ static void options_on_interrupt(int number) {
     options_stop = 1;
 }
 
-static inline void options_watch_interrupt(void) { signal(SIGINT, options_on_interrupt); }
+static inline void options_watch_interrupt(void) {
+    signal(SIGINT, options_is_first() ? options_on_interrupt : SIG_IGN);
+}
 
 /* How to go on, and the exit status of a program that Ctrl-C ended. */
 static inline void options_stopped(const char *program) {
@@ -212,6 +261,7 @@ static inline void options_load(const char *program, const options_entry *entry,
     static r2_text path, text;
     static cJSON *json;
     r2_ctx ctx = r2_ctx_default();
+    ctx.team = options_team;
     r2_text_addf(&ctx, &path, "%s%s", directory, file);
     if (path.failed || r2_read_file(&ctx, path.data, &text) != R2_OK) {
         fprintf(stderr, "%s: %s\n", program, ctx.message);

@@ -5,9 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Whether the program came to its end. */
+static bool output_ended;
+
 /* The exit status: `status`, or 1 with a message when what was written did not arrive. */
 static inline int output_end(const char *program, int status) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    output_ended = fflush(stdout) == 0 && !ferror(stdout);
+    if (output_ended) return status;
     fprintf(stderr, "%s: cannot write standard output\n", program);
     return 1;
 }

@@ -597,6 +597,7 @@ static bool report_tool(report *r, const char *tool, const char *path, const r2_
     size_t n;
     bool good = false;
     FILE *pipe = NULL;
+    if (r->ctx->team && r->ctx->team->rank > 0) return false; /* only process 0 writes the report */
     r2_text_addf(r->ctx, &command, "%s ", tool);
     report_shell_word(r->ctx, &command, path);
     r2_text_addf(r->ctx, &command, " 2>/dev/null </dev/null");

@@ -479,7 +479,7 @@ static void write_report(xp *x) {
     xp_report(x, &r.text, r.json);
 }
 
-enum { ARM_SECONDS = 15 }; /* of one processor, with its share of the preparation */
+enum { ARM_SECONDS = 10 }; /* of one processor, with its share of the preparation */
 
 int main(int argc, char **argv) {
     xp x = xp_begin("headline", 2, argc, argv);
