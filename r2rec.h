@@ -2017,9 +2017,10 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
    model.safetensors, or the shards that model.safetensors.index.json names. The head is tied if
-   there is no lm_head.weight. n_ctx: positions wanted, 0: as many as config.json states. A setting
-   that would change the numbers and is not supported (scaled positions, sliding windows, other
-   activations, quantisation ...) is R2_FORMAT. On failure `model` is zeroed. */
+   there is no lm_head.weight; where config.json says so or not, it must agree. n_ctx: positions
+   wanted, 0: as many as config.json states. A setting that would change the numbers and is not
+   supported (scaled positions, sliding windows, other activations, quantisation ...) is R2_FORMAT.
+   On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
 /* Writes config.json and model.safetensors into an existing directory, without adapters that are
@@ -14778,6 +14779,7 @@ static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     }
     r2__setting_only(s, s->root, "hidden_act", "silu");
     if (partial != 1.0f) r2__settings_fail(s, "partial_rotary_factor", "is not 1: not supported");
+    if (layers && !cJSON_IsArray(layers)) r2__settings_fail(s, "layer_types", "is not a list");
     for (const cJSON *item = layers ? layers->child : NULL; item; item = item->next)
         if (!cJSON_IsString(item) || strcmp(item->valuestring, "full_attention") != 0)
             r2__settings_fail(s, "layer_types", "has other layers than full attention");
@@ -14789,11 +14791,13 @@ static void r2__check_decoder(r2__settings *s, const r2_model_config *c) {
     r2__setting_only(s, s->root, "dtype", "float32 float16 bfloat16");
 }
 
-/* The shape that config.json states. Whether the head is tied is decided by the weights. */
+/* The shape that config.json states. Whether the head is tied is decided by the weights; *tied is
+   what the file says of it, -1: nothing. */
 static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_ctx,
-                                 r2_model_config *c) {
+                                 r2_model_config *c, int *tied) {
     r2__settings s;
-    const cJSON *type;
+    const cJSON *type, *tie;
+    *tied = -1;
     *c = r2_model_config_default();
     if (r2__settings_read(ctx, &s, directory, "config.json") == R2_OK) {
         type = r2__setting(s.root, "model_type");
@@ -14810,6 +14814,8 @@ static r2_status r2__read_config(r2_ctx *ctx, const char *directory, int32_t n_c
         c->n_ctx = r2__setting_int(&s, "max_position_embeddings", 0);
         c->norm_eps = r2__setting_float(&s, s.root, "rms_norm_eps", 1e-6f);
         c->rope_theta = r2__setting_rope(&s);
+        tie = r2__setting(s.root, "tie_word_embeddings");
+        if (tie) *tied = cJSON_IsTrue(tie);
         r2__check_decoder(&s, c);
         if (n_ctx < 0 || n_ctx > c->n_ctx)
             r2__settings_fail(&s, "max_position_embeddings", "is less than the n_ctx asked for");
@@ -14972,18 +14978,33 @@ static r2_status r2__load_single(r2_ctx *ctx, r2_model *model, const char *path,
     return status;
 }
 
+/* Refuses weights whose head is not what config.json says: others would read another model. */
+static r2_status r2__check_head(r2_ctx *ctx, const char *directory, const r2_model *model,
+                                int tied) {
+    const r2_model_config *c = &model->config;
+    const size_t bytes = (size_t)c->n_vocab * (size_t)c->d_model * sizeof(float);
+    if (tied < 0 || tied == (int)c->tied) return R2_OK;
+    if (tied && !memcmp(r2_weight(model, R2_EMBED, 0), r2_weight(model, R2_HEAD, 0), bytes))
+        return R2_OK;
+    return r2_fail(ctx, R2_FORMAT,
+                   "%s/config.json: tie_word_embeddings is %s, but lm_head.weight %s", directory,
+                   tied ? "true" : "false", tied ? "is another matrix" : "is missing");
+}
+
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad) {
     r2_model_config config;
     char path[R2__PATH];
     r2_status status;
+    int tied = -1;
     memset(model, 0, sizeof *model);
     status = r2__join_path(ctx, path, directory, "model.safetensors");
-    if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config);
+    if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config, &tied);
     if (status != R2_OK) return status;
     if (r2__file_exists(ctx, path))
         status = r2__load_single(ctx, model, path, &config, with_grad);
     else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
+    if (status == R2_OK) status = r2__check_head(ctx, directory, model, tied);
     if (status != R2_OK) r2_model_free(ctx, model);
     return status;
 }
@@ -15083,7 +15104,7 @@ static uint32_t r2__setting_targets(r2__settings *s, const r2_model *model) {
 static void r2__check_adapter(r2__settings *s) {
     static const char known[] =
         "r lora_alpha target_modules peft_type bias init_lora_weights " /* looked at elsewhere */
-        "auto_mapping base_model_name_or_path inference_mode lora_dropout megatron_core "
+        "auto_mapping base_model_name_or_path eva_config inference_mode lora_dropout megatron_core "
         "peft_version qalora_group_size revision runtime_config task_type"; /* change nothing */
     if (!r2__setting(s->root, "peft_type")) r2__settings_fail(s, "peft_type", "is missing");
     r2__setting_only(s, s->root, "peft_type", "LORA");
@@ -16535,6 +16556,8 @@ static r2_status r2__bpe_load_tokens(r2_ctx *ctx, const cJSON *root, const cJSON
     const cJSON *added = cJSON_GetObjectItemCaseSensitive(root, "added_tokens");
     r2__bpe_ids ids = {NULL, NULL, 0, 0};
     r2_status status;
+    if (added && !cJSON_IsArray(added) && !cJSON_IsNull(added))
+        return r2_fail(ctx, R2_FORMAT, "added_tokens is not a list");
     ids.cap = (int64_t)cJSON_GetArraySize(vocab) + cJSON_GetArraySize(added);
     ids.word = (const char **)r2_alloc(ctx, (uint64_t)ids.cap, sizeof *ids.word);
     ids.added = (uint8_t *)r2_alloc(ctx, (uint64_t)ids.cap, 1);
@@ -16598,7 +16621,8 @@ static r2_status r2__bpe_load_json(r2_ctx *ctx, r2_bpe *bpe, const cJSON *root,
     const cJSON *merges = cJSON_GetObjectItemCaseSensitive(model, "merges");
     r2_bpe_rule rule;
     bool nfc;
-    if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges))
+    if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges) ||
+        !(r2__json_empty(model, "type") || r2__json_is(model, "type", "BPE")))
         return r2_fail(ctx, R2_FORMAT, "expected model.vocab and model.merges of a BPE tokenizer");
     if (r2__bpe_load_check(ctx, root, model) != R2_OK) return ctx->status;
     if (!r2__bpe_load_rule(cJSON_GetObjectItemCaseSensitive(root, "pre_tokenizer"), &rule))
