@@ -6564,105 +6564,10 @@ static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_text_free(ctx, &t->reports);
 }
 
-/* ---- the state of a training on disk ----
-
-       head | weights | first moments | second moments | weights kept | reports of all steps
-
-   Random numbers have no state: they are keyed by step and sample. Numbers are written as the
-   machine has them: the file is for the same program on the same machine. */
-typedef struct r2__state_head {
-    char magic[8];
-    uint64_t fingerprint, digest; /* of what it began with; of all that follows the head */
-    int64_t n_params, step, updates, n_worse, has_measured, n_reports;
-    double lowest;
-} r2__state_head;
-
-/* The parts after the head; returns their digest. */
-static uint64_t r2__state_parts(const r2__training *t, r2__slice part[5]) {
-    const size_t len = (size_t)t->opt.n_params * sizeof(float);
-    const void *at[5] = {r2__trained_params(t->model), t->opt.m, t->opt.v, t->kept,
-                         t->reports.data};
-    uint64_t digest = 0;
-    for (int k = 0; k < 5; ++k) {
-        part[k].at = (const char *)at[k];
-        part[k].len = k < 4 ? len : t->reports.len;
-        digest = r2__fnv_on(digest, at[k], part[k].len);
-    }
-    return digest;
-}
-
-static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
-    const double began = r2_seconds();
-    r2__slice piece[6];
-    r2__state_head head;
-    r2_status status;
-    if (t->reports.failed) return R2_NO_MEMORY;
-    memset(&head, 0, sizeof head);
-    memcpy(head.magic, "r2state1", sizeof head.magic);
-    head.fingerprint = t->fingerprint;
-    head.digest = r2__state_parts(t, piece + 1);
-    head.n_params = t->opt.n_params;
-    head.step = t->step;
-    head.updates = t->opt.step;
-    head.n_worse = t->n_worse;
-    head.has_measured = t->has_measured;
-    head.n_reports = (int64_t)(t->reports.len / t->report_size);
-    head.lowest = t->lowest;
-    piece[0].at = (const char *)&head;
-    piece[0].len = sizeof head;
-    status = r2__write_pieces(ctx, t->path, piece, 6);
-    t->saved = r2_seconds();
-    t->cost = t->saved - began;
-    return status;
-}
-
-/* Takes over what a file holds; false: it is not of this training, or damaged. */
-static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text) {
-    const size_t len = (size_t)t->opt.n_params * sizeof(float);
-    float *to[4];
-    r2__state_head head;
-    if (text->len < sizeof head) return false;
-    memcpy(&head, text->data, sizeof head);
-    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.fingerprint != t->fingerprint ||
-        head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
-        head.n_reports < 0 || head.n_reports > head.step ||
-        text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
-        head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
-        return false;
-    to[0] = r2__trained_params(t->model), to[1] = t->opt.m, to[2] = t->opt.v, to[3] = t->kept;
-    for (size_t k = 0; k < 4; ++k) memcpy(to[k], text->data + sizeof head + k * len, len);
-    r2_text_add(ctx, &t->reports, text->data + sizeof head + 4 * len,
-                (size_t)head.n_reports * t->report_size);
-    t->step = head.step;
-    t->opt.step = head.updates;
-    t->n_worse = head.n_worse;
-    t->has_measured = head.has_measured != 0;
-    t->lowest = head.lowest;
-    return true;
-}
-
-/* Goes on where a training with the same beginning stood, if its state is there. `fingerprint`: of
-   its data and settings; the weights are added. */
+/* The state of a training on disk, [E7]. */
+static r2_status r2__training_save(r2_ctx *ctx, r2__training *t);
 static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
-                                   uint64_t fingerprint) {
-    const float *param = r2__trained_params(t->model);
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status;
-    t->path = path;
-    t->every = every;
-    t->saved = r2_seconds();
-    t->fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
-    if (!r2__file_exists(ctx, path)) return R2_OK;
-    status = r2_read_file(ctx, path, &text);
-    if (status == R2_OK && !r2__training_take(ctx, t, &text))
-        status = r2_fail(ctx, R2_FORMAT,
-                         "%s: not the state of this training: it began with other data, settings "
-                         "or weights, or the file is damaged; without it training begins anew",
-                         path);
-    if (status == R2_OK && t->reports.failed) status = ctx->status;
-    r2_text_free(ctx, &text);
-    return status;
-}
+                                   uint64_t fingerprint);
 
 /* Copies the report at byte *at of the steps so far and moves on; false: there are no more. */
 static bool r2__training_report(const r2__training *t, size_t *at, void *report) {
@@ -15318,6 +15223,106 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
                        path);
     *codebook = loaded;
     return R2_OK;
+}
+
+/* ---- the state of a training on disk ----
+
+       head | weights | first moments | second moments | weights kept | reports of all steps
+
+   Random numbers have no state: they are keyed by step and sample. Numbers are written as the
+   machine has them: the file is for the same program on the same machine. */
+typedef struct r2__state_head {
+    char magic[8];
+    uint64_t fingerprint, digest; /* of what it began with; of all that follows the head */
+    int64_t n_params, step, updates, n_worse, has_measured, n_reports;
+    double lowest;
+} r2__state_head;
+
+/* The parts after the head; returns their digest. */
+static uint64_t r2__state_parts(const r2__training *t, r2__slice part[5]) {
+    const size_t len = (size_t)t->opt.n_params * sizeof(float);
+    const void *at[5] = {r2__trained_params(t->model), t->opt.m, t->opt.v, t->kept,
+                         t->reports.data};
+    uint64_t digest = 0;
+    for (int k = 0; k < 5; ++k) {
+        part[k].at = (const char *)at[k];
+        part[k].len = k < 4 ? len : t->reports.len;
+        digest = r2__fnv_on(digest, at[k], part[k].len);
+    }
+    return digest;
+}
+
+static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
+    const double began = r2_seconds();
+    r2__slice piece[6];
+    r2__state_head head;
+    r2_status status;
+    if (t->reports.failed) return R2_NO_MEMORY;
+    memset(&head, 0, sizeof head);
+    memcpy(head.magic, "r2state1", sizeof head.magic);
+    head.fingerprint = t->fingerprint;
+    head.digest = r2__state_parts(t, piece + 1);
+    head.n_params = t->opt.n_params;
+    head.step = t->step;
+    head.updates = t->opt.step;
+    head.n_worse = t->n_worse;
+    head.has_measured = t->has_measured;
+    head.n_reports = (int64_t)(t->reports.len / t->report_size);
+    head.lowest = t->lowest;
+    piece[0].at = (const char *)&head;
+    piece[0].len = sizeof head;
+    status = r2__write_pieces(ctx, t->path, piece, 6);
+    t->saved = r2_seconds();
+    t->cost = t->saved - began;
+    return status;
+}
+
+/* Takes over what a file holds; false: it is not of this training, or damaged. */
+static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text) {
+    const size_t len = (size_t)t->opt.n_params * sizeof(float);
+    float *to[4];
+    r2__state_head head;
+    if (text->len < sizeof head) return false;
+    memcpy(&head, text->data, sizeof head);
+    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.fingerprint != t->fingerprint ||
+        head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
+        head.n_reports < 0 || head.n_reports > head.step ||
+        text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
+        head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
+        return false;
+    to[0] = r2__trained_params(t->model), to[1] = t->opt.m, to[2] = t->opt.v, to[3] = t->kept;
+    for (size_t k = 0; k < 4; ++k) memcpy(to[k], text->data + sizeof head + k * len, len);
+    r2_text_add(ctx, &t->reports, text->data + sizeof head + 4 * len,
+                (size_t)head.n_reports * t->report_size);
+    t->step = head.step;
+    t->opt.step = head.updates;
+    t->n_worse = head.n_worse;
+    t->has_measured = head.has_measured != 0;
+    t->lowest = head.lowest;
+    return true;
+}
+
+/* Goes on where a training with the same beginning stood, if its state is there. `fingerprint`: of
+   its data and settings; the weights are added. */
+static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
+                                   uint64_t fingerprint) {
+    const float *param = r2__trained_params(t->model);
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status;
+    t->path = path;
+    t->every = every;
+    t->saved = r2_seconds();
+    t->fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
+    if (!r2__file_exists(ctx, path)) return R2_OK;
+    status = r2_read_file(ctx, path, &text);
+    if (status == R2_OK && !r2__training_take(ctx, t, &text))
+        status = r2_fail(ctx, R2_FORMAT,
+                         "%s: not the state of this training: it began with other data, settings "
+                         "or weights, or the file is damaged; without it training begins anew",
+                         path);
+    if (status == R2_OK && t->reports.failed) status = ctx->status;
+    r2_text_free(ctx, &text);
+    return status;
 }
 
 /* =============================================================================== [E8] text ==== */
