@@ -10139,7 +10139,7 @@ static r2_status r2__json_once(r2_ctx *ctx, const cJSON *value, const char *path
     return status;
 }
 
-/* The JSON value of a whole file -> *root; release with cJSON_Delete, also after a failure. */
+/* The JSON value of a whole file -> *root; release with cJSON_Delete. NULL after a failure. */
 static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
     r2_text text = {NULL, 0, 0, false};
     r2_status status = r2__read_text(ctx, path, &text);
@@ -10151,6 +10151,10 @@ static r2_status r2__json_read(r2_ctx *ctx, const char *path, cJSON **root) {
             r2_fail(ctx, status, "%s: expected %s, found something else", path,
                     r2__json_fault(all, false));
         if (status == R2_OK) status = r2__json_once(ctx, *root, path);
+    }
+    if (status != R2_OK) {
+        cJSON_Delete(*root);
+        *root = NULL;
     }
     r2_text_free(ctx, &text);
     return status;
