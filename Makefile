@@ -260,7 +260,7 @@ OPTIONS   = $(CFLAGS)
 MORE_LIBS =
 $(TESTS) build/tests/r2rec.o: OPTIONS = $(TEST_CFLAGS)
 build/examples/tools/llm_teacher: MORE_LIBS = -lcurl
-build/tests/test_team build/checked/tests/test_team: MORE_LIBS = -pthread
+build/tests/test_team: MORE_LIBS = -pthread
 
 build/%: %.c r2rec.h build/flags | deps
 	$(Q)mkdir -p $(@D)
