@@ -592,6 +592,7 @@ static int reload(int n, char **a) {
     s = r2_run_load_model(&ctx, &run, a[1]);
     if (s == R2_OK) printf("reloaded\n");
     r2_run_free(&ctx, &run);
+    if (s != R2_OK && held) printf("memory: %zu bytes were not given back\n", held);
     return s != R2_OK ? failed(s) : 0;
 }
 

@@ -1,7 +1,6 @@
 # For cases that try one kind of fault on every reader: alter READER FAULT SED-EXPRESSION changes the good
 # file of a reader and reads it. What is said is printed after "READER FAULT: ". The files:
 #   config index adapter tokenizer run codebook records ratings candidates vocab
-export PROBE_MEMORY=1 # says what is not given back
 data=tests/cases/data
 mkdir $TMP/model $TMP/shards $TMP/adapter $TMP/saved
 cp $data/model/* $TMP/model
