@@ -316,7 +316,7 @@ TEST(reasoned_scores_belong_to_what_was_written) {
         REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, prompt.data, prompt.len, &tokens));
         REQUIRE_OK(&ctx, r2_vocab_encode(&ctx, &t.vocab, one.text.data, one.text.len, &tokens));
         if (one.check.answer >= 0) { /* without <answer> A </answer> */
-            char added[16];
+            char added[32];
             REQUIRE_OK(&ctx, level_logp(&ctx, &t, tokens.id, (int32_t)tokens.n - 3, logp));
             CHECK_WITHIN(score[0][e], r2_answer_score(logp, how.kind), 1e-2);
             for (int k = 1; k < R2_N_ANSWERS; ++k) best = logp[k] > logp[best] ? k : best;
