@@ -9221,10 +9221,10 @@ static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab 
 static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
                                 const int32_t *word) {
     const size_t width = (size_t)to->config.d_model;
-    r2_model_config shape = from->config;
-    shape.n_vocab = to->config.n_vocab, shape.n_ctx = to->config.n_ctx;
-    shape.seed = to->config.seed, shape.init_std = to->config.init_std;
-    if (memcmp(&shape, &to->config, sizeof shape) != 0)
+    const r2_model_config *a = &from->config, *b = &to->config;
+    if (a->n_layer != b->n_layer || a->n_head != b->n_head || a->n_kv_head != b->n_kv_head ||
+        a->d_model != b->d_model || a->d_ff != b->d_ff || a->qkv_bias != b->qkv_bias ||
+        a->tied != b->tied || a->rope_theta != b->rope_theta || a->norm_eps != b->norm_eps)
         return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
     for (int id = 0; id < R2_TENSOR_COUNT; ++id)
         for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
@@ -14757,7 +14757,10 @@ static float r2__setting_rope(r2__settings *s) {
     for (int k = 0; k < 2; ++k) {
         const cJSON *rope = r2__setting(s->root, places[k]);
         if (!rope) continue;
-        if (!cJSON_IsObject(rope)) r2__settings_fail(s, places[k], "is not an object");
+        if (!cJSON_IsObject(rope)) {
+            r2__settings_fail(s, places[k], "is not an object");
+            continue;
+        }
         r2__setting_only(s, rope, "rope_type", "default");
         r2__setting_only(s, rope, "type", "default");
         for (const cJSON *item = rope->child; item; item = item->next)
