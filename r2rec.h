@@ -653,8 +653,7 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
-/* A question with its evidence. n_history: the interactions that were used, hidden ones left out.
-   */
+/* A question with its evidence. n_history: interactions that were used, hidden ones left out. */
 typedef struct r2_evidence {
     uint32_t user, item;
     int32_t n_history, answer, n_chains;
@@ -5519,8 +5518,8 @@ R2__PLAIN(void, r2_logsumexp_fwd)
     }
 }
 
-/* Overwrites the logits with their gradient. Over the predictions j of row r:  dx_v = sum_j dlogp_j
-   ([token_j = v] - exp(x_v - lse)). */
+/* Overwrites the logits with their gradient. Over the predictions j of row r:
+   dx_v = sum_j dlogp_j ([token_j = v] - exp(x_v - lse)). */
 R2__PLAIN(void, r2_logp_bwd)
 (const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin, const int32_t *token,
  const float *dlogp, int64_t R, int64_t V) {
@@ -6544,7 +6543,7 @@ typedef struct r2__training {
     /* on disk */
     const char *path;            /* NULL: not kept there                  */
     double every, saved, cost;   /* seconds: between two saves; when; how long the last one took */
-    uint64_t fingerprint;              /* of what the training begins with      */
+    uint64_t fingerprint;        /* of what the training begins with      */
     r2_text reports;             /* of all steps so far, end to end       */
     size_t report_size;
 } r2__training;
@@ -6593,8 +6592,7 @@ static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void
     return saved != R2_OK ? saved : status;
 }
 
-/* The first tensor whose values, weights or gradients, are not all finite (and of a usable size).
-   */
+/* The first tensor whose values, weights or gradients, are not all finite and of usable size. */
 static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
                                   int64_t *at_layer) {
     for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
@@ -7339,8 +7337,8 @@ static double r2__log_odds(const float *level_logp) {
 }
 
 /* -log softmax of the log-odds s of a group at the observed item, its first, and the derivatives.
-   level (group): the first of the predictions of the six answers of each example. d s / d log p(0)
-   = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)), also where s is clipped. */
+   level (group): the first of the predictions of the six answers of each example.
+   d s / d log p(0) = -1,  d s / d log p(k) = p(k) / (p(1) + ... + p(5)), where s is clipped too. */
 static double r2__list_loss(r2__batcher *b, const int32_t *level, int32_t group, double weight) {
     double top = -INFINITY, sum = 0.0;
     for (int32_t k = 0; k < group; ++k) top = fmax(top, r2__log_odds(b->logp + level[k]));
@@ -8642,15 +8640,13 @@ static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
     return status == R2_OK ? r2__grpo_settings(ctx, &grpo, NULL) : status;
 }
 
-/* All draws of the run follow from its one seed, but for the tie rule of equal times: split.seed.
-   */
+/* All draws of the run follow from its one seed, but for ties of equal times: split.seed. */
 static void r2__run_seeds(r2_run_config *config) {
     config->teacher.seed = config->model.seed = config->sft.seed = config->grpo.seed = config->seed;
     config->chains.seed = config->seed;
 }
 
-/* The ratings, and which of them are held out: the last two positives of each user, or other files.
-   */
+/* The ratings, and which of them are held out: two positives of each user, or other files. */
 static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     const char *paths[3] = {path, NULL, NULL};

@@ -84,4 +84,23 @@ static inline void *ratings_realloc(void *hook_data, void *ptr, size_t size) {
     return realloc(ptr, size);
 }
 
+/* Allocator that counts the bytes asked for that are in use, and the most there were. */
+typedef struct ratings_bytes {
+    int64_t now, peak;
+} ratings_bytes;
+
+static inline void *ratings_counted(void *hook_data, void *ptr, size_t size) {
+    ratings_bytes *b = (ratings_bytes *)hook_data;
+    int64_t *base = ptr ? (int64_t *)ptr - 2 : NULL;
+    b->now += (int64_t)size - (base ? base[0] : 0);
+    if (b->now > b->peak) b->peak = b->now;
+    if (!size) {
+        free(base);
+        return NULL;
+    }
+    base = (int64_t *)realloc(base, size + 16);
+    if (base) base[0] = (int64_t)size;
+    return base ? base + 2 : NULL;
+}
+
 #endif

@@ -803,35 +803,16 @@ TEST(every_failed_allocation_is_reported_and_nothing_leaks) {
     remove(sets);
 }
 
-/* Bytes asked for, not counting the library's 1 MB of line buffer at the peak. */
-typedef struct bytes {
-    int64_t now, peak;
-} bytes;
-
-static void *counted(void *hook_data, void *ptr, size_t size) {
-    bytes *b = (bytes *)hook_data;
-    int64_t *base = ptr ? (int64_t *)ptr - 2 : NULL;
-    int64_t old = base ? base[0] : 0;
-    b->now += (int64_t)size - old;
-    if (b->now > b->peak) b->peak = b->now;
-    if (!size) {
-        free(base);
-        return NULL;
-    }
-    base = (int64_t *)realloc(base, size + 16);
-    if (base) base[0] = (int64_t)size;
-    return base ? base + 2 : NULL;
-}
-
+/* Not counting the 1 MB of line buffer that the library has at the peak. */
 TEST(memory_of_an_interaction) {
     static const char *const path = "build/test_data_bytes.tmp";
     FILE *file = fopen(path, "wb");
     r2_ctx ctx = r2_ctx_default();
-    bytes b = {0, 0};
+    ratings_bytes b = {0, 0};
     r2_data data;
     r2_graph graph;
     double n;
-    ctx.realloc_fn = counted;
+    ctx.realloc_fn = ratings_counted;
     ctx.hook_data = &b;
     REQUIRE(file != NULL);
     for (int u = 0; u < 700; ++u)

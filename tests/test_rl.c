@@ -463,35 +463,16 @@ TEST(adapters_belong_to_the_reference) {
     tiny_free(&ctx, &t);
 }
 
-/* Bytes in use, and the most so far. */
-typedef struct bytes {
-    int64_t now, peak;
-} bytes;
-
-static void *counted(void *hook_data, void *ptr, size_t size) {
-    bytes *b = (bytes *)hook_data;
-    int64_t *base = ptr ? (int64_t *)ptr - 2 : NULL;
-    b->now += (int64_t)size - (base ? base[0] : 0);
-    if (b->now > b->peak) b->peak = b->now;
-    if (!size) {
-        free(base);
-        return NULL;
-    }
-    base = (int64_t *)realloc(base, size + 16);
-    if (base) base[0] = (int64_t)size;
-    return base ? base + 2 : NULL;
-}
-
 /* With adapters the reference shares the frozen weights: a training takes less memory than they. */
 TEST(the_reference_of_adapters_copies_no_weights) {
     r2_ctx ctx = r2_ctx_default();
     r2_lora_config lora = r2_lora_config_default();
-    bytes b = {0, 0};
+    ratings_bytes b = {0, 0};
     r2_model_config shape;
     r2_grpo_config c;
     int64_t before;
     tiny t;
-    ctx.realloc_fn = counted;
+    ctx.realloc_fn = ratings_counted;
     ctx.hook_data = &b;
     REQUIRE(tiny_make(&ctx, &t, 1));
     shape = tiny_shape(&t);

@@ -328,10 +328,7 @@ static void fine_tune(xp *x, const ablation *a, int64_t model, r2_run *run) {
     char name[KEY];
     snprintf(name, sizeof name, "model-%s-s%d-m%d", a->rl ? list[0].name : a->name, (int)x->steps,
              (int)model);
-    if (xp_load_weights(x, name, run)) return;
-    xp_train(x, run, false, name);
-    xp_save_run(x, name, run);
-    xp_forget(x, name);
+    xp_make(x, run, false, name);
 }
 
 /* False when this data set cannot have the row. */

@@ -388,6 +388,14 @@ static inline void xp_train(xp *x, r2_run *run, bool rl, const char *name) {
     *path = NULL;
 }
 
+/* Gives the run the model of that name: the one that is kept, or a new one, which is kept then. */
+static inline void xp_make(xp *x, r2_run *run, bool rl, const char *name) {
+    if (xp_load_weights(x, name, run)) return;
+    xp_train(x, run, rl, name);
+    xp_save_run(x, name, run);
+    xp_forget(x, name);
+}
+
 /* ---- averages ---- */
 
 typedef enum xp_metric {

@@ -109,11 +109,7 @@ static void lab_train(lab *l, stage wanted) {
     if (wanted == UNTRAINED || (l->trained != UNTRAINED && (l->trained >= RL_DIRECT) == rl)) return;
     if (rl) lab_train(l, SFT_DIRECT);
     snprintf(name, sizeof name, "model-m%d-%s", (int)l->model, rl ? "grpo" : "sft");
-    if (!xp_load_weights(l->x, name, run)) {
-        xp_train(l->x, run, rl, name);
-        xp_save_run(l->x, name, run);
-        xp_forget(l->x, name);
-    }
+    xp_make(l->x, run, rl, name);
     l->trained = wanted;
 }
 

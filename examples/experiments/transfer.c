@@ -18,10 +18,7 @@ static void open_run(xp *set, r2_run *run) {
     r2_run_config config = xp_config(set, 1);
     if (set->steps) config.sft.n_steps = set->steps;
     xp_check(set, r2_run_init(&set->ctx, run, set->data, &config));
-    if (xp_load_weights(set, model_name, run)) return;
-    xp_train(set, run, false, model_name);
-    xp_save_run(set, model_name, run);
-    xp_forget(set, model_name);
+    xp_make(set, run, false, model_name);
 }
 
 /* Ranks of the candidates by the run's model, or by popularity. */
