@@ -2214,6 +2214,28 @@ typedef struct r2__bound {
 /* `fingerprint` (NULL: not wanted) takes the values too. */
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
                                   uint64_t *fingerprint);
+
+/* Every r2__check_x looks at what a caller passes, before it is used: [E1]. */
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c);
+static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config);
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
+                                    bool no_item);
+static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                                  const r2_evidence *evidence);
+static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c);
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call);
+static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch);
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token);
+static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                     int32_t outputs, int64_t rows_each);
+static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex);
+static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                      uint64_t *fingerprint);
+static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c);
+static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
+static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
+static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
 static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
 static bool r2__file_exists(r2_ctx *ctx, const char *path);
@@ -3526,44 +3548,6 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 
 /* ---- asking for chains ---- */
 
-static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config) {
-    if (config->k < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0",
-                       (long long)config->k);
-    if ((int)config->law < 0 || (int)config->law > R2_CHAINS_UNIFORM_USERS)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: law = %d, expected 0 to %d", (int)config->law,
-                       (int)R2_CHAINS_UNIFORM_USERS);
-    return R2_OK;
-}
-
-/* `no_item`: R2_NO_ITEM is allowed. */
-static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
-                                    bool no_item) {
-    int64_t degree;
-    if ((int64_t)q->user >= g->n_users)
-        return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
-                       (unsigned)q->user, (long long)g->n_users);
-    if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
-        return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
-                       (unsigned)q->item, (long long)g->n_items);
-    degree = r2_graph_user_degree(g, q->user);
-    if (q->n_history < 0 || q->n_history > degree)
-        return r2_fail(ctx, R2_ARGUMENT, "question: n_history = %d, expected 0 to %lld, the "
-                       "interactions of user %u", (int)q->n_history, (long long)degree,
-                       (unsigned)q->user);
-    if (q->step < 0 || q->step > 4)
-        return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
-    if (q->future < 0 || q->future > g->n_edges)
-        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
-                       (long long)q->future, (long long)g->n_edges);
-    if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
-                             (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
-        return r2_fail(ctx, R2_ARGUMENT, "question: other_user = %u, other_item = %u, expected "
-                       "another user and another item of the graph", (unsigned)q->other_user,
-                       (unsigned)q->other_item);
-    return R2_OK;
-}
-
 static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                                const r2_chain_config *config, r2_chain *chains,
                                int64_t *n_chains) {
@@ -4421,13 +4405,6 @@ static void r2__draw_user(const r2__draw *d, uint32_t user, int64_t n, r2_questi
                            question + k++ * (d->config->n_sampled + 1));
 }
 
-static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
-    const r2__bound bound[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
-    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
-}
-
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn) {
     const int64_t n_users = index->graph->n_users, group = (int64_t)config->n_sampled + 1;
@@ -4622,34 +4599,11 @@ static int64_t r2__prompt_write(r2_ctx *ctx, const r2_prompt_config *config,
     return r2__count_tokens(config, &prompt->system) + r2__count_tokens(config, &prompt->user);
 }
 
-static r2_status r2__prompt_check(r2_ctx *ctx, const r2_prompt_config *config,
-                                  const r2_evidence *evidence) {
-    const int32_t step = r2__step(evidence);
-    if (config->schedule >= R2_N_SCHEDULES)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
-                       (int)config->schedule, R2_N_SCHEDULES - 1);
-    if (config->words >= R2_N_WORDS)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d",
-                       (int)config->words, R2_N_WORDS - 1);
-    if (step > R2_STEP_ASK || step < r2_schedule_first_step(config->schedule))
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
-                       (int)step, r2_schedule_name(config->schedule),
-                       (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
-    if (step < R2_STEP_ASK && evidence->n_chains < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
-                       (int)step);
-    if (config->words == R2_WORDS_COMPACT && !config->codebook)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
-    if (config->words == R2_WORDS_ENGLISH && !config->data)
-        return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
-    return R2_OK;
-}
-
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt) {
     int32_t room = R2_MAX_CHAINS, least = r2__step(evidence) < R2_STEP_ASK ? 1 : 0;
     int64_t n_tokens = 0;
-    r2_status status = r2__prompt_check(ctx, config, evidence);
+    r2_status status = r2__check_prompt(ctx, config, evidence);
     if (status != R2_OK) return status;
     if (config->words == R2_WORDS_COMPACT) room = config->codebook->n_chains;
     if (room > evidence->n_chains) room = evidence->n_chains;
@@ -5651,34 +5605,9 @@ static void r2__fill_rope(r2_model *model) {
     }
 }
 
-static r2_status r2__check_config(r2_ctx *ctx, const r2_model_config *c) {
-    const struct {
-        const char *name;
-        int32_t value, most;
-    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
-                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
-                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
-                {"n_ctx", c->n_ctx, 1 << 24}};
-    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
-                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
-    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
-        if (size[k].value < 1 || size[k].value > size[k].most)
-            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
-                           size[k].value, size[k].most);
-    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
-                       c->n_head);
-    if (c->n_head % c->n_kv_head)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
-                       c->n_kv_head);
-    return r2__check_bounds(ctx, "model", real, 3, NULL);
-}
-
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad) {
-    r2_status status = r2__check_config(ctx, config);
+    r2_status status = r2__check_model(ctx, config);
     r2__need_ieee();
     memset(model, 0, sizeof *model);
     if (status != R2_OK) return status;
@@ -5720,14 +5649,6 @@ static float *r2__trained_params(const r2_model *model) {
 /* The gradient of a weight that is being trained: NULL for all of a model with adapters. */
 static float *r2__trained(const r2_model *model, r2_tensor_id id, int64_t layer) {
     return model->lora ? NULL : r2_gradient(model, id, layer);
-}
-
-/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
-   would then subtract from other weights. */
-static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
-    if (!model->lora || !model->lora->merged) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
-                   call);
 }
 
 r2_status r2_model_copy(r2_ctx *ctx, r2_model *to, const r2_model *from) {
@@ -6196,46 +6117,6 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
-static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
-    int64_t shared = 0;
-    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
-    if (begin[0] != 0)
-        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
-    if (batch->branch && batch->branch[0])
-        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
-    for (int32_t s = 0; s < n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
-        if (own < 1 || own + before > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
-                           s, (long long)own, (long long)before, model->config.n_ctx);
-        if (!branch) shared = own;
-    }
-    for (int32_t r = 0; r < begin[n_seq]; ++r)
-        if (batch->token[r] < 0 || batch->token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
-                           batch->token[r], V - 1);
-    return R2_OK;
-}
-
-static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
-    int32_t row = 0;
-    for (int32_t j = 0; j < batch->n_pred; ++j) {
-        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
-                           batch->pred_row[j], row, R - 1);
-        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
-                           batch->pred_token[j], V - 1);
-        row = batch->pred_row[j];
-    }
-    return R2_OK;
-}
-
 /* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
    predictions from each. A branch continues the positions of its sequence. */
 static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
@@ -6350,9 +6231,7 @@ r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float 
     struct r2__parts *parts = model->parts;
     r2_status status = R2_OK;
     r2__range own;
-    if (r2__check_sequences(ctx, model, batch) != R2_OK ||
-        r2__check_predictions(ctx, model, batch) != R2_OK)
-        return ctx->status;
+    if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
     if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
     if (!parts) return ctx->status;
     r2__cut_batch(parts, batch);
@@ -6461,15 +6340,6 @@ r2_adamw_config r2_adamw_config_default(void) {
     c.weight_decay = 0.0f;
     c.clip = 1.0f;
     return c;
-}
-
-static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
-                                 uint64_t *fingerprint) {
-    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
-                               R2__BOUND(c, beta2, 0.0, 0.999999),
-                               R2__BOUND(c, eps, 1e-30, 1.0), R2__BOUND(c, weight_decay, 0.0, 1e6),
-                               R2__BOUND(c, clip, 0.0, 1e30)};
-    return r2__check_bounds(ctx, who, range, 5, fingerprint);
 }
 
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
@@ -6684,40 +6554,6 @@ static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_
         return ctx->status;
     }
     for (uint64_t i = 0; i < cells; ++i) out->token[i] = -1;
-    return R2_OK;
-}
-
-static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
-                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
-    const int32_t V = model->config.n_vocab;
-    if (c->n_samples < 1)
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
-    if (c->max_new < 0)
-        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
-    if (!(c->temperature >= 0.0f))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
-                       (double)c->temperature);
-    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
-                       c->n_stop);
-    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
-        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
-                       c->n_watch);
-    for (int32_t j = 0; j < c->n_watch; ++j)
-        if (c->watch[j] < 0 || c->watch[j] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
-                           c->watch[j], V - 1);
-    for (int64_t p = 0; p < n_prompt; ++p)
-        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
-                           "%d new ones of n_ctx = %d",
-                           (long long)p, (long long)(begin[p + 1] - begin[p]),
-                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
-    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
-        if (token[r] < 0 || token[r] >= V)
-            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
-                           (long long)r, token[r], V - 1);
     return R2_OK;
 }
 
@@ -7150,22 +6986,6 @@ void r2_examples_free(r2_ctx *ctx, r2_examples *examples) {
     memset(examples, 0, sizeof *examples);
 }
 
-/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
-   first token after the prompt would teach the direct mode. */
-static r2_status r2__examples_check(r2_ctx *ctx, const char *who, const r2_examples *ex,
-                                    bool with_traces) {
-    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
-    for (int64_t e = 0; e < ex->n; ++e) {
-        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
-            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
-        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
-            return r2_fail(ctx, R2_ARGUMENT,
-                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
-                           (long long)e);
-    }
-    return R2_OK;
-}
-
 /* ---- batches ---- */
 
 /* The arrays of one batch, allocated once for the largest. */
@@ -7205,16 +7025,6 @@ static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, 
         return R2_OK;
     r2__batcher_free(ctx, b);
     return ctx->status;
-}
-
-/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
-static r2_status r2__batch_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
-                                int32_t outputs, int64_t rows_each) {
-    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT,
-                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
-                   "fewer than 2^31 tokens in a step",
-                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
 }
 
 static void r2__batcher_clear(r2__batcher *b) { b->n_seq = b->n_row = b->n_pred = 0; }
@@ -7524,28 +7334,6 @@ static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report
     return R2_OK;
 }
 
-/* What can be said of a configuration without the examples. */
-static r2_status r2__sft_settings(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                  uint64_t *fingerprint) {
-    const double least = validates ? 1.0 : 0.0;
-    const r2__bound range[] = {
-        R2__BOUND(c, n_steps, 0.0, R2__MOST),        R2__BOUND(c, warmup, 0.0, R2__MOST),
-        R2__BOUND(c, groups, 1.0, R2__MOST),         R2__BOUND(c, reasoned_share, 0.0, 1.0),
-        R2__BOUND(c, trace_weight, 0.0, R2__MOST),   R2__BOUND(c, list_weight, 0.0, R2__MOST),
-        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),      R2__BOUND(c, lr_floor, 0.0, 1.0),
-        R2__BOUND(c, valid_every, least, R2__MOST),  R2__BOUND(c, patience, least, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "sft", range, 10, fingerprint);
-    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, fingerprint) : status;
-}
-
-static r2_status r2__sft_check(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
-    r2_status status = r2__sft_settings(ctx, c, c->valid != NULL, NULL);
-    if (status == R2_OK)
-        status = r2__examples_check(ctx, "sft", examples, c->reasoned_share > 0.0f);
-    if (status != R2_OK || !c->valid) return status;
-    return r2__examples_check(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
-}
-
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     const r2_examples *ex = t->ex, *valid = t->config->valid;
     int32_t group = ex->group, longest = ex->longest;
@@ -7553,8 +7341,8 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
     r2_status status;
     if (valid && valid->group > group) group = valid->group;
     if (valid && valid->longest > longest) longest = valid->longest;
-    status = r2__batch_size(ctx, "sft", t->config->groups, group, 1,
-                            (int64_t)longest + R2_N_ANSWERS);
+    status = r2__check_step_size(ctx, "sft", t->config->groups, group, 1,
+                                 (int64_t)longest + R2_N_ANSWERS);
     if (status != R2_OK) return status;
     per_batch = (int64_t)t->config->groups * group;
     status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
@@ -7608,7 +7396,7 @@ static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
     t->run.report_size = sizeof(r2_sft_report);
     fingerprint = r2__examples_fingerprint(t->ex, c->seed);
     if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
-    r2__sft_settings(ctx, c, false, &fingerprint); /* they were checked before */
+    r2__check_sft_config(ctx, c, false, &fingerprint); /* they were checked before */
     status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, fingerprint);
     while (c->on_step && status == R2_OK && r2__training_report(&t->run, &at, &report))
         c->on_step(c->on_step_data, &report);
@@ -7618,7 +7406,7 @@ static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config) {
-    r2_status status = r2__sft_check(ctx, examples, config);
+    r2_status status = r2__check_sft(ctx, examples, config);
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
@@ -7772,12 +7560,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
         status = codec->tokenizer.decode(ctx, codec->tokenizer.self, all.id, all.n, output);
     r2_tokens_free(ctx, &all);
     return status;
-}
-
-static r2_status r2__codec_check(r2_ctx *ctx, const char *who, const r2_examples *ex) {
-    if (ex->codec.check) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the codec of the examples has check = NULL, expected a "
-                   "checker of outputs", who);
 }
 
 /* ---- the loop ---- */
@@ -8108,9 +7890,9 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     const r2_examples *ex = rl->ex;
     int64_t n_prompt, n_pred;
-    r2_status status = r2__batch_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                      (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
-                                          R2_N_ANSWERS);
+    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
+                                           (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
+                                               R2_N_ANSWERS);
     if (status != R2_OK) return status;
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
@@ -8148,30 +7930,6 @@ static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2_model_free(ctx, &rl->reference);
 }
 
-/* What can be said of a configuration without the examples. */
-static r2_status r2__grpo_settings(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint) {
-    const r2_reward_config *w = &c->reward;
-    const r2__bound range[] = {
-        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),   R2__BOUND(c, n_steps, 0.0, R2__MOST),
-        R2__BOUND(c, groups, 1.0, R2__MOST),       R2__BOUND(c, n_samples, 1.0, 64.0),
-        R2__BOUND(c, n_updates, 1.0, R2__MOST),    R2__BOUND(c, max_new, 1.0, R2__MOST),
-        R2__BOUND(c, temperature, 0.0, 1000.0),    R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
-        R2__BOUND(c, eps_low, 0.0, 1.0),           R2__BOUND(c, eps_high, 0.0, R2__MOST),
-        R2__BOUND(c, beta, 0.0, R2__MOST),         R2__BOUND(c, sft_weight, 0.0, R2__MOST),
-        R2__BOUND(c, list_weight, 0.0, R2__MOST),  R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
-        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
-    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
-    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
-}
-
-static r2_status r2__grpo_check(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
-    r2_status status = r2__grpo_settings(ctx, c, NULL);
-    if (status == R2_OK) status = r2__examples_check(ctx, "grpo", examples, false);
-    if (status != R2_OK) return status;
-    return r2__codec_check(ctx, "grpo", examples);
-}
-
 /* Step number rl->run.step. After the last update one more look tells whether it was one too
    much. */
 static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
@@ -8205,7 +7963,7 @@ static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
     if (!c->state_path) return R2_OK;
     fingerprint = r2__examples_fingerprint(rl->ex, c->seed);
     rl->run.report_size = sizeof(r2_grpo_report);
-    r2__grpo_settings(ctx, c, &fingerprint);
+    r2__check_grpo_config(ctx, c, &fingerprint);
     status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, fingerprint);
     while (c->on_step && status == R2_OK && r2__training_report(&rl->run, &at, &report))
         c->on_step(c->on_step_data, &report);
@@ -8216,7 +7974,7 @@ static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config) {
     r2__grpo rl;
-    r2_status status = r2__grpo_check(ctx, examples, config);
+    r2_status status = r2__check_grpo(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
     rl.run.name = "grpo";
@@ -8514,7 +8272,7 @@ r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     const int64_t slice = 1024; /* prompts at a time: bounds the memory of the KV cache */
     const bool checked = trace && config->mode == R2_REASONED;
     r2__trace_counts counts = {0, 0, 0};
-    r2_status status = checked ? r2__codec_check(ctx, "score", examples) : R2_OK;
+    r2_status status = checked ? r2__check_codec(ctx, "score", examples) : R2_OK;
     if (trace) memset(trace, 0, sizeof *trace);
     for (int64_t first = 0; first < examples->n && status == R2_OK; first += slice) {
         int64_t n = examples->n - first < slice ? examples->n - first : slice;
@@ -8554,7 +8312,7 @@ r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, in
                    int64_t n, r2_reasoning *out) {
     r2_score_config config = r2_score_config_default();
     r2_generation gen;
-    r2_status status = r2__codec_check(ctx, "think", examples);
+    r2_status status = r2__check_codec(ctx, "think", examples);
     if (status != R2_OK) return status;
     if (first < 0 || n < 1 || n > examples->n - first)
         return r2_fail(ctx, R2_ARGUMENT,
@@ -8618,26 +8376,6 @@ r2_run_config r2_run_config_full(void) {
     config.sft.groups = 32;
     config.grpo.n_steps = 300;
     return config;
-}
-
-/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
-static r2_status r2__run_check(r2_ctx *ctx, const r2_run_config *c) {
-    const r2__bound range[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST),     R2__BOUND(c, n_sampled, 1.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST),  R2__BOUND(c, min_train, 0.0, R2__MOST),
-        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
-        R2__BOUND(c, n_cases, 0.0, 1e15),          R2__BOUND(c, step_share, 0.0, 1.0),
-        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
-        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
-        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
-        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
-    r2_model_config model = c->model;
-    r2_grpo_config grpo = c->grpo;
-    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
-    model.n_vocab = model.n_ctx = grpo.max_new = 1;
-    if (status == R2_OK) status = r2__check_config(ctx, &model);
-    if (status == R2_OK) status = r2__sft_settings(ctx, &c->sft, c->sft.valid_every > 0, NULL);
-    return status == R2_OK ? r2__grpo_settings(ctx, &grpo, NULL) : status;
 }
 
 /* All draws of the run follow from its one seed, but for ties of equal times: split.seed. */
@@ -8757,7 +8495,7 @@ r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_c
     memset(run, 0, sizeof *run);
     run->config = *config;
     r2__run_seeds(&run->config);
-    status = r2__run_check(ctx, config);
+    status = r2__check_run(ctx, config);
     if (status == R2_OK) status = r2__run_data(ctx, run, path);
     if (status == R2_OK) status = r2_run_prepare(ctx, run);
     if (status != R2_OK) r2_run_free(ctx, run);
@@ -8852,7 +8590,7 @@ r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run) {
     r2_run_config *c = &run->config;
     r2_status status;
     r2__run_unprepare(ctx, run);
-    status = r2__run_check(ctx, c); /* it may have been changed since */
+    status = r2__check_run(ctx, c); /* it may have been changed since */
     if (status == R2_OK) status = r2__run_questions(ctx, run);
     if (status == R2_OK) status = r2_codec_compact(ctx, &run->codec, &run->vocab, &run->codebook);
     if (status == R2_OK) status = r2__run_examples(ctx, run, &run->codebook, &run->train);
@@ -10561,6 +10299,308 @@ double r2_seconds(void) {
 #else /* Windows without UCRT, whose clock() is that of the wall */
     return (double)clock() / CLOCKS_PER_SEC;
 #endif
+}
+
+/* ---- what callers pass: settings, questions, batches, examples ---- */
+
+static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
+    const r2__bound bound[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
+    return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
+}
+
+static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config) {
+    if (config->k < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected k >= 0", (long long)config->k);
+    if ((int)config->law < 0 || (int)config->law > R2_CHAINS_UNIFORM_USERS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: law = %d, expected 0 to %d", (int)config->law,
+                       (int)R2_CHAINS_UNIFORM_USERS);
+    return R2_OK;
+}
+
+/* `no_item`: R2_NO_ITEM is allowed. */
+static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
+                                    bool no_item) {
+    int64_t degree;
+    if ((int64_t)q->user >= g->n_users)
+        return r2_fail(ctx, R2_ARGUMENT, "question: user = %u, expected user < %lld",
+                       (unsigned)q->user, (long long)g->n_users);
+    if ((int64_t)q->item >= g->n_items && !(no_item && q->item == R2_NO_ITEM))
+        return r2_fail(ctx, R2_ARGUMENT, "question: item = %u, expected item < %lld",
+                       (unsigned)q->item, (long long)g->n_items);
+    degree = r2_graph_user_degree(g, q->user);
+    if (q->n_history < 0 || q->n_history > degree)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "question: n_history = %d, expected 0 to %lld, the "
+                       "interactions of user %u",
+                       (int)q->n_history, (long long)degree, (unsigned)q->user);
+    if (q->step < 0 || q->step > 4)
+        return r2_fail(ctx, R2_ARGUMENT, "question: step = %d, expected 0 to 4", (int)q->step);
+    if (q->future < 0 || q->future > g->n_edges)
+        return r2_fail(ctx, R2_ARGUMENT, "question: future = %lld, expected 0 to %lld, the edges",
+                       (long long)q->future, (long long)g->n_edges);
+    if (r2__asks_step(q) && ((int64_t)q->other_user >= g->n_users || q->other_user == q->user ||
+                             (int64_t)q->other_item >= g->n_items || q->other_item == q->item))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "question: other_user = %u, other_item = %u, expected "
+                       "another user and another item of the graph",
+                       (unsigned)q->other_user, (unsigned)q->other_item);
+    return R2_OK;
+}
+
+static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                                  const r2_evidence *evidence) {
+    const int32_t step = r2__step(evidence);
+    if (config->schedule >= R2_N_SCHEDULES)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: schedule = %d, expected 0 .. %d",
+                       (int)config->schedule, R2_N_SCHEDULES - 1);
+    if (config->words >= R2_N_WORDS)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: words = %d, expected 0 .. %d", (int)config->words,
+                       R2_N_WORDS - 1);
+    if (step > R2_STEP_ASK || step < r2_schedule_first_step(config->schedule))
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step = %d, but schedule %s has steps %d .. %d",
+                       (int)step, r2_schedule_name(config->schedule),
+                       (int)r2_schedule_first_step(config->schedule), R2_STEP_ASK);
+    if (step < R2_STEP_ASK && evidence->n_chains < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: step %d asks about a chain, found none",
+                       (int)step);
+    if (config->words == R2_WORDS_COMPACT && !config->codebook)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: codebook is NULL, which compact prompts need");
+    if (config->words == R2_WORDS_ENGLISH && !config->data)
+        return r2_fail(ctx, R2_ARGUMENT, "prompt: data is NULL, which English prompts need");
+    return R2_OK;
+}
+
+static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c) {
+    const struct {
+        const char *name;
+        int32_t value, most;
+    } size[] = {{"n_vocab", c->n_vocab, 1 << 24}, {"n_layer", c->n_layer, 1 << 12},
+                {"n_head", c->n_head, 1 << 20},   {"n_kv_head", c->n_kv_head, 1 << 20},
+                {"d_model", c->d_model, 1 << 20}, {"d_ff", c->d_ff, 1 << 20},
+                {"n_ctx", c->n_ctx, 1 << 24}};
+    const r2__bound real[] = {R2__BOUND(c, rope_theta, 1e-30, 1e30),
+                              R2__BOUND(c, norm_eps, 1e-30, 1.0), R2__BOUND(c, init_std, 0.0, 1e6)};
+    for (size_t k = 0; k < sizeof size / sizeof *size; ++k)
+        if (size[k].value < 1 || size[k].value > size[k].most)
+            return r2_fail(ctx, R2_ARGUMENT, "model: %s = %d, expected 1 to %d", size[k].name,
+                           size[k].value, size[k].most);
+    if (c->d_model % c->n_head || c->d_model / c->n_head % 2)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: d_model = %d, expected n_head = %d times an even number", c->d_model,
+                       c->n_head);
+    if (c->n_head % c->n_kv_head)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "model: n_head = %d, expected a multiple of n_kv_head = %d", c->n_head,
+                       c->n_kv_head);
+    return r2__check_bounds(ctx, "model", real, 3, NULL);
+}
+
+/* Whether the weights may be overwritten: merged ones contain the adapters, which r2_lora_unmerge
+   would then subtract from other weights. */
+static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call) {
+    if (!model->lora || !model->lora->merged) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT, "%s: the adapters are merged: call r2_lora_unmerge first",
+                   call);
+}
+
+static r2_status r2__check_sequences(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t *begin = batch->seq_begin, n_seq = batch->n_seq, V = model->config.n_vocab;
+    int64_t shared = 0;
+    if (n_seq < 1) return r2_fail(ctx, R2_ARGUMENT, "batch: n_seq = %d, expected >= 1", n_seq);
+    if (begin[0] != 0)
+        return r2_fail(ctx, R2_ARGUMENT, "batch: seq_begin[0] = %d, expected 0", begin[0]);
+    if (batch->branch && batch->branch[0])
+        return r2_fail(ctx, R2_ARGUMENT, "batch: branch[0] is true, but nothing precedes it");
+    for (int32_t s = 0; s < n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        const int64_t own = (int64_t)begin[s + 1] - begin[s], before = branch ? shared : 0;
+        if (own < 1 || own + before > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: sequence %d has %lld tokens after %lld, expected 1 to %d in all",
+                           s, (long long)own, (long long)before, model->config.n_ctx);
+        if (!branch) shared = own;
+    }
+    for (int32_t r = 0; r < begin[n_seq]; ++r)
+        if (batch->token[r] < 0 || batch->token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: token[%d] = %d, expected 0 to %d", r,
+                           batch->token[r], V - 1);
+    return R2_OK;
+}
+
+static r2_status r2__check_predictions(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const int32_t R = batch->seq_begin[batch->n_seq], V = model->config.n_vocab;
+    int32_t row = 0;
+    for (int32_t j = 0; j < batch->n_pred; ++j) {
+        if (batch->pred_row[j] < row || batch->pred_row[j] >= R)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "batch: pred_row[%d] = %d, expected %d (it ascends) to %d", j,
+                           batch->pred_row[j], row, R - 1);
+        if (batch->pred_token[j] < 0 || batch->pred_token[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "batch: pred_token[%d] = %d, expected 0 to %d", j,
+                           batch->pred_token[j], V - 1);
+        row = batch->pred_row[j];
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const r2_status status = r2__check_sequences(ctx, model, batch);
+    return status == R2_OK ? r2__check_predictions(ctx, model, batch) : status;
+}
+
+static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
+                                    int64_t n_prompt, const int64_t *begin, const int32_t *token) {
+    const int32_t V = model->config.n_vocab;
+    if (c->n_samples < 1)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_samples = %d, expected >= 1", c->n_samples);
+    if (c->max_new < 0)
+        return r2_fail(ctx, R2_ARGUMENT, "generate: max_new = %d, expected >= 0", c->max_new);
+    if (!(c->temperature >= 0.0f))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: temperature = %g, expected >= 0",
+                       (double)c->temperature);
+    if (c->n_stop < 0 || (c->n_stop > 0 && !c->stop))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_stop = %d, expected as many tokens in stop",
+                       c->n_stop);
+    if (c->n_watch < 0 || (c->n_watch > 0 && !c->watch))
+        return r2_fail(ctx, R2_ARGUMENT, "generate: n_watch = %d, expected as many tokens in watch",
+                       c->n_watch);
+    for (int32_t j = 0; j < c->n_watch; ++j)
+        if (c->watch[j] < 0 || c->watch[j] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: watch[%d] = %d, expected 0 to %d", j,
+                           c->watch[j], V - 1);
+    for (int64_t p = 0; p < n_prompt; ++p)
+        if (begin[p + 1] <= begin[p] || begin[p + 1] - begin[p] + c->max_new > model->config.n_ctx)
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "generate: prompt %lld has %lld tokens, expected 1 to %d, which leaves "
+                           "%d new ones of n_ctx = %d",
+                           (long long)p, (long long)(begin[p + 1] - begin[p]),
+                           model->config.n_ctx - c->max_new, c->max_new, model->config.n_ctx);
+    for (int64_t r = n_prompt > 0 ? begin[0] : 0; n_prompt > 0 && r < begin[n_prompt]; ++r)
+        if (token[r] < 0 || token[r] >= V)
+            return r2_fail(ctx, R2_ARGUMENT, "generate: token[%lld] = %d, expected 0 to %d",
+                           (long long)r, token[r], V - 1);
+    return R2_OK;
+}
+
+static r2_status r2__check_adamw(r2_ctx *ctx, const char *who, const r2_adamw_config *c,
+                                 uint64_t *fingerprint) {
+    const r2__bound range[] = {R2__BOUND(c, beta1, 0.0, 0.999999),
+                               R2__BOUND(c, beta2, 0.0, 0.999999), R2__BOUND(c, eps, 1e-30, 1.0),
+                               R2__BOUND(c, weight_decay, 0.0, 1e6), R2__BOUND(c, clip, 0.0, 1e30)};
+    return r2__check_bounds(ctx, who, range, 5, fingerprint);
+}
+
+/* Refuses a step whose rows an int32_t could not count. `outputs` of each prompt. */
+static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
+                                     int32_t outputs, int64_t rows_each) {
+    if ((double)groups * group * outputs * (double)rows_each < (double)INT32_MAX) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: groups = %d of %d examples with %d outputs of up to %lld tokens, expected "
+                   "fewer than 2^31 tokens in a step",
+                   who, (int)groups, (int)group, (int)outputs, (long long)rows_each);
+}
+
+/* Training needs answers. Reasoned sequences also need a trace of every example: without one, the
+   first token after the prompt would teach the direct mode. */
+static r2_status r2__check_examples(r2_ctx *ctx, const char *who, const r2_examples *ex,
+                                    bool with_traces) {
+    if (ex->n < 1) return r2_fail(ctx, R2_ARGUMENT, "%s: no examples", who);
+    for (int64_t e = 0; e < ex->n; ++e) {
+        if (ex->answer[e] < 0 || ex->answer[e] >= R2_N_ANSWERS)
+            return r2_fail(ctx, R2_ARGUMENT, "%s: example %lld has no answer", who, (long long)e);
+        if (with_traces && ex->trace_begin[e + 1] == ex->trace_begin[e])
+            return r2_fail(ctx, R2_ARGUMENT,
+                           "%s: example %lld has no trace, expected one or reasoned_share 0", who,
+                           (long long)e);
+    }
+    return R2_OK;
+}
+
+static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex) {
+    if (ex->codec.check) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: the codec of the examples has check = NULL, expected a "
+                   "checker of outputs",
+                   who);
+}
+
+/* What can be said of a configuration without the examples. */
+static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
+                                      uint64_t *fingerprint) {
+    const double least = validates ? 1.0 : 0.0;
+    const r2__bound range[] = {
+        R2__BOUND(c, n_steps, 0.0, R2__MOST),       R2__BOUND(c, warmup, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),        R2__BOUND(c, reasoned_share, 0.0, 1.0),
+        R2__BOUND(c, trace_weight, 0.0, R2__MOST),  R2__BOUND(c, list_weight, 0.0, R2__MOST),
+        R2__BOUND(c, lr, 0.0, (double)FLT_MAX),     R2__BOUND(c, lr_floor, 0.0, 1.0),
+        R2__BOUND(c, valid_every, least, R2__MOST), R2__BOUND(c, patience, least, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "sft", range, 10, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "sft", &c->adamw, fingerprint) : status;
+}
+
+static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c) {
+    r2_status status = r2__check_sft_config(ctx, c, c->valid != NULL, NULL);
+    if (status == R2_OK)
+        status = r2__check_examples(ctx, "sft", examples, c->reasoned_share > 0.0f);
+    if (status != R2_OK || !c->valid) return status;
+    return r2__check_examples(ctx, "sft: valid", c->valid, c->reasoned_share > 0.0f);
+}
+
+/* What can be said of a configuration without the examples. */
+static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c,
+                                       uint64_t *fingerprint) {
+    const r2_reward_config *w = &c->reward;
+    const r2__bound range[] = {R2__BOUND(c, variant, R2_GRPO, R2_DAPO),
+                               R2__BOUND(c, n_steps, 0.0, R2__MOST),
+                               R2__BOUND(c, groups, 1.0, R2__MOST),
+                               R2__BOUND(c, n_samples, 1.0, 64.0),
+                               R2__BOUND(c, n_updates, 1.0, R2__MOST),
+                               R2__BOUND(c, max_new, 1.0, R2__MOST),
+                               R2__BOUND(c, temperature, 0.0, 1000.0),
+                               R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+                               R2__BOUND(c, eps_low, 0.0, 1.0),
+                               R2__BOUND(c, eps_high, 0.0, R2__MOST),
+                               R2__BOUND(c, beta, 0.0, R2__MOST),
+                               R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+                               R2__BOUND(c, list_weight, 0.0, R2__MOST),
+                               R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+                               R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
+    return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
+}
+
+static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c) {
+    r2_status status = r2__check_grpo_config(ctx, c, NULL);
+    if (status == R2_OK) status = r2__check_examples(ctx, "grpo", examples, false);
+    if (status != R2_OK) return status;
+    return r2__check_codec(ctx, "grpo", examples);
+}
+
+/* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
+static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c) {
+    const r2__bound range[] = {
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),
+        R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST),
+        R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
+        R2__BOUND(c, n_cases, 0.0, 1e15),
+        R2__BOUND(c, step_share, 0.0, 1.0),
+        {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
+        R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
+        R2__BOUND(c, teacher.gumbel, 0.0, R2__MOST),
+        R2__BOUND(c, split.min_positive, -(double)FLT_MAX, (double)FLT_MAX)};
+    r2_model_config model = c->model;
+    r2_grpo_config grpo = c->grpo;
+    r2_status status = r2__check_bounds(ctx, "run", range, 11, NULL);
+    model.n_vocab = model.n_ctx = grpo.max_new = 1;
+    if (status == R2_OK) status = r2__check_model(ctx, &model);
+    if (status == R2_OK) status = r2__check_sft_config(ctx, &c->sft, c->sft.valid_every > 0, NULL);
+    return status == R2_OK ? r2__check_grpo_config(ctx, &grpo, NULL) : status;
 }
 
 /* ============================================================================ [E2] loaders ====
@@ -14839,7 +14879,7 @@ static bool r2__is_file_name(const cJSON *item) {
 static r2_status r2__check_room(r2_ctx *ctx, const char *path, const r2_model_config *config,
                                 uint64_t n_bytes) {
     r2_model plan;
-    r2_status status = r2__check_config(ctx, config);
+    r2_status status = r2__check_model(ctx, config);
     if (status != R2_OK) return status;
     memset(&plan, 0, sizeof plan);
     plan.config = *config;
