@@ -2236,6 +2236,8 @@ static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r
 static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
 static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
 static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
 static bool r2__file_exists(r2_ctx *ctx, const char *path);
@@ -4622,139 +4624,7 @@ void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt) {
     memset(prompt, 0, sizeof *prompt);
 }
 
-/* ---- token lists and the closed vocabulary ---- */
-
-static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
-    size_t len = strlen(text);
-    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
-    if (copy) memcpy(copy, text, len);
-    return copy;
-}
-
-void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
-    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
-        stbds_arrput(tokens->id, id);
-    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
-}
-
-static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
-    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
-    tokens->n = n;
-}
-
-void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
-
-void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
-    r2__array_free(ctx, &tokens->owner, &tokens->id);
-    memset(tokens, 0, sizeof *tokens);
-}
-
-int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
-    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
-}
-
-/* Adds a word that is not there yet. */
-static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
-    const char *copy = r2__arena_string(ctx, &vocab->text, word);
-    int64_t at = 0;
-    r2_status status;
-    if (!copy) return ctx->status;
-    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
-    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
-    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
-    return status;
-}
-
-r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
-    int32_t found = r2_vocab_find(vocab, word);
-    bool good = *word != '\0';
-    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
-    if (!good)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "vocabulary: '%s' is empty or holds a space or control character", word);
-    if (found < 0) {
-        r2_status status = r2__vocab_append(ctx, vocab, word);
-        if (status != R2_OK) return status;
-        found = vocab->n_words - 1;
-    }
-    if (id) *id = found;
-    return R2_OK;
-}
-
-r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
-                          r2_tokens *out) {
-    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
-    r2_status status = R2_OK;
-    r2_text_add(ctx, &copy, text, len);
-    if (copy.failed) status = ctx->status;
-    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
-        char *word = copy.data + at;
-        size_t word_len = strcspn(word, " ");
-        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
-        int32_t id;
-        word[word_len] = '\0';
-        id = whole ? r2_vocab_find(vocab, word) : -1;
-        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
-        else r2_tokens_add(ctx, out, id);
-        at += word_len + 1;
-    }
-    r2_text_free(ctx, &copy);
-    return status == R2_OK && out->owner.failed ? ctx->status : status;
-}
-
-r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
-                          r2_text *out) {
-    for (int64_t i = 0; i < n; ++i)
-        if (id[i] < 0 || id[i] >= vocab->n_words)
-            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
-                           (int)vocab->n_words);
-    for (int64_t i = 0; i < n; ++i) {
-        if (i) r2_text_add(ctx, out, " ", 1);
-        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
-    }
-    return out->failed ? ctx->status : R2_OK;
-}
-
-static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
-    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
-}
-
-r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2__vocab_lines(ctx, vocab, &text);
-    return r2__write_text(ctx, path, &text);
-}
-
-/* Adds the lines of a text as words; `name` is for messages. The text is changed. */
-static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name,
-                                     r2_text *text) {
-    r2_status status = text->failed ? ctx->status : R2_OK;
-    size_t at = 0;
-    for (int32_t line = 1; status == R2_OK && at < text->len; ++line) {
-        char *word = text->data + at;
-        size_t len = strcspn(word, "\n");
-        bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
-        word[len] = '\0';
-        if (!whole || r2_vocab_find(vocab, word) >= 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
-                             (int)line, word);
-        else status = r2_vocab_add(ctx, vocab, word, NULL);
-        if (status == R2_ARGUMENT)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
-                             name, (int)line, word);
-        at += len + 1;
-    }
-    return status;
-}
-
-r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
-    r2_text text = {NULL, 0, 0, false};
-    r2_status status = r2__read_text(ctx, path, &text);
-    if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
-    r2_text_free(ctx, &text);
-    if (status != R2_OK) r2_vocab_free(ctx, vocab);
-    return status;
-}
+/* ---- all compact words ---- */
 
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab) {
     r2_text text = {NULL, 0, 0, false};
@@ -4778,12 +4648,6 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
     status = r2__vocab_add_lines(ctx, vocab, "codebook", &text);
     r2_text_free(ctx, &text);
     return status;
-}
-
-void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
-    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
-    r2_arena_free(ctx, &vocab->text);
-    memset(vocab, 0, sizeof *vocab);
 }
 
 /* ============================================================================= [M6] traces ==== */
@@ -6707,37 +6571,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-/* ---- the closed vocabulary as a tokenizer ---- */
-
-static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
-                                  bool marks, r2_tokens *out) {
-    (void)marks; /* they are words like any other */
-    for (; len > 0 && *text == ' '; ++text) --len;
-    while (len > 0 && text[len - 1] == ' ') --len;
-    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
-}
-
-static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
-                                  const char *user, r2_tokens *out) {
-    (void)system;
-    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
-}
-
-static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
-                                r2_text *out) {
-    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
-}
-
-r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
-    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
-    return t;
-}
-
-r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
-}
-
-/* ---- marks ---- */
+/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
 
 static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
                                int64_t room, r2_mark *mark) {
@@ -6771,6 +6605,10 @@ r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2
         if (status == R2_OK) codec->markup.level[k] = level.id[0];
     }
     return status;
+}
+
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
 }
 
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
@@ -8828,188 +8666,6 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
     memset(recommendation, 0, (size_t)n * sizeof *recommendation);
 }
 
-/* ---- on disk ---- */
-
-enum { R2__RUN_FILES = 4 };
-static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
-                                                         "codebook.json", "config.json"};
-
-r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
-    r2_text text[R2__RUN_FILES];
-    if (!run->model.n_params)
-        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
-    if (run->model.lora && !run->model.lora->merged)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
-                       "before, or r2_lora_save instead",
-                       directory);
-    memset(text, 0, sizeof text);
-    r2__tensors_text(ctx, &run->model, false, &text[0]);
-    r2__vocab_lines(ctx, &run->vocab, &text[1]);
-    r2__codebook_json(ctx, &run->codebook, &text[2]);
-    r2__config_text(ctx, &run->model.config, &text[3]);
-    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
-}
-
-/* The shape of a saved model must be that of the run. */
-static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
-    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
-    r2_status status = r2_read_file(ctx, path, &found);
-    r2__config_text(ctx, &run->model.config, &expected);
-    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
-    if (status == R2_OK && (found.len != expected.len ||
-                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
-        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
-    r2_text_free(ctx, &found);
-    r2_text_free(ctx, &expected);
-    return status;
-}
-
-/* So must its words. */
-static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
-    const r2_vocab *own = &run->vocab;
-    r2_vocab found;
-    r2_status status;
-    memset(&found, 0, sizeof found);
-    status = r2_vocab_load(ctx, &found, path);
-    if (status == R2_OK && found.n_words != own->n_words)
-        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
-                         (int)own->n_words, (int)found.n_words);
-    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
-        if (strcmp(found.word[w], own->word[w]) != 0)
-            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
-                             (int)w + 1, own->word[w], found.word[w]);
-    r2_vocab_free(ctx, &found);
-    return status;
-}
-
-r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_codebook codebook = run->codebook;
-    r2_examples train;
-    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
-    memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
-    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
-    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
-        status = r2__run_examples(ctx, run, &codebook, &train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
-    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
-    if (status == R2_OK) {
-        r2_examples_free(ctx, &run->train);
-        run->train = train;
-        run->codebook = codebook;
-    } else {
-        r2_examples_free(ctx, &train);
-    }
-    return status;
-}
-
-/* ---- a model of other data ---- */
-
-/* How many buckets of each field a vocabulary has words for. */
-static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
-    for (int f = 0; f < R2_N_FIELDS; ++f) {
-        char word[40];
-        int32_t n = 0;
-        do r2__fact_word(word, sizeof word, (r2_field)f, n);
-        while (r2_vocab_find(vocab, word) >= 0 && ++n < R2_MAX_BUCKETS);
-        codebook->n_bucket[f] = n;
-    }
-}
-
-/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
-   highest. */
-static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
-    if (bucket == 0 || n_theirs < 2) return 0;
-    if (n < 3) return n_theirs / 2;
-    return 1 + ((bucket - 1) * (n_theirs - 2) + (n - 2) / 2) / (n - 2);
-}
-
-/* word (words of the run) = the word of `vocab`, whose buckets are `theirs`, that each means; the
-   codebook of the run gets the weights of theirs. */
-static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab *vocab,
-                                 const r2_codebook *theirs, r2_codebook *codebook, int32_t *word) {
-    for (int32_t w = 0; w < run->vocab.n_words; ++w)
-        word[w] = r2_vocab_find(vocab, run->vocab.word[w]);
-    for (int f = 0; f < R2_N_FIELDS; ++f)
-        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
-            const int32_t there = r2__bucket_there(b, codebook->n_bucket[f], theirs->n_bucket[f]);
-            char own[40], other[40];
-            r2__fact_word(own, sizeof own, (r2_field)f, b);
-            r2__fact_word(other, sizeof other, (r2_field)f, there);
-            word[r2_vocab_find(&run->vocab, own)] = r2_vocab_find(vocab, other);
-            codebook->weight[f][b] = theirs->weight[f][there];
-        }
-    for (int32_t w = 0; w < run->vocab.n_words; ++w)
-        if (word[w] < 0)
-            return r2_fail(ctx, R2_FORMAT, "the model has no word \"%s\"", run->vocab.word[w]);
-    return R2_OK;
-}
-
-/* Copies all weights, the rows of words as `word` says. Errors: R2_FORMAT (another shape). */
-static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
-                                const int32_t *word) {
-    const size_t width = (size_t)to->config.d_model;
-    const r2_model_config *a = &from->config, *b = &to->config;
-    if (a->n_layer != b->n_layer || a->n_head != b->n_head || a->n_kv_head != b->n_kv_head ||
-        a->d_model != b->d_model || a->d_ff != b->d_ff || a->qkv_bias != b->qkv_bias ||
-        a->tied != b->tied || a->rope_theta != b->rope_theta || a->norm_eps != b->norm_eps)
-        return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
-    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
-            float *w = r2_weight(to, (r2_tensor_id)id, layer);
-            const float *theirs = r2_weight(from, (r2_tensor_id)id, layer);
-            if (id != R2_EMBED && id != R2_HEAD)
-                memcpy(w, theirs, (size_t)r2__tensor_size(&to->tensor[id]) * sizeof *w);
-            else
-                for (int32_t k = 0; k < to->config.n_vocab; ++k)
-                    memcpy(w + (size_t)k * width, theirs + (size_t)word[k] * width,
-                           width * sizeof *w);
-        }
-    return R2_OK;
-}
-
-r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
-    char path[R2__PATH];
-    r2_codebook theirs = run->codebook, codebook = run->codebook;
-    r2_vocab vocab;
-    r2_model model;
-    r2_examples train;
-    int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
-    r2_status status = ctx->status;
-    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
-    memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
-    memset(&train, 0, sizeof train);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
-    if (status == R2_OK) status = r2_vocab_load(ctx, &vocab, path);
-    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
-    if (status == R2_OK) r2__vocab_buckets(&vocab, &theirs);
-    if (status == R2_OK) status = r2_codebook_load(ctx, &theirs, path);
-    if (status == R2_OK)
-        status = r2_model_load_dir(ctx, &model, directory, run->model.config.n_ctx, false);
-    if (status == R2_OK && model.config.n_vocab != vocab.n_words)
-        status = r2_fail(ctx, R2_FORMAT, "%s: %d words, the model has %d", directory,
-                         (int)vocab.n_words, (int)model.config.n_vocab);
-    if (status == R2_OK) status = r2__words_there(ctx, run, &vocab, &theirs, &codebook, word);
-    if (status == R2_OK) status = r2__run_examples(ctx, run, &codebook, &train);
-    if (status == R2_OK) status = r2__copy_there(ctx, &run->model, &model, word);
-    if (status == R2_OK) {
-        r2_examples change = run->train;
-        run->train = train, train = change;
-        run->codebook = codebook;
-    }
-    r2_examples_free(ctx, &train);
-    r2_model_free(ctx, &model);
-    r2_vocab_free(ctx, &vocab);
-    r2_release(ctx, word);
-    return status;
-}
-
 /* ######################################################## PART TWO: THE ENGINE ROOM ########### */
 
 /* =============================================================================== [E1] base ====
@@ -9417,6 +9073,13 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena) {
         arena->blocks = next;
     }
     arena->used = arena->reserved = 0;
+}
+
+static char *r2__arena_string(r2_ctx *ctx, r2_arena *arena, const char *text) {
+    size_t len = strlen(text);
+    char *copy = (char *)r2_arena_alloc(ctx, arena, (uint64_t)len + 1, 1);
+    if (copy) memcpy(copy, text, len);
+    return copy;
 }
 
 /* ---- text ---- */
@@ -10552,23 +10215,16 @@ static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r
 static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c,
                                        uint64_t *fingerprint) {
     const r2_reward_config *w = &c->reward;
-    const r2__bound range[] = {R2__BOUND(c, variant, R2_GRPO, R2_DAPO),
-                               R2__BOUND(c, n_steps, 0.0, R2__MOST),
-                               R2__BOUND(c, groups, 1.0, R2__MOST),
-                               R2__BOUND(c, n_samples, 1.0, 64.0),
-                               R2__BOUND(c, n_updates, 1.0, R2__MOST),
-                               R2__BOUND(c, max_new, 1.0, R2__MOST),
-                               R2__BOUND(c, temperature, 0.0, 1000.0),
-                               R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
-                               R2__BOUND(c, eps_low, 0.0, 1.0),
-                               R2__BOUND(c, eps_high, 0.0, R2__MOST),
-                               R2__BOUND(c, beta, 0.0, R2__MOST),
-                               R2__BOUND(c, sft_weight, 0.0, R2__MOST),
-                               R2__BOUND(c, list_weight, 0.0, R2__MOST),
-                               R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
-                               R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST),
-                               R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
-                               R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
+    const r2__bound range[] = {
+        R2__BOUND(c, variant, R2_GRPO, R2_DAPO),  R2__BOUND(c, n_steps, 0.0, R2__MOST),
+        R2__BOUND(c, groups, 1.0, R2__MOST),      R2__BOUND(c, n_samples, 1.0, 64.0),
+        R2__BOUND(c, n_updates, 1.0, R2__MOST),   R2__BOUND(c, max_new, 1.0, R2__MOST),
+        R2__BOUND(c, temperature, 0.0, 1000.0),   R2__BOUND(c, lr, 0.0, (double)FLT_MAX),
+        R2__BOUND(c, eps_low, 0.0, 1.0),          R2__BOUND(c, eps_high, 0.0, R2__MOST),
+        R2__BOUND(c, beta, 0.0, R2__MOST),        R2__BOUND(c, sft_weight, 0.0, R2__MOST),
+        R2__BOUND(c, list_weight, 0.0, R2__MOST), R2__BOUND(w, w_format, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_accuracy, -R2__MOST, R2__MOST), R2__BOUND(w, w_rank, -R2__MOST, R2__MOST),
+        R2__BOUND(w, w_faith, -R2__MOST, R2__MOST)};
     r2_status status = r2__check_bounds(ctx, "grpo", range, 17, fingerprint);
     return status == R2_OK ? r2__check_adamw(ctx, "grpo", &c->adamw, fingerprint) : status;
 }
@@ -10583,12 +10239,9 @@ static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const 
 /* Every setting, before anything is loaded or drawn; the run sets three sizes itself. */
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c) {
     const r2__bound range[] = {
-        R2__BOUND(c, n_groups, 1.0, R2__MOST),
-        R2__BOUND(c, n_sampled, 1.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST),
-        R2__BOUND(c, min_train, 0.0, R2__MOST),
-        R2__BOUND(c, n_negatives, 0.0, R2__MOST),
-        R2__BOUND(c, n_cases, 0.0, 1e15),
+        R2__BOUND(c, n_groups, 1.0, R2__MOST),    R2__BOUND(c, n_sampled, 1.0, R2__MOST),
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_train, 0.0, R2__MOST),
+        R2__BOUND(c, n_negatives, 0.0, R2__MOST), R2__BOUND(c, n_cases, 0.0, 1e15),
         R2__BOUND(c, step_share, 0.0, 1.0),
         {"n_chains: chains.k", (double)c->chains.k, 0.0, R2_MAX_CHAINS},
         R2__BOUND(c, chains.law, R2_CHAINS_COHERENT, R2_CHAINS_UNIFORM_USERS),
@@ -15364,6 +15017,188 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
     return status;
 }
 
+/* ---- a run on disk ---- */
+
+enum { R2__RUN_FILES = 4 };
+static const char *const r2__run_files[R2__RUN_FILES] = {"model.safetensors", "vocab.txt",
+                                                         "codebook.json", "config.json"};
+
+r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory) {
+    r2_text text[R2__RUN_FILES];
+    if (!run->model.n_params)
+        return r2_fail(ctx, R2_ARGUMENT, "%s: the run has no model to save", directory);
+    if (run->model.lora && !run->model.lora->merged)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: the model has adapters that are not merged, expected r2_lora_merge "
+                       "before, or r2_lora_save instead",
+                       directory);
+    memset(text, 0, sizeof text);
+    r2__tensors_text(ctx, &run->model, false, &text[0]);
+    r2__vocab_lines(ctx, &run->vocab, &text[1]);
+    r2__codebook_json(ctx, &run->codebook, &text[2]);
+    r2__config_text(ctx, &run->model.config, &text[3]);
+    return r2__save_together(ctx, directory, r2__run_files, text, R2__RUN_FILES, true);
+}
+
+/* The shape of a saved model must be that of the run. */
+static r2_status r2__run_same_shape(r2_ctx *ctx, const r2_run *run, const char *path) {
+    r2_text found = {NULL, 0, 0, false}, expected = {NULL, 0, 0, false};
+    r2_status status = r2_read_file(ctx, path, &found);
+    r2__config_text(ctx, &run->model.config, &expected);
+    if (status == R2_OK && expected.failed) status = R2_NO_MEMORY;
+    if (status == R2_OK && (found.len != expected.len ||
+                            (found.len && memcmp(found.data, expected.data, found.len) != 0)))
+        status = r2_fail(ctx, R2_FORMAT, "%s: written by a run of another configuration", path);
+    r2_text_free(ctx, &found);
+    r2_text_free(ctx, &expected);
+    return status;
+}
+
+/* So must its words. */
+static r2_status r2__run_same_words(r2_ctx *ctx, const r2_run *run, const char *path) {
+    const r2_vocab *own = &run->vocab;
+    r2_vocab found;
+    r2_status status;
+    memset(&found, 0, sizeof found);
+    status = r2_vocab_load(ctx, &found, path);
+    if (status == R2_OK && found.n_words != own->n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: expected the %d words of this run, found %d", path,
+                         (int)own->n_words, (int)found.n_words);
+    for (int32_t w = 0; w < own->n_words && status == R2_OK; ++w)
+        if (strcmp(found.word[w], own->word[w]) != 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected \"%s\", found \"%s\"", path,
+                             (int)w + 1, own->word[w], found.word[w]);
+    r2_vocab_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook codebook = run->codebook;
+    r2_examples train;
+    r2_status status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "config.json");
+    if (status == R2_OK) status = r2__run_same_shape(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2__run_same_words(ctx, run, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) status = r2_codebook_load(ctx, &codebook, path);
+    if (status == R2_OK) /* the prompts of the run, with the loaded buckets */
+        status = r2__run_examples(ctx, run, &codebook, &train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "model.safetensors");
+    if (status == R2_OK) status = r2_model_load(ctx, &run->model, path);
+    if (status == R2_OK) {
+        r2_examples_free(ctx, &run->train);
+        run->train = train;
+        run->codebook = codebook;
+    } else {
+        r2_examples_free(ctx, &train);
+    }
+    return status;
+}
+
+/* ---- a model of other data ---- */
+
+/* How many buckets of each field a vocabulary has words for. */
+static void r2__vocab_buckets(const r2_vocab *vocab, r2_codebook *codebook) {
+    for (int f = 0; f < R2_N_FIELDS; ++f) {
+        char word[40];
+        int32_t n = 0;
+        do r2__fact_word(word, sizeof word, (r2_field)f, n);
+        while (r2_vocab_find(vocab, word) >= 0 && ++n < R2_MAX_BUCKETS);
+        codebook->n_bucket[f] = n;
+    }
+}
+
+/* The bucket of n_theirs that stands where `bucket` stands among n: lowest for lowest, highest for
+   highest. */
+static int32_t r2__bucket_there(int32_t bucket, int32_t n, int32_t n_theirs) {
+    if (bucket == 0 || n_theirs < 2) return 0;
+    if (n < 3) return n_theirs / 2;
+    return 1 + ((bucket - 1) * (n_theirs - 2) + (n - 2) / 2) / (n - 2);
+}
+
+/* word (words of the run) = the word of `vocab`, whose buckets are `theirs`, that each means; the
+   codebook of the run gets the weights of theirs. */
+static r2_status r2__words_there(r2_ctx *ctx, const r2_run *run, const r2_vocab *vocab,
+                                 const r2_codebook *theirs, r2_codebook *codebook, int32_t *word) {
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        word[w] = r2_vocab_find(vocab, run->vocab.word[w]);
+    for (int f = 0; f < R2_N_FIELDS; ++f)
+        for (int32_t b = 0; b < codebook->n_bucket[f]; ++b) {
+            const int32_t there = r2__bucket_there(b, codebook->n_bucket[f], theirs->n_bucket[f]);
+            char own[40], other[40];
+            r2__fact_word(own, sizeof own, (r2_field)f, b);
+            r2__fact_word(other, sizeof other, (r2_field)f, there);
+            word[r2_vocab_find(&run->vocab, own)] = r2_vocab_find(vocab, other);
+            codebook->weight[f][b] = theirs->weight[f][there];
+        }
+    for (int32_t w = 0; w < run->vocab.n_words; ++w)
+        if (word[w] < 0)
+            return r2_fail(ctx, R2_FORMAT, "the model has no word \"%s\"", run->vocab.word[w]);
+    return R2_OK;
+}
+
+/* Copies all weights, the rows of words as `word` says. Errors: R2_FORMAT (another shape). */
+static r2_status r2__copy_there(r2_ctx *ctx, r2_model *to, const r2_model *from,
+                                const int32_t *word) {
+    const size_t width = (size_t)to->config.d_model;
+    const r2_model_config *a = &from->config, *b = &to->config;
+    if (a->n_layer != b->n_layer || a->n_head != b->n_head || a->n_kv_head != b->n_kv_head ||
+        a->d_model != b->d_model || a->d_ff != b->d_ff || a->qkv_bias != b->qkv_bias ||
+        a->tied != b->tied || a->rope_theta != b->rope_theta || a->norm_eps != b->norm_eps)
+        return r2_fail(ctx, R2_FORMAT, "the model has another shape than that of the run");
+    for (int id = 0; id < R2_TENSOR_COUNT; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(to, id); ++layer) {
+            float *w = r2_weight(to, (r2_tensor_id)id, layer);
+            const float *theirs = r2_weight(from, (r2_tensor_id)id, layer);
+            if (id != R2_EMBED && id != R2_HEAD)
+                memcpy(w, theirs, (size_t)r2__tensor_size(&to->tensor[id]) * sizeof *w);
+            else
+                for (int32_t k = 0; k < to->config.n_vocab; ++k)
+                    memcpy(w + (size_t)k * width, theirs + (size_t)word[k] * width,
+                           width * sizeof *w);
+        }
+    return R2_OK;
+}
+
+r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
+    char path[R2__PATH];
+    r2_codebook theirs = run->codebook, codebook = run->codebook;
+    r2_vocab vocab;
+    r2_model model;
+    r2_examples train;
+    int32_t *word = (int32_t *)r2_alloc(ctx, (uint64_t)run->vocab.n_words, sizeof *word);
+    r2_status status = ctx->status;
+    if (word) status = r2__settle(ctx, directory, r2__run_files, R2__RUN_FILES);
+    memset(&vocab, 0, sizeof vocab), memset(&model, 0, sizeof model);
+    memset(&train, 0, sizeof train);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "vocab.txt");
+    if (status == R2_OK) status = r2_vocab_load(ctx, &vocab, path);
+    if (status == R2_OK) status = r2__join_path(ctx, path, directory, "codebook.json");
+    if (status == R2_OK) r2__vocab_buckets(&vocab, &theirs);
+    if (status == R2_OK) status = r2_codebook_load(ctx, &theirs, path);
+    if (status == R2_OK)
+        status = r2_model_load_dir(ctx, &model, directory, run->model.config.n_ctx, false);
+    if (status == R2_OK && model.config.n_vocab != vocab.n_words)
+        status = r2_fail(ctx, R2_FORMAT, "%s: %d words, the model has %d", directory,
+                         (int)vocab.n_words, (int)model.config.n_vocab);
+    if (status == R2_OK) status = r2__words_there(ctx, run, &vocab, &theirs, &codebook, word);
+    if (status == R2_OK) status = r2__run_examples(ctx, run, &codebook, &train);
+    if (status == R2_OK) status = r2__copy_there(ctx, &run->model, &model, word);
+    if (status == R2_OK) {
+        r2_examples change = run->train;
+        run->train = train, train = change;
+        run->codebook = codebook;
+    }
+    r2_examples_free(ctx, &train);
+    r2_model_free(ctx, &model);
+    r2_vocab_free(ctx, &vocab);
+    r2_release(ctx, word);
+    return status;
+}
+
 /* =============================================================================== [E8] text ==== */
 
 /* In:   text; prompts and outputs; evidence with titles.
@@ -15379,6 +15214,165 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
 
    Worked: in "abab ab" the pair (a, b) stands three times, so a BPE of one merge writes the text as
    ab ab " " ab, 4 ids in place of 7 bytes (test_token.c, the_merge_of_the_room_opening). */
+
+/* ---- token lists and the closed vocabulary ---- */
+
+void r2_tokens_add(r2_ctx *ctx, r2_tokens *tokens, int32_t id) {
+    if (r2__array_reserve(ctx, &tokens->owner, &tokens->id, sizeof *tokens->id, 1) == R2_OK)
+        stbds_arrput(tokens->id, id);
+    tokens->n = (int64_t)stbds_arrlenu(tokens->id);
+}
+
+static void r2__tokens_cut(r2_tokens *tokens, int64_t n) {
+    if (tokens->id) stbds_header(tokens->id)->length = (size_t)n;
+    tokens->n = n;
+}
+
+void r2_tokens_clear(r2_tokens *tokens) { r2__tokens_cut(tokens, 0); }
+
+void r2_tokens_free(r2_ctx *ctx, r2_tokens *tokens) {
+    r2__array_free(ctx, &tokens->owner, &tokens->id);
+    memset(tokens, 0, sizeof *tokens);
+}
+
+int32_t r2_vocab_find(const r2_vocab *vocab, const char *word) {
+    return (int32_t)r2__map_find(vocab->word, sizeof *vocab->word, word, 0);
+}
+
+/* Adds a word that is not there yet. */
+static r2_status r2__vocab_append(r2_ctx *ctx, r2_vocab *vocab, const char *word) {
+    const char *copy = r2__arena_string(ctx, &vocab->text, word);
+    int64_t at = 0;
+    r2_status status;
+    if (!copy) return ctx->status;
+    if (vocab->n_words == INT32_MAX) return r2_fail(ctx, R2_ARGUMENT, "vocabulary: too many words");
+    status = r2__map_put(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word, copy, 0, &at);
+    vocab->n_words = status == R2_OK ? (int32_t)at + 1 : 0;
+    return status;
+}
+
+r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id) {
+    int32_t found = r2_vocab_find(vocab, word);
+    bool good = *word != '\0';
+    for (const char *p = word; *p; ++p) good = good && (unsigned char)*p > ' ' && *p != 127;
+    if (!good)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "vocabulary: '%s' is empty or holds a space or control character", word);
+    if (found < 0) {
+        r2_status status = r2__vocab_append(ctx, vocab, word);
+        if (status != R2_OK) return status;
+        found = vocab->n_words - 1;
+    }
+    if (id) *id = found;
+    return R2_OK;
+}
+
+r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
+                          r2_tokens *out) {
+    r2_text copy = {NULL, 0, 0, false}; /* its spaces become ends of words */
+    r2_status status = R2_OK;
+    r2_text_add(ctx, &copy, text, len);
+    if (copy.failed) status = ctx->status;
+    for (size_t at = 0; status == R2_OK && len > 0 && at <= len;) { /* "a " ends in an empty word */
+        char *word = copy.data + at;
+        size_t word_len = strcspn(word, " ");
+        bool whole = at + word_len == len || word[word_len] == ' '; /* no NUL inside */
+        int32_t id;
+        word[word_len] = '\0';
+        id = whole ? r2_vocab_find(vocab, word) : -1;
+        if (id < 0) status = r2_fail(ctx, R2_FORMAT, "vocabulary: unknown word '%.80s'", word);
+        else r2_tokens_add(ctx, out, id);
+        at += word_len + 1;
+    }
+    r2_text_free(ctx, &copy);
+    return status == R2_OK && out->owner.failed ? ctx->status : status;
+}
+
+r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
+                          r2_text *out) {
+    for (int64_t i = 0; i < n; ++i)
+        if (id[i] < 0 || id[i] >= vocab->n_words)
+            return r2_fail(ctx, R2_ARGUMENT, "vocabulary: id %d is not below %d", (int)id[i],
+                           (int)vocab->n_words);
+    for (int64_t i = 0; i < n; ++i) {
+        if (i) r2_text_add(ctx, out, " ", 1);
+        r2_text_add(ctx, out, vocab->word[id[i]], strlen(vocab->word[id[i]]));
+    }
+    return out->failed ? ctx->status : R2_OK;
+}
+
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text) {
+    for (int32_t i = 0; i < vocab->n_words; ++i) r2_text_addf(ctx, text, "%s\n", vocab->word[i]);
+}
+
+r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2__vocab_lines(ctx, vocab, &text);
+    return r2__write_text(ctx, path, &text);
+}
+
+/* Adds the lines of a text as words; `name` is for messages. The text is changed. */
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name,
+                                     r2_text *text) {
+    r2_status status = text->failed ? ctx->status : R2_OK;
+    size_t at = 0;
+    for (int32_t line = 1; status == R2_OK && at < text->len; ++line) {
+        char *word = text->data + at;
+        size_t len = strcspn(word, "\n");
+        bool whole = at + len == text->len || word[len] == '\n'; /* no NUL inside */
+        word[len] = '\0';
+        if (!whole || r2_vocab_find(vocab, word) >= 0)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a new word, found '%.80s'", name,
+                             (int)line, word);
+        else status = r2_vocab_add(ctx, vocab, word, NULL);
+        if (status == R2_ARGUMENT)
+            status = r2_fail(ctx, R2_FORMAT, "%s:%d: expected a word without spaces, found '%.80s'",
+                             name, (int)line, word);
+        at += len + 1;
+    }
+    return status;
+}
+
+r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path) {
+    r2_text text = {NULL, 0, 0, false};
+    r2_status status = r2__read_text(ctx, path, &text);
+    if (status == R2_OK) status = r2__vocab_add_lines(ctx, vocab, path, &text);
+    r2_text_free(ctx, &text);
+    if (status != R2_OK) r2_vocab_free(ctx, vocab);
+    return status;
+}
+
+void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab) {
+    r2__map_free(ctx, &vocab->owner, &vocab->word, sizeof *vocab->word);
+    r2_arena_free(ctx, &vocab->text);
+    memset(vocab, 0, sizeof *vocab);
+}
+
+/* ---- the closed vocabulary as a tokenizer ---- */
+
+static r2_status r2__vocab_tokens(r2_ctx *ctx, const void *self, const char *text, size_t len,
+                                  bool marks, r2_tokens *out) {
+    (void)marks; /* they are words like any other */
+    for (; len > 0 && *text == ' '; ++text) --len;
+    while (len > 0 && text[len - 1] == ' ') --len;
+    return r2_vocab_encode(ctx, (const r2_vocab *)self, text, len, out);
+}
+
+static r2_status r2__vocab_prompt(r2_ctx *ctx, const void *self, const char *system,
+                                  const char *user, r2_tokens *out) {
+    (void)system;
+    return r2__vocab_tokens(ctx, self, user, strlen(user), false, out);
+}
+
+static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id, int64_t n,
+                                r2_text *out) {
+    return r2_vocab_decode(ctx, (const r2_vocab *)self, id, n, out);
+}
+
+r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
+    r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
+    return t;
+}
 
 /* ---- Unicode: classes and normal form C ---- */
 
