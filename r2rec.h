@@ -6261,99 +6261,83 @@ r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, f
     return R2_OK;
 }
 
-/* ---- one step of a training that may diverge ---- */
+/* ---- a training: what SFT and GRPO share ---- */
 
-/* What SFT and GRPO share: the optimiser, and the weights to go back to. */
+/* Where it is kept on disk, [E7]. */
+typedef struct r2__state {
+    const char *path;          /* NULL: nowhere                                           */
+    double every, saved, cost; /* seconds: between two saves; when, how long the last took */
+    uint64_t fingerprint;      /* of what the training begins with                        */
+    r2_text reports;           /* of all steps so far, end to end                         */
+} r2__state;
+
+/* Examples group by group, the optimiser, and the weights to go back to. */
 typedef struct r2__training {
     const char *name;
     r2_model *model;
-    int64_t step, n_steps;
-    r2_adamw opt;
-    float *kept;      /* the best weights so far; before any were measured, those before the last
-                         update                                                                  */
-    bool has_measured; /* on validation data: then ...                                 */
-    double lowest;     /* ... the loss of these weights                                */
-    int64_t n_worse;   /* ... and how many measurements ago that was                   */
-    /* on disk */
-    const char *path;            /* NULL: not kept there                  */
-    double every, saved, cost;   /* seconds: between two saves; when; how long the last one took */
-    uint64_t fingerprint;        /* of what the training begins with      */
-    r2_text reports;             /* of all steps so far, end to end       */
+    const r2_examples *ex;
+    const void *config;       /* r2_sft_config or r2_grpo_config                              */
+    void (*tell)(const void *config, const void *report); /* calls the on_step of the config  */
     size_t report_size;
+    int64_t step, n_steps;
+    int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
+    uint64_t seed;
+    int32_t *order;           /* of the groups, in this epoch                                 */
+    r2_adamw opt;
+    float *kept;       /* the best weights so far; before any were measured, those before the last
+                          update                                                              */
+    bool has_measured; /* on validation data: then ...                                        */
+    double lowest;     /* ... the loss of these weights                                       */
+    int64_t n_worse;   /* ... and how many measurements ago that was                          */
+    r2__state state;
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
+    const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
+    t->order = (int32_t *)r2_alloc(ctx, n_groups, sizeof *t->order);
     t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
-    if (!t->kept) return ctx->status;
+    if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
 }
 
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
+    r2_release(ctx, t->order);
     r2_release(ctx, t->kept);
-    r2_text_free(ctx, &t->reports);
+    r2_text_free(ctx, &t->state.reports);
 }
 
-/* The state of a training on disk, [E7]. */
-static r2_status r2__training_save(r2_ctx *ctx, r2__training *t);
-static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *path, double every,
-                                   uint64_t fingerprint);
-
-/* Copies the report at byte *at of the steps so far and moves on; false: there are no more. */
-static bool r2__training_report(const r2__training *t, size_t *at, void *report) {
-    if (*at >= t->reports.len) return false;
-    memcpy(report, t->reports.data + *at, t->report_size);
-    *at += t->report_size;
-    return true;
+static bool r2__training_ends(const r2__training *t) {
+    return t->step >= t->n_steps || (t->patience > 0 && t->n_worse >= t->patience);
 }
 
-/* After a step: tells the progress, saves when it is time to, when there is nothing more to do, and
-   when the training is to stop. Saving takes no more than a hundredth of the time. */
-static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report,
-                                        bool ends) {
-    const int64_t done = ends ? t->n_steps : t->step + 1;
-    r2_status status, saved = R2_OK;
-    bool due;
-    ++t->step;
-    if (t->path) r2_text_add(ctx, &t->reports, (const char *)report, t->report_size);
-    status = r2_progress(ctx, t->name, done, t->n_steps);
-    due = r2_seconds() - t->saved >= fmax(t->every, 100.0 * t->cost);
-    if (t->path && (due || done == t->n_steps || status == R2_CANCELLED))
-        saved = r2__training_save(ctx, t);
-    return saved != R2_OK ? saved : status;
+/* [E7]: a step is done: tells its report and the progress, and saves when it is time to; a training
+   goes on from a state on disk; one that diverged ends, with the weights that were kept. */
+static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report);
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t);
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t);
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value);
+
+/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
+static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
+    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
+    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
+    for (int64_t k = n - 1; k > 0; --k) {
+        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
+        int32_t at_k = order[k];
+        order[k] = order[j];
+        order[j] = at_k;
+    }
 }
 
-/* The first tensor whose values, weights or gradients, are not all finite and of usable size. */
-static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
-                                  int64_t *at_layer) {
-    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
-        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
-            const r2_tensor *t = &model->tensor[id];
-            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
-            *at_layer = t->per_layer ? layer : -1;
-            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
-                return t->name;
-        }
-    *at_layer = -1;
-    return model->lora ? "the adapters" : "all tensors together";
-}
-
-/* Ends a training that diverged; the model gets back the weights that were kept. */
-static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
-    int64_t layer = -1;
-    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
-    float *param = r2__trained_params(t->model);
-    char place[32] = "";
-    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
-    r2_fail(ctx, R2_DIVERGED,
-            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
-            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
-            t->has_measured ? "its best weights" : "the weights before the last update");
-    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
-    return ctx->status;
+/* The first example of group g of this step; shuffles anew where an epoch begins. */
+static int64_t r2__next_group(r2__training *t, int64_t g) {
+    const int64_t n_groups = t->ex->n / t->ex->group, drawn = t->step * t->groups + g;
+    if (drawn % n_groups == 0) r2__shuffle(t->order, n_groups, t->seed, drawn / n_groups);
+    return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
 /* Updates the weights from their gradient. */
@@ -7035,114 +7019,69 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* order[k] = the k-th group of an epoch: a shuffle keyed by (seed, epoch). */
-static void r2__shuffle(int32_t *order, int64_t n, uint64_t seed, int64_t epoch) {
-    r2_rng rng = r2_rng_make(seed, R2_STREAM_BATCH, (uint64_t)epoch);
-    for (int64_t k = 0; k < n; ++k) order[k] = (int32_t)k;
-    for (int64_t k = n - 1; k > 0; --k) {
-        int64_t j = (int64_t)r2_rng_below(&rng, (uint64_t)k + 1);
-        int32_t at_k = order[k];
-        order[k] = order[j];
-        order[j] = at_k;
-    }
-}
-
-/* The first example of the drawn-th group of a training; shuffles anew where an epoch begins. */
-static int64_t r2__next_group(const r2_examples *ex, int32_t *order, uint64_t seed,
-                              int64_t drawn) {
-    int64_t n_groups = ex->n / ex->group;
-    if (drawn % n_groups == 0) r2__shuffle(order, n_groups, seed, drawn / n_groups);
-    return (int64_t)order[drawn % n_groups] * ex->group;
-}
-
-/* The order of the groups in the middle of an epoch. */
-static void r2__epoch_resume(const r2_examples *ex, int32_t *order, uint64_t seed, int64_t drawn) {
-    const int64_t n_groups = ex->n / ex->group;
-    if (drawn % n_groups) r2__shuffle(order, n_groups, seed, drawn / n_groups);
-}
-
-/* A digest of what there is to learn from. */
-static uint64_t r2__examples_fingerprint(const r2_examples *ex, uint64_t hash) {
-    const size_t n = (size_t)ex->n;
-    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
-    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
-    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
-    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
-    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
-    return r2__fnv_on(hash, ex->answer, n);
-}
-
-/* The state of one training. */
+/* One r2_sft. */
 typedef struct r2__sft {
-    r2__training run;
-    const r2_examples *ex;
+    r2__training base;
     const r2_sft_config *config;
     r2__batcher b;
     r2__sft_row *row; /* one for each sequence of a batch */
-    int32_t *order;   /* of the groups, in this epoch     */
 } r2__sft;
 
-static void r2__sft_batch(r2__sft *t, int64_t step) {
-    const r2_examples *ex = t->ex;
-    const r2_sft_config *config = t->config;
-    int32_t n_reasoned = (int32_t)(config->reasoned_share * (float)config->groups + 0.5f);
+/* Writes a batch of n groups, the first of them reasoned: those drawn for this step, or the groups
+   of `valid` from `begin` on. */
+static void r2__sft_batch(r2__sft *t, const r2_examples *valid, int64_t begin, int64_t n) {
+    const r2_examples *ex = valid ? valid : t->base.ex;
+    const int64_t n_reasoned = (int64_t)(t->config->reasoned_share * (float)n + 0.5f);
     r2__batcher_clear(&t->b);
-    for (int32_t g = 0; g < config->groups; ++g) {
-        int64_t first = r2__next_group(ex, t->order, config->seed, step * config->groups + g);
+    for (int64_t g = 0; g < n; ++g) {
+        const int64_t first = valid ? (begin + g) * ex->group : r2__next_group(&t->base, g);
         for (int32_t k = 0; k < ex->group; ++k)
             t->row[g * ex->group + k] = r2__sft_sequence(&t->b, ex, first + k, g < n_reasoned);
     }
 }
 
-/* The losses of the batch, in groups of `group`, with the weights as they are. */
-static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2_forward(ctx, t->run.model, &batch, t->b.logp, NULL);
+/* The losses of the batch, in groups of `group`, with the weights as they are; their weighted
+   sum. */
+static r2_status r2__sft_measure(r2_ctx *ctx, r2__sft *t, int32_t group, r2_sft_report *report,
+                                 double *loss) {
+    const r2_sft_config *c = t->config;
+    const r2_batch batch = r2__batch_view(&t->b);
+    const r2_status status = r2_forward(ctx, t->base.model, &batch, t->b.logp, NULL);
     if (status != R2_OK) return status;
-    r2__sft_loss(&t->b, t->row, group, t->config, report);
+    r2__sft_loss(&t->b, t->row, group, c, report);
+    *loss = (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
+            (double)c->list_weight * (double)report->list_loss;
     return R2_OK;
 }
 
-static double r2__sft_total(const r2_sft_config *c, const r2_sft_report *report) {
-    return (double)report->answer_loss + (double)c->trace_weight * (double)report->trace_loss +
-           (double)c->list_weight * (double)report->list_loss;
-}
-
-static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
-    r2_batch batch = r2__batch_view(&t->b);
-    r2_status status = r2__sft_measure(ctx, t, t->ex->group, report);
+/* One update by a batch: forward, losses, backward, AdamW. */
+static r2_status r2__sft_update(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
+    const r2_batch batch = r2__batch_view(&t->b);
+    double loss;
+    r2_status status = r2__sft_measure(ctx, t, t->base.ex->group, report, &loss);
     if (status != R2_OK) return status;
-    if (!isfinite(r2__sft_total(t->config, report)))
-        return r2__diverged(ctx, &t->run, "the loss", NULL);
-    r2_zero_grad(ctx, t->run.model);
-    status = r2_backward(ctx, t->run.model, &batch, t->b.dlogp);
+    if (!isfinite(loss)) return r2__diverged(ctx, &t->base, "the loss", NULL);
+    r2_zero_grad(ctx, t->base.model);
+    status = r2_backward(ctx, t->base.model, &batch, t->b.dlogp);
     if (status != R2_OK) return status;
-    return r2__training_update(ctx, &t->run, report->lr, &report->grad_norm);
+    return r2__training_update(ctx, &t->base, report->lr, &report->grad_norm);
 }
 
 /* The loss of all groups of config->valid, in batches of the size used for training. */
 static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
-    const r2_sft_config *c = t->config;
-    const r2_examples *ex = c->valid;
-    const int64_t n_groups = ex->n / ex->group;
-    int64_t n = 0;
+    const r2_examples *ex = t->config->valid;
+    const int64_t n_groups = ex->n / ex->group, most = t->config->groups;
+    r2_status status = R2_OK;
     *loss = 0.0;
-    for (int64_t g = 0; g < n_groups; g += n) {
-        const int64_t left = n_groups - g;
+    for (int64_t g = 0; g < n_groups && status == R2_OK; g += most) {
+        const int64_t n = n_groups - g < most ? n_groups - g : most;
         r2_sft_report part;
-        r2_status status;
-        int64_t n_reasoned;
-        n = left < c->groups ? left : c->groups;
-        n_reasoned = (int64_t)(c->reasoned_share * (float)n + 0.5f);
-        r2__batcher_clear(&t->b);
-        for (int64_t k = 0; k < n * ex->group; ++k)
-            t->row[k] =
-                r2__sft_sequence(&t->b, ex, g * ex->group + k, k / ex->group < n_reasoned);
-        status = r2__sft_measure(ctx, t, ex->group, &part);
-        if (status != R2_OK) return status;
-        *loss += (double)n / (double)n_groups * r2__sft_total(c, &part);
+        double own = 0.0;
+        r2__sft_batch(t, ex, g, n);
+        status = r2__sft_measure(ctx, t, ex->group, &part, &own);
+        *loss += (double)n / (double)n_groups * own;
     }
-    return R2_OK;
+    return status;
 }
 
 /* Measures config->valid when it is time to, and keeps the weights of the lowest loss. Without it,
@@ -7150,96 +7089,61 @@ static r2_status r2__sft_valid_loss(r2_ctx *ctx, r2__sft *t, double *loss) {
 static r2_status r2__sft_validate(r2_ctx *ctx, r2__sft *t, r2_sft_report *report) {
     const r2_sft_config *c = t->config;
     const int64_t done = report->step + 1;
-    r2__training *run = &t->run;
+    r2__training *base = &t->base;
     r2_sft_report again;
     double loss = 0.0;
     r2_status status;
     report->valid_loss = NAN;
     if (done != c->n_steps && (!c->valid || done % c->valid_every != 0)) return R2_OK;
     status = c->valid ? r2__sft_valid_loss(ctx, t, &loss)
-                      : r2__sft_measure(ctx, t, t->ex->group, &again);
+                      : r2__sft_measure(ctx, t, base->ex->group, &again, &loss);
     if (status != R2_OK) return status;
-    if (!isfinite(c->valid ? loss : r2__sft_total(c, &again)))
-        return r2__diverged(ctx, run, "the loss after it", NULL);
+    if (!isfinite(loss)) return r2__diverged(ctx, base, "the loss after it", NULL);
     if (!c->valid) return R2_OK;
     report->valid_loss = (float)loss;
-    run->n_worse++;
-    if (run->has_measured && !(loss < run->lowest)) return R2_OK;
-    run->n_worse = 0;
-    run->lowest = loss;
-    run->has_measured = true;
-    memcpy(run->kept, r2__trained_params(run->model), (size_t)run->opt.n_params * sizeof(float));
+    base->n_worse++;
+    if (base->has_measured && !(loss < base->lowest)) return R2_OK;
+    base->n_worse = 0;
+    base->lowest = loss;
+    base->has_measured = true;
+    memcpy(base->kept, r2__trained_params(base->model), (size_t)base->opt.n_params * sizeof(float));
     return R2_OK;
 }
 
 static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
-    const r2_examples *ex = t->ex, *valid = t->config->valid;
-    int32_t group = ex->group, longest = ex->longest;
-    int64_t per_batch;
-    r2_status status;
-    if (valid && valid->group > group) group = valid->group;
-    if (valid && valid->longest > longest) longest = valid->longest;
-    status = r2__check_step_size(ctx, "sft", t->config->groups, group, 1,
-                                 (int64_t)longest + R2_N_ANSWERS);
+    const r2_examples *ex = t->base.ex, *valid = t->config->valid;
+    const int32_t group = valid && valid->group > ex->group ? valid->group : ex->group;
+    const int64_t longest = valid && valid->longest > ex->longest ? valid->longest : ex->longest;
+    const int64_t n_seq = (int64_t)t->config->groups * group;
+    r2_status status = r2__check_step_size(ctx, "sft", t->config->groups, group, 1,
+                                           longest + R2_N_ANSWERS);
+    if (status == R2_OK)
+        status = r2__batcher_init(ctx, &t->b, n_seq, n_seq * longest,
+                                  n_seq * (longest + R2_N_ANSWERS));
+    if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    per_batch = (int64_t)t->config->groups * group;
-    status = r2__batcher_init(ctx, &t->b, per_batch, per_batch * longest,
-                              per_batch * ((int64_t)longest + R2_N_ANSWERS));
-    if (status != R2_OK) return status;
-    status = r2__training_init(ctx, &t->run, &t->config->adamw);
-    if (status != R2_OK) return status;
-    t->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *t->order);
-    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)per_batch, sizeof *t->row);
-    return t->order && t->row ? R2_OK : R2_NO_MEMORY;
+    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)n_seq, sizeof *t->row);
+    return t->row ? R2_OK : ctx->status;
 }
 
-static void r2__sft_free(r2_ctx *ctx, r2__sft *t) {
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->row);
-    r2__training_free(ctx, &t->run);
-    r2__batcher_free(ctx, &t->b);
-}
-
-static bool r2__sft_ends(const r2__sft *t) {
-    return t->run.step >= t->run.n_steps ||
-           (t->config->valid && t->run.n_worse >= t->config->patience);
-}
-
-/* Step number t->run.step. */
-static r2_status r2__sft_advance(r2_ctx *ctx, r2__sft *t) {
+static r2_status r2__sft_step(r2_ctx *ctx, r2__sft *t) {
     const r2_sft_config *c = t->config;
     const int64_t warmup = c->warmup < c->n_steps / 5 ? c->warmup : c->n_steps / 5;
     r2_sft_report report;
     r2_status status;
     memset(&report, 0, sizeof report);
-    report.step = t->run.step;
+    report.step = t->base.step;
     report.n_steps = c->n_steps;
     report.lr = r2_lr_cosine(report.step, c->n_steps, warmup, c->lr, c->lr_floor);
-    r2__sft_batch(t, report.step);
-    status = r2__sft_step(ctx, t, &report);
+    r2__sft_batch(t, NULL, 0, c->groups);
+    status = r2__sft_update(ctx, t, &report);
     if (status == R2_OK) status = r2__sft_validate(ctx, t, &report);
-    if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_step_done(ctx, &t->run, &report, r2__sft_ends(t));
+    return status == R2_OK ? r2__training_step_done(ctx, &t->base, &report) : status;
 }
 
-/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
-static r2_status r2__sft_resume(r2_ctx *ctx, r2__sft *t) {
-    const r2_sft_config *c = t->config;
-    r2_sft_report report;
-    size_t at = 0;
-    uint64_t fingerprint;
-    r2_status status;
-    if (!c->state_path) return R2_OK;
-    t->run.report_size = sizeof(r2_sft_report);
-    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
-    if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
-    r2__check_sft_config(ctx, c, false, &fingerprint); /* they were checked before */
-    status = r2__training_load(ctx, &t->run, c->state_path, (double)c->state_every, fingerprint);
-    while (c->on_step && status == R2_OK && r2__training_report(&t->run, &at, &report))
-        c->on_step(c->on_step_data, &report);
-    r2__epoch_resume(t->ex, t->order, c->seed, t->run.step * c->groups);
-    return status;
+static void r2__sft_tell(const void *config, const void *report) {
+    const r2_sft_config *c = (const r2_sft_config *)config;
+    if (c->on_step) c->on_step(c->on_step_data, (const r2_sft_report *)report);
 }
 
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7248,17 +7152,25 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     r2__sft t;
     if (status != R2_OK) return status;
     memset(&t, 0, sizeof t);
-    t.run.name = "sft";
-    t.run.model = model;
-    t.run.n_steps = config->n_steps;
-    t.ex = examples;
     t.config = config;
+    t.base.name = "sft";
+    t.base.model = model;
+    t.base.ex = examples;
+    t.base.config = config;
+    t.base.tell = r2__sft_tell;
+    t.base.report_size = sizeof(r2_sft_report);
+    t.base.n_steps = config->n_steps;
+    t.base.groups = config->groups;
+    t.base.seed = config->seed;
+    t.base.patience = config->valid ? config->patience : 0;
     status = r2__sft_alloc(ctx, &t);
-    if (status == R2_OK) status = r2__sft_resume(ctx, &t);
-    while (status == R2_OK && !r2__sft_ends(&t)) status = r2__sft_advance(ctx, &t);
-    if (status == R2_OK && t.run.has_measured)
-        memcpy(r2__trained_params(model), t.run.kept, (size_t)t.run.opt.n_params * sizeof(float));
-    r2__sft_free(ctx, &t);
+    if (status == R2_OK) status = r2__sft_resume(ctx, &t.base);
+    while (status == R2_OK && !r2__training_ends(&t.base)) status = r2__sft_step(ctx, &t);
+    if (status == R2_OK && t.base.has_measured)
+        memcpy(r2__trained_params(model), t.base.kept, (size_t)t.base.opt.n_params * sizeof(float));
+    r2_release(ctx, t.row);
+    r2__training_free(ctx, &t.base);
+    r2__batcher_free(ctx, &t.b);
     return status;
 }
 
@@ -7415,12 +7327,11 @@ typedef struct r2__rl_sample {
 
 /* The state of one r2_grpo. */
 typedef struct r2__grpo {
-    r2__training run;
+    r2__training base;
     r2_model reference;
     const r2_examples *ex;
     const r2_grpo_config *config;
     r2__batcher b;
-    int32_t *order;
     r2__prompts prompts;   /* (groups * group)                            */
     r2__rl_sample *sample; /* (prompts * n_samples), prompt after prompt  */
     int64_t n_sample;
@@ -7429,11 +7340,11 @@ typedef struct r2__grpo {
 } r2__grpo;
 
 /* The prompts of the step's groups, each followed by <think>: RL trains reasoning. */
-static void r2__grpo_prompts(r2__grpo *rl, int64_t step) {
+static void r2__grpo_prompts(r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     rl->prompts.n = 0;
     for (int32_t g = 0; g < c->groups; ++g) {
-        int64_t first = r2__next_group(rl->ex, rl->order, c->seed, step * c->groups + g);
+        const int64_t first = r2__next_group(&rl->base, g);
         for (int32_t k = 0; k < rl->ex->group; ++k) {
             for (int32_t s = 0; s < c->n_samples; ++s)
                 rl->sample[rl->prompts.n * c->n_samples + s].example = first + k;
@@ -7639,33 +7550,34 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
 /* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
-        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->run, "a log-probability", NULL);
+        if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
     return R2_OK;
 }
 
 /* Samples outputs, measures them with the model and with the reference, and rewards them. */
-static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, int64_t step, r2_grpo_report *report) {
+static r2_status r2__grpo_rollout(r2_ctx *ctx, r2__grpo *rl, r2_grpo_report *report) {
     const r2_grpo_config *c = rl->config;
     const r2__prompts *prompts = &rl->prompts;
     r2_generate_config how = r2_generate_config_default();
     r2_generation gen;
     r2_batch batch;
     r2_status status;
-    r2__grpo_prompts(rl, step);
+    r2__grpo_prompts(rl);
     how.n_samples = c->n_samples;
     how.max_new = c->max_new;
     how.stop = rl->ex->codec.markup.answer_end.id;
     how.n_stop = rl->ex->codec.markup.answer_end.n;
     how.temperature = c->temperature;
     how.n_token = rl->ex->codec.tokenizer.n_tokens;
-    how.seed = r2_hash(c->seed, (uint64_t)step, R2_STREAM_SAMPLE);
-    status = r2__generate(ctx, rl->run.model, NULL, &how, prompts->n, prompts->begin,
+    how.seed = r2_hash(c->seed, (uint64_t)report->step, R2_STREAM_SAMPLE);
+    status = r2__generate(ctx, rl->base.model, NULL, &how, prompts->n, prompts->begin,
                           prompts->token, &gen);
     if (status != R2_OK) return status;
     r2__grpo_batch(rl, &gen);
     batch = r2__batch_view(&rl->b);
     status = r2_forward(ctx, &rl->reference, &batch, rl->logp_ref, NULL);
-    if (status == R2_OK) status = r2_forward(ctx, rl->run.model, &batch, rl->logp_old, rl->entropy);
+    if (status == R2_OK)
+        status = r2_forward(ctx, rl->base.model, &batch, rl->logp_old, rl->entropy);
     if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->logp_old);
     for (int64_t o = 0; o < gen.n_out && status == R2_OK; ++o) {
         int32_t level = rl->sample[o].level_pred;
@@ -7686,12 +7598,12 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     for (int32_t k = 0; k < rl->config->n_updates && status == R2_OK; ++k) {
         float norm = 0.0f;
         if (k == 0) memcpy(rl->b.logp, rl->logp_old, (size_t)rl->b.n_pred * sizeof(float));
-        else status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, rl->entropy);
+        else status = r2_forward(ctx, rl->base.model, &batch, rl->b.logp, rl->entropy);
         if (status != R2_OK) break;
         r2__grpo_loss(rl, report);
-        r2_zero_grad(ctx, rl->run.model);
-        status = r2_backward(ctx, rl->run.model, &batch, rl->b.dlogp);
-        if (status == R2_OK) status = r2__training_update(ctx, &rl->run, lr, &norm);
+        r2_zero_grad(ctx, rl->base.model);
+        status = r2_backward(ctx, rl->base.model, &batch, rl->b.dlogp);
+        if (status == R2_OK) status = r2__training_update(ctx, &rl->base, lr, &norm);
         report->grad_norm = (double)norm;
     }
     return status;
@@ -7700,7 +7612,7 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 /* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
    is not trained is the model's own. */
 static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_model *model = rl->run.model;
+    const r2_model *model = rl->base.model;
     const r2_arena empty = {NULL, 0, 0};
     r2_model *reference = &rl->reference;
     *reference = *model;
@@ -7742,15 +7654,14 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
-    rl->order = (int32_t *)r2_alloc(ctx, (uint64_t)(ex->n / ex->group), sizeof *rl->order);
     rl->sample = (r2__rl_sample *)r2_alloc(ctx, (uint64_t)rl->n_sample, sizeof *rl->sample);
     rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
     rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
-    if (!rl->order || !rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
+    if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2__training_init(ctx, &rl->run, &c->adamw);
+    status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
     return r2__grpo_reference(ctx, rl);
 }
@@ -7758,55 +7669,38 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
     r2__prompts_free(ctx, &rl->prompts);
-    r2_release(ctx, rl->order);
     r2_release(ctx, rl->sample);
     r2_release(ctx, rl->logp_old);
     r2_release(ctx, rl->logp_ref);
     r2_release(ctx, rl->entropy);
     r2_release(ctx, rl->list);
-    r2__training_free(ctx, &rl->run);
+    r2__training_free(ctx, &rl->base);
     r2_model_free(ctx, &rl->reference);
 }
 
-/* Step number rl->run.step. After the last update one more look tells whether it was one too
-   much. */
-static r2_status r2__grpo_advance(r2_ctx *ctx, r2__grpo *rl) {
+/* One step. After the last update one more look tells whether it was one too much. */
+static r2_status r2__grpo_step(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    const int64_t step = rl->run.step;
     r2_grpo_report report;
     r2_status status;
     memset(&report, 0, sizeof report);
-    report.step = step;
+    report.step = rl->base.step;
     report.n_steps = c->n_steps;
-    status = r2__grpo_rollout(ctx, rl, step, &report);
+    status = r2__grpo_rollout(ctx, rl, &report);
     if (status == R2_OK)
-        status = r2__grpo_update(ctx, rl, r2_lr_cosine(step, c->n_steps, 3, c->lr, 0.1f), &report);
-    if (status == R2_OK && step + 1 == c->n_steps) {
-        r2_batch batch = r2__batch_view(&rl->b);
-        status = r2_forward(ctx, rl->run.model, &batch, rl->b.logp, NULL);
+        status = r2__grpo_update(ctx, rl, r2_lr_cosine(report.step, c->n_steps, 3, c->lr, 0.1f),
+                                 &report);
+    if (status == R2_OK && report.step + 1 == c->n_steps) {
+        const r2_batch batch = r2__batch_view(&rl->b);
+        status = r2_forward(ctx, rl->base.model, &batch, rl->b.logp, NULL);
         if (status == R2_OK) status = r2__grpo_finite(ctx, rl, rl->b.logp);
     }
-    if (status != R2_OK) return status;
-    if (c->on_step) c->on_step(c->on_step_data, &report);
-    return r2__training_step_done(ctx, &rl->run, &report, false);
+    return status == R2_OK ? r2__training_step_done(ctx, &rl->base, &report) : status;
 }
 
-/* As r2__sft_resume. */
-static r2_status r2__grpo_resume(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_grpo_config *c = rl->config;
-    r2_grpo_report report;
-    size_t at = 0;
-    uint64_t fingerprint;
-    r2_status status;
-    if (!c->state_path) return R2_OK;
-    fingerprint = r2__examples_fingerprint(rl->ex, c->seed);
-    rl->run.report_size = sizeof(r2_grpo_report);
-    r2__check_grpo_config(ctx, c, &fingerprint);
-    status = r2__training_load(ctx, &rl->run, c->state_path, (double)c->state_every, fingerprint);
-    while (c->on_step && status == R2_OK && r2__training_report(&rl->run, &at, &report))
-        c->on_step(c->on_step_data, &report);
-    r2__epoch_resume(rl->ex, rl->order, c->seed, rl->run.step * c->groups);
-    return status;
+static void r2__grpo_tell(const void *config, const void *report) {
+    const r2_grpo_config *c = (const r2_grpo_config *)config;
+    if (c->on_step) c->on_step(c->on_step_data, (const r2_grpo_report *)report);
 }
 
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -7815,14 +7709,20 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     r2_status status = r2__check_grpo(ctx, examples, config);
     if (status != R2_OK) return status;
     memset(&rl, 0, sizeof rl);
-    rl.run.name = "grpo";
-    rl.run.model = model;
-    rl.run.n_steps = config->n_steps;
     rl.ex = examples;
     rl.config = config;
+    rl.base.name = "grpo";
+    rl.base.model = model;
+    rl.base.ex = examples;
+    rl.base.config = config;
+    rl.base.tell = r2__grpo_tell;
+    rl.base.report_size = sizeof(r2_grpo_report);
+    rl.base.n_steps = config->n_steps;
+    rl.base.groups = config->groups;
+    rl.base.seed = config->seed;
     status = r2__grpo_init(ctx, &rl);
-    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl);
-    while (status == R2_OK && rl.run.step < config->n_steps) status = r2__grpo_advance(ctx, &rl);
+    if (status == R2_OK) status = r2__grpo_resume(ctx, &rl.base);
+    while (status == R2_OK && !r2__training_ends(&rl.base)) status = r2__grpo_step(ctx, &rl);
     r2__grpo_free(ctx, &rl);
     return status;
 }
@@ -14934,11 +14834,11 @@ typedef struct r2__state_head {
 static uint64_t r2__state_parts(const r2__training *t, r2__slice part[5]) {
     const size_t len = (size_t)t->opt.n_params * sizeof(float);
     const void *at[5] = {r2__trained_params(t->model), t->opt.m, t->opt.v, t->kept,
-                         t->reports.data};
+                         t->state.reports.data};
     uint64_t digest = 0;
     for (int k = 0; k < 5; ++k) {
         part[k].at = (const char *)at[k];
-        part[k].len = k < 4 ? len : t->reports.len;
+        part[k].len = k < 4 ? len : t->state.reports.len;
         digest = r2__fnv_on(digest, at[k], part[k].len);
     }
     return digest;
@@ -14949,23 +14849,23 @@ static r2_status r2__training_save(r2_ctx *ctx, r2__training *t) {
     r2__slice piece[6];
     r2__state_head head;
     r2_status status;
-    if (t->reports.failed) return R2_NO_MEMORY;
+    if (t->state.reports.failed) return R2_NO_MEMORY;
     memset(&head, 0, sizeof head);
     memcpy(head.magic, "r2state1", sizeof head.magic);
-    head.fingerprint = t->fingerprint;
+    head.fingerprint = t->state.fingerprint;
     head.digest = r2__state_parts(t, piece + 1);
     head.n_params = t->opt.n_params;
     head.step = t->step;
     head.updates = t->opt.step;
     head.n_worse = t->n_worse;
     head.has_measured = t->has_measured;
-    head.n_reports = (int64_t)(t->reports.len / t->report_size);
+    head.n_reports = (int64_t)(t->state.reports.len / t->report_size);
     head.lowest = t->lowest;
     piece[0].at = (const char *)&head;
     piece[0].len = sizeof head;
-    status = r2__write_pieces(ctx, t->path, piece, 6);
-    t->saved = r2_seconds();
-    t->cost = t->saved - began;
+    status = r2__write_pieces(ctx, t->state.path, piece, 6);
+    t->state.saved = r2_seconds();
+    t->state.cost = t->state.saved - began;
     return status;
 }
 
@@ -14976,15 +14876,16 @@ static bool r2__training_take(r2_ctx *ctx, r2__training *t, const r2_text *text)
     r2__state_head head;
     if (text->len < sizeof head) return false;
     memcpy(&head, text->data, sizeof head);
-    if (memcmp(head.magic, "r2state1", sizeof head.magic) || head.fingerprint != t->fingerprint ||
-        head.n_params != t->opt.n_params || head.step < 0 || head.step > t->n_steps ||
+    if (memcmp(head.magic, "r2state1", sizeof head.magic) ||
+        head.fingerprint != t->state.fingerprint || head.n_params != t->opt.n_params ||
+        head.step < 0 || head.step > t->n_steps ||
         head.n_reports < 0 || head.n_reports > head.step ||
         text->len != sizeof head + 4 * len + (size_t)head.n_reports * t->report_size ||
         head.digest != r2__fnv_on(0, text->data + sizeof head, text->len - sizeof head))
         return false;
     to[0] = r2__trained_params(t->model), to[1] = t->opt.m, to[2] = t->opt.v, to[3] = t->kept;
     for (size_t k = 0; k < 4; ++k) memcpy(to[k], text->data + sizeof head + k * len, len);
-    r2_text_add(ctx, &t->reports, text->data + sizeof head + 4 * len,
+    r2_text_add(ctx, &t->state.reports, text->data + sizeof head + 4 * len,
                 (size_t)head.n_reports * t->report_size);
     t->step = head.step;
     t->opt.step = head.updates;
@@ -15001,10 +14902,10 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
     const float *param = r2__trained_params(t->model);
     r2_text text = {NULL, 0, 0, false};
     r2_status status;
-    t->path = path;
-    t->every = every;
-    t->saved = r2_seconds();
-    t->fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
+    t->state.path = path;
+    t->state.every = every;
+    t->state.saved = r2_seconds();
+    t->state.fingerprint = r2__fnv_on(fingerprint, param, (size_t)t->opt.n_params * sizeof *param);
     if (!r2__file_exists(ctx, path)) return R2_OK;
     status = r2_read_file(ctx, path, &text);
     if (status == R2_OK && !r2__training_take(ctx, t, &text))
@@ -15012,9 +14913,100 @@ static r2_status r2__training_load(r2_ctx *ctx, r2__training *t, const char *pat
                          "%s: not the state of this training: it began with other data, settings "
                          "or weights, or the file is damaged; without it training begins anew",
                          path);
-    if (status == R2_OK && t->reports.failed) status = ctx->status;
+    if (status == R2_OK && t->state.reports.failed) status = ctx->status;
     r2_text_free(ctx, &text);
     return status;
+}
+
+static r2_status r2__training_step_done(r2_ctx *ctx, r2__training *t, const void *report) {
+    r2__state *s = &t->state;
+    r2_status status, saved = R2_OK;
+    int64_t done;
+    t->tell(t->config, report);
+    ++t->step;
+    done = r2__training_ends(t) ? t->n_steps : t->step;
+    if (s->path) r2_text_add(ctx, &s->reports, (const char *)report, t->report_size);
+    status = r2_progress(ctx, t->name, done, t->n_steps);
+    /* when it is time to, when there is nothing more to do, when the training is to stop; it takes
+       no more than a hundredth of the time */
+    if (s->path && (r2_seconds() - s->saved >= fmax(s->every, 100.0 * s->cost) ||
+                    done == t->n_steps || status == R2_CANCELLED))
+        saved = r2__training_save(ctx, t);
+    return saved != R2_OK ? saved : status;
+}
+
+/* A digest of what there is to learn from. */
+static uint64_t r2__examples_fingerprint(const r2_examples *ex, uint64_t hash) {
+    const size_t n = (size_t)ex->n;
+    hash = r2__fnv_on(hash, &ex->group, sizeof ex->group);
+    hash = r2__fnv_on(hash, ex->prompt_begin, (n + 1) * sizeof *ex->prompt_begin);
+    hash = r2__fnv_on(hash, ex->trace_begin, (n + 1) * sizeof *ex->trace_begin);
+    hash = r2__fnv_on(hash, ex->prompt, (size_t)ex->prompt_begin[n] * sizeof *ex->prompt);
+    hash = r2__fnv_on(hash, ex->trace, (size_t)ex->trace_begin[n] * sizeof *ex->trace);
+    return r2__fnv_on(hash, ex->answer, n);
+}
+
+/* Goes on from a state on disk: tells the steps so far again, restores the order of the groups. */
+static r2_status r2__training_resume(r2_ctx *ctx, r2__training *t, const char *path, double every,
+                                     uint64_t fingerprint) {
+    const r2_status status = r2__training_load(ctx, t, path, every, fingerprint);
+    const int64_t n_groups = t->ex->n / t->ex->group, drawn = t->step * t->groups;
+    for (size_t at = 0; status == R2_OK && at < t->state.reports.len; at += t->report_size)
+        t->tell(t->config, t->state.reports.data + at);
+    if (drawn % n_groups) r2__shuffle(t->order, n_groups, t->seed, drawn / n_groups);
+    return status;
+}
+
+/* The settings were checked before; here they join the fingerprint. */
+static r2_status r2__sft_resume(r2_ctx *ctx, r2__training *t) {
+    const r2_sft_config *c = (const r2_sft_config *)t->config;
+    uint64_t fingerprint;
+    if (!c->state_path) return R2_OK;
+    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    if (c->valid) fingerprint = r2__examples_fingerprint(c->valid, fingerprint);
+    r2__check_sft_config(ctx, c, false, &fingerprint);
+    return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
+}
+
+static r2_status r2__grpo_resume(r2_ctx *ctx, r2__training *t) {
+    const r2_grpo_config *c = (const r2_grpo_config *)t->config;
+    uint64_t fingerprint;
+    if (!c->state_path) return R2_OK;
+    fingerprint = r2__examples_fingerprint(t->ex, c->seed);
+    r2__check_grpo_config(ctx, c, &fingerprint);
+    return r2__training_resume(ctx, t, c->state_path, (double)c->state_every, fingerprint);
+}
+
+/* ---- a training that diverged ---- */
+
+/* The first tensor whose values, weights or gradients, are not all finite and of usable size. */
+static const char *r2__bad_tensor(r2_ctx *ctx, const r2_model *model, const float *value,
+                                  int64_t *at_layer) {
+    for (int id = 0; id < R2_TENSOR_COUNT && !model->lora; ++id)
+        for (int64_t layer = 0; layer < r2__tensor_layers(model, id); ++layer) {
+            const r2_tensor *t = &model->tensor[id];
+            const int64_t at = r2_weight(model, (r2_tensor_id)id, layer) - model->param;
+            *at_layer = t->per_layer ? layer : -1;
+            if (!(r2_sum_squares(ctx, value + at, r2__tensor_size(t)) <= (double)FLT_MAX))
+                return t->name;
+        }
+    *at_layer = -1;
+    return model->lora ? "the adapters" : "all tensors together";
+}
+
+/* Ends a training that diverged; the model gets back the weights that were kept. */
+static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, const float *value) {
+    int64_t layer = -1;
+    const char *tensor = value ? r2__bad_tensor(ctx, t->model, value, &layer) : "";
+    float *param = r2__trained_params(t->model);
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
+    r2_fail(ctx, R2_DIVERGED,
+            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
+            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+            t->has_measured ? "its best weights" : "the weights before the last update");
+    memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
+    return ctx->status;
 }
 
 /* ---- a run on disk ---- */
