@@ -2186,6 +2186,11 @@ static inline void r2__need_ieee(void) {
 #endif
 }
 
+/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
+   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
+   own, and these are added in their order. So results depend on neither ([E9]). */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+
 /* What part one calls of part two. */
 #define R2__PATH 1024 /* bytes of a path, the NUL included */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
@@ -2248,6 +2253,8 @@ static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static void r2__work_free(r2_ctx *ctx, r2_model *model);
+static bool r2__is_small(const r2_model *model);
 static int r2__n_threads(const r2_ctx *ctx);
 /* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
 typedef struct r2__range {
@@ -5550,50 +5557,30 @@ typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_a
 
 struct r2__work {
     r2_arena memory;
-    int64_t max_rows, max_pred; /* room for so many                           */
-    int64_t max_scratch;        /* floats of attention scratch                */
-    bool recompute, trains;     /* the model that the room was laid out for   */
+    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]         */
+    int64_t n_rows;    /* R                                                            */
+    int32_t *position; /* (R) of a row in its sequence                                 */
+    int32_t *first;    /* (n_seq) the first row of a sequence that is predicted from   */
+    int64_t n_words;   /* N: different tokens of the batch                             */
+    int32_t *word;     /* (N) each of them once                                        */
+    int32_t *word_of;  /* (R) where the token of a row is in `word`                    */
+    int64_t n_last;    /* U: rows that are predicted from                              */
+    int32_t *row;      /* (U) which rows                                               */
+    int64_t *begin;    /* (U + 1) predictions begin[i] .. begin[i + 1] - 1 are of row[i] */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model)               */
+    float *words;      /* (N, cols of qkv) first layer: of each word, before rope      */
+    float *scratch;    /* of attention                                                 */
+    float *normed, *rstd, *lse, *entropy;   /* (U, ..) after the last layer            */
+    float *logits;                          /* (chunk, n_vocab)                        */
+    int64_t chunk;                          /* rows of logits made at a time           */
+    float *dx, *dn, *datt, *dqkv, *dact;    /* gradients, of one layer                 */
+    float *dlast, *dnormed;                 /* (U, d_model)                            */
+    /* of [E9], which makes the room and numbers the rows */
+    int64_t max_rows, max_pred, max_scratch; /* room for so many rows, predictions, floats */
+    bool recompute, trains;                  /* the model that the room was laid out for   */
     const r2_lora *lora;
-    r2_batch batch;     /* the part of the batch, with numbers of its own: */
-    int32_t *seq_begin; /* (n_seq + 1)                                     */
-    int32_t *pred_row;  /* (n_pred)                                        */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model) */
-    int64_t n_rows;    /* R, of the last forward                     */
-    int32_t *position; /* (R)                                        */
-    int32_t *first;    /* (n_seq) first row that is predicted from   */
-    int64_t n_words;   /* N: different tokens of the batch           */
-    int32_t *word;     /* (N) each of them once                      */
-    int32_t *word_of;  /* (R) where the token of a row is in `word`  */
-    int32_t *found;    /* (n_vocab) scratch                          */
-    float *words;      /* (N, cols of qkv) their queries, keys and values before rope */
-    float *scratch;
-    float *dx, *dn, *datt, *dqkv, *dact;       /* gradients, of one layer     */
-    int64_t n_last;                            /* U: rows that are predicted from            */
-    int32_t *row;                              /* (U) which rows                             */
-    int64_t *begin;                            /* (U + 1) predictions from row i             */
-    float *normed, *rstd, *lse, *entropy, *dlast, *dnormed; /* (U, ..)        */
-    float *logits; /* (U, n_vocab) kept, or (chunk, n_vocab)     */
-    int64_t chunk; /* rows of logits made at a time              */
+    int32_t *seq_begin, *pred_row, *found;   /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
 };
-
-/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
-   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
-   own, and these are added in their order. So results depend on neither. */
-enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
-#define R2__APART ((int64_t)1 << 25) /* the most parameters of which every part has a gradient */
-
-struct r2__parts {
-    struct r2__work work[R2__PARTS];
-    int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
-    int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
-    bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
-    float *grad;       /* (n, n_trained) room for `room` floats                             */
-    int64_t room;
-};
-
-/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
-   again. */
-#define R2__KEEP_LOGITS ((int64_t)1 << 21)
 
 /* Not cleared: activations are written before they are read. */
 static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
@@ -5622,114 +5609,6 @@ static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, 
     a->rstd2 = r2__floats(ctx, arena, T, 1, good);
     a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
     a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
-}
-
-static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const bool shared = !w->trains || w->recompute;
-    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
-    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
-                                          sizeof *w->layer);
-    if (!w->layer) {
-        *good = false;
-        return;
-    }
-    for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
-        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
-        float *x = l > 0 && l < c->n_layer && !w->trains
-                       ? w->layer[0].x
-                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
-        if (l > 0 && shared) w->layer[l] = w->layer[0];
-        else if (l < c->n_layer)
-            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
-                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
-        w->layer[l].x = x;
-        if (!w->trains) w->layer[l].mid = x;
-    }
-    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
-}
-
-static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const r2_model_config *c = &model->config;
-    const int64_t R = w->max_rows;
-    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
-    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
-    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
-    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
-    w->dnormed = w->dx;
-}
-
-static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
-    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
-    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
-    w->chunk = keep || U < chunk ? U : chunk;
-    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
-    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
-    w->normed = r2__floats(ctx, &w->memory, U, C, good);
-    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
-    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
-    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
-    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
-    if (!w->begin || !w->row) *good = false;
-}
-
-/* What is known of the rows before any layer runs. */
-static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
-    const int64_t R = w->max_rows, V = model->config.n_vocab;
-    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
-                              &w->found,    &w->seq_begin, &w->pred_row};
-    for (int k = 0; k < 7; ++k) {
-        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
-        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
-        if (!*list[k]) *good = false;
-    }
-    if (!w->trains)
-        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
-}
-
-/* Whether the room is laid out for the model as it is now. */
-static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
-    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
-           w->lora == model->lora;
-}
-
-/* Makes room for a part of so many rows and predictions; keeps the room that is there when it
-   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
-static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
-                             int64_t preds, int64_t scratch) {
-    bool good = true;
-    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
-    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
-        r2__work_fits(w, model))
-        return R2_OK;
-    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
-    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
-    if (scratch > w->max_scratch) w->max_scratch = scratch;
-    w->recompute = model->recompute;
-    w->trains = r2__trains(model);
-    w->lora = model->lora;
-    r2_arena_free(ctx, &w->memory);
-    r2__take_rows(ctx, model, w, &good);
-    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
-    r2__take_layers(ctx, model, w, &good);
-    r2__take_head(ctx, model, w, &good);
-    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
-    if (good) return R2_OK;
-    r2_arena_free(ctx, &w->memory);
-    w->max_rows = w->max_pred = w->max_scratch = 0;
-    return ctx->status;
-}
-
-static void r2__work_free(r2_ctx *ctx, r2_model *model) {
-    struct r2__parts *parts = model->parts;
-    for (int k = 0; parts && k < R2__PARTS; ++k) r2_arena_free(ctx, &parts->work[k].memory);
-    if (parts) r2_release(ctx, parts->grad);
-    r2_release(ctx, parts);
-    model->parts = NULL;
 }
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
@@ -5816,8 +5695,29 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
    token alone until rope turns them: they are computed for N different tokens, then spread over R
    rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
    Spreading and choosing rows is what r2_embed_fwd does to a table. */
-static int64_t r2__rows_after(const r2_model *m, int64_t layer) {
-    return layer == m->config.n_layer - 1 ? m->work->n_last : m->work->n_rows;
+static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
+
+static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
+    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
+}
+
+/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
+static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
+                            const float *from) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
+    else r2__copy(to, from, w->n_rows * C);
+}
+
+/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
+static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
+                                const float *dto) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (dfrom == dto) return; /* all rows */
+    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
+    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
 }
 
 /* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
@@ -5850,18 +5750,16 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 
     if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
     for (int32_t l = first; l < end; ++l) {
-        const bool last = l == c->n_layer - 1;
         const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x, *att = last ? w->normed : a->att;
+        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
 
         /* mid = x + Wo attention(qkv) */
         r2__qkv_fwd(ctx, m, l, a);
-        shape.first = last ? w->first : NULL;
+        shape.first = r2__is_last(m, l) ? w->first : NULL;
         r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
-        if (last) r2_embed_fwd(ctx, a->mid, a->x, w->row, U, C);
-        else r2__copy(a->mid, a->x, R * C);
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__choose_rows(ctx, m, l, a->mid, a->x);
         r2__project(ctx, m, r2__out, l, a->mid, att, T);
 
         /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
@@ -5942,13 +5840,13 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
                             const float *dlogp) {
     const r2_model_config *c = &m->config;
     struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
     r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
     float *dembed = r2__trained(m, R2_EMBED, 0);
 
     r2__head_bwd(ctx, m, batch, dlogp);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        const bool last = l == c->n_layer - 1;
+        const bool last = r2__is_last(m, l);
         const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
         float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
@@ -5966,14 +5864,10 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
         r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
                        r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
 
-        if (last) r2_embed_fwd(ctx, att, a->att, w->row, U, C);
+        r2__choose_rows(ctx, m, l, att, a->att);
         r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
-        if (last) {
-            memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->dx, dx, w->row, U, C);
-            memset(w->datt, 0, (size_t)(R * C) * sizeof(float));
-            r2_embed_bwd(ctx, w->datt, datt, w->row, U, C);
-        }
+        r2__choose_rows_bwd(ctx, m, w->dx, dx);
+        r2__choose_rows_bwd(ctx, m, w->datt, datt);
         shape.first = last ? w->first : NULL;
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
         r2__qkv_bwd(ctx, m, l, a);
@@ -5981,218 +5875,7 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
-/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
-   predictions from each. A branch continues the positions of its sequence. */
-static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
-    const int32_t *begin = batch->seq_begin;
-    int32_t shared = 0;
-    w->n_rows = begin[batch->n_seq];
-    w->n_words = w->n_last = 0;
-    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
-    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
-            int32_t *at = &w->found[batch->token[r]];
-            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
-            w->word_of[r] = *at;
-            w->position[r] = r - begin[s] + (branch ? shared : 0);
-        }
-        if (!branch) shared = begin[s + 1] - begin[s];
-        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
-                                                                            : begin[s + 1];
-        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
-            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
-            w->begin[w->n_last] = j;
-            w->row[w->n_last++] = batch->pred_row[j];
-        }
-    }
-    w->begin[w->n_last] = batch->n_pred;
-}
-
-/* ---- parts of a batch ---- */
-
-/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
-   it. */
-static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
-    const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
-    const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
-    int32_t j = 0;
-    parts->n = 1;
-    for (int32_t s = 1; s < batch->n_seq; ++s) {
-        const bool branch = batch->branch && batch->branch[s];
-        if (!branch && parts->n < n && batch->seq_begin[s] * n >= rows * parts->n)
-            parts->first[parts->n++] = s;
-    }
-    parts->first[parts->n] = batch->n_seq;
-    for (int64_t k = 0; k <= parts->n; ++k) {
-        while (j < batch->n_pred && batch->pred_row[j] < batch->seq_begin[parts->first[k]]) ++j;
-        parts->begin[k] = j;
-    }
-}
-
-/* The parts of this process: all where they add to one gradient. */
-static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
-    const struct r2__parts *parts = model->parts;
-    const r2__range all = {0, parts->n};
-    return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
-}
-
-/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
-   is with large models, which gain nothing, and with adapters, which have one scratch. */
-static bool r2__is_small(const r2_model *model) {
-    return !model->lora && model->n_params <= R2__APART;
-}
-
-static int r2__part_threads(const r2_ctx *ctx, const r2_model *model) {
-    return r2__is_small(model) && model->parts->n > 1 ? r2__n_threads(ctx) : 1;
-}
-
-/* The context within part k: that of one thread, if threads take whole parts. */
-static r2_ctx r2__within(const r2_ctx *ctx, const r2_model *model) {
-    r2_ctx own = *ctx;
-    if (r2__part_threads(ctx, model) > 1) own.n_threads = 1;
-    return own;
-}
-
-/* Part k as a batch of its own, and room for it. */
-static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *batch, int64_t k) {
-    const struct r2__parts *parts = model->parts;
-    struct r2__work *w = &model->parts->work[k];
-    const int32_t first = parts->first[k], row = batch->seq_begin[first];
-    const int64_t from = parts->begin[k];
-    const r2_ctx own = r2__within(ctx, model);
-    r2_attention shape;
-    w->batch.n_seq = parts->first[k + 1] - first;
-    w->batch.token = batch->token + row;
-    w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
-    w->batch.pred_token = batch->pred_token + from;
-    w->batch.branch = batch->branch ? batch->branch + first : NULL;
-    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
-    if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
-                    r2_attention_scratch(&own, &shape)) != R2_OK)
-        return ctx->status;
-    for (int32_t s = 0; s <= w->batch.n_seq; ++s)
-        w->seq_begin[s] = batch->seq_begin[first + s] - row;
-    for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
-    w->batch.seq_begin = w->seq_begin;
-    w->batch.pred_row = w->pred_row;
-    r2__number_rows(w, &w->batch, model->config.n_vocab);
-    return R2_OK;
-}
-
-static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, float *logp,
-                             float *entropy) {
-    const int64_t from = model->parts->begin[k];
-    const r2_ctx own = r2__within(ctx, model);
-    r2_model part = *model;
-    part.work = &model->parts->work[k];
-    r2__decoder_fwd(&own, &part, &part.work->batch, 0, model->config.n_layer, logp + from,
-                    entropy ? entropy + from : NULL);
-}
-
-r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
-                     float *entropy) {
-    struct r2__parts *parts = model->parts;
-    r2_status status = R2_OK;
-    r2__range own;
-    if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
-    if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
-    if (!parts) return ctx->status;
-    r2__cut_batch(parts, batch);
-    parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
-    parts->ready = false;
-    own = r2__own_parts(ctx, model);
-    for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
-        status = r2__part_init(ctx, model, batch, k);
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
-    parts->ready = status == R2_OK && r2__trains(model);
-    if (own.end - own.begin == parts->n) return status;
-    status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
-    if (!entropy) return status;
-    return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
-}
-
-static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
-                              const float *dlogp) {
-    const struct r2__parts *parts = model->parts;
-    const int64_t n = r2__n_trained(model);
-    const r2_ctx own = r2__within(ctx, model);
-    r2_model part = *model;
-    r2_lora lora;
-    part.work = &model->parts->work[k];
-    if (parts->apart) {
-        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
-        if (model->lora) {
-            lora = *model->lora;
-            lora.grad = part.grad;
-            part.lora = &lora;
-        }
-    }
-    r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
-}
-
-/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
-static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
-                          int64_t n) {
-    enum { BLOCK = 1024 };
-    const int threads = r2_threads(ctx, n * parts->n / 4);
-    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
-        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
-        for (int64_t k = 0; k < parts->n; ++k)
-            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
-    }
-}
-
-/* Whether the parts are as the forward of this batch left them. */
-static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
-    const struct r2__parts *parts = model->parts;
-    r2__range own;
-    r2_ctx within;
-    if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
-        parts->begin[parts->n] != batch->n_pred)
-        return false;
-    own = r2__own_parts(ctx, model);
-    within = r2__within(ctx, model);
-    for (int64_t k = own.begin; k < own.end; ++k) {
-        const struct r2__work *w = &parts->work[k];
-        const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
-                                                    w->batch.branch);
-        if (!r2__work_fits(w, model) || r2_attention_scratch(&within, &shape) > w->max_scratch ||
-            w->n_rows != batch->seq_begin[parts->first[k + 1]] - batch->seq_begin[parts->first[k]])
-            return false; /* max_scratch: there are more threads */
-    }
-    return true;
-}
-
-r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
-    struct r2__parts *parts = model->parts;
-    const int64_t n = r2__n_trained(model);
-    r2_status status = R2_OK;
-    r2__range own;
-    if (!r2__parts_ready(ctx, model, batch))
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "backward: expected a forward of this batch before it, by a model with "
-                       "gradients and with the same adapters, recompute and threads");
-    parts->ready = false;
-    own = r2__own_parts(ctx, model);
-    if (parts->apart && parts->room < n * parts->n) {
-        r2_release(ctx, parts->grad);
-        parts->room = n * R2__PARTS;
-        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
-        if (!parts->grad) parts->room = 0, status = ctx->status;
-    }
-    if (status == R2_OK)
-        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
-                     r2__backward_part(ctx, model, own.begin + k, dlogp));
-    if (!parts->apart) return status;
-    status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
-                             (uint64_t)n * sizeof *parts->grad);
-    if (status == R2_OK)
-        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
-    return status;
-}
+/* r2_forward and r2_backward cut a batch into parts and run the decoder on each: [E9]. */
 
 /* ---- AdamW ---- */
 
@@ -18050,6 +17733,342 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
     return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+}
+
+/* ---- parts of a batch ---- */
+
+#define R2__APART ((int64_t)1 << 25) /* the most parameters of which every part has a gradient */
+
+struct r2__parts {
+    struct r2__work work[R2__PARTS];
+    int64_t n, begin[R2__PARTS + 1]; /* predictions of part k: begin[k] .. begin[k + 1] - 1 */
+    int32_t first[R2__PARTS + 1];    /* its sequences, likewise                             */
+    bool apart, ready; /* parts have gradients of their own; backward has what it needs     */
+    float *grad;       /* (n, n_trained) room for `room` floats                             */
+    int64_t room;
+};
+
+/* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
+   again. */
+#define R2__KEEP_LOGITS ((int64_t)1 << 21)
+
+static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const bool shared = !w->trains || w->recompute;
+    const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
+    w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
+                                          sizeof *w->layer);
+    if (!w->layer) {
+        *good = false;
+        return;
+    }
+    for (int32_t l = 0; l <= c->n_layer; ++l) {
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
+        float *x = l > 0 && l < c->n_layer && !w->trains
+                       ? w->layer[0].x
+                       : r2__floats(ctx, &w->memory, rows, c->d_model, good);
+        if (l > 0 && shared) w->layer[l] = w->layer[0];
+        else if (l < c->n_layer)
+            r2__take_layer(ctx, &w->memory, model, w->max_rows, after, w->trains,
+                           l > 0 ? &w->layer[0] : NULL, &w->layer[l], good);
+        w->layer[l].x = x;
+        if (!w->trains) w->layer[l].mid = x;
+    }
+    if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
+}
+
+static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const r2_model_config *c = &model->config;
+    const int64_t R = w->max_rows;
+    w->dx = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dn = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->datt = r2__floats(ctx, &w->memory, R, c->d_model, good);
+    w->dqkv = w->words = r2__floats(ctx, &w->memory, R, r2__qkv_cols(c), good);
+    w->dact = model->lora ? r2__floats(ctx, &w->memory, R, c->d_ff, good) : w->layer[0].act;
+    w->dlast = w->datt; /* both of the last layer alone, before the other is needed */
+    w->dnormed = w->dx;
+}
+
+static void r2__take_head(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t C = model->config.d_model, V = model->config.n_vocab, U = w->max_pred;
+    const int64_t chunk = 1 + ((int64_t)1 << 20) / V;
+    const bool keep = w->trains && U * V <= R2__KEEP_LOGITS;
+    w->chunk = keep || U < chunk ? U : chunk;
+    w->begin = (int64_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U + 1, sizeof *w->begin);
+    w->row = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)U, sizeof *w->row);
+    w->normed = r2__floats(ctx, &w->memory, U, C, good);
+    w->rstd = r2__floats(ctx, &w->memory, U, 1, good);
+    w->lse = r2__floats(ctx, &w->memory, U, 1, good);
+    w->entropy = r2__floats(ctx, &w->memory, U, 1, good);
+    w->logits = r2__floats(ctx, &w->memory, w->chunk, V, good);
+    if (!w->begin || !w->row) *good = false;
+}
+
+/* What is known of the rows before any layer runs. */
+static void r2__take_rows(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
+    const int64_t R = w->max_rows, V = model->config.n_vocab;
+    int32_t **const list[] = {&w->position, &w->first,     &w->word, &w->word_of,
+                              &w->found,    &w->seq_begin, &w->pred_row};
+    for (int k = 0; k < 7; ++k) {
+        const int64_t n = list[k] == &w->found ? V : list[k] == &w->pred_row ? w->max_pred : R + 1;
+        *list[k] = (int32_t *)r2_arena_alloc(ctx, &w->memory, (uint64_t)n, sizeof **list);
+        if (!*list[k]) *good = false;
+    }
+    if (!w->trains)
+        w->words = r2__floats(ctx, &w->memory, R < V ? R : V, r2__qkv_cols(&model->config), good);
+}
+
+/* Whether the room is laid out for the model as it is now. */
+static bool r2__work_fits(const struct r2__work *w, const r2_model *model) {
+    return w->recompute == model->recompute && w->trains == r2__trains(model) &&
+           w->lora == model->lora;
+}
+
+/* Makes room for a part of so many rows and predictions; keeps the room that is there when it
+   suffices. Batches differ a little: an eighth more is taken, so that few of them need more. */
+static r2_status r2__reserve(r2_ctx *ctx, r2_model *model, struct r2__work *w, int64_t rows,
+                             int64_t preds, int64_t scratch) {
+    bool good = true;
+    if (r2__lora_reserve(ctx, model, rows) != R2_OK) return ctx->status;
+    if (rows <= w->max_rows && preds <= w->max_pred && scratch <= w->max_scratch &&
+        r2__work_fits(w, model))
+        return R2_OK;
+    if (rows > w->max_rows) w->max_rows = rows + rows / 8;
+    if (preds > w->max_pred) w->max_pred = preds + preds / 8;
+    if (scratch > w->max_scratch) w->max_scratch = scratch;
+    w->recompute = model->recompute;
+    w->trains = r2__trains(model);
+    w->lora = model->lora;
+    r2_arena_free(ctx, &w->memory);
+    r2__take_rows(ctx, model, w, &good);
+    w->scratch = r2__floats(ctx, &w->memory, w->max_scratch, 1, &good);
+    r2__take_layers(ctx, model, w, &good);
+    r2__take_head(ctx, model, w, &good);
+    if (w->trains && good) r2__take_gradients(ctx, model, w, &good);
+    if (good) return R2_OK;
+    r2_arena_free(ctx, &w->memory);
+    w->max_rows = w->max_pred = w->max_scratch = 0;
+    return ctx->status;
+}
+
+static void r2__work_free(r2_ctx *ctx, r2_model *model) {
+    struct r2__parts *parts = model->parts;
+    for (int k = 0; parts && k < R2__PARTS; ++k) r2_arena_free(ctx, &parts->work[k].memory);
+    if (parts) r2_release(ctx, parts->grad);
+    r2_release(ctx, parts);
+    model->parts = NULL;
+}
+
+/* Positions of the rows; the different tokens; the rows that are predicted from, each once, and the
+   predictions from each. A branch continues the positions of its sequence. */
+static void r2__number_rows(struct r2__work *w, const r2_batch *batch, int32_t n_vocab) {
+    const int32_t *begin = batch->seq_begin;
+    int32_t shared = 0;
+    w->n_rows = begin[batch->n_seq];
+    w->n_words = w->n_last = 0;
+    for (int32_t v = 0; v < n_vocab; ++v) w->found[v] = -1;
+    for (int32_t s = 0, j = 0; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        for (int32_t r = begin[s]; r < begin[s + 1]; ++r) {
+            int32_t *at = &w->found[batch->token[r]];
+            if (*at < 0) w->word[*at = (int32_t)w->n_words++] = batch->token[r];
+            w->word_of[r] = *at;
+            w->position[r] = r - begin[s] + (branch ? shared : 0);
+        }
+        if (!branch) shared = begin[s + 1] - begin[s];
+        w->first[s] = j < batch->n_pred && batch->pred_row[j] < begin[s + 1] ? batch->pred_row[j]
+                                                                            : begin[s + 1];
+        for (; j < batch->n_pred && batch->pred_row[j] < begin[s + 1]; ++j) {
+            if (w->n_last > 0 && batch->pred_row[j] == w->row[w->n_last - 1]) continue;
+            w->begin[w->n_last] = j;
+            w->row[w->n_last++] = batch->pred_row[j];
+        }
+    }
+    w->begin[w->n_last] = batch->n_pred;
+}
+
+/* Where parts begin: at the first sequence, no branch, that has a part's share of the rows before
+   it. */
+static void r2__cut_batch(struct r2__parts *parts, const r2_batch *batch) {
+    const int64_t rows = batch->seq_begin[batch->n_seq], most = rows / R2__PART_ROWS;
+    const int64_t n = most < 1 ? 1 : most < R2__PARTS ? most : (int64_t)R2__PARTS;
+    int32_t j = 0;
+    parts->n = 1;
+    for (int32_t s = 1; s < batch->n_seq; ++s) {
+        const bool branch = batch->branch && batch->branch[s];
+        if (!branch && parts->n < n && batch->seq_begin[s] * n >= rows * parts->n)
+            parts->first[parts->n++] = s;
+    }
+    parts->first[parts->n] = batch->n_seq;
+    for (int64_t k = 0; k <= parts->n; ++k) {
+        while (j < batch->n_pred && batch->pred_row[j] < batch->seq_begin[parts->first[k]]) ++j;
+        parts->begin[k] = j;
+    }
+}
+
+/* The parts of this process: all where they add to one gradient. */
+static r2__range r2__own_parts(const r2_ctx *ctx, const r2_model *model) {
+    const struct r2__parts *parts = model->parts;
+    const r2__range all = {0, parts->n};
+    return parts->apart || !r2__trains(model) ? r2__team_share(ctx, parts->n) : all;
+}
+
+/* Threads that take whole parts; 1: one part after the other, with all threads inside of it. So it
+   is with large models, which gain nothing, and with adapters, which have one scratch. */
+static bool r2__is_small(const r2_model *model) {
+    return !model->lora && model->n_params <= R2__APART;
+}
+
+static int r2__part_threads(const r2_ctx *ctx, const r2_model *model) {
+    return r2__is_small(model) && model->parts->n > 1 ? r2__n_threads(ctx) : 1;
+}
+
+/* The context within part k: that of one thread, if threads take whole parts. */
+static r2_ctx r2__within(const r2_ctx *ctx, const r2_model *model) {
+    r2_ctx own = *ctx;
+    if (r2__part_threads(ctx, model) > 1) own.n_threads = 1;
+    return own;
+}
+
+/* Part k as a batch of its own, and room for it. */
+static r2_status r2__part_init(r2_ctx *ctx, r2_model *model, const r2_batch *batch, int64_t k) {
+    const struct r2__parts *parts = model->parts;
+    struct r2__work *w = &model->parts->work[k];
+    const int32_t first = parts->first[k], row = batch->seq_begin[first];
+    const int64_t from = parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_attention shape;
+    w->batch.n_seq = parts->first[k + 1] - first;
+    w->batch.token = batch->token + row;
+    w->batch.n_pred = (int32_t)(parts->begin[k + 1] - from);
+    w->batch.pred_token = batch->pred_token + from;
+    w->batch.branch = batch->branch ? batch->branch + first : NULL;
+    shape = r2__attention_of(model, w->batch.n_seq, batch->seq_begin + first, w->batch.branch);
+    if (r2__reserve(ctx, model, w, batch->seq_begin[parts->first[k + 1]] - row, w->batch.n_pred,
+                    r2_attention_scratch(&own, &shape)) != R2_OK)
+        return ctx->status;
+    for (int32_t s = 0; s <= w->batch.n_seq; ++s)
+        w->seq_begin[s] = batch->seq_begin[first + s] - row;
+    for (int32_t j = 0; j < w->batch.n_pred; ++j) w->pred_row[j] = batch->pred_row[from + j] - row;
+    w->batch.seq_begin = w->seq_begin;
+    w->batch.pred_row = w->pred_row;
+    r2__number_rows(w, &w->batch, model->config.n_vocab);
+    return R2_OK;
+}
+
+static void r2__forward_part(const r2_ctx *ctx, const r2_model *model, int64_t k, float *logp,
+                             float *entropy) {
+    const int64_t from = model->parts->begin[k];
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    part.work = &model->parts->work[k];
+    r2__decoder_fwd(&own, &part, &part.work->batch, 0, model->config.n_layer, logp + from,
+                    entropy ? entropy + from : NULL);
+}
+
+r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
+                     float *entropy) {
+    struct r2__parts *parts = model->parts;
+    r2_status status = R2_OK;
+    r2__range own;
+    if (r2__check_batch(ctx, model, batch) != R2_OK) return ctx->status;
+    if (!parts) parts = model->parts = (struct r2__parts *)r2_alloc(ctx, 1, sizeof *parts);
+    if (!parts) return ctx->status;
+    r2__cut_batch(parts, batch);
+    parts->apart = parts->n > 1 && r2__trains(model) && r2__n_trained(model) <= R2__APART;
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    for (int64_t k = own.begin; k < own.end && status == R2_OK; ++k)
+        status = r2__part_init(ctx, model, batch, k);
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__forward_part(ctx, model, own.begin + k, logp, entropy));
+    parts->ready = status == R2_OK && r2__trains(model);
+    if (own.end - own.begin == parts->n) return status;
+    status = r2__team_gather(ctx, status, logp, parts->n, parts->begin, sizeof *logp);
+    if (!entropy) return status;
+    return r2__team_gather(ctx, status, entropy, parts->n, parts->begin, sizeof *entropy);
+}
+
+static void r2__backward_part(const r2_ctx *ctx, const r2_model *model, int64_t k,
+                              const float *dlogp) {
+    const struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    const r2_ctx own = r2__within(ctx, model);
+    r2_model part = *model;
+    r2_lora lora;
+    part.work = &model->parts->work[k];
+    if (parts->apart) {
+        part.grad = (float *)memset(parts->grad + k * n, 0, (size_t)n * sizeof(float));
+        if (model->lora) {
+            lora = *model->lora;
+            lora.grad = part.grad;
+            part.lora = &lora;
+        }
+    }
+    r2__decoder_bwd(&own, &part, &part.work->batch, dlogp + parts->begin[k]);
+}
+
+/* grad(n) += the gradients (parts->n, n) of the parts, in their order. */
+static void r2__add_parts(const r2_ctx *ctx, float *grad, const struct r2__parts *parts,
+                          int64_t n) {
+    enum { BLOCK = 1024 };
+    const int threads = r2_threads(ctx, n * parts->n / 4);
+    R2_PARALLEL_FOR(threads, b, (n + BLOCK - 1) / BLOCK) {
+        const int64_t end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n;
+        for (int64_t k = 0; k < parts->n; ++k)
+            for (int64_t i = b * BLOCK; i < end; ++i) grad[i] += parts->grad[k * n + i];
+    }
+}
+
+/* Whether the parts are as the forward of this batch left them. */
+static bool r2__parts_ready(const r2_ctx *ctx, const r2_model *model, const r2_batch *batch) {
+    const struct r2__parts *parts = model->parts;
+    r2__range own;
+    r2_ctx within;
+    if (!parts || !parts->ready || parts->first[parts->n] != batch->n_seq ||
+        parts->begin[parts->n] != batch->n_pred)
+        return false;
+    own = r2__own_parts(ctx, model);
+    within = r2__within(ctx, model);
+    for (int64_t k = own.begin; k < own.end; ++k) {
+        const struct r2__work *w = &parts->work[k];
+        const r2_attention shape = r2__attention_of(model, w->batch.n_seq, w->seq_begin,
+                                                    w->batch.branch);
+        if (!r2__work_fits(w, model) || r2_attention_scratch(&within, &shape) > w->max_scratch ||
+            w->n_rows != batch->seq_begin[parts->first[k + 1]] - batch->seq_begin[parts->first[k]])
+            return false; /* max_scratch: there are more threads */
+    }
+    return true;
+}
+
+r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp) {
+    struct r2__parts *parts = model->parts;
+    const int64_t n = r2__n_trained(model);
+    r2_status status = R2_OK;
+    r2__range own;
+    if (!r2__parts_ready(ctx, model, batch))
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "backward: expected a forward of this batch before it, by a model with "
+                       "gradients and with the same adapters, recompute and threads");
+    parts->ready = false;
+    own = r2__own_parts(ctx, model);
+    if (parts->apart && parts->room < n * parts->n) {
+        r2_release(ctx, parts->grad);
+        parts->room = n * R2__PARTS;
+        parts->grad = (float *)r2_resize(ctx, NULL, (uint64_t)parts->room, sizeof *parts->grad);
+        if (!parts->grad) parts->room = 0, status = ctx->status;
+    }
+    if (status == R2_OK)
+        R2__FOR_EACH(r2__part_threads(ctx, model), k, own.end - own.begin,
+                     r2__backward_part(ctx, model, own.begin + k, dlogp));
+    if (!parts->apart) return status;
+    status = r2__team_gather(ctx, status, parts->grad, parts->n, NULL,
+                             (uint64_t)n * sizeof *parts->grad);
+    if (status == R2_OK)
+        r2__add_parts(ctx, model->lora ? model->lora->grad : model->grad, parts, n);
+    return status;
 }
 
 #if defined(R2_MPI)
