@@ -24,7 +24,7 @@
                                  [M6] traces  [M7] model  [M8] SFT  [M9] RL  [M10] eval  [M11] run
        part two, the engine room [E1] base  [E2] loaders  [E3] filters, splits, candidate sets
                                  [E4] kernels  [E5] batched decoding  [E6] adapters
-                                 [E7] weights on disk  [E8] text  [E9] teams
+                                 [E7] on disk  [E8] text  [E9] parts and teams
 
    ONE QUESTION, from a rating to a loss (tests/test_cover.c computes every number)
 
@@ -13517,9 +13517,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     return R2_OK;
 }
 
-/* ==================================================================== [E7] weights on disk ====
-   In:   a model or adapters; a file of safetensors; a Hugging Face or PEFT directory.
-   Out:  the same on disk; a model or adapters as floats, or one sentence that says what is wrong.
+/* ============================================================================ [E7] on disk ====
+   In:   a model, adapters, a training, a run; safetensors; a Hugging Face or PEFT directory.
+   Out:  the same on disk; what a file holds, or one sentence that says what is wrong with it.
 
        safetensors   | N: 8 bytes, little endian | N bytes of JSON | tensors, end to end |
                      JSON: name -> { dtype, shape, data_offsets: [begin, end) after the header }
@@ -14880,6 +14880,7 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory) {
    Out:  token ids and back; English prompts, traces and verdicts; records; drawings; the effect of
          one changed fact on an answer.
 
+       vocabulary   a word, an id
        Unicode      classes of letters, normal form C
        BPE          " Matrix" -> " M" "atrix" -> ids, learned, encoded, read from tokenizer.json
        English      evidence -> prompt -> trace -> verdict, each from the text of the one before
@@ -17658,9 +17659,11 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
     return table[set];
 }
 
-/* ============================================================================== [E9] teams ====
-   In:   processes that make the same calls, each with its share of a result.
-   Out:  the whole result for each of them, or one error for all.
+/* ==================================================================== [E9] parts and teams ====
+   In:   a batch, in parts for threads and processes; processes that make the same calls, each with
+         its share of a result.
+   Out:  the same bytes, however many there are; the whole result for each process, or one error
+         for all.
 
        n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
        gather                   every process gets the things of the others, byte by byte
