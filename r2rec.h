@@ -24,7 +24,7 @@
                                  [M6] traces  [M7] model  [M8] SFT  [M9] RL  [M10] eval  [M11] run
        part two, the engine room [E1] base  [E2] loaders  [E3] filters, splits, candidate sets
                                  [E4] kernels  [E5] batched decoding  [E6] adapters
-                                 [E7] on disk  [E8] text  [E9] parts and teams
+                                 [E7] on disk  [E8] text  [E9] scale and teams
 
    ONE QUESTION, from a rating to a loss (tests/test_cover.c computes every number)
 
@@ -356,14 +356,14 @@ typedef struct r2_negatives {
     int64_t n; /* of each positive */
     uint64_t seed;
     bool popular;           /* in proportion to the number of interactions of an item           */
-    const r2_split *common; /* only items with at least min_train training interactions, which  */
-    int64_t min_train;      /* is harder: most items that nobody knows are left out; NULL: all  */
+    const r2_split *warm; /* only items with at least min_train training interactions, which is */
+    int64_t min_train;    /* harder: most items that nobody knows are left out; NULL: all       */
 } r2_negatives;
 
 /* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
    with fewer than n such items left get no case: n_cases may be less than n_targets.
    Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
-   common), R2_NO_MEMORY. */
+   warm), R2_NO_MEMORY. */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -684,7 +684,7 @@ typedef struct r2_draw_config {
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
     int32_t min_history; /* interactions of the user before the one that is asked, or half of all
                             that the user has when that is less                  */
-    int64_t min_others;  /* training interactions, by other users, of every item that is asked for:
+    int64_t min_train;  /* training interactions, by other users, of every item that is asked for:
                             as the candidates are drawn (D12)                    */
     uint64_t seed;
 } r2_draw_config;
@@ -713,7 +713,7 @@ typedef struct r2_codebook {
     int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
                                                    items / share of the sampled ones)) in the
                                                    bucket, half an observed question added to
-                                                   each share [M6], clipped to +-9 */
+                                                   each share [M5], clipped to +-9 */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -2279,6 +2279,15 @@ static bool r2__is_first(const r2_ctx *ctx);
         }                                                                                          \
     } while (0)
 
+/* Binary search: `begin` and `end` become the first place `at` of [begin, end) for which `before` is
+   false; it is true up to there. */
+#define R2__SEARCH(begin, end, at, before)                                                         \
+    while (begin < end) {                                                                          \
+        const int64_t at = begin + (end - begin) / 2;                                              \
+        if (before) begin = at + 1;                                                                \
+        else end = at;                                                                             \
+    }
+
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
 static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
 static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
@@ -2323,20 +2332,15 @@ void r2_data_free(r2_ctx *ctx, r2_data *data) {
     memset(data, 0, sizeof *data);
 }
 
-/* First position in [begin, end) of the ascending `values` with a value >= x. */
-static int64_t r2__lower_bound(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if (values[middle] < x) begin = middle + 1;
-        else end = middle;
-    }
-    return begin;
+/* Place of x among the ascending values begin .. end - 1, or -1. */
+static int64_t r2__find(const uint32_t *values, int64_t begin, int64_t end, uint32_t x) {
+    const int64_t last = end;
+    R2__SEARCH(begin, end, at, values[at] < x);
+    return begin < last && values[begin] == x ? begin : -1;
 }
 
 int64_t r2_data_find(const r2_data *data, uint32_t user, uint32_t item) {
-    int64_t end = data->user_begin[user + 1];
-    int64_t at = r2__lower_bound(data->item, data->user_begin[user], end, item);
-    return at < end && data->item[at] == item ? at : -1;
+    return r2__find(data->item, data->user_begin[user], data->user_begin[user + 1], item);
 }
 
 int64_t r2_data_user(const r2_data *data, const char *key) {
@@ -2375,9 +2379,7 @@ static int r2__moment_order(const void *left, const void *right) {
 }
 
 r2_split_config r2_split_config_default(void) {
-    r2_split_config config;
-    memset(&config, 0, sizeof config);
-    config.seed = 1;
+    const r2_split_config config = {0.0f, 1};
     return config;
 }
 
@@ -2413,10 +2415,7 @@ static int64_t r2__last_positive(const r2_split *split, const r2_data *data, int
 }
 
 static r2_target r2__target_make(const r2_data *data, uint32_t user, int64_t row) {
-    r2_target target;
-    target.user = user;
-    target.item = data->item[row];
-    target.row = row;
+    const r2_target target = {user, data->item[row], row};
     return target;
 }
 
@@ -2524,19 +2523,14 @@ void r2_split_free(r2_ctx *ctx, r2_split *split) {
 /* The item of rank `rank`, from 0, among those that are not in the `n` ascending items of a user:
    rank + the number of seen items before it. */
 static uint32_t r2__unseen_item(const uint32_t *seen, int64_t n, int64_t rank) {
-    int64_t begin = 0, end = n; /* first position with more than `rank` unseen before it */
-    while (begin < end) {
-        int64_t middle = begin + (end - begin) / 2;
-        if ((int64_t)seen[middle] - middle <= rank) begin = middle + 1;
-        else end = middle;
-    }
+    int64_t begin = 0; /* becomes the first place with more than `rank` unseen before it */
+    R2__SEARCH(begin, n, at, (int64_t)seen[at] - at <= rank);
     return (uint32_t)(rank + begin);
 }
 
-/* A negative, which may have been drawn before; `marked` (n_items) or NULL: the items to draw
-   from. */
+/* A negative, which may have been drawn before. warm (n_items): items to draw from, NULL: all. */
 static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t user, bool popular,
-                                  const uint8_t *marked) {
+                                  const uint8_t *warm) {
     const uint32_t *seen = data->item + data->user_begin[user];
     int64_t n_seen = data->user_begin[user + 1] - data->user_begin[user];
     uint32_t item;
@@ -2547,30 +2541,30 @@ static uint32_t r2__draw_negative(r2_rng *rng, const r2_data *data, uint32_t use
     }
     do item = r2__unseen_item(seen, n_seen,
                               (int64_t)r2_rng_below(rng, (uint64_t)(data->n_items - n_seen)));
-    while (marked && !marked[item]);
+    while (warm && !warm[item]);
     return item;
 }
 
 /* Number of different negatives that a user can get. */
-static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *marked) {
+static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uint8_t *warm) {
     int64_t begin = data->user_begin[user], end = data->user_begin[user + 1];
     int64_t n = data->n_items - (end - begin);
-    if (!marked) return n;
+    if (!warm) return n;
     n = 0;
-    for (int64_t i = 0; i < data->n_items; ++i) n += marked[i] != 0;
-    for (int64_t k = begin; k < end; ++k) n -= marked[data->item[k]] != 0;
+    for (int64_t i = 0; i < data->n_items; ++i) n += warm[i] != 0;
+    for (int64_t k = begin; k < end; ++k) n -= warm[data->item[k]] != 0;
     return n;
 }
 
 /* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
-                                const r2_negatives *negatives, const uint8_t *marked) {
+                                const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
                              (uint64_t)target.user << 32 | target.item);
     row[0] = target.item;
     for (int64_t k = 1; k <= negatives->n;) {
         int64_t j = 1;
-        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, marked);
+        row[k] = r2__draw_negative(&rng, data, target.user, negatives->popular, warm);
         while (j < k && row[j] != row[k]) ++j;
         if (j == k) ++k; /* else it was drawn before: draw again */
     }
@@ -2593,44 +2587,44 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     return R2_OK;
 }
 
-/* Marks the items with min_train training interactions or more (n_items); NULL: no memory. */
-static uint8_t *r2__mark_common(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
+/* Which items have min_train training interactions or more (n_items); NULL: no memory. */
+static uint8_t *r2__warm_items(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
-    int64_t *n = r2__train_degrees(ctx, data, negatives->common->role);
-    uint8_t *marked = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
-    for (uint64_t i = 0; i < n_items && marked; ++i) marked[i] = n[i] >= negatives->min_train;
+    int64_t *n = r2__train_degrees(ctx, data, negatives->warm->role);
+    uint8_t *warm = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    for (uint64_t i = 0; i < n_items && warm; ++i) warm[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
-    return marked;
+    return warm;
 }
 
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives) {
     const int64_t n = negatives->n;
-    uint8_t *marked = NULL;
+    uint8_t *warm = NULL;
     r2_status status;
     memset(c, 0, sizeof *c);
     if (n_targets < 0 || n < 0 || n > data->n_items)
         return r2_fail(ctx, R2_ARGUMENT,
                        "candidates: n_targets = %lld, expected >= 0; n = %lld, expected 0 to %lld",
                        (long long)n_targets, (long long)n, (long long)data->n_items);
-    if (negatives->popular && negatives->common)
-        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or common, found both");
-    if (negatives->common && !(marked = r2__mark_common(ctx, data, negatives))) return ctx->status;
+    if (negatives->popular && negatives->warm)
+        return r2_fail(ctx, R2_ARGUMENT, "candidates: expected popular or warm, found both");
+    if (negatives->warm && !(warm = r2__warm_items(ctx, data, negatives))) return ctx->status;
     status = r2__candidates_alloc(ctx, c, n_targets, n + 1);
     c->n_cases = 0;
     for (int64_t k = 0; k < n_targets && status == R2_OK; ++k) {
-        if (r2__count_negatives(data, targets[k].user, marked) < n) continue;
+        if (r2__count_negatives(data, targets[k].user, warm) < n) continue;
         c->user[c->n_cases] = targets[k].user;
         r2__draw_candidates(c->item + c->n_cases++ * c->n_per_case, data, targets[k], negatives,
-                            marked);
+                            warm);
     }
     if (status == R2_OK && n_targets > 0 && c->n_cases == 0)
         status = r2_fail(ctx, R2_ARGUMENT,
                          "candidates: expected a user with %lld unseen items, "
                          "found none",
                          (long long)n);
-    r2_release(ctx, marked);
+    r2_release(ctx, warm);
     if (status != R2_OK) r2_candidates_free(ctx, c);
     return status;
 }
@@ -2745,9 +2739,7 @@ int64_t r2_graph_item_degree(const r2_graph *graph, uint32_t item) {
 }
 
 int64_t r2_graph_find(const r2_graph *graph, uint32_t user, uint32_t item) {
-    int64_t end = graph->user_begin[user + 1];
-    int64_t at = r2__lower_bound(graph->user_item, graph->user_begin[user], end, item);
-    return at < end && graph->user_item[at] == item ? at : -1;
+    return r2__find(graph->user_item, graph->user_begin[user], graph->user_begin[user + 1], item);
 }
 
 /* ---- butterflies ---- */
@@ -2864,6 +2856,13 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
+/* An edge of user u and its place in time. */
+static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
+                                  int64_t e) {
+    const r2_graph *g = index->graph;
+    return r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e], e);
+}
+
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
 static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
@@ -2875,8 +2874,7 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
         for (int64_t u = 0; u < g->n_users; ++u)
             for (int64_t e = g->user_begin[u]; e < g->user_begin[u + 1]; ++e) {
                 owner[e] = (uint32_t)u;
-                moment[e] = r2__moment_make(data, index->seed, u, g->user_item[e], g->user_time[e],
-                                            e);
+                moment[e] = r2__edge_moment(index, data, u, e);
             }
         qsort(moment, (size_t)g->n_edges, sizeof *moment, r2__moment_order);
         for (int64_t k = 0; k < g->n_edges; ++k) {
@@ -3024,12 +3022,16 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
 /* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
-    while (end - user > 1) {
-        const int64_t middle = user + (end - user) / 2;
-        if (g->user_begin[middle] <= edge) user = middle;
-        else end = middle;
-    }
+    R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
     return (uint32_t)user;
+}
+
+/* Whether the edge of a rank is before (< 0) or after another moment. */
+static int r2__rank_order(const r2_index *index, const r2_data *data, int64_t rank,
+                          const r2__moment *other) {
+    const int64_t e = (int64_t)index->by_rank[rank];
+    const r2__moment own = r2__edge_moment(index, data, r2__edge_user(index->graph, e), e);
+    return r2__moment_order(&own, other);
 }
 
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item) {
@@ -3037,14 +3039,8 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
     const int64_t row = r2_data_find(data, user, item);
     int64_t begin = 0, end = g->n_edges; /* the edges before by_rank[begin] are before the row */
     if (row < 0) return 0;
-    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], 0);
-    while (begin < end) {
-        const int64_t middle = begin + (end - begin) / 2, e = (int64_t)index->by_rank[middle];
-        const r2__moment other = r2__moment_make(data, index->seed, r2__edge_user(g, e),
-                                                 g->user_item[e], g->user_time[e], 0);
-        if (r2__moment_order(&other, &asked) < 0) begin = middle + 1;
-        else end = middle;
-    }
+    const r2__moment asked = r2__moment_make(data, index->seed, user, item, data->time[row], -1);
+    R2__SEARCH(begin, end, k, r2__rank_order(index, data, k, &asked) < 0);
     return g->n_edges - begin;
 }
 
@@ -3418,13 +3414,9 @@ static int64_t r2__list_people(const r2__history *h, uint32_t item, r2__person *
 
 /* The person whom chain number x leads over: the last one with before <= x. */
 static int64_t r2__person_of(const r2__person *person, int64_t n, int64_t x) {
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        int64_t middle = high - (high - low) / 2;
-        if (person[middle].before <= x) low = middle;
-        else high = middle - 1;
-    }
-    return low;
+    int64_t at = 0;
+    R2__SEARCH(at, n, k, person[k + 1].before <= x);
+    return at;
 }
 
 /* Number j of the pairs 01 02 12 03 13 23 ...: row `second` starts at its triangular number. */
@@ -3457,57 +3449,9 @@ static int64_t r2__draw_new(r2_rng *rng, int64_t total, int64_t *drawn, int64_t 
     return x;
 }
 
-/* Places of u0 and of the person left out among the users of an item, ascending; their number. */
-static int64_t r2__hidden_users(const r2__history *h, const uint32_t *users, int64_t n,
-                                uint32_t place[2]) {
-    const uint32_t a = h->user, b = h->hidden.left_out;
-    const uint32_t who[2] = {a < b ? a : b, a < b ? b : a};
-    int64_t n_hidden = 0;
-    for (int j = 0; j < 2; ++j) {
-        const int64_t at = r2__lower_bound(users, 0, n, who[j]);
-        if (at < n && users[at] == who[j]) place[n_hidden++] = (uint32_t)at;
-    }
-    return n_hidden;
-}
-
-static bool r2__was_chosen(const r2__chosen *chosen, int64_t n, uint32_t u1, int32_t place) {
-    for (int64_t k = 0; k < n; ++k)
-        if (chosen[k].u1 == u1 && chosen[k].over.place == place) return true;
-    return false;
-}
-
-/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and
-   an item i0 of the history; it is a chain when u1 has i0. Every chain is proposed equally often,
-   and which one is accepted does not depend on how long it took, so a limit on the number of
-   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+/* A quicker way to k uniform target chains, where there are many: [E9]. False: none is chosen. */
 static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r2_rng *rng,
-                               r2__chosen *chosen) {
-    const r2_graph *g = h->index->graph;
-    const uint32_t *users = g->item_user + g->item_begin[item];
-    const int64_t n_users = r2_graph_item_degree(g, item);
-    const int64_t mean_degree = (g->n_edges - h->hidden.n_edges) / g->n_users;
-    uint32_t hidden[2];
-    const int64_t n_others = n_users - r2__hidden_users(h, users, n_users, hidden);
-    int64_t limit = n_others * (h->length + mean_degree) / 64; /* half of listing them all */
-    int64_t n = 0;
-    while (n < k && h->length > 0 && limit-- > 0) {
-        const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
-        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
-        const uint32_t u1 = users[at];
-        const r2__path *path;
-        int64_t n_paths;
-        r2__path over;
-        over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
-        over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
-        if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
-        over.position = h->index->position[over.edge];
-        path = r2__paths_over(h, u1, &n_paths);
-        chosen[n++] =
-            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
-                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
-    }
-    return n == k;
-}
+                               r2__chosen *chosen);
 
 /* Draws chains, or people and then a chain of each. person (n_people + 1): room for a list; drawn
    (k): room for numbers. */
@@ -4313,20 +4257,20 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
-    int64_t n_common; /* items that min_others users have */
+    int64_t n_warm; /* items that min_train users have */
 } r2__draw;
 
-/* Whether min_others users have the item, besides n_askers of its own. */
-static bool r2__is_common(const r2__draw *d, uint32_t item, int64_t n_askers) {
-    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_others + n_askers;
+/* Whether min_train users have the item, besides n_askers of its own. */
+static bool r2__is_warm(const r2__draw *d, uint32_t item, int64_t n_askers) {
+    return r2_graph_item_degree(d->index->graph, item) >= d->config->min_train + n_askers;
 }
 
 /* Items that can be sampled for a user. */
 static int64_t r2__count_sampled(const r2__draw *d, uint32_t user) {
     const r2_graph *g = d->index->graph;
-    int64_t n = d->n_common;
+    int64_t n = d->n_warm;
     for (int64_t e = g->user_begin[user]; e < g->user_begin[user + 1]; ++e)
-        n -= r2__is_common(d, g->user_item[e], 0);
+        n -= r2__is_warm(d, g->user_item[e], 0);
     return n;
 }
 
@@ -4337,14 +4281,14 @@ static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
     const r2_graph *g = d->index->graph;
     const int64_t half = (r2_graph_user_degree(g, user) + 1) / 2;
     if (place < half && place < d->config->min_history) return false;
-    return r2__is_common(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
+    return r2__is_warm(d, g->user_item[d->index->by_time[g->user_begin[user] + place]], 1);
 }
 
 /* eligible (n_users): how many interactions can be asked for; or NULL. */
 static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
     const r2_graph *g = d->index->graph;
     int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
-    for (uint32_t i = 0; i < g->n_items; ++i) d->n_common += r2__is_common(d, i, 0);
+    for (uint32_t i = 0; i < g->n_items; ++i) d->n_warm += r2__is_warm(d, i, 0);
     for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
         if (r2__count_sampled(d, u) < 1) continue;
         for (int64_t k = r2_graph_user_degree(g, u) - 1; k >= 0; --k)
@@ -4375,13 +4319,9 @@ static bool r2__is_repeated(const r2_question *group, int32_t last) {
 
 /* The largest quota that gives at most n_groups. */
 static int64_t r2__even_quota(const int64_t *eligible, int64_t n_users, int64_t n_groups) {
-    int64_t low = 0, high = n_groups, n_more;
-    while (low < high) {
-        int64_t quota = low + (high - low + 1) / 2;
-        if (r2__quota_total(eligible, n_users, quota, &n_more) <= n_groups) low = quota;
-        else high = quota - 1;
-    }
-    return low;
+    int64_t quota = 0, most = n_groups, n_more;
+    R2__SEARCH(quota, most, q, r2__quota_total(eligible, n_users, q + 1, &n_more) <= n_groups);
+    return quota;
 }
 
 static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_t place,
@@ -4395,7 +4335,7 @@ static void r2__draw_group(const r2__draw *d, r2_rng *rng, uint32_t user, int64_
         group[k].future = g->n_edges - d->index->rank[edge];
         group[k].item = g->user_item[edge]; /* the user has it, so a sampled one is drawn at once */
         while (k > 0 && (r2_graph_find(g, user, group[k].item) >= 0 ||
-                         !r2__is_common(d, group[k].item, 0) ||
+                         !r2__is_warm(d, group[k].item, 0) ||
                          (!repeats && r2__is_repeated(group, k))))
             group[k].item = (uint32_t)r2_rng_below(rng, (uint64_t)g->n_items);
     }
@@ -4438,14 +4378,23 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
         return r2_fail(ctx, R2_ARGUMENT,
                        "training questions: no user has two interactions, the later with an item "
                        "that %lld others have, and an item left to sample",
-                       (long long)config->min_others);
+                       (long long)config->min_train);
     return R2_OK;
 }
 
 /* ============================================================================ [M5] prompts ==== */
 
-/* In:   the evidence of a question (M4), a codebook (M6), a schedule and a step.
-   Out:  the prompt, and the ids of its words.
+/* In:   the evidence of training questions, each observed or sampled; of a question; a step.
+   Out:  the codebook, fitted once; the prompt of the question; all words that there are.
+
+       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
+       word               pop:-   pop:1   pop:2
+       weight              -2      -1      +4             positive: speaks for the item
+
+   weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
+   Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
+   added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
+   (test_trace.c, weights_by_hand_counts). Traces ([M6]) reason with the weights.
 
    A schedule says what each step shows of a chain's edges. The thought of step k is about e_k,
    whose rating is masked; then it is revealed and step k + 1 begins (D5):
@@ -4505,6 +4454,131 @@ static r2_visibility r2__edge_visibility(const r2_prompt_config *config,
     r2_visibility visibility = r2_schedule_visibility(config->schedule, r2__step(evidence), edge);
     bool unknown = isnan(r2__chain_rating(&evidence->chain[c].chain, edge));
     return visibility == R2_SHOWN && unknown ? R2_HIDDEN : visibility;
+}
+
+/* ---- codebook: numbers become words ---- */
+
+static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
+
+int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
+    int32_t b = 1, last = codebook->n_bucket[field] - 1;
+    if (!r2__counts(value) || last < 1) return 0;
+    while (b < last && value >= codebook->edge[field][b]) ++b;
+    return b;
+}
+
+/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
+static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int32_t n_chains,
+                                float value[R2_MAX_CHAINS]) {
+    if (field < R2_FIRST_CHAIN_FIELD) {
+        value[0] = evidence->value[field];
+        return 1;
+    }
+    for (int32_t c = 0; c < n_chains; ++c)
+        value[c] = c < evidence->n_chains ? evidence->chain[c].value[field - R2_FIRST_CHAIN_FIELD]
+                                          : NAN;
+    return n_chains;
+}
+
+/* What a codebook is fitted to. */
+typedef struct r2__fit {
+    const r2_evidence *evidence; /* (n) */
+    const uint8_t *observed;     /* (n) */
+    int64_t n, every;            /* quantiles are those of the observed and every k-th sampled */
+    float *balanced, *sampled;   /* (n x R2_MAX_CHAINS) values of a field, sorted              */
+    int64_t n_balanced, n_sampled;
+} r2__fit;
+
+/* Collects and sorts the values of a field. */
+static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
+    int64_t n_seen = 0;
+    fit->n_balanced = fit->n_sampled = 0;
+    for (int64_t q = 0; q < fit->n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, n_chains, value);
+        bool observed = fit->observed[q] != 0, taken = observed || n_seen++ % fit->every == 0;
+        for (int32_t c = 0; c < n_values; ++c) {
+            if (!r2__counts(value[c])) continue;
+            if (taken) fit->balanced[fit->n_balanced++] = value[c];
+            if (!observed) fit->sampled[fit->n_sampled++] = value[c];
+        }
+    }
+    qsort(fit->balanced, (size_t)fit->n_balanced, sizeof(float), r2__compare_float);
+    qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
+}
+
+/* The middle of the gap between sampled values that an edge lies in. An observed item is counted
+   without its asker, a sampled one loses nobody: of one item the first shows 999 users, the second
+   1000. An edge between the two would give the answer away, and only in training. */
+static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
+    int64_t at = 0, end = n; /* at: the first that is not below the edge */
+    R2__SEARCH(at, end, k, sampled[k] < edge);
+    if (at == 0 || at == n) return edge;
+    return sampled[at - 1] + 0.5f * (sampled[at] - sampled[at - 1]);
+}
+
+/* Edges at the quantiles, widened to gaps between sampled values; equal edges are merged. */
+static void r2__fit_edges(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
+    int32_t wanted = r2_field_buckets(field), b = 0;
+    for (int32_t q = 1; q < wanted && fit->n_balanced > 0; ++q) {
+        float quantile = fit->balanced[fit->n_balanced * q / wanted];
+        float edge = r2__widen_edge(quantile, fit->sampled, fit->n_sampled);
+        if (edge > fit->balanced[0] && (b == 0 || edge > codebook->edge[field][b]))
+            codebook->edge[field][++b] = edge;
+    }
+    codebook->n_bucket[field] = fit->n_balanced > 0 ? b + 2 : 1;
+}
+
+/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). Half an observed question is
+   added to both shares, so that an empty bucket weighs 0. */
+static void r2__fit_weights(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
+    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
+    for (int64_t q = 0; q < fit->n; ++q) {
+        float value[R2_MAX_CHAINS];
+        int32_t n_values = r2__field_values(&fit->evidence[q], field, codebook->n_chains, value);
+        int observed = fit->observed[q] != 0;
+        for (int32_t c = 0; c < n_values; ++c)
+            count[observed][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
+        total[observed] += n_values;
+    }
+    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
+        double least = 0.5 / total[1];
+        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
+        double w = floor(1.5 * log(ratio) + 0.5);
+        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
+        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
+        codebook->weight[field][b] = (int8_t)w;
+    }
+}
+
+r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
+                          const uint8_t *observed, int64_t n, int32_t n_chains) {
+    r2__fit fit = {evidence, observed, n, 1, NULL, NULL, 0, 0};
+    int64_t n_observed = 0;
+    r2_status status = R2_OK;
+    memset(codebook, 0, sizeof *codebook);
+    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
+    if (n_observed < 1 || n_observed == n)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "codebook: %lld of %lld questions are observed, expected "
+                       "observed and sampled ones",
+                       (long long)n_observed, (long long)n);
+    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains = %d, expected 0 .. %d", (int)n_chains,
+                       R2_MAX_CHAINS);
+    codebook->n_chains = n_chains;
+    fit.every = (n - 1) / n_observed; /* as many sampled as observed questions, nearly */
+    fit.balanced = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    fit.sampled = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
+    if (!fit.balanced || !fit.sampled) status = ctx->status;
+    for (int f = 0; f < R2_N_FIELDS && status == R2_OK; ++f) {
+        r2__fit_values(&fit, (r2_field)f, n_chains);
+        r2__fit_edges(codebook, (r2_field)f, &fit);
+        r2__fit_weights(codebook, (r2_field)f, &fit);
+    }
+    r2_release(ctx, fit.balanced);
+    r2_release(ctx, fit.sampled);
+    return status;
 }
 
 /* ---- compact words ---- */
@@ -4659,149 +4733,14 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
 
 /* ============================================================================= [M6] traces ==== */
 
-/* In:   evidence of training questions, each observed or sampled; a compact prompt; an output.
-   Out:  the codebook; the rule-based trace of a prompt; the verdict on an output.
-
-       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
-       word               pop:-   pop:1   pop:2
-       weight              -2      -1      +4             positive: speaks for the item
+/* In:   a compact prompt; an output of the model.
+   Out:  the rule-based trace of the prompt; the verdict on the output.
 
        prompt               <q> ... hist:4 genre:9 era:2 shared:3 uknn:8 deep:- ...
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
-   weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
-   Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
-   added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
-   (test_trace.c, weights_by_hand_counts). */
-
-/* ---- codebook ---- */
-
-static bool r2__counts(float value) { return !isnan(value) && value != 0.0f; }
-
-int32_t r2_codebook_bucket(const r2_codebook *codebook, r2_field field, float value) {
-    int32_t b = 1, last = codebook->n_bucket[field] - 1;
-    if (!r2__counts(value) || last < 1) return 0;
-    while (b < last && value >= codebook->edge[field][b]) ++b;
-    return b;
-}
-
-/* All values of a field in a prompt: one, or one for each chain, NAN where there is none. */
-static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int32_t n_chains,
-                                float value[R2_MAX_CHAINS]) {
-    if (field < R2_FIRST_CHAIN_FIELD) {
-        value[0] = evidence->value[field];
-        return 1;
-    }
-    for (int32_t c = 0; c < n_chains; ++c)
-        value[c] = c < evidence->n_chains ? evidence->chain[c].value[field - R2_FIRST_CHAIN_FIELD]
-                                          : NAN;
-    return n_chains;
-}
-
-/* What a codebook is fitted to. */
-typedef struct r2__fit {
-    const r2_evidence *evidence; /* (n) */
-    const uint8_t *observed;     /* (n) */
-    int64_t n, every;            /* quantiles are those of the observed and every k-th sampled */
-    float *balanced, *sampled;   /* (n x R2_MAX_CHAINS) values of a field, sorted              */
-    int64_t n_balanced, n_sampled;
-} r2__fit;
-
-/* Collects and sorts the values of a field. */
-static void r2__fit_values(r2__fit *fit, r2_field field, int32_t n_chains) {
-    int64_t n_seen = 0;
-    fit->n_balanced = fit->n_sampled = 0;
-    for (int64_t q = 0; q < fit->n; ++q) {
-        float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&fit->evidence[q], field, n_chains, value);
-        bool observed = fit->observed[q] != 0, taken = observed || n_seen++ % fit->every == 0;
-        for (int32_t c = 0; c < n_values; ++c) {
-            if (!r2__counts(value[c])) continue;
-            if (taken) fit->balanced[fit->n_balanced++] = value[c];
-            if (!observed) fit->sampled[fit->n_sampled++] = value[c];
-        }
-    }
-    qsort(fit->balanced, (size_t)fit->n_balanced, sizeof(float), r2__compare_float);
-    qsort(fit->sampled, (size_t)fit->n_sampled, sizeof(float), r2__compare_float);
-}
-
-/* The middle of the gap between sampled values that an edge lies in. An observed item is counted
-   without its asker, a sampled one loses nobody: of one item the first shows 999 users, the second
-   1000. An edge between the two would give the answer away, and only in training. */
-static float r2__widen_edge(float edge, const float *sampled, int64_t n) {
-    int64_t low = 0, high = n;
-    while (low < high) { /* the first that is not below the edge */
-        int64_t middle = low + (high - low) / 2;
-        if (sampled[middle] < edge) low = middle + 1;
-        else high = middle;
-    }
-    if (low == 0 || low == n) return edge;
-    return sampled[low - 1] + 0.5f * (sampled[low] - sampled[low - 1]);
-}
-
-/* Edges at the quantiles, widened to gaps between sampled values; equal edges are merged. */
-static void r2__fit_edges(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
-    int32_t wanted = r2_field_buckets(field), b = 0;
-    for (int32_t q = 1; q < wanted && fit->n_balanced > 0; ++q) {
-        float quantile = fit->balanced[fit->n_balanced * q / wanted];
-        float edge = r2__widen_edge(quantile, fit->sampled, fit->n_sampled);
-        if (edge > fit->balanced[0] && (b == 0 || edge > codebook->edge[field][b]))
-            codebook->edge[field][++b] = edge;
-    }
-    codebook->n_bucket[field] = fit->n_balanced > 0 ? b + 2 : 1;
-}
-
-/* weight = round(1.5 log P(bucket | observed) / P(bucket | sampled)). Half an observed question is
-   added to both shares, so that an empty bucket weighs 0. */
-static void r2__fit_weights(r2_codebook *codebook, r2_field field, const r2__fit *fit) {
-    double count[2][R2_MAX_BUCKETS] = {{0.0}}, total[2] = {0.0, 0.0};
-    for (int64_t q = 0; q < fit->n; ++q) {
-        float value[R2_MAX_CHAINS];
-        int32_t n_values = r2__field_values(&fit->evidence[q], field, codebook->n_chains, value);
-        int observed = fit->observed[q] != 0;
-        for (int32_t c = 0; c < n_values; ++c)
-            count[observed][r2_codebook_bucket(codebook, field, value[c])] += 1.0;
-        total[observed] += n_values;
-    }
-    for (int32_t b = 0; b < codebook->n_bucket[field] && total[1] > 0.0; ++b) {
-        double least = 0.5 / total[1];
-        double ratio = (count[1][b] / total[1] + least) / (count[0][b] / total[0] + least);
-        double w = floor(1.5 * log(ratio) + 0.5);
-        if (w > R2_MAX_WEIGHT) w = R2_MAX_WEIGHT;
-        if (w < -R2_MAX_WEIGHT) w = -R2_MAX_WEIGHT;
-        codebook->weight[field][b] = (int8_t)w;
-    }
-}
-
-r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
-                          const uint8_t *observed, int64_t n, int32_t n_chains) {
-    r2__fit fit = {evidence, observed, n, 1, NULL, NULL, 0, 0};
-    int64_t n_observed = 0;
-    r2_status status = R2_OK;
-    memset(codebook, 0, sizeof *codebook);
-    for (int64_t q = 0; q < n; ++q) n_observed += observed[q] != 0;
-    if (n_observed < 1 || n_observed == n)
-        return r2_fail(ctx, R2_ARGUMENT,
-                       "codebook: %lld of %lld questions are observed, expected "
-                       "observed and sampled ones",
-                       (long long)n_observed, (long long)n);
-    if (n_chains < 0 || n_chains > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "codebook: n_chains = %d, expected 0 .. %d", (int)n_chains,
-                       R2_MAX_CHAINS);
-    codebook->n_chains = n_chains;
-    fit.every = (n - 1) / n_observed; /* as many sampled as observed questions, nearly */
-    fit.balanced = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
-    fit.sampled = (float *)r2_alloc(ctx, (uint64_t)n, R2_MAX_CHAINS * sizeof(float));
-    if (!fit.balanced || !fit.sampled) status = ctx->status;
-    for (int f = 0; f < R2_N_FIELDS && status == R2_OK; ++f) {
-        r2__fit_values(&fit, (r2_field)f, n_chains);
-        r2__fit_edges(codebook, (r2_field)f, &fit);
-        r2__fit_weights(codebook, (r2_field)f, &fit);
-    }
-    r2_release(ctx, fit.balanced);
-    r2_release(ctx, fit.sampled);
-    return status;
-}
+   Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
+   total is the sum of the weights so far. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -6354,98 +6293,7 @@ static r2_status r2__example_from_evidence(r2_ctx *ctx, const r2__example_source
     return status;
 }
 
-static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
-                                    r2__example *example) {
-    const r2_tokenizer *t = &from->codec->tokenizer;
-    const r2_record *record;
-    r2_status status;
-    if (example->failed) { /* lists that failed take nothing more */
-        r2_tokens_free(ctx, &example->prompt);
-        r2_tokens_free(ctx, &example->trace);
-    }
-    example->failed = false;
-    r2_tokens_clear(&example->prompt);
-    r2_tokens_clear(&example->trace);
-    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
-    record = &from->records->record[e];
-    example->step = (int32_t)record->step;
-    example->answer = (int32_t)record->answer;
-    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
-    if (status != R2_OK) return status;
-    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
-}
-
-static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
-    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
-}
-
-enum { R2__EXAMPLES_AT_ONCE = 1024 };
-
-/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
-   all[0], traces to all[1]. room (n): memory of the threads. */
-static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
-                                     int64_t first, int64_t n, r2__example *room,
-                                     r2_tokens all[2]) {
-    const r2_markup *mark = &from->codec->markup;
-    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
-        r2_ctx own = *ctx; /* a context serves one thread at a time */
-        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
-    }
-    for (int64_t k = 0; k < n; ++k) {
-        const r2__example *example = &room[k];
-        int64_t e = first + k, length;
-        if (example->failed) { /* again: the caller's context takes the message */
-            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
-            if (status != R2_OK) return status;
-        }
-        r2__append_tokens(ctx, &all[0], &example->prompt);
-        r2__append_tokens(ctx, &all[1], &example->trace);
-        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
-        ex->prompt_begin[e + 1] = all[0].n;
-        ex->trace_begin[e + 1] = all[1].n;
-        ex->answer[e] = (int8_t)example->answer;
-        ex->step[e] = (int8_t)example->step;
-        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
-        if (length > ex->longest) ex->longest = (int32_t)length;
-    }
-    return R2_OK;
-}
-
-/* Copies a token list into memory of exactly its size. */
-static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
-    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
-    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
-    return copy;
-}
-
-static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
-    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
-    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
-    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
-    r2_status status = R2_OK;
-    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
-    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
-    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
-    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
-    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
-        status = R2_NO_MEMORY;
-    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
-        status = r2__examples_append(ctx, ex, from, first,
-                                     n - first < at_once ? n - first : at_once, room, all);
-    if (status == R2_OK) {
-        ex->prompt = r2__tokens_copy(ctx, &all[0]);
-        ex->trace = r2__tokens_copy(ctx, &all[1]);
-        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
-    }
-    for (int64_t k = 0; room && k < at_once; ++k) {
-        r2_tokens_free(ctx, &room[k].prompt);
-        r2_tokens_free(ctx, &room[k].trace);
-    }
-    r2_release(ctx, room);
-    r2_tokens_free(ctx, &all[0]);
-    r2_tokens_free(ctx, &all[1]);
-    return status;
-}
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from);
 
 static r2_status r2__examples_make(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
                                    int64_t n, int32_t group) {
@@ -9552,7 +9400,7 @@ double r2_seconds(void) {
 static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c) {
     const r2__bound bound[] = {
         R2__BOUND(c, n_groups, 1.0, R2__MOST), R2__BOUND(c, n_sampled, 0.0, R2__MOST),
-        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_others, 0.0, R2__MOST)};
+        R2__BOUND(c, min_history, 0.0, R2__MOST), R2__BOUND(c, min_train, 0.0, R2__MOST)};
     return r2__check_bounds(ctx, "training questions", bound, 4, NULL);
 }
 
@@ -17659,9 +17507,9 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
     return table[set];
 }
 
-/* ==================================================================== [E9] parts and teams ====
-   In:   a batch, in parts for threads and processes; processes that make the same calls, each with
-         its share of a result.
+/* ==================================================================== [E9] scale and teams ====
+   In:   more than one thread or one pass should do: chains, examples, a batch; processes that make
+         the same calls, each with its share of a result.
    Out:  the same bytes, however many there are; the whole result for each process, or one error
          for all.
 
@@ -17736,6 +17584,155 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
     return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+}
+
+/* ---- uniform chains without a list of them ---- */
+
+/* Places of u0 and of the person left out among the users of an item, ascending; their number. */
+static int64_t r2__hidden_users(const r2__history *h, const uint32_t *users, int64_t n,
+                                uint32_t place[2]) {
+    const uint32_t a = h->user, b = h->hidden.left_out;
+    const uint32_t who[2] = {a < b ? a : b, a < b ? b : a};
+    int64_t n_hidden = 0;
+    for (int j = 0; j < 2; ++j) {
+        const int64_t at = r2__find(users, 0, n, who[j]);
+        if (at >= 0) place[n_hidden++] = (uint32_t)at;
+    }
+    return n_hidden;
+}
+
+static bool r2__was_chosen(const r2__chosen *chosen, int64_t n, uint32_t u1, int32_t place) {
+    for (int64_t k = 0; k < n; ++k)
+        if (chosen[k].u1 == u1 && chosen[k].over.place == place) return true;
+    return false;
+}
+
+/* Uniform target chains without looking at all of them. A proposal is a user u1 of the target and
+   an item i0 of the history; it is a chain when u1 has i0. Every chain is proposed equally often,
+   and which one is accepted does not depend on how long it took, so a limit on the number of
+   proposals leaves the law exact. False: the limit was reached, nothing is decided. */
+static bool r2__propose_chains(const r2__history *h, uint32_t item, int64_t k, r2_rng *rng,
+                               r2__chosen *chosen) {
+    const r2_graph *g = h->index->graph;
+    const uint32_t *users = g->item_user + g->item_begin[item];
+    const int64_t n_users = r2_graph_item_degree(g, item);
+    const int64_t mean_degree = (g->n_edges - h->hidden.n_edges) / g->n_users;
+    uint32_t hidden[2];
+    const int64_t n_others = n_users - r2__hidden_users(h, users, n_users, hidden);
+    int64_t limit = n_others * (h->length + mean_degree) / 64; /* half of listing them all */
+    int64_t n = 0;
+    while (n < k && h->length > 0 && limit-- > 0) {
+        const int64_t rank = (int64_t)r2_rng_below(rng, (uint64_t)n_others);
+        const int64_t at = r2__unseen_item(hidden, n_users - n_others, rank);
+        const uint32_t u1 = users[at];
+        const r2__path *path;
+        int64_t n_paths;
+        r2__path over;
+        over.place = (int32_t)r2_rng_below(rng, (uint64_t)h->length);
+        over.edge = r2_graph_find(g, u1, g->user_item[r2__history_edge(h, over.place)]);
+        if (over.edge < 0 || r2__was_chosen(chosen, n, u1, over.place)) continue;
+        over.position = h->index->position[over.edge];
+        path = r2__paths_over(h, u1, &n_paths);
+        chosen[n++] =
+            r2__chain_score(h, u1, r2__simrec(h, u1, path, n_paths), over,
+                            r2__path_to(h, (int64_t)g->item_edge[g->item_begin[item] + at]));
+    }
+    return n == k;
+}
+
+/* ---- many examples ---- */
+
+static r2_status r2__example_encode(r2_ctx *ctx, const r2__example_source *from, int64_t e,
+                                    r2__example *example) {
+    const r2_tokenizer *t = &from->codec->tokenizer;
+    const r2_record *record;
+    r2_status status;
+    if (example->failed) { /* lists that failed take nothing more */
+        r2_tokens_free(ctx, &example->prompt);
+        r2_tokens_free(ctx, &example->trace);
+    }
+    example->failed = false;
+    r2_tokens_clear(&example->prompt);
+    r2_tokens_clear(&example->trace);
+    if (!from->records) return r2__example_from_evidence(ctx, from, e, example);
+    record = &from->records->record[e];
+    example->step = (int32_t)record->step;
+    example->answer = (int32_t)record->answer;
+    status = t->prompt(ctx, t->self, record->system, record->prompt, &example->prompt);
+    if (status != R2_OK) return status;
+    return r2__encode_trace(ctx, from->codec, record->output, &example->trace);
+}
+
+static void r2__append_tokens(r2_ctx *ctx, r2_tokens *all, const r2_tokens *part) {
+    for (int64_t k = 0; k < part->n; ++k) r2_tokens_add(ctx, all, part->id[k]);
+}
+
+enum { R2__EXAMPLES_AT_ONCE = 1024 };
+
+/* Encodes examples first .. first + n - 1 in parallel, then appends them in their order: prompts to
+   all[0], traces to all[1]. room (n): memory of the threads. */
+static r2_status r2__examples_append(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from,
+                                     int64_t first, int64_t n, r2__example *room,
+                                     r2_tokens all[2]) {
+    const r2_markup *mark = &from->codec->markup;
+    R2_PARALLEL_FOR(r2_threads(ctx, n * 1000), k, n) {
+        r2_ctx own = *ctx; /* a context serves one thread at a time */
+        if (r2__example_encode(&own, from, first + k, &room[k]) != R2_OK) room[k].failed = true;
+    }
+    for (int64_t k = 0; k < n; ++k) {
+        const r2__example *example = &room[k];
+        int64_t e = first + k, length;
+        if (example->failed) { /* again: the caller's context takes the message */
+            r2_status status = r2__example_encode(ctx, from, e, &room[k]);
+            if (status != R2_OK) return status;
+        }
+        r2__append_tokens(ctx, &all[0], &example->prompt);
+        r2__append_tokens(ctx, &all[1], &example->trace);
+        if (all[0].owner.failed || all[1].owner.failed) return R2_NO_MEMORY;
+        ex->prompt_begin[e + 1] = all[0].n;
+        ex->trace_begin[e + 1] = all[1].n;
+        ex->answer[e] = (int8_t)example->answer;
+        ex->step[e] = (int8_t)example->step;
+        length = example->prompt.n + example->trace.n + mark->answer.n + 1 + mark->answer_end.n;
+        if (length > ex->longest) ex->longest = (int32_t)length;
+    }
+    return R2_OK;
+}
+
+/* Copies a token list into memory of exactly its size. */
+static int32_t *r2__tokens_copy(r2_ctx *ctx, const r2_tokens *tokens) {
+    int32_t *copy = (int32_t *)r2_alloc(ctx, (uint64_t)tokens->n, sizeof *copy);
+    if (copy && tokens->n > 0) memcpy(copy, tokens->id, (size_t)tokens->n * sizeof *copy);
+    return copy;
+}
+
+static r2_status r2__examples_fill(r2_ctx *ctx, r2_examples *ex, const r2__example_source *from) {
+    const int64_t n = ex->n, at_once = n < R2__EXAMPLES_AT_ONCE ? n : (int64_t)R2__EXAMPLES_AT_ONCE;
+    r2_tokens all[2] = {{NULL, 0, {NULL, false}}, {NULL, 0, {NULL, false}}};
+    r2__example *room = (r2__example *)r2_alloc(ctx, (uint64_t)at_once, sizeof *room);
+    r2_status status = R2_OK;
+    ex->prompt_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->prompt_begin);
+    ex->trace_begin = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *ex->trace_begin);
+    ex->answer = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->answer);
+    ex->step = (int8_t *)r2_alloc(ctx, (uint64_t)n, sizeof *ex->step);
+    if (!room || !ex->prompt_begin || !ex->trace_begin || !ex->answer || !ex->step)
+        status = R2_NO_MEMORY;
+    for (int64_t first = 0; first < n && status == R2_OK; first += at_once)
+        status = r2__examples_append(ctx, ex, from, first,
+                                     n - first < at_once ? n - first : at_once, room, all);
+    if (status == R2_OK) {
+        ex->prompt = r2__tokens_copy(ctx, &all[0]);
+        ex->trace = r2__tokens_copy(ctx, &all[1]);
+        if (!ex->prompt || !ex->trace) status = R2_NO_MEMORY;
+    }
+    for (int64_t k = 0; room && k < at_once; ++k) {
+        r2_tokens_free(ctx, &room[k].prompt);
+        r2_tokens_free(ctx, &room[k].trace);
+    }
+    r2_release(ctx, room);
+    r2_tokens_free(ctx, &all[0]);
+    r2_tokens_free(ctx, &all[1]);
+    return status;
 }
 
 /* ---- parts of a batch ---- */
