@@ -2279,8 +2279,8 @@ static bool r2__is_first(const r2_ctx *ctx);
         }                                                                                          \
     } while (0)
 
-/* Binary search: `begin` and `end` become the first place `at` of [begin, end) for which `before` is
-   false; it is true up to there. */
+/* Binary search: `begin` and `end` become the first place `at` of [begin, end) for which `before`
+   is false; it is true up to there. */
 #define R2__SEARCH(begin, end, at, before)                                                         \
     while (begin < end) {                                                                          \
         const int64_t at = begin + (end - begin) / 2;                                              \
