@@ -2241,6 +2241,8 @@ static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r
 static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
 static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_evidence *evidence);
 static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
 static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
 static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
@@ -3122,8 +3124,8 @@ typedef struct r2__history {
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
-    r2__path *shared;  /* (1 + length) paths over one u1, by mark or side by side              */
-    int32_t *mark;     /* (n_items) place + 1 of an item of the history, 0: not in it          */
+    r2__path *shared;  /* (1 + length) paths over one u1: by place + 1, or side by side        */
+    int32_t *place_of; /* (n_items) place + 1 of an item of the history, 0: not in it          */
     int64_t *path_begin; /* (n_users + 1) all paths; NULL: not listed                          */
     r2__path *path;    /* path_begin[u1] .. path_begin[u1 + 1] - 1, in order of place          */
     r2_arena memory;
@@ -3155,12 +3157,12 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
     h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
     h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n + 1, sizeof *h->shared);
-    h->mark = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
-                                        sizeof *h->mark);
-    if (!h->degree || !h->weight || !h->shared || !h->mark) return false;
+    h->place_of = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
+                                        sizeof *h->place_of);
+    if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
         const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
-        h->mark[i0] = p + 1;
+        h->place_of[i0] = p + 1;
         h->degree[p] = r2__degree_without(h, i0);
         h->weight[p] = index->half10[h->length - 1 - p] / sqrtf((float)h->degree[p] + 1.0f);
     }
@@ -3206,7 +3208,7 @@ static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     return true;
 }
 
-/* The paths over u1 in order of place, and their number: listed, or by the marks on u1's row; then
+/* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
 static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t *n) {
     const r2_graph *g = h->index->graph;
@@ -3219,9 +3221,9 @@ static const r2__path *r2__paths_over(const r2__history *h, uint32_t u1, int64_t
     for (int32_t p = 1; p <= h->length; ++p) h->shared[p].place = -1;
     for (int64_t e = g->user_begin[u1]; e < g->user_begin[u1 + 1]; ++e) {
         /* what is not shared goes to 0, which is cheaper than an unpredictable branch */
-        const int32_t mark = h->mark[g->user_item[e]];
-        const r2__path path = {mark - 1, h->index->position[e], e};
-        h->shared[mark] = path;
+        const int32_t at = h->place_of[g->user_item[e]];
+        const r2__path path = {at - 1, h->index->position[e], e};
+        h->shared[at] = path;
     }
     for (int32_t p = 1; p <= h->length; ++p) {
         h->shared[*n] = h->shared[p];
@@ -3363,12 +3365,13 @@ static void r2__keep_best(r2__best *best, const r2__chosen *chain) {
     best->n += best->n < best->k;
 }
 
-/* Puts u1's best chain to the target by `edge` among the best; n > 0 paths lead over u1. */
-static void r2__keep_target(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
-                            int64_t edge, r2__best *best) {
-    const r2__path to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
-    const r2__chosen chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
-    r2__keep_best(best, &chain);
+/* The best chain over u1, over whom n paths lead: to the target by `edge`, or, -1, a closed one. */
+static r2__chosen r2__best_chain(const r2__history *h, uint32_t u1, const r2__path *path, int64_t n,
+                                 int64_t edge) {
+    r2__path over = path[0], to = over;
+    if (edge >= 0) to = r2__path_to(h, edge), over = r2__best_path(h, path, n, &to);
+    else r2__best_pair(h, path, n, &over, &to);
+    return r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
 }
 
 /* The best chain of each person who is kept, the k best of these. */
@@ -3379,19 +3382,14 @@ static int64_t r2__choose_coherent(const r2__history *h, uint32_t item, int64_t 
     r2__best best = {chosen, k, 0};
     for (int64_t j = 0; j < r2__n_people(h, item); ++j) {
         const uint32_t u1 = r2__person_at(h, item, j);
+        int64_t n = 0, edge = -1;
         const r2__path *path;
-        r2__path over = {0, 0, 0}, to = over;
         r2__chosen chain;
-        int64_t n;
         if (h->index->key[u1] > last_key) continue;
         path = r2__paths_over(h, u1, &n);
         if (r2__n_chains(item, n) < 1) continue;
-        if (item != R2_NO_ITEM) {
-            r2__keep_target(h, u1, path, n, (int64_t)g->item_edge[g->item_begin[item] + j], &best);
-            continue;
-        }
-        r2__best_pair(h, path, n, &over, &to);
-        chain = r2__chain_score(h, u1, r2__simrec(h, u1, path, n), over, to);
+        if (item != R2_NO_ITEM) edge = (int64_t)g->item_edge[g->item_begin[item] + j];
+        chain = r2__best_chain(h, u1, path, n, edge);
         r2__keep_best(&best, &chain);
     }
     return best.n;
@@ -3969,7 +3967,10 @@ static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *
         if (h->index->key[u1] > last_key) continue;
         path = r2__paths_over(h, u1, &n);
         r2__add_chains(view, s, u1, edge, path, n);
-        if (best->k > 0 && n > 0) r2__keep_target(h, u1, path, n, edge, best);
+        if (best->k > 0 && n > 0) {
+            const r2__chosen chain = r2__best_chain(h, u1, path, n, edge);
+            r2__keep_best(best, &chain);
+        }
     }
     s->scale = s->n_kept > 0.0 ? s->n / s->n_kept : 0.0;
 }
@@ -4084,7 +4085,7 @@ typedef struct r2__asked {
     const r2_question *question;
     const r2_chain_config *chains;
     r2_evidence *evidence;
-    int64_t *run, n_runs; /* run[r] .. run[r + 1] - 1 share one view */
+    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
 } r2__asked;
 
 /* What a thread works with, block after block. */
@@ -4093,90 +4094,21 @@ typedef struct r2__desk {
     r2__solve solve;
 } r2__desk;
 
-/* Answers n_lanes runs, the first of them run r. False when memory ran out. */
-static bool r2__evidence_of_runs(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t r,
-                                 int n_lanes) {
-    const int64_t *run = asked->run + r;
+/* The evidence of the questions of n_lanes views, from view v on; false: no memory.
+   r2_evidence_compute calls it for blocks of views, on several threads and processes: [E9]. */
+static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
+                                  int n_lanes) {
+    const int64_t *first = asked->first + v;
     r2__user_view *view = desk->view;
     bool fine = true;
     for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[run[j]]);
+        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
     fine = fine && r2__solve_deep(ctx, &desk->solve, asked->index, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
-        for (int64_t q = run[j]; q < run[j + 1] && fine; ++q)
+        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
             fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
                                    &asked->evidence[q]);
     return fine;
-}
-
-static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
-    r2_status status = r2__check_chain_config(ctx, asked->chains);
-    if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
-        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
-                       (long long)asked->chains->k, R2_MAX_CHAINS);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const r2_question *question = &asked->question[q];
-        status = r2__check_question(ctx, asked->index->graph, question, false);
-        if (status == R2_OK && (q == 0 || !r2__same_view(asked->index, question, question - 1)))
-            asked->run[asked->n_runs++] = q;
-    }
-    asked->run[asked->n_runs] = n;
-    return status;
-}
-
-/* Blocks of runs, as many at a time as lie between two reports of progress. */
-static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk,
-                                        int threads) {
-    /* as many lanes as leave work for every thread */
-    const int64_t share = (asked->n_runs + threads - 1) / threads;
-    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
-    r2_status status = R2_OK;
-    for (int64_t done = 0; done < asked->n_runs && status == R2_OK; done += round) {
-        const int64_t end = done + round < asked->n_runs ? done + round : asked->n_runs;
-        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
-        int64_t n_failed = 0;
-        R2_PARALLEL_FOR(threads, t, threads) {
-            r2_ctx own = *ctx; /* a context serves one thread at a time */
-            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
-                const int64_t first = done + b * lanes, left = end - first;
-                if (!r2__evidence_of_runs(&own, asked, &desk[t], first,
-                                          (int)(left < lanes ? left : lanes)))
-                    asked->evidence[asked->run[first]].n_chains = -1;
-            }
-        }
-        for (int64_t r = done; r < end; ++r)
-            n_failed += asked->evidence[asked->run[r]].n_chains < 0;
-        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
-        status = r2_progress(ctx, "evidence", asked->run[end], asked->run[asked->n_runs]);
-    }
-    return status;
-}
-
-static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                                    int64_t n, const r2_chain_config *chains,
-                                    r2_evidence *evidence) {
-    r2__asked asked = {index, question, chains, evidence, NULL, 0};
-    const int threads = r2_threads(ctx, n * 1000);
-    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
-    r2_status status = R2_NO_MEMORY;
-    asked.run = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *asked.run);
-    if (desk && asked.run) status = r2__asked_start(ctx, &asked, n);
-    if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
-    for (int t = 0; t < threads && desk; ++t) {
-        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
-        r2_arena_free(ctx, &desk[t].solve.memory);
-    }
-    r2_release(ctx, desk);
-    r2_release(ctx, asked.run);
-    return status;
-}
-
-r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
-    const r2__range own = r2__team_share(ctx, n);
-    const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
-                                                own.end - own.begin, chains, evidence + own.begin);
-    return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
 }
 
 /* ---- the questions of a chain's steps ---- */
@@ -4226,28 +4158,49 @@ static void r2__evidence_at_step(r2_evidence *evidence, int32_t step, const r2_e
     memcpy(evidence->chain, target->chain, sizeof evidence->chain);
 }
 
-r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
-                              const r2_chain_config *chains, r2_evidence *evidence) {
+/* evidence[q] becomes that of step[q] of its first chain; R2_STEP_ASK leaves it as it is. `run`:
+   whose hook may change it, or NULL. */
+static r2_status r2__evidence_of_steps(r2_ctx *ctx, const r2_index *index, const int32_t *step,
+                                       int64_t n, const r2_chain_config *chains, const r2_run *run,
+                                       r2_evidence *evidence) {
     r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
     r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    r2_status status = question && asked ? R2_OK : ctx->status;
-    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
-        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q)
-        status = evidence[q].n_chains < 1
-                     ? r2_fail(ctx, R2_ARGUMENT,
-                               "evidence: step %d needs a chain, question %lld "
-                               "has none",
-                               (int)step, (long long)q)
-                     : r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step,
-                                           &question[q]);
-    if (status == R2_OK) status = r2_evidence_compute(ctx, index, question, n, chains, asked);
+    int64_t *place = (int64_t *)r2_alloc(ctx, (uint64_t)n, sizeof *place), m = 0;
+    r2_status status = question && asked && place ? R2_OK : ctx->status;
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        r2__evidence_at_step(&asked[q], step, &evidence[q]);
-        evidence[q] = asked[q];
+        if (step[q] == R2_STEP_ASK) continue;
+        if (evidence[q].n_chains < 1)
+            status = r2_fail(ctx, R2_ARGUMENT,
+                             "evidence: step %d needs a chain, question %lld has none",
+                             (int)step[q], (long long)q);
+        else
+            status = r2_question_of_step(ctx, index, &evidence[q].chain[0].chain, step[q],
+                                         &question[m]);
+        place[m++] = q;
+    }
+    if (status == R2_OK && m > 0)
+        status = run ? r2__run_evidence(ctx, run, question, m, asked)
+                     : r2_evidence_compute(ctx, index, question, m, chains, asked);
+    for (int64_t k = 0; k < m && status == R2_OK; ++k) {
+        r2__evidence_at_step(&asked[k], question[k].step, &evidence[place[k]]);
+        evidence[place[k]] = asked[k];
     }
     r2_release(ctx, question);
     r2_release(ctx, asked);
+    r2_release(ctx, place);
+    return status;
+}
+
+r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
+                              const r2_chain_config *chains, r2_evidence *evidence) {
+    int32_t *all = (int32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *all);
+    r2_status status = all ? R2_OK : ctx->status;
+    if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
+        status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) all[q] = step;
+    if (status == R2_OK)
+        status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
+    r2_release(ctx, all);
     return status;
 }
 
@@ -7813,45 +7766,23 @@ static int32_t r2__run_step(const r2_run *run, int64_t g) {
     return first + (int32_t)r2_rng_below(&rng, (uint64_t)(last - first));
 }
 
-/* Puts the evidence of earlier steps in the place of that of the questions of some groups. */
-static r2_status r2__run_steps(r2_ctx *ctx, const r2_run *run, r2_evidence *evidence) {
-    const int64_t n = run->n_train, group = 1 + (int64_t)run->config.n_sampled;
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    int64_t *place = (int64_t *)r2_alloc(ctx, (uint64_t)n, sizeof *place), m = 0;
-    r2_status status = question && asked && place ? R2_OK : ctx->status;
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const int32_t step = r2__run_step(run, q / group);
-        if (step == R2_STEP_ASK) continue;
-        place[m] = q;
-        status = r2_question_of_step(ctx, &run->index, &evidence[q].chain[0].chain, step,
-                                     &question[m++]);
-    }
-    if (status == R2_OK && m > 0) status = r2__run_evidence(ctx, run, question, m, asked);
-    for (int64_t k = 0; k < m && status == R2_OK; ++k) {
-        r2__evidence_at_step(&asked[k], question[k].step, &evidence[place[k]]);
-        evidence[place[k]] = asked[k];
-    }
-    r2_release(ctx, question);
-    r2_release(ctx, asked);
-    r2_release(ctx, place);
-    return status;
-}
-
-/* Writes the training examples in the words of a codebook. */
+/* Writes the training examples in the words of a codebook, some about earlier steps. */
 static r2_status r2__run_examples(r2_ctx *ctx, const r2_run *run, const r2_codebook *codebook,
                                   r2_examples *train) {
     r2_example_config how = r2__run_teaches(run);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)run->n_train, sizeof *evidence);
-    r2_status status = evidence ? R2_OK : ctx->status;
+    const int64_t n = run->n_train;
+    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    int32_t *step = (int32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *step);
+    r2_status status = evidence && step ? R2_OK : ctx->status;
     how.prompt.codebook = codebook;
     if (status == R2_OK) {
-        memcpy(evidence, run->evidence, (size_t)run->n_train * sizeof *evidence);
-        status = r2__run_steps(ctx, run, evidence);
+        memcpy(evidence, run->evidence, (size_t)n * sizeof *evidence);
+        for (int64_t q = 0; q < n; ++q) step[q] = r2__run_step(run, q / how.group);
+        status = r2__evidence_of_steps(ctx, &run->index, step, n, NULL, run, evidence);
     }
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, train, &run->codec, &how, evidence, run->n_train);
+    if (status == R2_OK) status = r2_examples_init(ctx, train, &run->codec, &how, evidence, n);
     r2_release(ctx, evidence);
+    r2_release(ctx, step);
     return status;
 }
 
@@ -17584,6 +17515,78 @@ static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_
 
 r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
     return ctx->team && ctx->team->size > 1 ? r2__team_agree(ctx, status) : status;
+}
+
+/* ---- evidence of many questions ---- */
+
+static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
+    r2_status status = r2__check_chain_config(ctx, asked->chains);
+    if (status == R2_OK && asked->chains->k > R2_MAX_CHAINS)
+        return r2_fail(ctx, R2_ARGUMENT, "chains: k = %lld, expected at most %d in a prompt",
+                       (long long)asked->chains->k, R2_MAX_CHAINS);
+    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
+        const r2_question *question = &asked->question[q];
+        status = r2__check_question(ctx, asked->index->graph, question, false);
+        if (status == R2_OK && (q == 0 || !r2__same_view(asked->index, question, question - 1)))
+            asked->first[asked->n_views++] = q;
+    }
+    asked->first[asked->n_views] = n;
+    return status;
+}
+
+/* Blocks of views, as many at a time as lie between two reports of progress. */
+static r2_status r2__evidence_of_blocks(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk,
+                                        int threads) {
+    /* as many lanes as leave work for every thread */
+    const int64_t share = (asked->n_views + threads - 1) / threads;
+    const int64_t lanes = share < R2__WALKS ? share : R2__WALKS, round = lanes * threads * 8;
+    r2_status status = R2_OK;
+    for (int64_t done = 0; done < asked->n_views && status == R2_OK; done += round) {
+        const int64_t end = done + round < asked->n_views ? done + round : asked->n_views;
+        const int64_t n_blocks = (end - done + lanes - 1) / lanes;
+        int64_t n_failed = 0;
+        R2_PARALLEL_FOR(threads, t, threads) {
+            r2_ctx own = *ctx; /* a context serves one thread at a time */
+            for (int64_t b = n_blocks * t / threads; b < n_blocks * (t + 1) / threads; ++b) {
+                const int64_t v = done + b * lanes, left = end - v;
+                if (!r2__evidence_of_views(&own, asked, &desk[t], v,
+                                          (int)(left < lanes ? left : lanes)))
+                    asked->evidence[asked->first[v]].n_chains = -1;
+            }
+        }
+        for (int64_t r = done; r < end; ++r)
+            n_failed += asked->evidence[asked->first[r]].n_chains < 0;
+        if (n_failed) return r2_fail(ctx, R2_NO_MEMORY, "evidence: out of memory");
+        status = r2_progress(ctx, "evidence", asked->first[end], asked->first[asked->n_views]);
+    }
+    return status;
+}
+
+static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                                    int64_t n, const r2_chain_config *chains,
+                                    r2_evidence *evidence) {
+    r2__asked asked = {index, question, chains, evidence, NULL, 0};
+    const int threads = r2_threads(ctx, n * 1000);
+    r2__desk *desk = (r2__desk *)r2_alloc(ctx, (uint64_t)threads, sizeof *desk);
+    r2_status status = R2_NO_MEMORY;
+    asked.first = (int64_t *)r2_alloc(ctx, (uint64_t)n + 1, sizeof *asked.first);
+    if (desk && asked.first) status = r2__asked_start(ctx, &asked, n);
+    if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
+    for (int t = 0; t < threads && desk; ++t) {
+        for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
+        r2_arena_free(ctx, &desk[t].solve.memory);
+    }
+    r2_release(ctx, desk);
+    r2_release(ctx, asked.first);
+    return status;
+}
+
+r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
+                              int64_t n, const r2_chain_config *chains, r2_evidence *evidence) {
+    const r2__range own = r2__team_share(ctx, n);
+    const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
+                                                own.end - own.begin, chains, evidence + own.begin);
+    return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
 }
 
 /* ---- uniform chains without a list of them ---- */
