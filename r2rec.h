@@ -88,6 +88,12 @@
 
 #define R2_VERSION "0.1.0"
 
+#if defined(__GNUC__) /* arguments are checked against the format */
+#define R2__PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define R2__PRINTF(text, first)
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -107,18 +113,17 @@ typedef enum r2_status {
     R2_DIVERGED   /* training or a model came to a number that is none or infinite */
 } r2_status;
 
-/* Allocator hook: behaves like realloc; size 0 frees and returns NULL. With n_threads > 1 it is
-   called from several threads at once. */
+/* Allocator hook: as realloc; size 0 frees, returns NULL. Several threads may call it at once. */
 typedef void *(*r2_realloc_fn)(void *hook_data, void *ptr, size_t size);
-
-/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). To return
+/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). Returning
    non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, int64_t total);
+/* Log hook: one line of text, without the newline. */
+typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
-/* File hook: asked before everything that is done with the file `path` (a renamed one: its new
-   name). It returns 0, or the number of the error (errno.h) with which this fails instead; after
-   EINTR it is tried again. It may lower *size, the bytes of a READ or WRITE: the rest follows. So a
-   test can make the n-th file operation fail, and a program can watch them. */
+/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
+   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
+   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
 typedef enum r2_file_op {
     R2_FILE_OPEN = 0,
     R2_FILE_READ,
@@ -130,15 +135,11 @@ typedef enum r2_file_op {
 } r2_file_op;
 typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
 
-/* Log hook: one line of text, without the newline. */
-typedef void (*r2_log_fn)(void *hook_data, const char *line);
-
 #define R2_MOST_THREADS 256
 
 /* Several processes that do one job: each makes the same calls with the same arguments, computes
-   its share of what is much (parts of a batch, outputs, evidence) and gets the shares of the
-   others. All have the same results then, to the byte those of one process. Process 0 reads and
-   writes files. With R2_MPI: r2_mpi_join [B1]. */
+   its share (of the parts of a batch, outputs, evidence) and gets the others'. All have the bytes
+   that one process has. Process 0 reads and writes files. With R2_MPI: r2_mpi_join [B1]. */
 #define R2_MOST_RANKS 1024
 typedef struct r2_team {
     int rank, size; /* process 0 .. size - 1 of so many, at most R2_MOST_RANKS       */
@@ -149,8 +150,7 @@ typedef struct r2_team {
     r2_status ended; /* R2_OK, or why the team works no longer: set by the library */
 } r2_team;
 
-/* Settings of the caller, and the last error. Plain data: make one with r2_ctx_default(), change
-   any field, pass its address to every call. It owns nothing and needs no free. */
+/* Settings of the caller, and the last error. Plain data that owns nothing: change any field. */
 typedef struct r2_ctx {
     r2_realloc_fn realloc_fn; /* NULL: the C library's                    */
     r2_progress_fn progress;  /* NULL: silent                             */
@@ -165,35 +165,20 @@ typedef struct r2_ctx {
 
 /* A context with defaults: C allocator, no hooks, one thread per processor. */
 r2_ctx r2_ctx_default(void);
-
-/* Records `status` with a printf-style sentence and returns `status`: `return r2_fail(...)`. The
-   sentence may quote any input: r2_printable is applied to it. */
-r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
-
+/* Records `status` with a printf-style sentence, made r2_printable, and returns `status`. */
+r2_status r2_fail(r2_ctx *ctx, r2_status status, const char *format, ...) R2__PRINTF(3, 4);
 /* Replaces control characters but tabs by '?', in place: a terminal would obey them. In text that
    is not UTF-8, non-ASCII bytes are replaced too. */
 void r2_printable(char *text);
-
 /* A short name of `status`, for messages. */
 const char *r2_status_name(r2_status status);
-
 /* The end of a team's work, called by every process with its own status: a failure of one alone,
    such as a full disk, ends the others too. Returns the first failure, with its sentence. */
 r2_status r2_team_end(r2_ctx *ctx, r2_status status);
-
 /* Calls the progress hook. Returns R2_CANCELLED when it asked to stop, else R2_OK. */
 r2_status r2_progress(r2_ctx *ctx, const char *what, int64_t done, int64_t total);
-
 /* Sends a printf-style line to the log hook. */
-void r2_log(r2_ctx *ctx, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 2, 3)))
-#endif
-    ;
+void r2_log(r2_ctx *ctx, const char *format, ...) R2__PRINTF(2, 3);
 
 /* Memory with one lifetime: many allocations, one free. Allocations are 64-byte aligned.
 
@@ -221,8 +206,7 @@ typedef struct r2_text {
 /* =============================================================================== [A2] data ==== */
 
 /* Interactions as they stand in the files: one row per (user, item), sorted by user, then item.
-   Users and items are numbered 0 .. n-1 in the order in which they first appear. 12 bytes per
-   row. */
+   Users and items are numbered in the order in which they first appear. 12 bytes per row. */
 typedef struct r2_data {
     int64_t n_users, n_items, n_ratings;
     int64_t *user_begin; /* (n_users + 1) rows of user u: user_begin[u] .. user_begin[u + 1] - 1 */
@@ -257,11 +241,10 @@ typedef struct r2_data {
      r2_format.
    Text that is not UTF-8 is read as latin-1; in memory all text is UTF-8. CRLF, a byte order mark,
    a missing last newline and blanks around ids and numbers are accepted; a quoted field must end on
-   its line. Every line has as many fields as the first; one that has not ends the load. Times are
-   numbers or dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles beside the
-   ratings that cannot be read do not cost the ratings: see items_error. Loading takes about 32
-   bytes per interaction. Errors: R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY,
-   R2_CANCELLED. */
+   its line. Every line has as many fields as the first, else the load ends. Times are numbers or
+   dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles that cannot be read do
+   not cost the ratings: see items_error. Loading takes about 32 bytes per interaction. Errors:
+   R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -273,8 +256,7 @@ typedef struct r2_format {
        there is none. The first line must have each column that is given here. NULL: the usual names
        ("userId", "user_id:token", "reviewerID", ...); if the first line has no such names, the
        columns 1 2 3 4, if there are no more, a number is in 3 and a time in 4. A file whose columns
-       remain unclear is refused. Without a rating column every rating is 1, without a time column
-       every time is 0. */
+       remain unclear is refused. What a missing column does: see has_rating, has_time. */
     const char *user, *item, *rating, *time;
     /* File with id, title, genres, year, by the same rules; NULL: the one beside the ratings. */
     const char *items;
@@ -312,8 +294,8 @@ typedef struct r2_split_config {
 } r2_split_config;
 
 /* The tie rule: interactions of one user at the same second are ordered by
-   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a. So the order depends neither on the
-   numbers of items (they correlate with popularity) nor on the order of rows in the file. */
+   r2_hash(seed, h(user_key), h(item_key)), h = 64-bit FNV-1a: neither by the numbers of items,
+   which correlate with popularity, nor by the order of rows in the file. */
 typedef struct r2_split {
     r2_split_config config;  /* with the default of min_positive filled in                      */
     uint8_t *role;           /* (n_ratings) an r2_role per row of r2_data                       */
@@ -332,10 +314,9 @@ r2_split_config r2_split_config_default(void);
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
-/* Sets aside the targets whose item has fewer than min_train training interactions: n_test and
-   n_valid shrink, and these targets stand behind the others, to be reported apart (D12). An item
-   that nobody else has would be known by that alone. Call after r2_split_thin. Errors:
-   R2_NO_MEMORY. */
+/* Warm items (D12) have min_train training interactions of other users; a cold one would be known
+   by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
+   these targets stand behind the others. Call after r2_split_thin. Errors: R2_NO_MEMORY. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among them. The interactions of the
    others are still not trained on. */
@@ -343,8 +324,7 @@ void r2_split_thin(r2_split *split, int64_t n);
 void r2_split_free(r2_ctx *ctx, r2_split *split);
 
 /* Frozen candidate sets: column 0 is the positive, the others are distinct negatives, items that
-   the user never interacted with in all data (D12). Training draws its own: r2_questions_draw
-   [A5]. */
+   the user never interacted with in all data (D12). Training draws its own: r2_questions_draw. */
 typedef struct r2_candidates {
     int64_t n_cases, n_per_case; /* n_per_case = 1 + r2_negatives.n */
     uint32_t *user;              /* (n_cases)              */
@@ -356,14 +336,13 @@ typedef struct r2_negatives {
     int64_t n; /* of each positive */
     uint64_t seed;
     bool popular;           /* in proportion to the number of interactions of an item           */
-    const r2_split *warm; /* only items with at least min_train training interactions, which is */
-    int64_t min_train;    /* harder: most items that nobody knows are left out; NULL: all       */
+    const r2_split *warm; /* only items that are warm in this split, which is harder; NULL: all  */
+    int64_t min_train;    /* what warm means: at least so many training interactions             */
 } r2_negatives;
 
-/* Draws one case per target. It depends only on (seed, user, item), not on the other targets. Users
-   with fewer than n such items left get no case: n_cases may be less than n_targets.
-   Errors: R2_ARGUMENT (n or n_targets < 0; targets, but no user with n such items; popular with
-   warm), R2_NO_MEMORY. */
+/* Draws one case per target, which depends only on (seed, user, item). Users with fewer than n such
+   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets
+   < 0; targets, but no user with n such items; popular with warm), R2_NO_MEMORY. */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -371,8 +350,8 @@ void r2_candidates_free(r2_ctx *ctx, r2_candidates *c);
 
 /* ============================================================================== [A3] graph ==== */
 
-/* The bipartite graph of some interactions: CSR both ways. Edge e of user u is a row of the user
-   side; the item side points back to it. 20 bytes an edge, 8 when the user side is r2_data's own.
+/* The bipartite graph of some interactions, both ways: an edge e is a row of the user side; the
+   item side points back to it. 20 bytes an edge, 8 when the user side is r2_data's own.
 
        user_begin  u ->  | e0 e1 e2 |      user_item[e], user_rating[e], user_time[e]
        item_begin  i ->  | k0 k1 |         item_user[k], item_edge[k] = e of (item_user[k], i)  */
@@ -389,9 +368,9 @@ typedef struct r2_graph {
     bool borrows_user_side;       /* role was NULL: the user side belongs to r2_data */
 } r2_graph;
 
-/* Builds the graph of all rows of `data`, or of those with role[row] == R2_TRAIN when `role` is
-   given. Keeps the numbering of users and items. Without `role` the user side is that of `data`,
-   which must then outlive the graph. Errors: R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
+/* The graph of the rows of `data` with role[row] == R2_TRAIN; `role` NULL: of all rows, and `data`,
+   whose user side it borrows, must outlive it. Users and items keep their numbers. Errors:
+   R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
 r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role);
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph);
 int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user);
@@ -407,9 +386,8 @@ typedef struct r2_butterflies {
     int64_t *edge; /* (n_edges) by edge of the graph's user side               */
 } r2_butterflies;
 
-/* Counts all butterflies exactly. Walks all paths of two edges from the side on which there are
-   fewer, twice: about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes per edge and per user,
-   and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
+/* Counts all butterflies exactly, in about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes
+   per edge and per user, and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -434,8 +412,7 @@ typedef struct r2_fade {
     float inverse;       /* 1 / |d|                   */
 } r2_fade;
 
-/* A training graph with the order of its edges in time and facts about its items: what chains and
-   evidence are computed from. */
+/* What chains and evidence are computed from: a training graph, its order in time, its items. */
 typedef struct r2_index {
     const r2_graph *graph; /* borrowed */
     uint32_t *position;    /* (n_edges) place of an edge in its user's history, 0 the earliest */
@@ -458,14 +435,13 @@ typedef struct r2_index {
     int16_t *year;         /* (n_items) 0 when unknown                       */
 } r2_index;
 
-/* Builds an index. `seed` is that of the split, so that ties in time are ordered as there. Keeps a
-   pointer to `graph`; copies what it needs of `data`. Errors: R2_NO_MEMORY. */
+/* Builds an index. `seed` is that of the split: ties in time are ordered as there. Copies what it
+   needs of `data`. Errors: R2_NO_MEMORY. */
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
-/* How many edges are not before the interaction (user, item) of `data` in time, the tie rule
-   included: `future` of a question that asks for it; 0 when there is no such interaction. `data` is
-   what the graph was made of, held-out rows included. */
+/* How many edges are not before the interaction (user, item) of `data`, held-out or not, in time
+   and the tie rule: `future` of a question that asks for it; 0: there is no such interaction. */
 int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t user, uint32_t item);
 
 #define R2_NO_ITEM UINT32_MAX /* in place of an item: none */
@@ -483,16 +459,14 @@ int64_t r2_index_future(const r2_index *index, const r2_data *data, uint32_t use
 
 /* What is asked: would `user`, after its first `n_history` interactions of the graph, take `item`?
    If the graph has the edge (user, item), as it has for a training question, it is hidden: all
-   results are as if it did not exist (D2). An edge within the history is left out of it too; then
-   one interaction fewer is used. Held-out interactions are not in the graph at all.
+   results are as if it did not exist (D2); a history that holds it is one interaction shorter.
+   Held-out interactions are not in the graph at all.
 
-   When it is asked matters as well: what everybody takes changes. Of the graph's edges, anybody's,
-   the last `future` are still to come; evidence of popularity lately looks at those before them.
-   All questions about one held-out interaction, the sampled items too, have its moment. So a test
-   tells a model when a user came, and never what for.
+   Of the graph's edges, anybody's, the last `future` are still to come; evidence of popularity
+   lately looks at those before them. All questions about one held-out interaction, the sampled
+   items too, have its moment: a test tells a model when a user came, and never what for.
 
-   A question about a step of a chain hides more (r2_question_of_step fills in step, other_user and
-   other_item); a plain question has zeros there. */
+   A question about a step of a chain (r2_question_of_step) hides more. */
 typedef struct r2_question {
     uint32_t user, item;
     int32_t n_history;
@@ -531,15 +505,14 @@ typedef struct r2_chain_config {
 r2_chain_config r2_chain_config_default(void);
 
 /* Target chains (D2): up to config->k chains with i1 = question->item, i0 in the question's history
-   and u1 another user of both. These are the chains that r2_evidence_compute shows for the same
-   question and config, score for score. `chains` has room for k; *n_chains says how many there are,
-   0 when no chain exists. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   and u1 another user of both: those that r2_evidence_compute shows for the same question and
+   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
-/* Closed chains (D1): up to config->k chains over four observed edges, i0 != i1, u0's whole
-   history. i1 is the item that u0 took later, so a chain and its mirror are one. u1 shares two
-   items or more with u0. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history.
+   u1 shares two items or more with u0. i1 is the item that u0 took later, so a chain and its
+   mirror are one. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
@@ -647,9 +620,9 @@ int32_t r2_answer_level(float rating, float rating_min, float rating_max);
    not have e4, after the user's whole history. The answer is the level of r_step (-1 if NAN).
 
    A question at step k = 1 .. 3 hides the edges e_k .. e4, which it has not revealed, and leaves
-   the chain's other person out of all counts, chains and means of the item: nothing that is
-   computed for the question depends on the existence or the rating of these edges. (Its other edges
-   still count in the global mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
+   the chain's other person out of all counts, chains and means of the item: nothing computed for it
+   depends on these edges or their ratings. (Other edges of this person still count in the global
+   mean rating and in the ranks in time.) Errors: R2_ARGUMENT. */
 r2_status r2_question_of_step(r2_ctx *ctx, const r2_index *index, const r2_chain *chain,
                               int32_t step, r2_question *question);
 
@@ -672,9 +645,8 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
 
 /* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
-   of edge e_step of its first chain. User, item, n_history, answer and values are those of the
-   question r2_question_of_step; the chains stay. Errors: R2_ARGUMENT (step not 1 .. 3, no chain),
-   those of r2_evidence_compute; then evidence is unchanged. */
+   of the question r2_question_of_step about its first chain; the chains stay. Errors: R2_ARGUMENT
+   (step not 1 .. 3, no chain), those of r2_evidence_compute; then evidence is unchanged. */
 r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
                               const r2_chain_config *chains, r2_evidence *evidence);
 
@@ -684,16 +656,15 @@ typedef struct r2_draw_config {
     int32_t n_sampled;   /* unobserved items of a group, answer 0 (D8)            */
     int32_t min_history; /* interactions of the user before the one that is asked, or half of all
                             that the user has when that is less                  */
-    int64_t min_train;  /* training interactions, by other users, of every item that is asked for:
-                            as the candidates are drawn (D12)                    */
+    int64_t min_train;   /* every item that is asked for is warm: r2_split_warm  */
     uint64_t seed;
 } r2_draw_config;
 
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
    different items that the user has no training edge with (repeated where there are fewer). Groups
-   are spread evenly over the users and ask for the latest interactions of each, as a recommendation
-   asks what comes next. question: (n_groups, 1 + n_sampled). *n_drawn < n_groups only when the data
-   have no more. Errors: R2_ARGUMENT (also when the data have none). */
+   are spread evenly over the users and ask for the latest interactions of each. question (n_groups,
+   1 + n_sampled). *n_drawn: groups, fewer when the data have no more. Errors: R2_ARGUMENT (also
+   when the data have none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn);
 
@@ -705,15 +676,12 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 #define R2_MAX_WEIGHT  9  /* largest absolute weight of a fact   */
 #define R2_MAX_TOTAL   24 /* largest absolute running total      */
 
-/* The words for evidence: the quantile buckets of each field, and the weight of each bucket.
-   Learned from training questions alone. */
+/* The words for evidence: the quantile buckets of each field over training questions alone, and the
+   weight of each bucket. */
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
-    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* round(1.5 x log(share of the observed
-                                                   items / share of the sampled ones)) in the
-                                                   bucket, half an observed question added to
-                                                   each share [M5], clipped to +-9 */
+    int8_t weight[R2_N_FIELDS][R2_MAX_BUCKETS]; /* log of a ratio of shares, clipped: [M5]   */
     int32_t n_chains;                           /* shown in a prompt                         */
 } r2_codebook;
 
@@ -775,9 +743,7 @@ r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
-/* Adds the compact prompt of evidence->step in the progressive schedule, one word a fact: the
-   chains as the step sees them, then the evidence about the edge that is asked for,
-       <q> c1 field:bucket ... c2 field:bucket ... field:bucket ... */
+/* Adds the compact prompt of evidence->step in the progressive schedule: [M5]. */
 void r2_prompt_compact(r2_ctx *ctx, const r2_codebook *codebook, const r2_evidence *evidence,
                        r2_text *text);
 
@@ -791,11 +757,9 @@ typedef struct r2_teacher_config {
 
 r2_teacher_config r2_teacher_config_default(void);
 /* Adds the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of every
-   three facts, in the order of the prompt, the strongest, its weight and the running total,
-       <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... c1:7 +3 =+15 </think>
-   A thought has three words and weighs three facts, so each looks back the same distance. `index`
-   keys the noise. It reads the prompt only, so the answer cannot leak into it (unguided). Errors:
-   R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
+   three facts, in the order of the prompt, the strongest, its weight and the running total ([M6]).
+   It reads the prompt only, so the answer cannot leak into it (unguided). `index` keys the noise.
+   Errors: R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
 r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
                              r2_text *text);
@@ -827,15 +791,15 @@ typedef struct r2_check {
 } r2_check;
 
 const char *r2_verdict_name(r2_verdict verdict);
-/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict. It
-   does not ask whether a cited fact is the strongest, nor whether the answer follows from the
-   total: the answer is learned, not computed. "Faithful" means the verdict R2_TRACE_OK. */
+/* Checks a compact output (from <think> on) against its prompt. Total: any bytes get a verdict.
+   "Faithful" means the verdict R2_TRACE_OK: whether a cited fact is the strongest, or the answer
+   follows from the total, is not asked; the answer is learned. */
 r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const char *output);
 
 /* ============================================================================== [A7] words ==== */
 
 /* A growing list of token ids. Check owner.failed once at the end: after a failed allocation the
-   list is empty, and further additions do nothing. */
+   list is empty, and additions do nothing. */
 typedef struct r2_tokens {
     int32_t *id; /* (n) a list of stb_ds */
     int64_t n;
@@ -864,8 +828,8 @@ int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
    unknown word; R2_NO_MEMORY. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n) to `out`, single spaces between them. An id out of range is
-   R2_ARGUMENT, and nothing is added. */
+/* Adds the words of `id` (n), single spaces between them. An id out of range is R2_ARGUMENT, and
+   nothing is added. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -874,16 +838,14 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
-/* Adds all words of a codebook's compact prompts and traces, of every schedule and step, in a fixed
-   order, to an empty vocabulary. Errors: R2_NO_MEMORY. */
+/* Adds all words of a codebook's prompts and traces, of every schedule and step, in a fixed order,
+   to an empty vocabulary. Errors: R2_NO_MEMORY. */
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder (Llama 2307.09288, Qwen2 2407.10671). Each layer computes
-   x += Wo attention(rope(Wq n, Wk n), Wv n) with n = rmsnorm(x), then
-   x += Wd swiglu(Wg n, Wu n) with n = rmsnorm(x); after the last, logits = head rmsnorm(x).
-   All sizes are numbers of elements. */
+/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671). All sizes are numbers of
+   elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
@@ -932,11 +894,10 @@ typedef struct r2_tensor {
     const char *name; /* in a file; "model.layers.<n>." precedes it if per_layer */
 } r2_tensor;
 
-/* Sequences laid end to end, without padding, and the tokens whose log-probability is wanted.
-   Prediction j asks for log p(pred_token[j] | tokens of its sequence up to row pred_row[j]);
-   pred_row ascends; a row may have several predictions. A branch continues the last sequence before
-   it that is not a branch, as if that one's tokens preceded its own: a common beginning is computed
-   once. */
+/* Sequences laid end to end, and the tokens whose log-probability is wanted. Prediction j asks for
+   log p(pred_token[j] | tokens of its sequence up to row pred_row[j]); pred_row ascends; a row may
+   have several. A branch continues the last sequence before it that is not a branch, as if that
+   one's tokens preceded its own: a common beginning is computed once. */
 typedef struct r2_batch {
     int32_t n_seq;
     const int32_t *seq_begin;  /* (n_seq + 1) rows of sequence s                  */
@@ -981,9 +942,8 @@ float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
-   every objective that is a function of log-probabilities (cross-entropy, GRPO, a listwise term).
-   Call it once after r2_forward of the same batch: it overwrites the activations.
-   Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
+   cross-entropy, GRPO, a listwise term. Call it once after r2_forward of the same batch, whose
+   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 /* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -1014,9 +974,8 @@ typedef struct r2_generation {
 /* One sample of up to 32 tokens at temperature 1. */
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
-   least one token; with max_new more it must fit into n_ctx. Prompts are taken in chunks, so memory
-   does not grow with their number. Free: r2_generation_free; on failure `out` is zeroed.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   least one token; with max_new more it must fit into n_ctx. Memory does not grow with their
+   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
@@ -1129,10 +1088,10 @@ typedef struct r2_example_config {
     int32_t group;
 } r2_example_config;
 
-/* Writes the prompt of each evidence and its trace by the rule-based teacher, and encodes both.
-   evidence (n). Errors: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those
-   come from records), R2_FORMAT (a word that the vocabulary does not have), those of
-   r2_prompt_build; then `examples` is zeroed. */
+/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors:
+   R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from records),
+   R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build; then `examples`
+   is zeroed. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_example_config *config, const r2_evidence *evidence, int64_t n);
 /* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
@@ -1290,8 +1249,8 @@ r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
 
 /* ======================================================================== [A11] evaluation ==== */
 
-/* Rank of a positive among candidates (D13). Ties are part of the result, so the order of the list
-   does not matter: `better` candidates score above the positive, `tied` others equal it. */
+/* Rank of a positive among candidates (D13), ties as part of the result: `better` candidates score
+   above it, `tied` others equal it. */
 typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
@@ -1330,9 +1289,9 @@ r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t 
    differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
-/* Exact two-sided McNemar test of two methods on the same cases: `only_a` cases that a alone got
-   right, `only_b` that b alone did. Returns the probability of a split at least as uneven when both
-   are equally good; NAN when a count is negative. */
+/* Exact two-sided McNemar test on the same cases, only_a of which method a alone got right, only_b
+   method b alone: the probability of a split at least as uneven when both are equally good; NAN
+   when a count is negative. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
@@ -1378,8 +1337,8 @@ typedef struct r2_reasoning {
 } r2_reasoning;
 
 /* Lets the model reason, greedily, about examples first .. first + n - 1, in 32 tokens, or as many
-   as their longest trace and R2_MAX_MARK more: out (n). Free each with r2_reasoning_free; after an
-   error there is nothing to free. Errors: as of r2_score. */
+   as their longest trace and R2_MAX_MARK more: out (n), each to be freed. Errors: as of r2_score;
+   then there is nothing to free. */
 r2_status r2_think(r2_ctx *ctx, r2_model *model, const r2_examples *examples, int64_t first,
                    int64_t n, r2_reasoning *out);
 void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
@@ -1543,11 +1502,7 @@ void r2_arena_free(r2_ctx *ctx, r2_arena *arena);
 
 /* Adds bytes, or a printf-style text. A failed allocation sets text->failed and ctx->status. */
 void r2_text_add(r2_ctx *ctx, r2_text *text, const char *bytes, size_t len);
-void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
+void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINTF(3, 4);
 void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
@@ -4347,7 +4302,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
    weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
    Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
    added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
-   (test_trace.c, weights_by_hand_counts). Traces ([M6]) reason with the weights.
+   (test_trace.c, weights_by_hand_counts). Weights are clipped to +-9; traces ([M6]) reason with
+   them.
 
    A schedule says what each step shows of a chain's edges. The thought of step k is about e_k,
    whose rating is masked; then it is revealed and step k + 1 begins (D5):
