@@ -1352,13 +1352,12 @@ struct r2_run;
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
    its own evidence and before it writes prompts. It may change the values and chains of
    evidence[q], which belongs to question[q]; so the score of another recommender can replace a
-   field. question[q].answer is known in SFT, early stopping and RL, -1 in ranking. With step_share
-   > 0 some questions of SFT have a step 1 .. 3: they ask about an edge of a chain, user and item
-   are that edge's, and what it leads to is hidden too (r2_question_of_step). The hook must keep D2:
-   of u0 it may use the first n_history interactions, and never the edge (u0, i*). It is called
-   once with n = 0 before the first questions, to prepare or to refuse: then data, split,
-   candidates, graph and index exist, and nothing else. It is never called from two threads at once.
-   A status other than R2_OK, recorded by r2_fail, ends what the run was doing. */
+   field. question[q].answer is -1 in ranking; with step_share > 0 some questions of SFT have a step
+   1 .. 3 (r2_question_of_step). The hook must keep D2: of u0 it may use the first n_history
+   interactions, and never the edge (u0, i*). It is called once with n = 0 before the first
+   questions, to prepare or to refuse: then data, split, candidates, graph and index exist, and
+   nothing else. It is never called from two threads at once. A status other than R2_OK, recorded by
+   r2_fail, ends what the run was doing. */
 typedef r2_status (*r2_evidence_fn)(r2_ctx *ctx, void *hook_data, const struct r2_run *run,
                                     const r2_question *question, int64_t n, r2_evidence *evidence);
 
@@ -1367,9 +1366,8 @@ typedef struct r2_run_config {
     int64_t n_groups;    /* training groups of 1 observed + n_sampled items                     */
     int32_t n_sampled;   /* D8                                                                  */
     int32_t min_history; /* of a training question, see r2_draw_config                          */
-    int64_t min_train;   /* training interactions, by other users, of the favourites and the sampled
-                            items of candidates and training questions (D12); 0: all items.
-                            Default 1: what nobody else has is never asked for                  */
+    int64_t min_train;   /* favourites and sampled items, of candidates and training questions, are
+                            warm: r2_split_warm; 0: all items. Default 1                        */
     r2_chain_config chains; /* shown in a prompt: which, and how many                           */
     int32_t n_negatives; /* of a candidate set                                                  */
     int64_t n_cases;     /* test and validation cases at most (r2_split_thin); 0: all           */
@@ -1424,22 +1422,22 @@ r2_run_config r2_run_config_full(void);
 /* Loads `path` (anything that r2_data_load takes), splits, builds graph, evidence, prompts,
    traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
-/* The second half of r2_run_init, for callers who have changed the graph or its index: replaces
-   questions, evidence, codebook, examples, vocabulary and model. Errors: R2_ARGUMENT, R2_NO_MEMORY
-   and those of the hook; then the run has none of these, and can be prepared again. */
+/* The second half of r2_run_init, for callers who have changed the graph or its index: makes
+   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT,
+   R2_NO_MEMORY, those of the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
    validation cases (not stopped: config.sft.valid_every 0, n_negatives < n_sampled, no case). A
-   training that was cut off goes on by config.sft.state_path and config.grpo.state_path, [A9]. */
+   training that was cut off goes on: state_path of config.sft and config.grpo. */
 #define R2_N_VALID_CASES 256
 r2_status r2_run_sft(r2_ctx *ctx, r2_run *run);
 /* Reinforcement learning on questions drawn anew: the users' latest interactions again, beside
    other sampled items. Nobody writes traces for them: rewards need none, so they scale. */
 r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run);
 
-/* Prompts for (user, item) pairs, asked now: after all training interactions. user, item,
-   evidence (n). Errors: R2_ARGUMENT (not in the data), and those of the parts. */
+/* Prompts for n pairs (user, item), asked now: after all training interactions. Errors: R2_ARGUMENT
+   (not in the data), and those of the parts. */
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples);
 /* The same for all candidates of a set, case after case. If the user has the first candidate of a
@@ -1451,27 +1449,23 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
 r2_status r2_run_score(r2_ctx *ctx, r2_run *run, const r2_candidates *candidates,
                        const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* The n items with the highest direct scores among those that `user` never interacted with in all
-   data, held-out interactions included; best first, with their reasons. out (n) takes *n_found of
-   them, to be freed with r2_recommendations_free; on failure none. Equal scores: the smaller item
-   number first. */
+   data, held-out or not; best first, equal scores by item number, with their reasons. out (n) takes
+   *n_found of them; on failure none. */
 r2_status r2_run_recommend(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                            r2_recommendation *out, int64_t *n_found);
 void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int64_t n);
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
-   and their digests into run.json: whenever it is cut off, the old files or the new ones are there
-   and are loaded, never a mixture. Errors: R2_ARGUMENT (no model yet; adapters that are not
-   merged), R2_IO, R2_NO_MEMORY. */
+   and their digests into run.json: cut off at any time, the old files or the new ones are loaded,
+   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO, R2_NO_MEMORY. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
-/* Loads a model and codebook that r2_run_save wrote, instead of training. The run must come from
-   r2_run_init with the same data, configuration and hook; a file that does not fit is R2_FORMAT
-   and changes nothing. */
+/* Loads what r2_run_save wrote, instead of training. The run must come from r2_run_init with the
+   same data, configuration and hook; a file that does not fit is R2_FORMAT and changes nothing. */
 r2_status r2_run_load_model(r2_ctx *ctx, r2_run *run, const char *directory);
-/* Takes a model that was saved by a run on other data, instead of training: prompts speak of
-   buckets, not of items. The run keeps its own edges, which need no training; what a bucket means,
-   its word in the model and its weight in traces, is that of the bucket at the same place there.
-   Errors: R2_FORMAT (another shape, fields or number of chains), and those of r2_run_load_model;
-   then nothing has changed. */
+/* Takes a model that a run on other data saved, instead of training: prompts speak of buckets, not
+   of items. The run keeps its own edges; the word of a bucket in the model and its weight in traces
+   are those of the bucket at the same place there. Errors: R2_FORMAT (another shape, fields or
+   number of chains), and those of r2_run_load_model; then nothing has changed. */
 r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 
 /* ######################################################## INTERFACE B: for builders ########### */
@@ -1481,14 +1475,11 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 /* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
    product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
 void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
-
-/* Resizes an r2_alloc'd block to `count` elements of `size` bytes; NULL on failure, and then `ptr`
-   is still valid. New bytes are not cleared. */
+/* Resizes an r2_alloc'd block; NULL on failure, and then `ptr` is still valid. New bytes are not
+   cleared. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
-
 /* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
-
 /* Checked arithmetic for sizes that come from files: false on overflow. */
 bool r2_mul_u64(uint64_t a, uint64_t b, uint64_t *product);
 bool r2_add_u64(uint64_t a, uint64_t b, uint64_t *sum);
@@ -1508,7 +1499,6 @@ void r2_text_free(r2_ctx *ctx, r2_text *text);
 
 /* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
-
 /* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
    never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
    R2_NO_MEMORY. */
@@ -1521,9 +1511,8 @@ typedef struct r2_rng {
     int left; /* unused words of `block` */
 } r2_rng;
 
-/* Streams separate the uses of random numbers: two streams never share numbers. Two uses of one
-   stream share them if seed and index are the same: SFT and GRPO shuffle with BATCH, so the same
-   seed gives both the same order. */
+/* Two streams never share numbers. Two uses of one stream share them if seed and index are the
+   same: SFT and GRPO shuffle with BATCH, so the same seed gives both the same order. */
 typedef enum r2_stream {
     R2_STREAM_USER = 0, /* the caller's own */
     R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
@@ -1588,16 +1577,14 @@ typedef struct r2_filter {
     int64_t user_core, item_core;  /* the least number of interactions of every user, every item */
 } r2_filter;
 
-/* Drops rows in place, first by rating and time, then repeatedly those of users and items below the
-   core; renumbers users and items in their old order; time_zero becomes the earliest time left.
-   Splits, graphs and candidates of the old rows are no longer valid. Errors: R2_NO_MEMORY; then
-   nothing has changed. */
+/* Drops rows, first by rating and time, then repeatedly those of users and items below the core;
+   renumbers users and items in their old order; time_zero becomes the earliest time left. What was
+   made of the old rows is no longer valid. Errors: R2_NO_MEMORY; then nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
-/* Replaces counts by grades. Plays, hours and purchases have no maximum that many reach, and they
-   differ between users. If fewer than one rating in R2_COUNTS_RARE is at least 0.8 of the largest,
-   each becomes a grade from 1 to 5: 5 times the share of the user's own values that are not larger,
-   rounded up. Otherwise nothing changes. This rule is ours: D12 speaks of ratings only. The log
-   hook is told. Errors: R2_NO_MEMORY; then nothing has changed. */
+/* Replaces counts (plays, hours, purchases) by grades. If fewer than 1 rating in R2_COUNTS_RARE is
+   at least 0.8 of the largest, each becomes a grade from 1 to 5: 5 times the share of the user's
+   own values that are not larger, rounded up; the log hook is told. Else nothing changes. This rule
+   is ours: D12 speaks of ratings only. Errors: R2_NO_MEMORY; then nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
@@ -1617,10 +1604,10 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
 /* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
-/* Candidate sets as text, a case per line, ids between tabs: user, positive, negatives. Ids make a
-   set independent of numbering and of programs; one with a tab or a quote in it stands in double
-   quotes, "" inside means one. Errors: R2_IO, R2_NO_MEMORY; of loading R2_FORMAT too (lines of
-   different lengths, ids that are not in `data`, an item twice, a negative that the user has). */
+/* Candidate sets as text, a case per line, the files' ids between tabs: user, positive, negatives.
+   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO,
+   R2_NO_MEMORY; of loading R2_FORMAT too (lines of different lengths, ids that are not in `data`,
+   an item twice, a negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1683,7 +1670,7 @@ typedef struct r2_records {
 
 /* Adds a copy. Errors: R2_NO_MEMORY. */
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
-/* Adds the line of a record, without a line end. Text is UTF-8; a broken byte becomes U+FFFD. */
+/* Adds the line of a record, without a line end. A byte that is not UTF-8 becomes U+FFFD. */
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
 /* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
@@ -1700,10 +1687,9 @@ typedef struct r2_teacher {
     r2_tally *tally;     /* counts the verdicts; NULL: not wanted */
 } r2_teacher;
 
-/* Builds a prompt for each of n questions and asks the teacher for an output. Adds a record of each
+/* Builds a prompt for each of n questions, asks the teacher for an output, adds a record of each
    output that passes the check and has the right answer (without a teacher, of each prompt), with
-   ids first_id, first_id + 1 ... in the order of the questions. Errors: those of r2_prompt_build
-   and of the teacher, R2_CANCELLED. */
+   ids from first_id on. Errors: those of r2_prompt_build and of the teacher, R2_CANCELLED. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                    int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
 
@@ -1716,13 +1702,9 @@ r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output
 /* Byte-level byte-pair encoding (Sennrich et al., 1508.07909; over bytes as in GPT-2), compatible
    with Hugging Face's tokenizer.json. Text is cut into pieces by a rule; within a piece, which
    starts as single bytes, the two neighbours whose merge was learned first are joined, again and
-   again.
-
-       " Matrix" -> " M" "atrix" -> ids. Any bytes, UTF-8 or not, come back from the ids unchanged
-                                    (with nfc: the text in normal form C comes back).
-
-   Control tokens such as <|im_end|> are told apart from the same characters in a text: only who
-   asks for them gets their ids, so a title that holds one stays a title. */
+   again. Any bytes come back from the ids unchanged (with nfc: their normal form C). Control tokens
+   such as <|im_end|> are told apart from the same characters in a text: only who asks for them gets
+   their ids, so a title that holds one stays a title. */
 typedef enum r2_bpe_rule {
     R2_BPE_GPT2 = 0,   /* contractions | space? letters | space? digits | space? signs | white    */
     R2_BPE_QWEN2,      /* any sign before letters | digits one by one | signs and line ends       */
@@ -1781,8 +1763,8 @@ void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
 /* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
    place; normalised ones in what the others leave) become their ids, as Hugging Face does; without
-   it all is data. O(n log n) in the longest
-   piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte), R2_NO_MEMORY. */
+   it all is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a
+   byte), R2_NO_MEMORY. */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
 /* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of
@@ -1805,11 +1787,11 @@ r2_status r2_bpe_chat(r2_ctx *ctx, const r2_bpe *bpe, const r2_message *message,
 
 /* ================================================================================ [B5] ops ==== */
 
-/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns), formulas
-   in one grammar, y(N,O) = x(N,I) w(O,I)^T. Of the context they use n_threads alone. Each output is
-   one sum in one order for any number of threads. A _bwd function ADDS to gradients of parameters;
-   what it does to gradients of activations is said. None allocates and none can fail. [M7] has the
-   plain loops, [E4] the fast ones. */
+/* The model's operations on raw pointers: row-major floats, shapes as name(rows, columns). [M7] has
+   the formulas and the plain loops, each backward below its forward; [E4] the fast ones. Of the
+   context they use n_threads alone. Each output is one sum in one order for any number of threads.
+   A _bwd function ADDS to gradients of parameters and SETS those of activations, but where `dx +=`
+   is said. None allocates and none can fail. */
 
 /* Which operand of a product is transposed: NT as in the forward pass, NN as in the gradient of the
    input, TN as in that of the weight. */
@@ -1820,18 +1802,15 @@ typedef enum r2_layout { R2_NT, R2_NN, R2_TN } r2_layout;
 void r2_matmul(const r2_ctx *ctx, r2_layout layout, int64_t M, int64_t N, int64_t K, const float *a,
                int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc, bool add);
 
-/* y(R,C) = x(R,C) * rstd(R) * gain(C), rstd = 1 / sqrt(mean(x^2) + eps)       (arXiv 1910.07467) */
+/* y(R,C), rstd(R) of x(R,C) with gain(C); dx +=, dgain NULL: frozen (arXiv 1910.07467). */
 void r2_rmsnorm_fwd(const r2_ctx *ctx, float *y, float *rstd, const float *x, const float *gain,
                     int64_t R, int64_t C, float eps);
-/* dx += rstd (gain dy - xn mean(gain dy xn)), dgain += sum over rows of dy xn, with xn = x rstd.
-   dgain may be NULL (frozen). */
 void r2_rmsnorm_bwd(const r2_ctx *ctx, float *dx, float *dgain, const float *dy, const float *x,
                     const float *gain, const float *rstd, int64_t R, int64_t C);
 
-/* Rotary positions, halves rotated (arXiv 2104.09864): of each head of x (x_1, x_2 its halves)
-   x_1' = x_1 cos - x_2 sin, x_2' = x_2 cos + x_1 sin, in place, on the first n_head heads of
+/* Rotary positions, halves rotated (arXiv 2104.09864), in place, on the first n_head heads of
    x(R, ld). `table` (n_ctx, d_head) has cos in the first half of a row, sin in the second.
-   direction -1 rotates back: the gradient. */
+   direction 1; -1 rotates back: the gradient. */
 void r2_rope(const r2_ctx *ctx, float *x, int64_t ld, const int32_t *position, const float *table,
              int64_t R, int32_t n_head, int32_t d_head, int direction);
 
@@ -1847,20 +1826,14 @@ typedef struct r2_attention {
 
 /* Floats of scratch that the next two need for these sequences and ctx->n_threads. */
 int64_t r2_attention_scratch(const r2_ctx *ctx, const r2_attention *shape);
-/* out(R, n_head d_head) = softmax(q k^T / sqrt(d_head)) v;  lse(R, n_head) is the logarithm of each
-   row's sum of exponentials, from which the backward pass computes the probabilities again. */
+/* out(R, n_head d_head);  lse(R, n_head): the logarithm of each row's sum of exponentials. */
 void r2_attention_fwd(const r2_ctx *ctx, const r2_attention *shape, float *out, float *lse,
                       const float *qkv, float *scratch);
-/* Sets dqkv. With P the probabilities and D = rowsum(dout out):
-   dv = P^T dout,  dS = P (dout v^T - D) / sqrt(d_head),  dq = dS k,  dk = dS^T q. */
 void r2_attention_bwd(const r2_ctx *ctx, const r2_attention *shape, float *dqkv, const float *dout,
                       const float *out, const float *lse, const float *qkv, float *scratch);
 
-/* y(R,F) = silu(g) u with g, u the halves of gu(R, 2F); silu(g) = g / (1 + exp(-g))
-   (arXiv 2002.05202). */
+/* y(R,F) of gate and up, the halves of gu(R, 2F); dgu may be gu (arXiv 2002.05202). */
 void r2_swiglu_fwd(const r2_ctx *ctx, float *y, const float *gu, int64_t R, int64_t F);
-/* Sets dgu: du = dy silu(g),  dg = dy u s (1 + g (1 - s)) with s = 1 / (1 + exp(-g)). dgu may be
-   gu. */
 void r2_swiglu_bwd(const r2_ctx *ctx, float *dgu, const float *dy, const float *gu, int64_t R,
                    int64_t F);
 
@@ -1870,7 +1843,7 @@ void r2_embed_fwd(const r2_ctx *ctx, float *x, const float *table, const int32_t
 void r2_embed_bwd(const r2_ctx *ctx, float *dtable, const float *dx, const int32_t *token,
                   int64_t R, int64_t C);
 
-/* y(R,C) += bias(C);   dbias(C) += sum over rows of dy. */
+/* y(R,C) += bias(C). */
 void r2_bias_fwd(const r2_ctx *ctx, float *y, const float *bias, int64_t R, int64_t C);
 void r2_bias_bwd(const r2_ctx *ctx, float *dbias, const float *dy, int64_t R, int64_t C);
 
@@ -1907,17 +1880,14 @@ void r2_lora_sum(const r2_ctx *ctx, float *sum, const float *w, const r2_adapter
 void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float *logits, int64_t R,
                       int64_t V);
 /* Turns logits into dlogits in place, for a loss with derivative dlogp[j] by the log-probability of
-   token[j] in row r, where begin[r] <= j < begin[r + 1]:
-   dlogits_v = sum_j dlogp_j [token_j = v] - (sum_j dlogp_j) exp(logits_v - lse). */
+   token[j] in row r, where begin[r] <= j < begin[r + 1]. */
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
 
 /* sum(x^2) over x(n): of a gradient, the square of its norm. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
-/* One step of AdamW on w(n) with gradient g and moments m, v; g' = scale g:
-   m = beta1 m + (1 - beta1) g',  v = beta2 v + (1 - beta2) g'^2,
-   w = (1 - lr decay) w - lr fix1 m / (sqrt(fix2 v) + eps). */
+/* One step of AdamW on w(n) with gradient g and moments m, v. */
 typedef struct r2_adamw_factors {
     float beta1, beta2, eps, lr, decay;
     float scale;      /* of the gradient, by clipping                */
@@ -1964,9 +1934,9 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
    adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape (call r2_model_init first). A
-   file that breaks a rule of the format, or whose tensors are not exactly the model's, is
-   R2_FORMAT, and the model stays as it was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape. A file that breaks a rule of the
+   format, or whose tensors are not exactly the model's, is R2_FORMAT, and the model stays as it
+   was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
@@ -1996,7 +1966,7 @@ r2_status r2_codebook_load(r2_ctx *ctx, r2_codebook *codebook, const char *path)
 /* ==================================================================== [B7] counterfactuals ==== */
 
 /* Does the answer follow from what the reasoning cites (D14)? One fact of a prompt is changed, to
-   the bucket of its field that says the opposite most strongly, or to "-", nothing to count. */
+   the bucket of its field that says the opposite most strongly, or to "-". */
 typedef enum r2_change { R2_CHANGE_FLIP = 0, R2_CHANGE_REMOVE } r2_change;
 
 /* The change of the fact whose weight the trace gives most, beside the same change of facts that it
