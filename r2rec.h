@@ -2195,6 +2195,11 @@ static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int6
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
 static bool r2__is_first(const r2_ctx *ctx);
 
+/* Zeroed memory for n elements of a type, or NULL; the second in an arena. */
+#define R2__NEW(ctx, type, n) ((type *)r2_alloc(ctx, (uint64_t)(n), sizeof(type)))
+#define R2__ARENA_NEW(ctx, arena, type, n)                                                         \
+    ((type *)r2_arena_alloc(ctx, arena, (uint64_t)(n), sizeof(type)))
+
 /* R2_PARALLEL_FOR where the body is one statement. One thread goes without a parallel region: even
    that of a single thread costs as much as norming a row, and so does the next one of several. */
 #define R2__FOR_EACH(threads, i, n, statement)                                                     \
@@ -2318,7 +2323,7 @@ static r2_status r2__split_order(r2_ctx *ctx, r2_split *split, const r2_data *da
         int64_t degree = data->user_begin[u + 1] - data->user_begin[u];
         most = degree > most ? degree : most;
     }
-    moment = (r2__moment *)r2_alloc(ctx, (uint64_t)most, sizeof *moment);
+    moment = R2__NEW(ctx, r2__moment, most);
     if (!moment) return ctx->status;
     for (int64_t u = 0; u < data->n_users; ++u) {
         int64_t begin = data->user_begin[u], n = data->user_begin[u + 1] - begin;
@@ -2366,10 +2371,10 @@ static r2_status r2__split_start(r2_ctx *ctx, r2_split *split, const r2_data *da
     memset(split, 0, sizeof *split);
     split->config = config ? *config : r2_split_config_default();
     if (split->config.min_positive == 0.0f) split->config.min_positive = 0.8f * data->rating_max;
-    split->role = (uint8_t *)r2_alloc(ctx, n, sizeof *split->role);
-    split->by_time = (int64_t *)r2_alloc(ctx, n, sizeof *split->by_time);
-    split->test = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->test);
-    split->valid = (r2_target *)r2_alloc(ctx, (uint64_t)n_targets, sizeof *split->valid);
+    split->role = R2__NEW(ctx, uint8_t, n);
+    split->by_time = R2__NEW(ctx, int64_t, n);
+    split->test = R2__NEW(ctx, r2_target, n_targets);
+    split->valid = R2__NEW(ctx, r2_target, n_targets);
     if (!split->role || !split->by_time || !split->test || !split->valid) return ctx->status;
     return r2__split_order(ctx, split, data);
 }
@@ -2404,7 +2409,7 @@ void r2_split_thin(r2_split *split, int64_t n) {
 
 /* Training interactions of each item (n_items), or NULL. */
 static int64_t *r2__train_degrees(r2_ctx *ctx, const r2_data *data, const uint8_t *role) {
-    int64_t *n = (int64_t *)r2_alloc(ctx, (uint64_t)data->n_items, sizeof *n);
+    int64_t *n = R2__NEW(ctx, int64_t, data->n_items);
     for (int64_t k = 0; k < data->n_ratings && n; ++k) n[data->item[k]] += role[k] == R2_TRAIN;
     return n;
 }
@@ -2503,8 +2508,8 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
     uint64_t cells;
     memset(c, 0, sizeof *c);
     if (!r2_mul_u64((uint64_t)n_cases, (uint64_t)n_per_case, &cells)) cells = UINT64_MAX;
-    c->user = (uint32_t *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *c->user);
-    c->item = (uint32_t *)r2_alloc(ctx, cells, sizeof *c->item);
+    c->user = R2__NEW(ctx, uint32_t, n_cases);
+    c->item = R2__NEW(ctx, uint32_t, cells);
     if (!c->user || !c->item) {
         r2_candidates_free(ctx, c);
         return ctx->status;
@@ -2518,7 +2523,7 @@ static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_c
 static uint8_t *r2__warm_items(r2_ctx *ctx, const r2_data *data, const r2_negatives *negatives) {
     const uint64_t n_items = (uint64_t)data->n_items;
     int64_t *n = r2__train_degrees(ctx, data, negatives->warm->role);
-    uint8_t *warm = n ? (uint8_t *)r2_alloc(ctx, n_items, 1) : NULL;
+    uint8_t *warm = n ? R2__NEW(ctx, uint8_t, n_items) : NULL;
     for (uint64_t i = 0; i < n_items && warm; ++i) warm[i] = n[i] >= negatives->min_train;
     r2_release(ctx, n);
     return warm;
@@ -2591,7 +2596,7 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
         return R2_OK;
     }
     for (int64_t k = 0; k < data->n_ratings; ++k) g->n_edges += role[k] == R2_TRAIN;
-    g->user_begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users + 1, sizeof *g->user_begin);
+    g->user_begin = R2__NEW(ctx, int64_t, g->n_users + 1);
     g->user_item = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_item);
     g->user_rating = (float *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_rating);
     g->user_time = (int32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->user_time);
@@ -2611,7 +2616,7 @@ static r2_status r2__graph_users(r2_ctx *ctx, r2_graph *g, const r2_data *data,
 /* The item side: a counting sort of the edges by item. Users are visited in ascending order, which
    leaves the users of each item ascending. */
 static r2_status r2__graph_items(r2_ctx *ctx, r2_graph *g) {
-    int64_t *begin = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_items + 2, sizeof *begin);
+    int64_t *begin = R2__NEW(ctx, int64_t, g->n_items + 2);
     g->item_begin = begin;
     g->item_user = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_user);
     g->item_edge = (uint32_t *)r2_resize(ctx, NULL, (uint64_t)g->n_edges, sizeof *g->item_edge);
@@ -2722,8 +2727,7 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_
     const bool from_users = r2__two_step_paths(&items) <= r2__two_step_paths(&users);
     const r2__side *from = from_users ? &users : &items, *via = from_users ? &items : &users;
     const int n_lanes = r2_threads(ctx, g->n_edges);
-    uint32_t *paths = (uint32_t *)r2_alloc(ctx, (uint64_t)n_lanes * (uint64_t)from->n,
-                                           sizeof *paths);
+    uint32_t *paths = R2__NEW(ctx, uint32_t, n_lanes * from->n);
     if (!paths) return ctx->status;
     R2_PARALLEL_FOR(n_lanes, lane, n_lanes) {
         for (int64_t start = lane; start < from->n; start += n_lanes)
@@ -2736,8 +2740,8 @@ static r2_status r2__all_edge_butterflies(r2_ctx *ctx, const r2_graph *g, int64_
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph) {
     r2_status status = R2_OK;
     memset(b, 0, sizeof *b);
-    b->edge = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_edges, sizeof *b->edge);
-    b->user = (int64_t *)r2_alloc(ctx, (uint64_t)graph->n_users, sizeof *b->user);
+    b->edge = R2__NEW(ctx, int64_t, graph->n_edges);
+    b->user = R2__NEW(ctx, int64_t, graph->n_users);
     if (!b->edge || !b->user) status = ctx->status;
     if (status == R2_OK) status = r2__all_edge_butterflies(ctx, graph, b->edge);
     if (status != R2_OK) {
@@ -2793,9 +2797,9 @@ static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, in
 /* Sorting all edges once gives the global ranks and, read in that order, every user's history. */
 static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *data) {
     const r2_graph *g = index->graph;
-    r2__moment *moment = (r2__moment *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *moment);
-    uint32_t *owner = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_edges, sizeof *owner);
-    uint32_t *seen = (uint32_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *seen);
+    r2__moment *moment = R2__NEW(ctx, r2__moment, g->n_edges);
+    uint32_t *owner = R2__NEW(ctx, uint32_t, g->n_edges);
+    uint32_t *seen = R2__NEW(ctx, uint32_t, g->n_users);
     r2_status status = R2_NO_MEMORY;
     if (moment && owner && seen) {
         for (int64_t u = 0; u < g->n_users; ++u)
@@ -2901,18 +2905,18 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     index->graph = graph;
     index->min_positive = min_positive;
     index->seed = seed;
-    index->position = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->position);
-    index->by_time = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->by_time);
-    index->rank = (int64_t *)r2_alloc(ctx, n_edges, sizeof *index->rank);
-    index->by_rank = (uint32_t *)r2_alloc(ctx, n_edges, sizeof *index->by_rank);
-    index->user_mean = (float *)r2_alloc(ctx, n_users, sizeof *index->user_mean);
-    index->inv_root = (double *)r2_alloc(ctx, n_users, sizeof *index->inv_root);
-    index->key = (uint32_t *)r2_alloc(ctx, n_users, sizeof *index->key);
-    index->half10 = (float *)r2_alloc(ctx, 2 * longest, sizeof *index->half10);
-    index->fade = (r2_fade *)r2_alloc(ctx, longest, sizeof *index->fade);
-    index->fade_share = (float *)r2_alloc(ctx, n_edges, sizeof *index->fade_share);
-    index->genres = (uint64_t *)r2_alloc(ctx, n_items, sizeof *index->genres);
-    index->year = (int16_t *)r2_alloc(ctx, n_items, sizeof *index->year);
+    index->position = R2__NEW(ctx, uint32_t, n_edges);
+    index->by_time = R2__NEW(ctx, int64_t, n_edges);
+    index->rank = R2__NEW(ctx, int64_t, n_edges);
+    index->by_rank = R2__NEW(ctx, uint32_t, n_edges);
+    index->user_mean = R2__NEW(ctx, float, n_users);
+    index->inv_root = R2__NEW(ctx, double, n_users);
+    index->key = R2__NEW(ctx, uint32_t, n_users);
+    index->half10 = R2__NEW(ctx, float, 2 * longest);
+    index->fade = R2__NEW(ctx, r2_fade, longest);
+    index->fade_share = R2__NEW(ctx, float, n_edges);
+    index->genres = R2__NEW(ctx, uint64_t, n_items);
+    index->year = R2__NEW(ctx, int16_t, n_items);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
         index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
         index->genres && index->year)
@@ -3079,11 +3083,10 @@ static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
     h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
     n = (uint64_t)h->length;
-    h->degree = (int64_t *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->degree);
-    h->weight = (float *)r2_arena_alloc(ctx, &h->memory, n, sizeof *h->weight);
-    h->shared = (r2__path *)r2_arena_alloc(ctx, &h->memory, n + 1, sizeof *h->shared);
-    h->place_of = (int32_t *)r2_arena_alloc(ctx, &h->memory, (uint64_t)index->graph->n_items,
-                                        sizeof *h->place_of);
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
     if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
         const uint32_t i0 = index->graph->user_item[r2__history_edge(h, p)];
@@ -3107,7 +3110,7 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
 static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
     const r2_graph *g = h->index->graph;
     const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = (int64_t *)r2_arena_alloc(ctx, &h->memory, n_users + 2, sizeof *begin);
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
     if (!begin) return false;
     for (int pass = 0; pass < 2; ++pass) {
         for (int32_t p = 0; p < h->length; ++p) {
@@ -3436,7 +3439,7 @@ static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_ques
     if (status == R2_OK) status = r2__check_question(ctx, index->graph, question, closed);
     if (status != R2_OK) return status;
     memset(&h, 0, sizeof h);
-    chosen = (r2__chosen *)r2_alloc(ctx, (uint64_t)config->k, sizeof *chosen);
+    chosen = R2__NEW(ctx, r2__chosen, config->k);
     if (chosen && r2__history_init(ctx, &h, index, question) &&
         (!closed || r2__history_list(ctx, &h)))
         n = r2__choose_chains(ctx, &h, question->item, config, chosen);
@@ -3626,11 +3629,11 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
     if (!r2__history_init(ctx, h, index, question)) return false;
     if (index->stride == 1 && !r2__history_list(ctx, h)) return false;
     length = (uint64_t)h->length;
-    view->inv_degree = (float *)r2_arena_alloc(ctx, &h->memory, length, sizeof(float));
-    view->simrec = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
-    view->n_paths = (int32_t *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof *view->n_paths);
-    view->closest = (float *)r2_arena_alloc(ctx, &h->memory, n_users, sizeof(float));
-    view->sum = (r2__link_sum *)r2_arena_alloc(ctx, &h->memory, length, sizeof *view->sum);
+    view->inv_degree = R2__ARENA_NEW(ctx, &h->memory, float, length);
+    view->simrec = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
+    view->n_paths = R2__ARENA_NEW(ctx, &h->memory, int32_t, n_users);
+    view->closest = R2__ARENA_NEW(ctx, &h->memory, float, n_users);
+    view->sum = R2__ARENA_NEW(ctx, &h->memory, r2__link_sum, length);
     if (!view->inv_degree || !view->simrec || !view->n_paths || !view->closest || !view->sum)
         return false;
     r2__view_similarity(view);
@@ -3667,7 +3670,7 @@ static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_index *index) {
     s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
     s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
     s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
-    s->deep = (float *)r2_arena_alloc(ctx, m, R2__WALKS * n_users, sizeof(float));
+    s->deep = R2__ARENA_NEW(ctx, m, float, R2__WALKS * n_users);
     if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
         return false;
     for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
@@ -4088,9 +4091,9 @@ static void r2__evidence_at_step(r2_evidence *evidence, int32_t step, const r2_e
 static r2_status r2__evidence_of_steps(r2_ctx *ctx, const r2_index *index, const int32_t *step,
                                        int64_t n, const r2_chain_config *chains, const r2_run *run,
                                        r2_evidence *evidence) {
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *asked = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *asked);
-    int64_t *place = (int64_t *)r2_alloc(ctx, (uint64_t)n, sizeof *place), m = 0;
+    r2_question *question = R2__NEW(ctx, r2_question, n);
+    r2_evidence *asked = R2__NEW(ctx, r2_evidence, n);
+    int64_t *place = R2__NEW(ctx, int64_t, n), m = 0;
     r2_status status = question && asked && place ? R2_OK : ctx->status;
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         if (step[q] == R2_STEP_ASK) continue;
@@ -4118,7 +4121,7 @@ static r2_status r2__evidence_of_steps(r2_ctx *ctx, const r2_index *index, const
 
 r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, int64_t n,
                               const r2_chain_config *chains, r2_evidence *evidence) {
-    int32_t *all = (int32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *all);
+    int32_t *all = R2__NEW(ctx, int32_t, n);
     r2_status status = all ? R2_OK : ctx->status;
     if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
         status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
@@ -4165,7 +4168,7 @@ static bool r2__may_ask(const r2__draw *d, uint32_t user, int64_t place) {
 /* eligible (n_users): how many interactions can be asked for; or NULL. */
 static int64_t *r2__count_eligible(r2_ctx *ctx, r2__draw *d) {
     const r2_graph *g = d->index->graph;
-    int64_t *eligible = (int64_t *)r2_alloc(ctx, (uint64_t)g->n_users, sizeof *eligible);
+    int64_t *eligible = R2__NEW(ctx, int64_t, g->n_users);
     for (uint32_t i = 0; i < g->n_items; ++i) d->n_warm += r2__is_warm(d, i, 0);
     for (uint32_t u = 0; u < g->n_users && eligible; ++u) {
         if (r2__count_sampled(d, u) < 1) continue;
@@ -5302,14 +5305,11 @@ r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *con
     if (status != R2_OK) return status;
     model->config = *config;
     r2__lay_out(model);
-    model->param = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                           sizeof(float));
-    model->rope = (float *)r2_arena_alloc(
-        ctx, &model->memory, (uint64_t)config->n_ctx * (uint64_t)(config->d_model / config->n_head),
-        sizeof(float));
+    model->param = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
+    model->rope = R2__ARENA_NEW(ctx, &model->memory, float,
+                                (int64_t)config->n_ctx * (config->d_model / config->n_head));
     if (with_grad)
-        model->grad = (float *)r2_arena_alloc(ctx, &model->memory, (uint64_t)model->n_params,
-                                              sizeof(float));
+        model->grad = R2__ARENA_NEW(ctx, &model->memory, float, model->n_params);
     if (!model->param || !model->rope || (with_grad && !model->grad)) {
         r2_model_free(ctx, model);
         return ctx->status;
@@ -5712,8 +5712,8 @@ r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
     memset(opt, 0, sizeof *opt);
     opt->config = *config;
     opt->n_params = r2__n_trained(model);
-    opt->m = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->m);
-    opt->v = (float *)r2_alloc(ctx, (uint64_t)opt->n_params, sizeof *opt->v);
+    opt->m = R2__NEW(ctx, float, opt->n_params);
+    opt->v = R2__NEW(ctx, float, opt->n_params);
     if (opt->m && opt->v) return R2_OK;
     r2_adamw_free(ctx, opt);
     return ctx->status;
@@ -5797,8 +5797,8 @@ static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_
     const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
-    t->order = (int32_t *)r2_alloc(ctx, n_groups, sizeof *t->order);
-    t->kept = (float *)r2_alloc(ctx, (uint64_t)t->opt.n_params, sizeof *t->kept);
+    t->order = R2__NEW(ctx, int32_t, n_groups);
+    t->kept = R2__NEW(ctx, float, t->opt.n_params);
     if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
@@ -5894,10 +5894,10 @@ static r2_status r2__generation_init(r2_ctx *ctx, r2_generation *out, int64_t n_
     out->n_out = (int64_t)n;
     out->max_new = c->max_new;
     out->n_watch = c->n_watch;
-    out->token = (int32_t *)r2_alloc(ctx, cells, sizeof *out->token);
-    out->logp = (float *)r2_alloc(ctx, cells, sizeof *out->logp);
-    out->length = (int32_t *)r2_alloc(ctx, n, sizeof *out->length);
-    out->watch_logp = (float *)r2_alloc(ctx, n * (uint64_t)c->n_watch, sizeof *out->watch_logp);
+    out->token = R2__NEW(ctx, int32_t, cells);
+    out->logp = R2__NEW(ctx, float, cells);
+    out->length = R2__NEW(ctx, int32_t, n);
+    out->watch_logp = R2__NEW(ctx, float, n * (uint64_t)c->n_watch);
     if (!out->token || !out->logp || !out->length || !out->watch_logp) {
         r2_generation_free(ctx, out);
         return ctx->status;
@@ -6244,14 +6244,14 @@ static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
     memset(b, 0, sizeof *b);
-    b->seq_begin = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq + 1, sizeof *b->seq_begin);
-    b->branch = (bool *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->branch);
-    b->level_pred = (int32_t *)r2_alloc(ctx, (uint64_t)max_seq, sizeof *b->level_pred);
-    b->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_row, sizeof *b->token);
-    b->pred_row = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_row);
-    b->pred_token = (int32_t *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->pred_token);
-    b->logp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->logp);
-    b->dlogp = (float *)r2_alloc(ctx, (uint64_t)max_pred, sizeof *b->dlogp);
+    b->seq_begin = R2__NEW(ctx, int32_t, max_seq + 1);
+    b->branch = R2__NEW(ctx, bool, max_seq);
+    b->level_pred = R2__NEW(ctx, int32_t, max_seq);
+    b->token = R2__NEW(ctx, int32_t, max_row);
+    b->pred_row = R2__NEW(ctx, int32_t, max_pred);
+    b->pred_token = R2__NEW(ctx, int32_t, max_pred);
+    b->logp = R2__NEW(ctx, float, max_pred);
+    b->dlogp = R2__NEW(ctx, float, max_pred);
     if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
@@ -6532,7 +6532,7 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
                                   n_seq * (longest + R2_N_ANSWERS));
     if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    t->row = (r2__sft_row *)r2_alloc(ctx, (uint64_t)n_seq, sizeof *t->row);
+    t->row = R2__NEW(ctx, r2__sft_row, n_seq);
     return t->row ? R2_OK : ctx->status;
 }
 
@@ -6684,7 +6684,7 @@ static void r2__prompts_free(r2_ctx *ctx, r2__prompts *p) {
 static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples *ex,
                                   int64_t max_n) {
     p->n = 0;
-    p->begin = (int64_t *)r2_alloc(ctx, (uint64_t)max_n + 1, sizeof *p->begin);
+    p->begin = R2__NEW(ctx, int64_t, max_n + 1);
     p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
                                    ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
@@ -7039,8 +7039,7 @@ static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
         reference->lora->grad = NULL; /* keeps nothing for a backward pass */
         return R2_OK;
     }
-    reference->param = (float *)r2_arena_alloc(ctx, &reference->memory, (uint64_t)model->n_params,
-                                               sizeof(float));
+    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
     if (!reference->param) return ctx->status;
     memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
     return R2_OK;
@@ -7064,11 +7063,11 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
-    rl->sample = (r2__rl_sample *)r2_alloc(ctx, (uint64_t)rl->n_sample, sizeof *rl->sample);
-    rl->logp_old = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->logp_ref = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->entropy = (float *)r2_alloc(ctx, (uint64_t)n_pred, sizeof(float));
-    rl->list = (int32_t *)r2_alloc(ctx, (uint64_t)ex->group, sizeof *rl->list);
+    rl->sample = R2__NEW(ctx, r2__rl_sample, rl->n_sample);
+    rl->logp_old = R2__NEW(ctx, float, n_pred);
+    rl->logp_ref = R2__NEW(ctx, float, n_pred);
+    rl->entropy = R2__NEW(ctx, float, n_pred);
+    rl->list = R2__NEW(ctx, int32_t, ex->group);
     if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
     status = r2__training_init(ctx, &rl->base, &c->adamw);
@@ -7206,7 +7205,7 @@ r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t 
         return r2_fail(ctx, R2_ARGUMENT,
                        "evaluate: n_cases = %lld, n_per_case = %lld, expected both >= 1",
                        (long long)n_cases, (long long)n_per_case);
-    hit = hit1 ? hit1 : (double *)r2_alloc(ctx, (uint64_t)n_cases, sizeof *hit);
+    hit = hit1 ? hit1 : R2__NEW(ctx, double, n_cases);
     if (!hit) return ctx->status;
     for (int64_t c = 0; c < n_cases; ++c) {
         r2_rank rank = r2_rank_of(score + c * n_per_case, n_per_case);
@@ -7234,7 +7233,7 @@ r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t
         return r2_fail(ctx, R2_ARGUMENT,
                        "bootstrap: n = %lld, n_bootstrap = %d, expected both >= 1", (long long)n,
                        (int)n_bootstrap);
-    mean = (double *)r2_alloc(ctx, (uint64_t)n_bootstrap, sizeof *mean);
+    mean = R2__NEW(ctx, double, n_bootstrap);
     if (!mean) return ctx->status;
     R2_PARALLEL_FOR(r2_threads(ctx, n * n_bootstrap), b, n_bootstrap) {
         r2_rng rng = r2_rng_make(seed, R2_STREAM_BOOTSTRAP, (uint64_t)b);
@@ -7334,7 +7333,7 @@ static r2_status r2__score_finish(r2_ctx *ctx, r2_model *model, const r2_example
     r2_generation end;
     r2_status status = R2_OK;
     memset(&end, 0, sizeof end);
-    more.begin = (int64_t *)r2_alloc(ctx, (uint64_t)gen->n_out + 1, sizeof *more.begin);
+    more.begin = R2__NEW(ctx, int64_t, gen->n_out + 1);
     more.token = (int32_t *)r2_alloc(ctx, (uint64_t)gen->n_out, room * sizeof *more.token);
     if (!more.begin || !more.token) status = R2_NO_MEMORY;
     for (int64_t o = 0; o < gen->n_out && status == R2_OK; ++o) {
@@ -7615,7 +7614,7 @@ static r2_status r2__run_draw(r2_ctx *ctx, const r2_run *run, int64_t n_groups, 
     status = r2_questions_draw(ctx, &run->index, &draw, *question, &n_drawn);
     if (status != R2_OK) return status;
     *n = n_drawn * group;
-    *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)*n, sizeof **evidence);
+    *evidence = R2__NEW(ctx, r2_evidence, *n);
     if (!*evidence) return ctx->status;
     return r2__run_evidence(ctx, run, *question, *n, *evidence);
 }
@@ -7629,7 +7628,7 @@ static r2_status r2__run_questions(r2_ctx *ctx, r2_run *run) {
     status = r2__run_draw(ctx, run, c->n_groups, c->seed, &run->question, &run->evidence,
                           &run->n_train);
     if (status != R2_OK) return status;
-    observed = (uint8_t *)r2_alloc(ctx, (uint64_t)run->n_train, 1);
+    observed = R2__NEW(ctx, uint8_t, run->n_train);
     if (!observed) return ctx->status;
     for (int64_t q = 0; q < run->n_train; ++q) observed[q] = q % (1 + c->n_sampled) == 0;
     status = r2_codebook_fit(ctx, &run->codebook, run->evidence, observed, run->n_train,
@@ -7697,8 +7696,8 @@ static r2_status r2__run_examples(r2_ctx *ctx, const r2_run *run, const r2_codeb
                                   r2_examples *train) {
     r2_example_config how = r2__run_teaches(run);
     const int64_t n = run->n_train;
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
-    int32_t *step = (int32_t *)r2_alloc(ctx, (uint64_t)n, sizeof *step);
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
+    int32_t *step = R2__NEW(ctx, int32_t, n);
     r2_status status = evidence && step ? R2_OK : ctx->status;
     how.prompt.codebook = codebook;
     if (status == R2_OK) {
@@ -7749,8 +7748,8 @@ static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *e
     const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
                                                              : R2_N_VALID_CASES) *
                       group;
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
+    r2_question *question = R2__NEW(ctx, r2_question, n);
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
     r2_status status = question && evidence ? R2_OK : R2_NO_MEMORY;
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
         const uint32_t user = run->valid.user[q / group];
@@ -7817,7 +7816,7 @@ static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates
                              r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = c->n_cases * c->n_per_case;
     const r2_example_config how = r2__run_asks(run, 1);
-    r2_question *question = (r2_question *)r2_alloc(ctx, (uint64_t)n, sizeof *question);
+    r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
@@ -7849,7 +7848,7 @@ r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, c
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
                                    r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = candidates->n_cases * candidates->n_per_case;
-    r2_evidence *own = evidence ? NULL : (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *own);
+    r2_evidence *own = evidence ? NULL : R2__NEW(ctx, r2_evidence, n);
     r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     if (evidence || own)
@@ -7883,9 +7882,9 @@ static int r2__compare_scored(const void *a, const void *b) {
 static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                                     r2_recommendation *out, int64_t *n_found) {
     uint64_t n_items = (uint64_t)run->graph.n_items;
-    uint32_t *item = (uint32_t *)r2_alloc(ctx, n_items, sizeof *item);
-    float *score = (float *)r2_alloc(ctx, n_items, sizeof *score);
-    r2__scored *all = (r2__scored *)r2_alloc(ctx, n_items, sizeof *all);
+    uint32_t *item = R2__NEW(ctx, uint32_t, n_items);
+    float *score = R2__NEW(ctx, float, n_items);
+    r2__scored *all = R2__NEW(ctx, r2__scored, n_items);
     r2_score_config config = r2_score_config_default();
     r2_candidates unseen = {1, 0, &user, item};
     r2_status status = item && score && all ? R2_OK : R2_NO_MEMORY;
@@ -7912,9 +7911,9 @@ static r2_status r2__recommend_rank(r2_ctx *ctx, r2_run *run, uint32_t user, int
 /* Evidence and reasoning of the n best. */
 static r2_status r2__recommend_explain(r2_ctx *ctx, r2_run *run, uint32_t user, int64_t n,
                                        r2_recommendation *out) {
-    uint32_t *pair = (uint32_t *)r2_alloc(ctx, 2 * (uint64_t)n, sizeof *pair);
-    r2_evidence *evidence = (r2_evidence *)r2_alloc(ctx, (uint64_t)n, sizeof *evidence);
-    r2_reasoning *reasoning = (r2_reasoning *)r2_alloc(ctx, (uint64_t)n, sizeof *reasoning);
+    uint32_t *pair = R2__NEW(ctx, uint32_t, 2 * n);
+    r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
+    r2_reasoning *reasoning = R2__NEW(ctx, r2_reasoning, n);
     r2_status status = pair && evidence && reasoning ? R2_OK : R2_NO_MEMORY;
     r2_examples asked;
     memset(&asked, 0, sizeof asked);
