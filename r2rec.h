@@ -2195,6 +2195,14 @@ static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int6
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
 static bool r2__is_first(const r2_ctx *ctx);
 
+/* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
+   calls; else they are named r2_x_plain and serve the tests that compare both. */
+#if defined(R2_REFERENCE)
+#define R2__PLAIN(type, name) type name
+#else
+#define R2__PLAIN(type, name) static inline type name##_plain
+#endif
+
 /* Zeroed memory for n elements of a type, or NULL; the second in an arena. */
 #define R2__NEW(ctx, type, n) ((type *)r2_alloc(ctx, (uint64_t)(n), sizeof(type)))
 #define R2__ARENA_NEW(ctx, arena, type, n)                                                         \
@@ -3644,41 +3652,6 @@ static bool r2__view_init(r2_ctx *ctx, r2__user_view *view, const r2_index *inde
 
 /* ---- evidence: `deep`, conjugate gradients for (K + ridge) a = c ---- */
 
-/* A walk reads every edge of the graph. Reading them takes longer than the sums, so several
-   questions share one walk, each in a lane of its own. Lanes do not mix, so their number changes no
-   bit. */
-#define R2__WALKS 8
-
-typedef struct r2__solve {
-    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
-    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
-    double ridge[R2__WALKS];          /* of each lane */
-    double (*at_item)[R2__WALKS];     /* (n_items) */
-    float *deep;                      /* (lanes, n_users) */
-    r2_arena memory;
-} r2__solve;
-
-/* Memory for another block of questions, that of the one before if it suffices. Rows of users who
-   take no part are neither written nor read. */
-static bool r2__solve_alloc(r2_ctx *ctx, r2__solve *s, const r2_index *index) {
-    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
-    const uint64_t n_items = (uint64_t)index->graph->n_items;
-    r2_arena *m = &s->memory;
-    r2_arena_reset(ctx, m);
-    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
-    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
-    s->deep = R2__ARENA_NEW(ctx, m, float, R2__WALKS * n_users);
-    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
-        return false;
-    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
-    return true;
-}
-
 /* The ridge: the largest eigenvalue that the cosines of the users who take part would have by
    chance, u0 and the person left out not counted. A stride s leaves users / s of them; `items` does
    not depend on s, since all degrees shrink alike. */
@@ -3701,97 +3674,75 @@ static double r2__noise_edge(const r2__history *h) {
     return root * root;
 }
 
-/* c of one question: its lane of `residual` and `direction`. */
-static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
+static inline double r2__dot_users(const r2_index *index, const double *a, const double *b) {
+    double sum = 0.0;
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride) sum += a[v] * b[v];
+    return sum;
+}
+
+/* out = (K + ridge) x: every user adds x / sqrt(n_v) to each of its items, then every item passes
+   its sum on to each of its users. u0 and the person left out pass nothing on and receive nothing,
+   so their edges change nothing, not even the rounding. at_item (n_items) */
+static inline void r2__deep_walk(const r2__history *h, double ridge, const double *x,
+                                 double *at_item, double *out) {
+    const r2_index *index = h->index;
+    const r2_graph *g = index->graph;
+    memset(at_item, 0, (size_t)g->n_items * sizeof *at_item);
+    for (int64_t v = 0; v < g->n_users; v += index->stride)
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+            at_item[g->user_item[e]] += index->inv_root[v] * x[v];
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double sum = 0.0;
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e)
+            sum += at_item[g->user_item[e]];
+        out[v] = index->inv_root[v] * sum;
+        out[v] += ridge * x[v];
+    }
+    out[h->user] = 0.0;
+    if (h->hidden.left_out != R2__NO_USER) out[h->hidden.left_out] = 0.0;
+}
+
+static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *view) {
     const r2__history *h = &view->h;
     const r2_index *index = h->index;
+    const int64_t n = index->graph->n_users, s = index->stride;
     const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
-    s->ridge[lane] = r2__noise_edge(h);
-    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
-        s->direction[v][lane] = s->residual[v][lane] =
-            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+    const double ridge = r2__noise_edge(h);
+    double *a = R2__ARENA_NEW(ctx, memory, double, n);
+    double *residual = R2__ARENA_NEW(ctx, memory, double, n);
+    double *direction = R2__ARENA_NEW(ctx, memory, double, n);
+    double *k_direction = R2__ARENA_NEW(ctx, memory, double, n);
+    double *at_item = R2__ARENA_NEW(ctx, memory, double, index->graph->n_items);
+    float *deep = R2__ARENA_NEW(ctx, memory, float, n);
+    if (!a || !residual || !direction || !k_direction || !at_item || !deep) return false;
+    for (int64_t v = 0; v < n; v += s) /* a = 0: the residual is c */
+        direction[v] = residual[v] = (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+    for (int step = 0; step < R2_DEEP_STEPS; ++step) {
+        const double before = r2__dot_users(index, residual, residual);
+        if (!(before > 0.0)) break;
+        r2__deep_walk(h, ridge, direction, at_item, k_direction);
+        const double alpha = before / r2__dot_users(index, direction, k_direction);
+        for (int64_t v = 0; v < n; v += s) a[v] += alpha * direction[v];
+        for (int64_t v = 0; v < n; v += s) residual[v] -= alpha * k_direction[v];
+        const double beta = r2__dot_users(index, residual, residual) / before;
+        for (int64_t v = 0; v < n; v += s) direction[v] = residual[v] + beta * direction[v];
+    }
+    for (int64_t v = 0; v < n; v += s) deep[v] = (float)(a[v] * index->inv_root[v]);
+    view->deep = deep;
+    return true;
 }
 
-/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
-   item passes its sum on to each of its users. */
-static void r2__solve_walk(r2__solve *s, const r2_index *index) {
-    const r2_graph *g = index->graph;
-    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
-    for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double share[R2__WALKS];
-        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
-        }
-    }
-    for (int64_t v = 0; v < g->n_users; v += index->stride) {
-        double sum[R2__WALKS] = {0.0};
-        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
-            const double *got = s->at_item[g->user_item[e]];
-            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
-        }
-        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
-    }
-}
-
-static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
-                          double *dot) {
-    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
-    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
-        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
-}
-
-/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 and
-   the person left out pass nothing on and receive nothing, so their edges change nothing, not even
-   the rounding. */
-static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
-                           double *residual_norm2) {
-    const r2_index *index = view->h.index;
-    const int64_t n = index->graph->n_users, stride = index->stride;
-    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
-    r2__solve_walk(s, index);
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
-    for (int j = 0; j < n_lanes; ++j) {
-        const r2__history *h = &view[j].h;
-        s->k_direction[h->user][j] = 0.0;
-        if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
-    }
-    r2__solve_dot(s->direction, s->k_direction, index, curvature);
-    for (int j = 0; j < R2__WALKS; ++j) {
-        before[j] = residual_norm2[j];
-        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
-    }
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j) {
-            s->a[v][j] += alpha[j] * s->direction[v][j];
-            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
-        }
-    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
-    for (int j = 0; j < R2__WALKS; ++j)
-        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
-    for (int64_t v = 0; v < n; v += stride)
-        for (int j = 0; j < R2__WALKS; ++j)
-            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
-}
-
-/* Computes `deep` of up to R2__WALKS views; s->memory owns it. */
-static bool r2__solve_deep(r2_ctx *ctx, r2__solve *s, const r2_index *index, r2__user_view *view,
-                           int n_lanes) {
-    const int64_t n = index->graph->n_users;
-    double residual_norm2[R2__WALKS];
-    if (!r2__solve_alloc(ctx, s, index)) return false;
-    for (int j = 0; j < n_lanes; ++j) r2__solve_ask(s, &view[j], j);
-    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
-    for (int step = 0; step < R2_DEEP_STEPS; ++step)
-        r2__solve_step(s, view, n_lanes, residual_norm2);
-    for (int j = 0; j < n_lanes; ++j) {
-        view[j].deep = s->deep + j * n;
-        for (int64_t v = 0; v < n; v += index->stride)
-            s->deep[j * n + v] = (float)(s->a[v][j] * index->inv_root[v]);
-    }
+/* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
+   longer than the sums: [E4] walks for these views at once. */
+#define R2__WALKS 8
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
+                           r2__user_view *view, int n_views);
+R2__PLAIN(bool, r2__solve_deep)
+(r2_ctx *ctx, r2_arena *memory, const r2_index *index, r2__user_view *view, int n_views) {
+    (void)index;
+    r2_arena_reset(ctx, memory);
+    for (int j = 0; j < n_views; ++j)
+        if (!r2__deep_of(ctx, memory, &view[j])) return false;
     return true;
 }
 
@@ -4019,7 +3970,7 @@ typedef struct r2__asked {
 /* What a thread works with, block after block. */
 typedef struct r2__desk {
     r2__user_view view[R2__WALKS];
-    r2__solve solve;
+    r2_arena memory; /* of `deep` */
 } r2__desk;
 
 /* The evidence of the questions of n_lanes views, from view v on; false: no memory.
@@ -4031,7 +3982,7 @@ static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk 
     bool fine = true;
     for (int j = 0; j < n_lanes && fine; ++j)
         fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->solve, asked->index, view, n_lanes);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
         for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
             fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
@@ -4893,14 +4844,8 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
    and backward, AdamW, and decoding. */
 
 /* ---- ops ----
-   Plain loops with sums in double, on one thread: the specification. R2_REFERENCE makes them the
-   ops of the library; else [E4] and [E5] have the same functions faster, and those here, which are
-   then called r2_x_plain, serve the tests that compare both. */
-#if defined(R2_REFERENCE)
-#define R2__PLAIN(type, name) type name
-#else
-#define R2__PLAIN(type, name) static inline type name##_plain
-#endif
+   Plain loops with sums in double, on one thread: the specification. [E4] and [E5] have the same
+   functions faster (R2__PLAIN). */
 
 /* c(M,N) = or += the product of a and b, of which one is transposed:
    NT a(M,K) b(N,K)^T,  NN a(M,K) b(K,N),  TN a(K,M)^T b(K,N).
@@ -12495,6 +12440,133 @@ void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, con
     }
 }
 
+/* ---- `deep` of several views at once ---- */
+
+/* The steps of r2__deep_of. A walk reads every edge of the graph, which takes longer than the sums,
+   so several views share one walk, each in a lane of its own. Lanes do not mix, so their number
+   changes no bit. */
+typedef struct r2__solve {
+    double (*a)[R2__WALKS], (*residual)[R2__WALKS], (*direction)[R2__WALKS]; /* (n_users) */
+    double (*k_direction)[R2__WALKS]; /* (n_users) K direction, then (K + ridge) direction */
+    double ridge[R2__WALKS];          /* of each lane */
+    double (*at_item)[R2__WALKS];     /* (n_items) */
+    float *deep;                      /* (lanes, n_users) */
+} r2__solve;
+
+/* Rows of users who take no part are neither written nor read. */
+static bool r2__solve_alloc(r2_ctx *ctx, r2_arena *m, r2__solve *s, const r2_index *index) {
+    const uint64_t n_users = (uint64_t)index->graph->n_users, lane = R2__WALKS * sizeof(double);
+    const uint64_t n_items = (uint64_t)index->graph->n_items;
+    r2_arena_reset(ctx, m);
+    s->a = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->residual = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->k_direction = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_users, lane);
+    s->at_item = (double(*)[R2__WALKS])r2__arena_take(ctx, m, n_items, lane);
+    s->deep = R2__ARENA_NEW(ctx, m, float, R2__WALKS * n_users);
+    if (!s->a || !s->residual || !s->direction || !s->k_direction || !s->at_item || !s->deep)
+        return false;
+    for (uint64_t v = 0; v < n_users; v += (uint64_t)index->stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->a[v][j] = s->residual[v][j] = s->direction[v][j] = 0.0;
+    return true;
+}
+
+/* c of one question: its lane of `residual` and `direction`. */
+static void r2__solve_ask(r2__solve *s, const r2__user_view *view, int lane) {
+    const r2__history *h = &view->h;
+    const r2_index *index = h->index;
+    const double inv_root = h->length > 0 ? 1.0 / sqrt((double)h->length) : 0.0;
+    s->ridge[lane] = r2__noise_edge(h);
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
+        s->direction[v][lane] = s->residual[v][lane] =
+            (double)view->n_paths[v] * index->inv_root[v] * inv_root;
+}
+
+/* k_direction = K direction: every user adds direction / sqrt(n_v) to each of its items, then every
+   item passes its sum on to each of its users. */
+static void r2__solve_walk(r2__solve *s, const r2_index *index) {
+    const r2_graph *g = index->graph;
+    memset(s->at_item, 0, (size_t)g->n_items * sizeof *s->at_item);
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double share[R2__WALKS];
+        for (int j = 0; j < R2__WALKS; ++j) share[j] = index->inv_root[v] * s->direction[v][j];
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) got[j] += share[j];
+        }
+    }
+    for (int64_t v = 0; v < g->n_users; v += index->stride) {
+        double sum[R2__WALKS] = {0.0};
+        for (int64_t e = g->user_begin[v]; e < g->user_begin[v + 1]; ++e) {
+            const double *got = s->at_item[g->user_item[e]];
+            for (int j = 0; j < R2__WALKS; ++j) sum[j] += got[j];
+        }
+        for (int j = 0; j < R2__WALKS; ++j) s->k_direction[v][j] = index->inv_root[v] * sum[j];
+    }
+}
+
+static void r2__solve_dot(double (*a)[R2__WALKS], double (*b)[R2__WALKS], const r2_index *index,
+                          double *dot) {
+    for (int j = 0; j < R2__WALKS; ++j) dot[j] = 0.0;
+    for (int64_t v = 0; v < index->graph->n_users; v += index->stride)
+        for (int j = 0; j < R2__WALKS; ++j) dot[j] += a[v][j] * b[v][j];
+}
+
+/* One step of conjugate gradients; residual_norm2: the squared norms of `residual`. u0 and
+   the person left out pass nothing on and receive nothing, so their edges change nothing, not even
+   the rounding. */
+static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
+                           double *residual_norm2) {
+    const r2_index *index = view->h.index;
+    const int64_t n = index->graph->n_users, stride = index->stride;
+    double curvature[R2__WALKS], alpha[R2__WALKS], beta[R2__WALKS], before[R2__WALKS];
+    r2__solve_walk(s, index);
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->k_direction[v][j] += s->ridge[j] * s->direction[v][j];
+    for (int j = 0; j < n_lanes; ++j) {
+        const r2__history *h = &view[j].h;
+        s->k_direction[h->user][j] = 0.0;
+        if (h->hidden.left_out != R2__NO_USER) s->k_direction[h->hidden.left_out][j] = 0.0;
+    }
+    r2__solve_dot(s->direction, s->k_direction, index, curvature);
+    for (int j = 0; j < R2__WALKS; ++j) {
+        before[j] = residual_norm2[j];
+        alpha[j] = residual_norm2[j] > 0.0 ? residual_norm2[j] / curvature[j] : 0.0;
+    }
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j) {
+            s->a[v][j] += alpha[j] * s->direction[v][j];
+            s->residual[v][j] -= alpha[j] * s->k_direction[v][j];
+        }
+    r2__solve_dot(s->residual, s->residual, index, residual_norm2);
+    for (int j = 0; j < R2__WALKS; ++j)
+        beta[j] = before[j] > 0.0 ? residual_norm2[j] / before[j] : 0.0;
+    for (int64_t v = 0; v < n; v += stride)
+        for (int j = 0; j < R2__WALKS; ++j)
+            s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
+}
+
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
+                           r2__user_view *view, int n_views) {
+    const int64_t n = index->graph->n_users;
+    double residual_norm2[R2__WALKS];
+    r2__solve s;
+    memset(&s, 0, sizeof s);
+    if (!r2__solve_alloc(ctx, memory, &s, index)) return false;
+    for (int j = 0; j < n_views; ++j) r2__solve_ask(&s, &view[j], j);
+    r2__solve_dot(s.residual, s.residual, index, residual_norm2);
+    for (int step = 0; step < R2_DEEP_STEPS; ++step)
+        r2__solve_step(&s, view, n_views, residual_norm2);
+    for (int j = 0; j < n_views; ++j) {
+        view[j].deep = s.deep + j * n;
+        for (int64_t v = 0; v < n; v += index->stride)
+            s.deep[j * n + v] = (float)(s.a[v][j] * index->inv_root[v]);
+    }
+    return true;
+}
+
 #endif /* !R2_REFERENCE */
 
 /* =================================================================== [E5] batched decoding ====
@@ -17499,7 +17571,7 @@ static r2_status r2__evidence_share(r2_ctx *ctx, const r2_index *index, const r2
     if (status == R2_OK) status = r2__evidence_of_blocks(ctx, &asked, desk, threads);
     for (int t = 0; t < threads && desk; ++t) {
         for (int j = 0; j < R2__WALKS; ++j) r2_arena_free(ctx, &desk[t].view[j].h.memory);
-        r2_arena_free(ctx, &desk[t].solve.memory);
+        r2_arena_free(ctx, &desk[t].memory);
     }
     r2_release(ctx, desk);
     r2_release(ctx, asked.first);
