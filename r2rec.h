@@ -2111,41 +2111,18 @@ static inline void r2__need_ieee(void) {
 #endif
 }
 
-/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
-   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
-   own, and these are added in their order. So results depend on neither ([E9]). */
-enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+/* ---- what earlier rooms call of later ones ---- */
 
-/* What part one calls of part two. */
-#define R2__PATH 1024 /* bytes of a path, the NUL included */
+/* [E1] lists and tables, hashes; what callers pass, looked at before it is used */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more);
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at);
 static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
-static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
-static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text);
 static uint64_t r2__fnv(const char *text, size_t len);
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-/* One setting of a configuration and the range that it must lie in. */
-typedef struct r2__bound {
-    const char *name;
-    double value, low, high;
-} r2__bound;
-#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
-#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
-/* `fingerprint` (NULL: not wanted) takes the values too. */
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
-                                  uint64_t *fingerprint);
-
-/* Every r2__check_x looks at what a caller passes, before it is used: [E1]. */
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c);
 static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config);
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
@@ -2154,46 +2131,58 @@ static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                   const r2_evidence *evidence);
 static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c);
 static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call);
-static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch);
 static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
                                     int64_t n_prompt, const int64_t *begin, const int32_t *token);
 static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
                                      int32_t outputs, int64_t rows_each);
 static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex);
-static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                      uint64_t *fingerprint);
 static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c);
-static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
 static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
-static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
-                                  int64_t n, r2_evidence *evidence);
-static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
-static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
-static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
-static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
-static bool r2__file_exists(r2_ctx *ctx, const char *path);
-static int r2__compare_float(const void *a, const void *b);
-static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
-                               const r2_evidence *evidence, r2_prompt *prompt);
+
+/* [M7] or [E5], [M11], [E3], [E6], [E8] */
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_evidence *evidence);
+static int r2__compare_float(const void *a, const void *b);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model);
+static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, r2_prompt *prompt);
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
+
+/* [E7] files that belong together */
+#define R2__PATH 1024 /* bytes of a path, the NUL included */
+static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
+
+/* [E9] A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its
+   shape alone. A part is computed by one thread and by one process of a team; each has a gradient
+   of its own, and these are added in their order. So results depend on neither. */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+typedef struct r2__range {
+    int64_t begin, end; /* [begin, end) */
+} r2__range;
 static void r2__work_free(r2_ctx *ctx, r2_model *model);
 static bool r2__is_small(const r2_model *model);
-static int r2__n_threads(const r2_ctx *ctx);
-/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
-typedef struct r2__range {
-    int64_t begin, end;
-} r2__range;
-
-static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts);
 static r2__range r2__team_share(const r2_ctx *ctx, int64_t n);
 static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int64_t n,
                                  const int64_t *begin, uint64_t size);
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
 static bool r2__is_first(const r2_ctx *ctx);
+
+/* ---- what all rooms share ---- */
+
+/* A piece of text, without a NUL at its end. */
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
 
 /* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
    calls; else they are named r2_x_plain and serve the tests that compare both. */
@@ -2227,15 +2216,6 @@ static bool r2__is_first(const r2_ctx *ctx);
         if (before) begin = at + 1;                                                                \
         else end = at;                                                                             \
     }
-
-static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
-static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
-static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
-static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
-static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
-static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
-static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
-                                   r2_text *text, int n, bool is_run);
 
 /* ######################################################## PART ONE: THE METHOD ################ */
 
@@ -3400,9 +3380,8 @@ static int64_t r2__choose_listed(const r2__history *h, uint32_t item, const r2_c
         const int64_t x = r2__draw_new(rng, total, drawn, j);
         const r2__person *p = &person[people ? x : r2__person_of(person, n_people, x)];
         const uint64_t of_person = (uint64_t)(p[1].before - p[0].before);
-        chosen[j] = r2__chain_number(h, item, p->user,
-                                     people ? (int64_t)r2_rng_below(rng, of_person)
-                                            : x - p->before);
+        chosen[j] = r2__chain_number(
+            h, item, p->user, people ? (int64_t)r2_rng_below(rng, of_person) : x - p->before);
     }
     return n;
 }
@@ -3436,8 +3415,7 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 /* ---- asking for chains ---- */
 
 static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                               const r2_chain_config *config, r2_chain *chains,
-                               int64_t *n_chains) {
+                               const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
     const bool closed = question->item == R2_NO_ITEM;
     r2_status status = r2__check_chain_config(ctx, config);
     r2__chosen *chosen;
@@ -3669,8 +3647,7 @@ static double r2__noise_edge(const r2__history *h) {
         }
     }
     if (edges > 0)
-        root +=
-            sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
+        root += sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
     return root * root;
 }
 
@@ -3831,8 +3808,7 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
 }
 
 /* All sums of one target, and its best chains. */
-static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s,
-                           r2__best *best) {
+static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s, r2__best *best) {
     const r2__history *h = &view->h;
     const r2_graph *g = h->index->graph;
     const uint32_t last_key = r2__last_key(h, item);
@@ -3949,46 +3925,8 @@ static bool r2__evidence_of(r2_ctx *ctx, r2__user_view *view, const r2_question 
     return best.n >= 0;
 }
 
-static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
-    r2__hidden x, y;
-    if (a->user != b->user || a->n_history != b->n_history) return false;
-    x = r2__without_target(index, a);
-    y = r2__without_target(index, b);
-    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
-           x.place[1] == y.place[1];
-}
-
-/* What a call of r2_evidence_compute computes. */
-typedef struct r2__asked {
-    const r2_index *index;
-    const r2_question *question;
-    const r2_chain_config *chains;
-    r2_evidence *evidence;
-    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
-} r2__asked;
-
-/* What a thread works with, block after block. */
-typedef struct r2__desk {
-    r2__user_view view[R2__WALKS];
-    r2_arena memory; /* of `deep` */
-} r2__desk;
-
-/* The evidence of the questions of n_lanes views, from view v on; false: no memory.
-   r2_evidence_compute calls it for blocks of views, on several threads and processes: [E9]. */
-static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
-                                  int n_lanes) {
-    const int64_t *first = asked->first + v;
-    r2__user_view *view = desk->view;
-    bool fine = true;
-    for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
-    for (int j = 0; j < n_lanes; ++j)
-        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
-            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
-                                   &asked->evidence[q]);
-    return fine;
-}
+/* r2_evidence_compute does this for many questions, on several threads and processes ([E9]): those
+   of one user and history share a view and its `deep`. */
 
 /* ---- the questions of a chain's steps ---- */
 
@@ -4077,8 +4015,7 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
     if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
         status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) all[q] = step;
-    if (status == R2_OK)
-        status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
+    if (status == R2_OK) status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
     r2_release(ctx, all);
     return status;
 }
@@ -4577,13 +4514,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
-typedef struct r2__word {
-    const char *at;
-    size_t len;
-} r2__word;
-
 /* Next word of a text; false at its end. Any byte up to ' ' separates. */
-static bool r2__next_word(const char **cursor, r2__word *word) {
+static bool r2__next_word(const char **cursor, r2__slice *word) {
     const char *p = *cursor;
     while (*p && (unsigned char)*p <= ' ') ++p;
     word->at = p;
@@ -4593,17 +4525,17 @@ static bool r2__next_word(const char **cursor, r2__word *word) {
     return word->len > 0;
 }
 
-static bool r2__is(r2__word word, const char *text) {
+static bool r2__is(r2__slice word, const char *text) {
     return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
 }
 
-static bool r2__same(r2__word a, r2__word b) {
+static bool r2__same(r2__slice a, r2__slice b) {
     return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
 }
 
 /* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
    "+07" nor "-0". */
-static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
+static bool r2__word_number(r2__slice word, const char *prefix, bool with_sign, int32_t *number) {
     size_t k = strlen(prefix);
     bool negative = false;
     if (word.len <= k || memcmp(word.at, prefix, k) != 0) return false;
@@ -4623,12 +4555,12 @@ static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, i
 }
 
 /* Reads "field:bucket"; false when it is none of the codebook's words. */
-static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
+static bool r2__read_fact(const r2_codebook *codebook, r2__slice word, r2_field *field,
                           int32_t *bucket) {
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         const char *name = r2_field_name((r2_field)f);
         size_t len = strlen(name);
-        r2__word rest;
+        r2__slice rest;
         if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
         rest.at = word.at + len + 1;
         rest.len = word.len - len - 1;
@@ -4643,7 +4575,7 @@ static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *
 
 /* A fact that a trace can cite. */
 typedef struct r2__fact {
-    r2__word word;
+    r2__slice word;
     int32_t thought, weight;
 } r2__fact;
 
@@ -4651,7 +4583,7 @@ typedef struct r2__fact {
    each once, in the order of the fields. Returns their number. */
 static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
                               r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
-    r2__word word;
+    r2__slice word;
     int32_t n = 0, next = 0;
     while (next < R2_FIRST_CHAIN_FIELD && r2__next_word(&prompt, &word)) {
         r2_field field = (r2_field)0;
@@ -4734,7 +4666,7 @@ static void r2__first_fault(r2_check *check, r2_verdict verdict) {
 }
 
 /* Checks one thought, "fact weight =total". *last is the thought before it. */
-static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__word cited,
+static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__slice cited,
                               int32_t weight, int32_t total, int32_t *last) {
     int32_t k = 0;
     while (k < n && !r2__same(fact[k].word, cited)) ++k;
@@ -4767,7 +4699,7 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
     int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
     int order = 0, after = 0;
     bool good = r2__single_spaces(output);
-    r2__word word, previous = {"", 0};
+    r2__slice word, previous = {"", 0};
     while (r2__next_word(&output, &word)) {
         for (int k = 0; k < 4; ++k)
             if (r2__is(word, tag[k])) {
@@ -4806,7 +4738,7 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
     r2_check check = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
-    r2__word word, cited, weight_word;
+    r2__slice word, cited, weight_word;
     check.verdict = r2__check_shape(output, &check.answer);
     if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) return r2__malformed(check);
     while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
@@ -5418,8 +5350,7 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
 /* dW(O,I) += dy(R,O)^T x(R,I);  dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted). Without adapters dx
    may be x. */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x,
-                            int64_t R) {
+                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
     const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
     if (model->lora) {
         r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
@@ -6637,8 +6568,7 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
-                            const r2_mark *mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
@@ -6964,32 +6894,6 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
-   is not trained is the model's own. */
-static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_model *model = rl->base.model;
-    const r2_arena empty = {NULL, 0, 0};
-    r2_model *reference = &rl->reference;
-    *reference = *model;
-    reference->memory = empty;
-    reference->grad = NULL;
-    reference->parts = NULL;
-    reference->work = NULL;
-    reference->lora = NULL;
-    if (model->lora) {
-        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
-        memcpy(reference->lora->param, model->lora->param,
-               (size_t)model->lora->n_params * sizeof(float));
-        reference->lora->merged = model->lora->merged;
-        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
-        return R2_OK;
-    }
-    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
-    if (!reference->param) return ctx->status;
-    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
-    return R2_OK;
-}
-
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     const r2_examples *ex = rl->ex;
@@ -7001,10 +6905,9 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
     n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
-    status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
-                                  rl->n_sample * c->max_new,
-                              n_pred);
+    status = r2__batcher_init(
+        ctx, &rl->b, n_prompt + rl->n_sample,
+        n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) + rl->n_sample * c->max_new, n_pred);
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
@@ -7017,7 +6920,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
         return R2_NO_MEMORY;
     status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
-    return r2__grpo_reference(ctx, rl);
+    return r2__model_reference(ctx, &rl->reference, rl->base.model);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
@@ -7685,33 +7588,46 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
     memset(run, 0, sizeof *run);
 }
 
+/* Questions about the first n_items items of the first n_cases cases; with `moments` when the user
+   took the first of them, without them now. question (n_cases, n_items) */
+static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c,
+                             int64_t n_cases, int64_t n_items, bool moments,
+                             r2_question *question) {
+    for (int64_t q = 0; q < n_cases * n_items; ++q) {
+        const uint32_t user = c->user[q / n_items];
+        const uint32_t *item = c->item + q / n_items * c->n_per_case;
+        if ((int64_t)user >= run->graph.n_users)
+            return r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
+                           (unsigned)user, (long long)run->graph.n_users);
+        question[q].user = user;
+        question[q].item = item[q % n_items];
+        question[q].answer = -1;
+        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (moments && q % n_items == 0)
+            question[q].future = r2_index_future(&run->index, &run->data, user, item[0]);
+        else if (moments) question[q].future = question[q - 1].future;
+    }
+    return R2_OK;
+}
+
 /* The first validation cases as groups of the shape of training groups: the positive, negatives. */
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
-    const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
-    r2_example_config how = r2__run_asks(run, (int32_t)group);
-    const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
-                                                             : R2_N_VALID_CASES) *
-                      group;
+    const int64_t group = 1 + (int64_t)run->config.n_sampled, all = run->valid.n_cases;
+    const int64_t n_cases = all < R2_N_VALID_CASES ? all : R2_N_VALID_CASES, n = n_cases * group;
+    const r2_example_config how = r2__run_teaches(run);
     r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
     r2_status status = question && evidence ? R2_OK : R2_NO_MEMORY;
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, &run->valid, n_cases, group, true, question);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = run->valid.user[q / group];
-        const uint32_t *item = run->valid.item + q / group * per_case;
-        const int64_t row = r2_data_find(data, user, item[0]);
-        question[q].user = user;
-        question[q].item = item[q % group];
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        question[q].future = r2_index_future(&run->index, data, user, item[0]);
-        if (q % group == 0)
-            question[q].answer =
-                r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
+        const int64_t row = r2_data_find(data, question[q].user, question[q].item);
+        question[q].answer =
+            q % group ? 0 : r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
-    how.teacher = &run->config.teacher;
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
+    if (status == R2_OK) status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7755,29 +7671,15 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
-   of them, without them now. */
-static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
-                             r2_evidence *evidence, r2_examples *examples) {
+static r2_status r2__run_asked(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
+                               r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = c->n_cases * c->n_per_case;
     const r2_example_config how = r2__run_asks(run, 1);
     r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = c->user[q / c->n_per_case];
-        if ((int64_t)user >= run->graph.n_users)
-            status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
-                             (unsigned)user, (long long)run->graph.n_users);
-        if (status != R2_OK) break;
-        question[q].user = user;
-        question[q].item = c->item[q];
-        question[q].answer = -1;
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        if (moments && q % c->n_per_case == 0)
-            question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
-        else if (moments) question[q].future = question[q - 1].future;
-    }
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, c, c->n_cases, c->n_per_case, moments, question);
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
@@ -7787,7 +7689,7 @@ static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
     const r2_candidates pairs = {n, 1, (uint32_t *)(uintptr_t)user, (uint32_t *)(uintptr_t)item};
-    return r2__run_ask(ctx, run, &pairs, false, evidence, examples);
+    return r2__run_asked(ctx, run, &pairs, false, evidence, examples);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7797,7 +7699,7 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
     r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     if (evidence || own)
-        status = r2__run_ask(ctx, run, candidates, true, evidence ? evidence : own, examples);
+        status = r2__run_asked(ctx, run, candidates, true, evidence ? evidence : own, examples);
     r2_release(ctx, own);
     return status;
 }
@@ -7999,6 +7901,14 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
 }
 
 /* ---- settings ---- */
+
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
 
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
                                   uint64_t *fingerprint) {
@@ -10670,8 +10580,7 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
         status = r2__source_next(ctx, &source, &more);
         if (status != R2_OK || !more) break;
         if (movielens_100k) status = r2__flag_genres(ctx, source.table.field + 5, &genres);
-        else if (!source.is_list)
-            status = r2__split_genres(ctx, source.field[2], blanks, &genres);
+        else if (!source.is_list) status = r2__split_genres(ctx, source.field[2], blanks, &genres);
         if (!source.is_list) source.field[2] = r2__slice_of(genres.data, genres.len);
         if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, source.field[2]);
     }
@@ -12740,13 +12649,11 @@ R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, con
         }
     }
     R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+    for (int i = 0; i < vectors; ++i) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
 /* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
-static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
-                    int64_t ahead) {
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D, int64_t ahead) {
     int64_t e = 0;
     for (; e + 3 * R2__LANES <= D; e += 3 * R2__LANES)
         r2__mix_columns(3, y + e, p, v + e, D, n, 3 * R2__LANES, ahead);
@@ -12796,8 +12703,7 @@ static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, cons
     r2_rmsnorm_fwd(d->ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
                    c->norm_eps);
     r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n, R);
-    if (c->qkv_bias)
-        r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
+    if (c->qkv_bias) r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
 }
 
 /* Leaves of x and att the last row of each prompt; returns how many. */
@@ -13290,6 +13196,30 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
     if (model->lora->merged) r2__lora_add(ctx, model, -1.0f);
     model->lora->merged = false;
+    return R2_OK;
+}
+
+/* A copy of what is trained: the adapters, if there are any, else the weights. What is not trained
+   is the model's own. */
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model) {
+    const r2_arena empty = {NULL, 0, 0};
+    *reference = *model;
+    reference->memory = empty;
+    reference->grad = NULL;
+    reference->parts = NULL;
+    reference->work = NULL;
+    reference->lora = NULL;
+    if (model->lora) {
+        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
+        memcpy(reference->lora->param, model->lora->param,
+               (size_t)model->lora->n_params * sizeof(float));
+        reference->lora->merged = model->lora->merged;
+        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
+        return R2_OK;
+    }
+    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
+    if (!reference->param) return ctx->status;
+    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
     return R2_OK;
 }
 
@@ -14006,8 +13936,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
             entry[n].name = item->string;
             entry[n++].file = item->valuestring;
         }
-        if (s.status == R2_OK)
-            r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
+        if (s.status == R2_OK) r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
     }
     r2_release(ctx, entry);
     cJSON_Delete(s.root);
@@ -14056,8 +13985,7 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
     status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config, &tied);
     if (status != R2_OK) return status;
-    if (r2__file_exists(ctx, path))
-        status = r2__load_single(ctx, model, path, &config, with_grad);
+    if (r2__file_exists(ctx, path)) status = r2__load_single(ctx, model, path, &config, with_grad);
     else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status == R2_OK) status = r2__check_head(ctx, directory, model, tied);
     if (status != R2_OK) r2_model_free(ctx, model);
@@ -14460,9 +14388,8 @@ static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, co
     float *param = r2__trained_params(t->model);
     char place[32] = "";
     if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
-    r2_fail(ctx, R2_DIVERGED,
-            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
-            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+    r2_fail(ctx, R2_DIVERGED, "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s",
+            t->name, (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
             t->has_measured ? "its best weights" : "the weights before the last update");
     memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
     return ctx->status;
@@ -15583,8 +15510,7 @@ static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *syste
     if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
         return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
     r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
-    status = text.failed ? R2_NO_MEMORY
-                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    status = text.failed ? R2_NO_MEMORY : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
     r2_text_free(ctx, &text);
     return status;
 }
@@ -16478,7 +16404,7 @@ static void r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config, cons
 /* A statement of a prompt: `Person A gave "Title" 4 stars`. */
 typedef struct r2__statement {
     int32_t edge, person; /* person 0: the user, 1: Person A ... */
-    r2__word title;
+    r2__slice title;
     double rating; /* NAN: masked */
 } r2__statement;
 
@@ -16486,7 +16412,7 @@ typedef struct r2__statement {
 typedef struct r2__english_facts {
     r2__statement statement[4 * R2_MAX_CHAINS];
     int32_t n, step; /* step: that the prompt asks for */
-    r2__word target; /* of step 4                      */
+    r2__slice target; /* of step 4                      */
 } r2__english_facts;
 
 static bool r2__starts(const char *p, const char *end, const char *text) {
@@ -16504,7 +16430,7 @@ static double r2__read_number(const char **p, const char *end) {
 }
 
 /* Reads a title in double quotes. */
-static bool r2__read_title(const char **p, const char *end, r2__word *title) {
+static bool r2__read_title(const char **p, const char *end, r2__slice *title) {
     const char *close = *p < end && **p == '"'
                             ? (const char *)memchr(*p + 1, '"', (size_t)(end - *p - 1))
                             : NULL;
@@ -16605,7 +16531,7 @@ typedef struct r2__english {
     const r2__english_facts *facts;
     r2_check *check;
     const char *p, *end;
-    r2__word title;              /* at NULL: none named yet in this clause */
+    r2__slice title;              /* at NULL: none named yet in this clause */
     int32_t person;              /* -1: none, 0: the user, 1: Person A ... */
     int32_t step, conclusion;    /* conclusion -1: none yet                */
     bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k       */
@@ -16920,8 +16846,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
     r2_status status = r2__lines_open(ctx, &lines, path);
     while (status == R2_OK && line.at) {
         status = r2__lines_next(ctx, &lines, &line);
-        if (status == R2_OK && line.at)
-            status = r2__records_read_line(ctx, records, &lines, line);
+        if (status == R2_OK && line.at) status = r2__records_read_line(ctx, records, &lines, line);
     }
     r2__lines_close(ctx, &lines);
     return status;
@@ -17068,7 +16993,7 @@ static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *o
                                  r2_text *text) {
     const r2_codebook *codebook = task->config->codebook;
     const char *at = output, *rest = output;
-    r2__word cited, weight, total;
+    r2__slice cited, weight, total;
     char name[16];
     r2__asked_person(task->evidence, name);
     r2__next_word(&at, &cited); /* <think> */
@@ -17136,7 +17061,7 @@ static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field
 }
 
 static bool r2__is_cited(const char *output, const r2__fact *fact) {
-    r2__word word;
+    r2__slice word;
     while (r2__next_word(&output, &word))
         if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
             return true;
@@ -17216,8 +17141,7 @@ static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_exampl
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
-    if (own.check.well_formed)
-        status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (own.check.well_formed) status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
             change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
@@ -17515,6 +17439,46 @@ r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
 }
 
 /* ---- evidence of many questions ---- */
+
+static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
+    r2__hidden x, y;
+    if (a->user != b->user || a->n_history != b->n_history) return false;
+    x = r2__without_target(index, a);
+    y = r2__without_target(index, b);
+    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
+           x.place[1] == y.place[1];
+}
+
+/* What a call of r2_evidence_compute computes. */
+typedef struct r2__asked {
+    const r2_index *index;
+    const r2_question *question;
+    const r2_chain_config *chains;
+    r2_evidence *evidence;
+    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
+} r2__asked;
+
+/* What a thread works with, block after block. */
+typedef struct r2__desk {
+    r2__user_view view[R2__WALKS];
+    r2_arena memory; /* of `deep` */
+} r2__desk;
+
+/* The evidence of the questions of n_lanes views, from view v on; false: no memory. */
+static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
+                                  int n_lanes) {
+    const int64_t *first = asked->first + v;
+    r2__user_view *view = desk->view;
+    bool fine = true;
+    for (int j = 0; j < n_lanes && fine; ++j)
+        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
+    for (int j = 0; j < n_lanes; ++j)
+        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
+            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
+                                   &asked->evidence[q]);
+    return fine;
+}
 
 static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
     r2_status status = r2__check_chain_config(ctx, asked->chains);
