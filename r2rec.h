@@ -46,6 +46,26 @@
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
                    -log p(4) = log 178 = 5.182, with 178 words; training lowers it
 
+   WHERE IS      (tests/test_cover.c looks each name up in its room)
+       which chains are taken     r2_chain_law [A4], r2__choose_chains [M3]
+       the asked edge hidden      r2__without_target [M3]; what is held out is in no graph at all:
+                                  r2_question [A4]
+       what step 2 masks          r2_schedule [A6], with a picture: progressive [M5]
+       buckets and their edges    r2_codebook [A6], r2__fit_edges [M5]
+       a faithful reasoning       r2_check_trace [A6], r2__check_thought [M6]
+       negatives                  in training r2_questions_draw [A5], in tests r2_candidates [A2]
+       batch, loss and weights    r2_sft_config [A9], r2__sft_sequence [M8], r2__sft_loss [M8]
+       attention's backward       r2__attend_row_bwd [M7]
+       rewards, equal ones too    r2_reward_config [A10], r2_advantages [A10]
+       answers, scores of items   R2_N_ANSWERS [A5]; r2_score_kind [A11], r2__log_odds [M8]
+       ties                       in time r2_split [A2], of chains r2_chain_law [A4], of scores
+                                  r2_rank [A11]
+       ratings of one's own       r2_format [A2]; then r2_run_init [A12], r2_run_sft [A12],
+                                  r2_run_grpo [A12], r2_run_recommend [A12]
+       a missing column           has_rating [A2], r2_format [A2]
+       save, load, go on          r2_run_save [A12], r2_run_load_model [A12]; state_path [A9]
+       the same bytes             DETERMINISM below; r2__add_parts [E9]
+
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
@@ -676,8 +696,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 #define R2_MAX_WEIGHT  9  /* largest absolute weight of a fact   */
 #define R2_MAX_TOTAL   24 /* largest absolute running total      */
 
-/* The words for evidence: the quantile buckets of each field over training questions alone, and the
-   weight of each bucket. */
+/* The words for evidence: quantile buckets of each field, over the observed and as many sampled
+   training questions, and the weight of each bucket. */
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
@@ -1109,7 +1129,8 @@ typedef struct r2_sft_report {
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
-   (Q, R, A), the others are direct (Q, A): one model learns both modes. The loss of a batch is
+   (Q, R, A), the others are direct (Q, A): one model learns both modes. By default 16 groups of 1
+   observed and 4 sampled items, 80 sequences, 40 of them reasoned. The loss of a batch is
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
