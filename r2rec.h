@@ -80,9 +80,10 @@
                               Not defined: this header compiles it, with the context's memory
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
-                 says what was wrong (of an input: file, line, expected, found). The library never
-                 exits, never prints, keeps no state between calls. A failed call releases what it
-                 allocated.
+                 says what was wrong (of an input: file, line, expected, found). All that take
+                 memory may fail with R2_NO_MEMORY, which is not said each time. A failed call
+                 releases what it allocated. The library never exits, never prints, keeps no state
+                 between calls.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
                  struct is allowed. All memory comes from the context's allocator, except the trees
                  that cJSON makes while JSON is read: those come from cJSON's own.
@@ -135,8 +136,7 @@ typedef enum r2_status {
 
 /* Allocator hook: as realloc; size 0 frees, returns NULL. Several threads may call it at once. */
 typedef void *(*r2_realloc_fn)(void *hook_data, void *ptr, size_t size);
-/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). Returning
-   non-zero asks to stop. */
+/* Progress hook: `done` of `total` units are finished (0: unknown). Non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, int64_t total);
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
@@ -144,13 +144,8 @@ typedef void (*r2_log_fn)(void *hook_data, const char *line);
 /* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
    0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
    It may lower *size, the bytes of a READ or WRITE: the rest follows. */
-typedef enum r2_file_op {
-    R2_FILE_OPEN = 0,
-    R2_FILE_READ,
-    R2_FILE_WRITE,
-    R2_FILE_SYNC, /* to the disk, before a rename */
-    R2_FILE_CLOSE,
-    R2_FILE_RENAME,
+typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
+    R2_FILE_OPEN = 0, R2_FILE_READ, R2_FILE_WRITE, R2_FILE_SYNC, R2_FILE_CLOSE, R2_FILE_RENAME,
     R2_FILE_REMOVE
 } r2_file_op;
 typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
@@ -264,7 +259,7 @@ typedef struct r2_data {
    its line. Every line has as many fields as the first, else the load ends. Times are numbers or
    dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles that cannot be read do
    not cost the ratings: see items_error. Loading takes about 32 bytes per interaction. Errors:
-   R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED. */
+   R2_IO, R2_FORMAT (file, line, expected, found), R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -330,13 +325,13 @@ r2_split_config r2_split_config_default(void);
 /* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
    positive, the one before it the validation positive. Interactions from the validation positive on
    are not trained on. Users without two positives after a training interaction keep all their
-   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+   interactions in training. `config` NULL: the default. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
 /* Warm items (D12) have min_train training interactions of other users; a cold one would be known
    by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
-   these targets stand behind the others. Call after r2_split_thin. Errors: R2_NO_MEMORY. */
+   these targets stand behind the others. Call after r2_split_thin. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among them. The interactions of the
    others are still not trained on. */
@@ -361,8 +356,8 @@ typedef struct r2_negatives {
 } r2_negatives;
 
 /* Draws one case per target, which depends only on (seed, user, item). Users with fewer than n such
-   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets
-   < 0; targets, but no user with n such items; popular with warm), R2_NO_MEMORY. */
+   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets <
+   0; targets, but no user with n such items; popular with warm). */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -390,7 +385,7 @@ typedef struct r2_graph {
 
 /* The graph of the rows of `data` with role[row] == R2_TRAIN; `role` NULL: of all rows, and `data`,
    whose user side it borrows, must outlive it. Users and items keep their numbers. Errors:
-   R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
+   R2_ARGUMENT (2^32 edges or more). */
 r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role);
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph);
 int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user);
@@ -407,7 +402,7 @@ typedef struct r2_butterflies {
 } r2_butterflies;
 
 /* Counts all butterflies exactly, in about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes
-   per edge and per user, and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
+   per edge and per user, and 4 per vertex and thread while it runs. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -455,8 +450,7 @@ typedef struct r2_index {
     int16_t *year;         /* (n_items) 0 when unknown                       */
 } r2_index;
 
-/* Builds an index. `seed` is that of the split: ties in time are ordered as there. Copies what it
-   needs of `data`. Errors: R2_NO_MEMORY. */
+/* Builds an index. `seed`, that of the split, orders ties in time. `data` need not outlive it. */
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
@@ -504,8 +498,7 @@ typedef struct r2_question {
    age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
    d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
-   counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
-   to the last bit. */
+   counted from the end of the history. Equal age + |d| and simrec give equal scores, to the bit. */
 typedef enum r2_chain_law {
     R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
                                best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
@@ -526,18 +519,18 @@ r2_chain_config r2_chain_config_default(void);
 
 /* Target chains (D2): up to config->k chains with i1 = question->item, i0 in the question's history
    and u1 another user of both: those that r2_evidence_compute shows for the same question and
-   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
-/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history.
-   u1 shares two items or more with u0. i1 is the item that u0 took later, so a chain and its
-   mirror are one. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history. u1
+   shares two items or more with u0. i1 is the item that u0 took later, so a chain and its mirror
+   are one. Errors: R2_ARGUMENT. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
 /* How many target chains a question has; with item R2_NO_ITEM, how many closed chains its user has
-   within the history. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   within the history. Errors: R2_ARGUMENT. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                           int64_t *count);
 
@@ -658,9 +651,8 @@ typedef struct r2_evidence {
     } chain[R2_MAX_CHAINS]; /* at steps 1 .. 3 those of the question that the chains lead to */
 } r2_evidence;
 
-/* Computes evidence[q] for question[q], with the chains of r2_chains_target; chains->k at most
-   R2_MAX_CHAINS. Fastest when questions of the same (user, n_history) stand together.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Computes evidence[q] for question[q], with the chains of r2_chains_target, at most R2_MAX_CHAINS.
+   Fastest when questions of the same (user, n_history) stand together. Errors: R2_ARGUMENT. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
 
@@ -683,8 +675,7 @@ typedef struct r2_draw_config {
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
    different items that the user has no training edge with (repeated where there are fewer). Groups
    are spread evenly over the users and ask for the latest interactions of each. question (n_groups,
-   1 + n_sampled). *n_drawn: groups, fewer when the data have no more. Errors: R2_ARGUMENT (also
-   when the data have none). */
+   1 + n_sampled). *n_drawn: groups, as many as the data have. Errors: R2_ARGUMENT (also: none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn);
 
@@ -706,8 +697,7 @@ typedef struct r2_codebook {
 } r2_codebook;
 
 /* Fits buckets and weights to n questions; observed[q] says whether question q asks for an observed
-   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question),
-   R2_NO_MEMORY. */
+   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question). */
 r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains);
 /* Bucket of a value, 0 .. n_bucket[field] - 1. */
@@ -757,9 +747,9 @@ typedef struct r2_prompt {
 
 r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
 /* Writes the prompt of evidence->step: depends only on its arguments and never reads
-   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again.
-   Errors: R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain;
-   codebook or data missing; a limit that cannot be met), R2_NO_MEMORY. */
+   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again. Errors:
+   R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain; codebook or
+   data missing; a limit that cannot be met). */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
@@ -779,13 +769,12 @@ r2_teacher_config r2_teacher_config_default(void);
 /* Adds the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of every
    three facts, in the order of the prompt, the strongest, its weight and the running total ([M6]).
    It reads the prompt only, so the answer cannot leak into it (unguided). `index` keys the noise.
-   Errors: R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
+   Errors: R2_FORMAT (no facts in the prompt). */
 r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
                              r2_text *text);
 
-/* What the strict checker says of an output (D6, D7): a fault of its shape, else the first fault of
-   a thought. */
+/* What the strict checker says of an output (D6, D7): a fault of its shape, else of a thought. */
 typedef enum r2_verdict {
     R2_TRACE_OK = 0,
     R2_TRACE_MALFORMED,    /* not <think> thoughts </think> <answer> k </answer> and nothing else */
@@ -844,12 +833,10 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
-   unknown word; R2_NO_MEMORY. */
+/* Adds the ids of `len` bytes of text. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n), single spaces between them. An id out of range is R2_ARGUMENT, and
-   nothing is added. */
+/* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -858,14 +845,12 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
-/* Adds all words of a codebook's prompts and traces, of every schedule and step, in a fixed order,
-   to an empty vocabulary. Errors: R2_NO_MEMORY. */
+/* Adds all words of prompts and traces, of every schedule and step, to an empty vocabulary. */
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671). All sizes are numbers of
-   elements. */
+/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671), in elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
@@ -944,8 +929,8 @@ typedef struct r2_model {
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients if with_grad) and draws the initial weights.
-   Errors: R2_ARGUMENT (an impossible shape), R2_NO_MEMORY. Free: r2_model_free. */
+/* Allocates parameters (and gradients if with_grad) and draws the initial weights. Errors:
+   R2_ARGUMENT (an impossible shape). Free: r2_model_free. */
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
@@ -957,13 +942,13 @@ float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
 float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 
 /* logp[j] = log-probability of prediction j; entropy[j] (NULL: not wanted) = that of its row's
-   distribution, in nats. Keeps the activations for r2_backward if the model has gradients.
-   Errors: R2_ARGUMENT (a sequence, row or token out of range), R2_NO_MEMORY. */
+   distribution, in nats. Keeps the activations for r2_backward if the model has gradients. Errors:
+   R2_ARGUMENT (a sequence, row or token out of range). */
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
    cross-entropy, GRPO, a listwise term. Call it once after r2_forward of the same batch, whose
-   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
+   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it). */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 /* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -995,7 +980,7 @@ typedef struct r2_generation {
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
    least one token; with max_new more it must fit into n_ctx. Memory does not grow with their
-   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
@@ -1015,8 +1000,7 @@ typedef struct r2_adamw {
 
 /* beta 0.9 and 0.95, eps 1e-8, no decay, clip 1. */
 r2_adamw_config r2_adamw_config_default(void);
-/* Moments for what the model trains: its adapters, if it has any, else its parameters.
-   Errors: R2_NO_MEMORY. Free: r2_adamw_free. */
+/* Moments for what the model trains: its adapters, if it has any, else its parameters. */
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
@@ -1024,8 +1008,7 @@ void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
    detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
-/* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
-   step `total`. */
+/* Learning rate: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at `total`. */
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
@@ -1050,8 +1033,7 @@ typedef struct r2_tokenizer {
 
 /* A prompt is its user text; blanks at both ends of a text are dropped. */
 r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
-/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
-   line end after each. */
+/* A prompt is a conversation in ChatML; without the tokens for it, both texts, a line end each. */
 r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
 
 /* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
@@ -1083,8 +1065,7 @@ typedef struct r2_codec {
    tokens, an answer of more than one), those of the tokenizer. */
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
                         const void *check_data);
-/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
-   pointers to both. Errors: R2_NO_MEMORY. */
+/* Compact words: fills an empty vocabulary (r2_codebook_words). Keeps pointers to both. */
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
                            const r2_codebook *codebook);
 
@@ -1108,15 +1089,13 @@ typedef struct r2_example_config {
     int32_t group;
 } r2_example_config;
 
-/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors:
-   R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from records),
-   R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build; then `examples`
-   is zeroed. */
+/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors, then it
+   is zeroed: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from
+   records), R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_example_config *config, const r2_evidence *evidence, int64_t n);
 /* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
-   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
-   </think>). */
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without a trace). */
 r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                                    const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
@@ -1162,9 +1141,9 @@ typedef struct r2_sft_config {
 
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
-   examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
-   has the best weights so far, or, before any were measured, those before the last update. */
+   examples without answers, or without traces while reasoned_share > 0), R2_CANCELLED; R2_DIVERGED
+   (a loss, gradient or weight that is no finite number): the model then has the best weights so
+   far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1264,7 +1243,7 @@ r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
+   R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1276,8 +1255,7 @@ typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
-   and ties with NaN alone. */
+/* Rank of the positive, score[0], among score (n). NaN scores below all and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
 /* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
    the tied (D11): so a constant scorer has the HR@1 of chance. */
@@ -1300,19 +1278,17 @@ typedef struct r2_eval_config {
 } r2_eval_config;
 
 r2_eval_config r2_eval_config_default(void);
-/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases) takes the HR@1 of
-   each case, for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or
-   resample), R2_NO_MEMORY. */
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases): HR@1 of each case,
+   for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or resample). */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
 
 /* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
-   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
+   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1). */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
 /* Exact two-sided McNemar test on the same cases, only_a of which method a alone got right, only_b
-   method b alone: the probability of a split at least as uneven when both are equally good; NAN
-   when a count is negative. */
+   method b: the chance of a split at least as uneven when both are equally good; NAN: count < 0. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
@@ -1341,8 +1317,7 @@ typedef struct r2_trace_metrics {
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example: after the reasoning, or at
    once. An output that ends before <answer> is scored as if </think> and <answer> followed. `trace`
-   takes the verdicts on the reasoning and needs examples with a checker; NULL: not wanted. Errors:
-   R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   (NULL: not wanted): the verdicts; needs a checker. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
@@ -1366,8 +1341,7 @@ void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
 
 /* =============================================================================== [A12] run ==== */
 
-/* A run: the whole method as one object, for those who want a recommender. All its parts are
-   members that may be read. */
+/* A run: the whole method as one object, a recommender. All its parts are members to be read. */
 struct r2_run;
 
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
@@ -1444,8 +1418,8 @@ r2_run_config r2_run_config_full(void);
    traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
 /* The second half of r2_run_init, for callers who have changed the graph or its index: makes
-   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY, those of the hook; then the run has none of these, and can be prepared again. */
+   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT, those of
+   the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
@@ -1478,7 +1452,7 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
    and their digests into run.json: cut off at any time, the old files or the new ones are loaded,
-   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO, R2_NO_MEMORY. */
+   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads what r2_run_save wrote, instead of training. The run must come from r2_run_init with the
    same data, configuration and hook; a file that does not fit is R2_FORMAT and changes nothing. */
@@ -1496,8 +1470,7 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 /* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
    product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
 void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
-/* Resizes an r2_alloc'd block; NULL on failure, and then `ptr` is still valid. New bytes are not
-   cleared. */
+/* Resizes a block, new bytes not cleared; NULL on failure, and then `ptr` is still valid. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
 /* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
@@ -1518,11 +1491,10 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINT
 void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
-/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
+/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 /* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
-   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
-   R2_NO_MEMORY. */
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1534,16 +1506,9 @@ typedef struct r2_rng {
 
 /* Two streams never share numbers. Two uses of one stream share them if seed and index are the
    same: SFT and GRPO shuffle with BATCH, so the same seed gives both the same order. */
-typedef enum r2_stream {
-    R2_STREAM_USER = 0, /* the caller's own */
-    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
-    R2_STREAM_CANDIDATES,
-    R2_STREAM_CHAINS,
-    R2_STREAM_NEGATIVES,
-    R2_STREAM_TEACHER,
-    R2_STREAM_INIT,
-    R2_STREAM_BATCH,
-    R2_STREAM_SAMPLE,
+typedef enum r2_stream { /* USER: the caller's own; SPLIT: reserved, splits use r2_hash */
+    R2_STREAM_USER = 0, R2_STREAM_SPLIT, R2_STREAM_CANDIDATES, R2_STREAM_CHAINS,
+    R2_STREAM_NEGATIVES, R2_STREAM_TEACHER, R2_STREAM_INIT, R2_STREAM_BATCH, R2_STREAM_SAMPLE,
     R2_STREAM_BOOTSTRAP
 } r2_stream;
 
@@ -1600,12 +1565,12 @@ typedef struct r2_filter {
 
 /* Drops rows, first by rating and time, then repeatedly those of users and items below the core;
    renumbers users and items in their old order; time_zero becomes the earliest time left. What was
-   made of the old rows is no longer valid. Errors: R2_NO_MEMORY; then nothing has changed. */
+   made of the old rows is no longer valid. On failure nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Replaces counts (plays, hours, purchases) by grades. If fewer than 1 rating in R2_COUNTS_RARE is
    at least 0.8 of the largest, each becomes a grade from 1 to 5: 5 times the share of the user's
    own values that are not larger, rounded up; the log hook is told. Else nothing changes. This rule
-   is ours: D12 speaks of ratings only. Errors: R2_NO_MEMORY; then nothing has changed. */
+   is ours: D12 speaks of ratings only. On failure nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
@@ -1616,8 +1581,8 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
 /* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
    interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
-   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
-   for an interaction that is not in `data`, or in both files). */
+   positives of users who have training interactions. Errors: R2_IO, R2_FORMAT (also for an
+   interaction that is not in `data`, or in both files). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
@@ -1626,9 +1591,9 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
 /* Candidate sets as text, a case per line, the files' ids between tabs: user, positive, negatives.
-   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO,
-   R2_NO_MEMORY; of loading R2_FORMAT too (lines of different lengths, ids that are not in `data`,
-   an item twice, a negative that the user has). */
+   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO; of
+   loading R2_FORMAT too (lines of different lengths, ids that are not in `data`, an item twice, a
+   negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1650,9 +1615,8 @@ typedef struct r2_task {
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *task,
                                    r2_text *output);
 
-/* hook_data points to r2_teacher_config. Writes from the facts of the chains and the weights,
-   compact or in English as the prompt is. Guided, it cites what supports the answer; every sentence
-   stays true. */
+/* hook_data: a r2_teacher_config. Writes from facts and weights, compact or in English as the prompt
+   is. Guided, it cites what supports the answer; every sentence stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 /* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
@@ -1689,13 +1653,13 @@ typedef struct r2_records {
     r2_arena text; /* holds the strings */
 } r2_records;
 
-/* Adds a copy. Errors: R2_NO_MEMORY. */
+/* Adds a copy. */
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
 /* Adds the line of a record, without a line end. A byte that is not UTF-8 becomes U+FFFD. */
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
 /* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
-   line (a key missing, unknown or twice, a wrong type), R2_IO, R2_NO_MEMORY. */
+   line (a key missing, unknown or twice, a wrong type), R2_IO. */
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
@@ -1770,22 +1734,19 @@ typedef struct r2_bpe {
 r2_bpe_config r2_bpe_config_default(void);
 /* Learns a tokenizer from `len` bytes of text: ids 0..255 are the bytes in GPT-2's order, then come
    the merges by falling count (equal counts: smaller left id, then right id, first), then the
-   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY. */
+   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT. */
 r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
                        size_t len);
 /* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges
-   as strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids
-   and is not supported (unknown rule, added tokens that strip, dropout, truncation ...) is
-   R2_FORMAT. */
+   as strings or as pairs, and ids without gaps; post-processors are ignored. R2_FORMAT: what changes
+   ids and is not supported (unknown rule, added tokens that strip, dropout, truncation ...). */
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
 /* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
-   place; normalised ones in what the others leave) become their ids, as Hugging Face does; without
-   it all is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a
-   byte), R2_NO_MEMORY. */
+   place; normalised ones in what the others leave) become their ids, as Hugging Face does; else all
+   is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte). */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
 /* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of
@@ -1943,7 +1904,7 @@ typedef struct r2_lora {
 
 r2_lora_config r2_lora_config_default(void); /* rank 8, alpha 16, every projection */
 /* Gives the model adapters. Its own weights are frozen from then on: backward and AdamW work on the
-   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT. */
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config);
 /* Removes the adapters; unless merged, they are lost. r2_model_free does it too. */
 void r2_lora_detach(r2_ctx *ctx, r2_model *model);
@@ -1953,11 +1914,10 @@ r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model);
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
-   adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
+   adapters that are not merged. Errors: R2_IO. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape. A file that breaks a rule of the
-   format, or whose tensors are not exactly the model's, is R2_FORMAT, and the model stays as it
-   was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape. R2_FORMAT: a file that breaks a
+   rule or has not exactly the model's tensors; then the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
@@ -1968,8 +1928,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into an existing directory, without adapters that are
-   not merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors, without adapters that are not merged. Errors: R2_IO. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
