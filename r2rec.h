@@ -1615,8 +1615,8 @@ typedef struct r2_task {
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *task,
                                    r2_text *output);
 
-/* hook_data: a r2_teacher_config. Writes from facts and weights, compact or in English as the prompt
-   is. Guided, it cites what supports the answer; every sentence stays true. */
+/* hook_data: a r2_teacher_config. Writes from facts and weights, in the words of the prompt.
+   Guided, it cites what supports the answer; every sentence stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 /* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
@@ -1738,8 +1738,8 @@ r2_bpe_config r2_bpe_config_default(void);
 r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
                        size_t len);
 /* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges
-   as strings or as pairs, and ids without gaps; post-processors are ignored. R2_FORMAT: what changes
-   ids and is not supported (unknown rule, added tokens that strip, dropout, truncation ...). */
+   as strings or as pairs, and ids without gaps; post-processors are ignored. R2_FORMAT: what would
+   change ids (unknown rule, added tokens that strip, dropout, truncation ...). */
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
