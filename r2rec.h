@@ -8127,6 +8127,9 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) 
 }
 
 #define R2__ALIGN 64u
+#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; with few, a test makes each allocation fail */
+#define R2__ARENA_BLOCK (1u << 16)
+#endif
 
 struct r2__arena_block {
     struct r2__arena_block *next;
@@ -8135,8 +8138,7 @@ struct r2__arena_block {
 };
 
 static bool r2__arena_grow(r2_ctx *ctx, r2_arena *arena, uint64_t bytes) {
-    const uint64_t smallest = 1u << 16;
-    uint64_t size = bytes > smallest ? bytes : smallest, total;
+    uint64_t size = bytes > R2__ARENA_BLOCK ? bytes : R2__ARENA_BLOCK, total;
     struct r2__arena_block *block;
     if (!r2_add_u64(size, sizeof *block + R2__ALIGN, &total)) total = UINT64_MAX;
     block = (struct r2__arena_block *)r2_resize(ctx, NULL, total, 1);
@@ -10176,10 +10178,14 @@ typedef struct r2__row {
 
 #define R2__ROWS_A_BLOCK (1 << 16)
 
+typedef struct r2__rows { /* a block of rows: growing copies none */
+    struct r2__rows *next;
+    r2__row row[R2__ROWS_A_BLOCK];
+} r2__rows;
+
 typedef struct r2__loader {
     r2_data *data;
-    r2__row **block; /* a list of blocks of rows, so that growing copies no row */
-    r2__owner owner; /* of that list */
+    r2__rows *oldest, *newest; /* in the order of the file */
     int64_t n_rows;
     int64_t last[2]; /* user and item of the last row: in many files the next row has one of them */
     double time_unit; /* seconds; 0: by the size of the number */
@@ -10189,10 +10195,14 @@ typedef struct r2__loader {
     size_t pool_left;
 } r2__loader;
 
+static void r2__loader_drop(r2_ctx *ctx, r2__loader *loader) { /* the first block */
+    r2__rows *block = loader->oldest;
+    loader->oldest = block->next;
+    r2_release(ctx, block);
+}
+
 static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
-    if (!loader->owner.failed)
-        for (int64_t b = 0; b < stbds_arrlen(loader->block); ++b) r2_release(ctx, loader->block[b]);
-    r2__array_free(ctx, &loader->owner, &loader->block);
+    while (loader->oldest) r2__loader_drop(ctx, loader);
     r2_text_free(ctx, &loader->key);
     memset(loader, 0, sizeof *loader);
 }
@@ -10201,15 +10211,18 @@ static void r2__loader_free(r2_ctx *ctx, r2__loader *loader) {
 static r2__row *r2__loader_row(r2_ctx *ctx, r2__loader *loader) {
     const int64_t at = loader->n_rows % R2__ROWS_A_BLOCK;
     if (at == 0) {
-        r2__row *block = (r2__row *)r2_resize(ctx, NULL, R2__ROWS_A_BLOCK, sizeof *block);
+        r2__rows *block = (r2__rows *)r2_resize(ctx, NULL, 1, sizeof *block);
         if (!block) return NULL;
-        if (r2__array_reserve(ctx, &loader->owner, &loader->block, sizeof block, 1) != R2_OK) {
-            r2_release(ctx, block);
-            return NULL;
-        }
-        stbds_arrput(loader->block, block);
+        block->next = NULL;
+        *(loader->oldest ? &loader->newest->next : &loader->oldest) = block;
+        loader->newest = block;
     }
-    return &loader->block[loader->n_rows++ / R2__ROWS_A_BLOCK][at];
+    loader->n_rows++;
+    return &loader->newest->row[at];
+}
+
+static int64_t r2__rows_of(const r2__loader *loader, const r2__rows *block) {
+    return block->next ? R2__ROWS_A_BLOCK : (loader->n_rows - 1) % R2__ROWS_A_BLOCK + 1;
 }
 
 /* A NUL-terminated copy as UTF-8 in the arena of the data, or NULL. Copies are packed into pieces:
@@ -10326,15 +10339,12 @@ static r2__row *r2__rows_by_item(r2_ctx *ctx, r2__loader *loader) {
         r2_release(ctx, at);
         return NULL;
     }
-    for (int64_t k = 0; k < loader->n_rows; ++k)
-        at[loader->block[k / R2__ROWS_A_BLOCK][k % R2__ROWS_A_BLOCK].item]++;
+    for (const r2__rows *block = loader->oldest; block; block = block->next)
+        for (int64_t j = 0; j < r2__rows_of(loader, block); ++j) at[block->row[j].item]++;
     r2__prefix(at, n_items);
-    for (int64_t b = 0, k = 0; b < stbds_arrlen(loader->block); ++b) {
-        for (int64_t j = 0; j < R2__ROWS_A_BLOCK && k < loader->n_rows; ++j, ++k)
-            sorted[at[loader->block[b][j].item]++] = loader->block[b][j];
-        r2_release(ctx, loader->block[b]);
-        loader->block[b] = NULL;
-    }
+    for (const r2__rows *block; (block = loader->oldest) != NULL; r2__loader_drop(ctx, loader))
+        for (int64_t j = 0; j < r2__rows_of(loader, block); ++j)
+            sorted[at[block->row[j].item]++] = block->row[j];
     r2_release(ctx, at);
     return sorted;
 }
@@ -10614,11 +10624,11 @@ static r2_status r2__find_layout(r2_ctx *ctx, const char *path, r2_text *ratings
     return ratings->failed || items->failed ? ctx->status : R2_OK;
 }
 
-/* The interactions of a file or a known directory. */
+/* The interactions of a file or a known directory, and in `items` where their titles may be. */
 static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const char *path,
-                                       const r2_format *format) {
-    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
+                                       const r2_format *format, r2_text *items) {
+    r2_text ratings = {NULL, 0, 0, false};
+    r2_status status = r2__find_layout(ctx, path, &ratings, items);
     if (status == R2_OK) status = r2__load_ratings(ctx, loader, ratings.data, format);
     if (status == R2_IO && strcmp(ratings.data, path) == 0 && r2__is_directory(ctx, path))
         r2_fail(ctx, R2_IO,
@@ -10626,25 +10636,20 @@ static r2_status r2__load_interactions(r2_ctx *ctx, r2__loader *loader, const ch
                 "u.data or NAME.inter in it",
                 path);
     r2_text_free(ctx, &ratings);
-    r2_text_free(ctx, &items);
     return status;
 }
 
-/* The titles beside the interactions, if there are any. A file that cannot be read leaves the items
-   without titles; the ratings are worth more. */
+/* The titles at `path`, if there are any. A file that cannot be read leaves the items without
+   titles; the ratings are worth more. */
 static r2_status r2__load_titles(r2_ctx *ctx, r2__loader *loader, const char *path) {
-    r2_text ratings = {NULL, 0, 0, false}, items = {NULL, 0, 0, false};
-    r2_status status = r2__find_layout(ctx, path, &ratings, &items);
-    if (status == R2_OK && items.len && r2__file_exists(ctx, items.data))
-        status = r2__load_items(ctx, loader, items.data);
+    r2_status status = R2_OK;
+    if (*path && r2__file_exists(ctx, path)) status = r2__load_items(ctx, loader, path);
     if (status == R2_FORMAT || status == R2_IO) {
         r2_log(ctx, "not all titles are read: %s", ctx->message);
         loader->data->items_error = r2__loader_keep(
             ctx, loader, r2__slice_of(ctx->message, strlen(ctx->message)));
         status = loader->data->items_error ? R2_OK : ctx->status;
     }
-    r2_text_free(ctx, &ratings);
-    r2_text_free(ctx, &items);
     return status;
 }
 
@@ -10652,6 +10657,7 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
                              const r2_format *format) {
     r2_format plain;
     r2__loader loader;
+    r2_text *items;
     r2_status status = R2_OK;
     memset(data, 0, sizeof *data);
     memset(&plain, 0, sizeof plain);
@@ -10663,15 +10669,19 @@ r2_status r2_data_load_files(r2_ctx *ctx, r2_data *data, const char *const *path
         return r2_fail(ctx, R2_ARGUMENT,
                        "load: time_unit = %g, expected 1e-12 to 1e9 seconds, or 0 for detection",
                        format->time_unit);
+    items = (r2_text *)r2_alloc(ctx, (uint64_t)n_paths, sizeof *items);
+    if (!items) return ctx->status;
     loader.data = data;
     loader.time_unit = format->time_unit;
     for (int64_t k = 0; k < n_paths && status == R2_OK; ++k)
-        status = r2__load_interactions(ctx, &loader, paths[k], format);
+        status = r2__load_interactions(ctx, &loader, paths[k], format, &items[k]);
     if (status == R2_OK) status = r2__loader_items(ctx, &loader);
     if (status == R2_OK && format->items) status = r2__load_items(ctx, &loader, format->items);
     for (int64_t k = 0; k < n_paths && status == R2_OK && !format->items; ++k)
-        status = r2__load_titles(ctx, &loader, paths[k]);
+        status = r2__load_titles(ctx, &loader, items[k].data);
     if (status == R2_OK) status = r2__loader_sort(ctx, &loader);
+    for (int64_t k = 0; k < n_paths; ++k) r2_text_free(ctx, &items[k]);
+    r2_release(ctx, items);
     r2__loader_free(ctx, &loader);
     if (status != R2_OK) r2_data_free(ctx, data);
     return status;
@@ -15664,9 +15674,11 @@ static r2_status r2__train_merge(r2_ctx *ctx, r2__trainer *t, r2__bpe_parts *par
     r2_tokens_add(ctx, &parts->merge, left);
     r2_tokens_add(ctx, &parts->merge, right);
     r2_tokens_add(ctx, &parts->merge, joined);
-    for (int32_t place = r2__stat_find(t, key)->places; status == R2_OK && place > 0;
-         place = t->place_next.id[place - 1])
+    for (int32_t place = r2__stat_find(t, key)->places, next; status == R2_OK && place > 0;
+         place = next) {
+        next = t->place_next.id[place - 1]; /* the lists may be lost in what follows */
         status = r2__train_word(ctx, t, t->place_word.id[place - 1], key, joined);
+    }
     return status != R2_OK ? status : r2__train_heap(ctx, t);
 }
 
