@@ -8127,7 +8127,7 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) 
 }
 
 #define R2__ALIGN 64u
-#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; a test with few lets each allocation fail */
+#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; few let a test fail each allocation */
 #define R2__ARENA_BLOCK (1u << 16)
 #endif
 
