@@ -448,6 +448,7 @@ typedef struct r2_index {
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
+    r2_arena memory;       /* holds all arrays                               */
 } r2_index;
 
 /* Builds an index. `seed`, that of the split, orders ties in time. `data` need not outlive it. */
@@ -2868,23 +2869,24 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
     const uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
     const uint64_t n_users = (uint64_t)graph->n_users;
     const uint64_t longest = (uint64_t)r2__longest_history(graph);
+    r2_arena *m = &index->memory;
     r2_status status = R2_NO_MEMORY;
     memset(index, 0, sizeof *index);
     index->graph = graph;
     index->min_positive = min_positive;
     index->seed = seed;
-    index->position = R2__NEW(ctx, uint32_t, n_edges);
-    index->by_time = R2__NEW(ctx, int64_t, n_edges);
-    index->rank = R2__NEW(ctx, int64_t, n_edges);
-    index->by_rank = R2__NEW(ctx, uint32_t, n_edges);
-    index->user_mean = R2__NEW(ctx, float, n_users);
-    index->inv_root = R2__NEW(ctx, double, n_users);
-    index->key = R2__NEW(ctx, uint32_t, n_users);
-    index->half10 = R2__NEW(ctx, float, 2 * longest);
-    index->fade = R2__NEW(ctx, r2_fade, longest);
-    index->fade_share = R2__NEW(ctx, float, n_edges);
-    index->genres = R2__NEW(ctx, uint64_t, n_items);
-    index->year = R2__NEW(ctx, int16_t, n_items);
+    index->position = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->by_time = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->rank = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->by_rank = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->user_mean = R2__ARENA_NEW(ctx, m, float, n_users);
+    index->inv_root = R2__ARENA_NEW(ctx, m, double, n_users);
+    index->key = R2__ARENA_NEW(ctx, m, uint32_t, n_users);
+    index->half10 = R2__ARENA_NEW(ctx, m, float, 2 * longest);
+    index->fade = R2__ARENA_NEW(ctx, m, r2_fade, longest);
+    index->fade_share = R2__ARENA_NEW(ctx, m, float, n_edges);
+    index->genres = R2__ARENA_NEW(ctx, m, uint64_t, n_items);
+    index->year = R2__ARENA_NEW(ctx, m, int16_t, n_items);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
         index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
         index->genres && index->year)
@@ -2903,18 +2905,7 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
     if (!index) return;
-    r2_release(ctx, index->position);
-    r2_release(ctx, index->by_time);
-    r2_release(ctx, index->rank);
-    r2_release(ctx, index->by_rank);
-    r2_release(ctx, index->user_mean);
-    r2_release(ctx, index->inv_root);
-    r2_release(ctx, index->key);
-    r2_release(ctx, index->half10);
-    r2_release(ctx, index->fade);
-    r2_release(ctx, index->fade_share);
-    r2_release(ctx, index->genres);
-    r2_release(ctx, index->year);
+    r2_arena_free(ctx, &index->memory);
     memset(index, 0, sizeof *index);
 }
 
@@ -3148,12 +3139,8 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
    |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
 static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, float simrec, r2__path over,
                                   r2__path to) {
-    r2__chosen chain;
-    chain.u1 = u1;
-    chain.over = over;
-    chain.to = to;
-    chain.simrec = simrec;
-    chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
+    const float score = h->index->half10[r2__chain_far(h, &over, &to)] * simrec;
+    const r2__chosen chain = {u1, score, simrec, over, to};
     return chain;
 }
 
@@ -3176,11 +3163,7 @@ static r2_chain r2__chain_make(const r2__history *h, const r2__chosen *c) {
 /* ---- the laws ---- */
 
 r2_chain_config r2_chain_config_default(void) {
-    r2_chain_config config;
-    memset(&config, 0, sizeof config);
-    config.law = R2_CHAINS_COHERENT;
-    config.k = 3;
-    config.seed = 1;
+    const r2_chain_config config = {R2_CHAINS_COHERENT, 3, 1};
     return config;
 }
 
@@ -5257,34 +5240,17 @@ struct r2__work {
     int32_t *seq_begin, *pred_row, *found;   /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
 };
 
-/* Not cleared: activations are written before they are read. */
-static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
-    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
-    if (!p) *good = false;
-    return p;
-}
-
 /* Floats of a row of queries, keys and values. */
 static int64_t r2__qkv_cols(const r2_model_config *c) {
     return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
 }
 
-/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
-   swiglu are those of `shared`, if it is not NULL. */
+/* [E9]: memory of so many floats, not cleared; of one layer but x, with T rows after attention. mid
+   is its own, or NULL; norms and swiglu are those of `shared`, if it is not NULL. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good);
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
                            int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
-                           bool *good) {
-    const r2_model_config *c = &model->config;
-    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
-    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
-    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
-    a->att = r2__floats(ctx, arena, R, c->d_model, good);
-    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
-    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
-    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
-    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
-}
+                           bool *good);
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
     r2_lora_detach(ctx, model);
@@ -5354,14 +5320,9 @@ static const float *r2__head(const r2_model *model) {
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
                                      const bool *branch) {
-    r2_attention shape;
-    shape.branch = branch;
-    shape.first = NULL;
-    shape.n_seq = n_seq;
-    shape.seq_begin = begin;
-    shape.n_head = model->config.n_head;
-    shape.n_kv_head = model->config.n_kv_head;
-    shape.d_head = model->config.d_model / model->config.n_head;
+    const r2_model_config *c = &model->config;
+    const r2_attention shape = {
+        n_seq, c->n_head, c->n_kv_head, c->d_model / c->n_head, begin, branch, NULL};
     return shape;
 }
 
@@ -5554,13 +5515,8 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 /* ---- AdamW ---- */
 
 r2_adamw_config r2_adamw_config_default(void) {
-    r2_adamw_config c;
-    c.beta1 = 0.9f;
-    c.beta2 = 0.95f;
-    c.eps = 1e-8f;
-    c.weight_decay = 0.0f;
-    c.clip = 1.0f;
-    return c;
+    const r2_adamw_config config = {0.9f, 0.95f, 1e-8f, 0.0f, 1.0f};
+    return config;
 }
 
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
@@ -5640,6 +5596,7 @@ typedef struct r2__training {
     int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
     uint64_t seed;
     int32_t *order;           /* of the groups, in this epoch                                 */
+    r2_arena memory;          /* of this struct and the one around it                         */
     r2_adamw opt;
     float *kept;       /* the best weights so far; before any were measured, those before the last
                           update                                                              */
@@ -5650,11 +5607,10 @@ typedef struct r2__training {
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
-    const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
-    t->order = R2__NEW(ctx, int32_t, n_groups);
-    t->kept = R2__NEW(ctx, float, t->opt.n_params);
+    t->order = R2__ARENA_NEW(ctx, &t->memory, int32_t, t->ex->n / t->ex->group);
+    t->kept = R2__ARENA_NEW(ctx, &t->memory, float, t->opt.n_params);
     if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
@@ -5662,8 +5618,7 @@ static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_
 
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->kept);
+    r2_arena_free(ctx, &t->memory);
     r2_text_free(ctx, &t->state.reports);
 }
 
@@ -5912,52 +5867,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
-
-static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
-                               int64_t room, r2_mark *mark) {
-    r2_tokens found = {NULL, 0, {NULL, false}};
-    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
-    if (status == R2_OK && (found.n < 1 || found.n > room))
-        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
-                         text, (long long)found.n, (long long)room);
-    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
-    if (status == R2_OK) mark->n = (int32_t)found.n;
-    r2_tokens_free(ctx, &found);
-    return status;
-}
-
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
-                        const void *check_data) {
-    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
-    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
-                             &codec->markup.answer_end};
-    r2_status status = R2_OK;
-    memset(codec, 0, sizeof *codec);
-    codec->tokenizer = tokenizer;
-    codec->check = check;
-    codec->check_data = check_data;
-    for (int k = 0; k < 4 && status == R2_OK; ++k)
-        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
-    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
-        const char digit[2] = {(char)('0' + k), '\0'};
-        r2_mark level;
-        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
-        if (status == R2_OK) codec->markup.level[k] = level.id[0];
-    }
-    return status;
-}
-
-r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
-}
-
-r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
-}
+/* ---- marks: <think>, </think>, <answer>, </answer> as tokens ---- */
 
 static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
     for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
@@ -6083,31 +5993,26 @@ typedef struct r2__batcher {
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
+    r2_arena memory;
 } r2__batcher;
 
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
-    r2_release(ctx, b->seq_begin);
-    r2_release(ctx, b->branch);
-    r2_release(ctx, b->level_pred);
-    r2_release(ctx, b->token);
-    r2_release(ctx, b->pred_row);
-    r2_release(ctx, b->pred_token);
-    r2_release(ctx, b->logp);
-    r2_release(ctx, b->dlogp);
+    r2_arena_free(ctx, &b->memory);
     memset(b, 0, sizeof *b);
 }
 
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
+    r2_arena *m = &b->memory;
     memset(b, 0, sizeof *b);
-    b->seq_begin = R2__NEW(ctx, int32_t, max_seq + 1);
-    b->branch = R2__NEW(ctx, bool, max_seq);
-    b->level_pred = R2__NEW(ctx, int32_t, max_seq);
-    b->token = R2__NEW(ctx, int32_t, max_row);
-    b->pred_row = R2__NEW(ctx, int32_t, max_pred);
-    b->pred_token = R2__NEW(ctx, int32_t, max_pred);
-    b->logp = R2__NEW(ctx, float, max_pred);
-    b->dlogp = R2__NEW(ctx, float, max_pred);
+    b->seq_begin = R2__ARENA_NEW(ctx, m, int32_t, max_seq + 1);
+    b->branch = R2__ARENA_NEW(ctx, m, bool, max_seq);
+    b->level_pred = R2__ARENA_NEW(ctx, m, int32_t, max_seq);
+    b->token = R2__ARENA_NEW(ctx, m, int32_t, max_row);
+    b->pred_row = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->pred_token = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->logp = R2__ARENA_NEW(ctx, m, float, max_pred);
+    b->dlogp = R2__ARENA_NEW(ctx, m, float, max_pred);
     if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
@@ -6139,14 +6044,8 @@ static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
 }
 
 static r2_batch r2__batch_view(const r2__batcher *b) {
-    r2_batch batch;
-    batch.n_seq = b->n_seq;
-    batch.seq_begin = b->seq_begin;
-    batch.token = b->token;
-    batch.n_pred = b->n_pred;
-    batch.pred_row = b->pred_row;
-    batch.pred_token = b->pred_token;
-    batch.branch = b->branch;
+    const r2_batch batch = {b->n_seq,    b->seq_begin,  b->token, b->n_pred,
+                            b->pred_row, b->pred_token, b->branch};
     return batch;
 }
 
@@ -6388,7 +6287,7 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
                                   n_seq * (longest + R2_N_ANSWERS));
     if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    t->row = R2__NEW(ctx, r2__sft_row, n_seq);
+    t->row = R2__ARENA_NEW(ctx, &t->base.memory, r2__sft_row, n_seq);
     return t->row ? R2_OK : ctx->status;
 }
 
@@ -6434,7 +6333,6 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     while (status == R2_OK && !r2__training_ends(&t.base)) status = r2__sft_step(ctx, &t);
     if (status == R2_OK && t.base.has_measured)
         memcpy(r2__trained_params(model), t.base.kept, (size_t)t.base.opt.n_params * sizeof(float));
-    r2_release(ctx, t.row);
     r2__training_free(ctx, &t.base);
     r2__batcher_free(ctx, &t.b);
     return status;
@@ -6876,41 +6774,33 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    const r2_examples *ex = rl->ex;
-    int64_t n_prompt, n_pred;
-    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                           (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
-                                               R2_N_ANSWERS);
+    const int32_t group = rl->ex->group;
+    const int64_t longest = (int64_t)rl->ex->longest + R2_MAX_MARK;
+    r2_arena *m = &rl->base.memory;
+    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, group, c->n_samples + 1,
+                                           longest + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
-    n_prompt = (int64_t)c->groups * ex->group;
-    rl->n_sample = n_prompt * c->n_samples;
-    n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
-    status = r2__batcher_init(
-        ctx, &rl->b, n_prompt + rl->n_sample,
-        n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) + rl->n_sample * c->max_new, n_pred);
+    const int64_t n_prompt = (int64_t)c->groups * group, n_sample = n_prompt * c->n_samples;
+    const int64_t n_pred = n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_sample,
+                              n_prompt * longest + n_sample * c->max_new, n_pred);
+    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, rl->ex, n_prompt);
+    if (status == R2_OK) status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
-    status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
-    if (status != R2_OK) return status;
-    rl->sample = R2__NEW(ctx, r2__rl_sample, rl->n_sample);
-    rl->logp_old = R2__NEW(ctx, float, n_pred);
-    rl->logp_ref = R2__NEW(ctx, float, n_pred);
-    rl->entropy = R2__NEW(ctx, float, n_pred);
-    rl->list = R2__NEW(ctx, int32_t, ex->group);
+    rl->n_sample = n_sample;
+    rl->sample = R2__ARENA_NEW(ctx, m, r2__rl_sample, n_sample);
+    rl->logp_old = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->logp_ref = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->entropy = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->list = R2__ARENA_NEW(ctx, m, int32_t, group);
     if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2__training_init(ctx, &rl->base, &c->adamw);
-    if (status != R2_OK) return status;
     return r2__model_reference(ctx, &rl->reference, rl->base.model);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
     r2__prompts_free(ctx, &rl->prompts);
-    r2_release(ctx, rl->sample);
-    r2_release(ctx, rl->logp_old);
-    r2_release(ctx, rl->logp_ref);
-    r2_release(ctx, rl->entropy);
-    r2_release(ctx, rl->list);
     r2__training_free(ctx, &rl->base);
     r2_model_free(ctx, &rl->reference);
 }
@@ -14743,6 +14633,53 @@ r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
     return t;
 }
 
+/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
+                         text, (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_data) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_data = check_data;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
+        const char digit[2] = {(char)('0' + k), '\0'};
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
+    }
+    return status;
+}
+
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
+}
+
 /* ---- Unicode: classes and normal form C ---- */
 
 /* The generated tables stand at the end of this section, as varints of five bits a digit. */
@@ -17707,6 +17644,30 @@ struct r2__parts {
 /* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
    again. */
 #define R2__KEEP_LOGITS ((int64_t)1 << 21)
+
+/* Not cleared: activations are written before they are read. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
+    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
+    if (!p) *good = false;
+    return p;
+}
+
+/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
+   swiglu are those of `shared`, if it is not NULL. */
+static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                           int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
+                           bool *good) {
+    const r2_model_config *c = &model->config;
+    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
+    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
+    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
+    a->att = r2__floats(ctx, arena, R, c->d_model, good);
+    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
+    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
+    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
+    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
+}
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
