@@ -7225,10 +7225,6 @@ r2_run_config r2_run_config_default(void) {
     config.split = r2_split_config_default();
     config.teacher = r2_teacher_config_default();
     config.model = r2_model_config_default();
-    config.model.n_layer = 2;
-    config.model.n_head = 2;
-    config.model.n_kv_head = 2;
-    config.model.d_model = 64;
     config.model.d_ff = 176;
     config.sft = r2_sft_config_default();
     config.grpo = r2_grpo_config_default();
