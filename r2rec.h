@@ -2165,6 +2165,14 @@ typedef struct r2__slice {
     size_t len;
 } r2__slice;
 
+static bool r2__same(r2__slice a, r2__slice b) {
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
+static bool r2__is(r2__slice word, const char *text) {
+    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
+}
+
 /* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
    calls; else they are named r2_x_plain and serve the tests that compare both. */
 #if defined(R2_REFERENCE)
@@ -2794,20 +2802,15 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
 }
 
 /* Genres get bits in the order they are met; from the 65th on they are not counted. */
-static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t known_len[64],
-                               int *n_known) {
+static uint64_t r2__genre_bits(const char *genres, r2__slice known[64], int *n_known) {
     uint64_t bits = 0;
     while (*genres) {
-        size_t len = strcspn(genres, "|");
+        const r2__slice genre = {genres, strcspn(genres, "|")};
         int k = 0;
-        while (k < *n_known && (known_len[k] != len || memcmp(known[k], genres, len) != 0)) ++k;
-        if (k == *n_known && k < 64 && len > 0) {
-            known[k] = genres;
-            known_len[k] = len;
-            ++*n_known;
-        }
+        while (k < *n_known && !r2__same(known[k], genre)) ++k;
+        if (k == *n_known && k < 64 && genre.len > 0) known[(*n_known)++] = genre;
         if (k < *n_known) bits |= (uint64_t)1 << k;
-        genres += len + (genres[len] == '|');
+        genres += genre.len + (genres[genre.len] == '|');
     }
     return bits;
 }
@@ -2853,22 +2856,20 @@ static void r2__index_users(r2_index *index) {
 }
 
 static void r2__index_items(r2_index *index, const r2_data *data) {
-    const char *known[64];
-    size_t known_len[64];
+    r2__slice known[64];
     int n_known = 0;
     for (int64_t i = 0; i < index->graph->n_items; ++i) {
         const int64_t n = r2_graph_item_degree(index->graph, (uint32_t)i);
         index->degree_square += n * n;
         index->year[i] = data->year[i];
-        index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
+        index->genres[i] = r2__genre_bits(data->genres[i], known, &n_known);
     }
 }
 
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed) {
-    const uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
-    const uint64_t n_users = (uint64_t)graph->n_users;
-    const uint64_t longest = (uint64_t)r2__longest_history(graph);
+    const int64_t n_edges = graph->n_edges, n_items = graph->n_items, n_users = graph->n_users;
+    const int64_t longest = r2__longest_history(graph);
     r2_arena *m = &index->memory;
     r2_status status = R2_NO_MEMORY;
     memset(index, 0, sizeof *index);
@@ -4486,14 +4487,6 @@ static bool r2__next_word(const char **cursor, r2__slice *word) {
     word->len = (size_t)(p - word->at);
     *cursor = p;
     return word->len > 0;
-}
-
-static bool r2__is(r2__slice word, const char *text) {
-    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
-}
-
-static bool r2__same(r2__slice a, r2__slice b) {
-    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
 }
 
 /* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
