@@ -3676,11 +3676,9 @@ static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *vie
 /* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
    longer than the sums: [E4] walks for these views at once. */
 #define R2__WALKS 8
-static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
-                           r2__user_view *view, int n_views);
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views);
 R2__PLAIN(bool, r2__solve_deep)
-(r2_ctx *ctx, r2_arena *memory, const r2_index *index, r2__user_view *view, int n_views) {
-    (void)index;
+(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
     r2_arena_reset(ctx, memory);
     for (int j = 0; j < n_views; ++j)
         if (!r2__deep_of(ctx, memory, &view[j])) return false;
@@ -12326,8 +12324,8 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
-static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
-                           r2__user_view *view, int n_views) {
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
+    const r2_index *index = view->h.index;
     const int64_t n = index->graph->n_users;
     double residual_norm2[R2__WALKS];
     r2__solve s;
@@ -17390,7 +17388,7 @@ static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk 
     bool fine = true;
     for (int j = 0; j < n_lanes && fine; ++j)
         fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
         for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
             fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
