@@ -328,7 +328,6 @@ r2_split_config r2_split_config_default(void);
    interactions in training. `config` NULL: the default. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
-
 /* Warm items (D12) have min_train training interactions of other users; a cold one would be known
    by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
    these targets stand behind the others. Call after r2_split_thin. */
@@ -523,13 +522,11 @@ r2_chain_config r2_chain_config_default(void);
    config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
 /* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history. u1
    shares two items or more with u0. i1 is the item that u0 took later, so a chain and its mirror
    are one. Errors: R2_ARGUMENT. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
 /* How many target chains a question has; with item R2_NO_ITEM, how many closed chains its user has
    within the history. Errors: R2_ARGUMENT. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
@@ -656,7 +653,6 @@ typedef struct r2_evidence {
    Fastest when questions of the same (user, n_history) stand together. Errors: R2_ARGUMENT. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
-
 /* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
    of the question r2_question_of_step about its first chain; the chains stay. Errors: R2_ARGUMENT
    (step not 1 .. 3, no chain), those of r2_evidence_compute; then evidence is unchanged. */
@@ -1170,17 +1166,16 @@ typedef struct r2_policy_term {
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* One output of a prompt, as its reward sees it. */
+/* One output of a prompt, as its reward sees it. rank_share: how surely its log-odds s rank right,
+   in [0, 1]. With m_j the mean over all outputs about item j of the group, 0 for one without an
+   answer, it is for the observed item the mean of sigmoid(s - m_j) over the sampled items j, for a
+   sampled one sigmoid(m_0 - s); 0 without an answer; 1 in a group of one. */
 typedef struct r2_sample {
     int64_t example;             /* of those that r2_grpo got                              */
     const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
-    double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
-                             outputs about item j of the group, 0 for one without an answer. For
-                             the observed item the mean of sigmoid(s - m_j) over the sampled
-                             items j; for a sampled item sigmoid(m_0 - s); 0 without an
-                             answer; 1 in a group of one                                     */
+    double rank_share;
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1242,7 +1237,7 @@ typedef struct r2_grpo_config {
 
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
-   `examples`, which need answers but no traces. The KL reference is the model as it comes in.
+   `examples`, which need no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
    R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -1283,7 +1278,6 @@ r2_eval_config r2_eval_config_default(void);
    for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or resample). */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
-
 /* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
    differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1). */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
@@ -1543,7 +1537,6 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
-
 /* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
@@ -1587,7 +1580,6 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
-
 /* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
@@ -1622,7 +1614,6 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2
 /* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
 r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
-
 /* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
    and ratings as in `Person A gave "Title" 4 stars`. */
@@ -1678,7 +1669,6 @@ typedef struct r2_teacher {
    ids from first_id on. Errors: those of r2_prompt_build and of the teacher, R2_CANCELLED. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                    int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
-
 /* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
    parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
@@ -1866,7 +1856,6 @@ void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float
    token[j] in row r, where begin[r] <= j < begin[r + 1]. */
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
-
 /* sum(x^2) over x(n): of a gradient, the square of its norm. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
@@ -1920,7 +1909,6 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
 /* Loads weights (F32, F16 or BF16) into a model of the same shape. R2_FORMAT: a file that breaks a
    rule or has not exactly the model's tensors; then the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
-
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
    model.safetensors, or the shards that model.safetensors.index.json names. The head is tied if
    there is no lm_head.weight; where config.json says so or not, it must agree. n_ctx: positions
@@ -1938,7 +1926,6 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
    or do not fit the model, are R2_FORMAT, and the model stays as it was. */
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
-
 /* A codebook as JSON. Load reads edges and weights into a codebook that has the same fields and
    numbers of buckets; anything else is R2_FORMAT and changes nothing. */
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
