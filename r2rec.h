@@ -17263,10 +17263,10 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
 }
 
 /* ==================================================================== [E9] scale and teams ====
-   In:   more than one thread or one pass should do: chains, examples, a batch; processes that make
-         the same calls, each with its share of a result.
-   Out:  the same bytes, however many there are; the whole result for each process, or one error
-         for all.
+   In:   work in many pieces: chains, questions, examples, a batch; processes that make the same
+         calls, each with its share of the pieces.
+   Out:  all results for each of them, the same bytes for any number of threads and processes; or
+         one error for all.
 
        n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
        gather                   every process gets the things of the others, byte by byte
