@@ -7240,39 +7240,49 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
     return r2_split_init(ctx, &run->split, &run->data, &c->split);
 }
 
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+/* Fewer held-out positives: at most n_cases of them, and only those of warm items. */
+static r2_status r2__run_targets(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
-                              c->min_train};
+    if (split->n_test < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: no user has %s (rating >= %g) after another interaction, so there is "
+                       "nothing to test on",
+                       c->test_path ? c->test_path : path,
+                       c->test_path ? "a positive" : "two positives",
+                       (double)split->config.min_positive);
+    if (c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (c->min_train > 0 && r2_split_warm(ctx, split, &run->data, c->min_train) != R2_OK)
+        return ctx->status;
+    if (split->n_test > 0) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: expected test favourites with min_train = %lld training ratings by others, "
+                   "found none among %lld",
+                   path, (long long)c->min_train, (long long)split->n_cold_test);
+}
+
+/* Candidates for the positives that are held out in a role. */
+static r2_status r2__run_candidates(r2_ctx *ctx, const r2_run *run, r2_role role,
+                                    r2_candidates *candidates) {
+    const r2_run_config *c = &run->config;
+    const r2_split *split = &run->split;
+    const r2_target *targets = role == R2_TEST ? split->test : split->valid;
+    const int64_t n_targets = role == R2_TEST ? split->n_test : split->n_valid;
+    const r2_negatives negatives = {c->n_negatives, r2_hash(c->seed, (uint64_t)role, 0), false,
+                                    c->min_train > 0 ? split : NULL, c->min_train};
+    return r2_candidates_init(ctx, candidates, &run->data, targets, n_targets, &negatives);
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+    const r2_split_config *split = &run->split.config;
     r2_status status = r2__run_load(ctx, run, path);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: no user has %s (rating >= %g) after another "
-                         "interaction, so there is nothing to test on",
-                         c->test_path ? c->test_path : path,
-                         c->test_path ? "a positive" : "two positives",
-                         (double)split->config.min_positive);
-    if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
-    if (status == R2_OK && c->min_train > 0)
-        status = r2_split_warm(ctx, split, &run->data, c->min_train);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: expected test favourites with min_train = %lld training ratings by "
-                         "others, found none among %lld",
-                         path, (long long)c->min_train, (long long)split->n_cold_test);
-    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
+    if (status == R2_OK) status = r2__run_targets(ctx, run, path);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_VALID, &run->valid);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_TEST, &run->test);
+    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, run->split.role);
     if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    &negatives);
-    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
-    if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    &negatives);
-    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
-    if (status == R2_OK)
-        status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
-                               split->config.min_positive, split->config.seed);
+        status = r2_index_init(ctx, &run->index, &run->graph, &run->data, split->min_positive,
+                               split->seed);
     return status;
 }
 
