@@ -141,9 +141,9 @@ typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, i
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
-/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
-   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
-   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
+/* File hook, to watch files or to make an operation fail in a test: asked before every operation on
+   the file `path` (a renamed one: its new name). Returns 0, or the error (errno.h) with which it
+   fails instead; after EINTR it is tried again. May lower *size, the bytes of a READ or WRITE. */
 typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
     R2_FILE_OPEN = 0, R2_FILE_READ, R2_FILE_WRITE, R2_FILE_SYNC, R2_FILE_CLOSE, R2_FILE_RENAME,
     R2_FILE_REMOVE
@@ -830,7 +830,7 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Errors: R2_FORMAT names the unknown word. */
+/* Adds the ids of `len` bytes of text; only reads. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
@@ -1917,7 +1917,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors, without adapters that are not merged. Errors: R2_IO. */
+/* Writes config.json and model.safetensors into an existing directory, as r2_model_save does. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -4459,7 +4459,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. */
+   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
+   looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
