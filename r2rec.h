@@ -2996,7 +2996,6 @@ typedef struct r2__history {
     const r2_index *index;
     uint32_t user;
     r2__hidden hidden;
-    int32_t end;       /* interactions before the question, the hidden ones included           */
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
@@ -3023,16 +3022,13 @@ static int64_t r2__degree_without(const r2__history *h, uint32_t item) {
 
 static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
                              const r2_question *question) {
-    uint64_t n;
     h->index = index;
     h->user = question->user;
     h->hidden = r2__without_target(index, question);
-    h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
-    n = (uint64_t)h->length;
-    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
-    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
-    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, h->length);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, h->length);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, h->length + 1);
     h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
     if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
