@@ -3048,36 +3048,8 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
-   placing, which leaves it at the end of u, the beginning of u + 1. */
-static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
-    const r2_graph *g = h->index->graph;
-    const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
-    if (!begin) return false;
-    for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < h->length; ++p) {
-            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
-            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
-                if (u1 == h->user || u1 == h->hidden.left_out) continue;
-                if (pass == 0) {
-                    begin[u1 + 2]++;
-                } else {
-                    const r2__path path = {p, h->index->position[e], (int64_t)e};
-                    h->path[begin[u1 + 1]++] = path;
-                }
-            }
-        }
-        if (pass == 1) break;
-        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
-                                             sizeof *h->path);
-        if (!h->path) return false;
-    }
-    h->path_begin = begin;
-    return true;
-}
+/* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
 /* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
@@ -17458,6 +17430,39 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
                                                 own.end - own.begin, chains, evidence + own.begin);
     return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
+}
+
+/* ---- what u0 shares with everybody ---- */
+
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    const uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
+    if (!begin) return false;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < h->length; ++p) {
+            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
+                if (u1 == h->user || u1 == h->hidden.left_out) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                } else {
+                    const r2__path path = {p, h->index->position[e], (int64_t)e};
+                    h->path[begin[u1 + 1]++] = path;
+                }
+            }
+        }
+        if (pass == 1) break;
+        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+                                             sizeof *h->path);
+        if (!h->path) return false;
+    }
+    h->path_begin = begin;
+    return true;
 }
 
 /* ---- uniform chains without a list of them ---- */
