@@ -2249,7 +2249,6 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 
 /* ---- splits ---- */
 
-/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
@@ -2452,7 +2451,6 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
     return n;
 }
 
-/* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
                                 const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
@@ -2466,7 +2464,6 @@ static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target ta
     }
 }
 
-/* An empty set of a given shape. */
 static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
                                       int64_t n_per_case) {
     uint64_t cells;
@@ -2751,7 +2748,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
-/* An edge of user u and its place in time. */
 static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
                                   int64_t e) {
     const r2_graph *g = index->graph;
@@ -2897,7 +2893,6 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     memset(index, 0, sizeof *index);
 }
 
-/* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
     R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
@@ -3146,7 +3141,6 @@ static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
     return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
 }
 
-/* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
@@ -3939,7 +3933,6 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 
 /* ---- training questions ---- */
 
-/* What training questions are drawn from. */
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
@@ -4125,7 +4118,6 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
 
-/* The step that evidence is about. */
 static int32_t r2__step(const r2_evidence *evidence) {
     return evidence->step ? evidence->step : R2_STEP_ASK;
 }
@@ -4167,7 +4159,6 @@ static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int
     return n_chains;
 }
 
-/* What a codebook is fitted to. */
 typedef struct r2__fit {
     const r2_evidence *evidence; /* (n) */
     const uint8_t *observed;     /* (n) */
@@ -4810,7 +4801,6 @@ static inline int64_t r2__first_query(const r2_attention *shape, int32_t s) {
     return shape->first ? shape->first[s] : shape->seq_begin[s];
 }
 
-/* The row of key j. */
 static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
     return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
 }
@@ -5599,7 +5589,6 @@ static int64_t r2__next_group(r2__training *t, int64_t g) {
     return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
-/* Updates the weights from their gradient. */
 static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
     const r2_model *model = t->model;
     float *param = r2__trained_params(model);
@@ -5683,7 +5672,6 @@ static inline int32_t r2__sample_plain(const float *x, int64_t n, float temperat
     return best; /* rounding left a rest */
 }
 
-/* The state of one output. */
 typedef struct r2__decoding {
     const r2_ctx *ctx;
     const r2_model *model;
@@ -5743,7 +5731,6 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
-/* Whether an output has come to its end. */
 static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
     return c->n_stop > 0 && length >= c->n_stop &&
            !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
@@ -6131,7 +6118,6 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* One r2_sft. */
 typedef struct r2__sft {
     r2__training base;
     const r2_sft_config *config;
@@ -6402,7 +6388,6 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, co
     p->n++;
 }
 
-/* The text of example e's prompt. */
 static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
     const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
@@ -6424,7 +6409,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
 
 /* ---- the loop ---- */
 
-/* One output of a rollout. */
 typedef struct r2__rl_sample {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
@@ -6435,7 +6419,6 @@ typedef struct r2__rl_sample {
     r2_check check;
 } r2__rl_sample;
 
-/* The state of one r2_grpo. */
 typedef struct r2__grpo {
     r2__training base;
     r2_model reference;
@@ -6556,7 +6539,6 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     return status;
 }
 
-/* The step's statistics of all samples. */
 static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
@@ -6576,7 +6558,6 @@ static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     report->majority_answer = (double)most / n;
 }
 
-/* Advantages of all samples, prompt by prompt. */
 static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
     const int32_t n = rl->config->n_samples;
     double reward[64], advantage[64];
@@ -6657,7 +6638,6 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
-/* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
         if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
