@@ -10955,7 +10955,8 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 /* ============================================================================ [E4] kernels ====
-   In and out: what the ops of [M7] take and give, from which they differ by rounding.
+   In and out: what the ops and the decoder of [M7] and `deep` of [M4] take and give, from which they
+   differ by rounding at most.
 
    Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
    (products), several rows of queries share what is read of the keys (attention), and exp is a
@@ -10966,7 +10967,7 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
        c in tiles of R2__TILE_ROWS x 2 vectors
 
    exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
-   (test_ops.c). Work is divided over outputs: every sum has one order for any number of threads. */
+   (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
