@@ -5152,30 +5152,30 @@ typedef struct r2__acts { /* of one layer: R rows, T = R after attention, in [E4
 
 struct r2__work {
     r2_arena memory;
-    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]         */
-    int64_t n_rows;    /* R                                                            */
-    int32_t *position; /* (R) of a row in its sequence                                 */
-    int32_t *first;    /* (n_seq) the first row of a sequence that is predicted from   */
-    int64_t n_words;   /* N: different tokens of the batch                             */
-    int32_t *word;     /* (N) each of them once                                        */
-    int32_t *word_of;  /* (R) where the token of a row is in `word`                    */
-    int64_t n_last;    /* U: rows that are predicted from                              */
-    int32_t *row;      /* (U) which rows                                               */
+    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]           */
+    int64_t n_rows;    /* R                                                              */
+    int32_t *position; /* (R) of a row in its sequence                                   */
+    int64_t n_last;    /* U: rows that are predicted from                                */
+    int32_t *row;      /* (U) which rows                                                 */
     int64_t *begin;    /* (U + 1) predictions begin[i] .. begin[i + 1] - 1 are of row[i] */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model)               */
-    float *words;      /* (N, cols of qkv) first layer: of each word, before rope      */
-    float *scratch;    /* of attention                                                 */
-    float *last;                            /* (U, d_model) these rows after all layers */
-    float *normed, *rstd, *lse, *entropy;   /* (U, ..)                                 */
-    float *logits;                          /* (chunk, n_vocab)                        */
-    int64_t chunk;                          /* rows of logits made at a time           */
-    float *dx, *dn, *datt, *dqkv, *dact;    /* gradients, of one layer                 */
-    float *dlast, *dnormed;                 /* (U, d_model)                            */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x                              */
+    float *last;       /* (U, d_model) the rows that are predicted from, after all layers */
+    float *normed, *rstd, *lse, *entropy; /* (U, ..)                                     */
+    float *logits;                        /* (chunk, n_vocab)                            */
+    int64_t chunk;                        /* rows of logits made at a time               */
+    float *scratch;                       /* of attention                                */
+    float *dx, *dn, *datt, *dqkv, *dact;  /* gradients, of one layer                     */
+    float *dlast, *dnormed;               /* (U, d_model)                                */
+    /* of [E4] */
+    int32_t *first;          /* (n_seq) the first row of a sequence that is predicted from */
+    int64_t n_words;         /* N: different tokens of the batch                         */
+    int32_t *word, *word_of; /* (N) each once; (R) where the token of a row is in `word` */
+    float *words;            /* (N, cols of qkv) first layer: of each word, before rope  */
     /* of [E9], which makes the room and numbers the rows */
     int64_t max_rows, max_pred, max_scratch; /* room for so many rows, predictions, floats */
     bool recompute, trains;                  /* the model that the room was laid out for   */
     const r2_lora *lora;
-    int32_t *seq_begin, *pred_row, *found;   /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
+    int32_t *seq_begin, *pred_row, *found; /* (n_seq + 1), (n_pred), (n_vocab) scratch     */
 };
 
 /* Floats of a row of queries, keys and values. */
@@ -10955,8 +10955,7 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 /* ============================================================================ [E4] kernels ====
-   In and out: what the ops and the decoder of [M7] and `deep` of [M4] take and give, from which they
-   differ by rounding at most.
+   In and out: what ops and decoder of [M7] and `deep` of [M4] take and give, but for rounding.
 
    Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
    (products), several rows of queries share what is read of the keys (attention), and exp is a
@@ -10967,7 +10966,8 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
        c in tiles of R2__TILE_ROWS x 2 vectors
 
    exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
-   (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every sum has one order for any number of threads. */
+   (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every
+   sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
