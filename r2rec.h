@@ -141,9 +141,9 @@ typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, i
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
-/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
-   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
-   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
+/* File hook, to watch files or to make an operation fail in a test: asked before every operation on
+   the file `path` (a renamed one: its new name). Returns 0, or the error (errno.h) with which it
+   fails instead; after EINTR it is tried again. May lower *size, the bytes of a READ or WRITE. */
 typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
     R2_FILE_OPEN = 0, R2_FILE_READ, R2_FILE_WRITE, R2_FILE_SYNC, R2_FILE_CLOSE, R2_FILE_RENAME,
     R2_FILE_REMOVE
@@ -830,7 +830,7 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Errors: R2_FORMAT names the unknown word. */
+/* Adds the ids of `len` bytes of text; only reads. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
@@ -1917,7 +1917,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors, without adapters that are not merged. Errors: R2_IO. */
+/* Writes config.json and model.safetensors into an existing directory, as r2_model_save does. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -2249,7 +2249,6 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 
 /* ---- splits ---- */
 
-/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
@@ -2452,7 +2451,6 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
     return n;
 }
 
-/* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
                                 const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
@@ -2466,7 +2464,6 @@ static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target ta
     }
 }
 
-/* An empty set of a given shape. */
 static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
                                       int64_t n_per_case) {
     uint64_t cells;
@@ -2751,7 +2748,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
-/* An edge of user u and its place in time. */
 static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
                                   int64_t e) {
     const r2_graph *g = index->graph;
@@ -2897,7 +2893,6 @@ void r2_index_free(r2_ctx *ctx, r2_index *index) {
     memset(index, 0, sizeof *index);
 }
 
-/* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
     R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
@@ -2996,7 +2991,6 @@ typedef struct r2__history {
     const r2_index *index;
     uint32_t user;
     r2__hidden hidden;
-    int32_t end;       /* interactions before the question, the hidden ones included           */
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
@@ -3023,16 +3017,13 @@ static int64_t r2__degree_without(const r2__history *h, uint32_t item) {
 
 static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
                              const r2_question *question) {
-    uint64_t n;
     h->index = index;
     h->user = question->user;
     h->hidden = r2__without_target(index, question);
-    h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
-    n = (uint64_t)h->length;
-    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
-    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
-    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, h->length);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, h->length);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, h->length + 1);
     h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
     if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
@@ -3052,36 +3043,8 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
-   placing, which leaves it at the end of u, the beginning of u + 1. */
-static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
-    const r2_graph *g = h->index->graph;
-    const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
-    if (!begin) return false;
-    for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < h->length; ++p) {
-            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
-            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
-                if (u1 == h->user || u1 == h->hidden.left_out) continue;
-                if (pass == 0) {
-                    begin[u1 + 2]++;
-                } else {
-                    const r2__path path = {p, h->index->position[e], (int64_t)e};
-                    h->path[begin[u1 + 1]++] = path;
-                }
-            }
-        }
-        if (pass == 1) break;
-        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
-                                             sizeof *h->path);
-        if (!h->path) return false;
-    }
-    h->path_begin = begin;
-    return true;
-}
+/* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
 /* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
@@ -3178,7 +3141,6 @@ static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
     return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
 }
 
-/* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
@@ -3971,7 +3933,6 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 
 /* ---- training questions ---- */
 
-/* What training questions are drawn from. */
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
@@ -4157,7 +4118,6 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
 
-/* The step that evidence is about. */
 static int32_t r2__step(const r2_evidence *evidence) {
     return evidence->step ? evidence->step : R2_STEP_ASK;
 }
@@ -4199,7 +4159,6 @@ static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int
     return n_chains;
 }
 
-/* What a codebook is fitted to. */
 typedef struct r2__fit {
     const r2_evidence *evidence; /* (n) */
     const uint8_t *observed;     /* (n) */
@@ -4459,7 +4418,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. */
+   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
+   looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -4841,7 +4801,6 @@ static inline int64_t r2__first_query(const r2_attention *shape, int32_t s) {
     return shape->first ? shape->first[s] : shape->seq_begin[s];
 }
 
-/* The row of key j. */
 static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
     return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
 }
@@ -5630,7 +5589,6 @@ static int64_t r2__next_group(r2__training *t, int64_t g) {
     return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
-/* Updates the weights from their gradient. */
 static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
     const r2_model *model = t->model;
     float *param = r2__trained_params(model);
@@ -5714,7 +5672,6 @@ static inline int32_t r2__sample_plain(const float *x, int64_t n, float temperat
     return best; /* rounding left a rest */
 }
 
-/* The state of one output. */
 typedef struct r2__decoding {
     const r2_ctx *ctx;
     const r2_model *model;
@@ -5774,7 +5731,6 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
-/* Whether an output has come to its end. */
 static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
     return c->n_stop > 0 && length >= c->n_stop &&
            !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
@@ -6162,7 +6118,6 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* One r2_sft. */
 typedef struct r2__sft {
     r2__training base;
     const r2_sft_config *config;
@@ -6433,7 +6388,6 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, co
     p->n++;
 }
 
-/* The text of example e's prompt. */
 static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
     const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
@@ -6455,7 +6409,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
 
 /* ---- the loop ---- */
 
-/* One output of a rollout. */
 typedef struct r2__rl_sample {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
@@ -6466,7 +6419,6 @@ typedef struct r2__rl_sample {
     r2_check check;
 } r2__rl_sample;
 
-/* The state of one r2_grpo. */
 typedef struct r2__grpo {
     r2__training base;
     r2_model reference;
@@ -6587,7 +6539,6 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     return status;
 }
 
-/* The step's statistics of all samples. */
 static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
@@ -6607,7 +6558,6 @@ static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     report->majority_answer = (double)most / n;
 }
 
-/* Advantages of all samples, prompt by prompt. */
 static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
     const int32_t n = rl->config->n_samples;
     double reward[64], advantage[64];
@@ -6688,7 +6638,6 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
-/* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
         if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
@@ -17461,6 +17410,39 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
                                                 own.end - own.begin, chains, evidence + own.begin);
     return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
+}
+
+/* ---- what u0 shares with everybody ---- */
+
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    const uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
+    if (!begin) return false;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < h->length; ++p) {
+            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
+                if (u1 == h->user || u1 == h->hidden.left_out) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                } else {
+                    const r2__path path = {p, h->index->position[e], (int64_t)e};
+                    h->path[begin[u1 + 1]++] = path;
+                }
+            }
+        }
+        if (pass == 1) break;
+        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+                                             sizeof *h->path);
+        if (!h->path) return false;
+    }
+    h->path_begin = begin;
+    return true;
 }
 
 /* ---- uniform chains without a list of them ---- */
