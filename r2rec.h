@@ -4066,10 +4066,12 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 /* In:   the evidence of training questions, each observed or sampled; of a question; a step.
    Out:  the codebook, fitted once; the prompt of the question; all words that there are.
 
-       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
+       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of the questions' values
        word               pop:-   pop:1   pop:2
        weight              -2      -1      +4             positive: speaks for the item
 
+   Edges are quantiles over the observed and as many sampled questions, each moved to the middle of
+   the gap between sampled values that it lies in.
    weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
    Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
    added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
@@ -4418,8 +4420,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
-   looks back the same distance. */
+   total is the sum of the weights so far, within +-24. A thought has three words and weighs three
+   facts, so each looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
