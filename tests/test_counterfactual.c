@@ -138,9 +138,9 @@ TEST(the_rating_expected_of_those_who_watch) {
     CHECK_NEAR(r2_answer_score(logp, R2_SCORE_RATING), 4.4, 1e-6);
 }
 
-/* Sanitizers make training twenty times slower: there the model stays untrained, and what it says is
-   not looked at. */
-#if defined(__SANITIZE_ADDRESS__)
+/* Sanitizers and coverage make training twenty times slower: there the model stays untrained, and what
+   it says is not looked at. */
+#if defined(__SANITIZE_ADDRESS__) || defined(TEST_COVERAGE)
 enum { TRAINED_STEPS = 3 };
 #else
 enum { TRAINED_STEPS = 400 };
