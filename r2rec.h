@@ -46,6 +46,26 @@
        loss        a model of zero weights finds all words alike:                    [M7] [M8]
                    -log p(4) = log 178 = 5.182, with 178 words; training lowers it
 
+   WHERE IS      (tests/test_cover.c looks each name up in its room)
+       which chains are taken     r2_chain_law [A4], r2__choose_chains [M3]
+       the asked edge hidden      r2__without_target [M3]; what is held out is in no graph at all:
+                                  r2_question [A4]
+       what step 2 masks          r2_schedule [A6], with a picture: progressive [M5]
+       buckets and their edges    r2_codebook [A6], r2__fit_edges [M5]
+       a faithful reasoning       r2_check_trace [A6], r2__check_thought [M6]
+       negatives                  in training r2_questions_draw [A5], in tests r2_candidates [A2]
+       batch, loss and weights    r2_sft_config [A9], r2__sft_sequence [M8], r2__sft_loss [M8]
+       attention's backward       r2__attend_row_bwd [M7]
+       rewards, equal ones too    r2_reward_config [A10], r2_advantages [A10]
+       answers, scores of items   R2_N_ANSWERS [A5]; r2_score_kind [A11], r2__log_odds [M8]
+       ties                       in time r2_split [A2], of chains r2_chain_law [A4], of scores
+                                  r2_rank [A11]
+       ratings of one's own       r2_format [A2]; then r2_run_init [A12], r2_run_sft [A12],
+                                  r2_run_grpo [A12], r2_run_recommend [A12]
+       a missing column           has_rating [A2], r2_format [A2]
+       save, load, go on          r2_run_save [A12], r2_run_load_model [A12]; state_path [A9]
+       the same bytes             DETERMINISM below; r2__add_parts [E9]
+
    OPTIONS       define before the #include of the implementation
        R2REC_IMPLEMENTATION   compile the bodies here (one source file of the program)
        R2_REFERENCE           build from part one's plain loops alone, without [E4] and [E5]: slow,
@@ -60,9 +80,10 @@
                               Not defined: this header compiles it, with the context's memory
 
    ERRORS        every function that can fail returns r2_status; the context holds one sentence that
-                 says what was wrong (of an input: file, line, expected, found). The library never
-                 exits, never prints, keeps no state between calls. A failed call releases what it
-                 allocated.
+                 says what was wrong (of an input: file, line, expected, found). All that take
+                 memory may fail with R2_NO_MEMORY, which is not said each time. A failed call
+                 releases what it allocated. The library never exits, never prints, keeps no state
+                 between calls.
    OWNERSHIP     r2_x_init / r2_x_load fill a struct that r2_x_free releases. Freeing a zeroed
                  struct is allowed. All memory comes from the context's allocator, except the trees
                  that cJSON makes while JSON is read: those come from cJSON's own.
@@ -115,8 +136,7 @@ typedef enum r2_status {
 
 /* Allocator hook: as realloc; size 0 frees, returns NULL. Several threads may call it at once. */
 typedef void *(*r2_realloc_fn)(void *hook_data, void *ptr, size_t size);
-/* Progress hook: `done` of `total` units of a task are finished (total 0: unknown). Returning
-   non-zero asks to stop. */
+/* Progress hook: `done` of `total` units are finished (0: unknown). Non-zero asks to stop. */
 typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, int64_t total);
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
@@ -124,13 +144,8 @@ typedef void (*r2_log_fn)(void *hook_data, const char *line);
 /* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
    0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
    It may lower *size, the bytes of a READ or WRITE: the rest follows. */
-typedef enum r2_file_op {
-    R2_FILE_OPEN = 0,
-    R2_FILE_READ,
-    R2_FILE_WRITE,
-    R2_FILE_SYNC, /* to the disk, before a rename */
-    R2_FILE_CLOSE,
-    R2_FILE_RENAME,
+typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
+    R2_FILE_OPEN = 0, R2_FILE_READ, R2_FILE_WRITE, R2_FILE_SYNC, R2_FILE_CLOSE, R2_FILE_RENAME,
     R2_FILE_REMOVE
 } r2_file_op;
 typedef int (*r2_file_fn)(void *hook_data, r2_file_op op, const char *path, size_t *size);
@@ -244,7 +259,7 @@ typedef struct r2_data {
    its line. Every line has as many fields as the first, else the load ends. Times are numbers or
    dates: 2011-03-04, 2011-03-04T08:30:00+01:00, UTC without a zone. Titles that cannot be read do
    not cost the ratings: see items_error. Loading takes about 32 bytes per interaction. Errors:
-   R2_IO, R2_FORMAT (file, line, expected, found), R2_NO_MEMORY, R2_CANCELLED. */
+   R2_IO, R2_FORMAT (file, line, expected, found), R2_CANCELLED. */
 r2_status r2_data_load(r2_ctx *ctx, r2_data *data, const char *path);
 
 /* Format of a ratings file. A zeroed field: detected from the first line. */
@@ -310,13 +325,13 @@ r2_split_config r2_split_config_default(void);
 /* Per user, in the order by_time: the last interaction with rating >= min_positive is the test
    positive, the one before it the validation positive. Interactions from the validation positive on
    are not trained on. Users without two positives after a training interaction keep all their
-   interactions in training. `config` NULL: the default. Errors: R2_NO_MEMORY. */
+   interactions in training. `config` NULL: the default. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
 
 /* Warm items (D12) have min_train training interactions of other users; a cold one would be known
    by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
-   these targets stand behind the others. Call after r2_split_thin. Errors: R2_NO_MEMORY. */
+   these targets stand behind the others. Call after r2_split_thin. */
 r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64_t min_train);
 /* Keeps at most n validation and n test targets, evenly spaced among them. The interactions of the
    others are still not trained on. */
@@ -341,8 +356,8 @@ typedef struct r2_negatives {
 } r2_negatives;
 
 /* Draws one case per target, which depends only on (seed, user, item). Users with fewer than n such
-   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets
-   < 0; targets, but no user with n such items; popular with warm), R2_NO_MEMORY. */
+   items left get no case: n_cases may be less than n_targets. Errors: R2_ARGUMENT (n or n_targets <
+   0; targets, but no user with n such items; popular with warm). */
 r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
                              const r2_target *targets, int64_t n_targets,
                              const r2_negatives *negatives);
@@ -370,7 +385,7 @@ typedef struct r2_graph {
 
 /* The graph of the rows of `data` with role[row] == R2_TRAIN; `role` NULL: of all rows, and `data`,
    whose user side it borrows, must outlive it. Users and items keep their numbers. Errors:
-   R2_NO_MEMORY, R2_ARGUMENT (2^32 edges or more). */
+   R2_ARGUMENT (2^32 edges or more). */
 r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const uint8_t *role);
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph);
 int64_t r2_graph_user_degree(const r2_graph *graph, uint32_t user);
@@ -387,7 +402,7 @@ typedef struct r2_butterflies {
 } r2_butterflies;
 
 /* Counts all butterflies exactly, in about 2 min(sum of n_u^2, sum of n_i^2) steps. Takes 8 bytes
-   per edge and per user, and 4 per vertex and thread while it runs. Errors: R2_NO_MEMORY. */
+   per edge and per user, and 4 per vertex and thread while it runs. */
 r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *graph);
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b);
 
@@ -435,8 +450,7 @@ typedef struct r2_index {
     int16_t *year;         /* (n_items) 0 when unknown                       */
 } r2_index;
 
-/* Builds an index. `seed` is that of the split: ties in time are ordered as there. Copies what it
-   needs of `data`. Errors: R2_NO_MEMORY. */
+/* Builds an index. `seed`, that of the split, orders ties in time. `data` need not outlive it. */
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed);
 void r2_index_free(r2_ctx *ctx, r2_index *index);
@@ -484,8 +498,7 @@ typedef struct r2_question {
    age: how many interactions of u0 lie between i0 and the question (in a closed chain: and i1);
    d: signed steps from i0 to i1 in u1's history; simrec(v): the sum over the items i0 that v shares
    with u0's history of 0.5^(age/10) / sqrt((n_i0 + 1)(n_v + 1)), n degrees without u0, ages here
-   counted from the end of the history. Equal age + |d| and equal simrec give scores that are equal
-   to the last bit. */
+   counted from the end of the history. Equal age + |d| and simrec give equal scores, to the bit. */
 typedef enum r2_chain_law {
     R2_CHAINS_COHERENT = 0, /* the best chain of each u1, of a target those kept (R2_MOST_PEOPLE),
                                best first. Ties: the smaller u1; for one u1 the smallest age + |d|,
@@ -506,18 +519,18 @@ r2_chain_config r2_chain_config_default(void);
 
 /* Target chains (D2): up to config->k chains with i1 = question->item, i0 in the question's history
    and u1 another user of both: those that r2_evidence_compute shows for the same question and
-   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
-/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history.
-   u1 shares two items or more with u0. i1 is the item that u0 took later, so a chain and its
-   mirror are one. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history. u1
+   shares two items or more with u0. i1 is the item that u0 took later, so a chain and its mirror
+   are one. Errors: R2_ARGUMENT. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
 
 /* How many target chains a question has; with item R2_NO_ITEM, how many closed chains its user has
-   within the history. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   within the history. Errors: R2_ARGUMENT. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                           int64_t *count);
 
@@ -638,9 +651,8 @@ typedef struct r2_evidence {
     } chain[R2_MAX_CHAINS]; /* at steps 1 .. 3 those of the question that the chains lead to */
 } r2_evidence;
 
-/* Computes evidence[q] for question[q], with the chains of r2_chains_target; chains->k at most
-   R2_MAX_CHAINS. Fastest when questions of the same (user, n_history) stand together.
-   Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+/* Computes evidence[q] for question[q], with the chains of r2_chains_target, at most R2_MAX_CHAINS.
+   Fastest when questions of the same (user, n_history) stand together. Errors: R2_ARGUMENT. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
 
@@ -663,8 +675,7 @@ typedef struct r2_draw_config {
 /* Draws training questions in groups: an observed interaction of the training graph, then n_sampled
    different items that the user has no training edge with (repeated where there are fewer). Groups
    are spread evenly over the users and ask for the latest interactions of each. question (n_groups,
-   1 + n_sampled). *n_drawn: groups, fewer when the data have no more. Errors: R2_ARGUMENT (also
-   when the data have none). */
+   1 + n_sampled). *n_drawn: groups, as many as the data have. Errors: R2_ARGUMENT (also: none). */
 r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_config *config,
                             r2_question *question, int64_t *n_drawn);
 
@@ -676,8 +687,8 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 #define R2_MAX_WEIGHT  9  /* largest absolute weight of a fact   */
 #define R2_MAX_TOTAL   24 /* largest absolute running total      */
 
-/* The words for evidence: the quantile buckets of each field over training questions alone, and the
-   weight of each bucket. */
+/* The words for evidence: quantile buckets of each field, over the observed and as many sampled
+   training questions, and the weight of each bucket. */
 typedef struct r2_codebook {
     int32_t n_bucket[R2_N_FIELDS];              /* bucket 0 is written "-": zero or unknown  */
     float edge[R2_N_FIELDS][R2_MAX_BUCKETS];    /* bucket b > 0 ends below edge[b]           */
@@ -686,8 +697,7 @@ typedef struct r2_codebook {
 } r2_codebook;
 
 /* Fits buckets and weights to n questions; observed[q] says whether question q asks for an observed
-   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question),
-   R2_NO_MEMORY. */
+   item (else a sampled one). Errors: R2_ARGUMENT (n_chains; no observed or no sampled question). */
 r2_status r2_codebook_fit(r2_ctx *ctx, r2_codebook *codebook, const r2_evidence *evidence,
                           const uint8_t *observed, int64_t n, int32_t n_chains);
 /* Bucket of a value, 0 .. n_bucket[field] - 1. */
@@ -737,9 +747,9 @@ typedef struct r2_prompt {
 
 r2_prompt_config r2_prompt_config_default(void); /* compact, progressive */
 /* Writes the prompt of evidence->step: depends only on its arguments and never reads
-   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again.
-   Errors: R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain;
-   codebook or data missing; a limit that cannot be met), R2_NO_MEMORY. */
+   evidence->answer. `prompt` is zeroed or an earlier one, whose memory is used again. Errors:
+   R2_ARGUMENT (a step that the schedule does not have; steps 1 .. 3 without a chain; codebook or
+   data missing; a limit that cannot be met). */
 r2_status r2_prompt_build(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                           r2_prompt *prompt);
 void r2_prompt_free(r2_ctx *ctx, r2_prompt *prompt);
@@ -759,13 +769,12 @@ r2_teacher_config r2_teacher_config_default(void);
 /* Adds the trace of the rule-based teacher for a compact prompt, from <think> to </think>: of every
    three facts, in the order of the prompt, the strongest, its weight and the running total ([M6]).
    It reads the prompt only, so the answer cannot leak into it (unguided). `index` keys the noise.
-   Errors: R2_FORMAT (no facts in the prompt), R2_NO_MEMORY. */
+   Errors: R2_FORMAT (no facts in the prompt). */
 r2_status r2_teacher_compact(r2_ctx *ctx, const r2_codebook *codebook,
                              const r2_teacher_config *config, const char *prompt, uint64_t index,
                              r2_text *text);
 
-/* What the strict checker says of an output (D6, D7): a fault of its shape, else the first fault of
-   a thought. */
+/* What the strict checker says of an output (D6, D7): a fault of its shape, else of a thought. */
 typedef enum r2_verdict {
     R2_TRACE_OK = 0,
     R2_TRACE_MALFORMED,    /* not <think> thoughts </think> <answer> k </answer> and nothing else */
@@ -824,12 +833,10 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Only reads the vocabulary. Errors: R2_FORMAT names the
-   unknown word; R2_NO_MEMORY. */
+/* Adds the ids of `len` bytes of text. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
-/* Adds the words of `id` (n), single spaces between them. An id out of range is R2_ARGUMENT, and
-   nothing is added. */
+/* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
 r2_status r2_vocab_decode(r2_ctx *ctx, const r2_vocab *vocab, const int32_t *id, int64_t n,
                           r2_text *out);
 /* A file of one word per line, in order of ids. Load fills a zeroed struct; an empty line, a word
@@ -838,14 +845,12 @@ r2_status r2_vocab_save(r2_ctx *ctx, const r2_vocab *vocab, const char *path);
 r2_status r2_vocab_load(r2_ctx *ctx, r2_vocab *vocab, const char *path);
 void r2_vocab_free(r2_ctx *ctx, r2_vocab *vocab);
 
-/* Adds all words of a codebook's prompts and traces, of every schedule and step, in a fixed order,
-   to an empty vocabulary. Errors: R2_NO_MEMORY. */
+/* Adds all words of prompts and traces, of every schedule and step, to an empty vocabulary. */
 r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *vocab);
 
 /* ============================================================================== [A8] model ==== */
 
-/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671). All sizes are numbers of
-   elements. */
+/* Shape of the decoder, [M7] (Llama 2307.09288, Qwen2 2407.10671), in elements. */
 typedef struct r2_model_config {
     int32_t n_vocab, n_layer, n_head, n_kv_head, d_model, d_ff, n_ctx;
     float rope_theta, norm_eps;
@@ -924,8 +929,8 @@ typedef struct r2_model {
 } r2_model;
 
 r2_model_config r2_model_config_default(void);
-/* Allocates parameters (and gradients if with_grad) and draws the initial weights.
-   Errors: R2_ARGUMENT (an impossible shape), R2_NO_MEMORY. Free: r2_model_free. */
+/* Allocates parameters (and gradients if with_grad) and draws the initial weights. Errors:
+   R2_ARGUMENT (an impossible shape). Free: r2_model_free. */
 r2_status r2_model_init(r2_ctx *ctx, r2_model *model, const r2_model_config *config,
                         bool with_grad);
 void r2_model_free(r2_ctx *ctx, r2_model *model);
@@ -937,13 +942,13 @@ float *r2_weight(const r2_model *model, r2_tensor_id id, int64_t layer);
 float *r2_gradient(const r2_model *model, r2_tensor_id id, int64_t layer);
 
 /* logp[j] = log-probability of prediction j; entropy[j] (NULL: not wanted) = that of its row's
-   distribution, in nats. Keeps the activations for r2_backward if the model has gradients.
-   Errors: R2_ARGUMENT (a sequence, row or token out of range), R2_NO_MEMORY. */
+   distribution, in nats. Keeps the activations for r2_backward if the model has gradients. Errors:
+   R2_ARGUMENT (a sequence, row or token out of range). */
 r2_status r2_forward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, float *logp,
                      float *entropy);
 /* Adds to model->grad the gradient of a loss whose derivative with respect to logp[j] is dlogp[j]:
    cross-entropy, GRPO, a listwise term. Call it once after r2_forward of the same batch, whose
-   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it), R2_NO_MEMORY. */
+   activations it overwrites. Errors: R2_ARGUMENT (no such forward before it). */
 r2_status r2_backward(r2_ctx *ctx, r2_model *model, const r2_batch *batch, const float *dlogp);
 /* Sets all gradients to zero, those of the adapters too. */
 void r2_zero_grad(r2_ctx *ctx, r2_model *model);
@@ -975,7 +980,7 @@ typedef struct r2_generation {
 r2_generate_config r2_generate_config_default(void);
 /* Continues prompts laid end to end: prompt p is token[begin[p]] .. token[begin[p + 1] - 1], at
    least one token; with max_new more it must fit into n_ctx. Memory does not grow with their
-   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   number. On failure `out` is zeroed. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *config,
                       int64_t n_prompt, const int64_t *begin, const int32_t *token,
                       r2_generation *out);
@@ -995,8 +1000,7 @@ typedef struct r2_adamw {
 
 /* beta 0.9 and 0.95, eps 1e-8, no decay, clip 1. */
 r2_adamw_config r2_adamw_config_default(void);
-/* Moments for what the model trains: its adapters, if it has any, else its parameters.
-   Errors: R2_NO_MEMORY. Free: r2_adamw_free. */
+/* Moments for what the model trains: its adapters, if it has any, else its parameters. */
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
                         const r2_adamw_config *config);
 void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
@@ -1004,8 +1008,7 @@ void r2_adamw_free(r2_ctx *ctx, r2_adamw *opt);
    wanted) is the norm before clipping. Errors: R2_ARGUMENT (no gradients; adapters were attached or
    detached since r2_adamw_init), R2_DIVERGED (a norm that is not finite): then nothing changes. */
 r2_status r2_adamw_step(r2_ctx *ctx, r2_adamw *opt, r2_model *model, float lr, float *grad_norm);
-/* Learning rate of a step: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at
-   step `total`. */
+/* Learning rate: linear warm-up to `peak`, then a cosine down to floor_ratio x peak at `total`. */
 float r2_lr_cosine(int64_t step, int64_t total, int64_t warmup, float peak, float floor_ratio);
 
 /* ============================================================= [A9] supervised fine-tuning ==== */
@@ -1030,8 +1033,7 @@ typedef struct r2_tokenizer {
 
 /* A prompt is its user text; blanks at both ends of a text are dropped. */
 r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab);
-/* A prompt is a conversation in ChatML, or, without the control tokens for it, both texts with a
-   line end after each. */
+/* A prompt is a conversation in ChatML; without the tokens for it, both texts, a line end each. */
 r2_tokenizer r2_tokenizer_bpe(const struct r2_bpe *bpe);
 
 /* Says what is wrong with an output, given the text of its prompt: total, any text gets a verdict.
@@ -1063,8 +1065,7 @@ typedef struct r2_codec {
    tokens, an answer of more than one), those of the tokenizer. */
 r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
                         const void *check_data);
-/* Compact words: adds those of all schedules and steps to an empty vocabulary. The codec keeps
-   pointers to both. Errors: R2_NO_MEMORY. */
+/* Compact words: fills an empty vocabulary (r2_codebook_words). Keeps pointers to both. */
 r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
                            const r2_codebook *codebook);
 
@@ -1088,15 +1089,13 @@ typedef struct r2_example_config {
     int32_t group;
 } r2_example_config;
 
-/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors:
-   R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from records),
-   R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build; then `examples`
-   is zeroed. */
+/* Encodes the prompt of each of n evidence and its trace by the rule-based teacher. Errors, then it
+   is zeroed: R2_ARGUMENT (n < 1 or not a multiple of group; traces in English: those come from
+   records), R2_FORMAT (a word that the vocabulary does not have), those of r2_prompt_build. */
 r2_status r2_examples_init(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                            const r2_example_config *config, const r2_evidence *evidence, int64_t n);
 /* The same from records, whoever wrote them: system and prompt are Q, the output up to </think> is
-   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without <think> ...
-   </think>). */
+   R (none: no trace), the answer is A. Further errors: R2_FORMAT (an output without a trace). */
 r2_status r2_examples_from_records(r2_ctx *ctx, r2_examples *examples, const r2_codec *codec,
                                    const struct r2_records *records, int32_t group);
 void r2_examples_free(r2_ctx *ctx, r2_examples *examples);
@@ -1109,7 +1108,8 @@ typedef struct r2_sft_report {
 } r2_sft_report;
 
 /* Supervised fine-tuning (D8). A batch holds `groups` groups; a share of them is reasoned
-   (Q, R, A), the others are direct (Q, A): one model learns both modes. The loss of a batch is
+   (Q, R, A), the others are direct (Q, A): one model learns both modes. By default 16 groups of 1
+   observed and 4 sampled items, 80 sequences, 40 of them reasoned. The loss of a batch is
        answer_loss                  mean over sequences of -log p(A)
      + trace_weight x trace_loss    mean of -log p over the other tokens that a reasoned output
                                     writes: R after <think>, <answer>, </answer>
@@ -1141,9 +1141,9 @@ typedef struct r2_sft_config {
 
 r2_sft_config r2_sft_config_default(void);
 /* Trains `model` (with gradients) on `examples`. Errors: R2_ARGUMENT (a field out of its range;
-   examples without answers, or without traces while reasoned_share > 0), R2_NO_MEMORY,
-   R2_CANCELLED; R2_DIVERGED (a loss, gradient or weight that is no finite number): the model then
-   has the best weights so far, or, before any were measured, those before the last update. */
+   examples without answers, or without traces while reasoned_share > 0), R2_CANCELLED; R2_DIVERGED
+   (a loss, gradient or weight that is no finite number): the model then has the best weights so
+   far, or, before any were measured, those before the last update. */
 r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                  const r2_sft_config *config);
 
@@ -1243,7 +1243,7 @@ r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
    `examples`, which need answers but no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
-   R2_NO_MEMORY, R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
+   R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                   const r2_grpo_config *config);
 
@@ -1255,8 +1255,7 @@ typedef struct r2_rank {
     int64_t better, tied;
 } r2_rank;
 
-/* Rank of the positive, score[0], among score (n). NaN scores below everything, -INFINITY included,
-   and ties with NaN alone. */
+/* Rank of the positive, score[0], among score (n). NaN scores below all and ties with NaN alone. */
 r2_rank r2_rank_of(const float *score, int64_t n);
 /* 1[rank <= k], 1[rank <= k] / log2(rank + 1) and 1 / rank, each the exact mean over all orders of
    the tied (D11): so a constant scorer has the HR@1 of chance. */
@@ -1279,19 +1278,17 @@ typedef struct r2_eval_config {
 } r2_eval_config;
 
 r2_eval_config r2_eval_config_default(void);
-/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases) takes the HR@1 of
-   each case, for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or
-   resample), R2_NO_MEMORY. */
+/* Metrics of score (n_cases, n_per_case), column 0 the positive. hit1 (n_cases): HR@1 of each case,
+   for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or resample). */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
 
 /* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
-   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1), R2_NO_MEMORY. */
+   differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1). */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
                             uint64_t seed, double *lo, double *hi);
 /* Exact two-sided McNemar test on the same cases, only_a of which method a alone got right, only_b
-   method b alone: the probability of a split at least as uneven when both are equally good; NAN
-   when a count is negative. */
+   method b: the chance of a split at least as uneven when both are equally good; NAN: count < 0. */
 double r2_mcnemar(int64_t only_a, int64_t only_b);
 
 /* How the model is asked: it answers at once, or after its own reasoning. */
@@ -1320,8 +1317,7 @@ typedef struct r2_trace_metrics {
 r2_score_config r2_score_config_default(void);
 /* score (examples->n) from the answer distribution of every example: after the reasoning, or at
    once. An output that ends before <answer> is scored as if </think> and <answer> followed. `trace`
-   takes the verdicts on the reasoning and needs examples with a checker; NULL: not wanted. Errors:
-   R2_ARGUMENT, R2_NO_MEMORY, R2_CANCELLED. */
+   (NULL: not wanted): the verdicts; needs a checker. Errors: R2_ARGUMENT, R2_CANCELLED. */
 r2_status r2_score(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
                    const r2_score_config *config, float *score, r2_trace_metrics *trace);
 /* Score from the log-probabilities (R2_N_ANSWERS) of the answers, which need not sum to 1. Without
@@ -1345,8 +1341,7 @@ void r2_reasoning_free(r2_ctx *ctx, r2_reasoning *reasoning);
 
 /* =============================================================================== [A12] run ==== */
 
-/* A run: the whole method as one object, for those who want a recommender. All its parts are
-   members that may be read. */
+/* A run: the whole method as one object, a recommender. All its parts are members to be read. */
 struct r2_run;
 
 /* Evidence from elsewhere. The run calls it with every batch of questions, after it has computed
@@ -1423,8 +1418,8 @@ r2_run_config r2_run_config_full(void);
    traces, vocabulary and an untrained model. Errors: those of the parts. */
 r2_status r2_run_init(r2_ctx *ctx, r2_run *run, const char *path, const r2_run_config *config);
 /* The second half of r2_run_init, for callers who have changed the graph or its index: makes
-   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY, those of the hook; then the run has none of these, and can be prepared again. */
+   questions, evidence, codebook, examples, vocabulary and model anew. Errors: R2_ARGUMENT, those of
+   the hook; then the run has none of these, and can be prepared again. */
 r2_status r2_run_prepare(r2_ctx *ctx, r2_run *run);
 void r2_run_free(r2_ctx *ctx, r2_run *run);
 /* Supervised fine-tuning on the run's examples, stopped early by the loss of up to R2_N_VALID_CASES
@@ -1457,7 +1452,7 @@ void r2_recommendations_free(r2_ctx *ctx, r2_recommendation *recommendation, int
 
 /* Writes model.safetensors, vocab.txt, codebook.json and config.json into an existing directory,
    and their digests into run.json: cut off at any time, the old files or the new ones are loaded,
-   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO, R2_NO_MEMORY. */
+   never a mixture. Errors: R2_ARGUMENT (no model; adapters not merged), R2_IO. */
 r2_status r2_run_save(r2_ctx *ctx, const r2_run *run, const char *directory);
 /* Loads what r2_run_save wrote, instead of training. The run must come from r2_run_init with the
    same data, configuration and hook; a file that does not fit is R2_FORMAT and changes nothing. */
@@ -1475,8 +1470,7 @@ r2_status r2_run_borrow_model(r2_ctx *ctx, r2_run *run, const char *directory);
 /* Zeroed memory for `count` elements of `size` bytes; NULL (and a recorded R2_NO_MEMORY) when the
    product overflows or memory is short. A count of 0 gives a valid pointer. Free: r2_release. */
 void *r2_alloc(r2_ctx *ctx, uint64_t count, uint64_t size);
-/* Resizes an r2_alloc'd block; NULL on failure, and then `ptr` is still valid. New bytes are not
-   cleared. */
+/* Resizes a block, new bytes not cleared; NULL on failure, and then `ptr` is still valid. */
 void *r2_resize(r2_ctx *ctx, void *ptr, uint64_t count, uint64_t size);
 /* Frees memory; NULL is allowed. */
 void r2_release(r2_ctx *ctx, void *ptr);
@@ -1497,11 +1491,10 @@ void r2_text_addf(r2_ctx *ctx, r2_text *text, const char *format, ...) R2__PRINT
 void r2_text_clear(r2_text *text); /* keeps the memory, and a failure */
 void r2_text_free(r2_ctx *ctx, r2_text *text);
 
-/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO, R2_NO_MEMORY. */
+/* Reads a whole file into `text` ("-" is standard input). Errors: R2_IO. */
 r2_status r2_read_file(r2_ctx *ctx, const char *path, r2_text *text);
 /* Writes `len` bytes to `path`.tmp, brings them to the disk, then renames it to `path`: a reader
-   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO,
-   R2_NO_MEMORY. */
+   never sees half a file, and a failed write or a crash leaves the old one. Errors: R2_IO. */
 r2_status r2_write_file(r2_ctx *ctx, const char *path, const char *bytes, size_t len);
 
 /* Random numbers: Philox4x32-10 (Salmon et al., SC 2011), a counter-based generator. The numbers
@@ -1513,16 +1506,9 @@ typedef struct r2_rng {
 
 /* Two streams never share numbers. Two uses of one stream share them if seed and index are the
    same: SFT and GRPO shuffle with BATCH, so the same seed gives both the same order. */
-typedef enum r2_stream {
-    R2_STREAM_USER = 0, /* the caller's own */
-    R2_STREAM_SPLIT,    /* reserved: splits break ties by r2_hash and draw nothing */
-    R2_STREAM_CANDIDATES,
-    R2_STREAM_CHAINS,
-    R2_STREAM_NEGATIVES,
-    R2_STREAM_TEACHER,
-    R2_STREAM_INIT,
-    R2_STREAM_BATCH,
-    R2_STREAM_SAMPLE,
+typedef enum r2_stream { /* USER: the caller's own; SPLIT: reserved, splits use r2_hash */
+    R2_STREAM_USER = 0, R2_STREAM_SPLIT, R2_STREAM_CANDIDATES, R2_STREAM_CHAINS,
+    R2_STREAM_NEGATIVES, R2_STREAM_TEACHER, R2_STREAM_INIT, R2_STREAM_BATCH, R2_STREAM_SAMPLE,
     R2_STREAM_BOOTSTRAP
 } r2_stream;
 
@@ -1579,12 +1565,12 @@ typedef struct r2_filter {
 
 /* Drops rows, first by rating and time, then repeatedly those of users and items below the core;
    renumbers users and items in their old order; time_zero becomes the earliest time left. What was
-   made of the old rows is no longer valid. Errors: R2_NO_MEMORY; then nothing has changed. */
+   made of the old rows is no longer valid. On failure nothing has changed. */
 r2_status r2_data_filter(r2_ctx *ctx, r2_data *data, const r2_filter *filter);
 /* Replaces counts (plays, hours, purchases) by grades. If fewer than 1 rating in R2_COUNTS_RARE is
    at least 0.8 of the largest, each becomes a grade from 1 to 5: 5 times the share of the user's
    own values that are not larger, rounded up; the log hook is told. Else nothing changes. This rule
-   is ours: D12 speaks of ratings only. Errors: R2_NO_MEMORY; then nothing has changed. */
+   is ours: D12 speaks of ratings only. On failure nothing has changed. */
 #define R2_COUNTS_RARE 100
 r2_status r2_data_grade(r2_ctx *ctx, r2_data *data);
 /* Adds a line for each way in which the data cannot be meant: -1 or 0 in a tenth of the rows below
@@ -1595,8 +1581,8 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 
 /* A split that is given as files: `data` was loaded from all its files (r2_data_load_files); the
    interactions in valid_path and test_path (NULL: none) are held out. The targets are the held-out
-   positives of users who have training interactions. Errors: R2_IO, R2_NO_MEMORY, R2_FORMAT (also
-   for an interaction that is not in `data`, or in both files). */
+   positives of users who have training interactions. Errors: R2_IO, R2_FORMAT (also for an
+   interaction that is not in `data`, or in both files). */
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
@@ -1605,9 +1591,9 @@ r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
 /* Candidate sets as text, a case per line, the files' ids between tabs: user, positive, negatives.
-   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO,
-   R2_NO_MEMORY; of loading R2_FORMAT too (lines of different lengths, ids that are not in `data`,
-   an item twice, a negative that the user has). */
+   An id with a tab or a quote in it stands in double quotes, "" inside means one. Errors: R2_IO; of
+   loading R2_FORMAT too (lines of different lengths, ids that are not in `data`, an item twice, a
+   negative that the user has). */
 r2_status r2_candidates_save(r2_ctx *ctx, const r2_candidates *c, const r2_data *data,
                              const char *path);
 r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data, const char *path);
@@ -1629,9 +1615,8 @@ typedef struct r2_task {
 typedef r2_status (*r2_teacher_fn)(r2_ctx *ctx, void *hook_data, const r2_task *task,
                                    r2_text *output);
 
-/* hook_data points to r2_teacher_config. Writes from the facts of the chains and the weights,
-   compact or in English as the prompt is. Guided, it cites what supports the answer; every sentence
-   stays true. */
+/* hook_data: a r2_teacher_config. Writes from facts and weights, in the words of the prompt.
+   Guided, it cites what supports the answer; every sentence stays true. */
 r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
 /* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
@@ -1668,13 +1653,13 @@ typedef struct r2_records {
     r2_arena text; /* holds the strings */
 } r2_records;
 
-/* Adds a copy. Errors: R2_NO_MEMORY. */
+/* Adds a copy. */
 r2_status r2_records_add(r2_ctx *ctx, r2_records *records, const r2_record *record);
 /* Adds the line of a record, without a line end. A byte that is not UTF-8 becomes U+FFFD. */
 void r2_record_line(r2_ctx *ctx, const r2_record *record, r2_text *text);
 r2_status r2_records_write(r2_ctx *ctx, const r2_records *records, const char *path);
 /* Adds the records of a file; writing them again gives the same bytes. Errors: R2_FORMAT with the
-   line (a key missing, unknown or twice, a wrong type), R2_IO, R2_NO_MEMORY. */
+   line (a key missing, unknown or twice, a wrong type), R2_IO. */
 r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path);
 void r2_records_free(r2_ctx *ctx, r2_records *records);
 
@@ -1749,22 +1734,19 @@ typedef struct r2_bpe {
 r2_bpe_config r2_bpe_config_default(void);
 /* Learns a tokenizer from `len` bytes of text: ids 0..255 are the bytes in GPT-2's order, then come
    the merges by falling count (equal counts: smaller left id, then right id, first), then the
-   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT,
-   R2_NO_MEMORY. */
+   control tokens. Fewer than n_tokens come out when no pair is left. Errors: R2_ARGUMENT. */
 r2_status r2_bpe_train(r2_ctx *ctx, r2_bpe *bpe, const r2_bpe_config *config, const char *text,
                        size_t len);
 /* tokenizer.json of Hugging Face. Load accepts the three rules above, NFC or no normaliser, merges
-   as strings or as pairs, and ids without gaps; post-processors are ignored. What would change ids
-   and is not supported (unknown rule, added tokens that strip, dropout, truncation ...) is
-   R2_FORMAT. */
+   as strings or as pairs, and ids without gaps; post-processors are ignored. R2_FORMAT: what would
+   change ids (unknown rule, added tokens that strip, dropout, truncation ...). */
 r2_status r2_bpe_load(r2_ctx *ctx, r2_bpe *bpe, const char *path);
 r2_status r2_bpe_save(r2_ctx *ctx, const r2_bpe *bpe, const char *path);
 void r2_bpe_free(r2_ctx *ctx, r2_bpe *bpe);
 
 /* Adds the ids of `text` to `out`. With `added`, added tokens in the text (the longest at each
-   place; normalised ones in what the others leave) become their ids, as Hugging Face does; without
-   it all is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a
-   byte), R2_NO_MEMORY. */
+   place; normalised ones in what the others leave) become their ids, as Hugging Face does; else all
+   is data. O(n log n) in the longest piece. Errors: R2_FORMAT (a loaded tokenizer lacks a byte). */
 r2_status r2_bpe_encode(r2_ctx *ctx, const r2_bpe *bpe, const char *text, size_t len, bool added,
                         r2_tokens *out);
 /* Adds the bytes of `id` (n) to `out`, leaving out control tokens unless `control`. An id out of
@@ -1922,7 +1904,7 @@ typedef struct r2_lora {
 
 r2_lora_config r2_lora_config_default(void); /* rank 8, alpha 16, every projection */
 /* Gives the model adapters. Its own weights are frozen from then on: backward and AdamW work on the
-   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT, R2_NO_MEMORY. */
+   adapters alone, so the model needs no gradients of its own. Errors: R2_ARGUMENT. */
 r2_status r2_lora_attach(r2_ctx *ctx, r2_model *model, const r2_lora_config *config);
 /* Removes the adapters; unless merged, they are lost. r2_model_free does it too. */
 void r2_lora_detach(r2_ctx *ctx, r2_model *model);
@@ -1932,11 +1914,10 @@ r2_status r2_lora_merge(r2_ctx *ctx, r2_model *model);
 r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model);
 
 /* Writes the weights as safetensors with the names of Hugging Face's Llama and Qwen2, without
-   adapters that are not merged. Errors: R2_IO, R2_NO_MEMORY. */
+   adapters that are not merged. Errors: R2_IO. */
 r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
-/* Loads weights (F32, F16 or BF16) into a model of the same shape. A file that breaks a rule of the
-   format, or whose tensors are not exactly the model's, is R2_FORMAT, and the model stays as it
-   was. */
+/* Loads weights (F32, F16 or BF16) into a model of the same shape. R2_FORMAT: a file that breaks a
+   rule or has not exactly the model's tensors; then the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
 
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
@@ -1947,8 +1928,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors into an existing directory, without adapters that are
-   not merged. Errors: R2_IO, R2_NO_MEMORY. */
+/* Writes config.json and model.safetensors, without adapters that are not merged. Errors: R2_IO. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -2111,41 +2091,18 @@ static inline void r2__need_ieee(void) {
 #endif
 }
 
-/* A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its shape
-   alone. A part is computed by one thread and by one process of a team; each has a gradient of its
-   own, and these are added in their order. So results depend on neither ([E9]). */
-enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+/* ---- what earlier rooms call of later ones ---- */
 
-/* What part one calls of part two. */
-#define R2__PATH 1024 /* bytes of a path, the NUL included */
+/* [E1] lists and tables, hashes; what callers pass, looked at before it is used */
 static void *r2__arena_take(r2_ctx *ctx, r2_arena *arena, uint64_t count, uint64_t size);
 static r2_status r2__array_reserve(r2_ctx *ctx, r2__owner *owner, void *list, size_t size,
                                    int64_t more);
 static r2_status r2__map_put(r2_ctx *ctx, r2__owner *owner, void *map, size_t size, const void *key,
                              size_t key_size, int64_t *at);
 static int64_t r2__map_find(void *map, size_t size, const void *key, size_t key_size);
-static void r2__array_free(r2_ctx *ctx, r2__owner *owner, void *list);
 static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size);
-static void r2__text_number(r2_ctx *ctx, r2_text *text, double x, int digits);
-static r2_status r2__read_text(r2_ctx *ctx, const char *path, r2_text *text);
 static uint64_t r2__fnv(const char *text, size_t len);
-typedef struct r2__slice {
-    const char *at;
-    size_t len;
-} r2__slice;
-
-/* One setting of a configuration and the range that it must lie in. */
-typedef struct r2__bound {
-    const char *name;
-    double value, low, high;
-} r2__bound;
-#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
-#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
-/* `fingerprint` (NULL: not wanted) takes the values too. */
-static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
-                                  uint64_t *fingerprint);
-
-/* Every r2__check_x looks at what a caller passes, before it is used: [E1]. */
+static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
 static r2_status r2__check_draw(r2_ctx *ctx, const r2_draw_config *c);
 static r2_status r2__check_chain_config(r2_ctx *ctx, const r2_chain_config *config);
 static r2_status r2__check_question(r2_ctx *ctx, const r2_graph *g, const r2_question *q,
@@ -2154,46 +2111,58 @@ static r2_status r2__check_prompt(r2_ctx *ctx, const r2_prompt_config *config,
                                   const r2_evidence *evidence);
 static r2_status r2__check_model(r2_ctx *ctx, const r2_model_config *c);
 static r2_status r2__check_own_weights(r2_ctx *ctx, const r2_model *model, const char *call);
-static r2_status r2__check_batch(r2_ctx *ctx, const r2_model *model, const r2_batch *batch);
 static r2_status r2__check_generate(r2_ctx *ctx, const r2_model *model, const r2_generate_config *c,
                                     int64_t n_prompt, const int64_t *begin, const int32_t *token);
 static r2_status r2__check_step_size(r2_ctx *ctx, const char *who, int32_t groups, int32_t group,
                                      int32_t outputs, int64_t rows_each);
 static r2_status r2__check_codec(r2_ctx *ctx, const char *who, const r2_examples *ex);
-static r2_status r2__check_sft_config(r2_ctx *ctx, const r2_sft_config *c, bool validates,
-                                      uint64_t *fingerprint);
 static r2_status r2__check_sft(r2_ctx *ctx, const r2_examples *examples, const r2_sft_config *c);
-static r2_status r2__check_grpo_config(r2_ctx *ctx, const r2_grpo_config *c, uint64_t *fingerprint);
 static r2_status r2__check_grpo(r2_ctx *ctx, const r2_examples *examples, const r2_grpo_config *c);
 static r2_status r2__check_run(r2_ctx *ctx, const r2_run_config *c);
-static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
-                                  int64_t n, r2_evidence *evidence);
-static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
-static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
-static uint64_t r2__fnv_on(uint64_t hash, const void *bytes, size_t len);
-static r2_status r2__write_pieces(r2_ctx *ctx, const char *path, const r2__slice *piece, int n);
-static bool r2__file_exists(r2_ctx *ctx, const char *path);
-static int r2__compare_float(const void *a, const void *b);
-static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
-                               const r2_evidence *evidence, r2_prompt *prompt);
+
+/* [M7] or [E5], [M11], [E3], [E6], [E8] */
 static r2_status r2__generate(r2_ctx *ctx, r2_model *model, const char *task,
                               const r2_generate_config *config, int64_t n_prompt,
                               const int64_t *begin, const int32_t *token, r2_generation *out);
+static r2_status r2__run_evidence(r2_ctx *ctx, const r2_run *run, const r2_question *question,
+                                  int64_t n, r2_evidence *evidence);
+static int r2__compare_float(const void *a, const void *b);
 static r2_status r2__lora_reserve(r2_ctx *ctx, r2_model *model, int64_t rows);
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model);
+static void r2__english_prompt(r2_ctx *ctx, const r2_prompt_config *config,
+                               const r2_evidence *evidence, r2_prompt *prompt);
+static void r2__vocab_lines(r2_ctx *ctx, const r2_vocab *vocab, r2_text *text);
+static r2_status r2__vocab_add_lines(r2_ctx *ctx, r2_vocab *vocab, const char *name, r2_text *text);
+
+/* [E7] files that belong together */
+#define R2__PATH 1024 /* bytes of a path, the NUL included */
+static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
+static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
+static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
+                                   r2_text *text, int n, bool is_run);
+
+/* [E9] A batch is cut between sequences into up to R2__PARTS parts of about as many rows, by its
+   shape alone. A part is computed by one thread and by one process of a team; each has a gradient
+   of its own, and these are added in their order. So results depend on neither. */
+enum { R2__PARTS = 8, R2__PART_ROWS = 64 /* of a part at least */ };
+typedef struct r2__range {
+    int64_t begin, end; /* [begin, end) */
+} r2__range;
 static void r2__work_free(r2_ctx *ctx, r2_model *model);
 static bool r2__is_small(const r2_model *model);
-static int r2__n_threads(const r2_ctx *ctx);
-/* Part `t` of `n` things divided over `parts`, in whole `unit`s: [begin, end). */
-typedef struct r2__range {
-    int64_t begin, end;
-} r2__range;
-
-static r2__range r2__share(int64_t n, int64_t unit, int64_t t, int64_t parts);
 static r2__range r2__team_share(const r2_ctx *ctx, int64_t n);
 static r2_status r2__team_gather(r2_ctx *ctx, r2_status status, void *data, int64_t n,
                                  const int64_t *begin, uint64_t size);
 static r2_status r2__team_tell(r2_ctx *ctx, r2_status status, void *bytes, size_t size);
 static bool r2__is_first(const r2_ctx *ctx);
+
+/* ---- what all rooms share ---- */
+
+/* A piece of text, without a NUL at its end. */
+typedef struct r2__slice {
+    const char *at;
+    size_t len;
+} r2__slice;
 
 /* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
    calls; else they are named r2_x_plain and serve the tests that compare both. */
@@ -2227,15 +2196,6 @@ static bool r2__is_first(const r2_ctx *ctx);
         if (before) begin = at + 1;                                                                \
         else end = at;                                                                             \
     }
-
-static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name);
-static void r2__config_text(r2_ctx *ctx, const r2_model_config *c, r2_text *text);
-static void r2__tensors_text(r2_ctx *ctx, const r2_model *model, bool adapters, r2_text *text);
-static void r2__codebook_json(r2_ctx *ctx, const r2_codebook *codebook, r2_text *json);
-static r2_status r2__write_text(r2_ctx *ctx, const char *path, r2_text *text);
-static r2_status r2__settle(r2_ctx *ctx, const char *directory, const char *const *name, int n);
-static r2_status r2__save_together(r2_ctx *ctx, const char *directory, const char *const *name,
-                                   r2_text *text, int n, bool is_run);
 
 /* ######################################################## PART ONE: THE METHOD ################ */
 
@@ -3400,9 +3360,8 @@ static int64_t r2__choose_listed(const r2__history *h, uint32_t item, const r2_c
         const int64_t x = r2__draw_new(rng, total, drawn, j);
         const r2__person *p = &person[people ? x : r2__person_of(person, n_people, x)];
         const uint64_t of_person = (uint64_t)(p[1].before - p[0].before);
-        chosen[j] = r2__chain_number(h, item, p->user,
-                                     people ? (int64_t)r2_rng_below(rng, of_person)
-                                            : x - p->before);
+        chosen[j] = r2__chain_number(
+            h, item, p->user, people ? (int64_t)r2_rng_below(rng, of_person) : x - p->before);
     }
     return n;
 }
@@ -3436,8 +3395,7 @@ static int64_t r2__choose_chains(r2_ctx *ctx, const r2__history *h, uint32_t ite
 /* ---- asking for chains ---- */
 
 static r2_status r2__chains_of(r2_ctx *ctx, const r2_index *index, const r2_question *question,
-                               const r2_chain_config *config, r2_chain *chains,
-                               int64_t *n_chains) {
+                               const r2_chain_config *config, r2_chain *chains, int64_t *n_chains) {
     const bool closed = question->item == R2_NO_ITEM;
     r2_status status = r2__check_chain_config(ctx, config);
     r2__chosen *chosen;
@@ -3669,8 +3627,7 @@ static double r2__noise_edge(const r2__history *h) {
         }
     }
     if (edges > 0)
-        root +=
-            sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
+        root += sqrt((double)users / (double)h->index->stride * (double)square) / (double)edges;
     return root * root;
 }
 
@@ -3831,8 +3788,7 @@ static void r2__add_chains(r2__user_view *view, r2__target_sums *s, uint32_t u1,
 }
 
 /* All sums of one target, and its best chains. */
-static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s,
-                           r2__best *best) {
+static void r2__add_target(r2__user_view *view, uint32_t item, r2__target_sums *s, r2__best *best) {
     const r2__history *h = &view->h;
     const r2_graph *g = h->index->graph;
     const uint32_t last_key = r2__last_key(h, item);
@@ -3949,46 +3905,8 @@ static bool r2__evidence_of(r2_ctx *ctx, r2__user_view *view, const r2_question 
     return best.n >= 0;
 }
 
-static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
-    r2__hidden x, y;
-    if (a->user != b->user || a->n_history != b->n_history) return false;
-    x = r2__without_target(index, a);
-    y = r2__without_target(index, b);
-    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
-           x.place[1] == y.place[1];
-}
-
-/* What a call of r2_evidence_compute computes. */
-typedef struct r2__asked {
-    const r2_index *index;
-    const r2_question *question;
-    const r2_chain_config *chains;
-    r2_evidence *evidence;
-    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
-} r2__asked;
-
-/* What a thread works with, block after block. */
-typedef struct r2__desk {
-    r2__user_view view[R2__WALKS];
-    r2_arena memory; /* of `deep` */
-} r2__desk;
-
-/* The evidence of the questions of n_lanes views, from view v on; false: no memory.
-   r2_evidence_compute calls it for blocks of views, on several threads and processes: [E9]. */
-static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
-                                  int n_lanes) {
-    const int64_t *first = asked->first + v;
-    r2__user_view *view = desk->view;
-    bool fine = true;
-    for (int j = 0; j < n_lanes && fine; ++j)
-        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
-    for (int j = 0; j < n_lanes; ++j)
-        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
-            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
-                                   &asked->evidence[q]);
-    return fine;
-}
+/* r2_evidence_compute does this for many questions, on several threads and processes ([E9]): those
+   of one user and history share a view and its `deep`. */
 
 /* ---- the questions of a chain's steps ---- */
 
@@ -4077,8 +3995,7 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
     if (status == R2_OK && (step < 1 || step >= R2_STEP_ASK))
         status = r2_fail(ctx, R2_ARGUMENT, "evidence: step = %d, expected 1 .. 3", (int)step);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) all[q] = step;
-    if (status == R2_OK)
-        status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
+    if (status == R2_OK) status = r2__evidence_of_steps(ctx, index, all, n, chains, NULL, evidence);
     r2_release(ctx, all);
     return status;
 }
@@ -4577,13 +4494,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
-typedef struct r2__word {
-    const char *at;
-    size_t len;
-} r2__word;
-
 /* Next word of a text; false at its end. Any byte up to ' ' separates. */
-static bool r2__next_word(const char **cursor, r2__word *word) {
+static bool r2__next_word(const char **cursor, r2__slice *word) {
     const char *p = *cursor;
     while (*p && (unsigned char)*p <= ' ') ++p;
     word->at = p;
@@ -4593,17 +4505,17 @@ static bool r2__next_word(const char **cursor, r2__word *word) {
     return word->len > 0;
 }
 
-static bool r2__is(r2__word word, const char *text) {
+static bool r2__is(r2__slice word, const char *text) {
     return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
 }
 
-static bool r2__same(r2__word a, r2__word b) {
+static bool r2__same(r2__slice a, r2__slice b) {
     return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
 }
 
 /* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
    "+07" nor "-0". */
-static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, int32_t *number) {
+static bool r2__word_number(r2__slice word, const char *prefix, bool with_sign, int32_t *number) {
     size_t k = strlen(prefix);
     bool negative = false;
     if (word.len <= k || memcmp(word.at, prefix, k) != 0) return false;
@@ -4623,12 +4535,12 @@ static bool r2__word_number(r2__word word, const char *prefix, bool with_sign, i
 }
 
 /* Reads "field:bucket"; false when it is none of the codebook's words. */
-static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *field,
+static bool r2__read_fact(const r2_codebook *codebook, r2__slice word, r2_field *field,
                           int32_t *bucket) {
     for (int f = 0; f < R2_N_FIELDS; ++f) {
         const char *name = r2_field_name((r2_field)f);
         size_t len = strlen(name);
-        r2__word rest;
+        r2__slice rest;
         if (word.len < len + 2 || memcmp(word.at, name, len) != 0 || word.at[len] != ':') continue;
         rest.at = word.at + len + 1;
         rest.len = word.len - len - 1;
@@ -4643,7 +4555,7 @@ static bool r2__read_fact(const r2_codebook *codebook, r2__word word, r2_field *
 
 /* A fact that a trace can cite. */
 typedef struct r2__fact {
-    r2__word word;
+    r2__slice word;
     int32_t thought, weight;
 } r2__fact;
 
@@ -4651,7 +4563,7 @@ typedef struct r2__fact {
    each once, in the order of the fields. Returns their number. */
 static int32_t r2__read_facts(const r2_codebook *codebook, const char *prompt,
                               r2__fact fact[R2_FIRST_CHAIN_FIELD]) {
-    r2__word word;
+    r2__slice word;
     int32_t n = 0, next = 0;
     while (next < R2_FIRST_CHAIN_FIELD && r2__next_word(&prompt, &word)) {
         r2_field field = (r2_field)0;
@@ -4734,7 +4646,7 @@ static void r2__first_fault(r2_check *check, r2_verdict verdict) {
 }
 
 /* Checks one thought, "fact weight =total". *last is the thought before it. */
-static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__word cited,
+static void r2__check_thought(r2_check *check, const r2__fact *fact, int32_t n, r2__slice cited,
                               int32_t weight, int32_t total, int32_t *last) {
     int32_t k = 0;
     while (k < n && !r2__same(fact[k].word, cited)) ++k;
@@ -4767,7 +4679,7 @@ static r2_verdict r2__check_shape(const char *output, int32_t *answer) {
     int32_t seen[4] = {0, 0, 0, 0}, number = -1, n_answers = 0;
     int order = 0, after = 0;
     bool good = r2__single_spaces(output);
-    r2__word word, previous = {"", 0};
+    r2__slice word, previous = {"", 0};
     while (r2__next_word(&output, &word)) {
         for (int k = 0; k < 4; ++k)
             if (r2__is(word, tag[k])) {
@@ -4806,7 +4718,7 @@ r2_check r2_check_trace(const r2_codebook *codebook, const char *prompt, const c
     r2_check check = {R2_TRACE_OK, -1, 0, 0, 0, 0, false};
     r2__fact fact[R2_FIRST_CHAIN_FIELD];
     int32_t n = r2__read_facts(codebook, prompt, fact), last = -1, n_thoughts = 0;
-    r2__word word, cited, weight_word;
+    r2__slice word, cited, weight_word;
     check.verdict = r2__check_shape(output, &check.answer);
     if (!r2__next_word(&output, &word) || !r2__is(word, "<think>")) return r2__malformed(check);
     while (r2__next_word(&output, &cited) && !r2__is(cited, "</think>")) {
@@ -5418,8 +5330,7 @@ static void r2__project(const r2_ctx *ctx, const r2_model *model, r2__projection
 /* dW(O,I) += dy(R,O)^T x(R,I);  dx(R,I) = dy(R,O) W(O,I) (dx NULL: not wanted). Without adapters dx
    may be x. */
 static void r2__project_bwd(const r2_ctx *ctx, const r2_model *model, r2__projection p,
-                            int64_t layer, float *dx, const float *dy, const float *x,
-                            int64_t R) {
+                            int64_t layer, float *dx, const float *dy, const float *x, int64_t R) {
     const int64_t n_out = r2__projection_rows(model, p), n_in = model->tensor[p.first].cols;
     if (model->lora) {
         r2__lora_project_bwd(ctx, model, p, layer, dx, dy, x, R);
@@ -6637,8 +6548,7 @@ static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples
     return ctx->status;
 }
 
-static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e,
-                            const r2_mark *mark) {
+static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, const r2_mark *mark) {
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
     int32_t *to = p->token + p->begin[p->n];
     memcpy(to, ex->prompt + from, (size_t)len * sizeof *to);
@@ -6964,32 +6874,6 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
     return status;
 }
 
-/* A copy of what is trained, as it comes in: the adapters, if there are any, else the weights. What
-   is not trained is the model's own. */
-static r2_status r2__grpo_reference(r2_ctx *ctx, r2__grpo *rl) {
-    const r2_model *model = rl->base.model;
-    const r2_arena empty = {NULL, 0, 0};
-    r2_model *reference = &rl->reference;
-    *reference = *model;
-    reference->memory = empty;
-    reference->grad = NULL;
-    reference->parts = NULL;
-    reference->work = NULL;
-    reference->lora = NULL;
-    if (model->lora) {
-        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
-        memcpy(reference->lora->param, model->lora->param,
-               (size_t)model->lora->n_params * sizeof(float));
-        reference->lora->merged = model->lora->merged;
-        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
-        return R2_OK;
-    }
-    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
-    if (!reference->param) return ctx->status;
-    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
-    return R2_OK;
-}
-
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
     const r2_examples *ex = rl->ex;
@@ -7001,10 +6885,9 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     n_prompt = (int64_t)c->groups * ex->group;
     rl->n_sample = n_prompt * c->n_samples;
     n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
-    status = r2__batcher_init(ctx, &rl->b, n_prompt + rl->n_sample,
-                              n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) +
-                                  rl->n_sample * c->max_new,
-                              n_pred);
+    status = r2__batcher_init(
+        ctx, &rl->b, n_prompt + rl->n_sample,
+        n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) + rl->n_sample * c->max_new, n_pred);
     if (status != R2_OK) return status;
     status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
     if (status != R2_OK) return status;
@@ -7017,7 +6900,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
         return R2_NO_MEMORY;
     status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
-    return r2__grpo_reference(ctx, rl);
+    return r2__model_reference(ctx, &rl->reference, rl->base.model);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
@@ -7685,33 +7568,46 @@ void r2_run_free(r2_ctx *ctx, r2_run *run) {
     memset(run, 0, sizeof *run);
 }
 
+/* Questions about the first n_items items of the first n_cases cases; with `moments` when the user
+   took the first of them, without them now. question (n_cases, n_items) */
+static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c,
+                             int64_t n_cases, int64_t n_items, bool moments,
+                             r2_question *question) {
+    for (int64_t q = 0; q < n_cases * n_items; ++q) {
+        const uint32_t user = c->user[q / n_items];
+        const uint32_t *item = c->item + q / n_items * c->n_per_case;
+        if ((int64_t)user >= run->graph.n_users)
+            return r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
+                           (unsigned)user, (long long)run->graph.n_users);
+        question[q].user = user;
+        question[q].item = item[q % n_items];
+        question[q].answer = -1;
+        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
+        if (moments && q % n_items == 0)
+            question[q].future = r2_index_future(&run->index, &run->data, user, item[0]);
+        else if (moments) question[q].future = question[q - 1].future;
+    }
+    return R2_OK;
+}
+
 /* The first validation cases as groups of the shape of training groups: the positive, negatives. */
 static r2_status r2__run_held_out(r2_ctx *ctx, const r2_run *run, r2_examples *examples) {
     const r2_data *data = &run->data;
-    const int64_t group = 1 + (int64_t)run->config.n_sampled, per_case = run->valid.n_per_case;
-    r2_example_config how = r2__run_asks(run, (int32_t)group);
-    const int64_t n = (run->valid.n_cases < R2_N_VALID_CASES ? run->valid.n_cases
-                                                             : R2_N_VALID_CASES) *
-                      group;
+    const int64_t group = 1 + (int64_t)run->config.n_sampled, all = run->valid.n_cases;
+    const int64_t n_cases = all < R2_N_VALID_CASES ? all : R2_N_VALID_CASES, n = n_cases * group;
+    const r2_example_config how = r2__run_teaches(run);
     r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_evidence *evidence = R2__NEW(ctx, r2_evidence, n);
     r2_status status = question && evidence ? R2_OK : R2_NO_MEMORY;
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, &run->valid, n_cases, group, true, question);
     for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = run->valid.user[q / group];
-        const uint32_t *item = run->valid.item + q / group * per_case;
-        const int64_t row = r2_data_find(data, user, item[0]);
-        question[q].user = user;
-        question[q].item = item[q % group];
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        question[q].future = r2_index_future(&run->index, data, user, item[0]);
-        if (q % group == 0)
-            question[q].answer =
-                r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
+        const int64_t row = r2_data_find(data, question[q].user, question[q].item);
+        question[q].answer =
+            q % group ? 0 : r2_answer_level(data->rating[row], data->rating_min, data->rating_max);
     }
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
-    how.teacher = &run->config.teacher;
-    if (status == R2_OK)
-        status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
+    if (status == R2_OK) status = r2_examples_init(ctx, examples, &run->codec, &how, evidence, n);
     r2_release(ctx, question);
     r2_release(ctx, evidence);
     return status;
@@ -7755,29 +7651,15 @@ r2_status r2_run_grpo(r2_ctx *ctx, r2_run *run) {
 
 /* ---- asking ---- */
 
-/* Asks about the items of cases, per_case of each user; with `moments` when the user took the first
-   of them, without them now. */
-static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
-                             r2_evidence *evidence, r2_examples *examples) {
+static r2_status r2__run_asked(r2_ctx *ctx, const r2_run *run, const r2_candidates *c, bool moments,
+                               r2_evidence *evidence, r2_examples *examples) {
     const int64_t n = c->n_cases * c->n_per_case;
     const r2_example_config how = r2__run_asks(run, 1);
     r2_question *question = R2__NEW(ctx, r2_question, n);
     r2_status status = question ? R2_OK : R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
-    for (int64_t q = 0; q < n && status == R2_OK; ++q) {
-        const uint32_t user = c->user[q / c->n_per_case];
-        if ((int64_t)user >= run->graph.n_users)
-            status = r2_fail(ctx, R2_ARGUMENT, "prompts: user = %u, expected one of %lld users",
-                             (unsigned)user, (long long)run->graph.n_users);
-        if (status != R2_OK) break;
-        question[q].user = user;
-        question[q].item = c->item[q];
-        question[q].answer = -1;
-        question[q].n_history = (int32_t)r2_graph_user_degree(&run->graph, user);
-        if (moments && q % c->n_per_case == 0)
-            question[q].future = r2_index_future(&run->index, &run->data, user, c->item[q]);
-        else if (moments) question[q].future = question[q - 1].future;
-    }
+    if (status == R2_OK)
+        status = r2__run_ask(ctx, run, c, c->n_cases, c->n_per_case, moments, question);
     if (status == R2_OK) status = r2__run_evidence(ctx, run, question, n, evidence);
     r2_release(ctx, question);
     if (status != R2_OK) return status;
@@ -7787,7 +7669,7 @@ static r2_status r2__run_ask(r2_ctx *ctx, const r2_run *run, const r2_candidates
 r2_status r2_run_prompts(r2_ctx *ctx, const r2_run *run, const uint32_t *user, const uint32_t *item,
                          int64_t n, r2_evidence *evidence, r2_examples *examples) {
     const r2_candidates pairs = {n, 1, (uint32_t *)(uintptr_t)user, (uint32_t *)(uintptr_t)item};
-    return r2__run_ask(ctx, run, &pairs, false, evidence, examples);
+    return r2__run_asked(ctx, run, &pairs, false, evidence, examples);
 }
 
 r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_candidates *candidates,
@@ -7797,7 +7679,7 @@ r2_status r2_run_candidate_prompts(r2_ctx *ctx, const r2_run *run, const r2_cand
     r2_status status = R2_NO_MEMORY;
     memset(examples, 0, sizeof *examples);
     if (evidence || own)
-        status = r2__run_ask(ctx, run, candidates, true, evidence ? evidence : own, examples);
+        status = r2__run_asked(ctx, run, candidates, true, evidence ? evidence : own, examples);
     r2_release(ctx, own);
     return status;
 }
@@ -7999,6 +7881,14 @@ void r2_log(r2_ctx *ctx, const char *format, ...) {
 }
 
 /* ---- settings ---- */
+
+/* One setting of a configuration and the range that it must lie in. */
+typedef struct r2__bound {
+    const char *name;
+    double value, low, high;
+} r2__bound;
+#define R2__BOUND(config, name, low, high) {#name, (double)(config)->name, low, high}
+#define R2__MOST 1e9 /* of steps, groups, samples: products of two of them fit into an int64_t */
 
 static r2_status r2__check_bounds(r2_ctx *ctx, const char *who, const r2__bound *range, int n,
                                   uint64_t *fingerprint) {
@@ -8237,7 +8127,7 @@ static void r2__map_free(r2_ctx *ctx, r2__owner *owner, void *map, size_t size) 
 }
 
 #define R2__ALIGN 64u
-#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; with few, a test makes each allocation fail */
+#if !defined(R2__ARENA_BLOCK) /* least bytes of a block; few let a test fail each allocation */
 #define R2__ARENA_BLOCK (1u << 16)
 #endif
 
@@ -10680,8 +10570,7 @@ static r2_status r2__load_items(r2_ctx *ctx, r2__loader *loader, const char *pat
         status = r2__source_next(ctx, &source, &more);
         if (status != R2_OK || !more) break;
         if (movielens_100k) status = r2__flag_genres(ctx, source.table.field + 5, &genres);
-        else if (!source.is_list)
-            status = r2__split_genres(ctx, source.field[2], blanks, &genres);
+        else if (!source.is_list) status = r2__split_genres(ctx, source.field[2], blanks, &genres);
         if (!source.is_list) source.field[2] = r2__slice_of(genres.data, genres.len);
         if (status == R2_OK) status = r2__loader_title(ctx, loader, source.field, source.field[2]);
     }
@@ -12750,13 +12639,11 @@ R2__INLINE void r2__mix_columns(const int vectors, float *y, const float *p, con
         }
     }
     R2__UNROLL
-    for (int i = 0; i < vectors; ++i)
-        r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
+    for (int i = 0; i < vectors; ++i) r2__store_n(y + i * R2__LANES, sum[i], width - i * R2__LANES);
 }
 
 /* y(D) += p(n) v(n, D). Three vectors at once: independent sums hide the latency of each. */
-static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D,
-                    int64_t ahead) {
+static void r2__mix(float *y, const float *p, const float *v, int64_t n, int64_t D, int64_t ahead) {
     int64_t e = 0;
     for (; e + 3 * R2__LANES <= D; e += 3 * R2__LANES)
         r2__mix_columns(3, y + e, p, v + e, D, n, 3 * R2__LANES, ahead);
@@ -12806,8 +12693,7 @@ static void r2__decode_qkv(const r2__decoder *d, int64_t layer, float *qkv, cons
     r2_rmsnorm_fwd(d->ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, layer), R, c->d_model,
                    c->norm_eps);
     r2__project(d->ctx, m, r2__qkv, layer, qkv, a->n, R);
-    if (c->qkv_bias)
-        r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
+    if (c->qkv_bias) r2_bias_fwd(d->ctx, qkv, r2_weight(m, R2_BQ, layer), R, r2__qkv_cols(c));
 }
 
 /* Leaves of x and att the last row of each prompt; returns how many. */
@@ -13300,6 +13186,30 @@ r2_status r2_lora_unmerge(r2_ctx *ctx, r2_model *model) {
     if (!model->lora) return r2_fail(ctx, R2_ARGUMENT, "lora: the model has no adapters");
     if (model->lora->merged) r2__lora_add(ctx, model, -1.0f);
     model->lora->merged = false;
+    return R2_OK;
+}
+
+/* A copy of what is trained: the adapters, if there are any, else the weights. What is not trained
+   is the model's own. */
+static r2_status r2__model_reference(r2_ctx *ctx, r2_model *reference, const r2_model *model) {
+    const r2_arena empty = {NULL, 0, 0};
+    *reference = *model;
+    reference->memory = empty;
+    reference->grad = NULL;
+    reference->parts = NULL;
+    reference->work = NULL;
+    reference->lora = NULL;
+    if (model->lora) {
+        if (r2_lora_attach(ctx, reference, &model->lora->config) != R2_OK) return ctx->status;
+        memcpy(reference->lora->param, model->lora->param,
+               (size_t)model->lora->n_params * sizeof(float));
+        reference->lora->merged = model->lora->merged;
+        reference->lora->grad = NULL; /* keeps nothing for a backward pass */
+        return R2_OK;
+    }
+    reference->param = R2__ARENA_NEW(ctx, &reference->memory, float, model->n_params);
+    if (!reference->param) return ctx->status;
+    memcpy(reference->param, model->param, (size_t)model->n_params * sizeof(float));
     return R2_OK;
 }
 
@@ -14016,8 +13926,7 @@ static r2_status r2__load_sharded(r2_ctx *ctx, r2_model *model, const char *dire
             entry[n].name = item->string;
             entry[n++].file = item->valuestring;
         }
-        if (s.status == R2_OK)
-            r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
+        if (s.status == R2_OK) r2__load_indexed(&s, model, directory, config, with_grad, entry, n);
     }
     r2_release(ctx, entry);
     cJSON_Delete(s.root);
@@ -14066,8 +13975,7 @@ r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory,
     status = r2__join_path(ctx, path, directory, "model.safetensors");
     if (status == R2_OK) status = r2__read_config(ctx, directory, n_ctx, &config, &tied);
     if (status != R2_OK) return status;
-    if (r2__file_exists(ctx, path))
-        status = r2__load_single(ctx, model, path, &config, with_grad);
+    if (r2__file_exists(ctx, path)) status = r2__load_single(ctx, model, path, &config, with_grad);
     else status = r2__load_sharded(ctx, model, directory, &config, with_grad);
     if (status == R2_OK) status = r2__check_head(ctx, directory, model, tied);
     if (status != R2_OK) r2_model_free(ctx, model);
@@ -14470,9 +14378,8 @@ static r2_status r2__diverged(r2_ctx *ctx, r2__training *t, const char *what, co
     float *param = r2__trained_params(t->model);
     char place[32] = "";
     if (layer >= 0) snprintf(place, sizeof place, "layer %lld, ", (long long)layer);
-    r2_fail(ctx, R2_DIVERGED,
-            "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s", t->name,
-            (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
+    r2_fail(ctx, R2_DIVERGED, "%s: step %lld of %lld: %s%s%s is not finite; the model keeps %s",
+            t->name, (long long)t->step + 1, (long long)t->n_steps, what, place, tensor,
             t->has_measured ? "its best weights" : "the weights before the last update");
     memcpy(param, t->kept, (size_t)t->opt.n_params * sizeof *param);
     return ctx->status;
@@ -15593,8 +15500,7 @@ static r2_status r2__bpe_prompt(r2_ctx *ctx, const void *self, const char *syste
     if (r2_bpe_added(bpe, "<|im_start|>") >= 0 && r2_bpe_added(bpe, "<|im_end|>") >= 0)
         return r2_bpe_chat(ctx, bpe, message + skip, 2 - skip, true, out);
     r2_text_addf(ctx, &text, skip ? "%s%s\n" : "%s\n%s\n", system, user);
-    status = text.failed ? R2_NO_MEMORY
-                         : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
+    status = text.failed ? R2_NO_MEMORY : r2_bpe_encode(ctx, bpe, text.data, text.len, false, out);
     r2_text_free(ctx, &text);
     return status;
 }
@@ -16490,7 +16396,7 @@ static void r2__rules_english(r2_ctx *ctx, const r2_teacher_config *config, cons
 /* A statement of a prompt: `Person A gave "Title" 4 stars`. */
 typedef struct r2__statement {
     int32_t edge, person; /* person 0: the user, 1: Person A ... */
-    r2__word title;
+    r2__slice title;
     double rating; /* NAN: masked */
 } r2__statement;
 
@@ -16498,7 +16404,7 @@ typedef struct r2__statement {
 typedef struct r2__english_facts {
     r2__statement statement[4 * R2_MAX_CHAINS];
     int32_t n, step; /* step: that the prompt asks for */
-    r2__word target; /* of step 4                      */
+    r2__slice target; /* of step 4                      */
 } r2__english_facts;
 
 static bool r2__starts(const char *p, const char *end, const char *text) {
@@ -16516,7 +16422,7 @@ static double r2__read_number(const char **p, const char *end) {
 }
 
 /* Reads a title in double quotes. */
-static bool r2__read_title(const char **p, const char *end, r2__word *title) {
+static bool r2__read_title(const char **p, const char *end, r2__slice *title) {
     const char *close = *p < end && **p == '"'
                             ? (const char *)memchr(*p + 1, '"', (size_t)(end - *p - 1))
                             : NULL;
@@ -16617,7 +16523,7 @@ typedef struct r2__english {
     const r2__english_facts *facts;
     r2_check *check;
     const char *p, *end;
-    r2__word title;              /* at NULL: none named yet in this clause */
+    r2__slice title;              /* at NULL: none named yet in this clause */
     int32_t person;              /* -1: none, 0: the user, 1: Person A ... */
     int32_t step, conclusion;    /* conclusion -1: none yet                */
     bool cited[R2_STEP_ASK + 1]; /* step k quoted a rating of edge k       */
@@ -16932,8 +16838,7 @@ r2_status r2_records_read(r2_ctx *ctx, r2_records *records, const char *path) {
     r2_status status = r2__lines_open(ctx, &lines, path);
     while (status == R2_OK && line.at) {
         status = r2__lines_next(ctx, &lines, &line);
-        if (status == R2_OK && line.at)
-            status = r2__records_read_line(ctx, records, &lines, line);
+        if (status == R2_OK && line.at) status = r2__records_read_line(ctx, records, &lines, line);
     }
     r2__lines_close(ctx, &lines);
     return status;
@@ -17080,7 +16985,7 @@ static void r2__explain_thoughts(r2_ctx *ctx, const r2_task *task, const char *o
                                  r2_text *text) {
     const r2_codebook *codebook = task->config->codebook;
     const char *at = output, *rest = output;
-    r2__word cited, weight, total;
+    r2__slice cited, weight, total;
     char name[16];
     r2__asked_person(task->evidence, name);
     r2__next_word(&at, &cited); /* <think> */
@@ -17148,7 +17053,7 @@ static int32_t r2__fact_change_bucket(const r2_codebook *codebook, int32_t field
 }
 
 static bool r2__is_cited(const char *output, const r2__fact *fact) {
-    r2__word word;
+    r2__slice word;
     while (r2__next_word(&output, &word))
         if (word.len == fact->word.len && memcmp(word.at, fact->word.at, word.len) == 0)
             return true;
@@ -17228,8 +17133,7 @@ static r2_status r2__causal_choose(r2_ctx *ctx, r2_model *model, const r2_exampl
     r2_status status = r2_think(ctx, model, ex, e, 1, &own);
     *found = false;
     if (status != R2_OK) return status;
-    if (own.check.well_formed)
-        status = r2__prompt_text(ctx, ex, e, &prompt);
+    if (own.check.well_formed) status = r2__prompt_text(ctx, ex, e, &prompt);
     if (status == R2_OK && prompt.len > 0)
         *found = r2__fact_change_choose(
             change, r2__fact_changes(codebook, prompt.data, own.text.data, kind, change),
@@ -17527,6 +17431,46 @@ r2_status r2_team_end(r2_ctx *ctx, r2_status status) {
 }
 
 /* ---- evidence of many questions ---- */
+
+static bool r2__same_view(const r2_index *index, const r2_question *a, const r2_question *b) {
+    r2__hidden x, y;
+    if (a->user != b->user || a->n_history != b->n_history) return false;
+    x = r2__without_target(index, a);
+    y = r2__without_target(index, b);
+    return x.left_out == y.left_out && x.n_places == y.n_places && x.place[0] == y.place[0] &&
+           x.place[1] == y.place[1];
+}
+
+/* What a call of r2_evidence_compute computes. */
+typedef struct r2__asked {
+    const r2_index *index;
+    const r2_question *question;
+    const r2_chain_config *chains;
+    r2_evidence *evidence;
+    int64_t *first, n_views; /* questions first[v] .. first[v + 1] - 1 share view v */
+} r2__asked;
+
+/* What a thread works with, block after block. */
+typedef struct r2__desk {
+    r2__user_view view[R2__WALKS];
+    r2_arena memory; /* of `deep` */
+} r2__desk;
+
+/* The evidence of the questions of n_lanes views, from view v on; false: no memory. */
+static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk *desk, int64_t v,
+                                  int n_lanes) {
+    const int64_t *first = asked->first + v;
+    r2__user_view *view = desk->view;
+    bool fine = true;
+    for (int j = 0; j < n_lanes && fine; ++j)
+        fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
+    for (int j = 0; j < n_lanes; ++j)
+        for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
+            fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
+                                   &asked->evidence[q]);
+    return fine;
+}
 
 static r2_status r2__asked_start(r2_ctx *ctx, r2__asked *asked, int64_t n) {
     r2_status status = r2__check_chain_config(ctx, asked->chains);
