@@ -13655,7 +13655,7 @@ static void r2__settings_fail(r2__settings *s, const char *key, const char *what
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name) {
     int n = snprintf(path, R2__PATH, "%s/%s", directory, name);
     if (n > 0 && n < R2__PATH) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the path is too long", directory);
+    return r2_fail(ctx, R2_ARGUMENT, "%.200s...: the path is too long", directory);
 }
 
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
