@@ -2218,7 +2218,6 @@ typedef struct r2__slice {
    (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
-    if (!data) return;
     r2_release(ctx, data->user_begin);
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
@@ -2410,7 +2409,6 @@ r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64
 }
 
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
-    if (!split) return;
     r2_release(ctx, split->role);
     r2_release(ctx, split->by_time);
     r2_release(ctx, split->test);
@@ -2530,7 +2528,6 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
-    if (!c) return;
     r2_release(ctx, c->user);
     r2_release(ctx, c->item);
     memset(c, 0, sizeof *c);
@@ -2617,7 +2614,6 @@ r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const
 }
 
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph) {
-    if (!graph) return;
     if (!graph->borrows_user_side) {
         r2_release(ctx, graph->user_begin);
         r2_release(ctx, graph->user_item);
@@ -2727,7 +2723,6 @@ r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *gr
 }
 
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
-    if (!b) return;
     r2_release(ctx, b->edge);
     r2_release(ctx, b->user);
     memset(b, 0, sizeof *b);
@@ -2902,7 +2897,6 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 }
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
-    if (!index) return;
     r2_release(ctx, index->position);
     r2_release(ctx, index->by_time);
     r2_release(ctx, index->rank);

@@ -267,6 +267,73 @@ TEST(training_and_rl) {
     tiny_free(&ctx, &t);
 }
 
+TEST(adapters_and_files) {
+    const char *no_path = NULL;
+    r2_lora_config lora = r2_lora_config_default(), c;
+    r2_data data;
+    tiny t;
+    ctx = r2_ctx_default();
+    REQUIRE(tiny_make(&ctx, &t, 2));
+    REFUSED(r2_lora_merge(&ctx, &t.model), "no adapters");
+    REFUSED(r2_lora_unmerge(&ctx, &t.model), "no adapters");
+#define LORA(change, phrase) c = lora, change, REFUSED(r2_lora_attach(&ctx, &t.model, &c), phrase)
+    LORA(c.rank = 0, "rank = 0");
+    LORA(c.rank = 4097, "rank = 4097");
+    LORA(c.targets = 0, "targets");
+    LORA(c.targets = 1u << R2_EMBED, "targets");
+#undef LORA
+    REQUIRE_OK(&ctx, r2_lora_attach(&ctx, &t.model, &lora));
+    REQUIRE_OK(&ctx, r2_lora_unmerge(&ctx, &t.model)); /* nothing to do */
+    REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &t.model));
+    REQUIRE_OK(&ctx, r2_lora_merge(&ctx, &t.model)); /* done before */
+    REFUSED(r2_data_load_files(&ctx, &data, &no_path, 0, NULL), "n_paths = 0, expected >= 1");
+    tiny_free(&ctx, &t);
+}
+
+TEST(tokenizers) {
+    static const int32_t beyond[] = {300}, below[] = {-1};
+    const r2_message message = {"user", "text"};
+    r2_bpe_config config = r2_bpe_config_default();
+    r2_text text = {NULL, 0, 0, false};
+    r2_tokens out = {NULL, 0, {NULL, false}};
+    r2_bpe bpe;
+    ctx = r2_ctx_default();
+    config.n_control = -1;
+    REFUSED(r2_bpe_train(&ctx, &bpe, &config, "a", 1), "-1 controls");
+    config.n_control = 3, config.n_tokens = 258;
+    REFUSED(r2_bpe_train(&ctx, &bpe, &config, "a", 1), "258 ids do not hold 256 bytes and 3 controls");
+    config.n_control = 0, config.n_tokens = 260;
+    REQUIRE_OK(&ctx, r2_bpe_train(&ctx, &bpe, &config, "a b", 3));
+    REFUSED(r2_bpe_decode(&ctx, &bpe, beyond, 1, true, &text), "id 300 is not below 256");
+    REFUSED(r2_bpe_decode(&ctx, &bpe, below, 1, true, &text), "id -1");
+    REFUSED(r2_bpe_chat(&ctx, &bpe, &message, 1, true, &out), "no <|im_start|>");
+    r2_tokens_free(&ctx, &out);
+    r2_text_free(&ctx, &text);
+    r2_bpe_free(&ctx, &bpe);
+}
+
+TEST(runs) {
+    const r2_run_config small = r2_run_config_default(), full = r2_run_config_full();
+    const uint32_t nobody[] = {1u << 20}, item[] = {0};
+    r2_run_config config = small;
+    r2_recommendation out[1];
+    r2_evidence evidence;
+    r2_examples examples;
+    int64_t n;
+    r2_run run;
+    ctx = r2_ctx_default();
+    CHECK(full.n_groups > small.n_groups && full.grpo.n_steps > small.grpo.n_steps);
+    CHECK(full.model.d_model == small.model.d_model); /* the same model, longer */
+    config.n_groups = 8, config.model.d_model = 8, config.model.d_ff = 8, config.model.n_layer = 1;
+    config.model.n_head = 2, config.model.n_kv_head = 2, config.n_negatives = 5, config.grpo.n_steps = 0;
+    REQUIRE_OK(&ctx, r2_run_init(&ctx, &run, "tests/cases/data/ratings", &config));
+    REFUSED(r2_run_prompts(&ctx, &run, nobody, item, 1, &evidence, &examples), "user = 1048576");
+    REFUSED(r2_run_recommend(&ctx, &run, nobody[0], 1, out, &n), "1048576");
+    REFUSED(r2_run_recommend(&ctx, &run, 0, -1, out, &n), "-1");
+    REQUIRE_OK(&ctx, r2_run_grpo(&ctx, &run)); /* no step: nothing to do */
+    r2_run_free(&ctx, &run);
+}
+
 /* Weights that are no numbers: whoever asks such a model hears of it. */
 TEST(a_model_of_nan) {
     r2_score_config how = r2_score_config_default();
