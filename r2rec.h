@@ -141,9 +141,9 @@ typedef int (*r2_progress_fn)(void *hook_data, const char *what, int64_t done, i
 /* Log hook: one line of text, without the newline. */
 typedef void (*r2_log_fn)(void *hook_data, const char *line);
 
-/* File hook: asked before every operation on the file `path` (a renamed one: its new name). Returns
-   0, or the error (errno.h) with which the operation fails instead; after EINTR it is tried again.
-   It may lower *size, the bytes of a READ or WRITE: the rest follows. */
+/* File hook, to watch files or to make an operation fail in a test: asked before every operation on
+   the file `path` (a renamed one: its new name). Returns 0, or the error (errno.h) with which it
+   fails instead; after EINTR it is tried again. May lower *size, the bytes of a READ or WRITE. */
 typedef enum r2_file_op { /* SYNC: to the disk, before a rename */
     R2_FILE_OPEN = 0, R2_FILE_READ, R2_FILE_WRITE, R2_FILE_SYNC, R2_FILE_CLOSE, R2_FILE_RENAME,
     R2_FILE_REMOVE
@@ -328,7 +328,6 @@ r2_split_config r2_split_config_default(void);
    interactions in training. `config` NULL: the default. */
 r2_status r2_split_init(r2_ctx *ctx, r2_split *split, const r2_data *data,
                         const r2_split_config *config);
-
 /* Warm items (D12) have min_train training interactions of other users; a cold one would be known
    by that alone. Sets aside the targets whose item is not warm: n_test and n_valid shrink, and
    these targets stand behind the others. Call after r2_split_thin. */
@@ -448,6 +447,7 @@ typedef struct r2_index {
     float min_positive;
     uint64_t *genres;      /* (n_items) a bit for each genre, 0 when unknown */
     int16_t *year;         /* (n_items) 0 when unknown                       */
+    r2_arena memory;       /* holds all arrays                               */
 } r2_index;
 
 /* Builds an index. `seed`, that of the split, orders ties in time. `data` need not outlive it. */
@@ -522,13 +522,11 @@ r2_chain_config r2_chain_config_default(void);
    config. `chains` has room for k; *n_chains of them exist. Errors: R2_ARGUMENT. */
 r2_status r2_chains_target(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
 /* Closed chains (D1): up to config->k chains over four observed edges, u0's whole history. u1
    shares two items or more with u0. i1 is the item that u0 took later, so a chain and its mirror
    are one. Errors: R2_ARGUMENT. */
 r2_status r2_chains_closed(r2_ctx *ctx, const r2_index *index, uint32_t user,
                            const r2_chain_config *config, r2_chain *chains, int64_t *n_chains);
-
 /* How many target chains a question has; with item R2_NO_ITEM, how many closed chains its user has
    within the history. Errors: R2_ARGUMENT. */
 r2_status r2_chains_count(r2_ctx *ctx, const r2_index *index, const r2_question *question,
@@ -655,7 +653,6 @@ typedef struct r2_evidence {
    Fastest when questions of the same (user, n_history) stand together. Errors: R2_ARGUMENT. */
 r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_question *question,
                               int64_t n, const r2_chain_config *chains, r2_evidence *evidence);
-
 /* The evidence of an earlier step (D5): evidence[q], that of a question with chains, becomes that
    of the question r2_question_of_step about its first chain; the chains stay. Errors: R2_ARGUMENT
    (step not 1 .. 3, no chain), those of r2_evidence_compute; then evidence is unchanged. */
@@ -833,7 +830,7 @@ typedef struct r2_vocab {
 r2_status r2_vocab_add(r2_ctx *ctx, r2_vocab *vocab, const char *word, int32_t *id);
 /* Id of a word, or -1. Only reads: safe from several threads at once. */
 int32_t r2_vocab_find(const r2_vocab *vocab, const char *word);
-/* Adds the ids of `len` bytes of text. Errors: R2_FORMAT names the unknown word. */
+/* Adds the ids of `len` bytes of text; only reads. Errors: R2_FORMAT names the unknown word. */
 r2_status r2_vocab_encode(r2_ctx *ctx, const r2_vocab *vocab, const char *text, size_t len,
                           r2_tokens *out);
 /* Adds the words of `id` (n) with single spaces. R2_ARGUMENT, nothing added: an id out of range. */
@@ -1169,17 +1166,16 @@ typedef struct r2_policy_term {
 r2_policy_term r2_policy_loss(double logp, double logp_old, double logp_ref, double advantage,
                               double eps_low, double eps_high, double beta);
 
-/* One output of a prompt, as its reward sees it. */
+/* One output of a prompt, as its reward sees it. rank_share: how surely its log-odds s rank right,
+   in [0, 1]. With m_j the mean over all outputs about item j of the group, 0 for one without an
+   answer, it is for the observed item the mean of sigmoid(s - m_j) over the sampled items j, for a
+   sampled one sigmoid(m_0 - s); 0 without an answer; 1 in a group of one. */
 typedef struct r2_sample {
     int64_t example;             /* of those that r2_grpo got                              */
     const char *prompt, *output; /* text; the output as the model wrote it, from <think> on */
     r2_check check;
     int32_t right_answer; /* 0 .. 5; -1: unknown                                            */
-    double rank_share;    /* in [0, 1]: how surely its log-odds s rank right. m_j: the mean over all
-                             outputs about item j of the group, 0 for one without an answer. For
-                             the observed item the mean of sigmoid(s - m_j) over the sampled
-                             items j; for a sampled item sigmoid(m_0 - s); 0 without an
-                             answer; 1 in a group of one                                     */
+    double rank_share;
 } r2_sample;
 
 /* Weights of the default reward (D10): w_format x format + w_accuracy x accuracy + w_rank x ranking
@@ -1241,7 +1237,7 @@ typedef struct r2_grpo_config {
 
 r2_grpo_config r2_grpo_config_default(void);
 /* Improves `model` (with gradients) by rewards of its own sampled reasoning on the prompts of
-   `examples`, which need answers but no traces. The KL reference is the model as it comes in.
+   `examples`, which need no traces. The KL reference is the model as it comes in.
    Errors: R2_ARGUMENT (a field out of its range; examples without answers or without a checker),
    R2_CANCELLED, those of the reward; R2_DIVERGED as of r2_sft. */
 r2_status r2_grpo(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
@@ -1282,7 +1278,6 @@ r2_eval_config r2_eval_config_default(void);
    for paired tests; NULL: not wanted. Errors: R2_ARGUMENT (no case, candidate or resample). */
 r2_status r2_evaluate(r2_ctx *ctx, const float *score, int64_t n_cases, int64_t n_per_case,
                       const r2_eval_config *config, r2_metrics *out, double *hit1);
-
 /* 95 % percentile bootstrap interval of the mean of value (n). For a paired comparison pass the
    differences case by case. Errors: R2_ARGUMENT (n or n_bootstrap < 1). */
 r2_status r2_bootstrap_mean(r2_ctx *ctx, const double *value, int64_t n, int32_t n_bootstrap,
@@ -1542,7 +1537,6 @@ uint64_t r2_hash(uint64_t seed, uint64_t a, uint64_t b);
 
 /* Number of threads for `work` simple operations: ctx->n_threads, or 1 when work is small. */
 int r2_threads(const r2_ctx *ctx, int64_t work);
-
 /* Seconds of a wall clock; for reports, never for results. */
 double r2_seconds(void);
 
@@ -1586,7 +1580,6 @@ r2_status r2_data_report(r2_ctx *ctx, const r2_data *data, r2_text *text);
 r2_status r2_split_given(r2_ctx *ctx, r2_split *split, const r2_data *data,
                          const r2_split_config *config, const char *valid_path,
                          const char *test_path, const r2_format *format);
-
 /* The full catalogue as one case: item (1 + n_items) gets the positive, then all items that the
    user never interacted with, ascending. Returns their number. */
 int64_t r2_candidates_catalogue(const r2_data *data, r2_target target, uint32_t *item);
@@ -1621,7 +1614,6 @@ r2_status r2_teacher_rules(r2_ctx *ctx, void *hook_data, const r2_task *task, r2
 /* hook_data points to r2_records with ascending ids: adds the output of the record whose id is the
    task's index; adds nothing when there is none. */
 r2_status r2_teacher_records(r2_ctx *ctx, void *hook_data, const r2_task *task, r2_text *output);
-
 /* Checks an output in either words against the task, and against task->answer unless it is -1.
    Total: any text gets a verdict. In English the checker knows titles in double quotes, persons,
    and ratings as in `Person A gave "Title" 4 stars`. */
@@ -1677,7 +1669,6 @@ typedef struct r2_teacher {
    ids from first_id on. Errors: those of r2_prompt_build and of the teacher, R2_CANCELLED. */
 r2_status r2_teach(r2_ctx *ctx, const r2_prompt_config *config, const r2_evidence *evidence,
                    int64_t n, int64_t first_id, const r2_teacher *teacher, r2_records *records);
-
 /* Draws a prompt for a person: each chain edge by edge with titles and stars, masked and hidden
    parts marked, the strongest evidence, and (output not NULL) the reasoning with its verdict. */
 r2_status r2_prompt_explain(r2_ctx *ctx, const r2_task *task, const char *output, r2_text *text);
@@ -1865,7 +1856,6 @@ void r2_logsumexp_fwd(const r2_ctx *ctx, float *lse, float *entropy, const float
    token[j] in row r, where begin[r] <= j < begin[r + 1]. */
 void r2_logp_bwd(const r2_ctx *ctx, float *logits, const float *lse, const int64_t *begin,
                  const int32_t *token, const float *dlogp, int64_t R, int64_t V);
-
 /* sum(x^2) over x(n): of a gradient, the square of its norm. */
 double r2_sum_squares(const r2_ctx *ctx, const float *x, int64_t n);
 
@@ -1919,7 +1909,6 @@ r2_status r2_model_save(r2_ctx *ctx, const r2_model *model, const char *path);
 /* Loads weights (F32, F16 or BF16) into a model of the same shape. R2_FORMAT: a file that breaks a
    rule or has not exactly the model's tensors; then the model stays as it was. */
 r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
-
 /* Makes a model from a Hugging Face directory: config.json (model_type llama or qwen2) and
    model.safetensors, or the shards that model.safetensors.index.json names. The head is tied if
    there is no lm_head.weight; where config.json says so or not, it must agree. n_ctx: positions
@@ -1928,7 +1917,7 @@ r2_status r2_model_load(r2_ctx *ctx, r2_model *model, const char *path);
    On failure `model` is zeroed. */
 r2_status r2_model_load_dir(r2_ctx *ctx, r2_model *model, const char *directory, int32_t n_ctx,
                             bool with_grad);
-/* Writes config.json and model.safetensors, without adapters that are not merged. Errors: R2_IO. */
+/* Writes config.json and model.safetensors into an existing directory, as r2_model_save does. */
 r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *directory);
 
 /* Adapters as a directory of their own, with PEFT's names: adapter_config.json and
@@ -1937,7 +1926,6 @@ r2_status r2_model_save_dir(r2_ctx *ctx, const r2_model *model, const char *dire
    or do not fit the model, are R2_FORMAT, and the model stays as it was. */
 r2_status r2_lora_save(r2_ctx *ctx, const r2_model *model, const char *directory);
 r2_status r2_lora_load(r2_ctx *ctx, r2_model *model, const char *directory);
-
 /* A codebook as JSON. Load reads edges and weights into a codebook that has the same fields and
    numbers of buckets; anything else is R2_FORMAT and changes nothing. */
 r2_status r2_codebook_save(r2_ctx *ctx, const r2_codebook *codebook, const char *path);
@@ -2164,6 +2152,14 @@ typedef struct r2__slice {
     size_t len;
 } r2__slice;
 
+static bool r2__same(r2__slice a, r2__slice b) {
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
+static bool r2__is(r2__slice word, const char *text) {
+    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
+}
+
 /* Plain loops of part one that part two has faster: with R2_REFERENCE they are what the library
    calls; else they are named r2_x_plain and serve the tests that compare both. */
 #if defined(R2_REFERENCE)
@@ -2252,7 +2248,6 @@ int64_t r2_data_item(const r2_data *data, const char *key) {
 
 /* ---- splits ---- */
 
-/* A row and its place in time. */
 typedef struct r2__moment {
     int32_t time;
     uint64_t tie;
@@ -2454,7 +2449,6 @@ static int64_t r2__count_negatives(const r2_data *data, uint32_t user, const uin
     return n;
 }
 
-/* The row of candidates of one case. */
 static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target target,
                                 const r2_negatives *negatives, const uint8_t *warm) {
     r2_rng rng = r2_rng_make(negatives->seed, R2_STREAM_CANDIDATES,
@@ -2468,7 +2462,6 @@ static void r2__draw_candidates(uint32_t *row, const r2_data *data, r2_target ta
     }
 }
 
-/* An empty set of a given shape. */
 static r2_status r2__candidates_alloc(r2_ctx *ctx, r2_candidates *c, int64_t n_cases,
                                       int64_t n_per_case) {
     uint64_t cells;
@@ -2750,7 +2743,6 @@ void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
 
 /* ---- the index: edges in order of time ---- */
 
-/* An edge of user u and its place in time. */
 static r2__moment r2__edge_moment(const r2_index *index, const r2_data *data, int64_t u,
                                   int64_t e) {
     const r2_graph *g = index->graph;
@@ -2788,20 +2780,15 @@ static r2_status r2__index_order(r2_ctx *ctx, r2_index *index, const r2_data *da
 }
 
 /* Genres get bits in the order they are met; from the 65th on they are not counted. */
-static uint64_t r2__genre_bits(const char *genres, const char *known[64], size_t known_len[64],
-                               int *n_known) {
+static uint64_t r2__genre_bits(const char *genres, r2__slice known[64], int *n_known) {
     uint64_t bits = 0;
     while (*genres) {
-        size_t len = strcspn(genres, "|");
+        const r2__slice genre = {genres, strcspn(genres, "|")};
         int k = 0;
-        while (k < *n_known && (known_len[k] != len || memcmp(known[k], genres, len) != 0)) ++k;
-        if (k == *n_known && k < 64 && len > 0) {
-            known[k] = genres;
-            known_len[k] = len;
-            ++*n_known;
-        }
+        while (k < *n_known && !r2__same(known[k], genre)) ++k;
+        if (k == *n_known && k < 64 && genre.len > 0) known[(*n_known)++] = genre;
         if (k < *n_known) bits |= (uint64_t)1 << k;
-        genres += len + (genres[len] == '|');
+        genres += genre.len + (genres[genre.len] == '|');
     }
     return bits;
 }
@@ -2847,39 +2834,38 @@ static void r2__index_users(r2_index *index) {
 }
 
 static void r2__index_items(r2_index *index, const r2_data *data) {
-    const char *known[64];
-    size_t known_len[64];
+    r2__slice known[64];
     int n_known = 0;
     for (int64_t i = 0; i < index->graph->n_items; ++i) {
         const int64_t n = r2_graph_item_degree(index->graph, (uint32_t)i);
         index->degree_square += n * n;
         index->year[i] = data->year[i];
-        index->genres[i] = r2__genre_bits(data->genres[i], known, known_len, &n_known);
+        index->genres[i] = r2__genre_bits(data->genres[i], known, &n_known);
     }
 }
 
 r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, const r2_data *data,
                         float min_positive, uint64_t seed) {
-    const uint64_t n_edges = (uint64_t)graph->n_edges, n_items = (uint64_t)graph->n_items;
-    const uint64_t n_users = (uint64_t)graph->n_users;
-    const uint64_t longest = (uint64_t)r2__longest_history(graph);
+    const int64_t n_edges = graph->n_edges, n_items = graph->n_items, n_users = graph->n_users;
+    const int64_t longest = r2__longest_history(graph);
+    r2_arena *m = &index->memory;
     r2_status status = R2_NO_MEMORY;
     memset(index, 0, sizeof *index);
     index->graph = graph;
     index->min_positive = min_positive;
     index->seed = seed;
-    index->position = R2__NEW(ctx, uint32_t, n_edges);
-    index->by_time = R2__NEW(ctx, int64_t, n_edges);
-    index->rank = R2__NEW(ctx, int64_t, n_edges);
-    index->by_rank = R2__NEW(ctx, uint32_t, n_edges);
-    index->user_mean = R2__NEW(ctx, float, n_users);
-    index->inv_root = R2__NEW(ctx, double, n_users);
-    index->key = R2__NEW(ctx, uint32_t, n_users);
-    index->half10 = R2__NEW(ctx, float, 2 * longest);
-    index->fade = R2__NEW(ctx, r2_fade, longest);
-    index->fade_share = R2__NEW(ctx, float, n_edges);
-    index->genres = R2__NEW(ctx, uint64_t, n_items);
-    index->year = R2__NEW(ctx, int16_t, n_items);
+    index->position = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->by_time = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->rank = R2__ARENA_NEW(ctx, m, int64_t, n_edges);
+    index->by_rank = R2__ARENA_NEW(ctx, m, uint32_t, n_edges);
+    index->user_mean = R2__ARENA_NEW(ctx, m, float, n_users);
+    index->inv_root = R2__ARENA_NEW(ctx, m, double, n_users);
+    index->key = R2__ARENA_NEW(ctx, m, uint32_t, n_users);
+    index->half10 = R2__ARENA_NEW(ctx, m, float, 2 * longest);
+    index->fade = R2__ARENA_NEW(ctx, m, r2_fade, longest);
+    index->fade_share = R2__ARENA_NEW(ctx, m, float, n_edges);
+    index->genres = R2__ARENA_NEW(ctx, m, uint64_t, n_items);
+    index->year = R2__ARENA_NEW(ctx, m, int16_t, n_items);
     if (index->position && index->by_time && index->rank && index->by_rank && index->user_mean &&
         index->inv_root && index->key && index->half10 && index->fade && index->fade_share &&
         index->genres && index->year)
@@ -2897,22 +2883,10 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 }
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
-    r2_release(ctx, index->position);
-    r2_release(ctx, index->by_time);
-    r2_release(ctx, index->rank);
-    r2_release(ctx, index->by_rank);
-    r2_release(ctx, index->user_mean);
-    r2_release(ctx, index->inv_root);
-    r2_release(ctx, index->key);
-    r2_release(ctx, index->half10);
-    r2_release(ctx, index->fade);
-    r2_release(ctx, index->fade_share);
-    r2_release(ctx, index->genres);
-    r2_release(ctx, index->year);
+    r2_arena_free(ctx, &index->memory);
     memset(index, 0, sizeof *index);
 }
 
-/* The user of an edge. */
 static uint32_t r2__edge_user(const r2_graph *g, int64_t edge) {
     int64_t user = 0, end = g->n_users;
     R2__SEARCH(user, end, u, g->user_begin[u + 1] <= edge);
@@ -3011,7 +2985,6 @@ typedef struct r2__history {
     const r2_index *index;
     uint32_t user;
     r2__hidden hidden;
-    int32_t end;       /* interactions before the question, the hidden ones included           */
     int32_t length;    /* interactions that count                                              */
     int64_t *degree;   /* (length) n_i0, neither u0 nor the person left out counted            */
     float *weight;     /* (length) 0.5^(age/10) / sqrt(n_i0 + 1): what sharing i0 adds         */
@@ -3038,16 +3011,13 @@ static int64_t r2__degree_without(const r2__history *h, uint32_t item) {
 
 static bool r2__history_init(r2_ctx *ctx, r2__history *h, const r2_index *index,
                              const r2_question *question) {
-    uint64_t n;
     h->index = index;
     h->user = question->user;
     h->hidden = r2__without_target(index, question);
-    h->end = question->n_history;
     h->length = question->n_history - h->hidden.n_places;
-    n = (uint64_t)h->length;
-    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, n);
-    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, n);
-    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, n + 1);
+    h->degree = R2__ARENA_NEW(ctx, &h->memory, int64_t, h->length);
+    h->weight = R2__ARENA_NEW(ctx, &h->memory, float, h->length);
+    h->shared = R2__ARENA_NEW(ctx, &h->memory, r2__path, h->length + 1);
     h->place_of = R2__ARENA_NEW(ctx, &h->memory, int32_t, index->graph->n_items);
     if (!h->degree || !h->weight || !h->shared || !h->place_of) return false;
     for (int32_t p = 0; p < h->length; ++p) {
@@ -3067,36 +3037,8 @@ static float r2__simrec(const r2__history *h, uint32_t u1, const r2__path *path,
     return sum / sqrtf((float)r2_graph_user_degree(h->index->graph, u1) + 1.0f);
 }
 
-/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
-   placing, which leaves it at the end of u, the beginning of u + 1. */
-static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
-    const r2_graph *g = h->index->graph;
-    const uint64_t n_users = (uint64_t)g->n_users;
-    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
-    if (!begin) return false;
-    for (int pass = 0; pass < 2; ++pass) {
-        for (int32_t p = 0; p < h->length; ++p) {
-            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
-            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
-                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
-                if (u1 == h->user || u1 == h->hidden.left_out) continue;
-                if (pass == 0) {
-                    begin[u1 + 2]++;
-                } else {
-                    const r2__path path = {p, h->index->position[e], (int64_t)e};
-                    h->path[begin[u1 + 1]++] = path;
-                }
-            }
-        }
-        if (pass == 1) break;
-        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
-        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
-                                             sizeof *h->path);
-        if (!h->path) return false;
-    }
-    h->path_begin = begin;
-    return true;
-}
+/* Lists the paths to everybody, for whom r2__paths_over then need not look: [E9]. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h);
 
 /* The paths over u1 in order of place, and their number: listed, or found in u1's row; then
    they stay valid until the next call. */
@@ -3142,12 +3084,8 @@ static int64_t r2__chain_far(const r2__history *h, const r2__path *over, const r
    |d| is looked up and multiplied once, so equal sums tie and no compiler changes the order. */
 static r2__chosen r2__chain_score(const r2__history *h, uint32_t u1, float simrec, r2__path over,
                                   r2__path to) {
-    r2__chosen chain;
-    chain.u1 = u1;
-    chain.over = over;
-    chain.to = to;
-    chain.simrec = simrec;
-    chain.score = h->index->half10[r2__chain_far(h, &over, &to)] * chain.simrec;
+    const float score = h->index->half10[r2__chain_far(h, &over, &to)] * simrec;
+    const r2__chosen chain = {u1, score, simrec, over, to};
     return chain;
 }
 
@@ -3170,11 +3108,7 @@ static r2_chain r2__chain_make(const r2__history *h, const r2__chosen *c) {
 /* ---- the laws ---- */
 
 r2_chain_config r2_chain_config_default(void) {
-    r2_chain_config config;
-    memset(&config, 0, sizeof config);
-    config.law = R2_CHAINS_COHERENT;
-    config.k = 3;
-    config.seed = 1;
+    const r2_chain_config config = {R2_CHAINS_COHERENT, 3, 1};
     return config;
 }
 
@@ -3201,7 +3135,6 @@ static uint32_t r2__last_key(const r2__history *h, uint32_t item) {
     return n <= most ? UINT32_MAX : (uint32_t)((double)most / (double)n * (double)UINT32_MAX);
 }
 
-/* How many chains n paths over one person make. */
 static int64_t r2__n_chains(uint32_t item, int64_t n_paths) {
     return item == R2_NO_ITEM ? n_paths * (n_paths - 1) / 2 : n_paths;
 }
@@ -3686,11 +3619,9 @@ static inline bool r2__deep_of(r2_ctx *ctx, r2_arena *memory, r2__user_view *vie
 /* Computes `deep` of up to R2__WALKS views, in the memory of those before. Reading all edges takes
    longer than the sums: [E4] walks for these views at once. */
 #define R2__WALKS 8
-static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
-                           r2__user_view *view, int n_views);
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views);
 R2__PLAIN(bool, r2__solve_deep)
-(r2_ctx *ctx, r2_arena *memory, const r2_index *index, r2__user_view *view, int n_views) {
-    (void)index;
+(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
     r2_arena_reset(ctx, memory);
     for (int j = 0; j < n_views; ++j)
         if (!r2__deep_of(ctx, memory, &view[j])) return false;
@@ -3996,7 +3927,6 @@ r2_status r2_evidence_of_step(r2_ctx *ctx, const r2_index *index, int32_t step, 
 
 /* ---- training questions ---- */
 
-/* What training questions are drawn from. */
 typedef struct r2__draw {
     const r2_index *index;
     const r2_draw_config *config;
@@ -4182,7 +4112,6 @@ r2_visibility r2_schedule_visibility(r2_schedule schedule, int32_t step, int32_t
     return edge < step ? R2_SHOWN : edge == step ? R2_MASKED : R2_HIDDEN;
 }
 
-/* The step that evidence is about. */
 static int32_t r2__step(const r2_evidence *evidence) {
     return evidence->step ? evidence->step : R2_STEP_ASK;
 }
@@ -4224,7 +4153,6 @@ static int32_t r2__field_values(const r2_evidence *evidence, r2_field field, int
     return n_chains;
 }
 
-/* What a codebook is fitted to. */
 typedef struct r2__fit {
     const r2_evidence *evidence; /* (n) */
     const uint8_t *observed;     /* (n) */
@@ -4484,7 +4412,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. */
+   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
+   looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -4497,14 +4426,6 @@ static bool r2__next_word(const char **cursor, r2__slice *word) {
     word->len = (size_t)(p - word->at);
     *cursor = p;
     return word->len > 0;
-}
-
-static bool r2__is(r2__slice word, const char *text) {
-    return word.len == strlen(text) && memcmp(word.at, text, word.len) == 0;
-}
-
-static bool r2__same(r2__slice a, r2__slice b) {
-    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
 }
 
 /* A whole number of at most 3 digits after `prefix`, as printf("%d") or ("%+d") writes it: neither
@@ -4874,7 +4795,6 @@ static inline int64_t r2__first_query(const r2_attention *shape, int32_t s) {
     return shape->first ? shape->first[s] : shape->seq_begin[s];
 }
 
-/* The row of key j. */
 static inline int64_t r2__key_row(const r2__keys *keys, int64_t j) {
     return j < keys->n_shared ? keys->shared + j : keys->own + j - keys->n_shared;
 }
@@ -5251,34 +5171,17 @@ struct r2__work {
     int32_t *seq_begin, *pred_row, *found;   /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
 };
 
-/* Not cleared: activations are written before they are read. */
-static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
-    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
-    if (!p) *good = false;
-    return p;
-}
-
 /* Floats of a row of queries, keys and values. */
 static int64_t r2__qkv_cols(const r2_model_config *c) {
     return c->d_model + 2 * (int64_t)c->n_kv_head * (c->d_model / c->n_head);
 }
 
-/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
-   swiglu are those of `shared`, if it is not NULL. */
+/* [E9]: memory of so many floats, not cleared; of one layer but x, with T rows after attention. mid
+   is its own, or NULL; norms and swiglu are those of `shared`, if it is not NULL. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good);
 static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
                            int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
-                           bool *good) {
-    const r2_model_config *c = &model->config;
-    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
-    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
-    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
-    a->att = r2__floats(ctx, arena, R, c->d_model, good);
-    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
-    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
-    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
-    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
-    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
-}
+                           bool *good);
 
 void r2_model_free(r2_ctx *ctx, r2_model *model) {
     r2_lora_detach(ctx, model);
@@ -5348,14 +5251,9 @@ static const float *r2__head(const r2_model *model) {
 
 static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const int32_t *begin,
                                      const bool *branch) {
-    r2_attention shape;
-    shape.branch = branch;
-    shape.first = NULL;
-    shape.n_seq = n_seq;
-    shape.seq_begin = begin;
-    shape.n_head = model->config.n_head;
-    shape.n_kv_head = model->config.n_kv_head;
-    shape.d_head = model->config.d_model / model->config.n_head;
+    const r2_model_config *c = &model->config;
+    const r2_attention shape = {
+        n_seq, c->n_head, c->n_kv_head, c->d_model / c->n_head, begin, branch, NULL};
     return shape;
 }
 
@@ -5548,13 +5446,8 @@ static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
 /* ---- AdamW ---- */
 
 r2_adamw_config r2_adamw_config_default(void) {
-    r2_adamw_config c;
-    c.beta1 = 0.9f;
-    c.beta2 = 0.95f;
-    c.eps = 1e-8f;
-    c.weight_decay = 0.0f;
-    c.clip = 1.0f;
-    return c;
+    const r2_adamw_config config = {0.9f, 0.95f, 1e-8f, 0.0f, 1.0f};
+    return config;
 }
 
 r2_status r2_adamw_init(r2_ctx *ctx, r2_adamw *opt, const r2_model *model,
@@ -5634,6 +5527,7 @@ typedef struct r2__training {
     int32_t groups, patience; /* in a step; n_worse that ends the training, 0: none           */
     uint64_t seed;
     int32_t *order;           /* of the groups, in this epoch                                 */
+    r2_arena memory;          /* of this struct and the one around it                         */
     r2_adamw opt;
     float *kept;       /* the best weights so far; before any were measured, those before the last
                           update                                                              */
@@ -5644,11 +5538,10 @@ typedef struct r2__training {
 } r2__training;
 
 static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_config *config) {
-    const uint64_t n_groups = (uint64_t)(t->ex->n / t->ex->group);
     r2_status status = r2_adamw_init(ctx, &t->opt, t->model, config);
     if (status != R2_OK) return status;
-    t->order = R2__NEW(ctx, int32_t, n_groups);
-    t->kept = R2__NEW(ctx, float, t->opt.n_params);
+    t->order = R2__ARENA_NEW(ctx, &t->memory, int32_t, t->ex->n / t->ex->group);
+    t->kept = R2__ARENA_NEW(ctx, &t->memory, float, t->opt.n_params);
     if (!t->order || !t->kept) return ctx->status;
     memcpy(t->kept, r2__trained_params(t->model), (size_t)t->opt.n_params * sizeof *t->kept);
     return R2_OK;
@@ -5656,8 +5549,7 @@ static r2_status r2__training_init(r2_ctx *ctx, r2__training *t, const r2_adamw_
 
 static void r2__training_free(r2_ctx *ctx, r2__training *t) {
     r2_adamw_free(ctx, &t->opt);
-    r2_release(ctx, t->order);
-    r2_release(ctx, t->kept);
+    r2_arena_free(ctx, &t->memory);
     r2_text_free(ctx, &t->state.reports);
 }
 
@@ -5691,7 +5583,6 @@ static int64_t r2__next_group(r2__training *t, int64_t g) {
     return (int64_t)t->order[drawn % n_groups] * t->ex->group;
 }
 
-/* Updates the weights from their gradient. */
 static r2_status r2__training_update(r2_ctx *ctx, r2__training *t, float lr, float *norm) {
     const r2_model *model = t->model;
     float *param = r2__trained_params(model);
@@ -5775,7 +5666,6 @@ static inline int32_t r2__sample_plain(const float *x, int64_t n, float temperat
     return best; /* rounding left a rest */
 }
 
-/* The state of one output. */
 typedef struct r2__decoding {
     const r2_ctx *ctx;
     const r2_model *model;
@@ -5835,7 +5725,6 @@ static inline void r2__decode_token(r2__decoding *o, int32_t token, int32_t posi
     r2_logsumexp_fwd(ctx, &o->lse, NULL, o->logits, 1, V);
 }
 
-/* Whether an output has come to its end. */
 static bool r2__stops(const r2_generate_config *c, const int32_t *token, int32_t length) {
     return c->n_stop > 0 && length >= c->n_stop &&
            !memcmp(token + length - c->n_stop, c->stop, (size_t)c->n_stop * sizeof *token);
@@ -5906,52 +5795,7 @@ r2_status r2_generate(r2_ctx *ctx, r2_model *model, const r2_generate_config *co
        -log (e^1 / (e^1 + e^-1)) = 0.127.
    test_sft.c, the_losses_of_the_room_opening. */
 
-/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
-
-static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
-                               int64_t room, r2_mark *mark) {
-    r2_tokens found = {NULL, 0, {NULL, false}};
-    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
-    if (status == R2_OK && (found.n < 1 || found.n > room))
-        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
-                         text, (long long)found.n, (long long)room);
-    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
-    if (status == R2_OK) mark->n = (int32_t)found.n;
-    r2_tokens_free(ctx, &found);
-    return status;
-}
-
-r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
-                        const void *check_data) {
-    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
-    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
-                             &codec->markup.answer_end};
-    r2_status status = R2_OK;
-    memset(codec, 0, sizeof *codec);
-    codec->tokenizer = tokenizer;
-    codec->check = check;
-    codec->check_data = check_data;
-    for (int k = 0; k < 4 && status == R2_OK; ++k)
-        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
-    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
-        const char digit[2] = {(char)('0' + k), '\0'};
-        r2_mark level;
-        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
-        if (status == R2_OK) codec->markup.level[k] = level.id[0];
-    }
-    return status;
-}
-
-r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
-    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
-}
-
-r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
-                           const r2_codebook *codebook) {
-    r2_status status = r2_codebook_words(ctx, codebook, vocab);
-    if (status != R2_OK) return status;
-    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
-}
+/* ---- marks: <think>, </think>, <answer>, </answer> as tokens ---- */
 
 static void r2__add_mark(r2_ctx *ctx, r2_tokens *tokens, const r2_mark *mark) {
     for (int32_t k = 0; k < mark->n; ++k) r2_tokens_add(ctx, tokens, mark->id[k]);
@@ -6077,31 +5921,26 @@ typedef struct r2__batcher {
     bool *branch;
     float *logp, *dlogp;
     int32_t n_seq, n_row, n_pred;
+    r2_arena memory;
 } r2__batcher;
 
 static void r2__batcher_free(r2_ctx *ctx, r2__batcher *b) {
-    r2_release(ctx, b->seq_begin);
-    r2_release(ctx, b->branch);
-    r2_release(ctx, b->level_pred);
-    r2_release(ctx, b->token);
-    r2_release(ctx, b->pred_row);
-    r2_release(ctx, b->pred_token);
-    r2_release(ctx, b->logp);
-    r2_release(ctx, b->dlogp);
+    r2_arena_free(ctx, &b->memory);
     memset(b, 0, sizeof *b);
 }
 
 static r2_status r2__batcher_init(r2_ctx *ctx, r2__batcher *b, int64_t max_seq, int64_t max_row,
                                   int64_t max_pred) {
+    r2_arena *m = &b->memory;
     memset(b, 0, sizeof *b);
-    b->seq_begin = R2__NEW(ctx, int32_t, max_seq + 1);
-    b->branch = R2__NEW(ctx, bool, max_seq);
-    b->level_pred = R2__NEW(ctx, int32_t, max_seq);
-    b->token = R2__NEW(ctx, int32_t, max_row);
-    b->pred_row = R2__NEW(ctx, int32_t, max_pred);
-    b->pred_token = R2__NEW(ctx, int32_t, max_pred);
-    b->logp = R2__NEW(ctx, float, max_pred);
-    b->dlogp = R2__NEW(ctx, float, max_pred);
+    b->seq_begin = R2__ARENA_NEW(ctx, m, int32_t, max_seq + 1);
+    b->branch = R2__ARENA_NEW(ctx, m, bool, max_seq);
+    b->level_pred = R2__ARENA_NEW(ctx, m, int32_t, max_seq);
+    b->token = R2__ARENA_NEW(ctx, m, int32_t, max_row);
+    b->pred_row = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->pred_token = R2__ARENA_NEW(ctx, m, int32_t, max_pred);
+    b->logp = R2__ARENA_NEW(ctx, m, float, max_pred);
+    b->dlogp = R2__ARENA_NEW(ctx, m, float, max_pred);
     if (b->seq_begin && b->branch && b->level_pred && b->token && b->pred_row && b->pred_token &&
         b->logp && b->dlogp)
         return R2_OK;
@@ -6133,14 +5972,8 @@ static void r2__batch_end_sequence(r2__batcher *b, bool branch) {
 }
 
 static r2_batch r2__batch_view(const r2__batcher *b) {
-    r2_batch batch;
-    batch.n_seq = b->n_seq;
-    batch.seq_begin = b->seq_begin;
-    batch.token = b->token;
-    batch.n_pred = b->n_pred;
-    batch.pred_row = b->pred_row;
-    batch.pred_token = b->pred_token;
-    batch.branch = b->branch;
+    const r2_batch batch = {b->n_seq,    b->seq_begin,  b->token, b->n_pred,
+                            b->pred_row, b->pred_token, b->branch};
     return batch;
 }
 
@@ -6279,7 +6112,6 @@ static void r2__sft_loss(r2__batcher *b, const r2__sft_row *row, int32_t group,
     report->list_loss = n_lists ? (float)(list / n_lists) : 0.0f;
 }
 
-/* One r2_sft. */
 typedef struct r2__sft {
     r2__training base;
     const r2_sft_config *config;
@@ -6382,7 +6214,7 @@ static r2_status r2__sft_alloc(r2_ctx *ctx, r2__sft *t) {
                                   n_seq * (longest + R2_N_ANSWERS));
     if (status == R2_OK) status = r2__training_init(ctx, &t->base, &t->config->adamw);
     if (status != R2_OK) return status;
-    t->row = R2__NEW(ctx, r2__sft_row, n_seq);
+    t->row = R2__ARENA_NEW(ctx, &t->base.memory, r2__sft_row, n_seq);
     return t->row ? R2_OK : ctx->status;
 }
 
@@ -6428,7 +6260,6 @@ r2_status r2_sft(r2_ctx *ctx, r2_model *model, const r2_examples *examples,
     while (status == R2_OK && !r2__training_ends(&t.base)) status = r2__sft_step(ctx, &t);
     if (status == R2_OK && t.base.has_measured)
         memcpy(r2__trained_params(model), t.base.kept, (size_t)t.base.opt.n_params * sizeof(float));
-    r2_release(ctx, t.row);
     r2__training_free(ctx, &t.base);
     r2__batcher_free(ctx, &t.b);
     return status;
@@ -6551,7 +6382,6 @@ static void r2__prompts_add(r2__prompts *p, const r2_examples *ex, int64_t e, co
     p->n++;
 }
 
-/* The text of example e's prompt. */
 static r2_status r2__prompt_text(r2_ctx *ctx, const r2_examples *ex, int64_t e, r2_text *prompt) {
     const r2_tokenizer *t = &ex->codec.tokenizer;
     int64_t from = ex->prompt_begin[e], len = ex->prompt_begin[e + 1] - from;
@@ -6573,7 +6403,6 @@ static r2_status r2__output_text(r2_ctx *ctx, const r2_codec *codec, const int32
 
 /* ---- the loop ---- */
 
-/* One output of a rollout. */
 typedef struct r2__rl_sample {
     int64_t example;
     int32_t first_pred, end_pred; /* predictions of its generated tokens              */
@@ -6584,7 +6413,6 @@ typedef struct r2__rl_sample {
     r2_check check;
 } r2__rl_sample;
 
-/* The state of one r2_grpo. */
 typedef struct r2__grpo {
     r2__training base;
     r2_model reference;
@@ -6705,7 +6533,6 @@ static r2_status r2__grpo_judge(r2_ctx *ctx, r2__grpo *rl, const r2_generation *
     return status;
 }
 
-/* The step's statistics of all samples. */
 static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     int64_t answers[R2_N_ANSWERS] = {0}, most = 0;
     double n = (double)rl->n_sample, square = 0.0;
@@ -6725,7 +6552,6 @@ static void r2__grpo_statistics(const r2__grpo *rl, r2_grpo_report *report) {
     report->majority_answer = (double)most / n;
 }
 
-/* Advantages of all samples, prompt by prompt. */
 static void r2__grpo_advantages(r2__grpo *rl, r2_grpo_report *report) {
     const int32_t n = rl->config->n_samples;
     double reward[64], advantage[64];
@@ -6806,7 +6632,6 @@ static void r2__grpo_loss(r2__grpo *rl, r2_grpo_report *report) {
     report->output_length = (double)n_tokens / (double)rl->n_sample;
 }
 
-/* Whether the model still gives probabilities. */
 static r2_status r2__grpo_finite(r2_ctx *ctx, r2__grpo *rl, const float *logp) {
     for (int32_t j = 0; j < rl->b.n_pred; ++j)
         if (!isfinite(logp[j])) return r2__diverged(ctx, &rl->base, "a log-probability", NULL);
@@ -6870,41 +6695,33 @@ static r2_status r2__grpo_update(r2_ctx *ctx, r2__grpo *rl, float lr, r2_grpo_re
 
 static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const r2_grpo_config *c = rl->config;
-    const r2_examples *ex = rl->ex;
-    int64_t n_prompt, n_pred;
-    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, ex->group, c->n_samples + 1,
-                                           (int64_t)ex->longest + R2_MAX_MARK + c->max_new +
-                                               R2_N_ANSWERS);
+    const int32_t group = rl->ex->group;
+    const int64_t longest = (int64_t)rl->ex->longest + R2_MAX_MARK;
+    r2_arena *m = &rl->base.memory;
+    r2_status status = r2__check_step_size(ctx, "grpo", c->groups, group, c->n_samples + 1,
+                                           longest + c->max_new + R2_N_ANSWERS);
     if (status != R2_OK) return status;
-    n_prompt = (int64_t)c->groups * ex->group;
-    rl->n_sample = n_prompt * c->n_samples;
-    n_pred = rl->n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
-    status = r2__batcher_init(
-        ctx, &rl->b, n_prompt + rl->n_sample,
-        n_prompt * ((int64_t)ex->longest + R2_MAX_MARK) + rl->n_sample * c->max_new, n_pred);
+    const int64_t n_prompt = (int64_t)c->groups * group, n_sample = n_prompt * c->n_samples;
+    const int64_t n_pred = n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
+    status = r2__batcher_init(ctx, &rl->b, n_prompt + n_sample,
+                              n_prompt * longest + n_sample * c->max_new, n_pred);
+    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, rl->ex, n_prompt);
+    if (status == R2_OK) status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
-    status = r2__prompts_init(ctx, &rl->prompts, ex, n_prompt);
-    if (status != R2_OK) return status;
-    rl->sample = R2__NEW(ctx, r2__rl_sample, rl->n_sample);
-    rl->logp_old = R2__NEW(ctx, float, n_pred);
-    rl->logp_ref = R2__NEW(ctx, float, n_pred);
-    rl->entropy = R2__NEW(ctx, float, n_pred);
-    rl->list = R2__NEW(ctx, int32_t, ex->group);
+    rl->n_sample = n_sample;
+    rl->sample = R2__ARENA_NEW(ctx, m, r2__rl_sample, n_sample);
+    rl->logp_old = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->logp_ref = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->entropy = R2__ARENA_NEW(ctx, m, float, n_pred);
+    rl->list = R2__ARENA_NEW(ctx, m, int32_t, group);
     if (!rl->sample || !rl->logp_old || !rl->logp_ref || !rl->entropy || !rl->list)
         return R2_NO_MEMORY;
-    status = r2__training_init(ctx, &rl->base, &c->adamw);
-    if (status != R2_OK) return status;
     return r2__model_reference(ctx, &rl->reference, rl->base.model);
 }
 
 static void r2__grpo_free(r2_ctx *ctx, r2__grpo *rl) {
     r2__batcher_free(ctx, &rl->b);
     r2__prompts_free(ctx, &rl->prompts);
-    r2_release(ctx, rl->sample);
-    r2_release(ctx, rl->logp_old);
-    r2_release(ctx, rl->logp_ref);
-    r2_release(ctx, rl->entropy);
-    r2_release(ctx, rl->list);
     r2__training_free(ctx, &rl->base);
     r2_model_free(ctx, &rl->reference);
 }
@@ -7329,10 +7146,6 @@ r2_run_config r2_run_config_default(void) {
     config.split = r2_split_config_default();
     config.teacher = r2_teacher_config_default();
     config.model = r2_model_config_default();
-    config.model.n_layer = 2;
-    config.model.n_head = 2;
-    config.model.n_kv_head = 2;
-    config.model.d_model = 64;
     config.model.d_ff = 176;
     config.sft = r2_sft_config_default();
     config.grpo = r2_grpo_config_default();
@@ -7370,39 +7183,49 @@ static r2_status r2__run_load(r2_ctx *ctx, r2_run *run, const char *path) {
     return r2_split_init(ctx, &run->split, &run->data, &c->split);
 }
 
-static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+/* Fewer held-out positives: at most n_cases of them, and only those of warm items. */
+static r2_status r2__run_targets(r2_ctx *ctx, r2_run *run, const char *path) {
     const r2_run_config *c = &run->config;
     r2_split *split = &run->split;
-    r2_negatives negatives = {c->n_negatives, 0, false, c->min_train > 0 ? split : NULL,
-                              c->min_train};
+    if (split->n_test < 1)
+        return r2_fail(ctx, R2_ARGUMENT,
+                       "%s: no user has %s (rating >= %g) after another interaction, so there is "
+                       "nothing to test on",
+                       c->test_path ? c->test_path : path,
+                       c->test_path ? "a positive" : "two positives",
+                       (double)split->config.min_positive);
+    if (c->n_cases > 0) r2_split_thin(split, c->n_cases);
+    if (c->min_train > 0 && r2_split_warm(ctx, split, &run->data, c->min_train) != R2_OK)
+        return ctx->status;
+    if (split->n_test > 0) return R2_OK;
+    return r2_fail(ctx, R2_ARGUMENT,
+                   "%s: expected test favourites with min_train = %lld training ratings by others, "
+                   "found none among %lld",
+                   path, (long long)c->min_train, (long long)split->n_cold_test);
+}
+
+/* Candidates for the positives that are held out in a role. */
+static r2_status r2__run_candidates(r2_ctx *ctx, const r2_run *run, r2_role role,
+                                    r2_candidates *candidates) {
+    const r2_run_config *c = &run->config;
+    const r2_split *split = &run->split;
+    const r2_target *targets = role == R2_TEST ? split->test : split->valid;
+    const int64_t n_targets = role == R2_TEST ? split->n_test : split->n_valid;
+    const r2_negatives negatives = {c->n_negatives, r2_hash(c->seed, (uint64_t)role, 0), false,
+                                    c->min_train > 0 ? split : NULL, c->min_train};
+    return r2_candidates_init(ctx, candidates, &run->data, targets, n_targets, &negatives);
+}
+
+static r2_status r2__run_data(r2_ctx *ctx, r2_run *run, const char *path) {
+    const r2_split_config *split = &run->split.config;
     r2_status status = r2__run_load(ctx, run, path);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: no user has %s (rating >= %g) after another "
-                         "interaction, so there is nothing to test on",
-                         c->test_path ? c->test_path : path,
-                         c->test_path ? "a positive" : "two positives",
-                         (double)split->config.min_positive);
-    if (status == R2_OK && c->n_cases > 0) r2_split_thin(split, c->n_cases);
-    if (status == R2_OK && c->min_train > 0)
-        status = r2_split_warm(ctx, split, &run->data, c->min_train);
-    if (status == R2_OK && split->n_test < 1)
-        status = r2_fail(ctx, R2_ARGUMENT,
-                         "%s: expected test favourites with min_train = %lld training ratings by "
-                         "others, found none among %lld",
-                         path, (long long)c->min_train, (long long)split->n_cold_test);
-    negatives.seed = r2_hash(c->seed, R2_VALID, 0);
+    if (status == R2_OK) status = r2__run_targets(ctx, run, path);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_VALID, &run->valid);
+    if (status == R2_OK) status = r2__run_candidates(ctx, run, R2_TEST, &run->test);
+    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, run->split.role);
     if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->valid, &run->data, split->valid, split->n_valid,
-                                    &negatives);
-    negatives.seed = r2_hash(c->seed, R2_TEST, 0);
-    if (status == R2_OK)
-        status = r2_candidates_init(ctx, &run->test, &run->data, split->test, split->n_test,
-                                    &negatives);
-    if (status == R2_OK) status = r2_graph_init(ctx, &run->graph, &run->data, split->role);
-    if (status == R2_OK)
-        status = r2_index_init(ctx, &run->index, &run->graph, &run->data,
-                               split->config.min_positive, split->config.seed);
+        status = r2_index_init(ctx, &run->index, &run->graph, &run->data, split->min_positive,
+                               split->seed);
     return status;
 }
 
@@ -12441,8 +12264,8 @@ static void r2__solve_step(r2__solve *s, const r2__user_view *view, int n_lanes,
             s->direction[v][j] = s->residual[v][j] + beta[j] * s->direction[v][j];
 }
 
-static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, const r2_index *index,
-                           r2__user_view *view, int n_views) {
+static bool r2__solve_deep(r2_ctx *ctx, r2_arena *memory, r2__user_view *view, int n_views) {
+    const r2_index *index = view->h.index;
     const int64_t n = index->graph->n_users;
     double residual_norm2[R2__WALKS];
     r2__solve s;
@@ -14735,6 +14558,53 @@ static r2_status r2__vocab_text(r2_ctx *ctx, const void *self, const int32_t *id
 r2_tokenizer r2_tokenizer_vocab(const r2_vocab *vocab) {
     r2_tokenizer t = {vocab, vocab->n_words, r2__vocab_tokens, r2__vocab_prompt, r2__vocab_text};
     return t;
+}
+
+/* ---- the codec: how examples become tokens, and how outputs are checked ---- */
+
+static r2_status r2__mark_find(r2_ctx *ctx, const r2_tokenizer *tokenizer, const char *text,
+                               int64_t room, r2_mark *mark) {
+    r2_tokens found = {NULL, 0, {NULL, false}};
+    r2_status status = tokenizer->encode(ctx, tokenizer->self, text, strlen(text), true, &found);
+    if (status == R2_OK && (found.n < 1 || found.n > room))
+        status = r2_fail(ctx, R2_ARGUMENT, "codec: \"%s\" has %lld tokens, expected 1 .. %lld",
+                         text, (long long)found.n, (long long)room);
+    if (status == R2_OK) memcpy(mark->id, found.id, (size_t)found.n * sizeof *found.id);
+    if (status == R2_OK) mark->n = (int32_t)found.n;
+    r2_tokens_free(ctx, &found);
+    return status;
+}
+
+r2_status r2_codec_init(r2_ctx *ctx, r2_codec *codec, r2_tokenizer tokenizer, r2_check_fn check,
+                        const void *check_data) {
+    static const char *const text[] = {"<think>", "</think>", "<answer>", "</answer>"};
+    r2_mark *const mark[] = {&codec->markup.think, &codec->markup.think_end, &codec->markup.answer,
+                             &codec->markup.answer_end};
+    r2_status status = R2_OK;
+    memset(codec, 0, sizeof *codec);
+    codec->tokenizer = tokenizer;
+    codec->check = check;
+    codec->check_data = check_data;
+    for (int k = 0; k < 4 && status == R2_OK; ++k)
+        status = r2__mark_find(ctx, &tokenizer, text[k], R2_MAX_MARK, mark[k]);
+    for (int k = 0; k < R2_N_ANSWERS && status == R2_OK; ++k) {
+        const char digit[2] = {(char)('0' + k), '\0'};
+        r2_mark level;
+        status = r2__mark_find(ctx, &tokenizer, digit, 1, &level);
+        if (status == R2_OK) codec->markup.level[k] = level.id[0];
+    }
+    return status;
+}
+
+r2_check r2_check_compact(const void *hook_data, const char *prompt, const char *output) {
+    return r2_check_trace((const r2_codebook *)hook_data, prompt, output);
+}
+
+r2_status r2_codec_compact(r2_ctx *ctx, r2_codec *codec, r2_vocab *vocab,
+                           const r2_codebook *codebook) {
+    r2_status status = r2_codebook_words(ctx, codebook, vocab);
+    if (status != R2_OK) return status;
+    return r2_codec_init(ctx, codec, r2_tokenizer_vocab(vocab), r2_check_compact, codebook);
 }
 
 /* ---- Unicode: classes and normal form C ---- */
@@ -17346,10 +17216,10 @@ static const char *const *r2__unicode_table(r2__unicode_set set) {
 }
 
 /* ==================================================================== [E9] scale and teams ====
-   In:   more than one thread or one pass should do: chains, examples, a batch; processes that make
-         the same calls, each with its share of a result.
-   Out:  the same bytes, however many there are; the whole result for each process, or one error
-         for all.
+   In:   work in many pieces: chains, questions, examples, a batch; processes that make the same
+         calls, each with its share of the pieces.
+   Out:  all results for each of them, the same bytes for any number of threads and processes; or
+         one error for all.
 
        n things, 3 processes    | 0 1 | 2 3 4 | 5 6 7 |    8 parts of a batch: process 1 has 2 .. 4
        gather                   every process gets the things of the others, byte by byte
@@ -17458,7 +17328,7 @@ static bool r2__evidence_of_views(r2_ctx *ctx, const r2__asked *asked, r2__desk 
     bool fine = true;
     for (int j = 0; j < n_lanes && fine; ++j)
         fine = r2__view_init(ctx, &view[j], asked->index, &asked->question[first[j]]);
-    fine = fine && r2__solve_deep(ctx, &desk->memory, asked->index, view, n_lanes);
+    fine = fine && r2__solve_deep(ctx, &desk->memory, view, n_lanes);
     for (int j = 0; j < n_lanes; ++j)
         for (int64_t q = first[j]; q < first[j + 1] && fine; ++q)
             fine = r2__evidence_of(ctx, &view[j], &asked->question[q], asked->chains,
@@ -17534,6 +17404,39 @@ r2_status r2_evidence_compute(r2_ctx *ctx, const r2_index *index, const r2_quest
     const r2_status status = r2__evidence_share(ctx, index, question + own.begin,
                                                 own.end - own.begin, chains, evidence + own.begin);
     return r2__team_gather(ctx, status, evidence, n, NULL, sizeof *evidence);
+}
+
+/* ---- what u0 shares with everybody ---- */
+
+/* Lists the paths to everybody. Count, then place: path_begin[u + 1] is the cursor of u while
+   placing, which leaves it at the end of u, the beginning of u + 1. */
+static bool r2__history_list(r2_ctx *ctx, r2__history *h) {
+    const r2_graph *g = h->index->graph;
+    const uint64_t n_users = (uint64_t)g->n_users;
+    int64_t *begin = R2__ARENA_NEW(ctx, &h->memory, int64_t, n_users + 2);
+    if (!begin) return false;
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int32_t p = 0; p < h->length; ++p) {
+            uint32_t i0 = g->user_item[r2__history_edge(h, p)];
+            for (int64_t k = g->item_begin[i0]; k < g->item_begin[i0 + 1]; ++k) {
+                const uint32_t u1 = g->item_user[k], e = g->item_edge[k];
+                if (u1 == h->user || u1 == h->hidden.left_out) continue;
+                if (pass == 0) {
+                    begin[u1 + 2]++;
+                } else {
+                    const r2__path path = {p, h->index->position[e], (int64_t)e};
+                    h->path[begin[u1 + 1]++] = path;
+                }
+            }
+        }
+        if (pass == 1) break;
+        for (uint64_t u = 2; u <= n_users + 1; ++u) begin[u] += begin[u - 1];
+        h->path = (r2__path *)r2__arena_take(ctx, &h->memory, (uint64_t)begin[n_users + 1],
+                                             sizeof *h->path);
+        if (!h->path) return false;
+    }
+    h->path_begin = begin;
+    return true;
 }
 
 /* ---- uniform chains without a list of them ---- */
@@ -17701,6 +17604,30 @@ struct r2__parts {
 /* Logits are kept for the backward pass up to this many floats a part; beyond, they are made
    again. */
 #define R2__KEEP_LOGITS ((int64_t)1 << 21)
+
+/* Not cleared: activations are written before they are read. */
+static float *r2__floats(r2_ctx *ctx, r2_arena *arena, int64_t rows, int64_t cols, bool *good) {
+    float *p = (float *)r2__arena_take(ctx, arena, (uint64_t)rows, (uint64_t)cols * sizeof(float));
+    if (!p) *good = false;
+    return p;
+}
+
+/* Everything of one layer but x, with T rows after attention; mid is its own, or NULL. Norms and
+   swiglu are those of `shared`, if it is not NULL. */
+static void r2__take_layer(r2_ctx *ctx, r2_arena *arena, const r2_model *model, int64_t R,
+                           int64_t T, bool own_mid, const r2__acts *shared, r2__acts *a,
+                           bool *good) {
+    const r2_model_config *c = &model->config;
+    a->n = shared ? shared->n : r2__floats(ctx, arena, R, c->d_model, good);
+    a->rstd1 = r2__floats(ctx, arena, R, 1, good);
+    a->qkv = r2__floats(ctx, arena, R, r2__qkv_cols(c), good);
+    a->att = r2__floats(ctx, arena, R, c->d_model, good);
+    a->lse = r2__floats(ctx, arena, R, c->n_head, good);
+    a->mid = own_mid ? r2__floats(ctx, arena, T, c->d_model, good) : NULL;
+    a->rstd2 = r2__floats(ctx, arena, T, 1, good);
+    a->gu = r2__floats(ctx, arena, T, 2 * c->d_ff, good);
+    a->act = shared ? shared->act : r2__floats(ctx, arena, T, c->d_ff, good);
+}
 
 static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
     const r2_model_config *c = &model->config;
