@@ -946,6 +946,27 @@ TEST(no_step_sees_the_edges_that_follow) {
     }
 }
 
+/* A question about e1 that is asked after everything hides both of the user's edges, whichever of
+   them is the earlier one. */
+TEST(both_edges_of_the_asker_are_hidden) {
+    r2_ctx ctx = r2_ctx_default();
+    world w;
+    r2_chain chain;
+    r2_evidence evidence[2];
+    int32_t degree;
+    REQUIRE(world_make(&ctx, &w, 9, 14, 0.7, 1));
+    REQUIRE(some_chains(&ctx, &w, 0, &chain, 1) == 1);
+    degree = (int32_t)r2_graph_user_degree(&w.graph, 0);
+    for (int k = 0; k < 2; ++k) {
+        const r2_question q = {0, k ? chain.i1 : chain.i0, degree, -1, 1, chain.u1,
+                               k ? chain.i0 : chain.i1, 0};
+        REQUIRE_OK(&ctx, compute(&ctx, &w.index, &q, 1, 4, &evidence[k]));
+        CHECK_EQ_INT(evidence[k].n_history, degree - 2);
+    }
+    CHECK(evidence[0].value[R2_FIELD_hist] == evidence[1].value[R2_FIELD_hist]);
+    world_free(&ctx, &w);
+}
+
 TEST(steps_that_cannot_be_asked) {
     r2_ctx ctx = r2_ctx_default();
     world w;
