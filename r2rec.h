@@ -5134,7 +5134,7 @@ void r2_zero_grad(r2_ctx *ctx, r2_model *model) {
    before: the backward pass computes them again. A model that is not trained has one set of buffers
    for all layers, in which x, mid and the next layer's x are one. */
 
-typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_after) */
+typedef struct r2__acts { /* of one layer: R rows, T = R after attention, in [E4] fewer */
     float *x;             /* (R, d_model) the residual stream on entry        */
     float *n, *rstd1;     /* (R, d_model), (R) its norm                       */
     float *qkv;           /* (R, (n_head + 2 n_kv_head) D) after rope         */
@@ -5146,29 +5146,30 @@ typedef struct r2__acts { /* of one layer: R rows, T after attention (r2__rows_a
 
 struct r2__work {
     r2_arena memory;
-    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]         */
-    int64_t n_rows;    /* R                                                            */
-    int32_t *position; /* (R) of a row in its sequence                                 */
-    int32_t *first;    /* (n_seq) the first row of a sequence that is predicted from   */
-    int64_t n_words;   /* N: different tokens of the batch                             */
-    int32_t *word;     /* (N) each of them once                                        */
-    int32_t *word_of;  /* (R) where the token of a row is in `word`                    */
-    int64_t n_last;    /* U: rows that are predicted from                              */
-    int32_t *row;      /* (U) which rows                                               */
+    r2_batch batch;    /* what is computed: a part of the caller's batch, [E9]           */
+    int64_t n_rows;    /* R                                                              */
+    int32_t *position; /* (R) of a row in its sequence                                   */
+    int64_t n_last;    /* U: rows that are predicted from                                */
+    int32_t *row;      /* (U) which rows                                                 */
     int64_t *begin;    /* (U + 1) predictions begin[i] .. begin[i + 1] - 1 are of row[i] */
-    r2__acts *layer;   /* (n_layer + 1), of the last only x (U, d_model)               */
-    float *words;      /* (N, cols of qkv) first layer: of each word, before rope      */
-    float *scratch;    /* of attention                                                 */
-    float *normed, *rstd, *lse, *entropy;   /* (U, ..) after the last layer            */
-    float *logits;                          /* (chunk, n_vocab)                        */
-    int64_t chunk;                          /* rows of logits made at a time           */
-    float *dx, *dn, *datt, *dqkv, *dact;    /* gradients, of one layer                 */
-    float *dlast, *dnormed;                 /* (U, d_model)                            */
+    r2__acts *layer;   /* (n_layer + 1), of the last only x                              */
+    float *last;       /* (U, d_model) the rows that are predicted from, after all layers */
+    float *normed, *rstd, *lse, *entropy; /* (U, ..)                                     */
+    float *logits;                        /* (chunk, n_vocab)                            */
+    int64_t chunk;                        /* rows of logits made at a time               */
+    float *scratch;                       /* of attention                                */
+    float *dx, *dn, *datt, *dqkv, *dact;  /* gradients, of one layer                     */
+    float *dlast, *dnormed;               /* (U, d_model)                                */
+    /* of [E4] */
+    int32_t *first;          /* (n_seq) the first row of a sequence that is predicted from */
+    int64_t n_words;         /* N: different tokens of the batch                         */
+    int32_t *word, *word_of; /* (N) each once; (R) where the token of a row is in `word` */
+    float *words;            /* (N, cols of qkv) first layer: of each word, before rope  */
     /* of [E9], which makes the room and numbers the rows */
     int64_t max_rows, max_pred, max_scratch; /* room for so many rows, predictions, floats */
     bool recompute, trains;                  /* the model that the room was laid out for   */
     const r2_lora *lora;
-    int32_t *seq_begin, *pred_row, *found;   /* (n_seq + 1), (n_pred), (n_vocab) scratch   */
+    int32_t *seq_begin, *pred_row, *found; /* (n_seq + 1), (n_pred), (n_vocab) scratch     */
 };
 
 /* Floats of a row of queries, keys and values. */
@@ -5257,89 +5258,15 @@ static r2_attention r2__attention_of(const r2_model *model, int32_t n_seq, const
     return shape;
 }
 
-/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
-   token alone until rope turns them: they are computed for N different tokens, then spread over R
-   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
-   Spreading and choosing rows is what r2_embed_fwd does to a table. */
-static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
-
-static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
-    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
-}
-
-/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
-static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
-                            const float *from) {
+/* The rows that are predicted from: logits(U,V) = head rmsnorm(last), logp = log-softmax of logits;
+   some rows at a time. */
+static void r2__head_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, float *logp,
+                         float *entropy) {
     const struct r2__work *w = m->work;
-    const int64_t C = m->config.d_model;
-    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
-    else r2__copy(to, from, w->n_rows * C);
-}
+    const int64_t U = w->n_last, C = m->config.d_model, V = m->config.n_vocab;
 
-/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
-static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
-                                const float *dto) {
-    const struct r2__work *w = m->work;
-    const int64_t C = m->config.d_model;
-    if (dfrom == dto) return; /* all rows */
-    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
-    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
-}
-
-/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
-static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
-    const r2_model_config *c = &m->config;
-    const struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
-    const int64_t qkv_cols = r2__qkv_cols(c);
-    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
-
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
-    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
-    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
-    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, 1);
-}
-
-/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass
-   runs single layers again when activations are not kept: then without the head (logp NULL).
-   R rows, U of which are predicted from; C = d_model, F = d_ff, V = n_vocab. */
-static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            int32_t first, int32_t end, float *logp, float *entropy) {
-    const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, U = w->n_last, C = c->d_model, F = c->d_ff, V = c->n_vocab;
-    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
-    const float eps = c->norm_eps;
-
-    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
-    for (int32_t l = first; l < end; ++l) {
-        const int64_t T = r2__rows_after(m, l);
-        const r2__acts *a = &w->layer[l];
-        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
-
-        /* mid = x + Wo attention(qkv) */
-        r2__qkv_fwd(ctx, m, l, a);
-        shape.first = r2__is_last(m, l) ? w->first : NULL;
-        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
-        r2__choose_rows(ctx, m, l, att, a->att);
-        r2__choose_rows(ctx, m, l, a->mid, a->x);
-        r2__project(ctx, m, r2__out, l, a->mid, att, T);
-
-        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
-        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
-        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
-        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
-        r2__copy(next, a->mid, T * C);
-        r2__project(ctx, m, r2__down, l, next, a->act, T);
-    }
-    if (!logp) return;
-
-    /* logits = head rmsnorm(x), logp = log-softmax of logits; some rows at a time */
-    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->layer[end].x, r2_weight(m, R2_FINAL_NORM, 0), U, C,
-                   eps);
+    r2_rmsnorm_fwd(ctx, w->normed, w->rstd, w->last, r2_weight(m, R2_FINAL_NORM, 0), U, C,
+                   m->config.norm_eps);
     for (int64_t i = 0; i < U; i += w->chunk) {
         const int64_t n = U - i < w->chunk ? U - i : w->chunk;
         r2_matmul(ctx, R2_NT, n, V, C, w->normed + i * C, C, r2__head(m), C, w->logits, V, false);
@@ -5353,33 +5280,7 @@ static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch
     }
 }
 
-/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
-static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
-    const r2_model_config *c = &m->config;
-    const struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
-    const int64_t qkv_cols = r2__qkv_cols(c);
-    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
-    float *dx = l == 0 ? w->datt : w->dx;
-    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
-    float *dbias = r2__trained(m, R2_BQ, l);
-
-    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
-            c->d_model / c->n_head, -1);
-    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
-    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
-    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
-    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
-    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
-    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
-    if (!dn) return;
-    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
-    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
-                   a->rstd1, N, C);
-    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
-}
-
-/* Backward of the head: the gradients of the U rows of the residual stream after the last layer. */
+/* Its backward: dlast(U,C). */
 static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
                          const float *dlogp) {
     const struct r2__work *w = m->work;
@@ -5397,46 +5298,85 @@ static void r2__head_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *b
     }
     memset(w->dlast, 0, (size_t)(U * C) * sizeof(float));
     r2_rmsnorm_bwd(ctx, w->dlast, r2__trained(m, R2_FINAL_NORM, 0), w->dnormed,
-                   w->layer[m->config.n_layer].x, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
+                   w->last, r2_weight(m, R2_FINAL_NORM, 0), w->rstd, U, C);
 }
 
-/* Backward: the same in reverse. The gradient of the residual stream is first in w->dlast, of U
-   rows, and below the last layer's attention in w->dx, of R. */
-static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
-                            const float *dlogp) {
+/* Forward: from tokens through layers first .. end - 1 to log-probabilities. The backward pass runs
+   single layers again when activations are not kept: then without the head (logp NULL). R rows, C =
+   d_model, F = d_ff. [E4] leaves out the rows that nothing reads. */
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy);
+R2__PLAIN(void, r2__decoder_fwd)
+(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, int32_t first, int32_t end,
+ float *logp, float *entropy) {
     const r2_model_config *c = &m->config;
-    struct r2__work *w = m->work;
-    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
-    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff, cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int32_t n_turned = c->n_head + c->n_kv_head;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        const r2__acts *a = &w->layer[l];
+        const float *gain1 = r2_weight(m, R2_ATTN_NORM, l), *gain2 = r2_weight(m, R2_FFN_NORM, l);
+
+        /* mid = x + Wo attention(rope(Wqkv n + b)), n = rmsnorm(x) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, a->x, gain1, R, C, c->norm_eps);
+        r2__project(ctx, m, r2__qkv, l, a->qkv, a->n, R);
+        if (c->qkv_bias) r2_bias_fwd(ctx, a->qkv, r2_weight(m, R2_BQ, l), R, cols);
+        r2_rope(ctx, a->qkv, cols, w->position, m->rope, R, n_turned, shape.d_head, 1);
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__copy(a->mid, a->x, R * C);
+        r2__project(ctx, m, r2__out, l, a->mid, a->att, R);
+
+        /* the next x = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, gain2, R, C, c->norm_eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, R);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2__copy(w->layer[l + 1].x, a->mid, R * C);
+        r2__project(ctx, m, r2__down, l, w->layer[l + 1].x, a->act, R);
+    }
+    if (!logp) return;
+    r2_embed_fwd(ctx, w->last, w->layer[end].x, w->row, w->n_last, C); /* chooses rows */
+    r2__head_fwd(ctx, m, batch, logp, entropy);
+}
+
+/* Backward: the same in reverse. w->dx is the gradient of the residual stream. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp);
+R2__PLAIN(void, r2__decoder_bwd)
+(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch, const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff, cols = r2__qkv_cols(c);
+    const r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const int32_t n_turned = c->n_head + c->n_kv_head;
     float *dembed = r2__trained(m, R2_EMBED, 0);
 
     r2__head_bwd(ctx, m, batch, dlogp);
+    memset(w->dx, 0, (size_t)(R * C) * sizeof(float));
+    r2_embed_bwd(ctx, w->dx, w->dlast, w->row, w->n_last, C);
     for (int32_t l = c->n_layer - 1; l >= 0; --l) {
-        const bool last = r2__is_last(m, l);
-        const int64_t T = r2__rows_after(m, l);
         const r2__acts *a = &w->layer[l];
-        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
-        float *att = last ? w->dnormed : a->att;
+        const float *gain1 = r2_weight(m, R2_ATTN_NORM, l), *gain2 = r2_weight(m, R2_FFN_NORM, l);
+        float *dgain1 = r2__trained(m, R2_ATTN_NORM, l), *dgain2 = r2__trained(m, R2_FFN_NORM, l);
+        float *dbias = r2__trained(m, R2_BQ, l);
         if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
-        else if (!last) { /* the last layer's are still there */
-            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
-            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
-                           c->norm_eps);
-        }
 
-        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
-        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
-        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
-        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
-                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
+        r2_swiglu_fwd(ctx, a->act, a->gu, R, F);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, gain2, R, C, c->norm_eps);
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, w->dx, a->act, R);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, R, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, R);
+        r2_rmsnorm_bwd(ctx, w->dx, dgain2, w->dn, a->mid, gain2, a->rstd2, R, C);
 
-        r2__choose_rows(ctx, m, l, att, a->att);
-        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
-        r2__choose_rows_bwd(ctx, m, w->dx, dx);
-        r2__choose_rows_bwd(ctx, m, w->datt, datt);
-        shape.first = last ? w->first : NULL;
+        r2__project_bwd(ctx, m, r2__out, l, w->datt, w->dx, a->att, R);
         r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
-        r2__qkv_bwd(ctx, m, l, a);
+        r2_rope(ctx, w->dqkv, cols, w->position, m->rope, R, n_turned, shape.d_head, -1);
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd1, a->x, gain1, R, C, c->norm_eps);
+        if (dbias) r2_bias_bwd(ctx, dbias, w->dqkv, R, cols);
+        r2__project_bwd(ctx, m, r2__qkv, l, w->dn, w->dqkv, a->n, R);
+        r2_rmsnorm_bwd(ctx, w->dx, dgain1, w->dn, a->x, gain1, a->rstd1, R, C);
     }
     if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
@@ -11009,7 +10949,7 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 /* ============================================================================ [E4] kernels ====
-   In and out: what the ops of [M7] take and give, from which they differ by rounding.
+   In and out: what ops and decoder of [M7] and `deep` of [M4] take and give, but for rounding.
 
    Time goes into three places, and each has one remedy: sums stay in vector registers while k runs
    (products), several rows of queries share what is read of the keys (attention), and exp is a
@@ -11020,7 +10960,8 @@ r2_status r2_candidates_load(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
        c in tiles of R2__TILE_ROWS x 2 vectors
 
    exp(1): n = round(1 / ln 2) = 1, exp(1 - ln 2) = 1.3591 by the polynomial, 2^1 x 1.3591 = 2.7183
-   (test_ops.c). Work is divided over outputs: every sum has one order for any number of threads. */
+   (test_ops.c). The decoder leaves out rows that nothing reads. Work is divided over outputs: every
+   sum has one order for any number of threads. */
 
 #if !defined(R2_REFERENCE)
 
@@ -12154,6 +12095,153 @@ void r2_adamw_update(const r2_ctx *ctx, const r2_adamw_factors *f, float *w, con
         const r2__range i = r2__share(n, R2__LANES, t, threads);
         r2__adamw_range(f, w + i.begin, g + i.begin, m + i.begin, v + i.begin, i.end - i.begin);
     }
+}
+
+/* ---- the decoder without the rows that nothing reads ---- */
+
+/* Two kinds of rows need not be computed. Queries, keys and values of the first layer depend on the
+   token alone until rope turns them: they are computed for N different tokens, then spread over R
+   rows. After attention, nothing reads the last layer's rows but the U that are predicted from.
+   Spreading and choosing rows is what r2_embed_fwd does to a table. */
+static bool r2__is_last(const r2_model *m, int32_t layer) { return layer == m->config.n_layer - 1; }
+
+static int64_t r2__rows_after(const r2_model *m, int32_t layer) {
+    return r2__is_last(m, layer) ? m->work->n_last : m->work->n_rows;
+}
+
+/* to(T, d_model) = the rows of from(R, d_model) that are needed after attention. */
+static void r2__choose_rows(const r2_ctx *ctx, const r2_model *m, int32_t layer, float *to,
+                            const float *from) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (r2__is_last(m, layer)) r2_embed_fwd(ctx, to, from, w->row, w->n_last, C);
+    else r2__copy(to, from, w->n_rows * C);
+}
+
+/* Its backward: dfrom(R, d_model) = dto(T, d_model) in these rows, 0 in the others. */
+static void r2__choose_rows_bwd(const r2_ctx *ctx, const r2_model *m, float *dfrom,
+                                const float *dto) {
+    const struct r2__work *w = m->work;
+    const int64_t C = m->config.d_model;
+    if (dfrom == dto) return; /* all rows */
+    memset(dfrom, 0, (size_t)(w->n_rows * C) * sizeof *dfrom);
+    r2_embed_bwd(ctx, dfrom, dto, w->row, w->n_last, C);
+}
+
+/* qkv = rope(Wqkv rmsnorm(x) + b) of a layer. */
+static void r2__qkv_fwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *qkv = l == 0 ? w->words : a->qkv, *x = l == 0 ? a->att : a->x;
+
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    r2__project(ctx, m, r2__qkv, l, qkv, a->n, N);
+    if (c->qkv_bias) r2_bias_fwd(ctx, qkv, r2_weight(m, R2_BQ, l), N, qkv_cols);
+    if (l == 0) r2_embed_fwd(ctx, a->qkv, qkv, w->word_of, R, qkv_cols);
+    r2_rope(ctx, a->qkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, 1);
+}
+
+static void r2__decoder_fwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            int32_t first, int32_t end, float *logp, float *entropy) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    const float eps = c->norm_eps;
+
+    if (first == 0) r2_embed_fwd(ctx, w->layer[0].x, r2_weight(m, R2_EMBED, 0), batch->token, R, C);
+    for (int32_t l = first; l < end; ++l) {
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *next = w->layer[l + 1].x, *att = r2__is_last(m, l) ? w->normed : a->att;
+
+        /* mid = x + Wo attention(qkv) */
+        r2__qkv_fwd(ctx, m, l, a);
+        shape.first = r2__is_last(m, l) ? w->first : NULL;
+        r2_attention_fwd(ctx, &shape, a->att, a->lse, a->qkv, w->scratch);
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__choose_rows(ctx, m, l, a->mid, a->x);
+        r2__project(ctx, m, r2__out, l, a->mid, att, T);
+
+        /* next = mid + Wdown swiglu(Wgate n, Wup n), n = rmsnorm(mid) */
+        r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C, eps);
+        r2__project(ctx, m, r2__gate_up, l, a->gu, a->n, T);
+        r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+        r2__copy(next, a->mid, T * C);
+        r2__project(ctx, m, r2__down, l, next, a->act, T);
+    }
+    if (logp) r2__head_fwd(ctx, m, batch, logp, entropy);
+}
+
+/* Backward of r2__qkv_fwd: from w->dqkv, adds to w->dx; in the first layer, to the embedding. */
+static void r2__qkv_bwd(const r2_ctx *ctx, const r2_model *m, int32_t l, const r2__acts *a) {
+    const r2_model_config *c = &m->config;
+    const struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, N = l == 0 ? w->n_words : R, C = c->d_model;
+    const int64_t qkv_cols = r2__qkv_cols(c);
+    float *dqkv = l == 0 ? a->qkv : w->dqkv, *x = l == 0 ? a->att : a->x;
+    float *dx = l == 0 ? w->datt : w->dx;
+    float *dn = l == 0 && m->lora ? NULL : w->dn; /* below are frozen weights alone */
+    float *dbias = r2__trained(m, R2_BQ, l);
+
+    r2_rope(ctx, w->dqkv, qkv_cols, w->position, m->rope, R, c->n_head + c->n_kv_head,
+            c->d_model / c->n_head, -1);
+    if (l == 0) r2_embed_fwd(ctx, x, r2_weight(m, R2_EMBED, 0), w->word, N, C);
+    r2_rmsnorm_fwd(ctx, a->n, a->rstd1, x, r2_weight(m, R2_ATTN_NORM, l), N, C, c->norm_eps);
+    if (l == 0) memset(dqkv, 0, (size_t)(N * qkv_cols) * sizeof(float));
+    if (l == 0) r2_embed_bwd(ctx, dqkv, w->dqkv, w->word_of, R, qkv_cols);
+    if (dbias) r2_bias_bwd(ctx, dbias, dqkv, N, qkv_cols);
+    r2__project_bwd(ctx, m, r2__qkv, l, dn, dqkv, a->n, N);
+    if (!dn) return;
+    if (l == 0) memset(dx, 0, (size_t)(N * C) * sizeof(float));
+    r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_ATTN_NORM, l), dn, x, r2_weight(m, R2_ATTN_NORM, l),
+                   a->rstd1, N, C);
+    if (l == 0) r2_embed_bwd(ctx, r2__trained(m, R2_EMBED, 0), dx, w->word, N, C);
+}
+
+/* The gradient of the residual stream is first in w->dlast, of U rows, and below the last layer's
+   attention in w->dx, of R. */
+static void r2__decoder_bwd(const r2_ctx *ctx, const r2_model *m, const r2_batch *batch,
+                            const float *dlogp) {
+    const r2_model_config *c = &m->config;
+    struct r2__work *w = m->work;
+    const int64_t R = w->n_rows, C = c->d_model, F = c->d_ff;
+    r2_attention shape = r2__attention_of(m, batch->n_seq, batch->seq_begin, batch->branch);
+    float *dembed = r2__trained(m, R2_EMBED, 0);
+
+    r2__head_bwd(ctx, m, batch, dlogp);
+    for (int32_t l = c->n_layer - 1; l >= 0; --l) {
+        const bool last = r2__is_last(m, l);
+        const int64_t T = r2__rows_after(m, l);
+        const r2__acts *a = &w->layer[l];
+        float *dx = last ? w->dlast : w->dx, *datt = last ? w->dn : w->datt;
+        float *att = last ? w->dnormed : a->att;
+        if (m->recompute) r2__decoder_fwd(ctx, m, batch, l, l + 1, NULL, NULL);
+        else if (!last) { /* the last layer's are still there */
+            r2_swiglu_fwd(ctx, a->act, a->gu, T, F);
+            r2_rmsnorm_fwd(ctx, a->n, a->rstd2, a->mid, r2_weight(m, R2_FFN_NORM, l), T, C,
+                           c->norm_eps);
+        }
+
+        r2__project_bwd(ctx, m, r2__down, l, w->dact, dx, a->act, T);
+        r2_swiglu_bwd(ctx, a->gu, w->dact, a->gu, T, F); /* a->gu is its gradient now */
+        r2__project_bwd(ctx, m, r2__gate_up, l, w->dn, a->gu, a->n, T);
+        r2_rmsnorm_bwd(ctx, dx, r2__trained(m, R2_FFN_NORM, l), w->dn, a->mid,
+                       r2_weight(m, R2_FFN_NORM, l), a->rstd2, T, C);
+
+        r2__choose_rows(ctx, m, l, att, a->att);
+        r2__project_bwd(ctx, m, r2__out, l, datt, dx, att, T);
+        r2__choose_rows_bwd(ctx, m, w->dx, dx);
+        r2__choose_rows_bwd(ctx, m, w->datt, datt);
+        shape.first = last ? w->first : NULL;
+        r2_attention_bwd(ctx, &shape, w->dqkv, w->datt, a->att, a->lse, a->qkv, w->scratch);
+        r2__qkv_bwd(ctx, m, l, a);
+    }
+    if (dembed) r2_embed_bwd(ctx, dembed, w->dx, batch->token, R, C);
 }
 
 /* ---- `deep` of several views at once ---- */
@@ -17633,6 +17721,11 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
     const r2_model_config *c = &model->config;
     const bool shared = !w->trains || w->recompute;
     const int64_t most_last = w->max_pred < w->max_rows ? w->max_pred : w->max_rows;
+#if defined(R2_REFERENCE)
+    const int64_t rows_last = w->max_rows; /* all rows of the last layer are computed */
+#else
+    const int64_t rows_last = most_last;
+#endif
     w->layer = (r2__acts *)r2_arena_alloc(ctx, &w->memory, (uint64_t)c->n_layer + 1,
                                           sizeof *w->layer);
     if (!w->layer) {
@@ -17640,8 +17733,8 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         return;
     }
     for (int32_t l = 0; l <= c->n_layer; ++l) {
-        const int64_t after = l > 0 && l == c->n_layer - 1 ? most_last : w->max_rows;
-        const int64_t rows = l < c->n_layer ? w->max_rows : most_last;
+        const int64_t after = l > 0 && l == c->n_layer - 1 ? rows_last : w->max_rows;
+        const int64_t rows = l < c->n_layer ? w->max_rows : rows_last;
         float *x = l > 0 && l < c->n_layer && !w->trains
                        ? w->layer[0].x
                        : r2__floats(ctx, &w->memory, rows, c->d_model, good);
@@ -17653,6 +17746,8 @@ static void r2__take_layers(r2_ctx *ctx, r2_model *model, struct r2__work *w, bo
         if (!w->trains) w->layer[l].mid = x;
     }
     if (!w->trains) w->layer[c->n_layer - 1].mid = w->layer[c->n_layer].x;
+    w->last = rows_last == most_last ? w->layer[c->n_layer].x
+                                     : r2__floats(ctx, &w->memory, most_last, c->d_model, good);
 }
 
 static void r2__take_gradients(r2_ctx *ctx, r2_model *model, struct r2__work *w, bool *good) {
