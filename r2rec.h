@@ -2214,7 +2214,6 @@ static bool r2__is(r2__slice word, const char *text) {
    (test_data.c: the_opening_of_m1) */
 
 void r2_data_free(r2_ctx *ctx, r2_data *data) {
-    if (!data) return;
     r2_release(ctx, data->user_begin);
     r2_release(ctx, data->item);
     r2_release(ctx, data->rating);
@@ -2405,7 +2404,6 @@ r2_status r2_split_warm(r2_ctx *ctx, r2_split *split, const r2_data *data, int64
 }
 
 void r2_split_free(r2_ctx *ctx, r2_split *split) {
-    if (!split) return;
     r2_release(ctx, split->role);
     r2_release(ctx, split->by_time);
     r2_release(ctx, split->test);
@@ -2523,7 +2521,6 @@ r2_status r2_candidates_init(r2_ctx *ctx, r2_candidates *c, const r2_data *data,
 }
 
 void r2_candidates_free(r2_ctx *ctx, r2_candidates *c) {
-    if (!c) return;
     r2_release(ctx, c->user);
     r2_release(ctx, c->item);
     memset(c, 0, sizeof *c);
@@ -2610,7 +2607,6 @@ r2_status r2_graph_init(r2_ctx *ctx, r2_graph *graph, const r2_data *data, const
 }
 
 void r2_graph_free(r2_ctx *ctx, r2_graph *graph) {
-    if (!graph) return;
     if (!graph->borrows_user_side) {
         r2_release(ctx, graph->user_begin);
         r2_release(ctx, graph->user_item);
@@ -2720,7 +2716,6 @@ r2_status r2_butterflies_init(r2_ctx *ctx, r2_butterflies *b, const r2_graph *gr
 }
 
 void r2_butterflies_free(r2_ctx *ctx, r2_butterflies *b) {
-    if (!b) return;
     r2_release(ctx, b->edge);
     r2_release(ctx, b->user);
     memset(b, 0, sizeof *b);
@@ -2888,7 +2883,6 @@ r2_status r2_index_init(r2_ctx *ctx, r2_index *index, const r2_graph *graph, con
 }
 
 void r2_index_free(r2_ctx *ctx, r2_index *index) {
-    if (!index) return;
     r2_arena_free(ctx, &index->memory);
     memset(index, 0, sizeof *index);
 }
@@ -13563,7 +13557,7 @@ static void r2__settings_fail(r2__settings *s, const char *key, const char *what
 static r2_status r2__join_path(r2_ctx *ctx, char *path, const char *directory, const char *name) {
     int n = snprintf(path, R2__PATH, "%s/%s", directory, name);
     if (n > 0 && n < R2__PATH) return R2_OK;
-    return r2_fail(ctx, R2_ARGUMENT, "%s: the path is too long", directory);
+    return r2_fail(ctx, R2_ARGUMENT, "%.200s...: the path is too long", directory);
 }
 
 /* Reads directory/name, one JSON object; release with cJSON_Delete(s->root), also on failure. */
