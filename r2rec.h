@@ -4060,10 +4060,12 @@ r2_status r2_questions_draw(r2_ctx *ctx, const r2_index *index, const r2_draw_co
 /* In:   the evidence of training questions, each observed or sampled; of a question; a step.
    Out:  the codebook, fitted once; the prompt of the question; all words that there are.
 
-       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of all questions' values
+       users of an item     0  |  1 3  |  4 9  |  ...     cut at quantiles of the questions' values
        word               pop:-   pop:1   pop:2
        weight              -2      -1      +4             positive: speaks for the item
 
+   Edges are quantiles over the observed and as many sampled questions, each moved to the middle of
+   the gap between sampled values that it lies in.
    weight = round(1.5 log (share of the bucket among observed / share among sampled questions)).
    Of 10 observed questions 7 are in pop:2, of 40 sampled ones none. Half an observed question is
    added to each share: 1.5 log ((7/10 + 1/20) / (0/40 + 1/20)) = 1.5 log 15 = 4.06, weight +4
@@ -4412,8 +4414,8 @@ r2_status r2_codebook_words(r2_ctx *ctx, const r2_codebook *codebook, r2_vocab *
        trace                <think> genre:9 +1 =+1 uknn:8 +5 =+6 ... </think> <answer> 4 </answer>
 
    Of each three facts the trace cites the one of the largest weight ([M5]) in absolute value; the
-   total is the sum of the weights so far. A thought has three words and weighs three facts, so each
-   looks back the same distance. */
+   total is the sum of the weights so far, within +-24. A thought has three words and weighs three
+   facts, so each looks back the same distance. */
 
 /* ---- reading prompts and traces: one scanner for teacher and checker ---- */
 
@@ -6301,13 +6303,11 @@ static void r2__prompts_free(r2_ctx *ctx, r2__prompts *p) {
     memset(p, 0, sizeof *p);
 }
 
-/* Room for max_n prompts of the examples. */
-static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, const r2_examples *ex,
-                                  int64_t max_n) {
+/* Room for max_n prompts of up to `longest` tokens. */
+static r2_status r2__prompts_init(r2_ctx *ctx, r2__prompts *p, int64_t max_n, int64_t longest) {
     p->n = 0;
     p->begin = R2__NEW(ctx, int64_t, max_n + 1);
-    p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n,
-                                   ((uint64_t)ex->longest + R2_MAX_MARK) * sizeof *p->token);
+    p->token = (int32_t *)r2_alloc(ctx, (uint64_t)max_n, (uint64_t)longest * sizeof *p->token);
     if (p->begin && p->token) return R2_OK;
     r2__prompts_free(ctx, p);
     return ctx->status;
@@ -6645,7 +6645,7 @@ static r2_status r2__grpo_init(r2_ctx *ctx, r2__grpo *rl) {
     const int64_t n_pred = n_sample * ((int64_t)c->max_new + R2_N_ANSWERS);
     status = r2__batcher_init(ctx, &rl->b, n_prompt + n_sample,
                               n_prompt * longest + n_sample * c->max_new, n_pred);
-    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, rl->ex, n_prompt);
+    if (status == R2_OK) status = r2__prompts_init(ctx, &rl->prompts, n_prompt, longest);
     if (status == R2_OK) status = r2__training_init(ctx, &rl->base, &c->adamw);
     if (status != R2_OK) return status;
     rl->n_sample = n_sample;
@@ -6907,14 +6907,11 @@ static r2_status r2__score_finish(r2_ctx *ctx, r2_model *model, const r2_example
                                   r2_generation *gen) {
     const r2_markup *mark = &ex->codec.markup;
     const int64_t per = gen->n_out / prompts->n;
-    const uint64_t room = (uint64_t)ex->longest + (uint64_t)gen->max_new + 3 * R2_MAX_MARK;
+    const int64_t room = (int64_t)ex->longest + gen->max_new + 3 * R2_MAX_MARK;
     r2__prompts more = {0, NULL, NULL};
     r2_generation end;
-    r2_status status = R2_OK;
+    r2_status status = r2__prompts_init(ctx, &more, gen->n_out, room);
     memset(&end, 0, sizeof end);
-    more.begin = R2__NEW(ctx, int64_t, gen->n_out + 1);
-    more.token = (int32_t *)r2_alloc(ctx, (uint64_t)gen->n_out, room * sizeof *more.token);
-    if (!more.begin || !more.token) status = R2_NO_MEMORY;
     for (int64_t o = 0; o < gen->n_out && status == R2_OK; ++o) {
         const int32_t *token = gen->token + o * gen->max_new, n = gen->length[o];
         if (!r2__ends_with(token, n, &mark->answer))
@@ -6942,7 +6939,7 @@ static r2_status r2__score_generate(r2_ctx *ctx, r2_model *model, const r2_examp
     bool direct = config->mode == R2_DIRECT;
     r2_generate_config how = r2_generate_config_default();
     r2__prompts prompts;
-    r2_status status = r2__prompts_init(ctx, &prompts, ex, n);
+    r2_status status = r2__prompts_init(ctx, &prompts, n, (int64_t)ex->longest + R2_MAX_MARK);
     if (status != R2_OK) return status;
     for (int64_t k = 0; k < n; ++k)
         r2__prompts_add(&prompts, ex, first + k, direct ? &mark->answer : &mark->think);
